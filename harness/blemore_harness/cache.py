@@ -1,0 +1,116 @@
+"""Arrays computed from clips, kept on disk under what they were computed from: content of the clip and settings."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from blemore_harness.dataset import Clip
+from blemore_harness.errors import DataError
+
+
+def digest_of(facts: object, length: int = 16) -> str:
+    """Give a short hex digest of JSON-able facts, independent of the order of keys.
+
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` when the block ends without an error: existing means complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a whole file or nothing."""
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@dataclass(frozen=True)
+class Store:
+    """One folder of arrays made with the same settings, an array per clip (and part).
+
+    Files are plain `.npy` named by the clip's content digest; they are never pickles.
+    """
+
+    folder: Path
+
+    def path(self, clip: Clip, part: str = "") -> Path:
+        """Where the array of a clip is or would be."""
+        if not clip.content:
+            raise DataError(f"clip {clip.id} has neither video nor features to compute anything from")
+        return self.folder / f"{clip.content}{'-' + part if part else ''}.npy"
+
+    def has(self, clip: Clip, part: str = "") -> bool:
+        """Say whether the array of a clip is there, complete."""
+        return self.path(clip, part).exists()
+
+    def missing(self, clips: Iterable[Clip], part: str = "") -> list[Clip]:
+        """Give the clips whose array is not there yet, one per content: an interrupted extraction goes on from here."""
+        wanted = {clip.content: clip for clip in clips if not self.has(clip, part)}
+        return list(wanted.values())
+
+    def save(self, clip: Clip, array: np.ndarray[Any, Any], part: str = "") -> None:
+        """Keep the array of a clip, whole or not at all."""
+        with atomic_file(self.path(clip, part)) as file:
+            np.save(file, array, allow_pickle=False)
+
+    def load(self, clip: Clip, part: str = "", mmap: bool = False) -> np.ndarray[Any, Any]:
+        """Give the array of a clip; `mmap` leaves it on disk and reads what is touched.
+
+        Raises:
+            DataError: not computed yet, or a damaged file (which is named, so that it can be deleted).
+        """
+        path = self.path(clip, part)
+        try:
+            array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        except FileNotFoundError:
+            raise DataError(f"nothing computed for clip {clip.id} in {self.folder}: run `prepare` first") from None
+        except (ValueError, EOFError, OSError) as error:
+            raise DataError(f"damaged cache file {path} ({error}): delete it and run again") from error
+        return array
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The root of all stores; safe to share between runs, and to delete."""
+
+    root: Path
+
+    def store(self, name: str, **settings: object) -> Store:
+        """Open the store for arrays called `name` made with `settings` (JSON types; every fact that changes a value).
+
+        A changed setting is another folder; `settings.json` inside says which is which.
+        """
+        facts = {"name": name, **settings}
+        folder = self.root / name / digest_of(facts)
+        described = folder / "settings.json"
+        if not described.exists():
+            write_atomically(described, json.dumps(facts, indent=2, sort_keys=True) + "\n")
+        return Store(folder)

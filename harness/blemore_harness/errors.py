@@ -1,0 +1,139 @@
+"""Errors that tell a person what was expected, what was found and what to do.
+
+    BlemoreError                 the user can fix it: exit code 1
+    ├── DataError                a dataset on disk is not what it should be
+    │   ├── MetadataError        rows of train_metadata.csv (labels, folds, ids)
+    │   └── MediaError           one clip's video, sound or features; knows the clip
+    ├── InvalidProbabilities     rows that are not probabilities, or not of the expected clips
+    ├── InvalidPredictions       decoded labels, or a leaderboard file, that would be rejected or mis-scored
+    ├── ConfigError              a submission or a command line
+    │   ├── UnknownName          a plugin, an option or a submission that nobody offers
+    │   └── InvalidOption        a known option with a value that it cannot have
+    ├── WeightsMissing           pretrained weights that are neither here nor reachable
+    ├── ExtraMissing             a Python package that this needs is not installed
+    ├── ServiceError             a remote service said no, or said something else than agreed
+    └── RunError                 a run directory that is busy, incomplete or not a run
+    PluginFailed                 a plugin broke its contract or crashed: exit code 3
+
+Anything that is not one of these is a bug and shows a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class HarnessError(Exception):
+    """The root of everything that the harness raises on purpose."""
+
+    exit_code = 1
+
+
+class BlemoreError(HarnessError):
+    """Something the user can fix; the message says how."""
+
+
+class DataError(BlemoreError):
+    """A dataset on disk is not what it should be."""
+
+
+class MetadataError(DataError):
+    """Rows of the metadata contradict each other, their file names or the protocol."""
+
+
+class MediaError(DataError):
+    """One clip's video, sound or features cannot be used.
+
+    Args:
+        message: what was expected, what was found, what to do.
+        clip: id of the clip as the raiser knows it; the harness translates it into the released file name.
+    """
+
+    def __init__(self, message: str, clip: str | None = None) -> None:
+        super().__init__(message)
+        self.clip = clip
+
+
+class InvalidProbabilities(BlemoreError):
+    """Rows that are not probabilities over the six emotions, or not of exactly the expected clips."""
+
+
+class InvalidPredictions(BlemoreError):
+    """Decoded labels that the official scoring would reject or mis-score."""
+
+
+class ConfigError(BlemoreError):
+    """A submission, a configuration file or a command line that cannot be run."""
+
+
+class UnknownName(ConfigError):
+    """A name that nobody offers; the message ends in the closest known ones."""
+
+    @classmethod
+    def among(cls, kind: str, name: str, known: Iterable[str]) -> UnknownName:
+        """Build the error for `name`, with a suggestion from `known`."""
+        known = sorted(known)
+        return cls(f"unknown {kind} '{name}'{suggest(name, known)} (known: {', '.join(known) or 'none'})")
+
+
+class InvalidOption(ConfigError):
+    """A known option with a value that it cannot have."""
+
+
+class WeightsMissing(BlemoreError):
+    """Pretrained weights that are neither on this machine nor reachable; says what to fetch and where to put it."""
+
+
+class ExtraMissing(BlemoreError):
+    """A Python package that this needs is not installed."""
+
+
+class ServiceError(BlemoreError):
+    """A remote service refused, or answered something else than agreed."""
+
+
+class RunError(BlemoreError):
+    """A run directory is held by another process, incomplete, or not a run at all."""
+
+
+class PluginFailed(HarnessError):
+    """A plugin crashed or broke its contract; names the culprit.
+
+    Args:
+        message: one line for the user.
+        plugin: the plugin's name.
+        trace: the plugin's own traceback, for the record and the log.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, plugin: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.trace = trace
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """Give `; did you mean 'x'?` for a name close to a known one, else an empty string.
+
+    >>> suggest("wav2vec", ["s4d", "wav2vec2"])
+    "; did you mean 'wav2vec2'?"
+    >>> suggest("zzz", ["s4d"])
+    ''
+    """
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def first_and_count(items: Iterable[str], noun: str) -> str:
+    """Name the first offender and how many there are.
+
+    >>> first_and_count(["b", "c"], "clip")
+    "2 clips (first: 'b')"
+    >>> first_and_count([], "clip")
+    '0 clips'
+    """
+    found = list(items)
+    plural = noun if len(found) == 1 else f"{noun}s"
+    return f"{len(found)} {plural}" + (f" (first: '{found[0]}')" if found else "")

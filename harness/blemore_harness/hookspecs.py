@@ -1,0 +1,153 @@
+"""Everything a plugin author must read: the five hooks, and the two kinds of object that they offer.
+
+Hooks register, objects work. A plugin is a module (or object) named by an entry point in the group `blemore_harness`,
+whose functions are marked with `hookimpl`:
+
+    from blemore_harness.hookspecs import Encoder, hookimpl
+
+    @hookimpl
+    def blemore_encoders():
+        return [MyEncoder()]
+
+No hook can change a score.
+
+Held-out labels never reach a plugin. The released file names spell out the label, so ids and paths that a plugin sees
+are stand-ins, in training and prediction alike, and clips come in an order that says nothing; the harness translates
+back. Import heavy packages (torch, transformers) inside functions: listing plugins must not load them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import pluggy
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clips, Fold
+from blemore_harness.errors import PluginFailed
+from blemore_harness.rows import Embeddings, Probabilities
+
+PROJECT = "blemore_harness"
+"""Name of the pluggy project, and of the entry-point group that plugins register in."""
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+Modality = Literal["video", "audio", "audiovisual"]
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Options of a system that has none."""
+
+
+class Model(Protocol):
+    """What an encoder's `fit` gives back."""
+
+    def predict(self, clips: Clips, context: Context) -> Probabilities:
+        """Give a row of probabilities for every clip, in any order; a subset of clips must give the same rows."""
+
+
+class FusionModel(Protocol):
+    """What a fusion's `fit` gives back."""
+
+    def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Give a row of probabilities for every clip from the members' rows for the same clips."""
+
+
+class Encoder:
+    """A system that learns from labelled clips and gives a row of six probabilities per clip.
+
+    Subclass it, set the attributes and write `embed` (the harness then trains its MLP head on the vectors) or `fit`.
+
+    Attributes:
+        name: what users type after `--plugin`: lower case letters, digits and dashes.
+        summary: one line for `blemore-harness plugins`.
+        modality: what it looks at or listens to.
+        Options: frozen dataclass, every field with a default and every check in `__post_init__` (`InvalidOption`).
+            An Options class that extends `heads.HeadOptions` lets users set the head of an `embed`-only encoder.
+        demo_options: values of Options that let it run on the demo dataset without weights, hub or key: the same code
+            at a small size. What the user sets wins over them.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    modality: ClassVar[Modality]
+    Options: ClassVar[type[Any]] = NoOptions
+    demo_options: ClassVar[Mapping[str, object]] = {}
+
+    def mark(self, options: Any) -> str | None:
+        """Say in a few words why results with these options are no real system's (`untrained small encoder`), or None.
+
+        Every table and record of the run carries the words.
+        """
+        return None
+
+    def prepare(self, clips: Clips, options: Any, context: Context) -> None:
+        """Download and extract ahead of training; called once per run with all clips, unlabelled.
+
+        The only place that may use the network. Keep per-clip arrays in `context.cache`, so that an interrupted
+        extraction resumes by clip.
+        """
+
+    def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
+        """Give a label-free vector per clip; called after `prepare`, with unlabelled clips."""
+        raise PluginFailed(f"'{self.name}' defines neither `embed` nor `fit`", self.name)
+
+    def fit(self, fold: Fold, options: Any, context: Context) -> Model:
+        """Learn from `fold.train`; the default trains the harness's MLP head on what `embed` gives."""
+        from blemore_harness.heads import HeadOptions, fit_head
+
+        head = options if isinstance(options, HeadOptions) else HeadOptions()
+        return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
+
+
+class Fusion:
+    """A system whose inputs are encoders' outputs.
+
+    Attributes: as of `Encoder`, without modality.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    Options: ClassVar[type[Any]] = NoOptions
+    demo_options: ClassVar[Mapping[str, object]] = {}
+
+    def mark(self, options: Any) -> str | None:
+        """As `Encoder.mark`."""
+        return None
+
+    def fit(self, fold: Fold, members: Mapping[str, Probabilities], options: Any, context: Context) -> FusionModel:
+        """Learn from the members' out-of-fold rows for `fold.train`, by member name, in the order of `fold.train`.
+
+        Out-of-fold: each row comes from a model that never saw its clip, so that nothing is chosen on the clips that it
+        is scored on.
+        """
+        raise PluginFailed(f"'{self.name}' does not define `fit`", self.name)
+
+
+@hookspec
+def blemore_encoders() -> Iterable[Encoder]:  # type: ignore[empty-body]
+    """Give the encoders that this plugin offers. Called when a name is first looked up, or when plugins are listed."""
+
+
+@hookspec
+def blemore_fusions() -> Iterable[Fusion]:  # type: ignore[empty-body]
+    """Give the fusions that this plugin offers. Called when a name is first looked up, or when plugins are listed."""
+
+
+@hookspec
+def blemore_run_started(record: Mapping[str, Any]) -> None:
+    """Look at the record of a run that starts or resumes. Called by the pipeline once the identity is known."""
+
+
+@hookspec
+def blemore_fold_finished(record: Mapping[str, Any], result: Mapping[str, Any], probabilities: Probabilities) -> None:
+    """Look at a fold's result. Called by the pipeline after the fold is safely on disk; ids are the opaque ones."""
+
+
+@hookspec
+def blemore_run_finished(record: Mapping[str, Any]) -> None:
+    """Look at the final record. Called by the pipeline exactly once per run, whatever the status."""
