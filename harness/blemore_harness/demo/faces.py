@@ -1,0 +1,126 @@
+"""Drawn faces that move: an actor's bare head, the features on it for a moment's actions, and the pose in the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.demo import features
+from blemore_harness.demo.actors import Actor, Look
+from blemore_harness.demo.performance import FloatArray, Performance
+from blemore_harness.demo.plan import FRAME_RATE
+from blemore_harness.demo.skull import CANVAS, MIDDLE_X, MIDDLE_Y, Picture, Skull, draw_backdrop, draw_skull, tint
+
+FRAME = 192
+"""Side of a video frame in pixels: a face of about 120 pixels, well above what face detectors need."""
+MESH_ROWS, MESH_COLUMNS = (0, 32, 64, 96, 128, 160, 192), (12, 68, 124, 180)
+"""Borders of the tiles in which the head's canvas is warped into the frame: where heads are, and warps are smooth."""
+FLUSH = (16.0, -20.0, -18.0)
+"""What full blushing adds to the red, green and blue of light skin; growing pale is a third of the opposite."""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """Everything about an actor's picture that clips share.
+
+    Attributes:
+        look: the actor's look.
+        skull: the bare head.
+        flush: what full blushing adds to the head's colours.
+        backdrop: what is behind the head.
+    """
+
+    look: Look
+    skull: Skull
+    flush: Picture
+    backdrop: Picture
+
+
+def draw_portrait(actor: Actor, seed: int) -> Portrait:
+    """Draw what all clips of an actor share."""
+    skull = draw_skull(actor.look, np.random.default_rng([seed, 2, actor.number]))
+    flush = tint(np.array(FLUSH) * np.mean(actor.look.skin) / 190, skull.blush)
+    return Portrait(actor.look, skull, flush, draw_backdrop(actor.look, FRAME))
+
+
+def draw_frames(portrait: Portrait, performance: Performance, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
+    """Draw the frames of a clip one after the other, each uint8 RGB (FRAME, FRAME, 3).
+
+    Args:
+        portrait: the actor.
+        performance: the tracks to show.
+        rng: for camera noise, the drift of the head and the light.
+    """
+    from PIL import Image
+
+    look = portrait.look
+    poses = _poses(performance, rng)
+    light = rng.uniform(0.94, 1.06)
+    backdrop = Image.fromarray((portrait.backdrop.transpose(1, 2, 0) * light).clip(0, 255).astype(np.uint8))
+    alpha = (portrait.skull.alpha * 255).astype(np.uint8)
+    tracks = performance.face
+    for index in range(performance.frames):
+        now = {name: float(track[index]) for name, track in tracks.items()}
+        # The mouth follows the voice: a loud moment opens it.
+        now["open"] += 0.35 * float(performance.voice["envelope"][index])
+        flush = np.clip(now["flush"], -1.2, 1.2)
+        canvas = portrait.skull.rgb + portrait.flush * np.float32(flush if flush > 0 else flush / 3)
+        features.draw_features(canvas, look, now)
+        head = np.empty((CANVAS, CANVAS, 4), np.uint8)
+        np.clip(canvas * np.float32(light), 0, 255, out=canvas)
+        head[..., :3] = canvas.transpose(1, 2, 0)
+        head[..., 3] = alpha
+        mesh = _mesh(look, now, {name: float(track[index]) for name, track in poses.items()})
+        warped = Image.fromarray(head).transform((FRAME, FRAME), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
+        frame = backdrop.copy()
+        frame.paste(warped, (0, 0), warped)
+        yield np.asarray(frame)
+
+
+def _poses(performance: Performance, rng: np.random.Generator) -> dict[str, FloatArray]:
+    """Tracks of the head: shift in frame pixels, turn in radians, and what shaking adds to yaw and pitch."""
+    face, count = performance.face, performance.frames
+    phase = 2 * np.pi * (np.cumsum(face["shake_rate"]) / FRAME_RATE + rng.uniform())
+    shake = np.maximum(face["shake"], 0) * np.sin(phase)
+    time = np.arange(count) / FRAME_RATE
+    drift = [
+        rng.normal(0, 1.2) + rng.normal(0, 1.2) * np.sin(time * rng.uniform(1, 3) + rng.uniform(0, 6)) for _ in "xy"
+    ]
+    return {
+        "x": drift[0] + 1.2 * shake,
+        "y": drift[1] + 2.2 * np.abs(shake) + 2.5 * face["pitch"],
+        "turn": 0.09 * face["roll"] + rng.normal(0, 0.02) + 0.012 * shake,
+        "yaw": 5 * face["yaw"] + 1.5 * shake,
+        "pitch": 6 * face["pitch"],
+    }
+
+
+Mesh = list[tuple[tuple[int, int, int, int], tuple[float, ...]]]
+
+
+def _mesh(look: Look, now: Mapping[str, float], pose: Mapping[str, float]) -> Mesh:
+    """Where on the canvas each tile of the frame comes from: turn, shift, yaw and pitch of the relief, dropped jaw."""
+    x = (np.array(MESH_COLUMNS)[None, :] - FRAME / 2 - look.shift_x - pose["x"]) / look.scale
+    y = (np.array(MESH_ROWS)[:, None] - FRAME / 2 - look.shift_y - pose["y"]) / look.scale
+    cos, sin = np.cos(pose["turn"]), np.sin(pose["turn"])
+    # The head turns on the neck, not on the nose.
+    u, v = cos * x + sin * (y - 70), -sin * x + cos * (y - 70) + 70
+    # What is near the viewer moves most when the head turns, the outline not at all.
+    near = (1 - (u / (look.width + 8)) ** 2).clip(0) * (1 - (v / (look.height + 8)) ** 2).clip(0)
+    u = u - pose["yaw"] * near
+    v = v - pose["pitch"] * near
+    drop = 13 * np.clip(now["jaw"], -0.1, 1.3)
+    start, reach = look.mouth_y - 6, look.height - look.mouth_y + 6
+    v = np.where(v > start, start + (v - start) * reach / (reach + drop), v)
+    u, v = u + MIDDLE_X, v + MIDDLE_Y
+    tiles: Mesh = []
+    for row in range(len(MESH_ROWS) - 1):
+        for column in range(len(MESH_COLUMNS) - 1):
+            corners = ((row, column), (row + 1, column), (row + 1, column + 1), (row, column + 1))
+            quad = tuple(float(value) for corner in corners for value in (u[corner], v[corner]))
+            box = (MESH_COLUMNS[column], MESH_ROWS[row], MESH_COLUMNS[column + 1], MESH_ROWS[row + 1])
+            tiles.append((box, quad))
+    return tiles

@@ -1,0 +1,160 @@
+"""The parts of a face that move: brows, eyes, mouth, and the folds that come with them, painted onto a head's canvas.
+
+Everything is painted on windows of the canvas in coordinates around the middle of the face, the sides mirrored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from blemore_harness.demo.actors import Look
+from blemore_harness.demo.skull import MIDDLE_X, MIDDLE_Y, Picture, blob, edge, paint, tint
+
+Actions = Mapping[str, float]
+
+DARK = (46, 16, 18)
+TEETH = (236, 230, 218)
+TONGUE = (176, 84, 84)
+SCLERA = (238, 234, 230)
+
+
+def draw_features(canvas: Picture, look: Look, now: Actions) -> None:
+    """Paint brows, eyes, mouth and folds for one moment, in place.
+
+    Args:
+        canvas: float32 (3, CANVAS, CANVAS), the bare head.
+        look: whose face it is.
+        now: a value per face action.
+    """
+    top, bottom = int(MIDDLE_Y + look.eye_y - 46), int(MIDDLE_Y + look.eye_y + 24)
+    upper, x, y = _window(canvas, top, bottom, 54)
+    _forehead(upper, look, now, x, y)
+    _eyes(upper, look, now, x, y)
+    _brows(upper, look, now, x, y)
+    lower, x, y = _window(canvas, int(MIDDLE_Y + look.mouth_y - 32), int(MIDDLE_Y + look.mouth_y + 30), 46)
+    _folds(lower, look, now, x, y)
+    _mouth(lower, look, now, x, y)
+
+
+def _window(canvas: Picture, top: int, bottom: int, half: int) -> tuple[Picture, Picture, Picture]:
+    """A view on part of the canvas, with x (1, width) and y (height, 1) around the middle of the face."""
+    middle = int(MIDDLE_X)
+    x = np.arange(-half, half, dtype=np.float32)[None, :] + np.float32(0.5)
+    y = np.arange(top, bottom, dtype=np.float32)[:, None] + np.float32(0.5 - MIDDLE_Y)
+    return canvas[:, top:bottom, middle - half : middle + half], x, y
+
+
+def _forehead(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -> None:
+    """Frown lines between the brows, wrinkles of raised brows, and the nose's root drawn up."""
+    side, brow = np.abs(x), look.eye_y - look.brow_y
+    frown = max(0.0, now["brow_lower"])
+    raised = max(0.0, now["brow_raise"], 0.7 * now["brow_inner"])
+    wrinkle = max(0.0, now["nose"])
+    lines = 0.45 * frown * blob(side - 4.5, y - brow + 2, 1.6, 8)
+    width = 30 if now["brow_raise"] > now["brow_inner"] else 16
+    for height in (13, 20):
+        lines = lines + 0.28 * raised * blob(x, 0 * y, width, 1) * blob(0, y - brow + height - 0.004 * x**2, 1, 1.4)
+    for height in (4, 9):
+        lines = lines + 0.38 * wrinkle * blob(x, y - look.eye_y - height - 0.05 * side**2 + 3, 8, 1.5)
+    lines = lines + 0.22 * wrinkle * blob(side - 10, y - look.eye_y - 10 - 0.3 * side, 4, 3)
+    _darken(picture, lines)
+
+
+def _eyes(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -> None:
+    side, hand = np.abs(x), np.sign(x)
+    uneven = 1 + look.asymmetry * hand
+    across = (side - look.eye_x) / look.eye_width
+    arch = np.clip(1 - across**2, 0, 1) ** 0.75
+    opened = np.clip(1 + 0.62 * now["lid_open"] - 0.12 * max(0.0, now["lid_lower"]), 0.12, 1.9) * (1 - now["blink"])
+    upper = look.eye_y + 1.5 - arch * (look.eye_height * opened * uneven * 1.25 + 0.3)
+    lower = (
+        look.eye_y + 1.5 + arch * look.eye_height * max(0.12, 0.72 - 0.5 * now["lid_lower"]) * (1 - 0.4 * now["blink"])
+    )
+    skin = np.asarray(look.skin, np.float32)
+    # The lid between its crease and the lashes, and the bag that a raised lower lid pushes up.
+    paint(picture, skin * np.float32(0.8), 0.55 * edge(upper - y, 1.5) * edge(y - upper + 4.5, 3) * (arch > 0.1))
+    bag = 0.18 + 0.35 * max(0.0, now["lid_lower"]) + 0.15 * max(0.0, now["cheek"])
+    _darken(picture, bag * blob(side - look.eye_x, y - lower - 4.5 - 2 * across**2, look.eye_width, 2.0))
+    ball = edge(y - upper) * edge(lower - y) * edge(1 - np.abs(across), 0.1)
+    shadow = 1 - 0.35 * edge(upper + 3 - y, 4)
+    paint(picture, tint(SCLERA, shadow), ball)
+    away = (side - look.eye_x) * hand - 3.6 * now["gaze_x"]
+    down = y - look.eye_y - 0.5 - 2.6 * now["gaze_y"]
+    far = np.sqrt(away**2 + down**2)
+    radius = look.eye_height * 0.95
+    iris = tint(look.iris, 0.65 + 0.6 * edge(radius - 1.2 - far, 2))
+    paint(picture, iris, ball * edge(radius - far))
+    paint(picture, (12, 10, 10), ball * edge(radius * 0.42 - far))
+    paint(picture, (250, 250, 250), 0.9 * ball * blob(away + 1.8, down + 1.8, 1.2, 1.2))
+    lashes = edge(1.1 - np.abs(y - upper + 0.4), 1.2) * edge(1.06 - np.abs(across), 0.1)
+    paint(picture, (34, 24, 22), 0.9 * lashes)
+    rim = edge(0.6 - np.abs(y - lower), 1.2) * edge(1 - np.abs(across), 0.1)
+    paint(picture, skin * np.float32(0.55), 0.6 * rim)
+
+
+def _brows(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -> None:
+    side, hand = np.abs(x), np.sign(x)
+    inner = 9.5 - 2.5 * max(0.0, now["brow_lower"])
+    along = (side - inner) / (look.eye_x + look.eye_width + 6 - inner)
+    bounded = np.clip(along, 0, 1)
+    towards = (1 - bounded) ** 1.3
+    height = look.brow_y + 3.5 * np.sin(bounded * 2.4) - 1.5
+    height = (
+        height + (7.5 * now["brow_raise"] * (1 + look.asymmetry * hand)) + 6.5 * now["brow_inner"] * (towards - 0.3)
+    )
+    height = height - 7.0 * now["brow_lower"] * (0.35 + 0.65 * towards)
+    thick = look.brow_width * (1.1 - 0.75 * bounded**1.5)
+    cover = edge(thick - np.abs(y - look.eye_y + height), 1.6) * edge(along, 0.08) * edge(1 - along, 0.15)
+    paint(picture, np.array(look.hair, np.float32) * np.float32(0.8), 0.88 * cover)
+
+
+def _folds(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -> None:
+    """From the nose around the mouth, and the chin that a pressed or sad mouth dimples."""
+    side = np.abs(x)
+    tip = look.eye_y + look.nose_length
+    fold = np.clip(0.12 + 0.5 * now["cheek"] + 0.35 * now["upper_lip"] + 0.25 * now["nose"], 0, 1.2)
+    spread = look.nose_width + 4 + 0.42 * (y - tip) + 4 * now["cheek"] * edge(y - tip - 4, 12)
+    within = edge(y - tip + 5, 6) * edge(look.mouth_y + 6 - y, 10)
+    _darken(picture, 0.42 * fold * np.exp(-(((side - spread) / 2.4) ** 2)) * within)
+    chin = max(0.0, now["press"] - 0.4 * now["corner"])
+    _darken(picture, 0.3 * chin * blob(x, y - look.mouth_y - 14, 13, 2.2))
+    _darken(picture, -0.16 * max(0.0, now["cheek"]) * blob(side - 31, y - tip - 2, 8, 6))
+
+
+def _mouth(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -> None:
+    half = look.mouth_width * (1 + 0.24 * now["stretch"] + 0.08 * now["corner"])
+    across = x / half
+    arch = np.clip(1 - across**2, 0, 1)
+    corner = 7.5 * now["corner"] * (1 + look.asymmetry * np.sign(x))
+    line = look.mouth_y + 0.35 * corner - corner * across**2
+    opened = max(0.0, now["open"] - 0.7 * max(0.0, now["press"]))
+    lift, drop = 3.5 * max(0.0, now["upper_lip"]), 3.5 * max(0.0, now["lower_lip"])
+    lift_middle = lift * (0.5 + 0.5 * np.clip(1 - np.abs(np.abs(across) - 0.45), 0, 1))
+    upper = line - (4.5 * opened + lift_middle) * arch**0.7
+    lower = line + (9.0 * opened + drop + 0.4) * arch**0.6
+    full = look.lips * np.clip(1 - 0.55 * max(0.0, now["press"]) - 0.15 * now["stretch"], 0.3, 1.3)
+    bow = 1 - 0.25 * np.exp(-((across / 0.14) ** 2)) - 0.25 * across**2
+    ends = edge(1 - np.abs(across), 0.1)
+    above, below = upper - full * 0.85 * bow * arch**0.5, lower + full * 1.1 * arch**0.55
+    lips = edge(y - above, 1.4) * edge(below - y, 1.8) * ends
+    # The upper lip faces down and is darker; the lower one catches the light in its middle.
+    tone = np.where(y < line, 0.82, 1.0) + 0.14 * blob(x, y - lower - full * 0.45, 10, 1.8)
+    paint(picture, tint(look.lip, tone), 0.92 * lips)
+    hole = edge(y - upper) * edge(lower - y) * edge(0.97 - np.abs(across), 0.08)
+    hole = hole * np.clip((lower - upper - 0.6) / 1.5, 0, 1)
+    paint(picture, DARK, hole)
+    paint(picture, TONGUE, 0.75 * hole * blob(x, y - lower, half * 0.55, 4.5))
+    shown = 2.0 + 4.5 * np.clip(0.6 * now["upper_lip"] + 0.5 * now["corner"] + 0.2 * now["stretch"], 0, 1)
+    paint(picture, TEETH, 0.93 * hole * edge(upper + shown - y, 1.2) * edge(0.82 - np.abs(across), 0.12))
+    bottom = 3.5 * np.clip(0.9 * now["lower_lip"] - 0.2, 0, 1)
+    paint(picture, (214, 206, 194), 0.85 * hole * edge(y - lower + bottom, 1.2) * edge(0.7 - np.abs(across), 0.12))
+    seam = 0.75 * edge(0.8 - np.abs(y - line), 1.3) * ends * (1 - hole)
+    paint(picture, np.array(look.lip, np.float32) * np.float32(0.45), seam)
+    _darken(picture, 0.3 * blob(np.abs(x) - half - 0.5, y - line, 2.2, 2.4))
+    _darken(picture, 0.22 * blob(x, y - below - 2.5, half * 0.6, 2.0))
+
+
+def _darken(picture: Picture, amount: Picture) -> None:
+    picture *= 1 - np.asarray(amount, np.float32)
