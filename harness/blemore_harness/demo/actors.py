@@ -1,4 +1,4 @@
-"""Who the demo actors are: proportions, skin, hair, light and framing of the face, pitch and vocal tract of the voice."""
+"""Who the demo actors are: proportions, skin, hair, light and framing of the face; pitch and tract of the voice."""
 
 from __future__ import annotations
 

@@ -12,12 +12,16 @@ from blemore_harness.demo import features
 from blemore_harness.demo.actors import Actor, Look
 from blemore_harness.demo.performance import FloatArray, Performance
 from blemore_harness.demo.plan import FRAME_RATE
-from blemore_harness.demo.skull import CANVAS, MIDDLE_X, MIDDLE_Y, Picture, Skull, draw_backdrop, draw_skull, tint
+from blemore_harness.demo.skull import CANVAS, MIDDLE_X, MIDDLE_Y, Picture, draw_backdrop, draw_skull, tint
 
 FRAME = 192
 """Side of a video frame in pixels: a face of about 120 pixels, well above what face detectors need."""
-MESH_ROWS, MESH_COLUMNS = (0, 32, 64, 96, 128, 160, 192), (12, 68, 124, 180)
-"""Borders of the tiles in which the head's canvas is warped into the frame: where heads are, and warps are smooth."""
+TILES_DOWN, TILES_ACROSS = 6, 3
+"""Tiles in which the head's canvas is warped into the frame; warps are smooth, so tiles can be large."""
+ROOM = 12
+"""Frame pixels around the resting head that it may move into."""
+FACE_BOX = (slice(54, 210), slice(48, 176))
+"""Rows and columns of the canvas where expression changes anything."""
 FLUSH = (16.0, -20.0, -18.0)
 """What full blushing adds to the red, green and blue of light skin; growing pale is a third of the opposite."""
 
@@ -28,22 +32,38 @@ class Portrait:
 
     Attributes:
         look: the actor's look.
-        skull: the bare head.
-        flush: what full blushing adds to the head's colours.
+        head: the bare head, its colours multiplied by alpha.
+        alpha: where the head is.
+        flush: what full blushing adds to the colours in `FACE_BOX`.
         backdrop: what is behind the head.
+        rows, columns: borders of the tiles that the head can be in.
     """
 
     look: Look
-    skull: Skull
+    head: Picture
+    alpha: Picture
     flush: Picture
     backdrop: Picture
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
 
 
 def draw_portrait(actor: Actor, seed: int) -> Portrait:
     """Draw what all clips of an actor share."""
     skull = draw_skull(actor.look, np.random.default_rng([seed, 2, actor.number]))
-    flush = tint(np.array(FLUSH) * np.mean(actor.look.skin) / 190, skull.blush)
-    return Portrait(actor.look, skull, flush, draw_backdrop(actor.look, FRAME))
+    look = actor.look
+    flush = tint(np.array(FLUSH) * np.mean(look.skin) / 190, skull.blush[FACE_BOX])
+    down = _borders(skull.alpha.max(axis=1), MIDDLE_Y, look.scale, look.shift_y, TILES_DOWN)
+    across = _borders(skull.alpha.max(axis=0), MIDDLE_X, look.scale, look.shift_x, TILES_ACROSS)
+    return Portrait(look, skull.rgb * skull.alpha, skull.alpha, flush, draw_backdrop(look, FRAME), down, across)
+
+
+def _borders(present: Picture, middle: float, scale: float, shift: float, tiles: int) -> tuple[int, ...]:
+    """Split the stretch of the frame that the head can be in."""
+    first, *_, last = np.flatnonzero(present).tolist()
+    start = max(0, int((first - middle) * scale + FRAME / 2 + shift) - ROOM)
+    end = min(FRAME, int((last - middle) * scale + FRAME / 2 + shift) + ROOM)
+    return tuple(np.linspace(start, end, tiles + 1).astype(int).tolist())
 
 
 def draw_frames(portrait: Portrait, performance: Performance, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
@@ -60,21 +80,27 @@ def draw_frames(portrait: Portrait, performance: Performance, rng: np.random.Gen
     poses = _poses(performance, rng)
     light = rng.uniform(0.94, 1.06)
     backdrop = Image.fromarray((portrait.backdrop.transpose(1, 2, 0) * light).clip(0, 255).astype(np.uint8))
-    alpha = (portrait.skull.alpha * 255).astype(np.uint8)
+    # Colours are multiplied by alpha beforehand (mode RGBa): no dark rim, and no conversions in every frame.
+    bare = portrait.head * np.float32(light)
+    head = np.empty((CANVAS, CANVAS, 4), np.uint8)
+    head[..., :3] = bare.clip(0, 255).transpose(1, 2, 0)
+    head[..., 3] = portrait.alpha * 255
+    bare = np.ascontiguousarray(bare[:, *FACE_BOX])
+    canvas = np.empty_like(bare)
     tracks = performance.face
     for index in range(performance.frames):
         now = {name: float(track[index]) for name, track in tracks.items()}
         # The mouth follows the voice: a loud moment opens it.
         now["open"] += 0.35 * float(performance.voice["envelope"][index])
-        flush = np.clip(now["flush"], -1.2, 1.2)
-        canvas = portrait.skull.rgb + portrait.flush * np.float32(flush if flush > 0 else flush / 3)
-        features.draw_features(canvas, look, now)
-        head = np.empty((CANVAS, CANVAS, 4), np.uint8)
-        np.clip(canvas * np.float32(light), 0, 255, out=canvas)
-        head[..., :3] = canvas.transpose(1, 2, 0)
-        head[..., 3] = alpha
-        mesh = _mesh(look, now, {name: float(track[index]) for name, track in poses.items()})
-        warped = Image.fromarray(head).transform((FRAME, FRAME), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
+        flush = min(max(now["flush"], -1.2), 1.2) * light
+        np.multiply(portrait.flush, np.float32(flush if flush > 0 else flush / 3), out=canvas)
+        canvas += bare
+        features.draw_features(canvas, look, now, (MIDDLE_X - FACE_BOX[1].start, MIDDLE_Y - FACE_BOX[0].start))
+        np.minimum(canvas, 255, out=canvas)
+        head[(*FACE_BOX, slice(3))] = np.maximum(canvas, 0, out=canvas).transpose(1, 2, 0)
+        mesh = _mesh(portrait, now, {name: float(track[index]) for name, track in poses.items()})
+        image = Image.frombuffer("RGBa", (CANVAS, CANVAS), head, "raw", "RGBa", 0, 1)
+        warped = image.transform((FRAME, FRAME), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
         frame = backdrop.copy()
         frame.paste(warped, (0, 0), warped)
         yield np.asarray(frame)
@@ -101,10 +127,11 @@ def _poses(performance: Performance, rng: np.random.Generator) -> dict[str, Floa
 Mesh = list[tuple[tuple[int, int, int, int], tuple[float, ...]]]
 
 
-def _mesh(look: Look, now: Mapping[str, float], pose: Mapping[str, float]) -> Mesh:
+def _mesh(portrait: Portrait, now: Mapping[str, float], pose: Mapping[str, float]) -> Mesh:
     """Where on the canvas each tile of the frame comes from: turn, shift, yaw and pitch of the relief, dropped jaw."""
-    x = (np.array(MESH_COLUMNS)[None, :] - FRAME / 2 - look.shift_x - pose["x"]) / look.scale
-    y = (np.array(MESH_ROWS)[:, None] - FRAME / 2 - look.shift_y - pose["y"]) / look.scale
+    look, rows, columns = portrait.look, portrait.rows, portrait.columns
+    x = (np.array(columns)[None, :] - FRAME / 2 - look.shift_x - pose["x"]) / look.scale
+    y = (np.array(rows)[:, None] - FRAME / 2 - look.shift_y - pose["y"]) / look.scale
     cos, sin = np.cos(pose["turn"]), np.sin(pose["turn"])
     # The head turns on the neck, not on the nose.
     u, v = cos * x + sin * (y - 70), -sin * x + cos * (y - 70) + 70
@@ -117,10 +144,10 @@ def _mesh(look: Look, now: Mapping[str, float], pose: Mapping[str, float]) -> Me
     v = np.where(v > start, start + (v - start) * reach / (reach + drop), v)
     u, v = u + MIDDLE_X, v + MIDDLE_Y
     tiles: Mesh = []
-    for row in range(len(MESH_ROWS) - 1):
-        for column in range(len(MESH_COLUMNS) - 1):
+    for row in range(TILES_DOWN):
+        for column in range(TILES_ACROSS):
             corners = ((row, column), (row + 1, column), (row + 1, column + 1), (row, column + 1))
             quad = tuple(float(value) for corner in corners for value in (u[corner], v[corner]))
-            box = (MESH_COLUMNS[column], MESH_ROWS[row], MESH_COLUMNS[column + 1], MESH_ROWS[row + 1])
+            box = (columns[column], rows[row], columns[column + 1], rows[row + 1])
             tiles.append((box, quad))
     return tiles

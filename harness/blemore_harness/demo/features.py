@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from blemore_harness.demo.actors import Look
-from blemore_harness.demo.skull import MIDDLE_X, MIDDLE_Y, Picture, blob, edge, paint, tint
+from blemore_harness.demo.skull import Picture, blob, edge, paint, tint
 
 Actions = Mapping[str, float]
 
@@ -20,33 +20,38 @@ TONGUE = (176, 84, 84)
 SCLERA = (238, 234, 230)
 
 
-def draw_features(canvas: Picture, look: Look, now: Actions) -> None:
+def draw_features(canvas: Picture, look: Look, now: Actions, middle: tuple[float, float]) -> None:
     """Paint brows, eyes, mouth and folds for one moment, in place.
 
     Args:
-        canvas: float32 (3, CANVAS, CANVAS), the bare head.
+        canvas: float32 (3, H, W), the bare head or the part of it with the face.
         look: whose face it is.
         now: a value per face action.
+        middle: x and y of the middle of the face on the canvas.
     """
-    top, bottom = int(MIDDLE_Y + look.eye_y - 46), int(MIDDLE_Y + look.eye_y + 24)
-    upper, x, y = _window(canvas, top, bottom, 54)
-    _forehead(upper, look, now, x, y)
-    _eyes(upper, look, now, x, y)
-    _brows(upper, look, now, x, y)
-    lower, x, y = _window(canvas, int(MIDDLE_Y + look.mouth_y - 32), int(MIDDLE_Y + look.mouth_y + 30), 46)
-    _folds(lower, look, now, x, y)
-    _mouth(lower, look, now, x, y)
+    _forehead(*_window(canvas, middle, look.eye_y, -46, 18, 32), look, now)
+    _eyes(*_window(canvas, middle, look.eye_y, -16, 20, 46), look, now)
+    _brows(*_window(canvas, middle, look.eye_y - look.brow_y, -20, 16, 54), look, now)
+    _folds(*_window(canvas, middle, look.mouth_y, -32, 22, 42), look, now)
+    _mouth(*_window(canvas, middle, look.mouth_y, -18, 30, 40), look, now)
 
 
-def _window(canvas: Picture, top: int, bottom: int, half: int) -> tuple[Picture, Picture, Picture]:
-    """A view on part of the canvas, with x (1, width) and y (height, 1) around the middle of the face."""
-    middle = int(MIDDLE_X)
+def _window(
+    canvas: Picture, centre: tuple[float, float], around: float, above: int, below: int, half: int
+) -> tuple[Picture, Picture, Picture]:
+    """A view on the rows from `above` to `below` around a height, with x (1, width) and y (height, 1)."""
+    middle, height = int(centre[0]), int(centre[1] + around)
     x = np.arange(-half, half, dtype=np.float32)[None, :] + np.float32(0.5)
-    y = np.arange(top, bottom, dtype=np.float32)[:, None] + np.float32(0.5 - MIDDLE_Y)
-    return canvas[:, top:bottom, middle - half : middle + half], x, y
+    y = np.arange(height + above, height + below, dtype=np.float32)[:, None] + np.float32(0.5 - centre[1])
+    return canvas[:, height + above : height + below, middle - half : middle + half], x, y
 
 
-def _forehead(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -> None:
+def _between(value: float, low: float, high: float) -> float:
+    """Clip a number; unlike numpy's, the result is a Python float, which keeps float32 arrays what they are."""
+    return min(max(value, low), high)
+
+
+def _forehead(picture: Picture, x: Picture, y: Picture, look: Look, now: Actions) -> None:
     """Frown lines between the brows, wrinkles of raised brows, and the nose's root drawn up."""
     side, brow = np.abs(x), look.eye_y - look.brow_y
     frown = max(0.0, now["brow_lower"])
@@ -62,12 +67,12 @@ def _forehead(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture
     _darken(picture, lines)
 
 
-def _eyes(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -> None:
+def _eyes(picture: Picture, x: Picture, y: Picture, look: Look, now: Actions) -> None:
     side, hand = np.abs(x), np.sign(x)
     uneven = 1 + look.asymmetry * hand
     across = (side - look.eye_x) / look.eye_width
     arch = np.clip(1 - across**2, 0, 1) ** 0.75
-    opened = np.clip(1 + 0.62 * now["lid_open"] - 0.12 * max(0.0, now["lid_lower"]), 0.12, 1.9) * (1 - now["blink"])
+    opened = _between(1 + 0.62 * now["lid_open"] - 0.12 * max(0.0, now["lid_lower"]), 0.12, 1.9) * (1 - now["blink"])
     upper = look.eye_y + 1.5 - arch * (look.eye_height * opened * uneven * 1.25 + 0.3)
     lower = (
         look.eye_y + 1.5 + arch * look.eye_height * max(0.12, 0.72 - 0.5 * now["lid_lower"]) * (1 - 0.4 * now["blink"])
@@ -94,7 +99,7 @@ def _eyes(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) ->
     paint(picture, skin * np.float32(0.55), 0.6 * rim)
 
 
-def _brows(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -> None:
+def _brows(picture: Picture, x: Picture, y: Picture, look: Look, now: Actions) -> None:
     side, hand = np.abs(x), np.sign(x)
     inner = 9.5 - 2.5 * max(0.0, now["brow_lower"])
     along = (side - inner) / (look.eye_x + look.eye_width + 6 - inner)
@@ -110,11 +115,11 @@ def _brows(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -
     paint(picture, np.array(look.hair, np.float32) * np.float32(0.8), 0.88 * cover)
 
 
-def _folds(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -> None:
+def _folds(picture: Picture, x: Picture, y: Picture, look: Look, now: Actions) -> None:
     """From the nose around the mouth, and the chin that a pressed or sad mouth dimples."""
     side = np.abs(x)
     tip = look.eye_y + look.nose_length
-    fold = np.clip(0.12 + 0.5 * now["cheek"] + 0.35 * now["upper_lip"] + 0.25 * now["nose"], 0, 1.2)
+    fold = _between(0.12 + 0.5 * now["cheek"] + 0.35 * now["upper_lip"] + 0.25 * now["nose"], 0, 1.2)
     spread = look.nose_width + 4 + 0.42 * (y - tip) + 4 * now["cheek"] * edge(y - tip - 4, 12)
     within = edge(y - tip + 5, 6) * edge(look.mouth_y + 6 - y, 10)
     _darken(picture, 0.42 * fold * np.exp(-(((side - spread) / 2.4) ** 2)) * within)
@@ -123,7 +128,7 @@ def _folds(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -
     _darken(picture, -0.16 * max(0.0, now["cheek"]) * blob(side - 31, y - tip - 2, 8, 6))
 
 
-def _mouth(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -> None:
+def _mouth(picture: Picture, x: Picture, y: Picture, look: Look, now: Actions) -> None:
     half = look.mouth_width * (1 + 0.24 * now["stretch"] + 0.08 * now["corner"])
     across = x / half
     arch = np.clip(1 - across**2, 0, 1)
@@ -134,7 +139,7 @@ def _mouth(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -
     lift_middle = lift * (0.5 + 0.5 * np.clip(1 - np.abs(np.abs(across) - 0.45), 0, 1))
     upper = line - (4.5 * opened + lift_middle) * arch**0.7
     lower = line + (9.0 * opened + drop + 0.4) * arch**0.6
-    full = look.lips * np.clip(1 - 0.55 * max(0.0, now["press"]) - 0.15 * now["stretch"], 0.3, 1.3)
+    full = look.lips * _between(1 - 0.55 * max(0.0, now["press"]) - 0.15 * now["stretch"], 0.3, 1.3)
     bow = 1 - 0.25 * np.exp(-((across / 0.14) ** 2)) - 0.25 * across**2
     ends = edge(1 - np.abs(across), 0.1)
     above, below = upper - full * 0.85 * bow * arch**0.5, lower + full * 1.1 * arch**0.55
@@ -146,9 +151,9 @@ def _mouth(picture: Picture, look: Look, now: Actions, x: Picture, y: Picture) -
     hole = hole * np.clip((lower - upper - 0.6) / 1.5, 0, 1)
     paint(picture, DARK, hole)
     paint(picture, TONGUE, 0.75 * hole * blob(x, y - lower, half * 0.55, 4.5))
-    shown = 2.0 + 4.5 * np.clip(0.6 * now["upper_lip"] + 0.5 * now["corner"] + 0.2 * now["stretch"], 0, 1)
+    shown = 2.0 + 4.5 * _between(0.6 * now["upper_lip"] + 0.5 * now["corner"] + 0.2 * now["stretch"], 0, 1)
     paint(picture, TEETH, 0.93 * hole * edge(upper + shown - y, 1.2) * edge(0.82 - np.abs(across), 0.12))
-    bottom = 3.5 * np.clip(0.9 * now["lower_lip"] - 0.2, 0, 1)
+    bottom = 3.5 * _between(0.9 * now["lower_lip"] - 0.2, 0, 1)
     paint(picture, (214, 206, 194), 0.85 * hole * edge(y - lower + bottom, 1.2) * edge(0.7 - np.abs(across), 0.12))
     seam = 0.75 * edge(0.8 - np.abs(y - line), 1.3) * ends * (1 - hole)
     paint(picture, np.array(look.lip, np.float32) * np.float32(0.45), seam)

@@ -15,7 +15,7 @@ from blemore_harness.dataset import EMOTIONS
 from blemore_harness.errors import ConfigError
 
 FRAME_RATE = 25
-SHORTEST_S, LONGEST_S = 1.2, 2.6
+SHORTEST_S, LONGEST_S = 1.0, 2.4
 FOLDS = 5
 """Number of folds of the official metadata."""
 TEST_CLIPS = 20

@@ -9,8 +9,8 @@ from blemore_harness.demo.actors import Voice
 from blemore_harness.demo.performance import FloatArray, Performance
 from blemore_harness.demo.plan import FRAME_RATE
 
-BLOCK = 2048
-"""Samples per block of the time-varying filter, half overlapping: about 43 ms, as short as a syllable needs."""
+BLOCK = 1024
+"""Samples per block of the time-varying filter, half overlapping: about 45 ms, as short as a syllable needs."""
 NEUTRAL_VOWEL = (520.0, 1500.0, 2500.0, 3500.0)
 """Resonances in Hz of a 17 cm tube, lowered and raised a little towards an open central vowel."""
 BANDWIDTHS = (90.0, 120.0, 170.0, 250.0)
@@ -22,10 +22,11 @@ MUSIC = 12.0
 def synthesise(voice: Voice, performance: Performance, rng: np.random.Generator) -> NDArray[np.float32]:
     """Make the sound track of a clip: float32 (channels, samples) within -1 to 1, at `voice.rate`.
 
-    It is exactly as long as the picture.
+    It is exactly as long as the picture. Source and noise are made at half the rate; the filter brings them up to it.
     """
-    count = round(performance.frames / FRAME_RATE * voice.rate)
-    at = np.arange(count) / voice.rate * FRAME_RATE - 0.5
+    rate = voice.rate // 2
+    count = round(performance.frames / FRAME_RATE * rate)
+    at = np.arange(count) / rate * FRAME_RATE - 0.5
     frames = np.arange(performance.frames)
     tracks = {name: np.interp(at, frames, track) for name, track in performance.voice.items()}
     loud = np.interp(at, frames, performance.voice["envelope"])
@@ -33,9 +34,9 @@ def synthesise(voice: Voice, performance: Performance, rng: np.random.Generator)
     noise = rng.normal(0, 1, count)
     breath = noise * (tracks["breath"].clip(0, 1.5) + voice.breath) * (0.25 + 0.75 * loud) * 0.35
     sound = _coloured(voiced, breath, noise * tracks["friction"].clip(0, 1.5) * loud * 0.3, voice, performance)
-    sound *= tracks["level"].clip(0.15, 1.6) * rng.uniform(0.85, 1.15)
+    sound *= np.repeat(tracks["level"].clip(0.15, 1.6) * rng.uniform(0.85, 1.15), 2)
     # A fixed recording level, with soft clipping where somebody shouts.
-    sound = 0.6 * np.tanh(sound) + voice.hiss * rng.normal(0, 1, count)
+    sound = 0.6 * np.tanh(sound) + voice.hiss * rng.normal(0, 1, 2 * count)
     if voice.channels == 1:
         return sound[None].astype(np.float32)
     delay = int(0.0006 * voice.rate)
@@ -45,14 +46,15 @@ def synthesise(voice: Voice, performance: Performance, rng: np.random.Generator)
 def _source(voice: Voice, tracks: dict[str, FloatArray], rng: np.random.Generator) -> FloatArray:
     """Pulses of the vocal folds, with slide, tremor, jitter and roughness."""
     count = len(tracks["pitch"])
-    rise = np.cumsum(np.maximum(tracks["rate"], 0.35)) / voice.rate
+    rate = voice.rate // 2
+    rise = np.cumsum(np.maximum(tracks["rate"], 0.35)) / rate
     slide = tracks["slide"] * ((rise % 1) - 0.5)
-    tremor = tracks["tremor"] * np.sin(2 * np.pi * np.cumsum(tracks["tremor_rate"]) / voice.rate)
+    tremor = tracks["tremor"] * np.sin(2 * np.pi * np.cumsum(tracks["tremor_rate"]) / rate)
     rough = tracks["roughness"].clip(0, 1.2)
-    steps = count // 200 + 2
-    jitter = np.interp(np.arange(count), np.arange(steps) * 200, rng.normal(0, 1, steps)) * (0.12 + 0.8 * rough)
+    steps = count // 100 + 2
+    jitter = np.interp(np.arange(count), np.arange(steps) * 100, rng.normal(0, 1, steps)) * (0.12 + 0.8 * rough)
     pitch = voice.pitch * 2 ** ((tracks["pitch"].clip(-9, 15) + slide + tremor + jitter) / MUSIC)
-    cycles = np.cumsum(pitch) / voice.rate + rng.uniform()
+    cycles = np.cumsum(pitch) / rate + rng.uniform()
     phase = cycles % 1
     # A pulse that opens slowly and closes fast; its slope carries the harmonics.
     pulse = np.where(phase < 0.6, np.sin(np.pi * (phase / 0.6) ** 2.2), 0.0)
@@ -67,26 +69,28 @@ def _coloured(
     count, hop = len(voiced), BLOCK // 2
     blocks = count // hop + 2
     window = np.hanning(BLOCK + 1)[:-1]
-    middles = np.arange(blocks) * hop / voice.rate * FRAME_RATE
+    middles = np.arange(blocks) * hop / (voice.rate // 2) * FRAME_RATE
     frames = np.arange(performance.frames)
     now = {name: np.interp(middles, frames, track)[:, None] for name, track in performance.voice.items()}
-    frequencies = np.fft.rfftfreq(BLOCK, 1 / voice.rate)[None, 1:]
+    frequencies = np.fft.rfftfreq(BLOCK, 2 / voice.rate)[None, 1:].astype(np.float64)
     tube = _tube(frequencies, now, voice)
     octaves = np.log2(np.maximum(frequencies / 500, 0.2))
     tilt = 10 ** ((now["tilt"].clip(-16, 0) + voice.tilt) * octaves / 20)
     hiss = np.exp(-(((np.log2(frequencies) - np.log2(3800 * voice.tract)) / 0.6) ** 2))
     spectra = [_spectra(part, window, blocks) for part in (voiced, breath, friction)]
     mixed = 3 * spectra[0] * tube * tilt + spectra[1] * tube * 0.5 + spectra[2] * hiss
-    back = np.fft.irfft(np.concatenate([np.zeros((blocks, 1)), mixed], axis=1), BLOCK, axis=1)
-    sound = np.zeros((blocks + 1, hop))
-    sound[:-1] += back[:, :hop]
-    sound[1:] += back[:, hop:]
-    return sound.ravel()[hop : hop + count]
+    # An inverse transform of twice the length doubles the rate; twice the gain keeps the level.
+    back = 2 * np.fft.irfft(np.concatenate([np.zeros((blocks, 1)), mixed], axis=1), 2 * BLOCK, axis=1)
+    sound = np.zeros((blocks + 1, BLOCK))
+    sound[:-1] += back[:, :BLOCK]
+    sound[1:] += back[:, BLOCK:]
+    return sound.ravel()[BLOCK : BLOCK + 2 * count]
 
 
 def _tube(frequencies: FloatArray, now: dict[str, FloatArray], voice: Voice) -> FloatArray:
     """Gain of the vocal tract, (blocks, frequencies)."""
-    moves = (now["first"].clip(0.6, 1.7), now["second"].clip(0.7, 1.4), 1.0, 1.0)
+    still = np.ones_like(now["first"])
+    moves = (now["first"].clip(0.6, 1.7), now["second"].clip(0.7, 1.4), still, still)
     gain = np.zeros((len(now["first"]), frequencies.shape[1]))
     for centre, width, move in zip(NEUTRAL_VOWEL, BANDWIDTHS, moves, strict=True):
         middle = centre * voice.tract * move

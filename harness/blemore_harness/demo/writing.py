@@ -8,7 +8,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import write_atomically
-from blemore_harness.demo.actors import Voice, make_actor
+from blemore_harness.demo.actors import make_actor
 from blemore_harness.demo.faces import FRAME, draw_frames, draw_portrait
 from blemore_harness.demo.performance import play
 from blemore_harness.demo.plan import FRAME_RATE, Plan, PlannedClip, make_plan
@@ -200,6 +200,7 @@ def _encode(frames: Iterable[NDArray[np.uint8]], sound: NDArray[np.float32], rat
         video.codec_context.thread_count = 1
         audio = container.add_stream("aac", rate=rate, layout="mono" if len(sound) == 1 else "stereo")
         audio.bit_rate = AUDIO_BITS
+        audio.codec_context.options = {"aac_coder": "fast"}
         for index, picture in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, FRAME_RATE)
