@@ -108,14 +108,14 @@ def make_style(rng: np.random.Generator) -> Style:
     """Draw an actor's style."""
     face = np.array(list(FACE_ACTIONS.values())).T
     voice = np.array(list(VOICE_CONTROLS.values())).T
-    gain = rng.uniform(0.8, 1.15) * rng.lognormal(0, 0.16, face.shape)
-    face = face * gain + rng.normal(0, 0.1, face.shape) * (np.abs(face) > 0)
+    gain = rng.uniform(0.95, 1.25) * rng.lognormal(0, 0.15, face.shape)
+    face = face * gain + rng.normal(0, 0.08, face.shape) * (np.abs(face) > 0)
     # Voice controls have units: they vary in proportion to how much the emotions differ in them.
     spread = voice.std(axis=0)
     centre = voice[EMOTIONS.index("neu")]
-    voice = centre + (voice - centre) * rng.lognormal(0, 0.15, voice.shape) + rng.normal(0, 0.22, voice.shape) * spread
-    rest = rng.normal(0, 0.08, len(FACE_ACTIONS))
-    return Style(face, voice, rest, rng.uniform(0.25, 0.7), rng.uniform(0.12, 0.3), rng.uniform(0.2, 0.6))
+    voice = centre + (voice - centre) * rng.lognormal(0, 0.25, voice.shape) + rng.normal(0, 0.4, voice.shape) * spread
+    rest = rng.normal(0, 0.06, len(FACE_ACTIONS))
+    return Style(face, voice, rest, rng.uniform(0.25, 0.7), rng.uniform(0.1, 0.22), rng.uniform(0.2, 0.6))
 
 
 def play(clip: PlannedClip, style: Style, rng: np.random.Generator) -> Performance:
@@ -127,7 +127,7 @@ def play(clip: PlannedClip, style: Style, rng: np.random.Generator) -> Performan
     prototypes = style.face * rng.lognormal(0, 0.12, style.face.shape) + rng.normal(0, 0.06, style.face.shape)
     face = style.rest + (shares @ prototypes) * strength[:, None]
     face += 0.05 * np.stack([_wander(count, 1.5, rng) for _ in names], axis=1)
-    voice = shares @ (style.voice + rng.normal(0, 0.18, style.voice.shape) * style.voice.std(axis=0))
+    voice = shares @ (style.voice + rng.normal(0, 0.45, style.voice.shape) * style.voice.std(axis=0))
     face_tracks = {name: face[:, i] for i, name in enumerate(names)}
     face_tracks["shake_rate"] = np.maximum(face_tracks["shake_rate"], 0.3)
     face_tracks["blink"] = _blinks(count, style.blink_rate, rng)
@@ -154,10 +154,10 @@ def _shares(clip: PlannedClip, style: Style, rng: np.random.Generator) -> FloatA
 
 
 def _envelope(count: int, onset: float, rng: np.random.Generator) -> FloatArray:
-    """Onset, apex and a slight decay, starting from a quarter of the expression."""
+    """Onset, apex and a slight decay, starting from a third of the expression."""
     time = (np.arange(count) + 0.5) / count
     rise = 1 / (1 + np.exp(-(time - onset) * 25))
-    return (0.25 + 0.75 * rise) * (1 - rng.uniform(0, 0.25) * np.maximum(0, time - 0.6))
+    return (0.3 + 0.7 * rise) * (1 - rng.uniform(0, 0.25) * np.maximum(0, time - 0.6))
 
 
 def _wander(count: int, rate: float, rng: np.random.Generator) -> FloatArray:
