@@ -1,0 +1,138 @@
+"""The submission format: a JSON object of labels by clip, read without forgiving anything and without losing anything.
+
+{"predictions": {"test_0001.mov": [{"emotion": "sad", "salience": 100.0}],
+                 "test_0002.mov": [{"emotion": "disg", "salience": 30}, {"emotion": "ang", "salience": 70}]}}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from blemore_harness.dataset import EMOTIONS
+from blemore_harness.errors import InvalidPredictions, suggest
+from blemore_harness.protocol import BLENDS, NEUTRAL, SINGLE
+
+CLIP_ENDINGS = (".mov", ".mp4")
+
+Complaint: TypeAlias = tuple[str, str]
+"""A kind of mistake, for counting, and what was found."""
+
+
+def clip_id(name: str) -> str:
+    """Drop a video's ending from its name.
+
+    >>> clip_id("test_0001.mov"), clip_id("test_0001"), clip_id("A1_neu_sit1_ver1.MP4")
+    ('test_0001', 'test_0001', 'A1_neu_sit1_ver1')
+    """
+    return name[:-4] if name.lower().endswith(CLIP_ENDINGS) else name
+
+
+def parse_submission(data: bytes) -> list[tuple[str, Any]]:
+    """Give (name, label) pairs of a submission's JSON as they stand there, repeated names included.
+
+    Raises:
+        InvalidPredictions: not UTF-8 JSON, or not an object with an object `predictions` inside.
+    """
+    try:
+        # Lists of pairs instead of dicts: a dict would keep the last of repeated keys and say nothing.
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=_Pairs)
+    except RecursionError:
+        raise InvalidPredictions("not a submission: nested far too deeply") from None
+    except ValueError as error:
+        mark = " (it starts with a byte order mark: save as UTF-8 without one)" if data[:3] == b"\xef\xbb\xbf" else ""
+        raise InvalidPredictions(f"not JSON in UTF-8: {error}{mark}") from error
+    found = [value for name, value in document if name == "predictions"] if isinstance(document, _Pairs) else []
+    if len(found) != 1 or not isinstance(found[0], _Pairs):
+        keys = (
+            f"the keys {', '.join(name for name, _ in document[:3])}" if isinstance(document, _Pairs) else "no object"
+        )
+        raise InvalidPredictions(
+            f'expected {{"predictions": {{"<clip>.mov": [...]}}}} with one "predictions", found {keys}'
+        )
+    return list(found[0])
+
+
+def label_complaints(label: Any, text_is_number: bool = True) -> list[Complaint]:
+    """Say everything that is wrong with one clip's label as parsed; nothing if the official scoring can use it.
+
+    Args:
+        label: expected to be a list of one or two `{"emotion": ..., "salience": ...}`.
+        text_is_number: let a salience be text that holds a number, `"70"`, as the official scoring does.
+    """
+    if not isinstance(label, list) or isinstance(label, _Pairs):
+        return [("label", "something else than a list of emotions")]
+    if len(label) not in (1, 2):
+        return [("length", "an empty list" if not label else f"{len(label)} emotions where one or two are expected")]
+    fields = [dict(entry) if isinstance(entry, _Pairs) else None for entry in label]
+    entries = [entry for entry in fields if entry is not None and {"emotion", "salience"} <= entry.keys()]
+    if len(entries) != len(label):
+        return [("entry", 'an entry that is not {"emotion": ..., "salience": ...}')]
+    if any(len(dict(entry)) != len(entry) for entry in label):
+        return [("entry", "an entry with a repeated key")]
+    names = [entry["emotion"] for entry in entries]
+    unknown = [name for name in names if name not in EMOTIONS]
+    complaints = [("emotion", f"unknown emotion {_shown(name)}{suggest(str(name), EMOTIONS)}") for name in unknown[:1]]
+    if len(names) == 2 and names[0] == names[1]:
+        complaints.append(("repeated emotion", f"the emotion {_shown(names[0])} twice"))
+    if len(names) == 2 and EMOTIONS[NEUTRAL] in names:
+        complaints.append(("neutral", "neutral in a blend, which neutral never is part of"))
+    saliences = [entry["salience"] for entry in entries]
+    texts = [] if text_is_number else [salience for salience in saliences if isinstance(salience, str)]
+    if texts:
+        return [
+            *complaints,
+            ("number", f"the salience {_shown(texts[0])}, which is text: write a number without quotes"),
+        ]
+    return complaints + _salience_complaints(saliences)
+
+
+def label_row(label: Any) -> list[int]:
+    """Give the six percentages of a label that nothing is wrong with."""
+    shares = {entry["emotion"]: _rounded(entry["salience"]) for entry in map(dict, label)}
+    return [shares.get(name) or 0 for name in EMOTIONS]
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Give the names that stand there more than once, each once."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as its pairs, in file order."""
+
+
+def _salience_complaints(saliences: Sequence[Any]) -> list[Complaint]:
+    rounded = tuple(_rounded(salience) for salience in saliences)
+    if None in rounded:
+        return [("number", f"the salience {_shown(saliences[rounded.index(None)])}, which is not a number")]
+    if rounded in BLENDS or rounded == (SINGLE,):
+        return []
+    text = "/".join(_shown(salience) for salience in saliences)
+    if 0 < max(float(salience) for salience in saliences) <= 1:
+        return [("salience", f"the salience {text}, which looks like a share of 1: percentages are expected")]
+    if len(saliences) == 1:
+        return [("salience", f"the salience {text} for an emotion that stands alone, which is {SINGLE}")]
+    if sum(share or 0 for share in rounded) != SINGLE:
+        return [("sum", f"the saliences {text}, which do not sum to {SINGLE}")]
+    return [("salience", f"the saliences {text}, which are not 50/50, 70/30 or 30/70")]
+
+
+def _rounded(salience: Any) -> int | None:
+    """Round as the official scoring does, to the even neighbour from the middle; None for what it cannot round."""
+    if isinstance(salience, bool) or not isinstance(salience, int | float | str):
+        return None
+    try:
+        number = float(salience)
+    except (ValueError, OverflowError):
+        return None
+    return round(number) if math.isfinite(number) else None
+
+
+def _shown(value: Any) -> str:
+    """Write a value as it stands in the file, cut to what fits a line."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
