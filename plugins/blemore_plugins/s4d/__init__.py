@@ -1,0 +1,1 @@
+"""S4D-ViTMoE on face crops, adapted with soft labels."""
