@@ -132,8 +132,8 @@ def _mouth(picture: Picture, x: Picture, y: Picture, look: Look, now: Actions) -
     half = look.mouth_width * (1 + 0.24 * now["stretch"] + 0.08 * now["corner"])
     across = x / half
     arch = np.clip(1 - across**2, 0, 1)
-    corner = 7.5 * now["corner"] * (1 + look.asymmetry * np.sign(x))
-    line = look.mouth_y + 0.35 * corner - corner * across**2
+    corner = 7.5 * now["corner"]
+    line = look.mouth_y + 0.35 * corner - corner * (1 + look.asymmetry * np.sign(x)) * across**2
     opened = max(0.0, now["open"] - 0.7 * max(0.0, now["press"]))
     lift, drop = 3.5 * max(0.0, now["upper_lip"]), 3.5 * max(0.0, now["lower_lip"])
     lift_middle = lift * (0.5 + 0.5 * np.clip(1 - np.abs(np.abs(across) - 0.45), 0, 1))

@@ -81,6 +81,7 @@ def draw_skull(look: Look, rng: np.random.Generator) -> Skull:
     rgb = tint(skin * np.float32(0.6), np.ones((CANVAS, CANVAS)))
     alpha = _hair_behind(look, rgb, x, y, rng)
     ears = edge(1 - np.sqrt(((side - look.width + 1) / 8) ** 2 + ((y - 6) / 15) ** 2), 0.12)
+    ears = ears * np.float32(look.haircut != "long")
     paint(rgb, skin * np.float32(0.78), ears)
     tone = tint(skin, light * (1 + np.float32(0.015) * noise)) * (1 - tint((0.0, 0.1, 0.1), blush))
     paint(rgb, tone, face)

@@ -74,7 +74,7 @@ def _coloured(
     now = {name: np.interp(middles, frames, track)[:, None] for name, track in performance.voice.items()}
     frequencies = np.fft.rfftfreq(BLOCK, 2 / voice.rate)[None, 1:].astype(np.float64)
     tube = _tube(frequencies, now, voice)
-    octaves = np.log2(np.maximum(frequencies / 500, 0.2))
+    octaves = np.log2(np.maximum(frequencies / 500, 1))
     tilt = 10 ** ((now["tilt"].clip(-16, 0) + voice.tilt) * octaves / 20)
     hiss = np.exp(-(((np.log2(frequencies) - np.log2(3800 * voice.tract)) / 0.6) ** 2))
     spectra = [_spectra(part, window, blocks) for part in (voiced, breath, friction)]
