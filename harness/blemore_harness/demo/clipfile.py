@@ -1,0 +1,74 @@
+"""One clip as a QuickTime file: H.264 picture and AAC sound, without tags, always of the same size and date."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.cache import write_atomically
+from blemore_harness.demo.faces import FRAME
+from blemore_harness.demo.plan import FRAME_RATE
+from blemore_harness.errors import DataError
+
+CLIP_BYTES = 96 * 1024
+"""Size of every clip file, reached by a trailing `free` atom: a size that is always the same tells nothing."""
+CLIP_TIME = 1_735_689_600
+"""Modification time of every clip, 2025-01-01 00:00 UTC: no order of making to be read from it."""
+VIDEO_OPTIONS = {"preset": "veryfast", "crf": "24", "maxrate": "180k", "bufsize": "120k", "threads": "1"}
+"""Bounded in rate, so that every clip fits; in one thread, because the result depends on the number of threads."""
+AUDIO_BITS = 64_000
+"""Bits per second, a common rate of camera clips."""
+
+
+def write_clip(path: Path, frames: Iterable[NDArray[np.uint8]], sound: NDArray[np.float32], rate: int) -> None:
+    """Write one clip: H.264 and AAC in a QuickTime file of exactly `CLIP_BYTES`, without any tags.
+
+    Args:
+        path: where to; written whole or not at all.
+        frames: uint8 RGB pictures of one size.
+        sound: float32 (channels, samples) within -1 to 1.
+        rate: samples per second.
+
+    Raises:
+        DataError: the clip does not fit in `CLIP_BYTES`.
+    """
+    data = _encode(frames, sound, rate)
+    # A QuickTime atom is its length, big-endian, and four letters: players skip `free` ones.
+    room = CLIP_BYTES - len(data)
+    if room < 8:
+        raise DataError(
+            f"expected at most {CLIP_BYTES - 8} bytes for {path.name}, found {len(data)}: lower its bit rate"
+        )
+    write_atomically(path, data + room.to_bytes(4, "big") + b"free" + bytes(room - 8))
+    os.utime(path, (CLIP_TIME, CLIP_TIME))
+
+
+def _encode(frames: Iterable[NDArray[np.uint8]], sound: NDArray[np.float32], rate: int) -> bytes:
+    import av
+
+    file = io.BytesIO()
+    # `bitexact` keeps the muxer from writing its version and the date.
+    with av.open(file, "w", format="mov", options={"fflags": "+bitexact"}) as container:
+        video = container.add_stream("libx264", rate=FRAME_RATE, options=VIDEO_OPTIONS)
+        video.width = video.height = FRAME
+        video.pix_fmt = "yuv420p"
+        video.codec_context.thread_count = 1
+        audio = container.add_stream("aac", rate=rate, layout="mono" if len(sound) == 1 else "stereo")
+        audio.bit_rate = AUDIO_BITS
+        audio.codec_context.options = {"aac_coder": "fast"}
+        for index, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, FRAME_RATE)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        block = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), "fltp", "mono" if len(sound) == 1 else "stereo")
+        block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
+        container.mux(audio.encode(block))
+        container.mux(audio.encode(None))
+    return file.getvalue()
