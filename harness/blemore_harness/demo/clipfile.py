@@ -16,11 +16,11 @@ from blemore_harness.demo.faces import FRAME
 from blemore_harness.demo.plan import FRAME_RATE
 from blemore_harness.errors import DataError
 
-CLIP_BYTES = 96 * 1024
+CLIP_BYTES = 64 * 1024
 """Size of every clip file, reached by a trailing `free` atom: a size that is always the same tells nothing."""
 CLIP_TIME = 1_735_689_600
 """Modification time of every clip, 2025-01-01 00:00 UTC: no order of making to be read from it."""
-VIDEO_OPTIONS = {"preset": "veryfast", "crf": "24", "maxrate": "180k", "bufsize": "120k", "threads": "1"}
+VIDEO_OPTIONS = {"preset": "veryfast", "crf": "24", "maxrate": "120k", "bufsize": "60k", "threads": "1"}
 """Bounded in rate, so that every clip fits; in one thread, because the result depends on the number of threads."""
 AUDIO_BITS = 64_000
 """Bits per second, a common rate of camera clips."""

@@ -45,8 +45,10 @@ def grid(height: int, width: int) -> tuple[Picture, Picture]:
 
 def edge(distance: ArrayLike, softness: float = 1.0) -> Picture:
     """Turn a signed distance, positive inside, into coverage 0 to 1 with an edge `softness` pixels wide."""
-    cover = np.asarray(distance, np.float32) * np.float32(1 / softness) + np.float32(0.5)
-    return np.minimum(np.maximum(cover, 0), 1)
+    cover = np.asarray(distance, np.float32) * np.float32(1 / softness)
+    cover += np.float32(0.5)
+    np.maximum(cover, 0, out=cover)
+    return np.minimum(cover, 1, out=cover)
 
 
 def blob(x: ArrayLike, y: ArrayLike, width: float, height: float) -> Picture:
@@ -64,7 +66,9 @@ def tint(colour: ArrayLike, tone: ArrayLike) -> Picture:
 def paint(picture: Picture, colour: ArrayLike, coverage: Picture) -> None:
     """Lay a colour, (3,) or a picture, over a picture in place."""
     over = np.asarray(colour, np.float32)
-    picture += ((over[:, None, None] if over.ndim == 1 else over) - picture) * coverage
+    difference = (over[:, None, None] if over.ndim == 1 else over) - picture
+    difference *= coverage
+    picture += difference
 
 
 def draw_skull(look: Look, rng: np.random.Generator) -> Skull:
