@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from blemore_harness.cache import Cache
 from blemore_harness.errors import BlemoreError
@@ -86,57 +86,55 @@ class Context:
         self.reporter.note(name, value)
 
 
-class ScoringDesk:
-    """Answers scores on held-out labels without handing them out.
+class Desk:
+    """Does things for a plugin that need what a plugin must not see: scores on held-out labels, real clip names.
 
-    The labels live in a thread of the harness; what a plugin holds is only a queue to it, so that no label can be
-    reached from the arguments that it is given.
+    The services live in a thread of the harness. What a plugin holds is only a queue to it, so that no label and no
+    real name can be reached from the arguments that it is given.
 
     Args:
-        answer: gives the scores of probabilities; it may raise `BlemoreError`, which the asker then sees.
-
-    Attributes:
-        asked: how often a plugin asked.
+        services: functions by name; one may raise `BlemoreError`, which the asker then sees.
     """
 
-    def __init__(self, answer: Callable[[Probabilities], Scores]) -> None:
-        self._answer = answer
-        self._questions: queue.SimpleQueue[tuple[Probabilities, queue.SimpleQueue[Scores | BlemoreError]] | None]
-        self._questions = queue.SimpleQueue()
-        self.asked = 0
+    def __init__(self, services: Mapping[str, Callable[..., Any]]) -> None:
+        self._services = services
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Callable[[Probabilities], Scores]]:
-        """Answer questions until the block ends; gives the function to ask with."""
-        questions = self._questions
+    def open(self) -> Iterator[Callable[..., Any]]:
+        """Serve until the block ends; gives the function `ask(service, *arguments)`."""
+        questions: queue.SimpleQueue[tuple[str, tuple[Any, ...], queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
         closed = threading.Event()
-        clerk = threading.Thread(target=self._serve, name="scoring-desk", daemon=True)
+        clerk = threading.Thread(target=_serve, args=(questions, self._services), name="desk", daemon=True)
         clerk.start()
 
-        def score(probabilities: Probabilities) -> Scores:
+        def ask(service: str, *arguments: Any) -> Any:
             if closed.is_set():
-                return refuse_to_score(probabilities)
-            reply: queue.SimpleQueue[Scores | BlemoreError] = queue.SimpleQueue()
-            questions.put((probabilities, reply))
-            answer = reply.get()
-            if isinstance(answer, BlemoreError):
+                raise BlemoreError(f"'{service}' was asked for after the call that it belonged to had ended")
+            reply: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            questions.put((service, arguments, reply))
+            done, answer = reply.get()
+            if not done:
                 raise answer
             return answer
 
         try:
-            yield score
+            yield ask
         finally:
             closed.set()
             questions.put(None)
             clerk.join()
 
-    def _serve(self) -> None:
-        while (question := self._questions.get()) is not None:
-            probabilities, reply = question
-            self.asked += 1
-            try:
-                reply.put(self._answer(probabilities))
-            except BlemoreError as error:
-                reply.put(error.with_traceback(None))
-            except Exception as error:
-                reply.put(BlemoreError(f"scoring failed: {error}"))
+
+def _serve(
+    questions: queue.SimpleQueue[tuple[str, tuple[Any, ...], queue.SimpleQueue[Any]] | None],
+    services: Mapping[str, Callable[..., Any]],
+) -> None:
+    while (question := questions.get()) is not None:
+        service, arguments, reply = question
+        try:
+            reply.put((True, services[service](*arguments)))
+        except Exception as error:
+            # Without its traceback and causes: their frames hold what must not be seen.
+            bare = error if isinstance(error, BlemoreError) else BlemoreError(f"{service} failed: {error!r}")
+            bare.__cause__ = bare.__context__ = None
+            reply.put((False, bare.with_traceback(None)))

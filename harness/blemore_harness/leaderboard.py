@@ -162,9 +162,9 @@ def _read_member(archive: zipfile.ZipFile, problems: list[Problem]) -> bytes | N
     files = [m for m in members if not m.is_dir() and m.filename not in litter and m.filename not in climbing]
     advice = f"the zip's root must hold {INNER_NAME} and nothing else"
     found = (
-        ("litter", litter, "entry that macOS adds", f"{advice} (zip -X on the command line adds none)"),
-        ("climbing", climbing, "path that leads out of the zip", advice),
-        ("nesting", nested, "entry in a folder", f"{advice}; zip the file itself, not its folder"),
+        ("litter", litter, "macOS extra", f"{advice} (made with zip -X, it does)"),
+        ("climbing", climbing, "climbing path", advice),
+        ("nesting", nested, "nested member", f"{advice}; zip the file itself, not its folder"),
     )
     problems += [Problem(kind, f"{first_and_count(which, what)}: {end}") for kind, which, what, end in found if which]
     if len(files) != 1:
@@ -206,7 +206,7 @@ def _check_keys(names: list[str], expected: list[str]) -> list[Problem]:
     found = (
         ("missing", missing, "missing clip", f"the file must hold all {len(expected)} test clips"),
         ("unknown", unknown, "unknown clip", f"the file must hold only the {len(expected)} test clips{hint}"),
-        ("ending", misnamed, f"key without {KEY_ENDING}", f"write the clip's name and {KEY_ENDING}"),
+        ("ending", misnamed, "misnamed key", f"write the clip's name and {KEY_ENDING} after it"),
         ("duplicate", repeated(stems), "repeated clip", "each must stand there once; readers keep the last silently"),
     )
     return [Problem(kind, f"{first_and_count(which, what)}: {end}") for kind, which, what, end in found if which]

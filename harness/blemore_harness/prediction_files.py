@@ -158,8 +158,9 @@ def _is_number(text: str) -> bool:
 
 
 def _read_npz(path: Path) -> tuple[list[str], NDArray[np.float64]]:
-    if not zipfile.is_zipfile(path):
-        raise InvalidProbabilities("not an .npz: expected what numpy.savez writes")
+    with path.open("rb") as opened:
+        if not zipfile.is_zipfile(opened):
+            raise InvalidProbabilities("not an .npz: expected what numpy.savez writes")
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [name for name in ARRAYS if name not in file.files]

@@ -1,0 +1,157 @@
+"""Reads a BLEMORE download as it lies on disk: metadata, videos and released features, joined on the clip id."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.dataset import LabelArray
+from blemore_harness.errors import DataError
+from blemore_harness.folds import are_official, make_folds
+from blemore_harness.metadata import read_metadata
+
+METADATA_FILE = "train_metadata.csv"
+DEMO_MARKER = "blemore-demo.json"
+"""File that marks a directory as the generated demo dataset."""
+
+VIDEO_ENDINGS = (".mov", ".mp4")
+FEATURE_ENDINGS = (".npy", ".csv")
+FEATURE_FOLDERS = {"pre_extracted_train_data": "_train", "pre_extracted_test_data": "_test"}
+"""Folders of released features, and how the names of the stores inside end."""
+
+TEST_ID = re.compile(r"test_\d{4,}")
+
+FoldSource = Literal["official", "metadata", "made"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A BLEMORE download with its real names; never handed to a plugin.
+
+    Attributes:
+        root: the directory it was read from.
+        ids: training clip ids in metadata order (N).
+        actors: actor per training clip.
+        genders: gender per training clip, empty text where the metadata has none.
+        truth: int8 (N, 6) percentages.
+        folds: int64 (N,), fold per training clip.
+        fold_source: whose folds they are: the organisers', other ones of the metadata, or made here from a seed.
+        test_ids: ids of the unlabelled test clips, sorted.
+        videos: video file by clip id.
+        features: released feature files by store, then clip id.
+        demo: whether this is the generated demo dataset.
+        warnings: what looked odd but can be worked with.
+    """
+
+    root: Path
+    ids: tuple[str, ...]
+    actors: tuple[str, ...]
+    genders: tuple[str, ...]
+    truth: LabelArray
+    folds: NDArray[np.int64]
+    fold_source: FoldSource
+    test_ids: tuple[str, ...] = ()
+    videos: Mapping[str, Path] = field(default_factory=dict)
+    features: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    demo: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def fold_numbers(self) -> tuple[int, ...]:
+        """The folds in order."""
+        return tuple(int(k) for k in np.unique(self.folds))
+
+    @property
+    def blends(self) -> NDArray[np.bool_]:
+        """Bool (N,): whether a training clip is a blend."""
+        return np.asarray((self.truth > 0).sum(axis=1) == 2)
+
+
+def read_dataset(path: Path, fold_seed: int = 0) -> Dataset:
+    """Read a download.
+
+    Args:
+        path: the directory that holds `train_metadata.csv`, or that file.
+        fold_seed: seed of the folds that are made where the metadata has none.
+
+    Raises:
+        DataError: nothing there, or metadata that contradicts itself (see `metadata.read_metadata`).
+    """
+    root = path.parent if path.is_file() else path
+    table = root / METADATA_FILE if path.is_dir() else path
+    if not table.is_file():
+        raise DataError(
+            f"no {METADATA_FILE} in {path}: point --data (or BLEMORE_DATA) at the folder of your BLEMORE download, "
+            "or leave it out to use the generated demo dataset"
+        )
+    rows = read_metadata(table)
+    videos, features, warnings = _find_files(root)
+    if rows.folds is None:
+        folds, source = make_folds(rows.actors, rows.truth, fold_seed), "made"
+        warnings.append(f"the metadata has no fold column: made {len(set(folds))} actor-disjoint folds (seed {fold_seed})")
+    else:
+        folds, source = rows.folds, "official" if are_official(rows.actors, rows.folds) else "metadata"
+    folds.setflags(write=False)
+    known = set(videos).union(*features.values()) if features else set(videos)
+    test_ids = tuple(sorted(name for name in known if TEST_ID.fullmatch(name)))
+    return Dataset(
+        root=root.resolve(),
+        ids=rows.ids,
+        actors=rows.actors,
+        genders=rows.genders,
+        truth=rows.truth,
+        folds=folds,
+        fold_source=source,  # type: ignore[arg-type]
+        test_ids=test_ids,
+        videos=videos,
+        features=features,
+        demo=(root / DEMO_MARKER).is_file(),
+        warnings=tuple(warnings),
+    )
+
+
+def _find_files(root: Path) -> tuple[dict[str, Path], dict[str, dict[str, Path]], list[str]]:
+    videos: dict[str, Path] = {}
+    features: dict[str, dict[str, Path]] = {}
+    copies = []
+    for folder, names in _walk(root):
+        store = _feature_store(folder)
+        for name in names:
+            stem, ending = os.path.splitext(name)
+            if ending.lower() in VIDEO_ENDINGS:
+                if stem in videos:
+                    copies.append(f"{stem} ({videos[stem]} and {folder / name})")
+                else:
+                    videos[stem] = folder / name
+            elif store and ending.lower() in FEATURE_ENDINGS:
+                features.setdefault(store, {})[stem] = folder / name
+    warnings = []
+    if copies:
+        warnings.append(f"{len(copies)} clips lie there more than once, the first found is used (first: {copies[0]})")
+    return videos, features, warnings
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Visit folders in a fixed order, linked ones too but each once, leaving hidden files and folders out."""
+    seen = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield Path(folder), sorted(name for name in names if not name.startswith("."))
+
+
+def _feature_store(folder: Path) -> str | None:
+    """Give `WavLM_large` for `pre_extracted_train_data/WavLM_large_train`, None for other folders."""
+    ending = FEATURE_FOLDERS.get(folder.parent.name)
+    return folder.name.removesuffix(ending) if ending and folder.name.endswith(ending) else None

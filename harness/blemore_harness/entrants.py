@@ -1,0 +1,122 @@
+"""A system made ready to run: its options resolved, its identity fixed, its mark known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blemore_harness import heads, media
+from blemore_harness.cache import digest_of
+from blemore_harness.distributions import Distribution
+from blemore_harness.hookspecs import Encoder, Fusion
+from blemore_harness.options import build_options, describe_options
+from blemore_harness.plugins import Offer, Plugins
+from blemore_harness.protocol import PROTOCOL_VERSION
+from blemore_harness.submission import Submission
+
+IDENTITY_SCHEME = 1
+"""Raised whenever what goes into an identity changes, so that old results are never taken for new ones."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A system with everything that can change its numbers.
+
+    Attributes:
+        name: of the system.
+        system: the encoder or fusion itself.
+        plugin, distribution: who offered it.
+        options: its Options.
+        given: what the user (or the demo) set, as written.
+        seed: base seed; a fold's seed is derived from it, the name and the fold.
+        members: the encoders of a fusion; empty for an encoder.
+        identity: JSON-able facts; their digest names the folder of its results.
+        mark: words that every table shows beside its numbers, or None.
+    """
+
+    name: str
+    system: Encoder | Fusion
+    plugin: str
+    distribution: Distribution
+    options: Any
+    given: dict[str, object]
+    seed: int
+    members: tuple[Entrant, ...]
+    identity: dict[str, object]
+    mark: str | None
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the identity."""
+        return digest_of(self.identity)
+
+    @property
+    def modality(self) -> str:
+        """What it looks at or listens to; empty for a fusion."""
+        return self.system.modality if isinstance(self.system, Encoder) else ""
+
+    def fold_seed(self, fold: int | None) -> int:
+        """Give the seed of one fold: independent of the order in which folds are run."""
+        return int(digest_of([self.seed, self.name, fold])[:8], 16)
+
+    def describe(self) -> dict[str, object]:
+        """Give what the record says about it."""
+        return {
+            "name": self.name,
+            "kind": "encoder" if isinstance(self.system, Encoder) else "fusion",
+            "modality": self.modality,
+            "plugin": {"name": self.plugin, **self.distribution.describe()},
+            "digest": self.digest,
+            "options": describe_options(self.options),
+            "options_given": self.given,
+            "members": [member.name for member in self.members],
+            "mark": self.mark,
+        }
+
+
+def resolve_entrants(submission: Submission, plugins: Plugins, data: str, demo: bool) -> tuple[Entrant, ...]:
+    """Resolve the encoders of a submission and, last, its fusion if it has one.
+
+    Args:
+        submission: which systems, with which options.
+        plugins: where they are looked up.
+        data: digest of the dataset.
+        demo: whether the dataset is the generated one, where a system's demo options are its defaults.
+
+    Raises:
+        ConfigError: an unknown name or option, or a value that it cannot have.
+    """
+    encoders = tuple(
+        _resolve(plugins.encoder(name), submission, data, demo, ()) for name in submission.encoders
+    )
+    if submission.fusion is None:
+        return encoders
+    return (*encoders, _resolve(plugins.fusion(submission.fusion), submission, data, demo, encoders))
+
+
+def _resolve(offer: Offer, submission: Submission, data: str, demo: bool, members: Sequence[Entrant]) -> Entrant:
+    system = offer.system
+    given = {**(system.demo_options if demo else {}), **submission.options.get(system.name, {})}
+    options = build_options(system.name, system.Options, given)
+    identity: dict[str, object] = {
+        "scheme": IDENTITY_SCHEME,
+        "protocol": PROTOCOL_VERSION,
+        "system": system.name,
+        "options": describe_options(options),
+        "seed": submission.seed,
+        **offer.distribution.facts(),
+        "shared": _shared_code() if offer.distribution.source else None,
+        "data": data,
+        "members": [member.digest for member in members],
+    }
+    return Entrant(
+        system.name, system, offer.plugin, offer.distribution, options, dict(given), submission.seed, tuple(members),
+        identity, system.mark(options),
+    )  # fmt: skip
+
+
+def _shared_code() -> str:
+    """Digest the shared help that trains and decodes: in a checkout an edit of it is another identity too."""
+    return digest_of([Path(str(module.__file__)).read_text(encoding="utf-8") for module in (heads, media)])

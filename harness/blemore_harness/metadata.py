@@ -1,0 +1,160 @@
+"""Reads and checks the rows of `train_metadata.csv`: every contradiction is an error that names the first offender."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from blemore_harness.dataset import EMOTIONS, LabelArray
+from blemore_harness.errors import MetadataError, first_and_count, suggest
+from blemore_harness.protocol import label_text, parse_clip_id
+
+REQUIRED = ("filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience")
+"""Columns that must be there; `gender` and `fold` are used when they are, any other is left alone."""
+
+ENDINGS = (".mov", ".mp4")
+
+
+@dataclass(frozen=True)
+class MetadataRows:
+    """The checked rows, in file order (N).
+
+    Attributes:
+        ids, actors, genders: text per clip; gender may be empty.
+        truth: int8 (N, 6) percentages in the order of `EMOTIONS`.
+        folds: int64 (N,), or None where there is no fold column.
+    """
+
+    ids: tuple[str, ...]
+    actors: tuple[str, ...]
+    genders: tuple[str, ...]
+    truth: LabelArray
+    folds: NDArray[np.int64] | None
+
+
+def read_metadata(path: Path) -> MetadataRows:
+    """Read and check the metadata.
+
+    Raises:
+        MetadataError: unreadable or without the required columns; unknown emotions, saliences that do not sum to 100,
+            blends with neutral, labels that disagree with the file name, duplicate ids, an actor in two folds, missing
+            folds. The message names the first offending clip and how many there are.
+    """
+    table = _read_table(path)
+    ids = tuple(_strip_ending(name) for name in table["filename"])
+    if not ids:
+        raise MetadataError(f"{path} has a header but no clips")
+    repeated = table["filename"].map(_strip_ending).duplicated()
+    _refuse(repeated.to_numpy(), ids, "filename stands there more than once", "keep one row per clip")
+    actors = tuple(table["video_id"])
+    _refuse(np.array([a == "" for a in actors]), ids, "video_id (the actor) is empty", "every clip needs its actor")
+    truth = _read_labels(table, ids)
+    genders = tuple(table["gender"]) if "gender" in table else ("",) * len(ids)
+    return MetadataRows(ids, actors, genders, truth, _read_folds(table, ids, actors))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        # pandas' parser errors are ValueErrors
+        raise MetadataError(f"cannot read {path} as a comma-separated table in UTF-8: {error}") from error
+    missing = [name for name in REQUIRED if name not in table.columns]
+    if missing:
+        hint = suggest(missing[0], [str(c) for c in table.columns])
+        separator = " (is it separated by semicolons? commas are expected)" if len(table.columns) == 1 else ""
+        raise MetadataError(
+            f"{path.name} lacks the column '{missing[0]}'{hint}: found {', '.join(map(str, table.columns))}{separator}"
+        )
+    return table.apply(lambda column: column.str.strip())
+
+
+def _read_labels(table: pd.DataFrame, ids: tuple[str, ...]) -> LabelArray:
+    first, second = table["emotion_1"].to_numpy(), table["emotion_2"].to_numpy()
+    unknown = np.array([a not in EMOTIONS or (b not in ("", *EMOTIONS)) for a, b in zip(first, second, strict=True)])
+    if unknown.any():
+        i = int(np.flatnonzero(unknown)[0])
+        found = next(name for name in (first[i], second[i]) if name not in EMOTIONS)
+        _refuse(unknown, ids, f"unknown emotion '{found}'{suggest(found, EMOTIONS)}", f"known: {' '.join(EMOTIONS)}")
+    blend = second != ""
+    mix = table["mix"].to_numpy()
+    _refuse(np.isin(mix, ("1", "1.0", "True", "true")) != blend, ids, "mix disagrees with emotion_2", "fix either")
+    neutral = blend & ((first == "neu") | (second == "neu"))
+    _refuse(neutral, ids, "a blend with neutral", "neutral never blends")
+    _refuse(blend & (first == second), ids, "a blend of one emotion with itself", "fix emotion_2")
+    shares = [_read_numbers(table[f"emotion_{k}_salience"], ids, f"emotion_{k}_salience") for k in (1, 2)]
+    single = ~blend
+    sums = np.where(single, 100, np.nan_to_num(shares[0]) + np.nan_to_num(shares[1]))
+    _refuse(sums != 100, ids, "saliences that do not sum to 100", "expected 50/50, 70/30 or 30/70")
+    odd = blend & ~np.isin(shares[0], (30, 50, 70))
+    _refuse(odd, ids, "saliences other than 50/50, 70/30 and 30/70", "these are all that the protocol knows")
+    stray = single & ~np.isin(np.nan_to_num(shares[0], nan=100), (0, 100)) | single & (np.nan_to_num(shares[1]) != 0)
+    _refuse(stray, ids, "a single emotion with a salience of a blend", "leave saliences of single emotions empty")
+    truth = np.zeros((len(ids), len(EMOTIONS)), dtype=np.int8)
+    rows = np.arange(len(ids))
+    truth[rows, [EMOTIONS.index(name) for name in first]] = np.where(single, 100, np.nan_to_num(shares[0]))
+    truth[rows[blend], [EMOTIONS.index(name) for name in second[blend]]] = shares[1][blend]
+    truth.setflags(write=False)
+    _refuse_renamed(table, ids, truth)
+    return truth
+
+
+def _refuse_renamed(table: pd.DataFrame, ids: tuple[str, ...], truth: LabelArray) -> None:
+    """Refuse labels and actors that disagree with the file name; other names than the released ones cannot disagree."""
+    wrong_label, wrong_actor = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
+    for i, name in enumerate(ids):
+        parsed = parse_clip_id(name)
+        if parsed is not None:
+            wrong_label[i] = (parsed.truth != truth[i]).any()
+            wrong_actor[i] = parsed.actor != table["video_id"].iloc[i]
+    if wrong_label.any():
+        found = label_text(truth[np.flatnonzero(wrong_label)[0]])
+        _refuse(wrong_label, ids, f"the label '{found}' disagrees with the file name", "fix the row or the name")
+    _refuse(wrong_actor, ids, "video_id disagrees with the file name", "fix the row or the name")
+
+
+def _read_folds(table: pd.DataFrame, ids: tuple[str, ...], actors: tuple[str, ...]) -> NDArray[np.int64] | None:
+    if "fold" not in table or (table["fold"] == "").all():
+        return None
+    values = _read_numbers(table["fold"], ids, "fold")
+    _refuse(np.isnan(values), ids, "fold is empty", "give every clip its fold, or remove the column to have folds made")
+    _refuse((values < 0) | (values % 1 != 0), ids, "fold is not a whole number from 0", "expected 0, 1, 2, ...")
+    folds = values.astype(np.int64)
+    fold_of: dict[str, int] = {}
+    split = np.array([fold_of.setdefault(actor, int(k)) != k for actor, k in zip(actors, folds, strict=True)])
+    if split.any():
+        actor = actors[int(np.flatnonzero(split)[0])]
+        _refuse(split, ids, f"actor {actor} is in two folds", "folds must be actor-disjoint")
+    present = set(folds.tolist())
+    expected = set(range(max(present) + 1))
+    if present != expected or len(present) < 2:
+        missing = sorted(expected - present) or [1]
+        raise MetadataError(f"fold {missing[0]} has no clips: found folds {sorted(present)}, expected 0 to K-1, K >= 2")
+    return folds
+
+
+def _read_numbers(column: pd.Series[str], ids: tuple[str, ...], name: str) -> NDArray[np.float64]:
+    """Give the column as float64, NaN where it is empty."""
+    values = pd.to_numeric(column.where(column != "", None), errors="coerce").to_numpy(dtype=np.float64)
+    bad = np.isnan(values) & (column != "").to_numpy()
+    if bad.any():
+        found = column.iloc[int(np.flatnonzero(bad)[0])]
+        _refuse(bad, ids, f"{name} is not a number: '{found}'", "expected a plain number")
+    return values
+
+
+def _refuse(bad: NDArray[np.bool_], ids: tuple[str, ...], found: str, advice: str) -> None:
+    if bad.any():
+        offenders = [ids[i] for i in np.flatnonzero(bad)]
+        raise MetadataError(f"{found} in {first_and_count(offenders, 'clip')}; {advice}")
+
+
+def _strip_ending(name: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return stem if f"{dot}{ending}".lower() in ENDINGS else name
+
+

@@ -1,0 +1,140 @@
+"""Turns what a user wrote (`--set NAME.KEY=VALUE`, TOML values) into a plugin's Options, or says why it cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from blemore_harness.errors import ConfigError, InvalidOption, UnknownName
+
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def build_options(system: str, kind: type[Any], given: Mapping[str, object]) -> Any:
+    """Make the Options of `system` from given values; text is read by the field's annotation.
+
+    Args:
+        system: name of the plugin, for messages.
+        kind: its frozen Options dataclass, every field defaulted.
+        given: field name to typed value, or to text.
+
+    Raises:
+        UnknownName: a field that `kind` does not have.
+        InvalidOption: a value that the field cannot have.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Options:
+    ...     rate: float = 1.0
+    ...     sizes: tuple[int, ...] = (1,)
+    >>> build_options("toy", Options, {"rate": "2", "sizes": "3,4"})
+    Options(rate=2.0, sizes=(3, 4))
+    """
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    values = {}
+    for name, value in given.items():
+        if name not in names:
+            raise UnknownName.among(f"option of {system}", name, names)
+        try:
+            values[name] = _convert(value, hints[name])
+        except ValueError as error:
+            raise InvalidOption(f"{system}.{name}: {error}, found '{value}'") from None
+    try:
+        return kind(**values)
+    except InvalidOption as error:
+        raise InvalidOption(f"{system}: {error}") from error
+
+
+def parse_settings(settings: typing.Iterable[str]) -> dict[str, dict[str, object]]:
+    """Sort `NAME.KEY=VALUE` texts by system; a later one wins over an earlier one.
+
+    >>> parse_settings(["s4d.scale=1.3", "s4d.align=true"])
+    {'s4d': {'scale': '1.3', 'align': 'true'}}
+    """
+    found: dict[str, dict[str, object]] = {}
+    for text in settings:
+        left, equals, value = text.partition("=")
+        system, dot, key = left.strip().partition(".")
+        if not (equals and dot and system and key):
+            raise ConfigError(f"--set expects PLUGIN.OPTION=VALUE, such as wav2vec2.layers=6-12; found '{text}'")
+        found.setdefault(system, {})[key.strip()] = value.strip()
+    return found
+
+
+def describe_options(options: Any) -> dict[str, object]:
+    """Give Options as JSON types, for identities and records."""
+    return {
+        field.name: str(value) if isinstance(value := getattr(options, field.name), Path) else value
+        for field in dataclasses.fields(options)
+    }
+
+
+def _convert(value: object, hint: Any) -> object:
+    """Read `value` as `hint`; `ValueError` says what was expected."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, inner)
+    if origin is Literal:
+        return _convert_choice(value, inner)
+    if origin is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise ValueError("expected values separated by commas")
+        return tuple(_convert(part.strip() if isinstance(part, str) else part, inner[0]) for part in parts)
+    if hint is bool:
+        return _convert_bool(value)
+    if hint in (int, float):
+        return _convert_number(value, hint)
+    if hint is Path:
+        return Path(str(value)).expanduser()
+    if hint is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError(f"expected {getattr(hint, '__name__', hint)}")
+
+
+def _convert_union(value: object, hints: tuple[Any, ...]) -> object:
+    if type(None) in hints and (value is None or (isinstance(value, str) and value.lower() in ("none", ""))):
+        return None
+    problems = []
+    for hint in hints:
+        if hint is not type(None):
+            try:
+                return _convert(value, hint)
+            except ValueError as error:
+                problems.append(str(error))
+    raise ValueError(" or ".join(problems))
+
+
+def _convert_choice(value: object, choices: tuple[Any, ...]) -> object:
+    for choice in choices:
+        if value == choice or (isinstance(value, str) and value == str(choice)):
+            return choice
+    raise ValueError(f"expected one of {', '.join(map(str, choices))}")
+
+
+def _convert_bool(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).lower()
+    if text not in _TRUE + _FALSE:
+        raise ValueError("expected true or false")
+    return text in _TRUE
+
+
+def _convert_number(value: object, hint: type[int] | type[float]) -> int | float:
+    expected = ValueError("expected a whole number" if hint is int else "expected a number")
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise expected
+    try:
+        number = hint(value)
+    except ValueError:
+        raise expected from None
+    if hint is int and isinstance(value, float) and number != value:
+        raise expected
+    if number != number:
+        raise expected
+    return number

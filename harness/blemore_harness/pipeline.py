@@ -1,0 +1,148 @@
+"""The whole evaluation, top to bottom: prepare, fit every fold, fuse, choose thresholds, score, predict the test clips."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blemore_harness.cache import Cache
+from blemore_harness.context import Reporter
+from blemore_harness.download import Dataset
+from blemore_harness.entrants import Entrant, resolve_entrants
+from blemore_harness.errors import PluginFailed
+from blemore_harness.plugins import Plugins
+from blemore_harness.records import Recorder, start_record
+from blemore_harness.results import SystemRows, predict_test, score_system
+from blemore_harness.rows import Probabilities
+from blemore_harness.runs import FoldResult, Runs, SystemFolder, hold
+from blemore_harness.stages import Stage, part_name
+from blemore_harness.submission import Submission
+from blemore_harness.views import View
+
+Folders = Mapping[str, SystemFolder]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a run happens; nothing in here changes a number.
+
+    Attributes:
+        runs: root of all runs.
+        cache: root of the shared arrays.
+        device: `auto`, `cpu` or `cuda`.
+        reporter: where the story goes.
+        command: the command line, for the record.
+    """
+
+    runs: Runs
+    cache: Cache
+    device: str
+    reporter: Reporter
+    command: tuple[str, ...] = ()
+
+
+def evaluate(
+    submission: Submission, dataset: Dataset, view: View, plugins: Plugins, workshop: Workshop
+) -> tuple[dict[str, Any], Path]:
+    """Evaluate a submission on a dataset, taking from disk whatever is finished.
+
+    Returns:
+        the record, as written to `record.json`, and the run's folder.
+
+    Raises:
+        BlemoreError: something that the user can fix; the record says `failed`, what was finished stays finished.
+        PluginFailed: never from here: a plugin that fails becomes a row, and the record says `failed`.
+    """
+    started = time.perf_counter()
+    entrants = resolve_entrants(submission, plugins, view.digest, dataset.demo)
+    stage = Stage(view, workshop.cache, workshop.device, workshop.reporter)
+    folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
+    folder = workshop.runs.run(submission.name, entrants[-1].digest)
+    recorder = Recorder(folder, start_record(submission, entrants, dataset, workshop.command), plugins, started)
+    with hold(folder, workshop.reporter.log), recorder.closing(workshop.device):
+        encoders = [e for e in entrants if not e.members]
+        _check_media(encoders, dataset, workshop.reporter)
+        _prepare_all(encoders, dataset, stage, folders)
+        rows: dict[str, SystemRows] = {}
+        for entrant in encoders:
+            try:
+                rows[entrant.name] = _run_encoder(entrant, dataset, stage, folders[entrant.name], recorder)
+            except PluginFailed as error:
+                recorder.fail(entrant, error)
+        for fusion in entrants[len(encoders) :]:
+            if len(rows) < len(encoders):
+                recorder.skip(fusion, "a member failed, and a fusion of the others would be another system")
+                continue
+            try:
+                rows[fusion.name] = _run_fusion(fusion, rows, dataset, stage, folders[fusion.name], recorder)
+            except PluginFailed as error:
+                recorder.fail(fusion, error)
+        for entrant in entrants:
+            if entrant.name in rows:
+                recorder.add(entrant, score_system(rows[entrant.name], view), rows[entrant.name])
+        if dataset.test_ids and entrants[-1].name in rows:
+            recorder.predict(entrants[-1], predict_test(rows[entrants[-1].name], view))
+    return recorder.record, folder
+
+
+def _run_encoder(
+    entrant: Entrant, dataset: Dataset, stage: Stage, folder: SystemFolder, recorder: Recorder
+) -> SystemRows:
+    """Take or train every fold of an encoder, then the final fit where there are test clips to predict."""
+    results: dict[int | None, FoldResult] = {}
+    with hold(folder.path, stage.reporter.log):
+        for index in _parts(dataset):
+            finished = folder.finished(part_name(index))
+            results[index] = finished or stage.fit_encoder(entrant, folder, index)
+            recorder.tell_fold(entrant, index, results[index], stage.view)
+    return SystemRows.gather(results, stage.view)
+
+
+def _run_fusion(
+    fusion: Entrant,
+    members: Mapping[str, SystemRows],
+    dataset: Dataset,
+    stage: Stage,
+    folder: SystemFolder,
+    recorder: Recorder,
+) -> SystemRows:
+    """Fuse fold by fold from rows that never saw the clips they are for; then the fit on all training clips."""
+    train = {name: rows.out_of_fold for name, rows in members.items()}
+    results: dict[int | None, FoldResult] = {}
+    with hold(folder.path, stage.reporter.log):
+        for index in (*dataset.fold_numbers, None):
+            held_out = {name: _test_rows(rows) if index is None else rows.out_of_fold for name, rows in members.items()}
+            finished = folder.finished(part_name(index))
+            results[index] = finished or stage.fit_fusion(fusion, folder, index, train, held_out)
+            recorder.tell_fold(fusion, index, results[index], stage.view)
+    return SystemRows.gather(results, stage.view)
+
+
+def _prepare_all(encoders: list[Entrant], dataset: Dataset, stage: Stage, folders: Folders) -> None:
+    """Prepare every encoder that still has something to do, before the first is trained: what is missing shows early."""
+    for entrant in encoders:
+        folder = folders[entrant.name]
+        if any(folder.finished(part_name(index)) is None for index in _parts(dataset)):
+            with hold(folder.path, stage.reporter.log):
+                stage.prepare(entrant, folder)
+
+
+def _parts(dataset: Dataset) -> tuple[int | None, ...]:
+    return (*dataset.fold_numbers, None) if dataset.test_ids else dataset.fold_numbers
+
+
+def _test_rows(rows: SystemRows) -> Probabilities:
+    return rows.test if rows.test is not None else Probabilities((), rows.out_of_fold.values[:0])
+
+
+def _check_media(encoders: list[Entrant], dataset: Dataset, reporter: Reporter) -> None:
+    without = [name for name in (*dataset.ids, *dataset.test_ids) if name not in dataset.videos]
+    if without and encoders:
+        reporter.warn(
+            f"{len(without)} of {len(dataset.ids) + len(dataset.test_ids)} clips have no video below {dataset.root} "
+            f"(first: '{without[0]}'): encoders that need it will stop there"
+        )
+

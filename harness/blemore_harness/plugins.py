@@ -1,0 +1,175 @@
+"""Finds plugins one at a time, keeps who offered what, and turns failures into rows instead of exits."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pluggy
+
+from blemore_harness import hookspecs
+from blemore_harness.distributions import Distribution, find_distribution
+from blemore_harness.errors import ConfigError, PluginFailed, UnknownName
+from blemore_harness.hookspecs import PROJECT, Encoder, Fusion
+
+System = Encoder | Fusion
+
+
+@dataclass(frozen=True)
+class PluginRow:
+    """One line of `blemore-harness plugins`."""
+
+    name: str
+    kind: str
+    modality: str
+    distribution: str
+    version: str
+    status: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A system and who offered it."""
+
+    system: System
+    plugin: str
+    distribution: Distribution
+
+
+@dataclass
+class Plugins:
+    """Everything that could be loaded, and a row for everything that could not.
+
+    Made by `load_plugins` and passed along.
+    """
+
+    manager: pluggy.PluginManager
+    offers: dict[str, list[Offer]] = field(default_factory=dict)
+    failures: list[PluginRow] = field(default_factory=list)
+
+    def encoder(self, name: str) -> Offer:
+        """Look an encoder up.
+
+        Raises:
+            UnknownName: nobody offers it; the message suggests.
+            ConfigError: two plugins offer it, or it is a fusion.
+        """
+        return self._find(name, Encoder, "encoder")
+
+    def fusion(self, name: str) -> Offer:
+        """Look a fusion up; errors as of `encoder`."""
+        return self._find(name, Fusion, "fusion")
+
+    def _find(self, name: str, kind: type[Any], word: str) -> Offer:
+        offers = self.offers.get(name, [])
+        if not offers:
+            known = [n for n, found in self.offers.items() if isinstance(found[0].system, kind)]
+            error = UnknownName.among(word, name, known)
+            failed = [row.name for row in self.failures]
+            if failed:
+                raise UnknownName(f"{error}; plugins that failed to load: {', '.join(failed)} (see `plugins`)")
+            raise error
+        if len(offers) > 1:
+            both = " and ".join(f"{o.plugin} ({o.distribution.name} {o.distribution.version})" for o in offers)
+            raise ConfigError(f"two plugins offer '{name}': {both}; leave one out with BLEMORE_BLOCK={offers[1].plugin}")
+        if not isinstance(offers[0].system, kind):
+            raise ConfigError(f"'{name}' is not {'an' if word[0] == 'e' else 'a'} {word}")
+        return offers[0]
+
+    def rows(self) -> list[PluginRow]:
+        """List everything by kind and name, failures last."""
+        rows = []
+        for name, offers in self.offers.items():
+            for offer in offers:
+                system = offer.system
+                status = "ok" if len(offers) == 1 else f"conflict: offered by {len(offers)} plugins"
+                kind, modality = ("encoder", system.modality) if isinstance(system, Encoder) else ("fusion", "")
+                rows.append(PluginRow(name, kind, modality, *_label(offer.distribution), status, system.summary))
+        return sorted(rows, key=lambda row: (row.kind, row.name)) + sorted(self.failures, key=lambda row: row.name)
+
+    def tell(self, hook: str, **arguments: object) -> list[str]:
+        """Call a notification hook of every plugin; one that raises becomes a warning, the others are still told."""
+        warnings = []
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            wanted = {name: arguments[name] for name in implementation.argnames}
+            try:
+                implementation.function(**wanted)
+            except Exception as error:
+                warnings.append(f"plugin {implementation.plugin_name}: {hook} raised {_brief(error)}")
+        return warnings
+
+
+def load_plugins(environment: Mapping[str, str] = os.environ) -> Plugins:
+    """Load every plugin that is installed.
+
+    `BLEMORE_PLUGINS=a,b` loads only these, `BLEMORE_BLOCK=c` all but these: entry-point names, to find a culprit.
+    """
+    only, blocked = (_names(environment.get(v, "")) for v in ("BLEMORE_PLUGINS", "BLEMORE_BLOCK"))
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    plugins = Plugins(manager)
+    points = importlib.metadata.entry_points(group=PROJECT)
+    for point in sorted(points, key=lambda point: point.name):
+        if (only and point.name not in only) or point.name in blocked:
+            continue
+        try:
+            module = point.load()
+        except (Exception, SystemExit) as error:
+            _add_failure(plugins, point.name, find_distribution(point.dist, None), f"import failed: {_brief(error)}")
+            continue
+        register(plugins, module, point.name, find_distribution(point.dist, module))
+    return plugins
+
+
+def register(plugins: Plugins, module: object, name: str, distribution: Distribution) -> None:
+    """Add one loaded plugin; whatever is wrong with it becomes a row."""
+    try:
+        plugins.manager.register(module, name)
+        plugins.manager.check_pending()
+    except (pluggy.PluginValidationError, ValueError) as error:
+        if plugins.manager.has_plugin(name):
+            plugins.manager.unregister(name=name)
+        _add_failure(plugins, name, distribution, f"wrong hook: {_brief(error)}")
+        return
+    for hook, kind in (("blemore_encoders", Encoder), ("blemore_fusions", Fusion)):
+        for implementation in getattr(plugins.manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name != name:
+                continue
+            try:
+                for system in _offered(implementation.function, kind):
+                    plugins.offers.setdefault(system.name, []).append(Offer(system, name, distribution))
+            except Exception as error:
+                _add_failure(plugins, name, distribution, f"{hook} failed: {_brief(error)}")
+
+
+def _offered(function: Any, kind: type[Any]) -> Iterable[System]:
+    systems = list(function())
+    for system in systems:
+        if not isinstance(system, kind):
+            raise TypeError(f"expected {kind.__name__} objects, found {type(system).__name__}")
+        for attribute in ("name", "summary", *(["modality"] if kind is Encoder else [])):
+            if not isinstance(getattr(system, attribute, None), str):
+                raise TypeError(f"{type(system).__name__} lacks the text attribute `{attribute}`")
+    return systems
+
+
+def _add_failure(plugins: Plugins, name: str, distribution: Distribution, status: str) -> None:
+    plugins.failures.append(PluginRow(name, "plugin", "", *_label(distribution), "failed", status))
+
+
+def _label(distribution: Distribution) -> tuple[str, str]:
+    return distribution.name, distribution.version
+
+
+def _brief(error: BaseException) -> str:
+    last = traceback.format_exception_only(error)[-1].strip()
+    return last.splitlines()[0] if last else type(error).__name__
+
+
+def _names(text: str) -> set[str]:
+    return {name.strip() for name in text.split(",") if name.strip()}

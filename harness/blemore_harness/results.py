@@ -1,0 +1,113 @@
+"""What finished folds add up to: out-of-fold rows, official and cross-fitted scores, labels for the test clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from blemore_harness.dataset import LabelArray
+from blemore_harness.protocol import decode
+from blemore_harness.rows import Probabilities
+from blemore_harness.runs import FoldResult
+from blemore_harness.thresholds import Thresholds, cross_fitted, official, search_official, summarise
+from blemore_harness.views import View
+
+
+@dataclass(frozen=True)
+class SystemRows:
+    """All rows of one system, under opaque ids.
+
+    Attributes:
+        out_of_fold: training clips, in the order of the view: each row from a fold that held its clip out.
+        refitted: training clips again, from the final fit that saw all their labels (fusions only): what the papers
+            report, whose weights are chosen on the very folds that they score.
+        test: test clips, from the final fit; None where there are none.
+        facts: per fold, what was noted.
+    """
+
+    out_of_fold: Probabilities
+    refitted: Probabilities | None
+    test: Probabilities | None
+    facts: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def gather(cls, results: Mapping[int | None, FoldResult], view: View) -> SystemRows:
+        """Join the folds' rows on the clip id."""
+        opaque = {real: name for name, real in view.real.items()}
+        joined: dict[str, Any] = {}
+        final: dict[str, Any] = {}
+        for index, result in results.items():
+            rows = result.probabilities
+            target = final if index is None else joined
+            target.update({opaque[name]: row for name, row in zip(rows.ids, rows.values, strict=True)})
+        facts = tuple(dict(result.facts) for result in results.values())
+        return cls(
+            _rows(joined, view.train.ids),
+            _rows(final, view.train.ids) if final and all(name in final for name in view.train.ids) else None,
+            _rows(final, view.test.ids) if final and len(view.test) else None,
+            facts,
+        )
+
+
+def score_system(rows: SystemRows, view: View) -> dict[str, Any]:
+    """Score a system both ways, per fold and summarised.
+
+    Official: alpha and beta chosen per fold on that fold, and a fusion's weights on all folds, as the papers do.
+    Cross-fitted: alpha and beta (and weights) for a fold chosen on the other folds.
+    """
+    truth = view.train.labels
+    best = rows.refitted or rows.out_of_fold
+    optimistic = official(best.values, truth, view.folds)
+    honest = cross_fitted(rows.out_of_fold.values, truth, view.folds)
+    return {
+        "official": summarise([choice.scores for choice in optimistic.values()]),
+        "cross_fitted": summarise([choice.scores for choice in honest.values()]),
+        "folds": [
+            {
+                "fold": fold,
+                "clips": int((view.folds == fold).sum()),
+                "official": _describe(optimistic[fold]),
+                "cross_fitted": _describe(honest[fold]),
+            }
+            for fold in optimistic
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class PredictedLabels:
+    """Decoded test clips and the thresholds that decoded them."""
+
+    ids: tuple[str, ...]
+    labels: LabelArray
+    thresholds: Thresholds
+    chosen_on: str
+
+
+def predict_test(rows: SystemRows, view: View) -> PredictedLabels:
+    """Decode the test rows with thresholds chosen on the out-of-fold rows of all training clips together."""
+    assert rows.test is not None
+    choice = search_official(rows.out_of_fold.values, view.train.labels)
+    labels = decode(rows.test.values, choice.thresholds.alpha, choice.thresholds.beta)
+    real = [view.real[name] for name in rows.test.ids]
+    order = np.argsort(real)
+    return PredictedLabels(
+        tuple(real[i] for i in order), labels[order], choice.thresholds, "out-of-fold rows of all training clips, pooled"
+    )
+
+
+def _describe(choice: Any) -> dict[str, float]:
+    scores = choice.scores
+    return {
+        **asdict(choice.thresholds),
+        "acc_presence": scores.presence,
+        "acc_salience": scores.salience,
+        "score": scores.score,
+    }
+
+
+def _rows(found: Mapping[str, Any], ids: tuple[str, ...]) -> Probabilities:
+    return Probabilities(ids, np.array([found[name] for name in ids]).reshape(len(ids), -1))

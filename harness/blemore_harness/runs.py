@@ -1,0 +1,151 @@
+"""What is on disk: a folder per system with a result per fold, a folder per run with its record.
+
+    RUNS/systems/NAME-DIGEST/   identity.json, prepare.json, fold-0.csv + fold-0.json, ..., final.csv + final.json
+    RUNS/NAME-DIGEST/           record.json, table.txt, submission.zip
+
+A system's folder is shared by every run that uses it. Files are written whole or not at all; the `.json` of a fold is
+written last, so its existence means that the fold is finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blemore_harness.cache import write_atomically
+from blemore_harness.errors import RunError
+from blemore_harness.prediction_files import read_probabilities, write_probabilities
+from blemore_harness.rows import Probabilities
+
+RECORD_SCHEMA = 1
+RECORD_FILE = "record.json"
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A finished fold: rows under real clip ids, and what the harness and the plugin noted."""
+
+    probabilities: Probabilities
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SystemFolder:
+    """Where one system keeps its folds."""
+
+    path: Path
+
+    def workspace(self, part: str) -> Path:
+        """Give the plugin's private folder for a fold, made if need be."""
+        folder = self.path / "work" / part
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def finished(self, part: str) -> FoldResult | None:
+        """Give a fold's result, or None where it is not finished.
+
+        Raises:
+            RunError: a result that was changed or damaged after it was written.
+        """
+        facts_file, rows_file = self.path / f"{part}.json", self.path / f"{part}.csv"
+        if not facts_file.exists():
+            return None
+        facts = read_json(facts_file)
+        try:
+            data = rows_file.read_bytes()
+        except OSError as error:
+            raise RunError(f"{rows_file} is missing ({error.strerror}): delete {facts_file} to make it again") from error
+        if hashlib.sha256(data).hexdigest() != facts.get("sha256"):
+            raise RunError(f"{rows_file} is not what was written: delete {facts_file} to make it again")
+        return FoldResult(read_probabilities(rows_file), facts)
+
+    def keep(self, part: str, probabilities: Probabilities, facts: Mapping[str, Any]) -> FoldResult:
+        """Put a fold safely on disk and drop the plugin's workspace for it."""
+        rows_file = self.path / f"{part}.csv"
+        write_probabilities(rows_file, probabilities)
+        digest = hashlib.sha256(rows_file.read_bytes()).hexdigest()
+        write_json(self.path / f"{part}.json", {**facts, "sha256": digest})
+        shutil.rmtree(self.path / "work" / part, ignore_errors=True)
+        return FoldResult(probabilities, {**facts, "sha256": digest})
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The root of all runs."""
+
+    root: Path
+
+    def system(self, name: str, identity: Mapping[str, Any], digest: str) -> SystemFolder:
+        """Open the folder of a system, made if need be."""
+        folder = self.root / "systems" / f"{name}-{digest}"
+        described = folder / "identity.json"
+        if not described.exists():
+            write_json(described, identity)
+        return SystemFolder(folder)
+
+    def run(self, name: str, digest: str) -> Path:
+        """Give the folder of a run, made if need be."""
+        folder = self.root / f"{name}-{digest[:12]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def find(self, run: str) -> Path:
+        """Find a run by its folder, or by the beginning of its name below the root.
+
+        Raises:
+            RunError: none, or several.
+        """
+        direct = Path(run)
+        for candidate in (direct, direct.parent):
+            if (candidate / RECORD_FILE).is_file():
+                return candidate
+        found = sorted(path.parent for path in self.root.glob(f"*/{RECORD_FILE}") if path.parent.name.startswith(run))
+        if len(found) != 1:
+            there = sorted(path.parent.name for path in self.root.glob(f"*/{RECORD_FILE}"))
+            what = "several runs begin with" if found else "no run called"
+            raise RunError(f"{what} '{run}' in {self.root} (there: {', '.join(there) or 'none'})")
+        return found[0]
+
+
+@contextlib.contextmanager
+def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a folder against other processes; a second one waits and says for whom. Freed even by SIGKILL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            say(f"{folder.name} is being worked on by process {file.read().strip() or '?'}: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that the harness wrote; `RunError` where it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"expected a JSON object in {path}, found {type(content).__name__}")
+    return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object whole, keys in the order given."""
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,150 @@
+"""Reads a named system (`submissions/NAME.toml`) or a `--plugin` list into one frozen configuration."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blemore_harness.errors import ConfigError, UnknownName
+
+DEFAULT_FUSION = "late"
+KEYS = ("summary", "plugins", "fusion", "seed", "set", "expect")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A complete system: which encoders, how fused, with which options.
+
+    Attributes:
+        name: file name without ending, or the plugins joined by `+` for an unnamed one.
+        summary: one sentence.
+        encoders: names of the members, in order, each once.
+        fusion: name of the fusion, None where a single encoder is all there is.
+        options: given options by plugin; what is not given keeps its default.
+        seed: base seed of the run.
+        expect: published numbers to compare with, and their source; never an input of anything.
+        source: the file it was read from, None for an unnamed one.
+    """
+
+    name: str
+    encoders: tuple[str, ...]
+    fusion: str | None = DEFAULT_FUSION
+    summary: str = ""
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    seed: int = 0
+    expect: Mapping[str, object] = field(default_factory=dict)
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.encoders:
+            raise ConfigError("nothing to run: name at least one encoder, as in --plugin s4d,wav2vec2")
+        repeated = [name for name in self.encoders if self.encoders.count(name) > 1]
+        if repeated:
+            raise ConfigError(f"'{repeated[0]}' is named twice in {', '.join(self.encoders)}: name each encoder once")
+        if len(self.encoders) == 1:
+            object.__setattr__(self, "fusion", None)
+        strangers = sorted(set(self.options) - {*self.encoders, self.fusion})
+        if strangers:
+            known = [name for name in (*self.encoders, self.fusion) if name]
+            error = UnknownName.among("plugin of this run", strangers[0], known)
+            raise ConfigError(f"options for '{strangers[0]}', which does not take part: {error}")
+
+    def with_options(self, settings: Mapping[str, Mapping[str, object]], seed: int | None) -> Submission:
+        """Give the submission with the command line's `--set` and `--seed` on top."""
+        merged = {name: dict(values) for name, values in self.options.items()}
+        for name, values in settings.items():
+            merged.setdefault(name, {}).update(values)
+        return Submission(
+            self.name, self.encoders, self.fusion, self.summary, merged,
+            self.seed if seed is None else seed, self.expect, self.source,
+        )  # fmt: skip
+
+
+def from_plugins(names: Sequence[str], fusion: str | None = DEFAULT_FUSION) -> Submission:
+    """Make an unnamed submission from a `--plugin` list; texts may hold several names separated by commas."""
+    encoders = tuple(name.strip() for text in names for name in text.split(",") if name.strip())
+    return Submission("+".join(encoders), encoders, fusion)
+
+
+def find_submission(name: str, local: Path) -> tuple[Submission, str | None]:
+    """Find a named submission: `submissions/NAME.toml` or `NAME.toml` below `local`, else a shipped one.
+
+    Returns:
+        the submission, and a remark where a local file wins over a shipped one of the same name.
+
+    Raises:
+        UnknownName: there is none; the message suggests.
+        ConfigError: the file has unknown keys or wrong values.
+    """
+    shipped = {path.stem: path for path in sorted(shipped_folder().glob("*.toml"))}
+    for folder in (local, local / "submissions"):
+        path = folder / f"{name}.toml"
+        if path.is_file():
+            clash = name in shipped and path.resolve() != shipped[name].resolve()
+            return read_submission(path), f"using {path}, not the shipped '{name}'" if clash else None
+    if name not in shipped:
+        nearby = [path.stem for path in (local / "submissions").glob("*.toml")]
+        raise UnknownName.among("submission", name, {*shipped, *nearby})
+    return read_submission(shipped[name]), None
+
+
+def list_submissions() -> list[Submission]:
+    """Read all shipped submissions, by name."""
+    return [read_submission(path) for path in sorted(shipped_folder().glob("*.toml"))]
+
+
+def shipped_folder() -> Path:
+    """Give the folder of the submissions that ship with the harness, in a wheel or in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "submissions"
+    return inside if inside.is_dir() else package.parent.parent / "submissions"
+
+
+def read_submission(path: Path) -> Submission:
+    """Read one TOML file.
+
+    Raises:
+        ConfigError: not TOML, an unknown key, or a value of the wrong kind.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    for key in content:
+        if key not in KEYS:
+            raise ConfigError(f"{path.name}: {UnknownName.among('key', key, KEYS)}")
+    return Submission(
+        name=path.stem,
+        encoders=tuple(_list_of_text(content, path)),
+        fusion=_typed(content, "fusion", str, DEFAULT_FUSION, path),
+        summary=_typed(content, "summary", str, "", path),
+        options=_tables(content, path),
+        seed=_typed(content, "seed", int, 0, path),
+        expect=_typed(content, "expect", dict, {}, path),
+        source=path,
+    )
+
+
+def _typed(content: Mapping[str, Any], key: str, kind: type[Any], default: Any, path: Path) -> Any:
+    value = content.get(key, default)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ConfigError(f"{path.name}: '{key}' must be a {kind.__name__}, found {value!r}")
+    return value
+
+
+def _list_of_text(content: Mapping[str, Any], path: Path) -> list[str]:
+    names = content.get("plugins")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f'{path.name}: \'plugins\' must be a list of names, such as ["s4d", "wav2vec2"]')
+    return names
+
+
+def _tables(content: Mapping[str, Any], path: Path) -> dict[str, dict[str, object]]:
+    tables = _typed(content, "set", dict, {}, path)
+    for name, values in tables.items():
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path.name}: options stand in tables, [set.{name}] and below it KEY = VALUE")
+    return dict(tables)

@@ -1,0 +1,168 @@
+"""The dataset as plugins may see it: opaque ids, neutral paths, an order that says nothing.
+
+Released file names spell out the label and metadata lists clips by label, so both are replaced; the harness
+translates back. Labels and actors go out with training clips only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.cache import digest_of, write_atomically
+from blemore_harness.dataset import Clip, Clips, Fold
+from blemore_harness.download import Dataset
+from blemore_harness.errors import DataError
+
+_OPAQUE = re.compile(r"\bc[0-9a-f]{16}\b")
+
+
+@dataclass(frozen=True)
+class View:
+    """A dataset behind stand-in names.
+
+    Attributes:
+        train: all training clips with labels and actors, in the order of their opaque ids.
+        test: the test clips, likewise.
+        folds: int64 (N,), fold of each clip of `train`.
+        real: real clip id by opaque id.
+        digest: hex digest of everything in the dataset that can change a number.
+    """
+
+    train: Clips
+    test: Clips
+    folds: NDArray[np.int64]
+    real: Mapping[str, str]
+    digest: str
+
+    def fold(self, index: int | None) -> Fold:
+        """Give fold `index`, or for None the final fit: all training clips, with the test clips held out."""
+        if index is None:
+            return Fold(None, self.train, self.test)
+        held_out = self.folds == index
+        return Fold(index, self.train.take(~held_out), self.train.take(held_out).unlabelled())
+
+    def everything(self) -> Clips:
+        """Give all clips, training and test, unlabelled and without actors: what `prepare` is called with."""
+        return Clips(tuple(sorted((*self.train, *self.test), key=lambda clip: clip.id)))
+
+    def translate(self, text: str) -> str:
+        """Put real clip names into a message that was written with opaque ids."""
+        return _OPAQUE.sub(lambda match: self.real.get(match[0], match[0]), text)
+
+
+def open_view(dataset: Dataset, folder: Path, progress: Callable[[int, int], None] | None = None) -> View:
+    """Make the view of a dataset, with neutral links to its files.
+
+    Args:
+        dataset: as read from disk.
+        folder: where links and the index of content digests are kept, such as the user's cache.
+        progress: called with (files digested, files in all) while contents are read for the first time.
+    """
+    contents = _digest_files(_needed_files(dataset), folder / "contents.json", progress)
+    key = digest_of([list(dataset.ids), list(dataset.test_ids)], 32).encode()
+    names = {
+        name: "c" + hashlib.blake2b(name.encode(), key=key, digest_size=8).hexdigest()
+        for name in (*dataset.ids, *dataset.test_ids)
+    }
+    links = folder / "views" / digest_of([str(dataset.root), key.decode()])
+    clips = {name: _link_clip(name, names[name], dataset, contents, links) for name in names}
+    order = sorted(range(len(dataset.ids)), key=lambda i: names[dataset.ids[i]])
+    train = Clips(
+        tuple(clips[dataset.ids[i]] for i in order),
+        tuple(dataset.actors[i] for i in order),
+        dataset.truth[order],
+    )
+    folds = dataset.folds[order]
+    folds.setflags(write=False)
+    test = Clips(tuple(sorted((clips[name] for name in dataset.test_ids), key=lambda clip: clip.id)))
+    facts = {
+        "train": [
+            [name, clips[name].content, dataset.actors[i], dataset.truth[i].tolist(), int(dataset.folds[i])]
+            for i, name in enumerate(dataset.ids)
+        ],
+        "test": [[name, clips[name].content] for name in dataset.test_ids],
+    }
+    return View(train, test, folds, {names[name]: name for name in names}, digest_of(facts))
+
+
+def _needed_files(dataset: Dataset) -> list[Path]:
+    """List what contents are keyed by: the video where there is one, else all released features."""
+    files = []
+    for name in (*dataset.ids, *dataset.test_ids):
+        if name in dataset.videos:
+            files.append(dataset.videos[name])
+        else:
+            files += [paths[name] for paths in dataset.features.values() if name in paths]
+    return files
+
+
+def _link_clip(name: str, opaque: str, dataset: Dataset, contents: Mapping[Path, str], links: Path) -> Clip:
+    video = dataset.videos.get(name)
+    features = {store: paths[name] for store, paths in sorted(dataset.features.items()) if name in paths}
+    if video is not None:
+        content = contents[video]
+    else:
+        content = digest_of([contents[path] for path in features.values()], 32) if features else ""
+    return Clip(
+        opaque,
+        None if video is None else _link(video, links / f"{opaque}{video.suffix.lower()}"),
+        {store: _link(path, links / store / f"{opaque}{path.suffix.lower()}") for store, path in features.items()},
+        content,
+    )
+
+
+def _link(target: Path, link: Path) -> Path:
+    target = target.resolve()
+    if not link.is_symlink() or link.readlink() != target:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        temporary = link.with_name(f".{link.name}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link)
+    return link
+
+
+def _digest_files(
+    files: Sequence[Path], index: Path, progress: Callable[[int, int], None] | None
+) -> dict[Path, str]:
+    """Give the SHA-256 of each file, from the index where size and time of change are as they were."""
+    try:
+        known: dict[str, list[object]] = json.loads(index.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        known = {}
+    stamps = {path: _stamp(path) for path in files}
+    fresh = [path for path in files if known.get(str(path), [None])[:-1] != stamps[path]]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for done, (path, digest) in enumerate(zip(fresh, pool.map(_digest_file, fresh), strict=True), 1):
+            known[str(path)] = [*stamps[path], digest]
+            if progress:
+                progress(done, len(fresh))
+    if fresh:
+        write_atomically(index, json.dumps(known))
+    return {path: str(known[str(path)][-1]) for path in files}
+
+
+def _stamp(path: Path) -> list[object]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _digest_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
