@@ -191,9 +191,9 @@ def _hair_front(look: Look, rgb: Picture, x: Picture, y: Picture, inside: Pictur
         paint(rgb, np.asarray(look.hair, np.float32), 0.18 * stubble)
         return np.zeros((CANVAS, CANVAS), np.float32)
     thick = {"short": 8.0, "parted": 10.0, "long": 12.0, "bun": 5.0}[look.haircut]
-    cap = edge(1 - np.sqrt((x / (look.width + thick * 0.8)) ** 2 + (y / (look.height + thick)) ** 2), 0.025)
+    cap = edge(1 - np.sqrt((x / (look.width + thick * 0.6)) ** 2 + (y / (look.height + thick)) ** 2), 0.025)
     if look.haircut == "parted":
-        line = -look.height * 0.60 + 0.35 * np.abs(x - 20) - 0.002 * (x - 20) ** 2
+        line = -look.height * 0.60 + 0.25 * np.abs(x - 20) + 0.9 * np.maximum(side - look.width * 0.7, 0) ** 1.4
     elif look.haircut == "long":
         line = -look.height * 0.72 + 0.55 * np.maximum(side - 6, 0) + 0.006 * side**2
     else:
