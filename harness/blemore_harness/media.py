@@ -1,0 +1,221 @@
+"""Frames and sound of a clip, for encoder authors: one place that opens files, resizes and says what is wrong.
+
+Frames come from decord, sound from PyAV; both are imported when first needed. A file that cannot be used is a
+`MediaError` that names the clip.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from blemore_harness.dataset import Clip
+from blemore_harness.errors import ExtraMissing, MediaError
+
+Frames = NDArray[np.uint8]
+
+BATCH = 16
+"""Frames that are decoded at a time while streaming: 100 MB at full HD."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says about itself.
+
+    Attributes:
+        frames: number of frames that can be decoded.
+        fps: average frames per second.
+        width, height: in pixels, as decoded.
+    """
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+
+    @property
+    def seconds(self) -> float:
+        """Length of the picture in seconds."""
+        return self.frames / self.fps if self.fps else 0.0
+
+
+def video_info(clip: Clip) -> VideoInfo:
+    """Describe a clip's video.
+
+    Raises:
+        MediaError: no file, no video stream, no frames, or a file that cannot be decoded.
+    """
+    with _open_video(clip) as reader:
+        height, width = reader[0].shape[:2]
+        return VideoInfo(len(reader), float(reader.get_avg_fps()), int(width), int(height))
+
+
+def read_frames(clip: Clip, indices: Sequence[int] | None = None, size: tuple[int, int] | None = None) -> Frames:
+    """Decode frames of a clip.
+
+    Args:
+        indices: which frames, in any order and with repetitions; None for all.
+        size: (height, width) to resize to without keeping the aspect, bilinear with antialiasing; None leaves it.
+
+    Returns:
+        uint8 (T, height, width, 3), RGB.
+
+    Raises:
+        MediaError: as of `video_info`, or an index beyond the last frame.
+    """
+    with _open_video(clip) as reader:
+        wanted = np.arange(len(reader)) if indices is None else np.asarray(indices, dtype=np.int64)
+        outside = wanted[(wanted < 0) | (wanted >= len(reader))]
+        if outside.size:
+            raise MediaError(f"clip {clip.id} has {len(reader)} frames, frame {outside[0]} was asked for", clip.id)
+        parts = [
+            _resized(_to_numpy(reader.get_batch(wanted[i : i + BATCH].tolist())), size)
+            for i in range(0, len(wanted), BATCH)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, *(size or reader[0].shape[:2]), 3), dtype=np.uint8)
+
+
+def iter_frames(clip: Clip, stride: int = 1) -> Iterator[Frames]:
+    """Decode a clip frame by frame, so that a long one needs no more memory than a short one.
+
+    Args:
+        stride: give every `stride`-th frame, beginning with the first.
+
+    Yields:
+        uint8 (height, width, 3), RGB.
+
+    Raises:
+        MediaError: as of `video_info`.
+    """
+    with _open_video(clip) as reader:
+        for start in range(0, len(reader), BATCH * stride):
+            yield from _to_numpy(reader.get_batch(list(range(start, min(start + BATCH * stride, len(reader)), stride))))
+
+
+def uniform_indices(frames: int, count: int) -> NDArray[np.int64]:
+    """Give `count` frame indices spread evenly over a clip: the middles of `count` equal parts.
+
+    >>> uniform_indices(8, 4).tolist()
+    [1, 3, 5, 7]
+    >>> uniform_indices(2, 4).tolist()
+    [0, 0, 1, 1]
+    """
+    return np.minimum((np.arange(count) + 0.5) * frames / count, frames - 1).astype(np.int64)
+
+
+def resize(frames: ArrayLike, size: tuple[int, int]) -> Frames:
+    """Resize frames, uint8 (T, H, W, 3), to `size` = (height, width): Pillow's bilinear, which filters when shrinking.
+
+    The one place that resizes: decoders and libraries differ by several grey levels.
+    """
+    return _resized(np.asarray(frames, dtype=np.uint8), size)
+
+
+def read_sound(clip: Clip, rate: int = 16_000) -> NDArray[np.float32]:
+    """Decode the sound of a clip.
+
+    Args:
+        rate: samples per second of the result.
+
+    Returns:
+        float32 (N,), mono, in [-1, 1].
+
+    Raises:
+        MediaError: no file, no sound track, a sound track without samples, or a file that cannot be decoded.
+    """
+    av = _import_av()
+    path = clip.audio
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise MediaError(f"clip {clip.id} has no sound track", clip.id)
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+            parts = [
+                part.to_ndarray().reshape(-1)
+                for frame in container.decode(container.streams.audio[0])
+                for part in resampler.resample(frame)
+            ]
+            if parts:
+                parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(f"clip {clip.id}: the sound cannot be decoded ({_brief(error, clip)})", clip.id) from None
+    if not sum(part.size for part in parts):
+        raise MediaError(f"clip {clip.id} has a sound track without a single sample", clip.id)
+    return np.concatenate(parts).astype(np.float32)
+
+
+def check_media(clip: Clip, kind: Literal["video", "audio"]) -> None:
+    """Open a clip's file and look for a stream, without decoding.
+
+    Raises:
+        MediaError: no file, not a media file, or no stream of that kind.
+    """
+    av = _import_av()
+    path = clip.video
+    try:
+        with av.open(str(path)) as container:
+            found = container.streams.video if kind == "video" else container.streams.audio
+            if not found:
+                raise MediaError(f"clip {clip.id} has no {'picture' if kind == 'video' else 'sound track'}", clip.id)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(f"clip {clip.id}: the file cannot be opened ({_brief(error, clip)})", clip.id) from None
+
+
+@contextmanager
+def _open_video(clip: Clip) -> Iterator[Any]:
+    check_media(clip, "video")  # decord writes noise to stderr and dies oddly on files that are no media
+    try:
+        import decord
+    except ImportError as error:
+        raise _missing("decord", error) from error
+    decord.logging.set_level(decord.logging.QUIET)
+    try:
+        # One thread each: encoders decode several clips side by side.
+        reader = decord.VideoReader(str(clip.video), ctx=decord.cpu(0), num_threads=1)
+        if not len(reader):
+            raise MediaError(f"clip {clip.id} has a video stream without frames", clip.id)
+        yield reader
+    except (decord.DECORDError, RuntimeError) as error:
+        raise MediaError(f"clip {clip.id}: the video cannot be decoded ({_brief(error, clip)})", clip.id) from None
+
+
+def _to_numpy(batch: Any) -> Frames:
+    # A bridge to torch may be set by someone else in the process; both kinds convert.
+    return np.asarray(batch.asnumpy() if hasattr(batch, "asnumpy") else batch, dtype=np.uint8)
+
+
+def _resized(frames: Frames, size: tuple[int, int] | None) -> Frames:
+    if size is None or frames.shape[1:3] == size:
+        return frames
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise _missing("pillow", error) from error
+    height, width = size
+    pictures = [Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR) for frame in frames]
+    return np.stack([np.asarray(picture) for picture in pictures])
+
+
+def _import_av() -> Any:
+    try:
+        import av
+        import av.error
+    except ImportError as error:
+        raise _missing("av", error) from error
+    return av
+
+
+def _missing(package: str, error: ImportError) -> ExtraMissing:
+    return ExtraMissing(f"reading clips needs '{package}' ({error}): pip install 'blemore-harness[encoders]'")
+
+
+def _brief(error: Exception, clip: Clip) -> str:
+    """Give the first line of a decoder's complaint without the path: the clip is named already."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return text.replace(f"{os.fspath(clip.video)!r}", "the file").replace(os.fspath(clip.video), "the file")[:160]
