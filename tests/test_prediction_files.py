@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import doctest
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blemore_harness import submission_format
 from blemore_harness.errors import InvalidPredictions, InvalidProbabilities
 from blemore_harness.prediction_files import read_predictions, read_probabilities, write_probabilities
 from blemore_harness.rows import Probabilities
@@ -294,3 +296,7 @@ def test_the_real_template() -> None:
     for name, row in zip(ids, labels.tolist(), strict=True):
         found = {emotion: share for emotion, share in zip(EMOTIONS, row, strict=True) if share}
         assert found == {part["emotion"]: part["salience"] for part in theirs[f"{name}.mov"]}
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(submission_format).failed == 0
