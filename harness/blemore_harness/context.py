@@ -42,7 +42,9 @@ class Reporter(Protocol):
 
 def refuse_to_score(probabilities: Probabilities) -> Scores:
     """Stand in for `Context.score` where nothing is held out: in `prepare`, in `embed` and on the final fit."""
-    raise BlemoreError("there are no held-out labels to ask for here: use an actor-disjoint inner split instead")
+    raise BlemoreError(
+        f"nobody can score these {len(probabilities.ids)} clips: nothing is held out here, use an actor-disjoint inner split"
+    )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ All are frozen and checked when made: one that exists is valid, and its arrays a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -55,7 +55,9 @@ class Clip:
     def features(self, store: str) -> Path:
         """Path of the released features of this clip in `store`, such as `WavLM_large`."""
         if store not in self.feature_files:
-            raise MediaError(f"clip {self.id} has no features in '{store}' (has: {sorted(self.feature_files)})", self.id)
+            raise MediaError(
+                f"clip {self.id} has no features in '{store}' (has: {sorted(self.feature_files)})", self.id
+            )
         return self.feature_files[store]
 
 

@@ -21,7 +21,7 @@ def resolve_device(asked: str) -> str:
     found = _cuda_available()
     if asked == "cuda" and not found:
         raise ConfigError(
-            "--device cuda: torch sees no GPU here; check the driver with nvidia-smi, or use --device cpu (slow) or auto"
+            "--device cuda: torch sees no GPU here; check the driver with nvidia-smi, or use --device cpu or auto"
         )
     return "cuda" if found else "cpu"
 

@@ -95,7 +95,9 @@ def read_dataset(path: Path, fold_seed: int = 0) -> Dataset:
     videos, features, warnings = _find_files(root)
     if rows.folds is None:
         folds, source = make_folds(rows.actors, rows.truth, fold_seed), "made"
-        warnings.append(f"the metadata has no fold column: made {len(set(folds))} actor-disjoint folds (seed {fold_seed})")
+        warnings.append(
+            f"the metadata has no fold column: made {len(set(folds))} actor-disjoint folds (seed {fold_seed})"
+        )
     else:
         folds, source = rows.folds, "official" if are_official(rows.actors, rows.folds) else "metadata"
     folds.setflags(write=False)
@@ -124,7 +126,7 @@ def _find_files(root: Path) -> tuple[dict[str, Path], dict[str, dict[str, Path]]
     for folder, names in _walk(root):
         store = _feature_store(folder)
         for name in names:
-            stem, ending = os.path.splitext(name)
+            stem, ending = Path(name).stem, Path(name).suffix
             if ending.lower() in VIDEO_ENDINGS:
                 if stem in videos:
                     copies.append(f"{stem} ({videos[stem]} and {folder / name})")

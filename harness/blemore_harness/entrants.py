@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemore_harness import heads, media
+from blemore_harness import heads, media, networks
 from blemore_harness.cache import digest_of
 from blemore_harness.distributions import Distribution
 from blemore_harness.hookspecs import Encoder, Fusion
@@ -88,9 +88,7 @@ def resolve_entrants(submission: Submission, plugins: Plugins, data: str, demo: 
     Raises:
         ConfigError: an unknown name or option, or a value that it cannot have.
     """
-    encoders = tuple(
-        _resolve(plugins.encoder(name), submission, data, demo, ()) for name in submission.encoders
-    )
+    encoders = tuple(_resolve(plugins.encoder(name), submission, data, demo, ()) for name in submission.encoders)
     if submission.fusion is None:
         return encoders
     return (*encoders, _resolve(plugins.fusion(submission.fusion), submission, data, demo, encoders))
@@ -119,4 +117,4 @@ def _resolve(offer: Offer, submission: Submission, data: str, demo: bool, member
 
 def _shared_code() -> str:
     """Digest the shared help that trains and decodes: in a checkout an edit of it is another identity too."""
-    return digest_of([Path(str(module.__file__)).read_text(encoding="utf-8") for module in (heads, media)])
+    return digest_of([Path(str(module.__file__)).read_text(encoding="utf-8") for module in (heads, networks, media)])

@@ -57,7 +57,7 @@ def make_folds(actors: Sequence[str], truth: LabelArray, seed: int, count: int =
     _, label = np.unique(truth, axis=0, return_inverse=True)
     position = {name: i for i, name in enumerate(names)}
     counts = np.zeros((len(names), int(label.max()) + 1))
-    np.add.at(counts, ([position[a] for a in actors], label.reshape(-1)), 1)
+    np.add.at(counts, (np.array([position[a] for a in actors]), label.reshape(-1)), 1)
     share = counts.sum(axis=0) / count
     random = np.random.default_rng(seed)
     best: tuple[float, NDArray[np.int64]] | None = None

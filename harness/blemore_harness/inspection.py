@@ -36,7 +36,10 @@ def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
         "test_clips": len(dataset.test_ids),
         "videos": {"present": len(everything) - len(missing), "missing": len(missing), "first_missing": missing[:1]},
         "features": {
-            store: {"train": sum(name in paths for name in dataset.ids), "test": sum(name in paths for name in dataset.test_ids)}
+            store: {
+                "train": sum(name in paths for name in dataset.ids),
+                "test": sum(name in paths for name in dataset.test_ids),
+            }
             for store, paths in sorted(dataset.features.items())
         },
         "warnings": list(dataset.warnings),

@@ -70,7 +70,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise MetadataError(
             f"{path.name} lacks the column '{missing[0]}'{hint}: found {', '.join(map(str, table.columns))}{separator}"
         )
-    return table.apply(lambda column: column.str.strip())
+    return pd.DataFrame({name: table[name].str.strip() for name in table.columns})
 
 
 def _read_labels(table: pd.DataFrame, ids: tuple[str, ...]) -> LabelArray:
@@ -156,5 +156,3 @@ def _refuse(bad: NDArray[np.bool_], ids: tuple[str, ...], found: str, advice: st
 def _strip_ending(name: str) -> str:
     stem, dot, ending = name.rpartition(".")
     return stem if f"{dot}{ending}".lower() in ENDINGS else name
-
-

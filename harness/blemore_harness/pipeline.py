@@ -1,4 +1,4 @@
-"""The whole evaluation, top to bottom: prepare, fit every fold, fuse, choose thresholds, score, predict the test clips."""
+"""The whole evaluation, top to bottom: prepare, fit every fold, fuse, choose thresholds, score, predict."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _run_fusion(
 
 
 def _prepare_all(encoders: list[Entrant], dataset: Dataset, stage: Stage, folders: Folders) -> None:
-    """Prepare every encoder that still has something to do, before the first is trained: what is missing shows early."""
+    """Prepare every encoder that has something to do, before the first is trained: what is missing shows early."""
     for entrant in encoders:
         folder = folders[entrant.name]
         if any(folder.finished(part_name(index)) is None for index in _parts(dataset)):
@@ -145,4 +145,3 @@ def _check_media(encoders: list[Entrant], dataset: Dataset, reporter: Reporter) 
             f"{len(without)} of {len(dataset.ids) + len(dataset.test_ids)} clips have no video below {dataset.root} "
             f"(first: '{without[0]}'): encoders that need it will stop there"
         )
-

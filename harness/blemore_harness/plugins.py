@@ -13,7 +13,7 @@ import pluggy
 
 from blemore_harness import hookspecs
 from blemore_harness.distributions import Distribution, find_distribution
-from blemore_harness.errors import ConfigError, PluginFailed, UnknownName
+from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.hookspecs import PROJECT, Encoder, Fusion
 
 System = Encoder | Fusion
@@ -76,7 +76,9 @@ class Plugins:
             raise error
         if len(offers) > 1:
             both = " and ".join(f"{o.plugin} ({o.distribution.name} {o.distribution.version})" for o in offers)
-            raise ConfigError(f"two plugins offer '{name}': {both}; leave one out with BLEMORE_BLOCK={offers[1].plugin}")
+            raise ConfigError(
+                f"two plugins offer '{name}': {both}; leave one out with BLEMORE_BLOCK={offers[1].plugin}"
+            )
         if not isinstance(offers[0].system, kind):
             raise ConfigError(f"'{name}' is not {'an' if word[0] == 'e' else 'a'} {word}")
         return offers[0]

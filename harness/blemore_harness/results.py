@@ -95,7 +95,10 @@ def predict_test(rows: SystemRows, view: View) -> PredictedLabels:
     real = [view.real[name] for name in rows.test.ids]
     order = np.argsort(real)
     return PredictedLabels(
-        tuple(real[i] for i in order), labels[order], choice.thresholds, "out-of-fold rows of all training clips, pooled"
+        tuple(real[i] for i in order),
+        labels[order],
+        choice.thresholds,
+        "out-of-fold rows of all training clips, pooled",
     )
 
 

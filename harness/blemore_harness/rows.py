@@ -56,8 +56,8 @@ class Probabilities:
         seen = f"a row sum of {sums[np.flatnonzero(off)[0]]:.6g}" if off.any() else ""
         self._refuse(off, seen, f"rows must sum to 1 within {SUM_TOLERANCE:g}: normalise them")
 
-    def _refuse(self, bad: NDArray[np.bool_], found: str, advice: str) -> None:
-        if bad.any():
+    def _refuse(self, bad: ArrayLike, found: str, advice: str) -> None:
+        if np.any(bad):
             names = [self.ids[i] for i in np.flatnonzero(bad)]
             raise InvalidProbabilities(f"{found} in {first_and_count(names, 'clip')}; {advice}")
 

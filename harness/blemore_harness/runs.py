@@ -62,7 +62,9 @@ class SystemFolder:
         try:
             data = rows_file.read_bytes()
         except OSError as error:
-            raise RunError(f"{rows_file} is missing ({error.strerror}): delete {facts_file} to make it again") from error
+            raise RunError(
+                f"{rows_file} is missing ({error.strerror}): delete {facts_file} to make it again"
+            ) from error
         if hashlib.sha256(data).hexdigest() != facts.get("sha256"):
             raise RunError(f"{rows_file} is not what was written: delete {facts_file} to make it again")
         return FoldResult(read_probabilities(rows_file), facts)

@@ -68,7 +68,9 @@ def score_file(
     }
 
 
-def _apply(rows: Probabilities, truth: Any, choice: Any, alpha: float | None, beta: float | None) -> tuple[Any, Any, Any]:
+def _apply(
+    rows: Probabilities, truth: Any, choice: Any, alpha: float | None, beta: float | None
+) -> tuple[Any, Any, Any]:
     if alpha is None or beta is None:
         return choice.scores, choice.thresholds.alpha, choice.thresholds.beta
     return score(truth, decode(rows.values, alpha, beta)), alpha, beta
@@ -83,7 +85,9 @@ def _check_ids(found: tuple[str, ...], expected: list[str], dataset: Dataset, fo
     for other in dataset.fold_numbers:
         clips = {name for name, k in zip(dataset.ids, dataset.folds, strict=True) if k == other}
         if set(found) == clips:
-            raise InvalidProbabilities(f"these are exactly the {len(clips)} clips of fold {other}: score with --fold {other}")
+            raise InvalidProbabilities(
+                f"these are exactly the {len(clips)} clips of fold {other}: score with --fold {other}"
+            )
     missing = [name for name in expected if name not in set(found)]
     unknown = sorted(set(found) - set(expected))
     where = "the training clips" if fold is None else f"fold {fold}"

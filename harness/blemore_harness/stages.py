@@ -90,7 +90,7 @@ class Stage:
         with self._call(entrant, folder, "prepare", None) as (context, notebook):
             system.prepare(self.view.everything(), entrant.options, context)
         file = folder.path / "prepare.json"
-        before = read_json(file) if file.exists() else {"notes": {}, "seconds": 0.0}
+        before: dict[str, Any] = read_json(file) if file.exists() else {"notes": {}, "seconds": 0.0}
         # A repeated preparation finds its arrays in the cache: what it noted while it made them stays.
         notes = {**before["notes"], **notebook.notes}
         seconds = before["seconds"] + time.perf_counter() - started

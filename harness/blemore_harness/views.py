@@ -132,9 +132,7 @@ def _link(target: Path, link: Path) -> Path:
     return link
 
 
-def _digest_files(
-    files: Sequence[Path], index: Path, progress: Callable[[int, int], None] | None
-) -> dict[Path, str]:
+def _digest_files(files: Sequence[Path], index: Path, progress: Callable[[int, int], None] | None) -> dict[Path, str]:
     """Give the SHA-256 of each file, from the index where size and time of change are as they were."""
     try:
         known: dict[str, list[object]] = json.loads(index.read_text())

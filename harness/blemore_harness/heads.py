@@ -1,0 +1,207 @@
+"""The trained head on embeddings: standardise on the training part, a small MLP, soft-label KL, early stopping."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import EMOTIONS, Clips, Fold
+from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, first_and_count
+from blemore_harness.networks import batches, build_mlp, forward_rows, seeded, softmax, train_epoch
+from blemore_harness.rows import Embeddings, Probabilities
+from blemore_harness.thresholds import search_official
+
+Vectors: TypeAlias = NDArray[np.float32]
+Embed: TypeAlias = Callable[[Clips], Embeddings]
+Quality: TypeAlias = tuple[float, ...]
+"""How good a model is; compared entry by entry, so that later ones only break ties."""
+
+EPSILON = 1e-8
+"""Dimensions that vary less than this over the training part are left unscaled."""
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """How a head is built and trained; the defaults are the UZH paper's (arXiv 2603.23650) where it gives them.
+
+    Attributes:
+        hidden: widths of the hidden layers, joined by dashes: `1024-512`, `512`; empty for a linear head.
+        batch_norm: batch normalisation after each hidden layer.
+        dropout: share of hidden units dropped in training.
+        epochs: at most so many passes over the training part.
+        patience: stop after so many epochs without a better choice.
+        learning_rate, weight_decay: of AdamW; not in the paper, ours.
+        batch_size: clips per step.
+        selection: how the epoch is chosen: `inner` on an actor-disjoint part of the training clips (honest);
+            `held-out` on the very fold that is scored, as the papers do, through `context.score` (on the final fit,
+            where nothing can be asked, as `inner`).
+        refit: after an `inner` choice, train again on all training clips for the number of epochs that was best.
+    """
+
+    hidden: str = "1024-512"
+    batch_norm: bool = True
+    dropout: float = 0.3
+    epochs: int = 500
+    patience: int = 80
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    batch_size: int = 64
+    selection: Literal["inner", "held-out"] = "inner"
+    refit: bool = True
+
+    def __post_init__(self) -> None:
+        if any(width < 1 for width in self.widths):
+            raise InvalidOption(f"hidden: expected widths of at least 1, found '{self.hidden}'")
+        for name in ("epochs", "patience", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InvalidOption(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise InvalidOption(f"dropout: expected from 0 to below 1, found {self.dropout}")
+        if not (self.learning_rate > 0 and self.weight_decay >= 0):
+            raise InvalidOption("learning_rate must be above 0 and weight_decay not below")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the hidden layers as numbers."""
+        try:
+            return tuple(int(part) for part in self.hidden.split("-")) if self.hidden.strip() else ()
+        except ValueError:
+            raise InvalidOption(f"hidden: expected widths such as 1024-512, found '{self.hidden}'") from None
+
+
+@dataclass(frozen=True)
+class HeadModel:
+    """A trained head and what it was trained on.
+
+    Attributes:
+        embed: gives the vectors of clips.
+        mean, scale: of the training part, float32 (D,).
+        network: a torch module in eval mode, (N, D) to logits (N, 6).
+        epochs: how many it was trained for.
+    """
+
+    embed: Embed
+    mean: Vectors
+    scale: Vectors
+    network: Any
+    epochs: int
+
+    def predict(self, clips: Clips, context: Context) -> Probabilities:
+        """Give softmax rows; each depends on its own clip only."""
+        vectors = self.embed(clips)
+        return Probabilities(vectors.ids, self.rows(vectors.values))
+
+    def rows(self, vectors: Vectors) -> NDArray[np.float64]:
+        """Give softmax rows of vectors, float64 (N, 6)."""
+        import torch
+
+        if not len(vectors):
+            return np.empty((0, len(EMOTIONS)))
+        device = next(self.network.parameters()).device
+        inputs = torch.from_numpy((vectors - self.mean) / self.scale).to(device)
+        return softmax(forward_rows(self.network, inputs).double().cpu().numpy())
+
+
+def fit_head(embed: Embed, fold: Fold, options: HeadOptions, context: Context) -> HeadModel:
+    """Train a head on the vectors of a fold's training clips.
+
+    Args:
+        embed: gives the label-free vectors, float32 (N, D), of any of the fold's clips.
+        fold: clips with labels to learn from, and clips without.
+        options: how.
+        context: seed, device, and whom to ask for scores.
+
+    Raises:
+        DataError: no training clips, or too few actors for an inner split.
+        ExtraMissing: torch is not installed.
+    """
+    _require_torch()
+    if not len(fold.train):
+        raise DataError("a head needs at least one training clip")
+    ask = options.selection == "held-out" and not context.final
+    if ask:
+        best = _train(embed, fold.train, options, context, _held_out_judge(embed(fold.held_out), context))
+    else:
+        learn, check = fold.train.inner_split(context.seed)
+        best = _train(embed, learn, options, context, _inner_judge(_ordered(embed(check), check), check))
+    context.note("epochs", best.epochs)
+    if ask or not options.refit:
+        return best
+    return _train(embed, fold.train, replace(options, epochs=best.epochs), context, None)
+
+
+def _train(
+    embed: Embed,
+    clips: Clips,
+    options: HeadOptions,
+    context: Context,
+    judge: Callable[[HeadModel], Quality] | None,
+) -> HeadModel:
+    """Train on clips; with a judge, keep the epoch that it likes best and stop when patience runs out."""
+    import torch
+
+    vectors = _ordered(embed(clips), clips)
+    mean, spread = vectors.mean(axis=0), vectors.std(axis=0)
+    scale = np.where(spread > EPSILON, spread, 1).astype(np.float32)
+    device = torch.device(context.device)
+    inputs = torch.from_numpy((vectors - mean) / scale).to(device)
+    targets = torch.from_numpy(clips.targets).to(device)
+    order = torch.Generator().manual_seed(context.seed)
+    with seeded(context.seed):
+        network = build_mlp(vectors.shape[1], options.widths, options.batch_norm, options.dropout).to(device)
+        optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+        best: tuple[Quality, HeadModel] | None = None
+        for epoch in range(1, options.epochs + 1):
+            train_epoch(network, optimiser, inputs, targets, batches(len(inputs), options.batch_size, order))
+            model = HeadModel(embed, mean, scale, network, epoch)
+            if judge is None:
+                continue
+            quality = judge(model)
+            if best is None or quality > best[0]:
+                best = quality, replace(model, network=copy.deepcopy(network))
+            elif epoch - best[1].epochs >= options.patience:
+                break
+    return model if best is None else best[1]
+
+
+def _held_out_judge(shown: Embeddings, context: Context) -> Callable[[HeadModel], Quality]:
+    """Judge by asking for the Score on the held-out clips, as the papers do."""
+
+    def judge(model: HeadModel) -> Quality:
+        return (context.score(Probabilities(shown.ids, model.rows(shown.values))).score,)
+
+    return judge
+
+
+def _inner_judge(vectors: Vectors, check: Clips) -> Callable[[HeadModel], Quality]:
+    """Judge by the official Score on clips of other actors; equal Scores, which few clips often give, by their KL."""
+    targets = check.targets.astype(np.float64)
+
+    def judge(model: HeadModel) -> Quality:
+        rows = model.rows(vectors)
+        surprise = -(targets * np.log(np.maximum(rows, 1e-12))).sum(axis=1).mean()
+        return search_official(rows, check.labels).scores.score, -float(surprise)
+
+    return judge
+
+
+def _ordered(given: Embeddings, clips: Clips) -> Vectors:
+    """Give the vectors in the order of `clips`."""
+    position = {name: i for i, name in enumerate(given.ids)}
+    missing = [name for name in clips.ids if name not in position]
+    if missing:
+        raise DataError(f"`embed` left out {first_and_count(missing, 'clip')}: expected a vector for every clip")
+    return given.values[[position[name] for name in clips.ids]]
+
+
+def _require_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ExtraMissing(f"training a head needs torch ({error}): pip install 'blemore-harness[encoders]'") from error
