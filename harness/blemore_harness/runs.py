@@ -137,6 +137,31 @@ def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
             file.truncate(0)
 
 
+def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
+    """Give a run's leaderboard file, copied to `output` where one is named, and the run's mark.
+
+    Raises:
+        RunError: the run predicted no test clips.
+    """
+    record = read_json(run / RECORD_FILE)
+    if not record.get("test"):
+        raise RunError(
+            f"{run.name} has no labels for test clips (status: {record['status']}): run it to the end on a dataset "
+            "with test videos or test features"
+        )
+    source = run / record["test"]["file"]
+    if output is None:
+        return source, record["mark"]
+    target = output / source.name if output.is_dir() else output
+    if target.suffix.lower() != ".zip":
+        raise RunError(f"Codabench takes a zip: expected a name that ends in .zip, found {target}")
+    try:
+        write_atomically(target, source.read_bytes())
+    except OSError as error:
+        raise RunError(f"cannot write {target}: {error.strerror}") from error
+    return target, record["mark"]
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that the harness wrote; `RunError` where it is damaged."""
     try:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from blemore_harness.dataset import LabelArray
 from blemore_harness.download import TEST_ID, Dataset
 from blemore_harness.errors import ConfigError, InvalidPredictions, InvalidProbabilities, first_and_count
 from blemore_harness.prediction_files import read_predictions, read_probabilities
-from blemore_harness.protocol import decode, score
+from blemore_harness.protocol import Scores, decode, score
 from blemore_harness.rows import Probabilities
-from blemore_harness.thresholds import search_official
+from blemore_harness.thresholds import Choice, search_official
 
 
 def score_file(
@@ -68,9 +69,25 @@ def score_file(
     }
 
 
+def render_score(result: dict[str, Any], chosen: bool) -> str:
+    """Put a result into lines for people; `chosen` says that the thresholds were chosen on these very clips."""
+    lines = [f"clips    {result['clips']} ({result['blends']} blends)"]
+    if result["alpha"] is not None:
+        how = "chosen on these very clips: an optimistic number" if chosen else "as given"
+        lines.append(f"alpha    {result['alpha']:.6g}    beta {result['beta']:.6g}    ({how})")
+    return "\n".join(
+        [
+            *lines,
+            f"ACC_P    {result['acc_presence']:.4f}    (best alone {result['best_presence']:.4f})",
+            f"ACC_S    {result['acc_salience']:.4f}    (best alone {result['best_salience']:.4f})",
+            f"Score    {result['score']:.4f}",
+        ]
+    )
+
+
 def _apply(
-    rows: Probabilities, truth: Any, choice: Any, alpha: float | None, beta: float | None
-) -> tuple[Any, Any, Any]:
+    rows: Probabilities, truth: LabelArray, choice: Choice, alpha: float | None, beta: float | None
+) -> tuple[Scores, float, float]:
     if alpha is None or beta is None:
         return choice.scores, choice.thresholds.alpha, choice.thresholds.beta
     return score(truth, decode(rows.values, alpha, beta)), alpha, beta

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -86,3 +87,30 @@ def _remarks(record: Mapping[str, Any]) -> list[Text]:
 
 def _with_sd(statistic: Mapping[str, float]) -> str:
     return f"{statistic['mean']:.3f} ± {statistic['sd']:.3f}"
+
+
+def draw_rows(rows: Sequence[Mapping[str, str]]) -> RenderableType:
+    """Draw rows that share their keys, a column per key."""
+    if not rows:
+        return Text("none")
+    table = Table()
+    for key in rows[0]:
+        table.add_column(key)
+    for row in rows:
+        table.add_row(*(Text(value) for value in row.values()))
+    return table
+
+
+def draw_next_steps(record: Mapping[str, Any], folder: Path, data: Path | None) -> Text:
+    """Say where the results lie and what to do with them."""
+    lines = [f"record   {folder / 'record.json'}"]
+    test = record["test"]
+    if test:
+        lines.append(f"labels   {folder / test['file']} ({test['clips']} test clips by {test['system']})")
+    if record["data"]["demo"] and data is None:
+        lines.append("next     the same command with --data FOLDER runs on your BLEMORE download")
+    elif test and not record["mark"]:
+        lines.append(f"next     blemore-harness submit --check {folder / test['file']}, then upload it to Codabench")
+    if any(system["status"] == "failed" for system in record["systems"]):
+        lines.append("next     the full traceback of what failed stands in the record; the same command tries it again")
+    return Text("\n".join(lines))

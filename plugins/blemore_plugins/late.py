@@ -1,0 +1,155 @@
+"""Late fusion: a weighted mean of the members' probabilities, weights on the simplex chosen to maximise Score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations, permutations
+from math import comb
+
+import numpy as np
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clips, Fold, LabelArray
+from blemore_harness.errors import InvalidOption
+from blemore_harness.hookspecs import Fusion, hookimpl
+from blemore_harness.rows import FloatArray, Probabilities
+from blemore_harness.thresholds import GridCounter
+
+EXHAUSTIVE_POINTS = 10_000
+"""Up to so many points of the grid on the simplex all are tried (7 members at step 0.1); beyond, a climb from equal."""
+
+FINER = (0.5, 0.2)
+"""Shares of the step that the best point is improved with at the end, moving weight from one member to another."""
+
+
+@dataclass(frozen=True)
+class LateOptions:
+    """How weights are searched.
+
+    Attributes:
+        step: distance between neighbouring weights of the grid; 1 must be a multiple of it.
+        refine: whether to improve the best point of the grid with finer moves.
+    """
+
+    step: float = 0.1
+    refine: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step <= 1 or abs(1 / self.step - round(1 / self.step)) > 1e-9:
+            raise InvalidOption(f"step: expected a number that divides 1, such as 0.1 or 0.05, found {self.step}")
+
+
+@dataclass(frozen=True)
+class WeightedMean:
+    """Weights by member; they sum to 1."""
+
+    weights: Mapping[str, float]
+
+    def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Give the weighted mean of the members' rows."""
+        return Probabilities(clips.ids, sum(w * members[name].values for name, w in self.weights.items()))
+
+
+class LateFusion(Fusion):
+    """A weighted mean of the members' probabilities."""
+
+    name = "late"
+    summary = "weighted mean of members' probabilities, weights chosen to maximise Score"
+    Options = LateOptions
+
+    def fit(
+        self, fold: Fold, members: Mapping[str, Probabilities], options: LateOptions, context: Context
+    ) -> WeightedMean:
+        """Choose the weights on the members' out-of-fold rows, with alpha and beta at their best for each point."""
+        rows = np.stack([member.values for member in members.values()])
+        search = WeightSearch(rows, fold.train.labels)
+        weights = search.best(options.step, options.refine)
+        found = {name: float(weight) for name, weight in zip(members, weights, strict=True)}
+        context.note("weights", {name: round(weight, 6) for name, weight in found.items()})
+        context.note("points tried", search.tried)
+        return WeightedMean(found)
+
+
+class WeightSearch:
+    """Finds the weights with the best Score; of equals, the one nearest to equal weights.
+
+    Args:
+        rows: float64 (M, N, 6), the members' probabilities.
+        truth: int8 (N, 6) percentages.
+
+    Attributes:
+        tried: how many points were scored.
+    """
+
+    def __init__(self, rows: FloatArray, truth: LabelArray) -> None:
+        self._rows = rows
+        self._counter = GridCounter(truth)
+        self.tried = 0
+
+    def best(self, step: float, refine: bool) -> FloatArray:
+        """Give the weights, float64 (M,), that sum to 1.
+
+        Every point of the simplex grid of `step`, and equal weights, are tried where there are few; else, and for
+        finer moves, weight is moved between pairs of members as long as that helps.
+        """
+        members = len(self._rows)
+        equal = np.full(members, 1 / members)
+        parts = round(1 / step)
+        best = self._pick([equal])
+        if comb(parts + members - 1, members - 1) <= EXHAUSTIVE_POINTS:
+            best = self._pick([equal, *simplex_points(members, parts)])
+        else:
+            best = self._climb(best, step)
+        for share in FINER if refine else ():
+            best = self._climb(best, step * share)
+        return best
+
+    def _climb(self, start: FloatArray, move: float) -> FloatArray:
+        best = start
+        while True:
+            neighbours = [_moved(best, giver, taker, move) for giver, taker in permutations(range(len(best)), 2)]
+            found = self._pick([best, *(point for point in neighbours if point is not None)])
+            if np.array_equal(found, best):
+                return best
+            best = found
+
+    def _pick(self, points: Iterable[FloatArray]) -> FloatArray:
+        equal = 1 / len(self._rows)
+
+        def rank(point: FloatArray) -> tuple[float, float, tuple[float, ...]]:
+            self.tried += 1
+            fused = np.tensordot(point, self._rows, axes=1)
+            score = self._counter.count(fused).choose().scores.score
+            # Rounded: points that mirror each other are equally far from equal weights but for the last bits.
+            return score, -round(float(((point - equal) ** 2).sum()), 9), tuple(point)
+
+        return max(points, key=rank)
+
+
+def simplex_points(members: int, parts: int) -> Iterator[FloatArray]:
+    """Give every vector of `members` multiples of 1/`parts` that sum to 1.
+
+    >>> [point.tolist() for point in simplex_points(2, 2)]
+    [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
+    """
+    for bars in combinations(range(parts + members - 1), members - 1):
+        edges = np.array([-1, *bars, parts + members - 1])
+        yield (np.diff(edges) - 1) / parts
+
+
+def _moved(point: FloatArray, giver: int, taker: int, move: float) -> FloatArray | None:
+    """Move weight between two members; None where the giver has none to give."""
+    given = min(move, float(point[giver]))
+    if given <= 1e-12:
+        return None
+    moved = point.copy()
+    moved[giver] -= given
+    moved[taker] += given
+    return moved / moved.sum()
+
+
+@hookimpl
+def blemore_fusions() -> Iterable[Fusion]:
+    """Offer late fusion."""
+    return [LateFusion()]
