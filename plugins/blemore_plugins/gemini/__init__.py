@@ -1,0 +1,137 @@
+"""Gemini Embedding 2: one 3,072-d vector per clip from a remote service, and a head trained on the vectors.
+
+See docs/gemini.md for what is sent, what it costs, and what that means for the people in the videos.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.cache import Store
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip, Clips
+from blemore_harness.errors import ConfigError, ExtraMissing
+from blemore_harness.hookspecs import Encoder, Modality, hookimpl
+from blemore_harness.rows import Embeddings
+from blemore_plugins.gemini.client import GOOGLE, Endpoint, find_address, find_key, open_client
+from blemore_plugins.gemini.extraction import REFUSED, Item, alone, extract, read_dates, report
+from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
+from blemore_plugins.gemini.pacing import Pace
+
+STAND_IN = "stand-in 1"
+"""Name of the stand-in in cache keys; a new number for every change of what it computes."""
+
+
+class GeminiEncoder(Encoder):
+    """Vectors of Gemini Embedding 2 under the harness's head.
+
+    Args:
+        make_pace: makes the clock that waits between attempts; tests pass one that does not sleep.
+    """
+
+    name: ClassVar[str] = "gemini"
+    summary: ClassVar[str] = "Gemini Embedding 2 through google-genai: first 2 s by default, MLP head (paid, consent)"
+    # The service ignores sound tracks: unless gemini.sound says otherwise, the vector knows the picture only.
+    modality: ClassVar[Modality] = "video"
+    Options: ClassVar[type[Any]] = GeminiOptions
+    demo_options: ClassVar[Mapping[str, object]] = {"service": "stand-in"}
+
+    def __init__(self, make_pace: Callable[[int, Callable[[str], None]], Pace] = Pace) -> None:
+        self._make_pace = make_pace
+
+    def mark(self, options: GeminiOptions) -> str | None:
+        """Say that vectors of the stand-in are not Gemini's."""
+        return "stand-in embeddings" if options.service == "stand-in" else None
+
+    def prepare(self, clips: Clips, options: GeminiOptions, context: Context) -> None:
+        """Get the vectors that are not in the cache; where all are, neither key nor consent nor network is needed.
+
+        Raises:
+            ConfigError: no consent, or no key.
+            ExtraMissing: google-genai or PyAV is not installed.
+            ServiceError, MediaError: see `extraction.report`.
+        """
+        stores = self._stores(options, context)
+        if _missing(clips, options, stores):
+            with self._endpoint(options) as endpoint, alone(stores, context):
+                items = _missing(clips, options, stores)
+                pace = self._make_pace(context.seed, context.log)
+                with open_client(endpoint, options) as client:
+                    tally = extract(items, client, pace, options, context)
+            report(tally, options, context)
+        context.note("model", options.model)
+        context.note("vectors made", read_dates(stores, clips))
+        zeros = [clip.id for clip in clips if any(store.has(clip, REFUSED) for store in stores)]
+        if zeros and options.refused == "zero":
+            context.note("vectors of zeros", zeros)
+
+    def embed(self, clips: Clips, options: GeminiOptions, context: Context) -> Embeddings:
+        """Read the vectors from the cache: float32 (N, dimensions), twice as wide with `sound=separate`."""
+        stores = self._stores(options, context)
+        rows = [[_shorten(_load(store, clip, options), options.dimensions) for store in stores] for clip in clips]
+        width = options.dimensions * len(stores)
+        values = np.array(rows, dtype=np.float32).reshape(len(clips), width)
+        return Embeddings(clips.ids, values)
+
+    def _stores(self, options: GeminiOptions, context: Context) -> tuple[Store, ...]:
+        """Open the store of every vector of a clip, in the order of `options.inputs`."""
+        origin = STAND_IN
+        if options.service == "google":
+            address = find_address(options)
+            origin = "google" if address == GOOGLE else address
+        return tuple(context.cache.store("gemini", **options.facts(kind, origin)) for kind in options.inputs)
+
+    @contextlib.contextmanager
+    def _endpoint(self, options: GeminiOptions) -> Iterator[Endpoint]:
+        """Find out where to ask, and that this is allowed; a stand-in lives as long as the block."""
+        try:
+            import av  # noqa: F401  # missing it is better said before a key is asked for
+        except ImportError as error:
+            raise ExtraMissing('gemini needs PyAV to cut clips: pip install "blemore-harness[encoders]"') from error
+        if options.service == "stand-in":
+            from blemore_plugins.gemini.standin import serve
+
+            with serve() as endpoint:
+                yield endpoint
+            return
+        if not options.consent:
+            raise ConfigError(
+                "this would send videos of identifiable people to Google: say --set gemini.consent=true if the "
+                "dataset's licence and the people in it allow that.\nUse a key of a project with billing: what the "
+                "unpaid tier is sent may be used to improve products and be read by human reviewers (docs/gemini.md)"
+            )
+        yield Endpoint(find_address(options), find_key())
+
+
+def _missing(clips: Clips, options: GeminiOptions, stores: Sequence[Store]) -> list[Item]:
+    """Give the vectors to get, one per content and input; `refused=zero` leaves out clips that were refused before."""
+    return [
+        Item(clip, kind, store)
+        for kind, store in zip(options.inputs, stores, strict=True)
+        for clip in store.missing(clips)
+        if not (options.refused == "zero" and store.has(clip, REFUSED))
+    ]
+
+
+def _load(store: Store, clip: Clip, options: GeminiOptions) -> NDArray[np.float32]:
+    if options.refused == "zero" and not store.has(clip) and store.has(clip, REFUSED):
+        return np.zeros(VECTOR_SIZE, np.float32)
+    return np.asarray(store.load(clip), dtype=np.float32)
+
+
+def _shorten(vector: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """Give the first `dimensions` numbers at length 1, which is what the service itself gives for a smaller size."""
+    prefix = vector[:dimensions]
+    length = np.linalg.norm(prefix)
+    return np.asarray(prefix / length if length else prefix, dtype=np.float32)
+
+
+@hookimpl
+def blemore_encoders() -> list[Encoder]:
+    """Offer the encoder `gemini`."""
+    return [GeminiEncoder()]

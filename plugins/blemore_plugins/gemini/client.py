@@ -1,0 +1,201 @@
+"""Talks to the embedding service through google-genai: one content in, one checked vector out, or a plain refusal.
+
+Whatever the SDK raises is turned into a `Refusal` outside its `except` block: errors of the SDK hold the request with
+the key in its headers, and a chained exception would carry it into logs and records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import math
+import os
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.errors import ConfigError, ExtraMissing
+from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
+from blemore_plugins.gemini.refusals import Refusal, scrub, sort_answer, sort_failure
+
+GOOGLE = "https://generativelanguage.googleapis.com"
+"""Address of the Gemini Developer API."""
+
+KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
+"""Environment variables that may hold the key; the first one that is set wins, as in the SDK."""
+
+NORM_TOLERANCE = 1e-2
+"""How far the length of a vector may be from 1: every size comes back normalised, half-precision rounding allowed."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the service is and how to get in; the key stays out of the representation.
+
+    Attributes:
+        address: without the API version.
+        key: sent in a header.
+        local: whether it is on loopback and proxies of the environment must not be asked.
+    """
+
+    address: str
+    key: str = field(repr=False)
+    local: bool = False
+
+
+@dataclass(frozen=True)
+class Material:
+    """What one vector is made from; None and empty parts are left out."""
+
+    video: bytes | None = field(default=None, repr=False)
+    sound: bytes | None = field(default=None, repr=False)
+
+
+def find_address(options: GeminiOptions) -> str:
+    """Give the address of the real service: the option, the environment or Google's own."""
+    address = (options.base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE).rstrip("/")
+    if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
+        raise ConfigError(f"base_url must begin with https:// (or http://), found '{address}'")
+    return address
+
+
+def find_key() -> str:
+    """Give the key from the environment; `ConfigError` says which variables were looked at, never a value."""
+    name = next((name for name in KEY_NAMES if os.environ.get(name)), None)
+    if name is None:
+        raise ConfigError(
+            f"needs a key in {' or '.join(KEY_NAMES)}: make one at https://aistudio.google.com/api-keys in a "
+            "project with billing"
+        )
+    key = os.environ[name].strip()
+    if not key or not all("!" <= letter <= "~" for letter in key):
+        raise ConfigError(f"the value of {name} is no API key: it is blank or has spaces or letters outside of ASCII")
+    return key
+
+
+class Client:
+    """One connection to the service; safe to use from several threads.
+
+    Args:
+        sdk: the client of google-genai.
+        options: model, prompt and sampling rate.
+        key: looked for in every message, and removed.
+        failures: kinds of exception that mean that the transport or the answer broke.
+    """
+
+    def __init__(self, sdk: Any, options: GeminiOptions, key: str, failures: tuple[type[Exception], ...]) -> None:
+        self._sdk = sdk
+        self._options = options
+        self._key = key
+        self._failures = failures
+
+    def ask(self, material: Material) -> NDArray[np.float32]:
+        """Give the vector of one content, float32 (3072,), of length 1.
+
+        Raises:
+            Refusal: sorted by what to do about it, without the key and without a chained exception.
+        """
+        from google.genai import errors, types
+
+        refusal = None
+        try:
+            answer = self._sdk.models.embed_content(
+                model=self._options.model,
+                # In a Content of its own: bare parts in one list would be fused into one vector across clips.
+                contents=[types.Content(role="user", parts=self._parts(material))],
+                config=types.EmbedContentConfig(output_dimensionality=VECTOR_SIZE),
+            )
+        except errors.APIError as error:
+            headers = getattr(error.response, "headers", None)
+            refusal = sort_answer(error.code, error.details, dict(headers or {}), self._options.model)
+        except self._failures as error:
+            refusal = sort_failure(error)
+        if refusal is not None:
+            raise Refusal(refusal.verdict, scrub(refusal.reason, self._key), refusal.delay)
+        return read_vector([vector.values for vector in answer.embeddings or []])
+
+    def _parts(self, material: Material) -> list[Any]:
+        from google.genai import types
+
+        parts = [types.Part(text=self._options.prompt)] if self._options.prompt else []
+        if material.video is not None:
+            fps = self._options.fps
+            parts.append(
+                types.Part(
+                    inline_data=types.Blob(data=material.video, mime_type="video/mp4"),
+                    video_metadata=None if fps is None else types.VideoMetadata(fps=fps),
+                )
+            )
+        if material.sound is not None:
+            parts.append(types.Part(inline_data=types.Blob(data=material.sound, mime_type="audio/wav")))
+        return parts
+
+
+@contextlib.contextmanager
+def open_client(endpoint: Endpoint, options: GeminiOptions) -> Iterator[Client]:
+    """Open a client that neither retries (that is `extraction`'s) nor follows redirects (the key would go along).
+
+    Raises:
+        ExtraMissing: google-genai is not installed.
+    """
+    try:
+        from google import genai
+        from google.genai import types
+    except ImportError as error:
+        raise ExtraMissing('gemini needs google-genai: pip install "blemore-harness[encoders]"') from error
+    transport = {"follow_redirects": False, "trust_env": not endpoint.local}
+    sdk = genai.Client(
+        vertexai=False,
+        api_key=endpoint.key,
+        http_options=types.HttpOptions(
+            base_url=endpoint.address,
+            api_version=options.api_version,
+            timeout=math.ceil(options.timeout * 1000),  # milliseconds
+            client_args=transport,
+            async_client_args=transport,
+        ),
+    )
+    try:
+        yield Client(sdk, options, endpoint.key, _failures())
+    finally:
+        sdk.close()
+
+
+def read_vector(vectors: list[Any]) -> NDArray[np.float32]:
+    """Check what came back for one content: one vector of 3,072 finite numbers, of length 1.
+
+    >>> read_vector([[1.0] + [0.0] * 3071]).shape
+    (3072,)
+    """
+    if len(vectors) != 1:
+        raise Refusal("stop", f"expected 1 vector for 1 clip, found {len(vectors)}: the answers cannot be told apart")
+    try:
+        vector = np.asarray(vectors[0] or [], dtype=np.float64)
+    except (TypeError, ValueError):
+        raise Refusal("failed", "expected numbers, found something else in the vector") from None
+    if vector.shape != (VECTOR_SIZE,):
+        raise Refusal("stop", f"expected {VECTOR_SIZE} numbers, found {vector.size}: this is another kind of model")
+    if not np.isfinite(vector).all():
+        raise Refusal("failed", "NaN or infinite numbers in the vector")
+    length = float(np.linalg.norm(vector))
+    if abs(length - 1) > NORM_TOLERANCE:
+        raise Refusal("failed", f"expected a vector of length 1, found {length:.4g}")
+    return np.asarray(vector / length, dtype=np.float32)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Name what the SDK lets through when a connection or an answer breaks, whichever HTTP library it uses."""
+    import pydantic
+    from google.genai import errors
+
+    found: list[type[Exception]] = [OSError, json.JSONDecodeError, pydantic.ValidationError]
+    found.append(errors.UnknownApiResponseError)
+    for library in ("httpx2", "httpx"):
+        with contextlib.suppress(ImportError):
+            found.append(importlib.import_module(library).HTTPError)
+    return tuple(found)

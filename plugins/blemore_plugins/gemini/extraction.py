@@ -1,0 +1,241 @@
+"""Gets the vectors that are not in the cache yet, several at a time, each on disk as soon as it is here.
+
+What is paid for is kept: a killed or stopped extraction goes on where it was.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import datetime
+import fcntl
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.cache import Store
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip, Clips
+from blemore_harness.errors import MediaError, ServiceError, first_and_count
+from blemore_plugins.gemini.client import Material
+from blemore_plugins.gemini.clipping import Window, cut_sound, cut_video
+from blemore_plugins.gemini.options import GeminiOptions, Input
+from blemore_plugins.gemini.pacing import Pace
+from blemore_plugins.gemini.refusals import Refusal
+
+REFUSED = "refused"
+"""Part of the cache that marks a clip which the service did not take."""
+
+FRUITLESS = 5
+"""Clips in a row without a vector after which the service, not the clips, is taken to be the trouble."""
+
+CALLS_FILE = "calls.jsonl"
+"""Beside the vectors: when each was made, since a service may change under one model id."""
+
+
+class Asking(Protocol):
+    """The part of `client.Client` that an extraction needs."""
+
+    def ask(self, material: Material) -> NDArray[np.float32]:
+        """Give the vector of one content, or raise `Refusal`."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One vector to get: of a clip, from its picture or sound, into a store."""
+
+    clip: Clip
+    kind: Input
+    store: Store
+
+
+@dataclass
+class Tally:
+    """What became of the items of one extraction; reasons by clip id.
+
+    Attributes:
+        made: new vectors.
+        refused: clips that the service does not take.
+        broken: clips that cannot be cut here.
+        failed: clips that got no usable answer.
+        stopped: why the whole extraction ended early, empty if it did not.
+        fruitless: clips without a usable answer since the last vector.
+    """
+
+    made: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped: str = ""
+    fruitless: int = 0
+
+
+def extract(items: Sequence[Item], client: Asking, pace: Pace, options: GeminiOptions, context: Context) -> Tally:
+    """Get and keep the vectors of `items`; says in the tally which clips have none, and why.
+
+    Items go out in order. Requests on their way when it stops, by Ctrl-C too, are waited for and kept: they are paid.
+    """
+    tally = Tally()
+    proven = any((item.store.folder / CALLS_FILE).exists() for item in items)
+    with (
+        concurrent.futures.ThreadPoolExecutor(options.workers, thread_name_prefix="gemini") as pool,
+        context.progress("gemini: vectors", len(items)) as bar,
+    ):
+        running = [pool.submit(_get, item, client, pace, options) for item in items]
+        try:
+            for done in concurrent.futures.as_completed(running):
+                _count(done.result(), tally, proven)
+                bar.advance()
+                if tally.stopped:
+                    pace.stop()
+        except BaseException:
+            pace.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    if proven or tally.made:
+        for item in items:
+            if item.clip.id in tally.refused:
+                item.store.save(item.clip, np.zeros(0, np.float32), REFUSED)
+    return tally
+
+
+def report(tally: Tally, options: GeminiOptions, context: Context) -> None:
+    """Raise where vectors are missing, saying what is kept and how to go on.
+
+    Raises:
+        ServiceError: the service stopped the extraction, or gave no usable answer for some clips.
+        MediaError: clips that cannot be cut, or that the service refused while `options.refused` is `stop`.
+    """
+    kept = (
+        f"{tally.made} new vectors are kept, run the same command again to go on" if tally.made else "nothing is lost"
+    )
+    if tally.stopped:
+        raise ServiceError(f"{tally.stopped} ({kept})")
+    if tally.failed:
+        named, _, reason = _first(tally.failed)
+        raise ServiceError(f"no usable answer for {named}: {reason} (all others are done; {kept})")
+    if tally.broken:
+        named, clip, reason = _first(tally.broken)
+        raise MediaError(f"cannot send {named}: {reason} (all others are done and kept)", clip)
+    if tally.refused:
+        named, clip, reason = _first(tally.refused)
+        if options.refused == "zero":
+            context.warn(f"gemini: {named} refused by the service, taken as a vector of zeros: {reason}")
+            return
+        raise MediaError(
+            f"the service refuses {named}: {reason}. All others are done and kept. Try another window "
+            "(gemini.start, gemini.seconds), or go on without these clips: gemini.refused=zero",
+            clip,
+        )
+
+
+def _first(reasons: Mapping[str, str]) -> tuple[str, str, str]:
+    """Give the first clip and how many there are, in words; its id; its reason."""
+    clip = min(reasons)
+    return first_and_count(sorted(reasons), "clip"), clip, reasons[clip]
+
+
+@contextlib.contextmanager
+def alone(stores: Sequence[Store], context: Context) -> Iterator[None]:
+    """Let one process at a time extract into these stores: two would pay for the same clips."""
+    with contextlib.ExitStack() as stack:
+        for store in stores:
+            store.folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((store.folder / ".lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                context.log("gemini: another process extracts the same vectors, waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one item ended; an empty verdict means that it was not begun."""
+
+    item: Item
+    verdict: str
+    reason: str = ""
+
+
+def _get(item: Item, client: Asking, pace: Pace, options: GeminiOptions) -> Outcome:
+    """Cut, ask until there is an answer, and keep it. Runs in a worker thread."""
+    if pace.stopped:
+        return Outcome(item, "")
+    try:
+        material = _cut(item, Window(options.start, options.seconds))
+    except MediaError as error:
+        return Outcome(item, "broken", str(error))
+    for attempt in range(1, options.attempts + 1):
+        pace.wait_for_turn()
+        if pace.stopped:
+            return Outcome(item, "")
+        try:
+            vector = client.ask(material)
+        except Refusal as refusal:
+            if refusal.verdict == "stop":
+                pace.stop()
+            if refusal.verdict != "retry":
+                return Outcome(item, refusal.verdict, refusal.reason)
+            if attempt == options.attempts:
+                return Outcome(item, "failed", f"{refusal.reason}; gave up after {attempt} attempts")
+            pace.back_off(attempt, refusal.delay, refusal.reason)
+        else:
+            item.store.save(item.clip, vector)
+            _note_call(item)
+            return Outcome(item, "made")
+    raise AssertionError("every attempt returns")
+
+
+def _cut(item: Item, window: Window) -> Material:
+    return Material(
+        video=None if item.kind == "sound" else cut_video(item.clip, window),
+        sound=None if item.kind == "video" else cut_sound(item.clip, window),
+    )
+
+
+def _note_call(item: Item) -> None:
+    """Add a line about a vector: one write of one line, which other threads and processes do not tear."""
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    line = json.dumps({"content": item.clip.content, "made": when}) + "\n"
+    with (item.store.folder / CALLS_FILE).open("a") as file:
+        file.write(line)
+
+
+def _count(outcome: Outcome, tally: Tally, proven: bool) -> None:
+    """Add an outcome; decide whether the trouble is with the service.
+
+    A refusal counts against the request, not the clip, while no request of this kind was ever answered.
+    """
+    name, reason = outcome.item.clip.id, outcome.reason
+    if outcome.verdict == "made":
+        tally.made += 1
+        tally.fruitless = 0
+    elif outcome.verdict == "stop":
+        tally.stopped = tally.stopped or reason
+    elif outcome.verdict == "broken":
+        tally.broken[name] = reason
+    elif outcome.verdict == "refused":
+        tally.refused[name] = reason
+        tally.fruitless += not (proven or tally.made)
+    elif outcome.verdict == "failed":
+        tally.failed[name] = reason
+        tally.fruitless += 1
+    if tally.fruitless >= FRUITLESS:
+        tally.stopped = tally.stopped or f"no vector for any of {tally.fruitless} clips in a row: {reason}"
+
+
+def read_dates(stores: Sequence[Store], clips: Clips) -> list[str]:
+    """Give the first and the last moment at which a vector of these clips was made; empty where nobody knows."""
+    wanted = {clip.content for clip in clips}
+    made = []
+    for store in stores:
+        calls = store.folder / CALLS_FILE
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        made += [call["made"] for call in map(json.loads, lines) if call["content"] in wanted]
+    return [min(made), max(made)] if made else []

@@ -1,0 +1,152 @@
+"""Sorts what a service answers instead of a vector by what to do about it: wait, set the clip aside, or stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+Verdict = Literal["retry", "refused", "failed", "stop"]
+"""Try again later; the service does not take this clip; no usable answer for this clip; no clip will fare better."""
+
+RETRIED = (408, 429, 499)
+"""Client errors that pass: time-out, quota, a call that the service itself cancelled. Every 5xx passes too."""
+
+LONG_QUOTAS = ("perday", "permonth", "spend", "billing", "budget")
+"""In the names of quotas that waiting a minute does not refill (`EmbedContentRequestsPerDayPerProjectPerModel`)."""
+
+LONGEST_WAIT = 600.0
+"""Seconds; a service that asks for more means a quota that is better left until another day."""
+
+KEY_REASONS = ("API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "API_KEY_HTTP_REFERRER_BLOCKED")
+"""`ErrorInfo.reason` of a bad key, which Google reports as 400."""
+
+
+class Refusal(Exception):
+    """No vector, why, and what to do; stays inside the plugin.
+
+    Attributes:
+        verdict: what to do.
+        reason: one line for the user.
+        delay: seconds that the service asked to wait, None where it did not say.
+    """
+
+    def __init__(self, verdict: Verdict, reason: str, delay: float | None = None) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+        self.reason = reason
+        self.delay = delay
+
+
+def scrub(text: str, key: str) -> str:
+    """Take the key out of a text: services quote it (`consumer 'api_key:...' has been suspended`).
+
+    >>> scrub("consumer 'api_key:s3cret'", "s3cret")
+    "consumer 'api_key:[key]'"
+    """
+    return text.replace(key, "[key]") if key else text
+
+
+def sort_failure(error: Exception) -> Refusal:
+    """Sort a broken connection or answer: it may go better the next time."""
+    kind = type(error).__name__
+    return Refusal("retry", f"the connection or the answer broke ({kind}); check the network and the address")
+
+
+def sort_answer(code: int, body: Any, headers: Mapping[str, str], model: str) -> Refusal:
+    """Sort an HTTP answer that is not 200.
+
+    Args:
+        code: HTTP status.
+        body: Google's error format, `{"error": {"code", "message", "status", "details"}}`, or anything else.
+        headers: of the answer, for `Retry-After`.
+        model: id that was asked for, for the hint.
+    """
+    error = _error_of(body)
+    said = f"HTTP {code} {_text(error.get('status'))}: {_text(error.get('message'))}".strip(" :")
+    details = [item for item in error.get("details") or [] if isinstance(item, dict)]
+    if code == 429:
+        return _sort_quota(said, details, headers)
+    if code in RETRIED or code >= 500:
+        return Refusal("retry", said, _read_delay(details, headers))
+    if code in (401, 403) or any(item.get("reason") in KEY_REASONS for item in details):
+        advice = "the key is not accepted: check it, and that the Gemini API is enabled for its project"
+        return Refusal("stop", f"{said}; {advice}")
+    if code == 404:
+        advice = f"no model '{model}' here: check gemini.model (ids retire) and gemini.api_version (v1beta or v1)"
+        return Refusal("stop", f"{said}; {advice}")
+    if code == 400 and error.get("status") == "FAILED_PRECONDITION":
+        advice = "the project cannot use the service: the unpaid tier is not offered everywhere, enable billing"
+        return Refusal("stop", f"{said}; {advice}")
+    if code in (400, 413, 422):
+        return Refusal("refused", said)
+    if 300 <= code < 400:
+        return Refusal("stop", f"HTTP {code}: redirects are not followed, so that the key stays with its host")
+    return Refusal("stop", said)
+
+
+def _sort_quota(said: str, details: list[dict[str, Any]], headers: Mapping[str, str]) -> Refusal:
+    """Tell a quota that refills within a minute from one of a day, a month or a budget."""
+    delay = _read_delay(details, headers)
+    names = list(_quota_names(details))
+    long = [name for name in names if any(part in _plain(name) for part in LONG_QUOTAS)]
+    values = [str(violation.get("quotaValue")) for violation in _violations(details)]
+    if long or "0" in values or (delay is not None and delay > LONGEST_WAIT):
+        quota = f" ({long[0]})" if long else ""
+        advice = "run the same command again when the quota is full again (days end at midnight Pacific), or raise it"
+        return Refusal("stop", f"the quota{quota} is used up: {said}; {advice}", delay)
+    quota = f" ({names[0]})" if names else ""
+    return Refusal("retry", f"{said}{quota}", delay)
+
+
+def _error_of(body: Any) -> Mapping[str, Any]:
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]
+    if not isinstance(body, dict):
+        return {}
+    inner = body.get("error", body)
+    return inner if isinstance(inner, dict) else {"message": inner}
+
+
+def _violations(details: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    for item in details:
+        for violation in item.get("violations") or []:
+            if isinstance(violation, dict):
+                yield violation
+
+
+def _quota_names(details: list[dict[str, Any]]) -> Iterable[str]:
+    """Give the names of the quotas in `QuotaFailure` and `ErrorInfo` details."""
+    for violation in _violations(details):
+        yield from (str(violation[name]) for name in ("quotaId", "quotaMetric", "description") if violation.get(name))
+    for item in details:
+        metadata = item.get("metadata")
+        if isinstance(metadata, dict):
+            yield from (str(metadata[name]) for name in ("quota_limit", "quota_metric") if metadata.get(name))
+
+
+def _plain(name: str) -> str:
+    """Spell `requests_per_day`, `RequestsPerDay` and `requests per day` alike."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _read_delay(details: list[dict[str, Any]], headers: Mapping[str, str]) -> float | None:
+    """Give the seconds of `RetryInfo.retryDelay` ("34s", "34.07s"), else of the header `Retry-After`."""
+    for item in details:
+        delay = item.get("retryDelay")
+        if isinstance(delay, str) and delay.endswith("s"):
+            return _seconds(delay[:-1])
+    after = {name.lower(): value for name, value in headers.items()}.get("retry-after")
+    return None if after is None else _seconds(after)
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < float("inf") else None
+
+
+def _text(value: object, longest: int = 300) -> str:
+    """Give one short line of something that a service said."""
+    return " ".join(str(value or "").split())[:longest]

@@ -1,0 +1,222 @@
+"""A scripted embedding service on loopback, and what the tests of the Gemini encoder share."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blemore_harness.cache import Cache
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip, Clips
+from blemore_plugins.gemini import GeminiEncoder
+from blemore_plugins.gemini.pacing import Pace
+
+KEY = "AIzaSyTEST-0123456789-do-not-print"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One scripted answer; the default is a good one."""
+
+    code: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    half: bool = False
+    hang: bool = False
+
+
+def google_error(code: int, status: str, message: str = "no", details: list[Any] | None = None, **more: Any) -> Reply:
+    """An answer in Google's error format."""
+    return Reply(
+        code, {"error": {"code": code, "message": message, "status": status, "details": details or []}}, **more
+    )
+
+
+def retry_info(delay: str) -> dict[str, str]:
+    return {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+
+
+def quota_failure(quota: str, value: str = "100") -> dict[str, Any]:
+    metric = "generativelanguage.googleapis.com/embed_content_requests"
+    violation = {"quotaMetric": metric, "quotaId": quota, "quotaValue": value}
+    return {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]}
+
+
+def vector_of(parts: list[bytes]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The unit vector that the service gives for these media."""
+    seed = int.from_bytes(hashlib.sha256(b"|".join(parts)).digest()[:8], "big")
+    vector = np.random.default_rng(seed).standard_normal(3072)
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
+class Service(ThreadingHTTPServer):
+    """Counts what was asked for and what was paid for, by content."""
+
+    daemon_threads = True
+
+    def __init__(self, script: Callable[[int, str], Reply | None]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.script = script
+        self.lock = threading.Lock()
+        self.released = threading.Event()
+        self.requests: list[dict[str, Any]] = []
+        self.asked: Counter[str] = Counter()
+        self.paid: Counter[str] = Counter()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Service
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        parts = body["requests"][0]["content"]["parts"]
+        media = [base64.urlsafe_b64decode(part["inline_data"]["data"]) for part in parts if "inline_data" in part]
+        content = hashlib.sha256(b"|".join(media)).hexdigest()
+        with self.server.lock:
+            number = len(self.server.requests)
+            self.server.requests.append({"path": self.path, "headers": dict(self.headers), "body": body})
+            self.server.asked[content] += 1
+        reply = self.server.script(number, content) or Reply()
+        if reply.hang:
+            self.server.released.wait(20)
+            self.close_connection = True
+            return
+        if reply.body is None:
+            answer = json.dumps({"embeddings": [{"values": vector_of(media).tolist()}]}).encode()
+        else:
+            answer = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        if reply.code == 200 and not reply.half:
+            with self.server.lock:
+                self.server.paid[content] += 1
+        self.send_response(reply.code)
+        for name, value in {"Content-Type": "application/json", **reply.headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer[: len(answer) // 2] if reply.half else answer)
+        if reply.half:
+            self.close_connection = True
+
+    do_GET = do_POST
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def serving(script: Callable[[int, str], Reply | None] | list[Reply | None] | None = None) -> Iterator[Service]:
+    """Run a service; `script` gives the answers in the order of requests, good ones after its end."""
+    if callable(script):
+        service = Service(script)
+    else:
+        answers = list(script or [])
+        service = Service(lambda number, _: answers[number] if number < len(answers) else None)
+    thread = threading.Thread(target=service.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield service
+    finally:
+        service.released.set()
+        service.shutdown()
+        service.server_close()
+        thread.join()
+
+
+class Reporter:
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.notes: dict[str, object] = {}
+        self.done = 0
+
+    @contextlib.contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Reporter]:
+        yield self
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+
+    def log(self, message: str) -> None:
+        self.lines.append(message)
+
+    warn = log
+
+    def note(self, name: str, value: object) -> None:
+        self.notes[name] = value
+
+
+class FakeTime:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+        self._lock = threading.Lock()
+
+    def clock(self) -> float:
+        with self._lock:
+            return self.now
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self.now += seconds
+            self.slept.append(seconds)
+
+    def encoder(self) -> GeminiEncoder:
+        """The encoder, waiting on this clock."""
+        return GeminiEncoder(lambda seed, log: Pace(seed, log, self.clock, self.sleep))
+
+
+def make_context(folder: Path) -> Context:
+    return Context("cpu", 0, folder / "workspace", Cache(folder / "cache"), Reporter())
+
+
+def write_video(path: Path, seed: int, seconds: float = 0.5, sound: bool = False, **options: str) -> Path:
+    """Write a small clip: 10 frames a second, 64 x 64, with a tone if asked."""
+    import av
+
+    rng = np.random.default_rng(seed)
+    picture = np.kron(rng.integers(0, 255, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    with av.open(str(path), "w", format="mov") as file:
+        video = file.add_stream("libx264", rate=10, options={"crf": "30", "threads": "1", **options})
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        audio = file.add_stream("aac", rate=16000, layout="mono") if sound else None
+        for index in range(round(seconds * 10)):
+            frame = av.VideoFrame.from_ndarray(np.roll(picture, index, axis=1), format="rgb24")
+            frame.pts = index
+            file.mux(video.encode(frame))
+        file.mux(video.encode(None))
+        if audio is not None:
+            tone = 0.4 * np.sin(np.arange(round(seconds * 16000)) * (0.1 + 0.01 * seed)).astype(np.float32)
+            block = av.AudioFrame.from_ndarray(tone[None], "fltp", "mono")
+            block.sample_rate, block.pts = 16000, 0
+            file.mux(audio.encode(block))
+            file.mux(audio.encode(None))
+    return path
+
+
+def make_clips(folder: Path, count: int, **options: Any) -> Clips:
+    """Write `count` different clips and give them as the harness would: opaque ids, a digest of the content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    items = []
+    for index in range(count):
+        path = write_video(folder / f"clip{index}.mov", index, **options)
+        items.append(Clip(f"c{index}", path, {}, hashlib.sha256(path.read_bytes()).hexdigest()))
+    return Clips(tuple(items))
