@@ -18,9 +18,11 @@ import pytest
 from blemore_harness.dataset import EMOTIONS
 from blemore_harness.demo import DEMO_MARKER, demo_is_complete, label_cells, write_demo
 from blemore_harness.demo.actors import make_actor
+from blemore_harness.demo.clipfile import CLIP_BYTES, write_clip
 from blemore_harness.demo.performance import FACE_ACTIONS, VOICE_CONTROLS, make_style, play
 from blemore_harness.demo.plan import Plan, actor_name, make_plan
 from blemore_harness.demo.writing import UNFINISHED_MARKER, write_plan
+from blemore_harness.download import read_dataset
 from blemore_harness.errors import ConfigError, DataError, ExtraMissing
 
 OFFICIAL_METADATA = Path(__file__).parents[2] / "shared" / "blemore" / "train_metadata.csv"
@@ -219,6 +221,26 @@ def test_files_tell_nothing_beside_picture_and_sound(tiny_plan: Plan, tiny_demo:
     # Nothing but brands, languages and handlers, which every QuickTime file has.
     keys = {key for tag in tags[0] for key in tag}
     assert keys <= {"major_brand", "minor_version", "compatible_brands", "language", "handler_name", "vendor_id"}
+
+
+@pytest.mark.encoders
+def test_even_noise_fits_in_a_clip_file(tmp_path: Path) -> None:
+    """Bit rates are bounded: nothing that is drawn can need more than pure noise of the longest length."""
+    pytest.importorskip("av")
+    rng = np.random.default_rng(0)
+    frames = (rng.integers(0, 255, (192, 192, 3), dtype=np.uint8) for _ in range(60))
+    write_clip(tmp_path / "noise.mov", frames, rng.normal(0, 0.3, (2, 48000 * 60 // 25)).astype(np.float32), 48000)
+    assert (tmp_path / "noise.mov").stat().st_size == CLIP_BYTES
+
+
+@pytest.mark.encoders
+def test_the_harness_reads_it(tiny_plan: Plan, tiny_demo: Path) -> None:
+    dataset = read_dataset(tiny_demo)
+    assert dataset.demo
+    assert list(dataset.ids) == [Path(clip.path).stem for clip in tiny_plan.clips[:6]]
+    assert (dataset.truth / 100 == [clip.cell.weights for clip in tiny_plan.clips[:6]]).all()
+    assert set(dataset.test_ids) == {Path(clip.path).stem for clip in tiny_plan.clips[6:]}
+    assert {*dataset.ids, *dataset.test_ids} == set(dataset.videos)
 
 
 @pytest.mark.encoders
