@@ -23,6 +23,9 @@ Frames = NDArray[np.uint8]
 BATCH = 16
 """Frames that are decoded at a time while streaming: 100 MB at full HD."""
 
+CUT_SHARE = 0.9
+"""A sound track with less than this share of its length was cut off: FFmpeg itself reads to the cut without a word."""
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -146,19 +149,24 @@ def read_sound(clip: Clip, rate: int = 16_000) -> NDArray[np.float32]:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise MediaError(f"clip {clip.id} has no sound track", clip.id)
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-            parts = [
-                part.to_ndarray().reshape(-1)
-                for frame in container.decode(container.streams.audio[0])
-                for part in resampler.resample(frame)
-            ]
+            stream = container.streams.audio[0]
+            # FFmpeg's own mix to mono makes two equal channels louder by 3 dB: the mean is taken here.
+            resampler = av.AudioResampler(format="fltp", rate=rate)
+            decoded = (part for frame in container.decode(stream) for part in resampler.resample(frame))
+            parts = [part.to_ndarray().mean(axis=0, dtype=np.float32) for part in decoded]
             if parts:
-                parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
+                parts += [part.to_ndarray().mean(axis=0, dtype=np.float32) for part in resampler.resample(None)]
+            promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise MediaError(f"clip {clip.id}: the sound cannot be decoded ({_brief(error, clip)})", clip.id) from None
-    if not sum(part.size for part in parts):
+    sound = np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+    if not sound.size:
         raise MediaError(f"clip {clip.id} has a sound track without a single sample", clip.id)
-    sound = np.concatenate(parts).astype(np.float32)
+    if sound.size / rate < CUT_SHARE * promised:
+        raise MediaError(
+            f"clip {clip.id}: the sound ends after {sound.size / rate:.1f} of {promised:.1f} s: copy the file again",
+            clip.id,
+        )
     if not np.isfinite(sound).all():
         raise MediaError(f"clip {clip.id} has NaN or infinite samples in its sound track", clip.id)
     return sound
