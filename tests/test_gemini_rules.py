@@ -152,7 +152,8 @@ def test_a_wait_that_the_service_asks_for_holds_everybody_and_back_off_only_one(
     before = time.now
     pace.wait_for_turn()
     assert time.now == before
-    assert len(lines) == 1
+    pace.back_off(2, None, "load")
+    assert lines == ["gemini: waiting 30 s as the service asks (quota)", "gemini: trying again soon (load)"]
 
 
 def test_back_off_doubles_up_to_a_limit_and_is_the_same_for_a_seed():

@@ -15,6 +15,7 @@ import numpy as np
 
 from blemore_harness.dataset import Clip
 from blemore_harness.errors import MediaError
+from blemore_harness.media import read_sound
 from blemore_plugins.gemini.options import MAX_VIDEO_SECONDS
 
 COPIED_CODECS = ("h264", "hevc", "av1", "vp9")
@@ -60,7 +61,7 @@ def cut_video(clip: Clip, window: Window) -> bytes:
         with av.open(str(clip.video)) as source:
             if not source.streams.video:
                 raise MediaError(f"clip {clip.id} has no picture: expected a video file", clip.id)
-            _check_length(source, clip, window)
+            _check_length((source.duration or 0) / av.time_base, clip, window)
             data = _copy(source, window)
         if data is None or len(data) > MAX_BYTES:
             with av.open(str(clip.video)) as source:
@@ -84,23 +85,10 @@ def cut_sound(clip: Clip, window: Window) -> bytes:
     Raises:
         MediaError: no such file, no sound track, or nothing in the window.
     """
-    import av
-
-    try:
-        with av.open(str(clip.audio)) as source:
-            if not source.streams.audio:
-                raise MediaError(f"clip {clip.id} has no sound track: use sound=none", clip.id)
-            _check_length(source, clip, window)
-            resampler = av.AudioResampler(format="s16", layout="mono", rate=SOUND_RATE)
-            pieces = [
-                piece.to_ndarray()[0]
-                for frame in [*source.decode(source.streams.audio[0]), None]
-                for piece in resampler.resample(frame)
-            ]
-    except (av.FFmpegError, OSError) as error:
-        raise MediaError(f"cannot read the sound of clip {clip.id}: {error}; check the file", clip.id) from error
+    samples = read_sound(clip, SOUND_RATE)
+    _check_length(len(samples) / SOUND_RATE, clip, window)
     end = round(window.end * SOUND_RATE) if window.seconds else None
-    samples = np.concatenate(pieces or [np.zeros(0, np.int16)])[round(window.start * SOUND_RATE) : end]
+    samples = samples[round(window.start * SOUND_RATE) : end]
     if not samples.size:
         raise MediaError(f"clip {clip.id} has no sound from second {window.start:g} on: use a smaller start", clip.id)
     target = io.BytesIO()
@@ -108,13 +96,13 @@ def cut_sound(clip: Clip, window: Window) -> bytes:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SOUND_RATE)
-        file.writeframes(samples.astype("<i2").tobytes())
+        file.writeframes(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
     return target.getvalue()
 
 
-def _check_length(source: Any, clip: Clip, window: Window) -> None:
-    """Refuse what the service would cut off without a word."""
-    seconds = (source.duration or 0) / 1e6 - window.start
+def _check_length(length: float, clip: Clip, window: Window) -> None:
+    """Refuse what the service would cut off without a word; `length` is the whole clip's, in seconds."""
+    seconds = length - window.start
     if not window.seconds and seconds > MAX_VIDEO_SECONDS:
         raise MediaError(
             f"clip {clip.id} is {seconds:.0f} s long and the service looks at {MAX_VIDEO_SECONDS:g} s at most: "

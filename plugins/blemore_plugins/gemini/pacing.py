@@ -41,6 +41,7 @@ class Pace:
         self._sleep = sleep or self._stopped.wait
         self._lock = threading.Lock()
         self._open_at = clock()
+        self._told: set[str] = set()
 
     @property
     def stopped(self) -> bool:
@@ -71,6 +72,10 @@ class Pace:
         if delay is None:
             with self._lock:
                 jitter = self._random.uniform(0.5, 1.0)
+                news = reason not in self._told
+                self._told.add(reason)
+            if news:
+                self._log(f"gemini: trying again soon ({reason})")
             self._sleep(jitter * min(LONGEST_DELAY, FIRST_DELAY * 2 ** (attempt - 1)))
             return
         with self._lock:
