@@ -225,7 +225,9 @@ def _reporter() -> TerminalReporter:
 def _stdout() -> Any:
     from rich.console import Console
 
-    return Console(soft_wrap=False)
+    console = Console()
+    # Files and pipes have no width of their own; 80 columns would break words.
+    return console if console.is_terminal else Console(width=120)
 
 
 def _show_results(record: dict[str, Any], folder: Path, data: Path | None) -> None:

@@ -43,7 +43,7 @@ class Reporter(Protocol):
 def refuse_to_score(probabilities: Probabilities) -> Scores:
     """Stand in for `Context.score` where nothing is held out: in `prepare`, in `embed` and on the final fit."""
     raise BlemoreError(
-        f"nobody can score these {len(probabilities.ids)} clips: nothing is held out here, use an actor-disjoint inner split"
+        f"nobody can score these {len(probabilities.ids)} clips: nothing is held out here, use an inner split"
     )
 
 

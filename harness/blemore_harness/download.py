@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.dataset import LabelArray
+from blemore_harness.demo import DEMO_MARKER
 from blemore_harness.errors import DataError
 from blemore_harness.folds import are_official, make_folds
 from blemore_harness.metadata import read_metadata
 
 METADATA_FILE = "train_metadata.csv"
-DEMO_MARKER = "blemore-demo.json"
-"""File that marks a directory as the generated demo dataset."""
-
 VIDEO_ENDINGS = (".mov", ".mp4")
 FEATURE_ENDINGS = (".npy", ".csv")
 FEATURE_FOLDERS = {"pre_extracted_train_data": "_train", "pre_extracted_test_data": "_test"}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +29,7 @@ def draw_results(record: Mapping[str, Any]) -> RenderableType:
     """Draw the table of a record with everything that must be said about it."""
     data = record["data"]
     title = f"{record['submission']['name']}: {data['clips']} clips, {data['actors']} actors, {data['folds']} folds"
-    table = Table(title=title, title_justify="left", caption_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("system", no_wrap=True)
     table.add_column("modality", no_wrap=True)
     for name in ("ACC_P", "ACC_S"):
@@ -93,9 +94,9 @@ def draw_rows(rows: Sequence[Mapping[str, str]]) -> RenderableType:
     """Draw rows that share their keys, a column per key."""
     if not rows:
         return Text("none")
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for key in rows[0]:
-        table.add_column(key)
+        table.add_column(key, no_wrap=key not in ("summary", "encoders"))
     for row in rows:
         table.add_row(*(Text(value) for value in row.values()))
     return table
