@@ -1,0 +1,214 @@
+"""Pretrained weights, from the hub or from a local folder, for every encoder the same; and loading them strictly.
+
+A file that was fetched once is taken from the hub's cache without asking again. Where something is missing and cannot
+be fetched, one line says what to fetch and which option then names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blemore_harness.cache import Cache, digest_of, write_atomically
+from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing, first_and_count
+
+TIMEOUT = 10.0
+"""Seconds to wait for the hub's first answer; there is one attempt, so that an offline machine says so at once."""
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""An owner and a name, as the hub writes them."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Files of a pretrained model on this machine.
+
+    Attributes:
+        files: one path per file that was wanted, in that order.
+        commit: commit of the hub's repository; None for local files.
+    """
+
+    files: tuple[Path, ...]
+    commit: str | None
+
+    @property
+    def folder(self) -> Path:
+        """Where the first file lies."""
+        return self.files[0].parent
+
+    def identity(self, cache: Cache) -> dict[str, object]:
+        """Say which weights these are, for cache keys and records: the commit, or digests of the local files."""
+        if self.commit is not None:
+            return {"commit": self.commit}
+        return {"files": {path.name: digest_file(path, cache) for path in self.files}}
+
+
+def find_weights(
+    source: str,
+    wanted: Sequence[tuple[str, ...]],
+    option: str,
+    *,
+    revision: str = "main",
+    download: bool = False,
+) -> Weights:
+    """Find the files of a pretrained model, and fetch them where allowed.
+
+    Args:
+        source: hub id such as `facebook/wav2vec2-large`; or a local folder; or a local file where one is wanted.
+        wanted: what is needed: for each file, the names that it may have, the best first.
+        option: how users name the source, such as `wav2vec2.model`.
+        revision: branch, tag or commit of a hub id.
+        download: whether the network may be used; only in `prepare`.
+
+    Raises:
+        WeightsMissing: a file is neither here nor reachable.
+        ExtraMissing: huggingface_hub is not installed, and `source` is not local.
+    """
+    path = Path(source).expanduser()
+    if path.is_file() and len(wanted) == 1:
+        return Weights((path,), None)
+    if path.is_dir():
+        return Weights(tuple(_in_folder(path, names, option) for names in wanted), None)
+    if not HUB_ID.fullmatch(source):
+        raise WeightsMissing(
+            f"no weights at '{source}': expected a hub id such as owner/name, or an existing folder with "
+            f"{_list(wanted)}; say which with --set {option}=..."
+        )
+    _require_hub()
+    found = [_in_cache(source, names, revision) for names in wanted]
+    if any(file is None for file in found):
+        found = list(_download(source, wanted, option, revision) if download else _refuse(source, wanted, option))
+    files = tuple(file for file in found if file is not None)
+    # The hub's cache keeps files as snapshots/<commit>/<name>.
+    parts = files[0].parts
+    return Weights(files, parts[len(parts) - parts[::-1].index("snapshots")])
+
+
+def digest_file(path: Path, cache: Cache) -> str:
+    """Give the SHA-256 of a file; that of an unchanged one (path, size, time) is remembered in the cache."""
+    state = path.stat()
+    facts = [str(path.resolve()), state.st_size, state.st_mtime_ns]
+    known = cache.root / "file-digests" / f"{digest_of(facts)}.txt"
+    if known.exists():
+        return known.read_text(encoding="ascii").strip()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    write_atomically(known, digest + "\n")
+    return digest
+
+
+def load_strictly(kind: Any, folder: Path, allowed: re.Pattern[str], **settings: Any) -> Any:
+    """Load a transformers model and refuse every difference between file and network that is not documented.
+
+    Args:
+        kind: a model class of transformers.
+        folder: local folder with `config.json` and the weights.
+        allowed: names that may be in the file alone or in the network alone; a full match is asked for.
+        settings: further arguments of `from_pretrained`, such as `num_hidden_layers`.
+
+    Returns:
+        The model in eval mode.
+
+    Raises:
+        DataError: a damaged file; or names missing, unexpected or of another shape outside `allowed`.
+    """
+    with quiet_transformers():
+        try:
+            model, report = kind.from_pretrained(folder, output_loading_info=True, local_files_only=True, **settings)
+        except (OSError, ValueError, RuntimeError, KeyError, EOFError) as error:
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise DataError(f"the weights in {folder} cannot be loaded ({reason}): fetch them again") from error
+    for what in ("missing", "unexpected", "mismatched"):
+        names = [key if isinstance(key, str) else str(key[0]) for key in report[f"{what}_keys"]]
+        wrong = sorted(name for name in names if what == "mismatched" or not allowed.fullmatch(name))
+        if wrong:
+            raise DataError(
+                f"the weights in {folder} do not fit {kind.__name__}: {first_and_count(wrong, what + ' key')}; "
+                "expected the released layout: fetch the file again, or choose a model of this kind"
+            )
+    if report.get("error_msgs"):
+        raise DataError(f"the weights in {folder} cannot be loaded: {report['error_msgs'][0]}")
+    return model.eval()
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from printing bars and reports: what they say is checked by `load_strictly`."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _in_folder(folder: Path, names: tuple[str, ...], option: str) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsMissing(f"no {' or '.join(names)} in {folder}: put it there, or say where with --set {option}=FOLDER")
+
+
+def _in_cache(source: str, names: tuple[str, ...], revision: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in names:
+        found = try_to_load_from_cache(source, name, revision=revision)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _download(source: str, wanted: Sequence[tuple[str, ...]], option: str, revision: str) -> Iterator[Path]:
+    from huggingface_hub import HfApi, constants, hf_hub_download
+
+    if constants.HF_HUB_OFFLINE:
+        raise _missing(source, wanted, option, "HF_HUB_OFFLINE is set")
+    try:
+        # Asked first because it makes one attempt; a download by itself retries for minutes.
+        offered = {entry.rfilename for entry in HfApi().model_info(source, revision=revision, timeout=TIMEOUT).siblings}
+        for names in wanted:
+            there = [name for name in names if name in offered]
+            if not there:
+                raise _missing(source, wanted, option, f"the repository has no {' or '.join(names)}")
+            yield Path(hf_hub_download(source, there[0], revision=revision, etag_timeout=TIMEOUT))
+    except WeightsMissing:
+        raise
+    except Exception as error:  # whatever networks, proxies, disks and the hub can do
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise _missing(source, wanted, option, f"the hub says: {reason}") from error
+
+
+def _refuse(source: str, wanted: Sequence[tuple[str, ...]], option: str) -> Iterator[Path]:
+    raise _missing(source, wanted, option, "nothing is fetched after `prepare`")
+
+
+def _missing(source: str, wanted: Sequence[tuple[str, ...]], option: str, why: str) -> WeightsMissing:
+    what = "FOLDER" if len(wanted) > 1 else "FILE"
+    return WeightsMissing(
+        f"the weights '{source}' are not on this machine ({why}): fetch {_list(wanted)} of {source} from the Hugging "
+        f"Face hub where there is a network, put them in a folder here, and say --set {option}={what}"
+    )
+
+
+def _list(wanted: Sequence[tuple[str, ...]]) -> str:
+    return " and ".join(" or ".join(names) for names in wanted)
+
+
+def _require_hub() -> None:
+    try:
+        import huggingface_hub  # noqa: F401
+    except ImportError as error:
+        raise ExtraMissing(
+            f'weights from the hub need huggingface_hub ({error}): pip install "blemore-harness[encoders]"'
+        ) from error

@@ -1,0 +1,32 @@
+"""From the frames of a clip to one vector: seven statistics per dimension, over parts of the clip, averaged."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+PERCENTILES = (10, 25, 50, 75, 90)
+"""With mean and standard deviation the seven statistics of the organisers' aggregation, which the UZH paper uses."""
+
+STATISTICS = 2 + len(PERCENTILES)
+"""Numbers per dimension: 7 x 1024 = 7168 for a large model."""
+
+
+def describe_frames(frames: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
+    """Give the statistics of a clip's frames.
+
+    Args:
+        frames: float32 (T, D), T at least 1.
+        parts: into how many parts of equal length (to a frame) the clip is cut; at most T are made.
+
+    Returns:
+        float32 (7 * D,), statistic after statistic: means of all dimensions, standard deviations (ddof 0), then the
+        10th, 25th, 50th, 75th and 90th percentiles (linear between neighbours), each averaged over the parts.
+    """
+    cuts = np.array_split(frames.astype(np.float64), min(parts, len(frames)))
+    return np.mean([_describe(cut) for cut in cuts], axis=0).reshape(-1).astype(np.float32)
+
+
+def _describe(frames: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the statistics of one part, (7, D)."""
+    return np.stack([frames.mean(axis=0), frames.std(axis=0), *np.percentile(frames, PERCENTILES, axis=0)])
