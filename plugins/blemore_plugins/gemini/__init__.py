@@ -39,7 +39,13 @@ class GeminiEncoder(Encoder):
     # The service ignores sound tracks: unless gemini.sound says otherwise, the vector knows the picture only.
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = GeminiOptions
-    demo_options: ClassVar[Mapping[str, object]] = {"service": "stand-in"}
+    # A smaller head for 360 drawn clips on two cores; the window and everything else is as for real data.
+    demo_options: ClassVar[Mapping[str, object]] = {
+        "service": "stand-in",
+        "hidden": "256",
+        "epochs": 60,
+        "patience": 20,
+    }
 
     def __init__(self, make_pace: Callable[[int, Callable[[str], None]], Pace] = Pace) -> None:
         self._make_pace = make_pace
