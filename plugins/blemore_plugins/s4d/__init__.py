@@ -1,1 +1,80 @@
-"""S4D-ViTMoE on face crops, adapted with soft labels."""
+"""The face encoder: S4D-ViTMoE on face crops, adapted to blends with soft labels."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clips, Fold
+from blemore_harness.errors import ExtraMissing
+from blemore_harness.hookspecs import Encoder, Modality, Model, hookimpl
+from blemore_plugins.s4d.options import HUB_FILE, RANDOM, S4DOptions
+
+PACKAGES = ("torch", "torchvision", "facenet_pytorch", "decord", "PIL")
+
+
+class S4DEncoder(Encoder):
+    """Face crops through a video transformer with a mixture of adapter experts, trained on the blends' soft labels."""
+
+    name: ClassVar[str] = "s4d"
+    summary: ClassVar[str] = "S4D-ViTMoE on MTCNN face crops, experts and head adapted with soft-label KL"
+    modality: ClassVar[Modality] = "video"
+    Options: ClassVar[type[Any]] = S4DOptions
+    # Fresh weights need everything trained, at a higher rate; small drawn pictures need less of a detector.
+    demo_options: ClassVar[Mapping[str, object]] = {
+        "weights": "random-small",
+        "train": "all",
+        "size": 64,
+        "detect_every": 16,
+        "detect_size": 96,
+        "smallest_face": 0.45,
+        "frames": 4,
+        "stride": 8,
+        "epochs": 25,
+        "warmup": 2,
+        "lr": 2e-3,
+        "route_noise": "off",
+        "drop_tokens": "off",
+    }
+
+    def mark(self, options: S4DOptions) -> str | None:
+        """Say that a network which never saw a face before is no real system."""
+        return {"random": "untrained encoder", "random-small": "untrained small encoder"}.get(options.weights)
+
+    def prepare(self, clips: Clips, options: S4DOptions, context: Context) -> None:
+        """Fetch the weights and cut the faces out of all clips.
+
+        Raises:
+            ExtraMissing: a package of the extra is not installed.
+            WeightsMissing: the weights are neither here nor reachable.
+            MediaError: a clip cannot be decoded.
+        """
+        _require_extra()
+        from blemore_plugins.hub import find_weights
+        from blemore_plugins.s4d.faces import extract_faces
+
+        if options.weights not in RANDOM:
+            found = find_weights(options.weights, [(HUB_FILE,)], "s4d.weights", download=True)
+            context.note("weights", found.identity(context.cache))
+        extract_faces(clips, options, context)
+
+    def fit(self, fold: Fold, options: S4DOptions, context: Context) -> Model:
+        """Adapt the network to the training clips; see `model.fit`."""
+        _require_extra()
+        from blemore_plugins.s4d.model import fit
+
+        return fit(fold, options, context)
+
+
+@hookimpl
+def blemore_encoders() -> list[Encoder]:
+    """Offer the encoder `s4d`."""
+    return [S4DEncoder()]
+
+
+def _require_extra() -> None:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExtraMissing(f's4d needs {", ".join(missing)}: pip install "blemore-harness[encoders]"')

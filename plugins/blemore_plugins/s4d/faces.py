@@ -1,0 +1,171 @@
+"""Face crops of all clips, made once and kept: decode, detect, track, crop.
+
+Decoding and cropping run in threads beside the detector, some clips ahead of it. A clip whose frames are too large to
+wait in memory is decoded a second time for cropping.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.cache import Store
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip, Clips
+from blemore_harness.media import iter_frames
+from blemore_plugins.s4d.cropping import crop_square, shrink
+from blemore_plugins.s4d.options import S4DOptions
+from blemore_plugins.s4d.tracking import Detections, build_track
+
+if TYPE_CHECKING:
+    from blemore_plugins.s4d.detector import FaceDetector
+
+FACES_VERSION = 1
+"""Counts changes of this code that change crops."""
+
+HELD_BYTES = 64 * 2**20
+"""A clip's frames wait in memory for their crops if they are no larger than this: 23 full-HD frames, 580 of 192 px."""
+
+GROUP = 8
+"""Clips whose frames go through the detector together; as many more are being decoded meanwhile."""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """A decoded clip.
+
+    Attributes:
+        clip: which one.
+        count: stored frames, every `step`-th of the video.
+        size: width and height of the video.
+        small: the frames for the detector, shrunk.
+        looked: which of the stored frames these are.
+        held: all stored frames at full size, None where they are too large to keep.
+    """
+
+    clip: Clip
+    count: int
+    size: tuple[int, int]
+    small: list[NDArray[np.uint8]]
+    looked: list[int]
+    held: list[NDArray[np.uint8]] | None
+
+
+def open_crops(options: S4DOptions, context: Context) -> Store:
+    """Open the store of crops made with these options: uint8 (T, size, size, 3) per clip.
+
+    The part `found` of a clip holds three whole numbers: frames looked at, frames with the face, frames stored.
+    """
+    libraries = {name: version(name) for name in ("facenet-pytorch", "decord2", "pillow")}
+    return context.cache.store("s4d-faces", version=FACES_VERSION, libraries=libraries, **options.crop_facts())
+
+
+def extract_faces(clips: Clips, options: S4DOptions, context: Context) -> None:
+    """Make the crops that are not there yet, and put the counts of missing faces in the record.
+
+    Raises:
+        MediaError: a clip that cannot be decoded; crops of other clips are kept.
+    """
+    store = open_crops(options, context)
+    missing = store.missing(clips)
+    if missing:
+        with context.progress("s4d: faces", len(missing)) as bar:
+            for count in _extract(missing, store, options, context.device):
+                bar.advance(count)
+    counts = np.array([store.load(clip, "found") for clip in clips], dtype=np.int64).reshape(-1, 3)
+    looked, found = int(counts[:, 0].sum()), int(counts[:, 1].sum())
+    faceless = [clip.id for clip, row in zip(clips, counts, strict=True) if row[1] == 0]
+    context.note("face detection", {"frames looked at": looked, "without a face": looked - found})
+    context.note("clips without a face", faceless)
+    if faceless:
+        context.warn(
+            f"s4d: no face in {len(faceless)} of {len(clips)} clips (first: {faceless[0]}): the middle of the "
+            "picture is used"
+        )
+
+
+def _extract(clips: Sequence[Clip], store: Store, options: S4DOptions, device: str) -> Iterator[int]:
+    """Yield the number of clips done, group by group."""
+    from blemore_plugins.s4d.detector import FaceDetector
+
+    detector = FaceDetector(device, options.smallest_face)
+    groups = [clips[start : start + GROUP] for start in range(0, len(clips), GROUP)]
+    with ThreadPoolExecutor(min(GROUP, os.cpu_count() or 1)) as pool:
+
+        def decode(group: Sequence[Clip]) -> list[Future[Footage]]:
+            return [pool.submit(_decode, clip, options) for clip in group]
+
+        ahead = decode(groups[0])
+        writing: list[Future[None]] = []
+        try:
+            for number in range(len(groups)):
+                footage = [future.result() for future in ahead]
+                ahead = decode(groups[number + 1]) if number + 1 < len(groups) else []
+                faces = _detect(footage, detector)
+                yield _finish(writing)
+                writing = [
+                    pool.submit(_crop, one, found, store, options) for one, found in zip(footage, faces, strict=True)
+                ]
+            yield _finish(writing)
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _finish(writing: Sequence[Future[None]]) -> int:
+    for future in writing:
+        future.result()
+    return len(writing)
+
+
+def _decode(clip: Clip, options: S4DOptions) -> Footage:
+    looked: list[int] = []
+    small: list[NDArray[np.uint8]] = []
+    held: list[NDArray[np.uint8]] | None = []
+    every = options.detect_every // options.step
+    index, size, last = -1, (0, 0), None
+    for index, last in enumerate(iter_frames(clip, options.step)):
+        size = (last.shape[1], last.shape[0])
+        if index % every == 0:
+            looked.append(index)
+            small.append(shrink(last, options.detect_size))
+        if held is not None:
+            held.append(last)
+            held = held if last.nbytes * len(held) <= HELD_BYTES else None
+    if last is not None and looked[-1] != index:
+        looked.append(index)
+        small.append(shrink(last, options.detect_size))
+    return Footage(clip, index + 1, size, small, looked, held)
+
+
+def _detect(footage: Sequence[Footage], detector: FaceDetector) -> list[list[Detections | None]]:
+    """Run the detector over the frames of a group, those of one size together."""
+    faces: list[list[Detections | None]] = [[] for _ in footage]
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for number, one in enumerate(footage):
+        by_size.setdefault(one.size, []).append(number)
+    for size, numbers in by_size.items():
+        frames = [frame for number in numbers for frame in footage[number].small]
+        found = iter(detector.detect(frames, size[0] / frames[0].shape[1]))
+        for number in numbers:
+            faces[number] = [next(found) for _ in footage[number].small]
+    return faces
+
+
+def _crop(footage: Footage, faces: Sequence[Detections | None], store: Store, options: S4DOptions) -> None:
+    track = build_track(footage.count, footage.looked, faces, footage.size, options.smooth)
+    # Without a face the square is the whole middle already.
+    scale = options.scale if track.found else 1.0
+    frames = iter_frames(footage.clip, options.step) if footage.held is None else footage.held
+    crops = np.empty((footage.count, options.size, options.size, 3), dtype=np.uint8)
+    for crop, frame, (x, y, side, angle) in zip(crops, frames, track.squares, strict=True):
+        crop[...] = crop_square(frame, (x, y), side * scale, options.size, angle if options.align else 0.0)
+    store.save(footage.clip, np.array([track.looked, track.found, footage.count]), "found")
+    store.save(footage.clip, crops)

@@ -1,0 +1,152 @@
+"""What users can set of the face encoder, each value checked; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from blemore_harness.errors import InvalidOption
+from blemore_plugins.s4d.shape import Routing, Shape
+
+HUB_ID = "cyinen/S4D"
+HUB_FILE = "vit_base_voxceleb2+affectnet_100.pt"
+"""The released pre-trained weights: masked autoencoding of VoxCeleb2 and AffectNet, 100 epochs."""
+
+RANDOM = ("random", "random-small")
+"""Values of `weights` for fresh weights: at the released size, and at a size for trying things out."""
+
+When = Literal["off", "training", "always"]
+
+
+@dataclass(frozen=True)
+class S4DOptions:
+    """Options of `s4d`. Defaults are the challenge paper's where it says, else those of the released S4D.
+
+    Attributes:
+        weights: hub id, a local `.pt`, `.pth` or `.safetensors` file, or one of `RANDOM`.
+        scale: side of the crop in units of the detected face's longer side; 1.0 tight, 1.7 loose. The released code
+            has no margin for its fine-tuning data and loose crops for pre-training; 1.3 lies between.
+        align: rotate crops so that the eyes are level.
+        size: height and width of crops and of the network's input, pixels.
+        step: every `step`-th video frame is stored as a crop. 2 allows 15 starting points a second at 30 frames a
+            second and takes 7 MB for a clip of 6 s (21 GB for 3,050 of them); 1 twice that.
+        detect_every: video frames between detections, a multiple of `step`; squares in between are interpolated.
+        detect_size: frames are shrunk to this length of their longer side for the detector.
+        smallest_face: smallest face to look for, as a share of the frame's shorter side.
+        smooth: length in stored frames of the mean over the track, odd; 1 for none.
+        frames: frames of a clip that the network sees, even.
+        stride: video frames between them, a multiple of `step`.
+        train: what is trained besides the norm after pooling and the head: `adapters` the experts, `upper` all of the
+            blocks that have experts, `all` everything. The paper's counts fit neither of the first two.
+        epochs, batch, lr: the paper's. The rate falls as a cosine to 0 after rising for `warmup` epochs.
+        weight_decay: none on biases and norms.
+        warmup: epochs, 5 in the released scripts.
+        flip: mirror half of the training clips.
+        crop: smallest area of a random square crop in training, as a share of the picture; 1 for none.
+        route_noise: when noise is added to the router. The released code adds it always; then predictions depend on
+            the seed.
+        drop_tokens: when experts have a capacity, `capacity`. The released code has it always; then predictions for a
+            clip depend on the clips beside it.
+        capacity: room of an expert in units of an even share, 1.0 in the released recipe.
+        balance: weight of the load-balance loss; 0 because the released code never applies it (1e-3 was meant).
+        segments: windows over time at prediction, evenly spaced.
+        views: 2 adds the mirror image of each window. The released code has two spatial crops that turn out identical.
+        selection: which epoch is kept: `last`, `inner` the best on held-back actors of the training clips, `held-out`
+            the best by score on the held-out clips, as papers do (never on the final fit, where it means `last`).
+        check_every: epochs between looks for `selection`.
+        save_every: epochs between checkpoints that an interrupted fit goes on from.
+    """
+
+    weights: str = HUB_ID
+    scale: float = 1.3
+    align: bool = True
+    size: int = 160
+    step: int = 2
+    detect_every: int = 8
+    detect_size: int = 512
+    smallest_face: float = 0.1
+    smooth: int = 5
+    frames: int = 16
+    stride: int = 4
+    train: Literal["adapters", "upper", "all"] = "adapters"
+    epochs: int = 100
+    batch: int = 16
+    lr: float = 1e-4
+    weight_decay: float = 0.05
+    warmup: int = 5
+    flip: bool = True
+    crop: float = 0.8
+    route_noise: When = "training"
+    drop_tokens: When = "training"
+    capacity: float = 1.0
+    balance: float = 0.0
+    segments: int = 2
+    views: Literal[1, 2] = 2
+    selection: Literal["last", "inner", "held-out"] = "last"
+    check_every: int = 5
+    save_every: int = 5
+
+    def __post_init__(self) -> None:
+        positive = ("step", "detect_every", "epochs", "batch", "segments", "check_every", "save_every", "stride")
+        for name in positive:
+            _demand(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        _demand(bool(self.weights), "weights", "a hub id, a file, random or random-small", self.weights)
+        _demand(0.5 <= self.scale <= 3, "scale", "from 0.5 to 3", self.scale)
+        _demand(self.size >= 32 and self.size % 16 == 0, "size", "a multiple of 16, at least 32", self.size)
+        _demand(self.stride % self.step == 0, "stride", f"a multiple of step ({self.step})", self.stride)
+        _demand(
+            self.detect_every % self.step == 0, "detect_every", f"a multiple of step ({self.step})", self.detect_every
+        )
+        _demand(self.detect_size >= 64, "detect_size", "at least 64", self.detect_size)
+        _demand(0 < self.smallest_face <= 1, "smallest_face", "above 0, at most 1", self.smallest_face)
+        _demand(self.smooth >= 1 and self.smooth % 2 == 1, "smooth", "odd", self.smooth)
+        _demand(self.frames >= 2 and self.frames % 2 == 0, "frames", "even, at least 2", self.frames)
+        _demand(0 < self.lr < 1, "lr", "between 0 and 1", self.lr)
+        _demand(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
+        _demand(0 <= self.warmup < self.epochs, "warmup", f"from 0, below epochs ({self.epochs})", self.warmup)
+        _demand(0.1 <= self.crop <= 1, "crop", "from 0.1 to 1", self.crop)
+        _demand(self.capacity > 0, "capacity", "above 0 (drop_tokens=off for no limit)", self.capacity)
+        _demand(self.balance >= 0, "balance", "at least 0", self.balance)
+        if self.weights in RANDOM and self.train != "all":
+            raise InvalidOption(
+                f"train={self.train} freezes parts that weights={self.weights} leaves untrained: set train=all"
+            )
+
+    @property
+    def rate(self) -> int:
+        """Stored frames between the frames that the network sees."""
+        return self.stride // self.step
+
+    def crop_facts(self) -> dict[str, object]:
+        """Give every option that changes a crop, for the key of the cache."""
+        names = ("scale", "align", "size", "step", "detect_every", "detect_size", "smallest_face", "smooth")
+        return {name: getattr(self, name) for name in names}
+
+    def shape(self) -> Shape:
+        """Give the network's sizes as far as options know them; weights on disk know better."""
+        if self.weights == "random-small":
+            return Shape(
+                dim=64,
+                depth=4,
+                first_expert=2,
+                adapter=16,
+                mlp=2,
+                image=self.size,
+                frames=self.frames,
+                routing=Routing(experts=4),
+            )
+        return Shape(image=self.size, frames=self.frames)
+
+    def routing(self, base: Routing, training: bool) -> Routing:
+        """Give noise and capacity for training or for prediction, with the experts of `base`."""
+
+        def applies(when: When) -> bool:
+            return when == "always" or (training and when == "training")
+
+        capacity = self.capacity if applies(self.drop_tokens) else 0.0
+        return Routing(base.experts, base.top, applies(self.route_noise), capacity)
+
+
+def _demand(fine: bool, name: str, expected: str, found: object) -> None:
+    if not fine:
+        raise InvalidOption(f"{name} must be {expected}, found {found}")
