@@ -16,8 +16,8 @@ from blemore_harness.hookspecs import Fusion, hookimpl
 from blemore_harness.rows import FloatArray, Probabilities
 from blemore_harness.thresholds import GridCounter
 
-EXHAUSTIVE_POINTS = 10_000
-"""Up to so many points of the grid on the simplex all are tried (7 members at step 0.1); beyond, a climb from equal."""
+EXHAUSTIVE_POINTS = 4_000
+"""Points tried on a grid at most: all of it up to 6 members at step 0.1, beyond that a coarser grid and a climb."""
 
 FINER = (0.5, 0.2)
 """Shares of the step that the best point is improved with at the end, moving weight from one member to another."""
@@ -49,7 +49,7 @@ class WeightedMean:
     def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
         """Give the weighted mean of the members' rows."""
         rows = np.stack([members[name].values for name in self.weights])
-        return Probabilities(clips.ids, np.tensordot(np.array(list(self.weights.values())), rows, axes=1))
+        return Probabilities(clips.ids, mean_rows(rows, np.array(list(self.weights.values()))))
 
 
 class LateFusion(Fusion):
@@ -63,11 +63,12 @@ class LateFusion(Fusion):
         self, fold: Fold, members: Mapping[str, Probabilities], options: LateOptions, context: Context
     ) -> WeightedMean:
         """Choose the weights on the members' out-of-fold rows, with alpha and beta at their best for each point."""
-        rows = np.stack([member.values for member in members.values()])
-        search = WeightSearch(rows, fold.train.labels)
+        # Sorted: the order in which members were named must not decide between equally good weights.
+        names = sorted(members)
+        search = WeightSearch(np.stack([members[name].values for name in names]), fold.train.labels)
         weights = search.best(options.step, options.refine)
-        found = {name: float(weight) for name, weight in zip(members, weights, strict=True)}
-        context.note("weights", {name: round(weight, 6) for name, weight in found.items()})
+        found = {name: float(weight) for name, weight in zip(names, weights, strict=True)}
+        context.note("weights", {name: round(found[name], 6) for name in members})
         context.note("points tried", search.tried)
         return WeightedMean(found)
 
@@ -91,16 +92,16 @@ class WeightSearch:
     def best(self, step: float, refine: bool) -> FloatArray:
         """Give the weights, float64 (M,), that sum to 1.
 
-        Every point of the simplex grid of `step`, and equal weights, are tried where there are few; else, and for
-        finer moves, weight is moved between pairs of members as long as that helps.
+        Every point of the simplex grid of `step`, and equal weights, are tried; of a coarser grid where those are too
+        many, and then, as for finer moves, weight is moved between pairs of members as long as that helps. Each
+        member alone is a point of every grid, so no single member scores better than the result.
         """
         members = len(self._rows)
-        equal = np.full(members, 1 / members)
-        parts = round(1 / step)
-        best = self._pick([equal])
-        if comb(parts + members - 1, members - 1) <= EXHAUSTIVE_POINTS:
-            best = self._pick([equal, *simplex_points(members, parts)])
-        else:
+        wanted = parts = round(1 / step)
+        while comb(parts + members - 1, members - 1) > EXHAUSTIVE_POINTS and parts > 1:
+            parts -= 1
+        best = self._pick([np.full(members, 1 / members), *simplex_points(members, parts)])
+        if parts < wanted:
             best = self._climb(best, step)
         for share in FINER if refine else ():
             best = self._climb(best, step * share)
@@ -111,21 +112,34 @@ class WeightSearch:
         while True:
             neighbours = [_moved(best, giver, taker, move) for giver, taker in permutations(range(len(best)), 2)]
             found = self._pick([best, *(point for point in neighbours if point is not None)])
-            if np.array_equal(found, best):
+            if found is best:
                 return best
             best = found
 
     def _pick(self, points: Iterable[FloatArray]) -> FloatArray:
         equal = 1 / len(self._rows)
 
-        def rank(point: FloatArray) -> tuple[float, float, tuple[float, ...]]:
+        def rank(point: FloatArray) -> tuple[float, float]:
             self.tried += 1
-            fused = np.tensordot(point, self._rows, axes=1)
-            score = self._counter.count(fused).choose().scores.score
+            score = self._counter.count(mean_rows(self._rows, point)).choose().scores.score
             # Rounded: points that mirror each other are equally far from equal weights but for the last bits.
-            return score, -round(float(((point - equal) ** 2).sum()), 9), tuple(point)
+            return score, -round(float(((point - equal) ** 2).sum()), 9)
 
+        # Of equals the first, so that a climb moves only to what is strictly better, and ends.
         return max(points, key=rank)
+
+
+def mean_rows(rows: FloatArray, weights: FloatArray) -> FloatArray:
+    """Give the weighted mean, float64 (N, 6), of rows (M, N, 6).
+
+    Added up member by member: a matrix product would round a row differently among other rows.
+    """
+    total = weights[0] * rows[0]
+    for weight, values in zip(weights[1:], rows[1:], strict=True):
+        total += weight * values
+    # Weights such as .4, .3, .2 and .1 add up to a little more than 1 in floating point.
+    clipped: FloatArray = np.minimum(total, 1.0)
+    return clipped
 
 
 def simplex_points(members: int, parts: int) -> Iterator[FloatArray]:
