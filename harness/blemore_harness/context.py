@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -103,17 +104,22 @@ class Desk:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Callable[..., Any]]:
-        """Serve until the block ends; gives the function `ask(service, *arguments)`."""
+        """Serve until the block ends; gives the function `ask(service, *arguments)`, which any thread may call."""
         questions: queue.SimpleQueue[tuple[str, tuple[Any, ...], queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
         closed = threading.Event()
+        door = threading.Lock()
+        owner = os.getpid()
         clerk = threading.Thread(target=_serve, args=(questions, self._services), name="desk", daemon=True)
         clerk.start()
 
         def ask(service: str, *arguments: Any) -> Any:
-            if closed.is_set():
-                raise BlemoreError(f"'{service}' was asked for after the call that it belonged to had ended")
+            if os.getpid() != owner:  # a forked process has no clerk, and would wait for ever
+                raise BlemoreError(f"'{service}' was asked for in another process: only the plugin's own may ask")
             reply: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            questions.put((service, arguments, reply))
+            with door:  # so that nothing is put behind the end, where nobody answers
+                if closed.is_set():
+                    raise BlemoreError(f"'{service}' was asked for after the call that it belonged to had ended")
+                questions.put((service, arguments, reply))
             done, answer = reply.get()
             if not done:
                 raise answer
@@ -122,8 +128,9 @@ class Desk:
         try:
             yield ask
         finally:
-            closed.set()
-            questions.put(None)
+            with door:
+                closed.set()
+                questions.put(None)
             clerk.join()
 
 
