@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ def build_options(system: str, kind: type[Any], given: Mapping[str, object]) -> 
 
     Raises:
         UnknownName: a field that `kind` does not have.
-        InvalidOption: a value that the field cannot have.
+        InvalidOption: a value that the field cannot have, by its annotation or by the checks of `kind`.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Options:
@@ -34,7 +35,7 @@ def build_options(system: str, kind: type[Any], given: Mapping[str, object]) -> 
     Options(rate=2.0, sizes=(3, 4))
     """
     hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
+    names = [field.name for field in dataclasses.fields(kind) if field.init]
     values = {}
     for name, value in given.items():
         if name not in names:
@@ -45,7 +46,7 @@ def build_options(system: str, kind: type[Any], given: Mapping[str, object]) -> 
             raise InvalidOption(f"{system}.{name}: {error}, found '{value}'") from None
     try:
         return kind(**values)
-    except InvalidOption as error:
+    except (InvalidOption, ValueError) as error:
         raise InvalidOption(f"{system}: {error}") from error
 
 
@@ -67,10 +68,13 @@ def parse_settings(settings: typing.Iterable[str]) -> dict[str, dict[str, object
 
 def describe_options(options: Any) -> dict[str, object]:
     """Give Options as JSON types, for identities and records."""
-    return {
-        field.name: str(value) if isinstance(value := getattr(options, field.name), Path) else value
-        for field in dataclasses.fields(options)
-    }
+    return {field.name: _plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _convert(value: object, hint: Any) -> object:
@@ -81,19 +85,41 @@ def _convert(value: object, hint: Any) -> object:
     if origin is Literal:
         return _convert_choice(value, inner)
     if origin is tuple:
-        parts = value.split(",") if isinstance(value, str) else value
-        if not isinstance(parts, list | tuple):
-            raise ValueError("expected values separated by commas")
-        return tuple(_convert(part.strip() if isinstance(part, str) else part, inner[0]) for part in parts)
+        return _convert_tuple(value, inner)
     if hint is bool:
         return _convert_bool(value)
     if hint in (int, float):
         return _convert_number(value, hint)
     if hint is Path:
-        return Path(str(value)).expanduser()
-    if hint is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return _convert_path(value)
+    if hint is str:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError("expected text")
         return str(value)
     raise ValueError(f"expected {getattr(hint, '__name__', hint)}")
+
+
+def _convert_tuple(value: object, hints: tuple[Any, ...]) -> tuple[object, ...]:
+    """Read `tuple[X, ...]` of any length, or `tuple[X, Y]` of exactly that length; empty text is no value."""
+    parts: object = value
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",")] if value.strip() else []
+    if not isinstance(parts, list | tuple):
+        raise ValueError("expected values separated by commas")
+    if hints[-1] is ...:
+        hints = hints[:1] * len(parts)
+    if len(parts) != len(hints):
+        raise ValueError(f"expected {len(hints)} values separated by commas")
+    return tuple(_convert(part, hint) for part, hint in zip(parts, hints, strict=True))
+
+
+def _convert_path(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("expected a path")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # ~somebody who has no home here
+        raise ValueError(f"expected a path ({error})") from None
 
 
 def _convert_union(value: object, hints: tuple[Any, ...]) -> object:
@@ -111,7 +137,8 @@ def _convert_union(value: object, hints: tuple[Any, ...]) -> object:
 
 def _convert_choice(value: object, choices: tuple[Any, ...]) -> object:
     for choice in choices:
-        if value == choice or (isinstance(value, str) and value == str(choice)):
+        # Types as well: 1 == 1.0 == True.
+        if (type(value) is type(choice) and value == choice) or (isinstance(value, str) and value == str(choice)):
             return choice
     raise ValueError(f"expected one of {', '.join(map(str, choices))}")
 
@@ -131,10 +158,8 @@ def _convert_number(value: object, hint: type[int] | type[float]) -> int | float
         raise expected
     try:
         number = hint(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise expected from None
-    if hint is int and isinstance(value, float) and number != value:
-        raise expected
-    if number != number:
+    if (hint is int and isinstance(value, float) and number != value) or not math.isfinite(number):
         raise expected
     return number
