@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import unquote, urlparse
 
 
@@ -41,18 +42,24 @@ def find_distribution(dist: importlib.metadata.Distribution | None, module: obje
     """Describe the distribution that an entry point came from; `module` is what it loaded, None where it failed."""
     if dist is None:
         return Distribution("unknown", "0")
+    # Half of an installation can be left behind, without its metadata.
+    name, version = _stated(dist, "name", "unknown"), _stated(dist, "version", "0")
     folder = _editable_folder(dist)
     if folder is None:
-        return Distribution(dist.name, dist.version)
-    return Distribution(dist.name, dist.version, _commit(folder), _source_digest(module))
+        return Distribution(name, version)
+    return Distribution(name, version, _commit(folder), _source_digest(module))
+
+
+def _stated(dist: importlib.metadata.Distribution, field: str, lacking: str) -> str:
+    return str(dist.metadata.json.get(field, lacking))
 
 
 def _editable_folder(dist: importlib.metadata.Distribution) -> Path | None:
-    text = dist.read_text("direct_url.json")
-    origin = json.loads(text) if text else {}
-    if not origin.get("dir_info", {}).get("editable"):
-        return None
-    return Path(unquote(urlparse(origin["url"]).path))
+    try:
+        origin = json.loads(dist.read_text("direct_url.json") or "{}")
+        return Path(unquote(urlparse(origin["url"]).path)) if origin["dir_info"]["editable"] else None
+    except (ValueError, KeyError, TypeError):
+        return None  # not from a folder, or not as installers write it
 
 
 def _commit(folder: Path) -> str | None:
@@ -66,13 +73,17 @@ def _commit(folder: Path) -> str | None:
 
 
 def _source_digest(module: object) -> str | None:
-    """Digest the Python files of the top-level package that `module` belongs to."""
-    top = getattr(module, "__name__", "").partition(".")[0]
-    file = getattr(sys.modules.get(top), "__file__", None)
+    """Digest the Python files of the top-level package that `module` (or the class of an object) belongs to."""
+    name = module.__name__ if isinstance(module, ModuleType) else getattr(module, "__module__", "")
+    # A namespace package has no file of its own: then it is the first package below it that has.
+    parts = name.split(".")
+    packages = (sys.modules.get(".".join(parts[: depth + 1])) for depth in range(len(parts)))
+    file = next((found for package in packages if (found := getattr(package, "__file__", None))), None)
     if not file:
         return None
     path = Path(file)
-    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    inside = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    files = [source for source in inside if source.is_file()]  # the locks of some editors are dangling links
     digest = hashlib.sha256()
     for source in files:
         digest.update(source.relative_to(path.parent).as_posix().encode() + b"\0" + source.read_bytes())

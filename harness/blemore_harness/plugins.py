@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import pluggy
 
 from blemore_harness import hookspecs
 from blemore_harness.distributions import Distribution, find_distribution
 from blemore_harness.errors import ConfigError, UnknownName
-from blemore_harness.hookspecs import PROJECT, Encoder, Fusion
+from blemore_harness.hookspecs import PROJECT, Encoder, Fusion, Modality
 
 System = Encoder | Fusion
+
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+"""What a system may be called: the name is typed, and is part of a folder's name."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,9 @@ class Plugins:
             raise error
         if len(offers) > 1:
             both = " and ".join(f"{o.plugin} ({o.distribution.name} {o.distribution.version})" for o in offers)
+            count = "two" if len(offers) == 2 else str(len(offers))
             raise ConfigError(
-                f"two plugins offer '{name}': {both}; leave one out with BLEMORE_BLOCK={offers[1].plugin}"
+                f"{count} plugins offer '{name}': {both}; leave one out with BLEMORE_BLOCK={offers[1].plugin}"
             )
         if not isinstance(offers[0].system, kind):
             raise ConfigError(f"'{name}' is not {'an' if word[0] == 'e' else 'a'} {word}")
@@ -101,7 +106,7 @@ class Plugins:
             wanted = {name: arguments[name] for name in implementation.argnames}
             try:
                 implementation.function(**wanted)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 warnings.append(f"plugin {implementation.plugin_name}: {hook} raised {_brief(error)}")
         return warnings
 
@@ -130,23 +135,36 @@ def load_plugins(environment: Mapping[str, str] = os.environ) -> Plugins:
 
 def register(plugins: Plugins, module: object, name: str, distribution: Distribution) -> None:
     """Add one loaded plugin; whatever is wrong with it becomes a row."""
+    manager = plugins.manager
+    if manager.has_plugin(name):
+        _add_failure(plugins, name, distribution, "not loaded: another distribution has an entry point of this name")
+        return
     try:
-        plugins.manager.register(module, name)
-        plugins.manager.check_pending()
-    except (pluggy.PluginValidationError, ValueError) as error:
-        if plugins.manager.has_plugin(name):
-            plugins.manager.unregister(name=name)
+        manager.register(module, name)
+        manager.check_pending()
+        _refuse_wrappers(manager, module)
+    except Exception as error:
+        if manager.has_plugin(name):
+            manager.unregister(name=name)
         _add_failure(plugins, name, distribution, f"wrong hook: {_brief(error)}")
         return
     for hook, kind in (("blemore_encoders", Encoder), ("blemore_fusions", Fusion)):
-        for implementation in getattr(plugins.manager.hook, hook).get_hookimpls():
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
             if implementation.plugin_name != name:
                 continue
             try:
                 for system in _offered(implementation.function, kind):
                     plugins.offers.setdefault(system.name, []).append(Offer(system, name, distribution))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 _add_failure(plugins, name, distribution, f"{hook} failed: {_brief(error)}")
+
+
+def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:
+    """Hooks are called one by one, and none may stand around another."""
+    for caller in manager.get_hookcallers(module) or ():
+        for implementation in caller.get_hookimpls():
+            if implementation.plugin is module and (implementation.wrapper or implementation.hookwrapper):
+                raise TypeError(f"{caller.name} is a hook wrapper, expected a plain function")
 
 
 def _offered(function: Any, kind: type[Any]) -> Iterable[System]:
@@ -154,10 +172,26 @@ def _offered(function: Any, kind: type[Any]) -> Iterable[System]:
     for system in systems:
         if not isinstance(system, kind):
             raise TypeError(f"expected {kind.__name__} objects, found {type(system).__name__}")
-        for attribute in ("name", "summary", *(["modality"] if kind is Encoder else [])):
-            if not isinstance(getattr(system, attribute, None), str):
-                raise TypeError(f"{type(system).__name__} lacks the text attribute `{attribute}`")
+        _check_system(system)
+    repeated = [s.name for i, s in enumerate(systems) if s.name in {other.name for other in systems[:i]}]
+    if repeated:
+        raise ValueError(f"'{repeated[0]}' is offered twice")
     return systems
+
+
+def _check_system(system: System) -> None:
+    found = type(system).__name__
+    for attribute in ("name", "summary", *(["modality"] if isinstance(system, Encoder) else [])):
+        if not isinstance(getattr(system, attribute, None), str):
+            raise TypeError(f"{found} lacks the text attribute `{attribute}`")
+    if not NAME.fullmatch(system.name):
+        raise ValueError(f"expected a name of lower case letters, digits and dashes, found '{system.name}'")
+    if isinstance(system, Encoder) and system.modality not in get_args(Modality):
+        raise ValueError(f"expected a modality of {', '.join(get_args(Modality))}, found '{system.modality}'")
+    parameters = getattr(system.Options, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        raise TypeError(f"{found}.Options: expected a frozen dataclass")
+    system.Options()  # every field has a default, and the defaults pass their own checks
 
 
 def _add_failure(plugins: Plugins, name: str, distribution: Distribution, status: str) -> None:
