@@ -92,8 +92,10 @@ class Store:
             array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
         except FileNotFoundError:
             raise DataError(f"nothing computed for clip {clip.id} in {self.folder}: run `prepare` first") from None
-        except (ValueError, EOFError, OSError) as error:
+        except Exception as error:  # a damaged header makes numpy stumble in many ways
             raise DataError(f"damaged cache file {path} ({error}): delete it and run again") from error
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"damaged cache file {path} (not a single array): delete it and run again")
         return array
 
 
