@@ -106,13 +106,13 @@ class Runs:
             RunError: none, or several.
         """
         direct = Path(run)
-        for candidate in (direct, direct.parent):
-            if (candidate / RECORD_FILE).is_file():
-                return candidate
+        candidate = direct.parent if direct.name == RECORD_FILE else direct
+        if (candidate / RECORD_FILE).is_file():
+            return candidate
         found = sorted(path.parent for path in self.root.glob(f"*/{RECORD_FILE}") if path.parent.name.startswith(run))
         if len(found) != 1:
             there = sorted(path.parent.name for path in self.root.glob(f"*/{RECORD_FILE}"))
-            what = "several runs begin with" if found else "no run called"
+            what = "several runs begin with" if found else "no run begins with"
             raise RunError(f"{what} '{run}' in {self.root} (there: {', '.join(there) or 'none'})")
         return found[0]
 

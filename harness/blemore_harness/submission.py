@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ def read_submission(path: Path) -> Submission:
         ConfigError: not TOML, an unknown key, or a value of the wrong kind.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     for key in content:
@@ -123,7 +124,7 @@ def read_submission(path: Path) -> Submission:
         summary=_typed(content, "summary", str, "", path),
         options=_tables(content, path),
         seed=_typed(content, "seed", int, 0, path),
-        expect=_typed(content, "expect", dict, {}, path),
+        expect=_expected(content, path),
         source=path,
     )
 
@@ -133,6 +134,15 @@ def _typed(content: Mapping[str, Any], key: str, kind: type[Any], default: Any, 
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ConfigError(f"{path.name}: '{key}' must be a {kind.__name__}, found {value!r}")
     return value
+
+
+def _expected(content: Mapping[str, Any], path: Path) -> dict[str, object]:
+    expected: dict[str, object] = _typed(content, "expect", dict, {}, path)
+    for key, value in expected.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number and not isinstance(value, str):
+            raise ConfigError(f"{path.name}: 'expect.{key}' must be a number or text, found {value!r}")
+    return expected
 
 
 def _list_of_text(content: Mapping[str, Any], path: Path) -> list[str]:
