@@ -5,6 +5,7 @@ All are frozen and checked when made: one that exists is valid, and its arrays a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,19 +79,12 @@ class Clips:
     def __post_init__(self) -> None:
         ids = [clip.id for clip in self.items]
         if len(set(ids)) != len(ids):
-            duplicates = sorted({i for i in ids if ids.count(i) > 1})
+            duplicates = sorted(name for name, count in Counter(ids).items() if count > 1)
             raise DataError(f"expected unique clip ids, found {first_and_count(duplicates, 'duplicated id')}")
         if self.actors is not None and len(self.actors) != len(ids):
             raise DataError(f"expected one actor per clip, found {len(self.actors)} actors for {len(ids)} clips")
         if self.truth is not None:
-            truth = np.array(self.truth, dtype=np.int8)
-            if truth.shape != (len(ids), len(EMOTIONS)):
-                raise DataError(f"expected truth of shape {(len(ids), len(EMOTIONS))}, found {truth.shape}")
-            wrong = np.flatnonzero((truth < 0).any(axis=1) | (truth.sum(axis=1, dtype=int) != 100))
-            if wrong.size:
-                raise DataError(f"saliences must sum to 100: {first_and_count([ids[i] for i in wrong], 'clip')}")
-            truth.setflags(write=False)
-            object.__setattr__(self, "truth", truth)
+            object.__setattr__(self, "truth", _checked_labels(self.truth, ids))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -119,6 +113,8 @@ class Clips:
         """Give the clips at a boolean mask (N,) or at integer positions, in that order."""
         index = np.asarray(which)
         if index.dtype == bool:
+            if index.shape != (len(self),):
+                raise DataError(f"expected a mask of shape ({len(self)},), one entry per clip, found {index.shape}")
             index = np.flatnonzero(index)
         positions = [int(i) for i in index]
         return Clips(
@@ -172,3 +168,23 @@ class Fold:
         both = set(self.train.ids) & set(self.held_out.ids)
         if both:
             raise DataError(f"clips in both parts of fold {self.index}: {first_and_count(sorted(both), 'clip')}")
+
+
+def _checked_labels(truth: ArrayLike, ids: list[str]) -> LabelArray:
+    """Give the labels as read-only int8; `DataError` for rows that no clip can have."""
+    labels = np.array(truth)
+    if labels.shape != (len(ids), len(EMOTIONS)):
+        raise DataError(f"expected truth of shape {(len(ids), len(EMOTIONS))}, found {labels.shape}")
+    # Sorted, a single emotion ends in 0 100, and a blend (of emotions before neutral, the last) in 50 50 or 30 70.
+    ends = np.sort(labels, axis=1)
+    alone = ends[:, -1] == 100
+    blended = (np.isin(ends[:, -1], (50, 70))) & (ends[:, -2] == 100 - ends[:, -1]) & (labels[:, -1] == 0)
+    wrong = np.flatnonzero(~(alone & (ends[:, :-1] == 0).all(axis=1)) & ~(blended & (ends[:, :-2] == 0).all(axis=1)))
+    if wrong.size:
+        raise DataError(
+            "expected one emotion at 100, or two other than neutral at 50/50, 70/30 or 30/70; found other saliences in "
+            f"{first_and_count([ids[i] for i in wrong], 'clip')}"
+        )
+    labels = labels.astype(np.int8)
+    labels.setflags(write=False)
+    return labels

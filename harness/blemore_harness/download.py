@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from blemore_harness.dataset import LabelArray
 from blemore_harness.demo import DEMO_MARKER
-from blemore_harness.errors import DataError
+from blemore_harness.errors import DataError, first_and_count
 from blemore_harness.folds import are_official, make_folds
 from blemore_harness.metadata import read_metadata
 
@@ -82,15 +82,15 @@ def read_dataset(path: Path, fold_seed: int = 0) -> Dataset:
     Raises:
         DataError: nothing there, or metadata that contradicts itself (see `metadata.read_metadata`).
     """
-    root = path.parent if path.is_file() else path
-    table = root / METADATA_FILE if path.is_dir() else path
-    if not table.is_file():
-        raise DataError(
-            f"no {METADATA_FILE} in {path}: point --data (or BLEMORE_DATA) at the folder of your BLEMORE download, "
-            "or leave it out to use the generated demo dataset"
-        )
+    table = _find_metadata(path)
+    root = table.parent
     rows = read_metadata(table)
-    videos, features, warnings = _find_files(root)
+    labelled = [name for name in rows.ids if TEST_ID.fullmatch(name)]
+    if labelled:
+        raise DataError(
+            f"{first_and_count(labelled, 'test clip')} in {table.name}: test clips carry no labels, keep training clips"
+        )
+    videos, features, warnings = _find_files(root, rows.ids)
     if rows.folds is None:
         folds, source = make_folds(rows.actors, rows.truth, fold_seed), "made"
         warnings.append(
@@ -117,31 +117,61 @@ def read_dataset(path: Path, fold_seed: int = 0) -> Dataset:
     )
 
 
-def _find_files(root: Path) -> tuple[dict[str, Path], dict[str, dict[str, Path]], list[str]]:
+def _find_metadata(path: Path) -> Path:
+    """Give the metadata file that `path` is or holds."""
+    try:
+        table = path / METADATA_FILE if path.is_dir() else path
+        found, there = table.is_file(), path.exists()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    if not found:
+        what = f"no {METADATA_FILE} in {path}" if there else f"{path} does not exist"
+        raise DataError(
+            f"{what}: point --data (or BLEMORE_DATA) at the folder of your BLEMORE download, or leave it out to use "
+            "the generated demo dataset"
+        )
+    return table
+
+
+def _find_files(root: Path, ids: tuple[str, ...]) -> tuple[dict[str, Path], dict[str, dict[str, Path]], list[str]]:
+    """Find videos and released features by clip id, at any depth; gives what looks odd, too."""
     videos: dict[str, Path] = {}
     features: dict[str, dict[str, Path]] = {}
-    copies = []
-    for folder, names in _walk(root):
+    copies, broken, strange, closed = [], [], [], list[str]()
+    known = set(ids)
+    for folder, names in _walk(root, closed):
         store = _feature_store(folder)
         for name in names:
             stem, ending = Path(name).stem, Path(name).suffix
+            file = folder / name
             if ending.lower() in VIDEO_ENDINGS:
-                if stem in videos:
-                    copies.append(f"{stem} ({videos[stem]} and {folder / name})")
+                if stem not in known and not TEST_ID.fullmatch(stem):
+                    strange.append(name)
+                elif stem in videos:
+                    copies.append(f"{videos[stem]} and {file}")
+                elif not file.is_file() or not file.stat().st_size:
+                    broken.append(name)
                 else:
-                    videos[stem] = folder / name
-            elif store and ending.lower() in FEATURE_ENDINGS:
-                features.setdefault(store, {})[stem] = folder / name
-    warnings = []
-    if copies:
-        warnings.append(f"{len(copies)} clips lie there more than once, the first found is used (first: {copies[0]})")
+                    videos[stem] = file
+            elif store and ending.lower() in FEATURE_ENDINGS and file.is_file():
+                features.setdefault(store, {})[stem] = file
+    odd = (
+        (copies, "video", "more than once", "the first found is used"),
+        (broken, "video", "empty or not readable as a file", "they count as missing: download them again"),
+        (strange, "video", "of no clip of the metadata", "left alone"),
+        (closed, "folder", "cannot be looked into", "what is inside counts as missing"),
+    )
+    warnings = [f"{first_and_count(found, noun)} {what}: {advice}" for found, noun, what, advice in odd if found]
     return videos, features, warnings
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Visit folders in a fixed order, linked ones too but each once, leaving hidden files and folders out."""
+def _walk(root: Path, closed: list[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Visit folders in a fixed order, linked ones too but each once, leaving hidden files and folders out.
+
+    Folders that cannot be looked into are added to `closed`.
+    """
     seen = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=lambda e: closed.append(e.filename), followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             subfolders.clear()

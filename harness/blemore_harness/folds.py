@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.dataset import LabelArray
-from blemore_harness.errors import MetadataError
+from blemore_harness.errors import ConfigError, MetadataError
 
 OFFICIAL_FOLDS: Mapping[int, tuple[str, ...]] = {
     0: ("A26", "A74", "A200", "A303", "A334", "A405", "A411", "A412", "A427", "A428"),
@@ -50,7 +50,10 @@ def make_folds(actors: Sequence[str], truth: LabelArray, seed: int, count: int =
 
     Raises:
         MetadataError: fewer actors than folds.
+        ConfigError: a negative seed.
     """
+    if seed < 0:
+        raise ConfigError(f"expected a fold seed from 0, found {seed}")
     names = sorted(set(actors))
     if len(names) < count:
         raise MetadataError(f"{count} actor-disjoint folds need at least {count} actors, found {len(names)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,10 @@ from blemore_harness.errors import MetadataError, first_and_count, suggest
 from blemore_harness.protocol import label_text, parse_clip_id
 
 REQUIRED = ("filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience")
-"""Columns that must be there; `gender` and `fold` are used when they are, any other is left alone."""
+"""Columns that must be there."""
+
+OPTIONAL = ("gender", "fold")
+"""Columns that are used where they are there; any other is left alone."""
 
 ENDINGS = (".mov", ".mp4")
 
@@ -46,10 +51,8 @@ def read_metadata(path: Path) -> MetadataRows:
     """
     table = _read_table(path)
     ids = tuple(_strip_ending(name) for name in table["filename"])
-    if not ids:
-        raise MetadataError(f"{path} has a header but no clips")
-    repeated = table["filename"].map(_strip_ending).duplicated()
-    _refuse(repeated.to_numpy(), ids, "filename stands there more than once", "keep one row per clip")
+    repeated = pd.Series(ids).duplicated().to_numpy()
+    _refuse(repeated, ids, "filename stands there more than once", "keep one row per clip")
     actors = tuple(table["video_id"])
     _refuse(np.array([a == "" for a in actors]), ids, "video_id (the actor) is empty", "every clip needs its actor")
     truth = _read_labels(table, ids)
@@ -58,19 +61,49 @@ def read_metadata(path: Path) -> MetadataRows:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    """Read all cells as text without spaces around them; `pandas.read_csv` would guess at rows of uneven length."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        # pandas' parser errors are ValueErrors
-        raise MetadataError(f"cannot read {path} as a comma-separated table in UTF-8: {error}") from error
-    missing = [name for name in REQUIRED if name not in table.columns]
+        # "utf-8-sig" also reads files without the byte order mark that spreadsheets like to write.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            lines = [(f"line {reader.line_num}", [cell.strip() for cell in row]) for row in reader]
+    except OSError as error:
+        raise MetadataError(f"cannot read {path}: {error.strerror or error}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise MetadataError(f"{path.name} is not a comma-separated table in UTF-8: {error}") from error
+    lines = [(line, row) for line, row in lines if any(row)]
+    if not lines:
+        raise MetadataError(f"{path} is empty: expected a header with {', '.join(REQUIRED)} and a row per clip")
+    (_, header), *rows = lines
+    _check_header(path, header)
+    if not rows:
+        raise MetadataError(f"{path} has a header but no clips")
+    needed = [header.index(name) for name in (*REQUIRED, *OPTIONAL) if name in header]
+    uneven = [line for line, row in rows if len(row) != len(header)]
+    _refuse_lines(path, uneven, f"other than {len(header)} cells, which is what the header has")
+    _refuse_lines(path, [line for line, row in rows if not row[needed[0]]], "no filename")
+    odd = [line for line, row in rows if not all(row[k].isprintable() for k in needed)]
+    _refuse_lines(path, odd, "line breaks or control characters inside a cell")
+    return pd.DataFrame({header[k]: [row[k] for _, row in rows] for k in needed}, dtype=object)
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    missing = [name for name in REQUIRED if name not in header]
     if missing:
-        hint = suggest(missing[0], [str(c) for c in table.columns])
-        separator = " (is it separated by semicolons? commas are expected)" if len(table.columns) == 1 else ""
+        separator = " (is it separated by semicolons? commas are expected)" if ";" in header[0] else ""
+        found = repr(", ".join(header))[1:-1]
         raise MetadataError(
-            f"{path.name} lacks the column '{missing[0]}'{hint}: found {', '.join(map(str, table.columns))}{separator}"
+            f"{path.name} lacks {first_and_count(missing, 'column')}{suggest(missing[0], header)}: "
+            f"found {found if len(found) <= 160 else found[:157] + '...'}{separator}"
         )
-    return pd.DataFrame({name: table[name].str.strip() for name in table.columns})
+    repeated = [name for name in (*REQUIRED, *OPTIONAL) if header.count(name) > 1]
+    if repeated:
+        raise MetadataError(f"{path.name} has {first_and_count(repeated, 'repeated column')}: keep one of each")
+
+
+def _refuse_lines(path: Path, lines: list[str], found: str) -> None:
+    if lines:
+        raise MetadataError(f"{path.name} has {found}, in {first_and_count(lines, 'row')}")
 
 
 def _read_labels(table: pd.DataFrame, ids: tuple[str, ...]) -> LabelArray:
@@ -81,8 +114,8 @@ def _read_labels(table: pd.DataFrame, ids: tuple[str, ...]) -> LabelArray:
         found = next(name for name in (first[i], second[i]) if name not in EMOTIONS)
         _refuse(unknown, ids, f"unknown emotion '{found}'{suggest(found, EMOTIONS)}", f"known: {' '.join(EMOTIONS)}")
     blend = second != ""
-    mix = table["mix"].to_numpy()
-    _refuse(np.isin(mix, ("1", "1.0", "True", "true")) != blend, ids, "mix disagrees with emotion_2", "fix either")
+    mixed = np.array([text.lower() in ("1", "1.0", "true") for text in table["mix"]])
+    _refuse(mixed != blend, ids, "mix disagrees with emotion_2", "fix either")
     neutral = blend & ((first == "neu") | (second == "neu"))
     _refuse(neutral, ids, "a blend with neutral", "neutral never blends")
     _refuse(blend & (first == second), ids, "a blend of one emotion with itself", "fix emotion_2")
@@ -122,29 +155,39 @@ def _read_folds(table: pd.DataFrame, ids: tuple[str, ...], actors: tuple[str, ..
         return None
     values = _read_numbers(table["fold"], ids, "fold")
     _refuse(np.isnan(values), ids, "fold is empty", "give every clip its fold, or remove the column to have folds made")
-    _refuse((values < 0) | (values % 1 != 0), ids, "fold is not a whole number from 0", "expected 0, 1, 2, ...")
+    whole = (values >= 0) & (values % 1 == 0) & (values < 2**31)
+    _refuse(~whole, ids, "fold is not a whole number from 0", "expected 0, 1, 2, ...")
     folds = values.astype(np.int64)
     fold_of: dict[str, int] = {}
     split = np.array([fold_of.setdefault(actor, int(k)) != k for actor, k in zip(actors, folds, strict=True)])
     if split.any():
         actor = actors[int(np.flatnonzero(split)[0])]
         _refuse(split, ids, f"actor {actor} is in two folds", "folds must be actor-disjoint")
-    present = set(folds.tolist())
-    expected = set(range(max(present) + 1))
-    if present != expected or len(present) < 2:
-        missing = sorted(expected - present) or [1]
-        raise MetadataError(f"fold {missing[0]} has no clips: found folds {sorted(present)}, expected 0 to K-1, K >= 2")
+    present = np.unique(folds)
+    # The first number that is not at its own place is preceded by a gap.
+    gap = next((k for k, number in enumerate(present.tolist()) if k != number), len(present))
+    if gap < len(present) or len(present) < 2:
+        raise MetadataError(
+            f"fold {gap} has no clips: found folds {', '.join(map(str, present.tolist()))}, expected 0 to K-1, K >= 2"
+        )
     return folds
 
 
 def _read_numbers(column: pd.Series[str], ids: tuple[str, ...], name: str) -> NDArray[np.float64]:
     """Give the column as float64, NaN where it is empty."""
-    values = pd.to_numeric(column.where(column != "", None), errors="coerce").to_numpy(dtype=np.float64)
-    bad = np.isnan(values) & (column != "").to_numpy()
+    values = np.array([_number(text) for text in column])
+    bad = ~np.isfinite(values) & (column != "").to_numpy()
     if bad.any():
         found = column.iloc[int(np.flatnonzero(bad)[0])]
         _refuse(bad, ids, f"{name} is not a number: '{found}'", "expected a plain number")
     return values
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _refuse(bad: NDArray[np.bool_], ids: tuple[str, ...], found: str, advice: str) -> None:

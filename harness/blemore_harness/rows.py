@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -36,7 +37,12 @@ class Probabilities:
 
     def __post_init__(self) -> None:
         ids = tuple(self.ids)
-        values = _readonly(self.values, np.float64)
+        try:
+            values = _readonly(self.values, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidProbabilities(
+                f"expected numbers (N, {len(EMOTIONS)}), found something else: {error}"
+            ) from error
         object.__setattr__(self, "ids", ids)
         object.__setattr__(self, "values", values)
         if values.shape != (len(ids), len(EMOTIONS)):
@@ -45,7 +51,7 @@ class Probabilities:
                 f"{' '.join(EMOTIONS)}; found {values.shape}"
             )
         if len(set(ids)) != len(ids):
-            duplicates = sorted({i for i in ids if ids.count(i) > 1})
+            duplicates = sorted(name for name, count in Counter(ids).items() if count > 1)
             raise InvalidProbabilities(f"expected every clip once: {first_and_count(duplicates, 'duplicated clip')}")
         self._refuse(~np.isfinite(values).all(axis=1), "NaN or infinite values", "check the model's training")
         logits = "looks like logits: apply softmax first"
@@ -92,7 +98,11 @@ class Embeddings:
     values: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        values = _readonly(self.values, np.float32)
+        try:
+            with np.errstate(over="ignore"):  # numbers that float32 cannot hold are refused below, as infinite
+                values = _readonly(self.values, np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"expected one vector of numbers per clip, found something else: {error}") from error
         object.__setattr__(self, "ids", tuple(self.ids))
         object.__setattr__(self, "values", values)
         if values.ndim != 2 or len(values) != len(self.ids) or len(set(self.ids)) != len(self.ids):

@@ -23,7 +23,7 @@ from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.download import Dataset
 from blemore_harness.errors import DataError
 
-_OPAQUE = re.compile(r"\bc[0-9a-f]{16}\b")
+_OPAQUE = re.compile(r"(?<![^\W_])c[0-9a-f]{16}(?![^\W_])")
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,16 @@ def open_view(dataset: Dataset, folder: Path, progress: Callable[[int, int], Non
         progress: called with (files digested, files in all) while contents are read for the first time.
     """
     contents = _digest_files(_needed_files(dataset), folder / "contents.json", progress)
-    key = digest_of([list(dataset.ids), list(dataset.test_ids)], 32).encode()
+    # Sorted: neither names, nor order, nor digest depend on the order of metadata rows.
+    key = digest_of([sorted(dataset.ids), sorted(dataset.test_ids)], 32).encode()
     names = {
         name: "c" + hashlib.blake2b(name.encode(), key=key, digest_size=8).hexdigest()
         for name in (*dataset.ids, *dataset.test_ids)
     }
     links = folder / "views" / digest_of([str(dataset.root), key.decode()])
-    clips = {name: _link_clip(name, names[name], dataset, contents, links) for name in names}
+    clips = {
+        name: _link_clip(name, names[name], dataset, contents, links) for name in sorted(names, key=names.__getitem__)
+    }
     order = sorted(range(len(dataset.ids)), key=lambda i: names[dataset.ids[i]])
     train = Clips(
         tuple(clips[dataset.ids[i]] for i in order),
@@ -87,10 +90,10 @@ def open_view(dataset: Dataset, folder: Path, progress: Callable[[int, int], Non
     test = Clips(tuple(sorted((clips[name] for name in dataset.test_ids), key=lambda clip: clip.id)))
     facts = {
         "train": [
-            [name, clips[name].content, dataset.actors[i], dataset.truth[i].tolist(), int(dataset.folds[i])]
-            for i, name in enumerate(dataset.ids)
+            [dataset.ids[i], clip.content, dataset.actors[i], dataset.truth[i].tolist(), int(dataset.folds[i])]
+            for i, clip in zip(order, train, strict=True)
         ],
-        "test": [[name, clips[name].content] for name in dataset.test_ids],
+        "test": [[name, clips[name].content] for name in sorted(dataset.test_ids)],
     }
     return View(train, test, folds, {names[name]: name for name in names}, digest_of(facts))
 
@@ -134,10 +137,7 @@ def _link(target: Path, link: Path) -> Path:
 
 def _digest_files(files: Sequence[Path], index: Path, progress: Callable[[int, int], None] | None) -> dict[Path, str]:
     """Give the SHA-256 of each file, from the index where size and time of change are as they were."""
-    try:
-        known: dict[str, list[object]] = json.loads(index.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        known = {}
+    known = _read_index(index)
     stamps = {path: _stamp(path) for path in files}
     fresh = [path for path in files if known.get(str(path), [None])[:-1] != stamps[path]]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -148,6 +148,15 @@ def _digest_files(files: Sequence[Path], index: Path, progress: Callable[[int, i
     if fresh:
         write_atomically(index, json.dumps(known))
     return {path: str(known[str(path)][-1]) for path in files}
+
+
+def _read_index(index: Path) -> dict[str, list[object]]:
+    """Give what is known; nothing where the index is absent or damaged, for it can be made again."""
+    try:
+        known = json.loads(index.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known if isinstance(known, dict) and all(isinstance(v, list) and v for v in known.values()) else {}
 
 
 def _stamp(path: Path) -> list[object]:
