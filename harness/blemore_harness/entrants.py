@@ -11,7 +11,7 @@ from blemore_harness import heads, media, networks
 from blemore_harness.cache import digest_of
 from blemore_harness.distributions import Distribution
 from blemore_harness.hookspecs import Encoder, Fusion
-from blemore_harness.options import build_options, describe_options
+from blemore_harness.options import build_options, describe_options, identify_options
 from blemore_harness.plugins import Offer, Plugins
 from blemore_harness.protocol import PROTOCOL_VERSION
 from blemore_harness.submission import Submission
@@ -102,7 +102,7 @@ def _resolve(offer: Offer, submission: Submission, data: str, demo: bool, member
         "scheme": IDENTITY_SCHEME,
         "protocol": PROTOCOL_VERSION,
         "system": system.name,
-        "options": describe_options(options),
+        "options": identify_options(options),
         "seed": submission.seed,
         **offer.distribution.facts(),
         "shared": _shared_code() if offer.distribution.source else None,

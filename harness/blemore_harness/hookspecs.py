@@ -67,6 +67,7 @@ class Encoder:
         summary: one line for `blemore-harness plugins`.
         modality: what it looks at or listens to.
         Options: frozen dataclass, every field with a default and every check in `__post_init__` (`InvalidOption`).
+            Fields that cannot change a number (workers, time limits) are declared with `options.incidental`.
             An Options class that extends `heads.HeadOptions` lets users set the head of an `embed`-only encoder.
         demo_options: values of Options that let it run on the demo dataset without weights, hub or key: the same code
             at a small size. What the user sets wins over them.

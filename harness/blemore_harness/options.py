@@ -15,6 +15,9 @@ from blemore_harness.errors import ConfigError, InvalidOption, UnknownName
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
+_INCIDENTAL = types.MappingProxyType({"incidental": True})
+
+
 def build_options(system: str, kind: type[Any], given: Mapping[str, object]) -> Any:
     """Make the Options of `system` from given values; text is read by the field's annotation.
 
@@ -66,8 +69,22 @@ def parse_settings(settings: typing.Iterable[str]) -> dict[str, dict[str, object
     return found
 
 
+def incidental(default: Any) -> Any:
+    """Mark a field of Options that cannot change a number, such as a count of workers or a time limit.
+
+    It stands in the record and not in the identity: changing it trains nothing again.
+    """
+    return dataclasses.field(default=default, metadata=_INCIDENTAL)
+
+
+def identify_options(options: Any) -> dict[str, object]:
+    """Give the Options that can change a number, as JSON types."""
+    kept = {field.name for field in dataclasses.fields(options) if field.metadata.get("incidental") is not True}
+    return {name: value for name, value in describe_options(options).items() if name in kept}
+
+
 def describe_options(options: Any) -> dict[str, object]:
-    """Give Options as JSON types, for identities and records."""
+    """Give all Options as JSON types, for records."""
     return {field.name: _plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
 
 

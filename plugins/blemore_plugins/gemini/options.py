@@ -7,6 +7,7 @@ from typing import Literal
 
 from blemore_harness.errors import InvalidOption
 from blemore_harness.heads import HeadOptions
+from blemore_harness.options import incidental
 
 VECTOR_SIZE = 3072
 """Largest vector of Gemini Embedding 2: always asked for, smaller ones are its prefix (ai.google.dev, embeddings)."""
@@ -58,13 +59,13 @@ class GeminiOptions(HeadOptions):
     sound: Literal["none", "part", "separate"] = "none"
     prompt: str = ""
     dimensions: int = VECTOR_SIZE
-    consent: bool = False
+    consent: bool = incidental(False)
     service: Literal["google", "stand-in"] = "google"
     api_version: str = "v1beta"
     base_url: str = ""
-    workers: int = 4
-    attempts: int = 8
-    timeout: float = 60.0
+    workers: int = incidental(4)
+    attempts: int = incidental(8)
+    timeout: float = incidental(60.0)
     refused: Literal["stop", "zero"] = "stop"
 
     def __post_init__(self) -> None:

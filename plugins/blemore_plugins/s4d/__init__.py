@@ -41,7 +41,7 @@ class S4DEncoder(Encoder):
 
     def mark(self, options: S4DOptions) -> str | None:
         """Say that a network which never saw a face before is no real system."""
-        return {"random": "untrained encoder", "random-small": "untrained small encoder"}.get(options.weights)
+        return {"random": "untrained encoders", "random-small": "untrained small encoders"}.get(options.weights)
 
     def prepare(self, clips: Clips, options: S4DOptions, context: Context) -> None:
         """Fetch the weights and cut the faces out of all clips.

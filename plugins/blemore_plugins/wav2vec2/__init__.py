@@ -34,7 +34,7 @@ class Wav2Vec2Encoder(Encoder):
 
     def mark(self, options: Wav2Vec2Options) -> str | None:
         """Say that the random network is not wav2vec2."""
-        return "untrained small encoder" if options.model == RANDOM_SMALL else None
+        return "untrained small encoders" if options.model == RANDOM_SMALL else None
 
     def prepare(self, clips: Clips, options: Wav2Vec2Options, context: Context) -> None:
         """Fetch the weights, and compute the vectors that are not in the cache.
