@@ -156,12 +156,12 @@ def _find_files(root: Path, ids: tuple[str, ...]) -> tuple[dict[str, Path], dict
             elif store and ending.lower() in FEATURE_ENDINGS and file.is_file():
                 features.setdefault(store, {})[stem] = file
     odd = (
-        (copies, "video", "more than once", "the first found is used"),
-        (broken, "video", "empty or not readable as a file", "they count as missing: download them again"),
-        (strange, "video", "of no clip of the metadata", "left alone"),
-        (closed, "folder", "cannot be looked into", "what is inside counts as missing"),
+        (copies, "video", "more than once", "the first is used"),
+        (broken, "video", "empty or no files", "counted as missing, download them again"),
+        (strange, "video", "that no row of the metadata names", "left alone"),
+        (closed, "folder", "that cannot be looked into", "what is inside counts as missing"),
     )
-    warnings = [f"{first_and_count(found, noun)} {what}: {advice}" for found, noun, what, advice in odd if found]
+    warnings = [f"{first_and_count(found, noun)} found {what}: {advice}" for found, noun, what, advice in odd if found]
     return videos, features, warnings
 
 
