@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any, get_args
 
 import pluggy
@@ -203,8 +203,8 @@ def _label(distribution: Distribution) -> tuple[str, str]:
 
 
 def _brief(error: BaseException) -> str:
-    last = traceback.format_exception_only(error)[-1].strip()
-    return last.splitlines()[0] if last else type(error).__name__
+    message = shorten(str(error), 300)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _names(text: str) -> set[str]:

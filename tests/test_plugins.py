@@ -1,0 +1,402 @@
+"""Plugins are found one at a time: good ones work, and whatever is wrong with one stays its own business."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from blemore_harness import hookspecs
+from blemore_harness.distributions import Distribution, find_distribution
+from blemore_harness.errors import ConfigError, UnknownName
+from blemore_harness.hookspecs import Encoder, hookimpl
+from blemore_harness.plugins import PluginRow, Plugins, load_plugins, register
+from blemore_harness.rows import Probabilities
+from installed_plugins import Site, make_site
+
+IN_TREE = {"gemini", "late", "s4d", "trivial-blend", "trivial-single", "wav2vec2"}
+
+GOOD = """
+@hookimpl
+def blemore_encoders():
+    return [Toy()]
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with make_site(tmp_path / "site") as made:
+        yield made
+
+
+def failures(plugins: Plugins) -> dict[str, str]:
+    return {row.name: row.summary for row in plugins.failures}
+
+
+def test_in_tree_plugins_register_like_anyone_elses() -> None:
+    plugins = load_plugins({})
+    assert set(plugins.offers) >= IN_TREE
+    assert failures(plugins) == {}
+    assert all(row.status == "ok" and row.distribution == "blemore-harness" for row in plugins.rows())
+
+
+def test_third_party_plugin_is_found_with_its_distribution(site: Site) -> None:
+    site.install("good", GOOD, version="2.5")
+    offer = load_plugins({}).encoder("toy")
+    assert offer.system.name == "toy"
+    assert offer.plugin == "good"
+    assert offer.distribution == Distribution("blemore-good", "2.5")
+
+
+def test_blemore_encoders_is_asked_for_encoders(site: Site) -> None:
+    site.install("good", "@hookimpl\ndef blemore_encoders():\n    yield Toy()\n")
+    assert isinstance(load_plugins({}).encoder("toy").system, Encoder)
+
+
+def test_blemore_fusions_is_asked_for_fusions(site: Site) -> None:
+    site.install("good", "@hookimpl\ndef blemore_fusions():\n    return (Blend(),)\n")
+    plugins = load_plugins({})
+    assert plugins.fusion("blend").plugin == "good"
+    with pytest.raises(ConfigError, match="'blend' is not an encoder"):
+        plugins.encoder("blend")
+    with pytest.raises(ConfigError, match="'s4d' is not a fusion"):
+        plugins.fusion("s4d")
+
+
+BROKEN = {
+    "raises at import": (
+        "raise OSError('no such library\\nsecond line')",
+        "import failed: OSError: no such library second line",
+    ),
+    "exits at import": ("import sys; sys.exit(3)", "import failed: SystemExit: 3"),
+    "lacks a package": ("import a_package_that_nobody_has", "import failed: ModuleNotFoundError"),
+    "has a syntax error": ("def broken(:", "import failed: SyntaxError"),
+    "misspells a hook": ("@hookimpl\ndef blemore_encoder():\n    return []", "wrong hook: .*blemore_encoder"),
+    "wants unknown arguments": ("@hookimpl\ndef blemore_encoders(config):\n    return []", "wrong hook: .*config"),
+    "wraps a hook": (
+        "@hookimpl(wrapper=True)\ndef blemore_run_finished(record):\n    yield",
+        "wrong hook: .*blemore_run_finished is a hook wrapper",
+    ),
+    "raises in a hook": ("@hookimpl\ndef blemore_encoders():\n    return 1 / 0", "blemore_encoders failed: ZeroDivis"),
+    "exits in a hook": ("@hookimpl\ndef blemore_encoders():\n    raise SystemExit", "blemore_encoders failed: System"),
+    "offers nothing": ("@hookimpl\ndef blemore_encoders():\n    pass", "blemore_encoders failed: TypeError"),
+    "offers a class": ("@hookimpl\ndef blemore_encoders():\n    return [Toy]", "expected Encoder objects, found type"),
+    "offers a fusion as encoder": (
+        "@hookimpl\ndef blemore_encoders():\n    return [Blend()]",
+        "expected Encoder objects, found Blend",
+    ),
+    "has no name": (
+        "class Nameless(Encoder):\n    summary = 'x'\n    modality = 'video'\n"
+        "@hookimpl\ndef blemore_encoders():\n    return [Nameless()]",
+        "Nameless lacks the text attribute `name`",
+    ),
+    "has a name that is a path": (
+        "class Odd(Toy):\n    name = '../toy'\n@hookimpl\ndef blemore_encoders():\n    return [Odd()]",
+        "lower case letters, digits and dashes, found '../toy'",
+    ),
+    "has an unknown modality": (
+        "class Odd(Toy):\n    modality = 'smell'\n@hookimpl\ndef blemore_encoders():\n    return [Odd()]",
+        "expected a modality of video, audio, audiovisual, found 'smell'",
+    ),
+    "has Options that are no dataclass": (
+        "class Odd(Toy):\n    Options = dict\n@hookimpl\ndef blemore_encoders():\n    return [Odd()]",
+        "Odd.Options: expected a frozen dataclass",
+    ),
+    "has Options without a default": (
+        "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Need:\n    size: int\n"
+        "class Odd(Toy):\n    Options = Need\n@hookimpl\ndef blemore_encoders():\n    return [Odd()]",
+        "missing 1 required positional argument: 'size'",
+    ),
+    "offers one name twice": (
+        "@hookimpl\ndef blemore_encoders():\n    return [Toy(), Toy()]",
+        "'toy' is offered twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_broken_plugin_becomes_a_row_and_hurts_nobody(site: Site, what: str) -> None:
+    code, expected = BROKEN[what]
+    site.install("broken", code, version="0.3")
+    site.install("good", "class Other(Toy):\n    name='other'\n" + GOOD.replace("Toy()", "Other()"))
+    plugins = load_plugins({})
+    (row,) = plugins.failures
+    assert (row.name, row.kind, row.distribution, row.version) == ("broken", "plugin", "blemore-broken", "0.3")
+    assert row.status == "failed"
+    assert "\n" not in row.summary
+    assert re.search(expected, row.summary), row.summary
+    assert plugins.rows()[-1] == row
+    assert set(plugins.offers) >= IN_TREE | {"other"}
+    assert "toy" not in plugins.offers
+
+
+def test_unknown_name_suggests_and_points_at_plugins_that_failed(site: Site) -> None:
+    with pytest.raises(UnknownName, match=r"unknown encoder 'wav2vec'; did you mean 'wav2vec2'\? \(known: gemini"):
+        load_plugins({}).encoder("wav2vec")
+    site.install("broken", "1 / 0")
+    with pytest.raises(UnknownName, match=r"plugins that failed to load: broken \(see `plugins`\)"):
+        load_plugins({}).encoder("toy")
+    with pytest.raises(UnknownName, match="unknown fusion 'lat'; did you mean 'late'"):
+        load_plugins({}).fusion("lat")
+
+
+def test_two_plugins_with_one_name_are_both_named_at_look_up(site: Site) -> None:
+    site.install("one", GOOD, version="1.1")
+    site.install("two", GOOD, version="2.2")
+    plugins = load_plugins({})
+    with pytest.raises(ConfigError) as caught:
+        plugins.encoder("toy")
+    assert str(caught.value) == (
+        "two plugins offer 'toy': one (blemore-one 1.1) and two (blemore-two 2.2); leave one out with BLEMORE_BLOCK=two"
+    )
+    assert [row.status for row in plugins.rows() if row.name == "toy"] == ["conflict: offered by 2 plugins"] * 2
+    assert plugins.encoder("s4d").plugin == "s4d"
+    assert load_plugins({"BLEMORE_BLOCK": "two"}).encoder("toy").plugin == "one"
+
+
+def test_two_distributions_with_one_entry_point_name_keep_the_first(site: Site) -> None:
+    site.install("one", GOOD, point="same", distribution="blemore-a")
+    site.install("two", GOOD, point="same", distribution="blemore-b")
+    plugins = load_plugins({})
+    kept = plugins.encoder("toy").distribution.name
+    (row,) = plugins.failures
+    assert {kept, row.distribution} == {"blemore-a", "blemore-b"}
+    assert "another distribution" in row.summary
+    assert plugins.manager.has_plugin("same")
+
+
+def test_environment_bisects(site: Site) -> None:
+    site.install("broken", "1 / 0")
+    site.install("good", GOOD)
+    assert set(load_plugins({"BLEMORE_PLUGINS": "good, late"}).offers) == {"toy", "late"}
+    assert failures(load_plugins({"BLEMORE_PLUGINS": "good,late"})) == {}
+    blocked = load_plugins({"BLEMORE_BLOCK": "broken,trivial"})
+    assert failures(blocked) == {}
+    assert set(blocked.offers) >= {"toy", "s4d"}
+    assert "trivial-single" not in blocked.offers
+    assert set(load_plugins({"BLEMORE_PLUGINS": "good,late", "BLEMORE_BLOCK": "good"}).offers) == {"late"}
+
+
+def test_plugins_command_prints_rows_with_exactly_these_keys(site: Site) -> None:
+    site.install("broken", "raise ValueError('away')")
+    site.install("good", GOOD)
+    done = subprocess.run(
+        [sys.executable, "-c", "from blemore_harness.cli import main; main()", "plugins", "--json"],
+        env={**os.environ, "PYTHONPATH": str(site.folder)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows = json.loads(done.stdout)
+    keys = ["name", "kind", "modality", "distribution", "version", "status", "summary"]
+    assert all(list(row) == keys and all(isinstance(value, str) for value in row.values()) for row in rows)
+    assert {row["name"] for row in rows} >= IN_TREE | {"toy", "broken"}
+    assert {row["kind"] for row in rows} == {"encoder", "fusion", "plugin"}
+    assert dict(zip(keys, ["toy", "encoder", "audio", "blemore-good", "1.0", "ok", "a toy"], strict=True)) in rows
+    assert rows[-1] == {
+        "name": "broken", "kind": "plugin", "modality": "", "distribution": "blemore-broken", "version": "1.0",
+        "status": "failed", "summary": "import failed: ValueError: away",
+    }  # fmt: skip
+    assert done.stderr == ""
+
+
+class Listener:
+    """A plugin that is an object and keeps what it is told."""
+
+    def __init__(self, broken: bool = False) -> None:
+        self.told: list[tuple[str, dict[str, object]]] = []
+        self._broken = broken
+
+    def _tell(self, hook: str, **arguments: object) -> None:
+        self.told.append((hook, arguments))
+        if self._broken:
+            raise RuntimeError("cannot listen\nat all")
+
+    @hookimpl
+    def blemore_run_started(self, record: dict[str, object]) -> None:
+        self._tell("started", record=record)
+        record["status"] = "won"
+        record["scores"]["score"] = 1.0  # type: ignore[index]
+
+    @hookimpl
+    def blemore_fold_finished(self, record: object, result: object, probabilities: object) -> None:
+        self._tell("fold", record=record, result=result, probabilities=probabilities)
+
+    @hookimpl
+    def blemore_run_finished(self, record: object) -> None:
+        self._tell("finished", record=record)
+
+
+@pytest.fixture
+def told() -> tuple[Plugins, Listener, Listener]:
+    plugins = load_plugins({"BLEMORE_PLUGINS": "late"})
+    broken, good = Listener(broken=True), Listener()
+    register(plugins, broken, "broken", Distribution("b", "1"))
+    register(plugins, good, "good", Distribution("g", "1"))
+    assert plugins.failures == []
+    return plugins, broken, good
+
+
+def test_blemore_run_started_reaches_everyone(told: tuple[Plugins, Listener, Listener]) -> None:
+    plugins, broken, good = told
+    warnings = plugins.tell("blemore_run_started", record={"status": "started", "scores": {}})
+    assert warnings == ["plugin broken: blemore_run_started raised RuntimeError: cannot listen at all"]
+    assert len(broken.told) == len(good.told) == 1
+
+
+def test_blemore_fold_finished_reaches_everyone(told: tuple[Plugins, Listener, Listener]) -> None:
+    plugins, _, good = told
+    rows = Probabilities(("c1",), np.full((1, 6), 1 / 6))
+    warnings = plugins.tell("blemore_fold_finished", record={}, result={"fold": 0}, probabilities=rows)
+    assert len(warnings) == 1
+    assert good.told == [("fold", {"record": {}, "result": {"fold": 0}, "probabilities": rows})]
+
+
+def test_blemore_run_finished_may_take_fewer_arguments() -> None:
+    plugins = load_plugins({"BLEMORE_PLUGINS": "late"})
+    calls: list[str] = []
+
+    class Short:
+        @hookimpl
+        def blemore_fold_finished(self, result: object) -> None:
+            calls.append(f"fold {result}")
+
+        @hookimpl
+        def blemore_run_finished(self) -> None:
+            calls.append("finished")
+
+    register(plugins, Short(), "short", Distribution("s", "1"))
+    assert plugins.tell("blemore_fold_finished", record={}, result=1, probabilities=None) == []
+    assert plugins.tell("blemore_run_finished", record={}) == []
+    assert calls == ["fold 1", "finished"]
+
+
+def test_hooks_get_a_copy_of_the_record(tmp_path: Path) -> None:
+    from blemore_harness.records import Recorder
+
+    plugins = load_plugins({"BLEMORE_PLUGINS": "late"})
+    good = Listener()
+    register(plugins, good, "good", Distribution("g", "1"))
+    record = {"status": "started", "scores": {"score": 0.25}, "warnings": [], "_entrants": {}}
+    recorder = Recorder(tmp_path, record, plugins, 0.0)
+    recorder._tell("blemore_run_started")
+    assert good.told[0][1]["record"] == {"status": "won", "scores": {"score": 1.0}, "warnings": []}
+    assert recorder.record == {"status": "started", "scores": {"score": 0.25}, "warnings": []}
+
+
+def test_rows_that_hooks_get_are_read_only() -> None:
+    rows = Probabilities(("c1",), np.full((1, 6), 1 / 6))
+    with pytest.raises(ValueError, match="read-only"):
+        rows.values[0, 0] = 1
+
+
+def test_every_hook_has_a_test_named_after_it_and_says_when_it_is_called() -> None:
+    hooks = [name for name in vars(hookspecs) if name.startswith("blemore_")]
+    assert len(hooks) == 5
+    tests = [name for name, value in globals().items() if inspect.isfunction(value) and name.startswith("test_")]
+    for hook in hooks:
+        assert any(name.startswith(f"test_{hook}") for name in tests), hook
+        assert "Called" in (getattr(hookspecs, hook).__doc__ or ""), hook
+
+
+# --- where a plugin comes from -------------------------------------------------------------------------------------
+
+
+def only_distribution(site: Site, name: str = "toy") -> Distribution:
+    return load_plugins({}).encoder(name).distribution
+
+
+def test_installed_distribution_is_its_version(site: Site) -> None:
+    site.install("good", GOOD, version="4")
+    found = only_distribution(site)
+    assert (found.commit, found.source) == (None, None)
+    assert found.facts() == {"distribution": "blemore-good", "version": "4", "source": None}
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    return subprocess.run(["git", *who, *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_editable_distribution_shows_commit_and_dirt_and_changes_with_every_edit(site: Site, tmp_path: Path) -> None:
+    checkout = site.folder
+    site.install("good", GOOD, editable=checkout)
+    (checkout / ".gitignore").write_text("__pycache__\n")
+    git(checkout, "init", "-q")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-q", "-m", "x")
+    commit = git(checkout, "rev-parse", "--short=12", "HEAD")
+    clean = only_distribution(site)
+    assert clean.commit == commit
+    assert clean.source is not None
+    assert clean == only_distribution(site)
+    module = checkout / "plugin_good.py"
+    module.write_text(module.read_text() + "\n# an edit\n")
+    dirty = only_distribution(site)
+    assert dirty.commit == f"{commit}-dirty"
+    assert dirty.source != clean.source
+    assert dirty.describe() == {"distribution": "blemore-good", "version": "1.0", "commit": f"{commit}-dirty"}
+
+
+def test_source_digest_covers_the_package_and_survives_dangling_links(site: Site) -> None:
+    package = site.folder / "plugin_package"
+    (package / "inner").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "inner" / "help.py").write_text("x = 1\n")
+    (package / ".#lock.py").symlink_to("somebody@somewhere.1234")
+    site.install("good", GOOD, editable=site.folder, distribution="toys")
+    info = site.folder / "toys-1.0.dist-info"
+    (site.folder / "plugin_good.py").rename(package / "main.py")
+    (info / "entry_points.txt").write_text("[blemore_harness]\ngood = plugin_package.main\n")
+    before = only_distribution(site).source
+    (package / "inner" / "help.py").write_text("x = 2\n")
+    assert before is not None
+    assert only_distribution(site).source not in (None, before)
+
+
+def test_source_digest_of_a_namespace_package_and_of_an_object(site: Site) -> None:
+    folder = site.folder / "plugin_space"
+    folder.mkdir()
+    code = "class P:\n    @hookimpl\n    def blemore_encoders(self):\n        return [Toy()]\nplugin = P()\n"
+    site.install("good", code, editable=site.folder, distribution="toys")
+    (site.folder / "plugin_good.py").rename(folder / "main.py")
+    info = site.folder / "toys-1.0.dist-info"
+    (info / "entry_points.txt").write_text("[blemore_harness]\ngood = plugin_space.main:plugin\n")
+    assert only_distribution(site).source is not None
+
+
+def test_half_an_installation_hurts_nobody(site: Site) -> None:
+    site.install("good", GOOD)
+    info = site.folder / "blemore_good-1.0.dist-info"
+    (info / "direct_url.json").write_text("{ not json")
+    assert only_distribution(site) == Distribution("blemore-good", "1.0")
+    (info / "direct_url.json").write_text('{"url": "https://example.org/x.whl", "archive_info": {}}')
+    assert only_distribution(site) == Distribution("blemore-good", "1.0")
+    (info / "METADATA").unlink()
+    assert only_distribution(site) == Distribution("unknown", "0")
+
+
+def test_entry_point_without_a_distribution() -> None:
+    assert find_distribution(None, ModuleType("x")) == Distribution("unknown", "0")
+
+
+def test_object_with_a_hostile_attribute_becomes_a_row() -> None:
+    class Hostile:
+        @property
+        def blemore_encoders(self) -> None:
+            raise RuntimeError("no")
+
+        def __dir__(self) -> list[str]:
+            raise RuntimeError("no listing")
+
+    plugins = load_plugins({"BLEMORE_PLUGINS": "late"})
+    register(plugins, Hostile(), "hostile", Distribution("h", "1"))
+    register(plugins, SimpleNamespace(), "empty", Distribution("e", "1"))
+    assert [row.name for row in plugins.failures] == ["hostile"]
+    assert all(isinstance(row, PluginRow) for row in plugins.rows())
