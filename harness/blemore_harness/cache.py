@@ -89,13 +89,15 @@ class Store:
         """
         path = self.path(clip, part)
         try:
-            array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+            if mmap:
+                return np.lib.format.open_memmap(path, mode="r")
+            # Not `np.load`, which takes archives and pickles as well.
+            with path.open("rb") as file:
+                array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False)
         except FileNotFoundError:
             raise DataError(f"nothing computed for clip {clip.id} in {self.folder}: run `prepare` first") from None
         except Exception as error:  # a damaged header makes numpy stumble in many ways
             raise DataError(f"damaged cache file {path} ({error}): delete it and run again") from error
-        if not isinstance(array, np.ndarray):
-            raise DataError(f"damaged cache file {path} (not a single array): delete it and run again")
         return array
 
 
