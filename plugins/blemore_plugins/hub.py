@@ -16,6 +16,7 @@ from typing import Any
 
 from blemore_harness.cache import Cache, digest_of, write_atomically
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing, first_and_count
+from blemore_harness.networks import seeded
 
 TIMEOUT = 10.0
 """Seconds to wait for the hub's first answer; there is one attempt, so that an offline machine says so at once."""
@@ -117,12 +118,13 @@ def load_strictly(kind: Any, folder: Path, allowed: re.Pattern[str], **settings:
     Raises:
         DataError: a damaged file; or names missing, unexpected or of another shape outside `allowed`.
     """
-    with quiet_transformers():
-        try:
+    try:
+        # Seeded: what is in the network alone gets the same fresh values each time, and no other draw is disturbed.
+        with quiet_transformers(), seeded(0):
             model, report = kind.from_pretrained(folder, output_loading_info=True, local_files_only=True, **settings)
-        except (OSError, ValueError, RuntimeError, KeyError, EOFError) as error:
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise DataError(f"the weights in {folder} cannot be loaded ({reason}): fetch them again") from error
+    except Exception as error:  # whatever pickle, safetensors and torch make of a damaged file
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise DataError(f"the weights in {folder} cannot be loaded ({reason}): fetch them again") from error
     for what in ("missing", "unexpected", "mismatched"):
         names = [key if isinstance(key, str) else str(key[0]) for key in report[f"{what}_keys"]]
         wrong = sorted(name for name in names if what == "mismatched" or not allowed.fullmatch(name))

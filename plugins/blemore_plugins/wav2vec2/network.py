@@ -54,7 +54,8 @@ def build_network(options: Wav2Vec2Options, folder: Path | None, device: str) ->
         DataError: weights that do not fit.
         InvalidOption: a model of another kind, or with fewer blocks than asked for.
     """
-    depth = options.layer_indices[-1]
+    # One block stays in any case: transformers takes layer 0 from what enters the first.
+    depth = max(options.layer_indices[-1], 1)
     if folder is None:
         network = make_small(depth)
     else:

@@ -1,0 +1,175 @@
+"""Finding and fetching weights: folders, a hub on loopback, and machines without either."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("huggingface_hub")
+
+from blemore_harness.cache import Cache
+from blemore_harness.errors import WeightsMissing
+from blemore_plugins import hub
+
+pytestmark = pytest.mark.encoders
+
+WANTED = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class FakeHub(BaseHTTPRequestHandler):
+    """Speaks as much of the hub's protocol as a download needs."""
+
+    files: dict[str, bytes]
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.asked.append(f"{self.command} {self.path}")
+        if self.path.startswith("/api/models/owner/model"):
+            body = json.dumps({"id": "owner/model", "sha": COMMIT, "siblings": [{"rfilename": n} for n in self.files]})
+            self.reply(200, body.encode(), "application/json")
+        elif (name := self.path.partition("/resolve/main/")[2] or self.path.partition(f"{COMMIT}/")[2]) in self.files:
+            self.reply(200, self.files[name])
+        else:
+            self.reply(404, b"{}")
+
+    def reply(self, status: int, body: bytes, kind: str = "application/octet-stream") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(monkeypatch, tmp_path) -> Iterator[type[FakeHub]]:
+    """A hub on loopback with an empty cache on this side."""
+    handler = type("Handler", (FakeHub,), {"files": {"config.json": b"{}", "pytorch_model.bin": b"w"}, "asked": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    use_hub(monkeypatch, tmp_path, server.server_port)
+    yield handler
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def use_hub(monkeypatch, folder: Path, port: int) -> None:
+    from huggingface_hub import constants
+
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+def find(download: bool = True, source: str = "owner/model") -> hub.Weights:
+    return hub.find_weights(source, WANTED, "toy.model", download=download)
+
+
+def test_files_are_fetched_once_and_then_found_without_asking(served, tmp_path):
+    weights = find()
+    assert [path.name for path in weights.files] == ["config.json", "pytorch_model.bin"]
+    assert [path.read_bytes() for path in weights.files] == [b"{}", b"w"]
+    assert weights.commit == COMMIT
+    assert weights.identity(Cache(tmp_path)) == {"commit": COMMIT}
+    count = len(served.asked)
+    assert find(download=False) == weights
+    assert find() == weights
+    assert len(served.asked) == count
+
+
+def test_a_repository_without_the_file_is_said(served):
+    del served.files["pytorch_model.bin"]
+    with pytest.raises(WeightsMissing, match=r"the repository has no model.safetensors or pytorch_model.bin"):
+        find()
+
+
+def test_a_repository_that_does_not_exist_is_said(served):
+    with pytest.raises(WeightsMissing, match=r"'owner/other' are not on this machine \(the hub says"):
+        find(source="owner/other")
+
+
+def test_nothing_is_fetched_unless_allowed(served):
+    with pytest.raises(WeightsMissing, match="nothing is fetched after `prepare`"):
+        find(download=False)
+    assert not served.asked
+
+
+def test_without_a_network_one_line_says_what_to_fetch_and_where_to_put_it(monkeypatch, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        use_hub(monkeypatch, tmp_path, free.getsockname()[1])
+    with pytest.raises(WeightsMissing) as caught:
+        find()
+    line = str(caught.value)
+    assert "\n" not in line
+    assert "fetch config.json and model.safetensors or pytorch_model.bin of owner/model" in line
+    assert line.endswith("--set toy.model=FOLDER")
+
+
+def test_a_hub_that_never_answers_is_left_in_time(monkeypatch, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        use_hub(monkeypatch, tmp_path, silent.getsockname()[1])
+        monkeypatch.setattr(hub, "TIMEOUT", 0.2)
+        with pytest.raises(WeightsMissing, match="time"):
+            find()
+
+
+def test_offline_mode_asks_nobody(served, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsMissing, match="HF_HUB_OFFLINE is set"):
+        find()
+    assert not served.asked
+
+
+def test_a_local_folder_is_taken_as_it_is(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(WeightsMissing, match=re.escape(f"no model.safetensors or pytorch_model.bin in {tmp_path}")):
+        find(source=str(tmp_path))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"old")
+    (tmp_path / "model.safetensors").write_bytes(b"new")
+    weights = find(download=False, source=str(tmp_path))
+    assert [path.name for path in weights.files] == ["config.json", "model.safetensors"]
+    assert weights.commit is None
+    assert weights.folder == tmp_path
+
+
+def test_a_single_file_may_be_named_itself(tmp_path):
+    path = tmp_path / "best.pt"
+    path.write_bytes(b"x")
+    assert hub.find_weights(str(path), [("s4d.pt",)], "toy.model").files == (path,)
+    with pytest.raises(WeightsMissing, match="expected a hub id such as owner/name"):
+        find(source=str(tmp_path / "no" / "such"))
+
+
+def test_local_files_are_known_by_their_content(tmp_path):
+    path, cache = tmp_path / "w.bin", Cache(tmp_path / "cache")
+    path.write_bytes(b"abc")
+    first = hub.digest_file(path, cache)
+    assert first == hashlib.sha256(b"abc").hexdigest()
+    assert hub.digest_file(path, cache) == first
+    path.write_bytes(b"abcd")
+    assert hub.digest_file(path, cache) == hashlib.sha256(b"abcd").hexdigest()
+    assert hub.Weights((path,), None).identity(cache) == {"files": {"w.bin": hub.digest_file(path, cache)}}
