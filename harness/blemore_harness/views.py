@@ -154,7 +154,7 @@ def _read_index(index: Path) -> dict[str, list[object]]:
     """Give what is known; nothing where the index is absent or damaged, for it can be made again."""
     try:
         known = json.loads(index.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return known if isinstance(known, dict) and all(isinstance(v, list) and v for v in known.values()) else {}
 

@@ -1,0 +1,386 @@
+"""What plugins get to see: nothing reachable from it names a clip, an emotion or an actor that it must not know."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blemore_harness import views
+from blemore_harness.dataset import EMOTIONS, Clip, Clips
+from blemore_harness.download import read_dataset
+from blemore_harness.errors import DataError
+from blemore_harness.views import View, open_view
+from builders import Row, label_of, put, rows_of, write_download, write_metadata
+
+OPAQUE = re.compile(r"c[0-9a-f]{16}")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_download(tmp_path / "data")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def view_of(data: Path, cache: Path) -> View:
+    return open_view(read_dataset(data), cache)
+
+
+def by_real_name(view: View) -> dict[str, Clip]:
+    return {view.real[clip.id]: clip for clip in (*view.train, *view.test)}
+
+
+# ------------------------------------------------------------------------------------------------ what must not be seen
+
+
+def reachable(start: object) -> Iterator[object]:
+    """Everything that can be got at from an object; code apart, which every plugin can import anyway."""
+    beyond = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.CodeType, types.FrameType)
+    seen: dict[int, object] = {}
+    queue = [start]
+    while queue:
+        thing = queue.pop()
+        if id(thing) in seen or isinstance(thing, beyond):
+            continue
+        seen[id(thing)] = thing
+        yield thing
+        queue += gc.get_referents(thing)
+        # What the collector does not follow: keys that are text, arrays' bases and elements, attributes kept in slots.
+        if isinstance(thing, dict):
+            queue += list(thing)
+        if isinstance(thing, np.ndarray):
+            queue += [thing.base, *(thing.ravel().tolist() if thing.dtype == object else [])]
+        for cls in type(thing).__mro__:
+            queue += [getattr(thing, name, None) for name in getattr(cls, "__slots__", ()) if name != "__weakref__"]
+
+
+def texts(start: object) -> list[str]:
+    """Every piece of text that can be reached, paths as they are opened included."""
+    found = []
+    for thing in reachable(start):
+        if isinstance(thing, bytes):
+            found.append(thing.decode("latin-1"))
+        elif isinstance(thing, str | os.PathLike):
+            found.append(os.fspath(thing))
+    return found
+
+
+def arrays(start: object) -> list[np.ndarray[Any, Any]]:
+    return [thing for thing in reachable(start) if isinstance(thing, np.ndarray)]
+
+
+def labels_in(found: list[np.ndarray[Any, Any]]) -> int:
+    """How many rows look like labels: six numbers that sum to 100, or to 1."""
+    rows = [array.reshape(-1, 6) for array in found if array.size and array.size % 6 == 0]
+    return sum(int(np.isin(part.sum(axis=1, dtype=float), (1.0, 100.0)).sum()) for part in rows)
+
+
+def test_the_walk_finds_what_is_hidden() -> None:
+    class Slotted:
+        __slots__ = ("inside",)
+
+        def __init__(self, inside: object) -> None:
+            self.inside = inside
+
+    base = np.array([[100, 0, 0, 0, 0, 0]] * 4)
+    hidden = {"a": [Slotted((Path("A1_ang_int1_ver1.mov"), lambda: 0))], "b": base[1:3]}
+    assert "A1_ang_int1_ver1.mov" in texts(hidden)
+    assert labels_in(arrays(hidden)) == 6
+    assert any("deep" in text for text in texts(np.array([{"deep": 1}], dtype=object)))
+
+
+def handed_out(view: View) -> dict[str, Clips]:
+    """Every set of clips that a plugin is given and that must tell neither labels nor actors."""
+    found = {"prepare": view.everything(), "final": view.fold(None).held_out, "test": view.test}
+    return found | {f"held out in fold {k}": view.fold(k).held_out for k in sorted(set(view.folds.tolist()))}
+
+
+def test_no_name_label_or_actor_can_be_reached_from_clips_to_predict(data: Path, cache: Path) -> None:
+    view = view_of(data, cache)
+    real = set(view.real.values())
+    actors = {row["video_id"] for row in rows_of()}
+    tokens = re.compile(rf"(?<![a-z0-9])({'|'.join(EMOTIONS)}|mix|int[1-4]|sit[1-4]|test_\d+)(?![a-z0-9])")
+    for what, clips in handed_out(view).items():
+        assert len(clips)
+        found = [text.replace(str(cache), "") for text in texts(clips)]
+        assert any(OPAQUE.search(text) for text in found), what
+        for text in found:
+            assert not tokens.search(text), (what, text)
+            assert not any(name in text for name in real), (what, text)
+            assert not actors & set(re.split(r"[^A-Za-z0-9]", text)), (what, text)
+        assert labels_in(arrays(clips)) == 0, what
+
+
+def test_the_training_part_of_a_fold_tells_its_own_labels_and_nothing_of_the_others(data: Path, cache: Path) -> None:
+    view = view_of(data, cache)
+    rows = {row["filename"]: row for row in rows_of()}
+    for index in (0, 1):
+        fold = view.fold(index)
+        learnt = {view.real[name] for name in fold.train.ids}
+        assert learnt == {name for name, row in rows.items() if row["fold"] != str(index)}
+        found = texts(fold)
+        assert not [text for text in found if any(name in text for name in view.real.values())]
+        others = {row["video_id"] for row in rows.values() if row["fold"] == str(index)}
+        assert not others & set(found)
+        # The training labels, and no second array of labels anywhere.
+        assert labels_in(arrays(fold)) == len(fold.train)
+
+
+def test_ids_and_links_are_neutral(data: Path, cache: Path) -> None:
+    view = view_of(data, cache)
+    for clip in view.everything():
+        assert OPAQUE.fullmatch(clip.id)
+        assert clip.video.name == f"{clip.id}.mov"
+        assert clip.audio == clip.video
+        assert clip.features("WavLM_large").name == f"{clip.id}.npy"
+        assert clip.video.is_relative_to(cache)
+
+
+# --------------------------------------------------------------------------------------------------- what must be right
+
+
+def test_everything_translates_back(data: Path, cache: Path) -> None:
+    view = view_of(data, cache)
+    dataset = read_dataset(data)
+    clips = by_real_name(view)
+    assert set(clips) == {*dataset.ids, *dataset.test_ids}
+    for name, clip in clips.items():
+        assert clip.video.read_bytes() == dataset.videos[name].read_bytes()
+        assert clip.features("WavLM_large").read_bytes() == dataset.features["WavLM_large"][name].read_bytes()
+    rows = {row["filename"]: row for row in rows_of()}
+    assert view.train.actors is not None
+    for clip_id, actor, label, fold in zip(
+        view.train.ids, view.train.actors, view.train.labels, view.folds, strict=True
+    ):
+        row = rows[view.real[clip_id]]
+        assert (actor, label.tolist(), str(fold)) == (row["video_id"], label_of(row), row["fold"])
+
+
+def test_folds_part_the_training_clips(data: Path, cache: Path) -> None:
+    view = view_of(data, cache)
+    for index in (0, 1):
+        fold = view.fold(index)
+        assert fold.index == index
+        assert sorted(fold.train.ids + fold.held_out.ids) == list(view.train.ids)
+        assert {view.folds[view.train.ids.index(name)] for name in fold.held_out.ids} == {index}
+    final = view.fold(None)
+    assert final.index is None
+    assert final.train.ids == view.train.ids
+    assert final.held_out.ids == view.test.ids
+    assert view.everything().ids == tuple(sorted(view.train.ids + view.test.ids))
+
+
+def test_messages_get_real_names_back(data: Path, cache: Path) -> None:
+    view = view_of(data, cache)
+    one, two = view.train.ids[0], view.test.ids[0]
+    real, test = view.real[one], view.real[two]
+    assert view.translate(f"{one}: no face; {two}.mov") == f"{real}: no face; {test}.mov"
+    assert view.translate(f"features_{one}.npy") == f"features_{real}.npy"
+    for text in ("c0123456789abcdef", f"x{one}", f"{one}0", "nothing", ""):
+        assert view.translate(text) == text
+
+
+def test_the_order_says_nothing(data: Path, cache: Path) -> None:
+    view = view_of(data, cache)
+    for clips in (view.train, view.test, view.everything(), view.fold(0).train, view.fold(0).held_out):
+        assert list(clips.ids) == sorted(clips.ids)
+    # Neither do names: a hash, not a number in file order.
+    listed = [clip_id for _, clip_id in sorted((real, clip_id) for clip_id, real in view.real.items())]
+    assert listed != sorted(listed)
+
+
+def test_the_order_of_metadata_rows_changes_nothing(data: Path, cache: Path) -> None:
+    before = view_of(data, cache)
+    rows = rows_of()
+    write_metadata(data, [rows[i] for i in np.random.default_rng(1).permutation(len(rows))])
+    after = view_of(data, cache)
+    assert after.digest == before.digest
+    assert after.real == before.real
+    assert after.train.ids == before.train.ids
+    assert after.train.actors == before.train.actors
+    assert (after.train.labels == before.train.labels).all()
+    assert (after.folds == before.folds).all()
+    assert after.everything() == before.everything()
+
+
+def test_the_view_does_not_depend_on_where_the_data_lies(data: Path, cache: Path, tmp_path: Path) -> None:
+    before = view_of(data, cache)
+    after = view_of(data.rename(tmp_path / "moved"), tmp_path / "other cache")
+    assert after.digest == before.digest
+    assert after.real == before.real
+    assert [clip.content for clip in after.train] == [clip.content for clip in before.train]
+
+
+def test_the_view_is_the_same_in_every_process(data: Path, cache: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from blemore_harness.download import read_dataset; "
+        "from blemore_harness.views import open_view; "
+        "v = open_view(read_dataset(Path(sys.argv[1])), Path(sys.argv[2])); print(v.digest, *v.train.ids)"
+    )
+    said = []
+    for seed in ("1", "2"):
+        command = [sys.executable, "-c", code, str(data), str(cache)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        )
+        said.append(done.stdout.split())
+    view = view_of(data, cache)
+    assert said == [[view.digest, *view.train.ids]] * 2
+
+
+# ------------------------------------------------------------------------------------------------ digests and the cache
+
+
+def change_label(rows: list[Row], data: Path) -> None:
+    # A name that is not a released one, so that the label may be another.
+    rows[0]["emotion_1"] = "sad"
+
+
+def change_fold(rows: list[Row], data: Path) -> None:
+    for row in rows:
+        if row["video_id"] == "A1":
+            row["fold"] = "1"
+
+
+def change_actor(rows: list[Row], data: Path) -> None:
+    rows[0]["video_id"] = "A9"
+
+
+def drop_clip(rows: list[Row], data: Path) -> None:
+    rows.pop()
+
+
+def change_video(rows: list[Row], data: Path) -> None:
+    put(data / "part_01" / "clip 0.mov", "another content")
+
+
+def drop_video(rows: list[Row], data: Path) -> None:
+    (data / "part_01" / "clip 0.mov").unlink()
+
+
+def add_test(rows: list[Row], data: Path) -> None:
+    put(data / "test" / "test_0009.mov")
+
+
+def change_test(rows: list[Row], data: Path) -> None:
+    put(data / "test" / "test_0001.mov", "another content")
+
+
+CHANGES = [change_label, change_fold, change_actor, drop_clip, change_video, drop_video, add_test, change_test]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_digest_knows_what_can_change_a_number(tmp_path: Path, cache: Path, change: Any) -> None:
+    rows = [row | {"filename": f"clip {i}"} for i, row in enumerate(rows_of())]
+    data = write_download(tmp_path / "data", rows)
+    before = view_of(data, cache).digest
+    assert view_of(data, cache).digest == before
+    change(rows, data)
+    write_metadata(data, rows)
+    assert view_of(data, cache).digest != before
+
+
+def test_the_digest_does_not_know_what_cannot(tmp_path: Path, cache: Path) -> None:
+    data = write_download(tmp_path / "data")
+    before = view_of(data, cache)
+    rows = [row | {"gender": "F", "version": "7"} for row in rows_of()]
+    write_metadata(data, rows)
+    put(data / "notes.txt")
+    (data / "part_01").rename(data / "videos")
+    after = view_of(data, cache)
+    assert after.digest == before.digest
+    assert after.everything().ids == before.everything().ids
+    assert all(clip.video.exists() for clip in after.everything())
+
+
+def test_features_count_where_there_is_no_video(tmp_path: Path, cache: Path) -> None:
+    data = write_download(tmp_path / "data")
+    video = next(data.rglob("A1_ang_int1_ver1.mov"))
+    video.unlink()
+    before = by_real_name(view_of(data, cache))["A1_ang_int1_ver1"]
+    assert before.video_file is None
+    assert before.content
+    put(next(data.rglob("A1_ang_int1_ver1.npy")), "other features")
+    after = by_real_name(view_of(data, cache))["A1_ang_int1_ver1"]
+    assert after.content != before.content
+    assert after.id == before.id
+
+
+def test_clips_without_any_file_have_no_content(tmp_path: Path, cache: Path) -> None:
+    write_metadata(tmp_path / "data", rows_of())
+    view = view_of(tmp_path / "data", cache)
+    assert {clip.content for clip in view.train} == {""}
+    assert len(view.test) == 0
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int]] = []
+
+    def __call__(self, done: int, total: int) -> None:
+        self.calls.append((done, total))
+
+
+def test_contents_are_read_once(data: Path, cache: Path) -> None:
+    dataset = read_dataset(data)
+    first = Counter()
+    before = open_view(dataset, cache, first)
+    assert first.calls == [(i, 63) for i in range(1, 64)]
+    again = Counter()
+    assert open_view(dataset, cache, again).digest == before.digest
+    assert again.calls == []
+    video = data / "part_01" / "A1_ang_int1_ver1.mov"
+    put(video, "VIDEO 0")
+    os.utime(video, ns=(1, 1))
+    changed = Counter()
+    after = open_view(dataset, cache, changed)
+    assert changed.calls == [(1, 1)]
+    assert by_real_name(after)["A1_ang_int1_ver1"].content != by_real_name(before)["A1_ang_int1_ver1"].content
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"\xff\xfe\x00binary", b"[1, 2]", b'{"x": 3}', b'{"x": []}', b"null", b"[" * 100_000]
+)
+def test_a_damaged_index_is_made_again(data: Path, cache: Path, damage: bytes) -> None:
+    before = view_of(data, cache)
+    (cache / "contents.json").write_bytes(damage)
+    assert view_of(data, cache).digest == before.digest
+    assert len(json.loads((cache / "contents.json").read_text())) == 63
+
+
+def test_links_follow_files_that_move(data: Path, cache: Path) -> None:
+    before = by_real_name(view_of(data, cache))["A1_ang_int1_ver1"]
+    (data / "part_01").rename(data / "elsewhere")
+    after = by_real_name(view_of(data, cache))["A1_ang_int1_ver1"]
+    assert after.video == before.video
+    assert after.video.resolve() == data / "elsewhere" / "A1_ang_int1_ver1.mov"
+
+
+def test_a_file_that_vanishes_or_cannot_be_read(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = read_dataset(data)
+    video = data / "part_01" / "A1_ang_int1_ver1.mov"
+    video.unlink()
+    with pytest.raises(DataError, match=f"cannot read {video}: No such file or directory"):
+        open_view(dataset, cache)
+    put(video)
+
+    def refuse(*_: object) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(views.hashlib, "file_digest", refuse)
+    with pytest.raises(DataError, match=r"cannot read .*: Permission denied"):
+        open_view(dataset, cache)
