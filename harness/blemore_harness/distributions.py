@@ -63,13 +63,14 @@ def _editable_folder(dist: importlib.metadata.Distribution) -> Path | None:
 
 
 def _commit(folder: Path) -> str | None:
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True).stdout.strip()
-
+    command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch"]
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return None  # not a git checkout: the digest of the sources says enough
+    commits = [line.split()[-1][:12] for line in lines if line.startswith("# branch.oid ")]
+    changed = any(not line.startswith("#") for line in lines)
+    return commits[0] + ("-dirty" if changed else "") if commits else None
 
 
 def _source_digest(module: object) -> str | None:

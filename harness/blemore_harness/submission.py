@@ -94,7 +94,7 @@ def find_submission(name: str, local: Path) -> tuple[Submission, str | None]:
 
 def list_submissions() -> list[Submission]:
     """Read all shipped submissions, by name."""
-    return [read_submission(path) for path in sorted(shipped_folder().glob("*.toml"))]
+    return [read_submission(path) for path in sorted(shipped_folder().glob("*.toml"), key=lambda path: path.stem)]
 
 
 def shipped_folder() -> Path:

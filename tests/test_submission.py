@@ -1,0 +1,186 @@
+"""Named systems: read strictly, found from any folder, and what ships can be run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from blemore_harness import submission as submission_module
+from blemore_harness.errors import ConfigError, UnknownName
+from blemore_harness.options import build_options
+from blemore_harness.plugins import load_plugins
+from blemore_harness.submission import (
+    Submission,
+    find_submission,
+    from_plugins,
+    list_submissions,
+    read_submission,
+    shipped_folder,
+)
+
+SHIPPED = ["trivial-blend", "trivial-single", "uzh-s4d-wav2vec2", "uzh-s4d-wav2vec2-gemini"]
+
+FULL = """
+summary = "A system."
+plugins = ["s4d", "wav2vec2"]
+fusion = "late"
+seed = 3
+
+[set.s4d]
+epochs = 5
+
+[expect]
+score = 0.5
+source = "nowhere"
+"""
+
+
+def write(folder: Path, text: str, name: str = "mine") -> Path:
+    path = folder / f"{name}.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_whole_file_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, FULL)
+    assert read_submission(path) == Submission(
+        "mine", ("s4d", "wav2vec2"), "late", "A system.", {"s4d": {"epochs": 5}}, 3,
+        {"score": 0.5, "source": "nowhere"}, path,
+    )  # fmt: skip
+
+
+def test_least_file_has_defaults(tmp_path: Path) -> None:
+    path = write(tmp_path, 'plugins = ["s4d", "gemini"]')
+    assert read_submission(path) == Submission("mine", ("s4d", "gemini"), "late", source=path)
+
+
+def test_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "\ufeff" + FULL.replace("\n", "\r\n"))
+    assert read_submission(path).seed == 3
+
+
+WRONG = {
+    "": "'plugins' must be a list of names",
+    "plugins = []": "nothing to run: name at least one encoder",
+    'plugins = "s4d"': "'plugins' must be a list of names",
+    'plugins = ["s4d", 3]': "'plugins' must be a list of names",
+    'plugins = ["s4d", "s4d"]': "'s4d' is named twice",
+    'plugin = ["s4d"]': r"mine.toml: unknown key 'plugin'; did you mean 'plugins'\?",
+    'plugins = ["s4d"]\nseed = "x"': "'seed' must be a int, found 'x'",
+    'plugins = ["s4d"]\nseed = true': "'seed' must be a int, found True",
+    'plugins = ["s4d"]\nseed = 1.5': "'seed' must be a int, found 1.5",
+    'plugins = ["s4d"]\nsummary = 1': "'summary' must be a str, found 1",
+    'plugins = ["s4d"]\nfusion = false': "'fusion' must be a str, found False",
+    'plugins = ["s4d"]\nset = 1': "'set' must be a dict",
+    'plugins = ["s4d"]\n[set]\nepochs = 5': r"options stand in tables, \[set.epochs\]",
+    'plugins = ["s4d"]\n[set.s4ds]\nepochs = 5': "options for 's4ds', which does not take part.*did you mean 's4d'",
+    'plugins = ["s4d"]\n[set.late]\nstep = 0.1': "options for 'late', which does not take part",
+    'plugins = ["s4d"]\nexpect = 0.3': "'expect' must be a dict",
+    'plugins = ["s4d"]\n[expect]\nscore = nan': "'expect.score' must be a number or text, found nan",
+    'plugins = ["s4d"]\n[expect]\nscore = 2026-01-01': "'expect.score' must be a number or text",
+    'plugins = ["s4d"': "cannot read .*mine.toml: ",
+    'plugins = ["s4d"]\nplugins = ["late"]': "cannot read .*mine.toml: ",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_wrong_file_is_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=WRONG[text]) as caught:
+        read_submission(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"summary = '\xff'")
+    with pytest.raises(ConfigError, match=r"cannot read .*mine.toml: .*utf-8"):
+        read_submission(path)
+    with pytest.raises(ConfigError, match=r"cannot read .*gone.toml"):
+        read_submission(tmp_path / "gone.toml")
+
+
+@pytest.mark.parametrize(
+    ("given", "encoders"),
+    [(["s4d,wav2vec2"], ("s4d", "wav2vec2")), (["s4d", "wav2vec2"], ("s4d", "wav2vec2")), ([" s4d , "], ("s4d",))],
+)
+def test_plugin_list_makes_an_unnamed_submission(given: list[str], encoders: tuple[str, ...]) -> None:
+    made = from_plugins(given)
+    assert made.encoders == encoders
+    assert made.name == "+".join(encoders)
+    assert made.fusion == ("late" if len(encoders) > 1 else None)
+    assert made.source is None
+
+
+def test_plugin_list_with_nothing_or_one_twice() -> None:
+    with pytest.raises(ConfigError, match="nothing to run"):
+        from_plugins([" , "])
+    with pytest.raises(ConfigError, match="'s4d' is named twice in s4d, late, s4d: name each encoder once"):
+        from_plugins(["s4d,late", "s4d"])
+
+
+def test_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    read = read_submission(write(tmp_path, FULL))
+    changed = read.with_options({"s4d": {"epochs": "9", "lr": "1"}, "late": {"step": "0.05"}}, 8)
+    assert changed.options == {"s4d": {"epochs": "9", "lr": "1"}, "late": {"step": "0.05"}}
+    assert changed.seed == 8
+    assert read.options == {"s4d": {"epochs": 5}}
+    assert read.with_options({}, None).seed == 3
+    assert read.with_options({}, 0).seed == 0
+    with pytest.raises(ConfigError, match="options for 'gemini', which does not take part"):
+        read.with_options({"gemini": {"consent": "true"}}, None)
+
+
+def test_names_are_found_from_any_folder_and_a_local_file_wins_saying_so(tmp_path: Path) -> None:
+    found, remark = find_submission("trivial-single", tmp_path)
+    assert (found.encoders, remark) == (("trivial-single",), None)
+    local = write(tmp_path / "submissions", 'plugins = ["s4d"]', "trivial-single")
+    found, remark = find_submission("trivial-single", tmp_path)
+    assert found.encoders == ("s4d",)
+    assert remark == f"using {local}, not the shipped 'trivial-single'"
+    nearer = write(tmp_path, 'plugins = ["gemini"]', "trivial-single")
+    assert find_submission("trivial-single", tmp_path)[1] == f"using {nearer}, not the shipped 'trivial-single'"
+
+
+def test_new_local_name_needs_no_remark_and_a_checkout_is_not_local(tmp_path: Path) -> None:
+    write(tmp_path / "submissions", 'plugins = ["s4d"]', "mine")
+    found, remark = find_submission("mine", tmp_path)
+    assert (found.name, remark) == ("mine", None)
+    assert find_submission("trivial-single", shipped_folder().parent)[1] is None
+
+
+def test_unknown_name_suggests_shipped_and_local_ones(tmp_path: Path) -> None:
+    write(tmp_path / "submissions", 'plugins = ["s4d"]', "mine-own")
+    with pytest.raises(UnknownName, match="unknown submission 'trivial-singel'; did you mean 'trivial-single'"):
+        find_submission("trivial-singel", tmp_path)
+    with pytest.raises(UnknownName, match="did you mean 'mine-own'"):
+        find_submission("mine-won", tmp_path)
+
+
+def test_shipped_submissions_are_all_read() -> None:
+    assert [found.name for found in list_submissions()] == SHIPPED
+    assert all(found.summary.endswith(".") for found in list_submissions())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_submission_names_plugins_and_options_that_exist(name: str) -> None:
+    plugins = load_plugins({"BLEMORE_PLUGINS": "gemini,late,s4d,trivial,wav2vec2"})
+    found = read_submission(shipped_folder() / f"{name}.toml")
+    systems = [plugins.encoder(encoder).system for encoder in found.encoders]
+    if found.fusion is not None:
+        systems.append(plugins.fusion(found.fusion).system)
+    for system in systems:
+        build_options(system.name, system.Options, found.options.get(system.name, {}))
+    numbers = {"acc_presence", "acc_salience", "score"}
+    assert set(found.expect) in ({*numbers, "source"}, set())
+    if found.expect:
+        presence, salience, score = (float(str(found.expect[key])) for key in sorted(numbers))
+        assert abs((presence + salience) / 2 - score) <= 0.001
+
+
+def test_wheel_carries_the_submissions_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "blemore_harness"
+    write(package / "submissions", 'plugins = ["s4d"]', "inside")
+    monkeypatch.setattr(submission_module, "__file__", str(package / "submission.py"))
+    assert [found.name for found in list_submissions()] == ["inside"]
