@@ -1,0 +1,104 @@
+"""The README's run command, as a newcomer types it, on the whole generated dataset."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("av")
+pytestmark = pytest.mark.encoders
+
+ENCODERS = ("s4d", "wav2vec2", "gemini")
+MARK = "demo: untrained small encoders, stand-in embeddings"
+TRIVIAL = 3 / 36
+"""ACC_P of always saying the most frequent pair: 3 of the 36 label cells of the demo dataset."""
+
+
+class Newcomer:
+    """Types commands in an empty folder, without data, weights, hub or key."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("BLEMORE_", "GOOGLE_", "GEMINI_", "HF_"))}
+        self.environment = {**kept, "BLEMORE_CACHE": os.environ.get("BLEMORE_CACHE", str(home / "cache"))}
+
+    def types(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from blemore_harness.cli import main; main()", *words]
+        return subprocess.run(command, cwd=self.home, env=self.environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
+    return Newcomer(tmp_path_factory.mktemp("newcomer"))
+
+
+@pytest.fixture(scope="module")
+def first_run(newcomer: Newcomer) -> subprocess.CompletedProcess[str]:
+    return newcomer.types("run", "--plugin", ",".join(ENCODERS))
+
+
+@pytest.fixture(scope="module")
+def record(newcomer: Newcomer, first_run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert first_run.returncode == 0, first_run.stderr
+    [file] = newcomer.home.glob("blemore-runs/s4d+wav2vec2+gemini-*/record.json")
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def test_the_table_says_what_it_is(first_run: subprocess.CompletedProcess[str]) -> None:
+    assert first_run.returncode == 0, first_run.stderr
+    assert MARK in first_run.stdout
+    assert "DEMO" in first_run.stderr
+    for word in (*ENCODERS, "late", "cross-fitted", "ACC_P", "submission.zip"):
+        assert word in first_run.stdout
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_clearly_beats_the_trivial_baselines(record: dict[str, Any], name: str) -> None:
+    row = next(row for row in record["systems"] if row["name"] == name)
+    assert row["official"]["acc_presence"]["mean"] > 2 * TRIVIAL
+    assert row["cross_fitted"]["acc_presence"]["mean"] > 2 * TRIVIAL
+    assert row["times_asked"] == 0, "the demo must train honestly"
+    assert row["mark"] in MARK
+
+
+def test_the_record_tells_what_produced_it(record: dict[str, Any]) -> None:
+    assert record["status"] == "finished"
+    assert record["mark"] == MARK
+    assert record["data"]["clips"] == 360
+    assert record["execution"]["peak_memory_bytes"] > 1e8
+    assert [row["name"] for row in record["systems"]] == [*ENCODERS, "late"]
+    late = record["systems"][-1]
+    weights = next(note["weights"] for note in late["notes"] if note["fold"] is None)
+    assert set(weights) == set(ENCODERS)
+    assert sum(weights.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_leaderboard_file_is_the_datasets(newcomer: Newcomer, record: dict[str, Any]) -> None:
+    [file] = newcomer.home.glob("blemore-runs/s4d+wav2vec2+gemini-*/submission.zip")
+    with zipfile.ZipFile(file) as archive:
+        assert len(json.loads(archive.read("submission_template.json"))["predictions"]) == 40
+    checked = newcomer.types("submit", "--check", str(file))
+    assert checked.returncode == 1, "40 demo clips are not the 594 test clips of the challenge"
+    assert "594" in checked.stdout
+
+
+def test_the_same_command_again_only_reads(newcomer: Newcomer, record: dict[str, Any]) -> None:
+    results = {path: path.stat().st_mtime_ns for path in newcomer.home.rglob("systems/*/*.csv")}
+    started = time.perf_counter()
+    again = newcomer.types("run", "--plugin", ",".join(ENCODERS), "--json")
+    assert again.returncode == 0, again.stderr
+    assert time.perf_counter() - started < 60
+    assert results == {path: path.stat().st_mtime_ns for path in newcomer.home.rglob("systems/*/*.csv")}
+    read = json.loads(again.stdout)
+    assert read["systems"] == record["systems"]
+    assert read["identity"] == record["identity"]

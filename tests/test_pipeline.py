@@ -1,0 +1,472 @@
+"""The whole evaluation with toy plugins: numbers against a literal evaluation, resume, failures, hooks, secrecy."""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+import threading
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pluggy
+import pytest
+
+from blemore_harness import hookspecs
+from blemore_harness.cache import Cache
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clips, Fold
+from blemore_harness.distributions import Distribution
+from blemore_harness.download import Dataset, read_dataset
+from blemore_harness.errors import BlemoreError, ConfigError, DataError, MediaError
+from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
+from blemore_harness.pipeline import Workshop, evaluate
+from blemore_harness.plugins import Plugins, register
+from blemore_harness.rows import Probabilities
+from blemore_harness.runs import Runs
+from blemore_harness.submission import Submission, from_plugins
+from blemore_harness.views import View, open_view
+from builders import label_of, rows_of, write_download
+from golden import literal_protocol
+
+GRID = np.linspace(0.05, 0.95, 20)
+
+
+class Silent:
+    """A reporter that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Silent]:
+        yield self
+
+    def advance(self, count: int = 1) -> None:
+        pass
+
+    def log(self, message: str) -> None:
+        self.said.append(message)
+
+    def warn(self, message: str) -> None:
+        self.said.append(f"warning: {message}")
+
+    def note(self, name: str, value: object) -> None:
+        raise AssertionError("notes are kept, not said")
+
+
+@dataclass(frozen=True)
+class NoisyModel:
+    """Rows that depend on nothing but the clip's content, and a little on the training labels."""
+
+    prior: Any
+    sharpness: float
+
+    def predict(self, clips: Clips, context: Context) -> Probabilities:
+        rows = []
+        for clip in clips:
+            random = np.random.default_rng(int(clip.content[:8], 16))
+            rows.append(random.dirichlet(np.ones(6) * self.sharpness) * self.prior)
+        values = np.array(rows).reshape(-1, 6)
+        return Probabilities(clips.ids[::-1], (values / values.sum(axis=1, keepdims=True))[::-1])
+
+
+class Noisy(Encoder):
+    """An encoder that counts what is asked of it."""
+
+    summary = "noise"
+    modality = "audio"
+
+    def __init__(self, name: str, sharpness: float = 0.5) -> None:
+        self.name = name  # type: ignore[misc]
+        self.sharpness = sharpness
+        self.calls: list[Any] = []
+        self.trouble: dict[Any, BaseException] = {}
+
+    def prepare(self, clips: Clips, options: Any, context: Context) -> None:
+        self.calls.append("prepare")
+        assert clips.truth is None
+        assert clips.actors is None
+        self._stumble("prepare")
+
+    def fit(self, fold: Fold, options: Any, context: Context) -> NoisyModel:
+        self.calls.append(fold.index)
+        self._stumble(fold.index)
+        context.note("seed", context.seed)
+        return NoisyModel(fold.train.targets.mean(axis=0) + 0.1, self.sharpness)
+
+    def _stumble(self, where: Any) -> None:
+        if where in self.trouble:
+            raise self.trouble[where]
+
+
+class Watcher:
+    """A plugin of encoders, a fusion and every notification hook."""
+
+    def __init__(self, *encoders: Encoder, fusions: tuple[Fusion, ...] = ()) -> None:
+        self._encoders, self._fusions = encoders, fusions
+        self.heard: list[tuple[str, Any]] = []
+
+    @hookimpl
+    def blemore_encoders(self) -> list[Encoder]:
+        return list(self._encoders)
+
+    @hookimpl
+    def blemore_fusions(self) -> list[Fusion]:
+        return list(self._fusions)
+
+    @hookimpl
+    def blemore_run_started(self, record: Mapping[str, Any]) -> None:
+        self.heard.append(("started", record["status"]))
+
+    @hookimpl
+    def blemore_fold_finished(
+        self, record: Mapping[str, Any], result: Mapping[str, Any], probabilities: Probabilities
+    ) -> None:
+        self.heard.append(("fold", (result["system"], result["fold"], len(probabilities.ids))))
+        record["status"] = "changed by a hook"  # type: ignore[index]
+
+    @hookimpl
+    def blemore_run_finished(self, record: Mapping[str, Any]) -> None:
+        self.heard.append(("finished", record["status"]))
+
+
+@dataclass
+class Bench:
+    """A small dataset and a place to run it."""
+
+    dataset: Dataset
+    view: View
+    root: Path
+    reporter: Silent = field(default_factory=Silent)
+
+    def run(self, plugins: Plugins, submission: Submission) -> tuple[dict[str, Any], Path]:
+        workshop = Workshop(Runs(self.root / "runs"), Cache(self.root / "cache"), "cpu", self.reporter)
+        record, folder = evaluate(submission, self.dataset, self.view, plugins, workshop)
+        assert json.loads((folder / "record.json").read_text()) == record
+        return record, folder
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    dataset = read_dataset(write_download(tmp_path / "data", rows_of(actors=6, folds=3), tests=4))
+    return Bench(dataset, open_view(dataset, tmp_path / "views"), tmp_path)
+
+
+def offer(*encoders: Encoder, fusions: tuple[Fusion, ...] = ()) -> tuple[Plugins, Watcher]:
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    plugins, watcher = Plugins(manager), Watcher(*encoders, fusions=fusions)
+    register(plugins, watcher, "toys", Distribution("toys", "1"))
+    from blemore_plugins import late
+
+    register(plugins, late, "late", Distribution("blemore-harness", "1"))
+    assert plugins.failures == []
+    return plugins, watcher
+
+
+def system(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return next(row for row in record["systems"] if row["name"] == name)
+
+
+def literal_choice(rows: list[list[float]], truth: list[list[int]]) -> tuple[float, float]:
+    """The official grid search, one decoding after the other."""
+    best = (-1.0, 0.0, 0.0)
+    for alpha in GRID:
+        for beta in GRID:
+            presence, salience = literal_scores(rows, truth, float(alpha), float(beta))
+            score = 0.5 * presence + 0.5 * salience
+            if score > best[0]:
+                best = (score, float(alpha), float(beta))
+    return best[1], best[2]
+
+
+def literal_scores(rows: list[list[float]], truth: list[list[int]], alpha: float, beta: float) -> tuple[float, float]:
+    decoded = [literal_protocol.decode_row(row, alpha, beta) for row in rows]
+    named = [
+        {name: share for name, share in zip(literal_protocol.EMOTIONS, label, strict=True) if share} for label in truth
+    ]
+    return literal_protocol.presence(named, decoded), literal_protocol.salience(named, decoded)
+
+
+def test_official_and_cross_fitted_numbers_equal_a_literal_evaluation(bench: Bench) -> None:
+    plugins, _ = offer(Noisy("one"))
+    record, folder = bench.run(plugins, from_plugins(["one"]))
+    truth = {row["filename"]: label_of(row) for row in rows_of(actors=6, folds=3)}
+    home = folder.parent / "systems" / f"one-{system(record, 'one')['digest']}"
+    by_fold: dict[int, tuple[list[list[float]], list[list[int]]]] = {}
+    for fold in range(3):
+        lines = (home / f"fold-{fold}.csv").read_text().splitlines()
+        header = lines[0].split(",")
+        cells = [dict(zip(header, line.split(","), strict=True)) for line in lines[1:]]
+        rows = [[float(cell[name]) for name in ("ang", "disg", "fea", "hap", "sad", "neu")] for cell in cells]
+        by_fold[fold] = rows, [truth[cell["filename"]] for cell in cells]
+    official, honest = [], []
+    for fold, (rows, labels) in by_fold.items():
+        official.append(literal_scores(rows, labels, *literal_choice(rows, labels)))
+        others = [other for k, other in by_fold.items() if k != fold]
+        pooled = [row for rows_k, _ in others for row in rows_k], [row for _, labels_k in others for row in labels_k]
+        honest.append(literal_scores(rows, labels, *literal_choice(*pooled)))
+    found = system(record, "one")
+    for kind, expected in (("official", official), ("cross_fitted", honest)):
+        for column, name in enumerate(("acc_presence", "acc_salience")):
+            values = [pair[column] for pair in expected]
+            assert found[kind][name]["mean"] == pytest.approx(np.mean(values), abs=1e-12)
+            assert found[kind][name]["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-12)
+
+
+def test_what_is_finished_is_never_done_again(bench: Bench) -> None:
+    one, two = Noisy("one"), Noisy("two")
+    first, _ = bench.run(offer(one, two)[0], from_plugins(["one"]))
+    assert one.calls == ["prepare", 0, 1, 2, None]
+    again, folder = bench.run(offer(one, two)[0], from_plugins(["one,two"]))
+    assert one.calls == ["prepare", 0, 1, 2, None], "a run of more encoders trained a finished one again"
+    assert two.calls == ["prepare", 0, 1, 2, None]
+    assert system(again, "one")["official"] == system(first, "one")["official"]
+    rows = {path: path.read_bytes() for path in folder.parent.rglob("*.csv")}
+    bench.run(offer(one, two)[0], from_plugins(["one,two"]))
+    assert len(one.calls) == len(two.calls) == 5
+    assert rows == {path: path.read_bytes() for path in folder.parent.rglob("*.csv")}
+
+
+def test_another_option_seed_or_dataset_is_another_identity(bench: Bench, tmp_path: Path) -> None:
+    plugins, _ = offer(Noisy("one"))
+    plain = bench.run(plugins, from_plugins(["one"]))[0]["identity"]
+    seeded = bench.run(plugins, from_plugins(["one"]).with_options({}, 7))[0]["identity"]
+    other = read_dataset(write_download(tmp_path / "other", rows_of(actors=8, folds=3), tests=4))
+    elsewhere = Bench(other, open_view(other, tmp_path / "views"), tmp_path)
+    assert len({plain, seeded, elsewhere.run(plugins, from_plugins(["one"]))[0]["identity"]}) == 3
+
+
+def test_an_interrupted_run_resumes_at_the_fold(bench: Bench) -> None:
+    one = Noisy("one")
+    one.trouble[1] = KeyboardInterrupt()
+    plugins, watcher = offer(one)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(plugins, from_plugins(["one"]))
+    [record_file] = (bench.root / "runs").glob("one-*/record.json")
+    assert json.loads(record_file.read_text())["status"] == "interrupted"
+    assert watcher.heard[-1] == ("finished", "interrupted")
+    one.trouble.clear()
+    one.calls.clear()
+    record, folder = bench.run(plugins, from_plugins(["one"]))
+    assert one.calls == ["prepare", 1, 2, None]
+    assert record["status"] == "finished"
+    assert folder == record_file.parent
+
+
+def test_a_plugin_that_crashes_is_a_row_and_the_others_go_on(bench: Bench) -> None:
+    bad, good = Noisy("bad"), Noisy("good")
+    bad.trouble[1] = ZeroDivisionError("no such number")
+    plugins, _ = offer(bad, good)
+    record, _ = bench.run(plugins, from_plugins(["bad,good"]))
+    assert record["status"] == "failed"
+    row = system(record, "bad")
+    assert row["status"] == "failed"
+    assert "bad (fold-1) crashed: ZeroDivisionError: no such number" in row["error"]["message"]
+    assert "_stumble" in row["error"]["trace"]
+    assert system(record, "good")["status"] == "finished"
+    assert system(record, "late")["status"] == "skipped"
+    assert record["test"] is None
+
+
+def test_what_the_user_can_fix_stops_the_run_before_anything_is_trained(bench: Bench) -> None:
+    first, second = Noisy("first"), Noisy("second")
+    clip = bench.view.train.items[0]
+    second.trouble["prepare"] = MediaError(f"clip {clip.id} has no sound", clip.id)
+    plugins, _ = offer(first, second)
+    with pytest.raises(MediaError, match=f"second: clip {bench.view.real[clip.id]} has no sound"):
+        bench.run(plugins, from_plugins(["first,second"]))
+    assert first.calls == ["prepare"]
+    second.trouble["prepare"] = ModuleNotFoundError("No module named 'whisper'", name="whisper")
+    with pytest.raises(BlemoreError, match=r"second \(prepare\) needs the package 'whisper'"):
+        bench.run(plugins, from_plugins(["first,second"]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda ids, rows: (ids, rows * np.nan), "NaN or infinite values in 20 clips"),
+        (lambda ids, rows: (ids, rows * 5 - 1), "negative values in .* looks like logits"),
+        (lambda ids, rows: (ids, rows / 2), "a row sum of 0.5 in 20 clips"),
+        (lambda ids, rows: (ids[1:], rows[1:]), "1 of 20 clips missing, 0 unknown"),
+        (lambda ids, rows: (("stranger", *ids[1:]), rows), "1 of 20 clips missing, 1 unknown"),
+        (lambda ids, rows: ((ids[1], *ids[1:]), rows), "1 duplicated clip"),
+        (lambda ids, rows: (ids, rows[:, :5]), r"expected an array of shape \(20, 6\)"),
+    ],
+)
+def test_rows_that_are_no_probabilities_are_refused_by_name(bench: Bench, spoil: Any, complaint: str) -> None:
+    class Spoilt(Noisy):
+        def fit(self, fold: Fold, options: Any, context: Context) -> Any:
+            class Model:
+                def predict(self, clips: Clips, context: Context) -> Probabilities:
+                    return Probabilities(*spoil(clips.ids, np.full((len(clips), 6), 1 / 6)))
+
+            return Model()
+
+    plugins, _ = offer(Spoilt("spoilt"))
+    record, _ = bench.run(plugins, from_plugins(["spoilt"]))
+    message = system(record, "spoilt")["error"]["message"]
+    assert message.startswith("spoilt (fold-0): ")
+    assert re.search(complaint, message), message
+    assert not re.search(r"\bc[0-9a-f]{16}\b", message), "an opaque id reached the user"
+
+
+def test_weights_are_never_chosen_on_the_clips_that_they_are_scored_on(bench: Bench) -> None:
+    """The fused rows of fold k must not depend on the labels of fold k."""
+    seen: dict[Any, Any] = {}
+
+    @dataclass(frozen=True)
+    class Mean:
+        def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
+            assert all(rows.ids == clips.ids for rows in members.values())
+            return Probabilities(clips.ids, np.mean([rows.values for rows in members.values()], axis=0))
+
+    class Looking(Fusion):
+        name = "looking"
+        summary = "remembers what it was given"
+
+        def fit(self, fold: Fold, members: Mapping[str, Probabilities], options: Any, context: Context) -> Mean:
+            seen[fold.index] = fold, {name: rows.ids for name, rows in members.items()}
+            return Mean()
+
+    plugins, _ = offer(Noisy("one"), Noisy("two"), fusions=(Looking(),))
+    record, _ = bench.run(plugins, from_plugins(["one", "two"], "looking"))
+    assert list(seen) == [0, 1, 2, None]
+    for index, (fold, ids) in seen.items():
+        assert fold.held_out.truth is None
+        assert set(ids) == {"one", "two"}
+        assert all(rows == fold.train.ids for rows in ids.values())
+        inside = {bench.view.train.ids[i] for i in np.flatnonzero(bench.view.folds == index)}
+        assert not inside & set(fold.train.ids)
+    assert len(seen[None][0].train) == 60
+    assert record["test"]["clips"] == 4
+    assert record["test"]["system"] == "looking"
+
+
+def test_the_leaderboard_file_holds_the_test_clips(bench: Bench) -> None:
+    from blemore_harness.leaderboard import check_submission
+
+    plugins, _ = offer(Noisy("one"), Noisy("two"))
+    record, folder = bench.run(plugins, from_plugins(["one", "two"]))
+    assert check_submission(folder / record["test"]["file"], bench.dataset.test_ids) == []
+
+
+def test_hooks_hear_everything_once_and_change_nothing(bench: Bench) -> None:
+    plugins, watcher = offer(Noisy("one"))
+    record, _ = bench.run(plugins, from_plugins(["one"]))
+    folds = [("fold", ("one", k, 20)) for k in range(3)]
+    assert watcher.heard == [("started", "started"), *folds, ("fold", ("one", None, 4)), ("finished", "finished")]
+    assert record["status"] == "finished"
+
+
+def test_options_of_strangers_and_unknown_ones_are_refused(bench: Bench) -> None:
+    plugins, _ = offer(Noisy("one"))
+    with pytest.raises(ConfigError, match="unknown option of one 'speed'"):
+        bench.run(plugins, from_plugins(["one"]).with_options({"one": {"speed": "3"}}, None))
+    with pytest.raises(ConfigError, match=r"unknown encoder 'won'; did you mean 'one'\?"):
+        bench.run(plugins, from_plugins(["won"]))
+
+
+def test_asking_for_scores_is_counted_and_official(bench: Bench) -> None:
+    answers = []
+
+    class Asking(Noisy):
+        def fit(self, fold: Fold, options: Any, context: Context) -> NoisyModel:
+            model = super().fit(fold, options, context)
+            if context.final:
+                with pytest.raises(BlemoreError, match="nothing is held out"):
+                    context.score(model.predict(fold.held_out, context))
+            else:
+                answers.append(context.score(model.predict(fold.held_out, context)))
+                with pytest.raises(BlemoreError, match="clips missing"):
+                    context.score(model.predict(fold.train, context))
+            return model
+
+    plugins, _ = offer(Asking("asking"))
+    record, _ = bench.run(plugins, from_plugins(["asking"]))
+    row = system(record, "asking")
+    assert row["times_asked"] == 6
+    assert [a.presence for a in answers] == [fold["official"]["acc_presence"] for fold in row["folds"]]
+    table = (bench.root / "runs" / next(iter((bench.root / "runs").glob("asking-*"))) / "table.txt").read_text()
+    assert "chosen on the held-out folds" in table
+
+
+def reachable(*roots: Any) -> Iterator[Any]:
+    """Walk everything that can be reached from objects, but for modules, classes and the globals of functions."""
+    seen: set[int] = set()
+    queue = list(roots)
+    while queue:
+        found = queue.pop()
+        if id(found) in seen or isinstance(found, types.ModuleType | type | types.FrameType | threading.Thread):
+            continue
+        seen.add(id(found))
+        yield found
+        if isinstance(found, types.FunctionType):
+            queue += [found.__closure__, found.__defaults__, found.__kwdefaults__]
+        elif isinstance(found, types.MethodType):
+            queue += [found.__self__, found.__func__]
+        else:
+            queue += [thing for thing in gc.get_referents(found) if thing is not type(found)]
+
+
+def test_no_held_out_label_and_no_real_name_can_be_reached_by_a_plugin(bench: Bench) -> None:
+    names = set(bench.dataset.ids) | set(bench.dataset.test_ids)
+    truth = bench.view.train.labels
+    looked: list[Any] = []
+
+    def look(*given: Any, held_out: tuple[str, ...]) -> None:
+        position = {name: i for i, name in enumerate(bench.view.train.ids)}
+        secret = truth[[position[name] for name in held_out if name in position]]
+        for thing in reachable(*given):
+            if isinstance(thing, str):
+                assert not any(name in thing for name in names), thing
+            if isinstance(thing, Path):
+                assert not any(name in str(thing) for name in names), thing
+            if isinstance(thing, np.ndarray) and thing.ndim == 2 and thing.shape[1] == 6 and len(secret):
+                assert not (thing.shape == secret.shape and (np.sort(thing, 0) == np.sort(secret, 0)).all())
+                assert thing.shape[0] != len(truth), "all labels at once"
+        looked.append(held_out)
+
+    class Nosy(Noisy):
+        def prepare(self, clips: Clips, options: Any, context: Context) -> None:
+            look(self, clips, options, context, held_out=clips.ids)
+
+        def fit(self, fold: Fold, options: Any, context: Context) -> NoisyModel:
+            model = super().fit(fold, options, context)
+            if not context.final:
+                look(fold, options, context, held_out=fold.held_out.ids)
+                score = context.score(model.predict(fold.held_out, context))
+                try:
+                    context.score(model.predict(fold.train, context))
+                except BlemoreError as error:
+                    look(error, error.__traceback__, held_out=fold.held_out.ids)
+                look(fold, options, context, score, held_out=fold.held_out.ids)
+            return model
+
+    plugins, _ = offer(Nosy("nosy"))
+    record, _ = bench.run(plugins, from_plugins(["nosy"]))
+    assert record["status"] == "finished", system(record, "nosy")["error"]
+    assert len(looked) == 1 + 3 * 3
+
+
+def test_missing_videos_are_said_before_training(bench: Bench) -> None:
+    for path in sorted(bench.dataset.videos.values())[:2]:
+        path.unlink()
+    dataset = read_dataset(bench.dataset.root)
+    smaller = Bench(dataset, open_view(dataset, bench.root / "views"), bench.root)
+
+    class Watching(Noisy):
+        def prepare(self, clips: Clips, options: Any, context: Context) -> None:
+            for clip in clips:
+                _ = clip.video
+
+    plugins, _ = offer(Watching("watching"))
+    with pytest.raises(DataError, match=r"has no video: expected <clip id>\.mov"):
+        smaller.run(plugins, from_plugins(["watching"]))
+    assert any("clips have no video below" in line for line in smaller.reporter.said)

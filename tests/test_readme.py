@@ -1,0 +1,86 @@
+"""The README is true: its commands exist, its plugin works as printed, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from blemore_harness.cli import cli
+from blemore_harness.submission import KEYS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def marked(name: str) -> str:
+    """The text between a mark and its end."""
+    return README.split(f"<!-- {name} -->")[1].split("<!-- end -->")[0]
+
+
+def commands() -> list[list[str]]:
+    """Every call of blemore-harness in the README, as words."""
+    lines = re.findall(r"(?:^    |&& |`)(blemore-harness [^`\n|&]+)", README, flags=re.MULTILINE)
+    return [shlex.split(line.strip().rstrip("`:,")) for line in lines]
+
+
+def test_every_command_of_the_command_line_stands_in_the_readme() -> None:
+    def names(group: click.Group, before: str) -> list[str]:
+        found = []
+        for name, command in group.commands.items():
+            found += names(command, f"{before} {name}") if isinstance(command, click.Group) else [f"{before} {name}"]
+        return found
+
+    for name in names(cli, "blemore-harness"):
+        assert f"`{name}" in README or f"    {name}" in README, f"{name} is not in README.md"
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_in_the_readme_is_understood(words: list[str]) -> None:
+    command: click.Command = cli
+    rest = words[1:]
+    while isinstance(command, click.Group) and rest:
+        assert rest[0] in command.commands, " ".join(words)
+        command, rest = command.commands[rest[0]], rest[1:]
+    command.make_parser(click.Context(command)).parse_args([word for word in rest if word != "..."])
+
+
+def test_the_plugin_in_the_readme_works_as_printed(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("av")
+    from blemore_harness.demo.plan import make_plan
+    from blemore_harness.demo.writing import write_plan
+    from blemore_harness.download import read_dataset
+    from blemore_harness.submission import from_plugins
+    from blemore_harness.views import open_view
+    from test_pipeline import Bench, offer, system
+
+    [block] = re.findall(r"```python\n(.*?)```", marked("plugin"), flags=re.DOTALL)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 21, "the README promises about 20 lines"
+    space: dict[str, object] = {}
+    exec(compile(block, "loudness.py", "exec"), space)
+    encoder = space["blemore_encoders"]()  # type: ignore[operator]
+    plan = make_plan(0, 4, 1)
+    import dataclasses
+
+    few = [clip for i, clip in enumerate(plan.clips) if i % 6 == 0]
+    write_plan(tmp_path / "clips", dataclasses.replace(plan, clips=tuple(few)), workers=1)
+    dataset = read_dataset(tmp_path / "clips")
+    bench = Bench(dataset, open_view(dataset, tmp_path / "views"), tmp_path)
+    record, _ = bench.run(offer(*encoder)[0], from_plugins(["loudness"]))
+    assert system(record, "loudness")["status"] == "finished", system(record, "loudness")
+
+
+def test_the_submission_in_the_readme_has_known_keys() -> None:
+    block = re.search(r"^    plugins = .*?(?=^\S)", README, flags=re.DOTALL | re.MULTILINE)
+    assert block
+    assert set(tomllib.loads(re.sub(r"^    ", "", block[0], flags=re.MULTILINE))) <= set(KEYS)
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
