@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from blemore_harness.context import Context
 from blemore_harness.dataset import EMOTIONS, Clips, Fold
 from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, first_and_count
+from blemore_harness.grid import GridCounter
 from blemore_harness.networks import batches, build_mlp, forward_rows, seeded, softmax, train_epoch
 from blemore_harness.rows import Embeddings, Probabilities
-from blemore_harness.thresholds import search_official
 
 Vectors: TypeAlias = NDArray[np.float32]
 Embed: TypeAlias = Callable[[Clips], Embeddings]
@@ -61,10 +61,14 @@ class HeadOptions:
         for name in ("epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise InvalidOption(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if self.batch_norm and self.widths and self.batch_size < 2:
+            raise InvalidOption("batch_size: batch_norm needs at least 2 clips per step, found 1; set batch_norm=false")
         if not 0 <= self.dropout < 1:
             raise InvalidOption(f"dropout: expected from 0 to below 1, found {self.dropout}")
-        if not (self.learning_rate > 0 and self.weight_decay >= 0):
-            raise InvalidOption("learning_rate must be above 0 and weight_decay not below")
+        if not 0 < self.learning_rate < np.inf:
+            raise InvalidOption(f"learning_rate: expected a number above 0, found {self.learning_rate}")
+        if not 0 <= self.weight_decay < np.inf:
+            raise InvalidOption(f"weight_decay: expected a number of at least 0, found {self.weight_decay}")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -129,7 +133,7 @@ def fit_head(embed: Embed, fold: Fold, options: HeadOptions, context: Context) -
         best = _train(embed, fold.train, options, context, _held_out_judge(embed(fold.held_out), context))
     else:
         learn, check = fold.train.inner_split(context.seed)
-        best = _train(embed, learn, options, context, _inner_judge(_ordered(embed(check), check), check))
+        best = _train(embed, learn, options, context, _inner_judge(_vectors(embed, check), check))
     context.note("epochs", best.epochs)
     if ask or not options.refit:
         return best
@@ -146,8 +150,9 @@ def _train(
     """Train on clips; with a judge, keep the epoch that it likes best and stop when patience runs out."""
     import torch
 
-    vectors = _ordered(embed(clips), clips)
-    mean, spread = vectors.mean(axis=0), vectors.std(axis=0)
+    vectors = _vectors(embed, clips)
+    # In float64: rounded in float32, a dimension that never changes seems to vary, and would be blown up.
+    mean, spread = vectors.mean(axis=0, dtype=np.float64).astype(np.float32), vectors.std(axis=0, dtype=np.float64)
     scale = np.where(spread > EPSILON, spread, 1).astype(np.float32)
     device = torch.device(context.device)
     inputs = torch.from_numpy((vectors - mean) / scale).to(device)
@@ -182,17 +187,19 @@ def _held_out_judge(shown: Embeddings, context: Context) -> Callable[[HeadModel]
 def _inner_judge(vectors: Vectors, check: Clips) -> Callable[[HeadModel], Quality]:
     """Judge by the official Score on clips of other actors; equal Scores, which few clips often give, by their KL."""
     targets = check.targets.astype(np.float64)
+    counter = GridCounter(check.labels)
 
     def judge(model: HeadModel) -> Quality:
         rows = model.rows(vectors)
         surprise = -(targets * np.log(np.maximum(rows, 1e-12))).sum(axis=1).mean()
-        return search_official(rows, check.labels).scores.score, -float(surprise)
+        return counter.count(rows).choose().scores.score, -float(surprise)
 
     return judge
 
 
-def _ordered(given: Embeddings, clips: Clips) -> Vectors:
-    """Give the vectors in the order of `clips`."""
+def _vectors(embed: Embed, clips: Clips) -> Vectors:
+    """Give the vectors of clips in their order; `embed` sees neither labels nor actors."""
+    given = embed(clips.unlabelled())
     position = {name: i for i, name in enumerate(given.ids)}
     missing = [name for name in clips.ids if name not in position]
     if missing:
