@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blemore_harness.errors import HarnessError
+from blemore_harness.errors import ConfigError, HarnessError, printable
 
 if TYPE_CHECKING:
     from blemore_harness.terminal import TerminalReporter
@@ -130,9 +130,11 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
         )
         return 0
     expected = official_test_ids() if data is None else open_dataset(data, _reporter()).test_ids
+    if not expected:
+        raise ConfigError(f"no test clips in {data}: without --data, the official test clips are expected")
     problems = check_submission(check, expected)
     for problem in problems:
-        click.echo(str(problem))
+        click.echo(printable(str(problem)))
     if not problems:
         click.echo(f"{check}: ready to upload, all {len(expected)} test clips with valid labels")
     return 1 if problems else 0
@@ -205,12 +207,18 @@ def main() -> None:
         click.echo("interrupted: what was finished is kept, the same command resumes", err=True)
         code = INTERRUPTED
     except HarnessError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {printable(str(error))}", err=True)
         code = error.exit_code
     except BrokenPipeError:
         # The reader of stdout went away, as `| head` does; nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        # A disk that is full, a folder without permission: the machine's answer, not a bug.
+        if error.filename is None and error.errno is None:
+            raise
+        click.echo(f"error: {printable(str(error))}", err=True)
+        code = HarnessError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 
 

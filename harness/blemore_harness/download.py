@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from blemore_harness.dataset import LabelArray
 from blemore_harness.demo import DEMO_MARKER
-from blemore_harness.errors import DataError, first_and_count
+from blemore_harness.errors import DataError, first_and_count, printable
 from blemore_harness.folds import are_official, make_folds
 from blemore_harness.metadata import read_metadata
 
@@ -161,7 +161,11 @@ def _find_files(root: Path, ids: tuple[str, ...]) -> tuple[dict[str, Path], dict
         (strange, "video", "that no row of the metadata names", "left alone"),
         (closed, "folder", "that cannot be looked into", "what is inside counts as missing"),
     )
-    warnings = [f"{first_and_count(found, noun)} found {what}: {advice}" for found, noun, what, advice in odd if found]
+    warnings = [
+        printable(f"{first_and_count(found, noun)} found {what}: {advice}")
+        for found, noun, what, advice in odd
+        if found
+    ]
     return videos, features, warnings
 
 

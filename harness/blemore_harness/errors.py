@@ -137,3 +137,12 @@ def first_and_count(items: Iterable[str], noun: str) -> str:
     found = list(items)
     plural = noun if len(found) == 1 else f"{noun}s"
     return f"{len(found)} {plural}" + (f" (first: '{found[0]}')" if found else "")
+
+
+def printable(text: str) -> str:
+    r"""Put text that may hold parts of a file on one line that every terminal can show.
+
+    >>> printable("a\nb\x1b[31m")
+    'a\\nb\\x1b[31m'
+    """
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -7,6 +7,7 @@ from typing import Any
 
 from blemore_harness.dataset import EMOTIONS
 from blemore_harness.download import Dataset
+from blemore_harness.errors import printable
 from blemore_harness.protocol import label_text
 
 
@@ -56,7 +57,7 @@ def render_inspection(found: dict[str, Any]) -> str:
     }
     blends = sum(found["blends"].values())
     lines = [
-        f"dataset    {found['root']}" + (" (generated demo clips)" if found["demo"] else ""),
+        f"dataset    {printable(found['root'])}" + (" (generated demo clips)" if found["demo"] else ""),
         f"clips      {found['clips']} training, {found['test_clips']} test",
         f"actors     {found['actors']} in training",
         f"labels     {found['clips'] - blends} single ({', '.join(f'{k} {v}' for k, v in found['singles'].items())}), "

@@ -168,14 +168,16 @@ def _read_npz(path: Path) -> tuple[list[str], NDArray[np.float64]]:
                 raise InvalidProbabilities(f"expected the arrays {' and '.join(ARRAYS)}, found {', '.join(file.files)}")
             names, values = (np.asarray(file[name]) for name in ARRAYS)
         texts = np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        listed = texts.tolist()
+    # What damaged and hostile archives make numpy and zipfile raise; a header may claim any size, and any character.
+    except (ValueError, EOFError, MemoryError, SystemError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidProbabilities(f"not an .npz of plain arrays (names as text, not as objects): {error}") from error
     if texts.ndim != 1 or texts.dtype.kind != "U" or values.dtype.kind not in "fiu":
         raise InvalidProbabilities(
             f"expected filenames as text (N,) and probabilities as numbers (N, {len(EMOTIONS)}), found {names.dtype} "
             f"{names.shape} and {values.dtype} {values.shape}"
         )
-    return _named(texts.tolist()), values
+    return _named(listed), values
 
 
 def _named(names: list[str]) -> list[str]:

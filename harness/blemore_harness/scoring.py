@@ -15,6 +15,9 @@ from blemore_harness.protocol import Scores, decode, score
 from blemore_harness.rows import Probabilities
 from blemore_harness.thresholds import Choice, search_official
 
+ENDINGS = (".csv", ".npz", ".json")
+"""Of files that can be scored."""
+
 
 def score_file(
     path: Path, dataset: Dataset, fold: int | None = None, alpha: float | None = None, beta: float | None = None
@@ -42,6 +45,11 @@ def score_file(
     wanted = np.ones(len(dataset.ids), dtype=bool) if fold is None else dataset.folds == fold
     ids = [name for name, take in zip(dataset.ids, wanted, strict=True) if take]
     truth = dataset.truth[wanted]
+    if path.suffix.lower() not in ENDINGS:
+        raise ConfigError(
+            f"expected probabilities (.csv or .npz) or decoded labels (.json), found {path.name or path}: its ending "
+            "says which"
+        )
     result: dict[str, Any] = {"clips": len(ids), "blends": int(dataset.blends[wanted].sum())}
     if path.suffix.lower() == ".json":
         if alpha is not None:
