@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from blemore_harness.cache import write_atomically
-from blemore_harness.errors import RunError
+from blemore_harness.errors import RunError, suggest
 from blemore_harness.prediction_files import read_probabilities, write_probabilities
 from blemore_harness.rows import Probabilities
 
@@ -109,11 +109,13 @@ class Runs:
         candidate = direct.parent if direct.name == RECORD_FILE else direct
         if (candidate / RECORD_FILE).is_file():
             return candidate
-        found = sorted(path.parent for path in self.root.glob(f"*/{RECORD_FILE}") if path.parent.name.startswith(run))
+        there = sorted(path.parent for path in self.root.glob(f"*/{RECORD_FILE}"))
+        found = [path for path in there if path.name == run] or [path for path in there if path.name.startswith(run)]
         if len(found) != 1:
-            there = sorted(path.parent.name for path in self.root.glob(f"*/{RECORD_FILE}"))
+            names = [path.name for path in there]
             what = "several runs begin with" if found else "no run begins with"
-            raise RunError(f"{what} '{run}' in {self.root} (there: {', '.join(there) or 'none'})")
+            hint = "" if found else suggest(run, names)
+            raise RunError(f"{what} '{run}' in {self.root} (there: {', '.join(names) or 'none'}){hint}")
         return found[0]
 
 
@@ -141,32 +143,35 @@ def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
     """Give a run's leaderboard file, copied to `output` where one is named, and the run's mark.
 
     Raises:
-        RunError: the run predicted no test clips.
+        RunError: the run predicted no test clips, or its file is gone.
     """
     record = read_json(run / RECORD_FILE)
-    if not record.get("test"):
+    test = record.get("test")
+    if not test:
         raise RunError(
-            f"{run.name} has no labels for test clips (status: {record['status']}): run it to the end on a dataset "
+            f"{run.name} has no labels for test clips (status: {record.get('status')}): run it to the end on a dataset "
             "with test videos or test features"
         )
-    source = run / record["test"]["file"]
-    if output is None:
-        return source, record["mark"]
-    target = output / source.name if output.is_dir() else output
-    if target.suffix.lower() != ".zip":
-        raise RunError(f"Codabench takes a zip: expected a name that ends in .zip, found {target}")
-    try:
-        write_atomically(target, source.read_bytes())
-    except OSError as error:
-        raise RunError(f"cannot write {target}: {error.strerror}") from error
-    return target, record["mark"]
+    source = run / str(test["file"] if isinstance(test, dict) and "file" in test else "")
+    if not source.is_file():
+        raise RunError(f"the leaderboard file {source} is gone: run the same command again to have it written")
+    target = source
+    if output is not None:
+        target = output / source.name if output.is_dir() else output
+        if target.suffix.lower() != ".zip":
+            raise RunError(f"Codabench takes a zip: expected a name that ends in .zip, found {target}")
+        try:
+            write_atomically(target, source.read_bytes())
+        except OSError as error:
+            raise RunError(f"cannot write {target}: {error.strerror}") from error
+    return target, record.get("mark")
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that the harness wrote; `RunError` where it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise RunError(f"expected a JSON object in {path}, found {type(content).__name__}")
