@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemore_harness.errors import ConfigError, InvalidOption, UnknownName
@@ -140,6 +140,7 @@ json_like: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from([f for f in Everything.__dataclass_fields__ if f != "made"]), json_like)
 def test_any_value_is_either_taken_or_an_invalid_option_and_always_describable(name: str, value: object) -> None:
     try:
