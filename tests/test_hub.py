@@ -63,7 +63,7 @@ def served(monkeypatch, tmp_path) -> Iterator[type[FakeHub]]:
     """A hub on loopback with an empty cache on this side."""
     handler = type("Handler", (FakeHub,), {"files": {"config.json": b"{}", "pytorch_model.bin": b"w"}, "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     use_hub(monkeypatch, tmp_path, server.server_port)
     yield handler
