@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,6 +198,8 @@ def show_submissions(as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
+    # Schedulers end a job with SIGTERM: it leaves a usable run as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()

@@ -51,9 +51,9 @@ def render_inspection(found: dict[str, Any]) -> str:
     """Put the counts into lines for people."""
     videos = found["videos"]
     source = {
-        "official": "the official folds",
-        "metadata": "from the metadata, NOT the official folds",
-        "made": "made here, NOT the official folds",
+        "official": "the official ones",
+        "metadata": "from the metadata: NOT the official folds",
+        "made": "made here because the metadata has none: NOT the official folds",
     }
     blends = sum(found["blends"].values())
     lines = [
@@ -61,8 +61,8 @@ def render_inspection(found: dict[str, Any]) -> str:
         f"clips      {found['clips']} training, {found['test_clips']} test",
         f"actors     {found['actors']} in training",
         f"labels     {found['clips'] - blends} single ({', '.join(f'{k} {v}' for k, v in found['singles'].items())}), "
-        f"{blends} blends in {len(found['blends'])} label cells",
-        f"folds      {len(found['folds'])}: {source[found['fold_source']]}",
+        f"{blends} blends of {len(found['blends'])} kinds",
+        f"folds      {len(found['folds'])}, {source[found['fold_source']]}",
     ]
     lines += [
         f"  fold {k}   {fold['clips']} clips, {fold['blends']} blends, {len(fold['actors'])} actors"
@@ -73,5 +73,5 @@ def render_inspection(found: dict[str, Any]) -> str:
     for store, counts in found["features"].items():
         lines.append(f"features   {store}: {counts['train']} training, {counts['test']} test")
     if not found["features"]:
-        lines.append("features   none released ones found")
+        lines.append("features   no released ones found")
     return "\n".join([*lines, *(f"warning    {text}" for text in found["warnings"])])
