@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import product
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,11 +16,7 @@ from blemore_harness.errors import InvalidOption
 from blemore_harness.rows import Probabilities
 from blemore_harness.thresholds import search_official
 from blemore_plugins.late import LateFusion, LateOptions, WeightedMean, WeightSearch, mean_rows, simplex_points
-
-sys.path.insert(0, str(Path(__file__).parent / "golden"))
-import literal_protocol
-
-sys.path.pop(0)
+from golden import literal_protocol
 
 Array = np.ndarray[Any, Any]
 

@@ -1,0 +1,297 @@
+"""What a plugin holds leads neither to held-out labels nor to real clip names, whatever it does with it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import re
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from blemore_harness.cache import Cache
+from blemore_harness.context import Context, Desk
+from blemore_harness.dataset import Clip, Clips, Fold
+from blemore_harness.errors import BlemoreError, InvalidProbabilities
+from blemore_harness.protocol import Scores
+from blemore_harness.rows import Probabilities
+from blemore_harness.runs import Runs
+from blemore_harness.stages import Stage
+from blemore_harness.terminal import TerminalReporter
+from blemore_harness.thresholds import search_official
+from blemore_harness.views import View
+
+NAME = re.compile(r"A\d+_(ang|mix|neu|fea)_\w+")
+
+
+@pytest.fixture
+def view() -> View:
+    """Twelve clips of four actors in two folds, with names that spell the label out."""
+    # Every clip another label, so that a held-out one can be told from everything else that is reachable.
+    blends = [(one, two, share) for one in range(4) for two in range(one + 1, 5) for share in (30, 50, 70)]
+    truth = np.zeros((12, 6), dtype=np.int8)
+    for row, (one, two, share) in zip(truth, np.random.default_rng(0).permutation(blends), strict=False):
+        row[one], row[two] = share, 100 - share
+    items = tuple(Clip(f"c{i:016x}", Path(f"/links/c{i:016x}.mov"), content=f"{i:032x}") for i in range(12))
+    train = Clips(items, tuple(f"A{i % 4}" for i in range(12)), truth)
+    test = Clips((Clip("c" + "f" * 16, content="f" * 32),))
+    real = {clip.id: f"A{i % 4}_mix_ang_fea_{i:02d}_ver1" for i, clip in enumerate(items)}
+    return View(train, test, np.arange(12) % 4 // 2, real | {test.ids[0]: "test_0001"}, "digest")
+
+
+@contextmanager
+def opened(
+    view: View, folder: Path, part: str = "fold-0", index: int | None = 0, terminal: bool = False
+) -> Iterator[tuple[Context, Any]]:
+    """A context as `Stage` opens it for a plugin."""
+    reporter = TerminalReporter(Console(stderr=True, force_terminal=terminal))
+    entrant: Any = SimpleNamespace(name="toy", fold_seed=lambda fold: 7)
+    stage = Stage(view, Cache(folder / "cache"), "cpu", reporter)
+    with stage._call(entrant, Runs(folder).system("toy", {}, "abc"), part, index) as (context, notebook):
+        yield context, notebook
+
+
+def reachable(*roots: object) -> list[object]:
+    """Everything that can be reached from `roots`, short of modules, classes, globals and the running call stack."""
+    running = set()
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None:
+        running.add(id(frame))
+        frame = frame.f_back
+    skipped = {id(vars(module)) for module in list(sys.modules.values()) if hasattr(module, "__dict__")}
+    seen: dict[int, object] = {}
+    waiting = list(roots)
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen or id(item) in running or id(item) in skipped or isinstance(item, types.ModuleType | type):
+            continue
+        seen[id(item)] = item
+        waiting.extend(gc.get_referents(item))
+        if isinstance(item, types.TracebackType):  # its frames are as good as held
+            waiting.append(item.tb_frame)
+        if isinstance(item, types.FrameType) and id(item) not in running:
+            waiting.extend(item.f_locals.values())
+        if isinstance(item, BaseException):
+            waiting += [item.__cause__, item.__context__, item.__traceback__]
+        if isinstance(item, np.ndarray):
+            waiting.append(item.base)
+    return list(seen.values())
+
+
+def secrets(view: View, index: int, roots: tuple[object, ...]) -> list[str]:
+    """What of the held-out labels and of the real names can be reached."""
+    labels = {tuple(row) for row in view.train.labels[view.folds == index].tolist()}
+    found = []
+    for item in reachable(*roots):
+        if isinstance(item, str) and NAME.search(item):
+            found.append(f"the name {item!r}")
+        if isinstance(item, np.ndarray) and item.ndim == 2 and item.shape[1] == 6:
+            found += [f"the label {row}" for row in np.asarray(item).tolist() if tuple(row) in labels]
+        if isinstance(item, View | Stage | Desk):
+            found.append(f"a {type(item).__name__}")
+    return found
+
+
+def rows_for(ids: tuple[str, ...], seed: int = 1) -> Probabilities:
+    return Probabilities(ids, np.random.default_rng(seed).dirichlet(np.ones(6), size=len(ids)))
+
+
+def test_the_walk_sees_what_it_should(view: View) -> None:
+    """The checks below would find a leak: through closures, partials, frames and base arrays."""
+    hidden = view.train.labels[view.folds == 0]
+
+    def leak() -> object:
+        return hidden
+
+    def fail() -> None:
+        inner = view.real
+        raise ValueError(len(inner))
+
+    try:
+        fail()
+    except ValueError as error:
+        caught = error
+    for root in (leak, [{"a": (hidden,)}], hidden[:1], view.train.labels[:0], Fold(0, view.train, Clips(()))):
+        assert any("label" in text for text in secrets(view, 0, (root,)))
+    assert any("name" in text for text in secrets(view, 0, (caught,)))
+    assert secrets(view, 0, ("text", view.train.take(view.folds == 1))) == []
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_held_out_label_and_no_real_name_can_be_reached(
+    view: View, tmp_path: Path, index: int, terminal: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fold = view.fold(index)
+    with opened(view, tmp_path, f"fold-{index}", index, terminal) as (context, notebook):
+        assert secrets(view, index, (fold, context)) == []
+        scores = context.score(rows_for(fold.held_out.ids))
+        context.log(f"see {fold.held_out.ids[0]}")
+        context.warn(f"beware of {fold.train.ids[0]}")
+        context.note("count", {fold.held_out.ids[0]: 1})
+        with context.progress("looking", 2) as bar:
+            bar.advance()
+            context.log(f"see {fold.held_out.ids[1]}")
+            assert secrets(view, index, (fold, context, scores, bar)) == []
+        assert notebook.asked == 1
+    assert secrets(view, index, (fold, context, scores)) == []
+    assert f"see {view.real[fold.held_out.ids[0]]}" in capsys.readouterr().err
+    assert notebook.warnings == [f"beware of {view.real[fold.train.ids[0]]}"]
+    assert notebook.notes == {"count": {view.real[fold.held_out.ids[0]]: 1}}
+
+
+def test_scores_are_the_official_ones_of_the_held_out_clips_in_any_order(view: View, tmp_path: Path) -> None:
+    fold = view.fold(0)
+    rows = rows_for(fold.held_out.ids)
+    expected = search_official(rows.values, view.train.labels[view.folds == 0]).scores
+    with opened(view, tmp_path) as (context, _):
+        assert context.score(rows) == expected
+        assert context.score(rows.aligned(tuple(reversed(rows.ids)))) == expected
+        assert type(context.score(rows)) is Scores
+
+
+WRONG_QUESTIONS: dict[str, Callable[[Fold], Any]] = {
+    "training clips": lambda fold: rows_for(fold.train.ids),
+    "some held-out clips": lambda fold: rows_for(fold.held_out.ids[:-1]),
+    "no rows": lambda fold: Probabilities((), np.zeros((0, 6))),
+    "no probabilities at all": lambda fold: "what are the labels?",
+    "a bare array": lambda fold: np.zeros((6, 6)),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_QUESTIONS)
+def test_nothing_leaks_through_an_error_of_score(view: View, tmp_path: Path, what: str) -> None:
+    fold = view.fold(0)
+    with opened(view, tmp_path) as (context, _):
+        with pytest.raises(BlemoreError) as caught:
+            context.score(WRONG_QUESTIONS[what](fold))
+        error = caught.value
+        assert error.__cause__ is None
+        assert error.__context__ is None
+        names = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+        assert "answer" not in names, "the traceback goes into the harness's thread"
+        assert secrets(view, 0, (fold, context, error)) == []
+    assert secrets(view, 0, (fold, context, error)) == []
+
+
+def test_error_inside_a_service_that_is_no_harness_error_loses_its_frames() -> None:
+    hidden = "A1_ang_int1_ver1"
+
+    def broken(text: str) -> None:
+        inner = hidden
+        raise KeyError(len(inner))
+
+    with Desk({"ask": broken}).open() as ask:
+        with pytest.raises(BlemoreError, match=r"ask failed: KeyError\(16\)") as caught:
+            ask("ask", "x")
+        assert not any(isinstance(item, str) and NAME.search(item) for item in reachable(ask, caught.value))
+        with pytest.raises(BlemoreError, match="nothing failed: KeyError"):
+            ask("nothing")
+
+
+def test_question_after_the_end_is_an_error(view: View, tmp_path: Path) -> None:
+    with opened(view, tmp_path) as (context, _):
+        pass
+    for late in (lambda: context.log("x"), lambda: context.score(rows_for(view.fold(0).held_out.ids))):
+        with pytest.raises(BlemoreError, match="was asked for after the call that it belonged to had ended"):
+            late()
+
+
+@pytest.mark.parametrize("part", ["prepare", "final"])
+def test_nobody_can_be_asked_where_nothing_is_held_out(view: View, tmp_path: Path, part: str) -> None:
+    with opened(view, tmp_path, part, None) as (context, notebook):
+        assert context.final == (part == "final")
+        with pytest.raises(BlemoreError, match="nothing is held out here, use an inner split"):
+            context.score(rows_for(view.train.ids))
+    assert notebook.asked == 0
+
+
+def test_threads_of_a_plugin_may_ask_at_once(view: View, tmp_path: Path) -> None:
+    fold = view.fold(0)
+    asked = {seed: rows_for(fold.held_out.ids, seed) for seed in range(40)}
+    truth = view.train.labels[view.folds == 0]
+    found: dict[int, Scores] = {}
+    with opened(view, tmp_path) as (context, notebook):
+
+        def ask(seed: int) -> None:
+            found[seed] = context.score(asked[seed])
+            context.log(f"asked {seed}")
+
+        threads = [threading.Thread(target=ask, args=(seed,)) for seed in asked]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert found == {seed: search_official(rows.values, truth).scores for seed, rows in asked.items()}
+    assert notebook.asked == 40
+
+
+def test_threads_that_ask_while_the_desk_closes_get_an_answer_or_an_error() -> None:
+    for _ in range(50):
+        outcomes: list[str] = []
+        with Desk({"add": lambda a, b: a + b}).open() as ask:
+
+            def work(ask: Callable[..., Any] = ask, outcomes: list[str] = outcomes) -> None:
+                try:
+                    while True:
+                        assert ask("add", 1, 2) == 3
+                except BlemoreError:
+                    outcomes.append("refused")
+
+            threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert outcomes == ["refused"] * 3
+
+
+def test_desk_ends_with_an_error_of_the_plugin_and_leaves_no_thread() -> None:
+    def crash() -> None:
+        with Desk({}).open():
+            raise ZeroDivisionError
+
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        crash()
+    assert threading.active_count() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_forked_process_gets_an_error_and_does_not_wait(view: View, tmp_path: Path) -> None:
+    with opened(view, tmp_path) as (context, _):
+        child = os.fork()
+        if child == 0:
+            try:
+                context.log("from a worker")
+            except BlemoreError:
+                os._exit(42)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+
+
+def test_context_does_not_travel_to_other_processes(view: View, tmp_path: Path) -> None:
+    with opened(view, tmp_path) as (context, _), pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+        pickle.dumps(context)
+
+
+def test_fold_refuses_labels_in_its_held_out_part(view: View) -> None:
+    with pytest.raises(BlemoreError, match="must be handed out unlabelled"):
+        Fold(0, view.train.take([0]), view.train.take([1]))
+
+
+def test_wrong_rows_keep_their_kind_of_error(view: View, tmp_path: Path) -> None:
+    with opened(view, tmp_path) as (context, _), pytest.raises(InvalidProbabilities, match="6 clips missing"):
+        context.score(rows_for(view.fold(0).train.ids))
