@@ -1,0 +1,81 @@
+"""What `data check` finds, as numbers and as lines for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from blemore_harness.download import read_dataset
+from blemore_harness.inspection import inspect_dataset, render_inspection
+from builders import COLUMNS, put, rows_of, write_download, write_metadata
+from real_material import REAL, needs_real, real_labels
+
+
+def test_everything_is_counted(tmp_path: Path) -> None:
+    data = write_download(tmp_path)
+    next(data.rglob("A2_ang_int1_ver1.mov")).unlink()
+    next(data.rglob("test_0003.mov")).unlink()
+    next(data.rglob("A1_ang_int1_ver1.npy")).unlink()
+    found = inspect_dataset(read_dataset(data))
+    assert json.loads(json.dumps(found)) == found
+    assert found == {
+        "root": str(tmp_path.resolve()),
+        "demo": False,
+        "clips": 60,
+        "actors": 6,
+        "singles": {"ang": 6, "disg": 6, "fea": 6, "hap": 6, "sad": 6, "neu": 6},
+        "blends": {"ang+fea 30/70": 6, "ang+fea 50/50": 6, "ang+fea 70/30": 6, "disg+sad 50/50": 6},
+        "fold_source": "metadata",
+        "folds": {
+            "0": {"clips": 30, "blends": 12, "actors": ["A1", "A3", "A5"]},
+            "1": {"clips": 30, "blends": 12, "actors": ["A2", "A4", "A6"]},
+        },
+        "test_clips": 3,
+        "videos": {"present": 61, "missing": 2, "first_missing": ["A2_ang_int1_ver1"]},
+        "features": {"WavLM_large": {"train": 59, "test": 3}},
+        "warnings": [],
+    }
+
+
+def test_lines_for_people(tmp_path: Path) -> None:
+    data = write_download(tmp_path / "data")
+    next(data.rglob("A2_ang_int1_ver1.mov")).unlink()
+    put(data / "stray.mp4")
+    lines = render_inspection(inspect_dataset(read_dataset(data))).splitlines()
+    assert lines == [
+        f"dataset    {data.resolve()}",
+        "clips      60 training, 3 test",
+        "actors     6 in training",
+        "labels     36 single (ang 6, disg 6, fea 6, hap 6, sad 6, neu 6), 24 blends of 4 kinds",
+        "folds      2, from the metadata: NOT the official folds",
+        "  fold 0   30 clips, 12 blends, 3 actors",
+        "  fold 1   30 clips, 12 blends, 3 actors",
+        "videos     62 present, 1 missing (first: A2_ang_int1_ver1)",
+        "features   WavLM_large: 60 training, 3 test",
+        "warning    1 video (first: 'stray.mp4') found that no row of the metadata names: left alone",
+    ]
+
+
+def test_made_folds_are_said_to_be(tmp_path: Path) -> None:
+    write_metadata(tmp_path, rows_of(), COLUMNS[:-1])
+    text = render_inspection(inspect_dataset(read_dataset(tmp_path)))
+    assert "folds      5, made here because the metadata has none: NOT the official folds" in text
+    assert "warning    the metadata has no fold column: made 5 actor-disjoint folds (seed 0)" in text
+    assert "videos     0 present, 60 missing (first: A1_ang_int1_ver1)" in text
+    assert "features   no released ones found" in text
+
+
+@needs_real
+def test_the_real_metadata() -> None:
+    found = inspect_dataset(read_dataset(REAL))
+    labels = list(real_labels().values())
+    assert found["clips"] == len(labels) == 2456
+    assert found["actors"] == 47
+    assert sum(found["singles"].values()) == sum(1 for label in labels if max(label) == 100)
+    assert sum(found["blends"].values()) == 1326
+    assert {k: (fold["clips"], fold["blends"]) for k, fold in found["folds"].items()} == {
+        "0": (522, 280), "1": (486, 270), "2": (468, 240), "3": (472, 240), "4": (508, 296),
+    }  # fmt: skip
+    text = render_inspection(found)
+    assert "folds      5, the official ones" in text
+    assert "1326 blends of 30 kinds" in text
