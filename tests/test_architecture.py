@@ -1,0 +1,278 @@
+"""The shape of the code, as docs and house rules promise it: read from the sources, not from memory."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from blemore_harness.cli import cli
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "harness" / "blemore_harness"
+OURS = ROOT / "plugins" / "blemore_plugins"
+
+LAYERS: dict[str, tuple[str, ...]] = {
+    "errors": ("errors",),
+    "nouns, and texts read into them": (
+        "dataset", "rows", "cache", "folds", "options", "submission", "devices", "distributions",
+    ),
+    "protocol": ("protocol", "grid", "thresholds"),
+    "contract and help for plugin authors": ("context", "hookspecs", "media", "networks", "heads"),
+    "files and folders": (
+        "metadata", "submission_format", "prediction_files", "leaderboard", "demo", "download", "views", "runs",
+    ),
+    "plugins": ("plugins", "entrants"),
+    "reports": ("inspection", "scoring", "results", "tables", "terminal", "places"),
+    "evaluation": ("stages", "records", "pipeline"),
+    "conformance": ("testing",),
+    "command line": ("cli",),
+}  # fmt: skip
+"""Modules import from their own layer and from layers above them in this list, which is the way down to `errors`."""
+
+HEAVY = {
+    "av", "decord", "facenet_pytorch", "google.genai", "huggingface_hub", "safetensors", "timm", "torch",
+    "torchaudio", "torchvision", "transformers",
+}  # fmt: skip
+"""Packages that listing plugins must never load."""
+
+LINES = 250
+
+
+def sources(*roots: Path) -> list[Path]:
+    return sorted(path for root in roots for path in root.rglob("*.py"))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(CORE.parent if CORE in path.parents else OURS.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path, known: set[str]) -> set[str]:
+    """The modules of `known` (and any other top-level package) that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (whole & known) or {str(node.module)}
+    return found
+
+
+def core_graph() -> dict[str, set[str]]:
+    known = {name_of(path) for path in sources(CORE)}
+    return {name_of(path): imports_of(path, known) & known - {name_of(path)} for path in sources(CORE)}
+
+
+def layer_of(module: str) -> int | None:
+    short = module.removeprefix("blemore_harness.").partition(".")[0]
+    return next((i for i, names in enumerate(LAYERS.values()) if short in names), None)
+
+
+def test_core_imports_go_one_way() -> None:
+    graph = core_graph()
+    assert len(graph) > 30
+    homeless = [module for module in graph if layer_of(module) is None and module != "blemore_harness"]
+    assert homeless == [], "give a new module a layer"
+    upward = [
+        f"{module} imports {other}"
+        for module, others in graph.items()
+        for other in sorted(others)
+        if (layer_of(other) or 0) > (layer_of(module) or 0)
+    ]
+    assert upward == []
+
+
+def test_core_imports_have_no_circle() -> None:
+    graph = core_graph()
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way, module))
+        if module not in done:
+            for other in sorted(graph[module]):
+                visit(other, (*way, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_core_does_not_know_our_plugins() -> None:
+    for path in sources(CORE):
+        assert not any(name.startswith("blemore_plugins") for name in imports_of(path, set())), path.name
+
+
+def test_our_plugins_use_public_names_only() -> None:
+    for path in sources(OURS):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("blemore_harness"):
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert private == [], f"{path}: {private}"
+
+
+def run_python(code: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_core_and_plugins_loads_nothing_heavy() -> None:
+    modules = [name_of(path) for path in sources(CORE)]
+    modules += [name_of(path) for path in sources(OURS) if path.parent == OURS or path.name == "__init__.py"]
+    code = (
+        "import importlib, json, sys\n"
+        "found = {}\n"
+        "for name in sys.argv[2:]:\n"
+        "    importlib.import_module(name)\n"
+        "    for heavy in json.loads(sys.argv[1]):\n"
+        "        if heavy in sys.modules: found.setdefault(heavy, name)\n"
+        "print(json.dumps(found))\n"
+    )
+    assert json.loads(run_python(code, json.dumps(sorted(HEAVY)), *sorted(modules))) == {}
+
+
+def commands(group: click.Group = cli, way: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from commands(command, (*way, name))
+        else:
+            yield (*way, name)
+
+
+@pytest.mark.parametrize("way", [(), ("data",), *commands()], ids=" ".join)
+def test_help_loads_neither_arrays_nor_plugins(way: tuple[str, ...]) -> None:
+    code = (
+        "import sys\n"
+        "from blemore_harness.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "loaded = {'numpy', 'pandas', 'pluggy', 'rich', 'blemore_plugins', 'torch'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    assert "Usage:" in run_python(code, *way, "--help")
+
+
+def calls(path: Path) -> Iterator[str]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+        elif isinstance(node, ast.Raise) and node.exc is not None:
+            yield f"raise {ast.unparse(node.exc).partition('(')[0]}"
+
+
+def test_only_the_command_line_prints_and_exits() -> None:
+    forbidden = {"print", "input", "exit", "quit", "sys.exit", "os._exit", "raise SystemExit", "os.abort"}
+    for path in sources(CORE, OURS):
+        if path != CORE / "cli.py":
+            wrong = {call for call in calls(path) if call in forbidden or call.startswith(("click.", "sys.stdout"))}
+            assert wrong == set(), path
+            assert "click" not in {name.partition(".")[0] for name in imports_of(path, set())}, path
+
+
+def test_modules_fit_in_a_head() -> None:
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in sources(CORE, OURS)
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) >= LINES
+    }
+    assert long == {}
+
+
+MUTABLE_CALLS = {"list", "dict", "set", "defaultdict", "Counter", "OrderedDict", "deque", "bytearray"}
+
+
+def is_mutable(value: ast.expr | None) -> bool:
+    if isinstance(value, ast.Call):
+        return ast.unparse(value.func).rpartition(".")[2] in MUTABLE_CALLS
+    return isinstance(value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp)
+
+
+def test_no_state_at_module_level() -> None:
+    """Module-level lists, dicts and sets are constants in upper case; nothing rebinds, fills or remembers."""
+    changers = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "clear", "remove"}
+    for path in sources(CORE, OURS):
+        module = tree(path)
+        names = set()
+        for node in module.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            for target in targets:
+                if isinstance(target, ast.Name) and is_mutable(getattr(node, "value", None)):
+                    assert target.id.isupper() or target.id == "__all__", f"{path}: {target.id}"
+                    names.add(target.id)
+        for inner in ast.walk(module):
+            assert not isinstance(inner, ast.Global), f"{path}: global {getattr(inner, 'names', '')}"
+            if isinstance(inner, ast.Attribute) and inner.attr in changers and isinstance(inner.value, ast.Name):
+                assert inner.value.id not in names, f"{path}: {ast.unparse(inner)}"
+            if isinstance(inner, ast.Subscript) and isinstance(inner.ctx, ast.Store | ast.Del):
+                assert ast.unparse(inner.value) not in names, f"{path}: {ast.unparse(inner)}"
+        remembering = {"cache", "lru_cache", "cached_property"}
+        imported = {
+            alias.name
+            for node in ast.walk(module)
+            if isinstance(node, ast.ImportFrom) and node.module == "functools"
+            for alias in node.names
+        }
+        assert not imported & remembering, f"{path}: caches are files named by digests"
+
+
+def test_no_work_at_import() -> None:
+    """At module level stand definitions, constants and docstrings; no loops, no `with`, no bare calls."""
+    allowed = (
+        ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.If, ast.Expr,
+    )  # fmt: skip
+    for path in sources(CORE, OURS):
+        for node in tree(path).body:
+            where = f"{path}:{node.lineno}"
+            assert isinstance(node, allowed), where
+            if isinstance(node, ast.If):
+                assert ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'"), where
+            if isinstance(node, ast.Expr):
+                freezes = isinstance(node.value, ast.Call) and ast.unparse(node.value.func).endswith(".setflags")
+                assert isinstance(node.value, ast.Constant) or freezes, where
+
+
+def undocumented(node: ast.AST, where: str) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.ClassDef) or child.name.startswith("_"):
+            continue
+        decorators = {ast.unparse(decorator) for decorator in child.decorator_list}
+        if not ast.get_docstring(child) and not any(name.endswith((".setter", "overload")) for name in decorators):
+            yield f"{where}: {child.name}"
+        if isinstance(child, ast.ClassDef):
+            yield from undocumented(child, f"{where}: {child.name}")
+
+
+def test_everything_public_says_what_it_is_for() -> None:
+    missing = []
+    for path in sources(CORE, OURS):
+        module = tree(path)
+        where = str(path.relative_to(ROOT))
+        if not ast.get_docstring(module):
+            missing.append(where)
+        missing += undocumented(module, where)
+    assert missing == []
+
+
+def test_every_command_stands_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [" ".join(way) for way in commands() if f"blemore-harness {' '.join(way)}" not in text]
+    assert missing == []
+
+
+def test_sources_hold_no_unfinished_business() -> None:
+    for path in [*sources(CORE, OURS), *ROOT.glob("docs/*.md"), ROOT / "README.md"]:
+        text = path.read_text(encoding="utf-8")
+        for word in ("TODO", "FIXME", "XXX", "NotImplementedError", "\N{EM DASH}"):
+            assert word not in text, f"{path}: {word}"
