@@ -114,7 +114,8 @@ class Runs:
         if len(found) != 1:
             names = [path.name for path in there]
             what = "several runs begin with" if found else "no run begins with"
-            hint = "" if found else suggest(run, names)
+            # Nobody misspells a digest: what stands before it is compared.
+            hint = "" if found else suggest(run, [name.rpartition("-")[0] for name in names])
             raise RunError(f"{what} '{run}' in {self.root} (there: {', '.join(names) or 'none'}){hint}")
         return found[0]
 
