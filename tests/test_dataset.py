@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from blemore_harness import errors
 from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidProbabilities, MediaError
 from blemore_harness.rows import Embeddings, Probabilities
@@ -281,3 +283,12 @@ def test_embeddings_are_float32_and_read_only() -> None:
 def test_vectors_that_are_refused(ids: tuple[str, ...], values: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Embeddings(ids, values)
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_examples_in_docstrings() -> None:
+    failed, tried = doctest.testmod(errors)
+    assert failed == 0
+    assert tried >= 5
