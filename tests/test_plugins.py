@@ -66,9 +66,9 @@ def test_blemore_fusions_is_asked_for_fusions(site: Site) -> None:
     site.install("good", "@hookimpl\ndef blemore_fusions():\n    return (Blend(),)\n")
     plugins = load_plugins({})
     assert plugins.fusion("blend").plugin == "good"
-    with pytest.raises(ConfigError, match="'blend' is not an encoder"):
+    with pytest.raises(ConfigError, match="'blend' is a fusion, not an encoder: give it to --fusion"):
         plugins.encoder("blend")
-    with pytest.raises(ConfigError, match="'s4d' is not a fusion"):
+    with pytest.raises(ConfigError, match="'s4d' is an encoder, not a fusion: give it to --plugin"):
         plugins.fusion("s4d")
 
 
@@ -183,7 +183,10 @@ def test_environment_bisects(site: Site) -> None:
     assert failures(blocked) == {}
     assert set(blocked.offers) >= {"toy", "s4d"}
     assert "trivial-single" not in blocked.offers
-    assert set(load_plugins({"BLEMORE_PLUGINS": "good,late", "BLEMORE_BLOCK": "good"}).offers) == {"late"}
+    few = load_plugins({"BLEMORE_PLUGINS": "good,late", "BLEMORE_BLOCK": "good"})
+    assert set(few.offers) == {"late"}
+    with pytest.raises(UnknownName, match=r"left out by BLEMORE_PLUGINS or BLEMORE_BLOCK: .*good.*trivial"):
+        few.encoder("trivial-single")
 
 
 def test_plugins_command_prints_rows_with_exactly_these_keys(site: Site) -> None:

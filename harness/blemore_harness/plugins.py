@@ -55,6 +55,7 @@ class Plugins:
     manager: pluggy.PluginManager
     offers: dict[str, list[Offer]] = field(default_factory=dict)
     failures: list[PluginRow] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def encoder(self, name: str) -> Offer:
         """Look an encoder up.
@@ -73,11 +74,13 @@ class Plugins:
         offers = self.offers.get(name, [])
         if not offers:
             known = [n for n, found in self.offers.items() if isinstance(found[0].system, kind)]
-            error = UnknownName.among(word, name, known)
-            failed = [row.name for row in self.failures]
-            if failed:
-                raise UnknownName(f"{error}; plugins that failed to load: {', '.join(failed)} (see `plugins`)")
-            raise error
+            message = str(UnknownName.among(word, name, known))
+            if self.failures:
+                failed = ", ".join(row.name for row in self.failures)
+                message += f"; plugins that failed to load: {failed} (see `plugins`)"
+            if self.left_out:
+                message += f"; left out by BLEMORE_PLUGINS or BLEMORE_BLOCK: {', '.join(self.left_out)}"
+            raise UnknownName(message)
         if len(offers) > 1:
             both = " and ".join(f"{o.plugin} ({o.distribution.name} {o.distribution.version})" for o in offers)
             count = "two" if len(offers) == 2 else str(len(offers))
@@ -85,7 +88,9 @@ class Plugins:
                 f"{count} plugins offer '{name}': {both}; leave one out with BLEMORE_BLOCK={offers[1].plugin}"
             )
         if not isinstance(offers[0].system, kind):
-            raise ConfigError(f"'{name}' is not {'an' if word[0] == 'e' else 'a'} {word}")
+            if kind is Encoder:
+                raise ConfigError(f"'{name}' is a fusion, not an encoder: give it to --fusion")
+            raise ConfigError(f"'{name}' is an encoder, not a fusion: give it to --plugin")
         return offers[0]
 
     def rows(self) -> list[PluginRow]:
@@ -123,6 +128,7 @@ def load_plugins(environment: Mapping[str, str] = os.environ) -> Plugins:
     points = importlib.metadata.entry_points(group=PROJECT)
     for point in sorted(points, key=lambda point: point.name):
         if (only and point.name not in only) or point.name in blocked:
+            plugins.left_out.append(point.name)
             continue
         try:
             module = point.load()

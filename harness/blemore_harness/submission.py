@@ -132,7 +132,8 @@ def read_submission(path: Path) -> Submission:
 def _typed(content: Mapping[str, Any], key: str, kind: type[Any], default: Any, path: Path) -> Any:
     value = content.get(key, default)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ConfigError(f"{path.name}: '{key}' must be a {kind.__name__}, found {value!r}")
+        expected = {str: "text", int: "a whole number", dict: "a table"}[kind]
+        raise ConfigError(f"{path.name}: '{key}' must be {expected}, found {value!r}")
     return value
 
 
