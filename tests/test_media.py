@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ from blemore_harness.media import iter_frames, read_frames, read_sound, resize, 
 from media_files import FPS, clip_of, gradient_frames, sine, write_media
 
 av = pytest.importorskip("av")
+pytest.importorskip("torch")  # before decord, which would make it crash (see `media`)
 pytest.importorskip("decord")
 pytestmark = pytest.mark.encoders
 
@@ -110,6 +112,13 @@ def test_sound_already_at_the_rate_is_given_as_it_is(tmp_path):
     np.testing.assert_allclose(read_sound(clip), wave, atol=1 / 32767)
 
 
+def test_two_equal_channels_are_as_loud_as_one(tmp_path):
+    """FFmpeg's own mix would make them 3 dB louder."""
+    wave = sine(0.5, 16_000)
+    clip = clip_of(write_media(tmp_path / "a.mov", None, np.stack([wave, wave]), rate=16_000, codec="pcm_s16le"))
+    np.testing.assert_allclose(read_sound(clip), wave, atol=1 / 32767)
+
+
 def test_the_resampler_is_flushed(tmp_path):
     """Without the flush the last milliseconds would be lost."""
     clip = clip_of(write_media(tmp_path / "a.mov", None, sine(1, 44_100), codec="pcm_s16le"))
@@ -128,6 +137,21 @@ def test_decoding_in_threads_gives_the_same(clip):
     assert len(together) == 4
     for frames in together.values():
         np.testing.assert_array_equal(frames, alone)
+
+
+def test_torch_works_after_frames_were_read(clip):
+    """decord, loaded before torch, makes torch crash; in a process of its own, for the order of imports."""
+    pytest.importorskip("torch")
+    script = (
+        "import sys, pathlib\n"
+        "from blemore_harness.dataset import Clip\n"
+        "from blemore_harness.media import read_frames\n"
+        "assert len(read_frames(Clip('a', pathlib.Path(sys.argv[1])), [0])) == 1\n"
+        "import torch\n"
+        "torch.nn.Linear(8, 16)(torch.ones(2, 64, 8)).sum().backward()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, clip.video], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def broken(kind: str, folder: Path) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ transformers = pytest.importorskip("transformers")
 from scipy import stats  # noqa: E402
 
 from blemore_harness.dataset import Clip, Clips  # noqa: E402
-from blemore_harness.errors import DataError, InvalidOption, MediaError, WeightsMissing  # noqa: E402
+from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, MediaError, WeightsMissing  # noqa: E402
 from blemore_harness.media import read_sound  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
 from blemore_plugins.hub import quiet_transformers  # noqa: E402
@@ -381,6 +383,24 @@ def test_from_real_files_to_a_trained_head(tmp_path):
     assert rows.aligned(train.ids).values.shape == (8, 6)
     np.testing.assert_allclose(rows.values.sum(axis=1), 1, atol=1e-12)
     assert read_sound(files[0]).size > 4000
+
+
+@pytest.mark.parametrize("gone", ["torch", "transformers"])
+def test_missing_packages_are_named(sounds, tmp_path, monkeypatch, gone):
+    clips = add_clips(sounds, [3000])
+    monkeypatch.delitem(sys.modules, "blemore_plugins.wav2vec2.network")
+    monkeypatch.setitem(sys.modules, gone, None)
+    with pytest.raises(ExtraMissing, match=r"wav2vec2 needs .*pip install"):
+        Wav2Vec2Encoder().prepare(clips, Wav2Vec2Options(model="random-small"), make_context(tmp_path))
+
+
+def test_packages_that_are_not_installed_at_all_are_named(tmp_path, monkeypatch):
+    def absent(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(extraction, "version", absent)
+    with pytest.raises(ExtraMissing, match=r"wav2vec2 needs .*pip install"):
+        extraction.open_store(Wav2Vec2Options(model="random-small"), None, make_context(tmp_path))
 
 
 def test_the_encoder_says_what_it_is():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -153,20 +153,18 @@ def read_sound(clip: Clip, rate: int = 16_000) -> NDArray[np.float32]:
             # FFmpeg's own mix to mono makes two equal channels louder by 3 dB: the mean is taken here.
             resampler = av.AudioResampler(format="fltp", rate=rate)
             decoded = (part for frame in container.decode(stream) for part in resampler.resample(frame))
-            parts = [part.to_ndarray().mean(axis=0, dtype=np.float32) for part in decoded]
+            parts = [part.to_ndarray() for part in decoded]
             if parts:
-                parts += [part.to_ndarray().mean(axis=0, dtype=np.float32) for part in resampler.resample(None)]
+                parts += [part.to_ndarray() for part in resampler.resample(None)]
             promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise MediaError(f"clip {clip.id}: the sound cannot be decoded ({_brief(error, clip)})", clip.id) from None
-    sound = np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+    sound = np.concatenate(parts or [np.empty((1, 0))], axis=1).mean(axis=0, dtype=np.float32)
     if not sound.size:
         raise MediaError(f"clip {clip.id} has a sound track without a single sample", clip.id)
     if sound.size / rate < CUT_SHARE * promised:
-        raise MediaError(
-            f"clip {clip.id}: the sound ends after {sound.size / rate:.1f} of {promised:.1f} s: copy the file again",
-            clip.id,
-        )
+        found = f"{sound.size / rate:.1f} of {promised:.1f} s"
+        raise MediaError(f"clip {clip.id}: the sound ends after {found}: copy the file again", clip.id)
     if not np.isfinite(sound).all():
         raise MediaError(f"clip {clip.id} has NaN or infinite samples in its sound track", clip.id)
     return sound
@@ -192,11 +190,7 @@ def check_media(clip: Clip, kind: Literal["video", "audio"]) -> None:
 @contextmanager
 def _open_video(clip: Clip) -> Iterator[Any]:
     check_media(clip, "video")  # decord writes noise to stderr and dies oddly on files that are no media
-    try:
-        import decord
-    except ImportError as error:
-        raise _missing("decord", error) from error
-    decord.logging.set_level(decord.logging.QUIET)
+    decord = _import_decord()
     try:
         # One thread each: encoders decode several clips side by side.
         reader = decord.VideoReader(str(clip.video), ctx=decord.cpu(0), num_threads=1)
@@ -222,6 +216,18 @@ def _resized(frames: Frames, size: tuple[int, int] | None) -> Frames:
     height, width = size
     pictures = [Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR) for frame in frames]
     return np.stack([np.asarray(picture) for picture in pictures])
+
+
+def _import_decord() -> Any:
+    # decord opens its library for all to see: torch loaded after it takes up its symbols and crashes (decord2 3.4).
+    with suppress(ImportError):
+        import torch  # noqa: F401
+    try:
+        import decord
+    except ImportError as error:
+        raise _missing("decord", error) from error
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord
 
 
 def _import_av() -> Any:

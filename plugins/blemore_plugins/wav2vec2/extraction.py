@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -67,9 +67,7 @@ def extract(
 
         from blemore_plugins.wav2vec2.network import average_layers, build_network, count_frames
     except ImportError as error:
-        raise ExtraMissing(
-            f'wav2vec2 needs torch and transformers ({error}): pip install "blemore-harness[encoders]"'
-        ) from error
+        raise _extra_missing(error) from error
     network = build_network(options, weights.folder if weights else None, context.device)
     on_gpu = context.device.startswith("cuda")
     if on_gpu:
@@ -127,4 +125,11 @@ def _windows(clips: Sequence[Clip]) -> Iterator[list[Wave]]:
 
 
 def _version(package: str) -> str:
-    return version(package)
+    try:
+        return version(package)
+    except PackageNotFoundError as error:
+        raise _extra_missing(error) from error
+
+
+def _extra_missing(error: ImportError) -> ExtraMissing:
+    return ExtraMissing(f'wav2vec2 needs torch, transformers and av ({error}): pip install "blemore-harness[encoders]"')
