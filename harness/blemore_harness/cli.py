@@ -61,6 +61,8 @@ def run(
     The same command again takes what is finished from disk.
     """
     from blemore_harness.cache import Cache
+    from blemore_harness.devices import resolve_device
+    from blemore_harness.entrants import resolve_entrants
     from blemore_harness.options import parse_settings
     from blemore_harness.pipeline import Workshop, evaluate
     from blemore_harness.places import cache_root, open_dataset, open_dataset_view
@@ -79,8 +81,9 @@ def run(
             reporter.warn(remark)
     submission = submission.with_options(parse_settings(settings), seed)
     found = load_plugins()
-    for encoder in submission.encoders:  # before anything slow: a misspelt name should fail at once
-        found.encoder(encoder)
+    # Before anything slow: a misspelt name, a wrong value or a missing GPU should fail at once.
+    resolve_entrants(submission, found, data="", demo=data is None)
+    resolve_device(device)
     dataset = open_dataset(data, reporter, fold_seed)
     view = open_dataset_view(dataset, reporter)
     workshop = Workshop(Runs(runs), Cache(cache_root() / "arrays"), device, reporter, tuple(sys.argv))

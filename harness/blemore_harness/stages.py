@@ -194,6 +194,8 @@ class Stage:
 
         def answer(probabilities: Probabilities) -> Scores:
             notebook.asked += 1
+            if not isinstance(probabilities, Probabilities):
+                raise InvalidProbabilities(f"expected Probabilities to score, found {type(probabilities).__name__}")
             return search_official(probabilities.aligned(held_out.ids).values, held_out.labels).scores
 
         return answer
