@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from blemore_harness.errors import InvalidOption
 from blemore_harness.heads import HeadOptions
 
 RANDOM_SMALL = "random-small"
 """Value of `model` that builds a small network with random weights, for the demo dataset."""
+
+SMALL: Mapping[str, Any] = {
+    "feat_extract_norm": "group",
+    "do_stable_layer_norm": False,
+    "conv_bias": False,
+    "conv_dim": (64,) * 7,
+    "hidden_size": 128,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+"""The layout of wav2vec2-large, thin: for trying the whole path without weights."""
+
+SMALL_SEED = 0
+"""The small network is the same in every run."""
 
 
 @dataclass(frozen=True)
