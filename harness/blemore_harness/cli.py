@@ -7,14 +7,11 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from blemore_harness.errors import ConfigError, HarnessError, printable
-
-if TYPE_CHECKING:
-    from blemore_harness.terminal import TerminalReporter
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -69,10 +66,11 @@ def run(
     from blemore_harness.plugins import load_plugins
     from blemore_harness.runs import Runs
     from blemore_harness.submission import find_submission, from_plugins
+    from blemore_harness.terminal import open_reporter
 
     if (name is None) == (not plugins):
         raise click.UsageError("give either the NAME of a submission or --plugin, as in: run --plugin s4d,wav2vec2")
-    reporter = _reporter()
+    reporter = open_reporter()
     if name is None:
         submission = from_plugins(plugins, fusion)
     else:
@@ -106,10 +104,11 @@ def score(
     file: Path, data: Path | None, fold: int | None, alpha: float | None, beta: float | None, as_json: bool
 ) -> None:
     """Score probabilities (.csv, .npz) or decoded labels (.json) of training clips."""
-    from blemore_harness.places import open_dataset
+    from blemore_harness.places import open_labels
     from blemore_harness.scoring import render_score, score_file
+    from blemore_harness.terminal import open_reporter
 
-    result = score_file(file, open_dataset(data, _reporter()), fold, alpha, beta)
+    result = score_file(file, open_labels(data, open_reporter()), fold, alpha, beta)
     click.echo(json.dumps(result, indent=2) if as_json else render_score(result, chosen=alpha is None))
 
 
@@ -124,6 +123,7 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
     from blemore_harness.leaderboard import check_submission, official_test_ids
     from blemore_harness.places import open_dataset
     from blemore_harness.runs import Runs, copy_submission
+    from blemore_harness.terminal import open_reporter
 
     if (run is None) == (check is None):
         raise click.UsageError("give either a RUN, or --check FILE")
@@ -133,7 +133,7 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
             f"{written}: upload this file to Codabench" if not mark else f"{written} ({mark}: not for Codabench)"
         )
         return 0
-    expected = official_test_ids() if data is None else open_dataset(data, _reporter()).test_ids
+    expected = official_test_ids() if data is None else open_dataset(data, open_reporter()).test_ids
     if not expected:
         raise ConfigError(f"no test clips in {data}: without --data, the official test clips are expected")
     problems = check_submission(check, expected)
@@ -167,8 +167,9 @@ def data_check(folder: Path, as_json: bool) -> None:
 def data_demo(folder: Path, seed: int) -> None:
     """Write the generated demo dataset: real video files of drawn faces with synthesised voices."""
     from blemore_harness.places import make_demo
+    from blemore_harness.terminal import open_reporter
 
-    make_demo(folder, _reporter(), seed)
+    make_demo(folder, open_reporter(), seed)
     click.echo(f"{folder}: complete; run with --data {folder}")
 
 
@@ -180,9 +181,10 @@ def list_plugins(as_json: bool) -> None:
 
     from blemore_harness.plugins import load_plugins
     from blemore_harness.tables import draw_rows
+    from blemore_harness.terminal import answer_console
 
     rows = [asdict(row) for row in load_plugins().rows()]
-    click.echo(json.dumps(rows, indent=2)) if as_json else _stdout().print(draw_rows(rows))
+    click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
 
 
 @cli.command("submissions")
@@ -191,12 +193,13 @@ def show_submissions(as_json: bool) -> None:
     """List the named systems that ship with the harness, for `run NAME`."""
     from blemore_harness.submission import list_submissions
     from blemore_harness.tables import draw_rows
+    from blemore_harness.terminal import answer_console
 
     rows = [
         {"name": s.name, "encoders": ", ".join(s.encoders), "fusion": s.fusion or "", "summary": s.summary}
         for s in list_submissions()
     ]
-    click.echo(json.dumps(rows, indent=2)) if as_json else _stdout().print(draw_rows(rows))
+    click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
 
 
 def main() -> None:
@@ -228,25 +231,10 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _reporter() -> TerminalReporter:
-    from rich.console import Console
-
-    from blemore_harness.terminal import TerminalReporter
-
-    return TerminalReporter(Console(stderr=True))
-
-
-def _stdout() -> Any:
-    from rich.console import Console
-
-    console = Console()
-    # Files and pipes have no width of their own; 80 columns would break words.
-    return console if console.is_terminal else Console(width=120)
-
-
 def _show_results(record: dict[str, Any], folder: Path, data: Path | None) -> None:
     from blemore_harness.tables import draw_next_steps, draw_results
+    from blemore_harness.terminal import answer_console
 
-    console = _stdout()
+    console = answer_console()
     console.print(draw_results(record))
     console.print(draw_next_steps(record, folder, data), soft_wrap=True)

@@ -14,7 +14,7 @@ from blemore_harness.context import Context
 from blemore_harness.dataset import EMOTIONS, Clips, Fold
 from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, first_and_count
 from blemore_harness.grid import GridCounter
-from blemore_harness.networks import batches, build_mlp, forward_rows, seeded, softmax, train_epoch
+from blemore_harness.networks import batches, build_mlp, fitting_threads, forward_rows, seeded, softmax, train_epoch
 from blemore_harness.rows import Embeddings, Probabilities
 
 Vectors: TypeAlias = NDArray[np.float32]
@@ -109,7 +109,8 @@ class HeadModel:
             return np.empty((0, len(EMOTIONS)))
         device = next(self.network.parameters()).device
         inputs = torch.from_numpy((vectors - self.mean) / self.scale).to(device)
-        return softmax(forward_rows(self.network, inputs).double().cpu().numpy())
+        with fitting_threads(self.network):
+            return softmax(forward_rows(self.network, inputs).double().cpu().numpy())
 
 
 def fit_head(embed: Embed, fold: Fold, options: HeadOptions, context: Context) -> HeadModel:
@@ -163,7 +164,8 @@ def _train(
         optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
         best: tuple[Quality, HeadModel] | None = None
         for epoch in range(1, options.epochs + 1):
-            train_epoch(network, optimiser, inputs, targets, batches(len(inputs), options.batch_size, order))
+            with fitting_threads(network):
+                train_epoch(network, optimiser, inputs, targets, batches(len(inputs), options.batch_size, order))
             model = HeadModel(embed, mean, scale, network, epoch)
             if judge is None:
                 continue

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 BLOCK = 256
 """Rows per forward pass at prediction."""
 
+SMALL = 2_000_000
+"""Below so many parameters threads cost more than they give; on a busy machine they took twenty times as long."""
+
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Give rows of probabilities that sum to 1, from logits (N, 6)."""
@@ -49,6 +52,20 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def fitting_threads(network: Any) -> Iterator[None]:
+    """Compute with a small network on one CPU thread inside the block; with a large one, on as many as torch likes."""
+    import torch
+
+    before = torch.get_num_threads()
+    if sum(parameter.numel() for parameter in network.parameters()) < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def batches(count: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from blemore_harness.context import Progress, Reporter
 from blemore_harness.demo import demo_is_complete, write_demo
 from blemore_harness.download import Dataset, read_dataset
+from blemore_harness.errors import ConfigError
 from blemore_harness.runs import hold
 from blemore_harness.views import View, open_view
 
@@ -39,6 +40,17 @@ def open_dataset(data: Path | None, reporter: Reporter, fold_seed: int = 0) -> D
     folder = cache_root() / "demo"
     make_demo(folder, reporter)
     return read_dataset(folder, fold_seed)
+
+
+def open_labels(data: Path | None, reporter: Reporter) -> Dataset:
+    """As `open_dataset`, for a command that needs labels only: nothing is drawn for it.
+
+    Raises:
+        ConfigError: no data named, and no demo dataset drawn before.
+    """
+    if data is None and not demo_is_complete(cache_root() / "demo"):
+        raise ConfigError("scoring needs labels: name your BLEMORE download with --data (or BLEMORE_DATA)")
+    return open_dataset(data, reporter)
 
 
 def make_demo(folder: Path, reporter: Reporter, seed: int = 0) -> None:

@@ -103,3 +103,14 @@ class LineBar(Bar):
         self._said = now
         left = (now - self._started) / max(self._done, 1) * (self._total - self._done)
         self._reporter.log(f"{self._label}: {self._done} of {self._total}, about {left:.0f} s left")
+
+
+def open_reporter() -> TerminalReporter:
+    """Give the reporter of a command: the story goes to stderr."""
+    return TerminalReporter(Console(stderr=True))
+
+
+def answer_console() -> Console:
+    """Give the console of a command's answer, stdout; files and pipes have no width, and 80 columns break words."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)

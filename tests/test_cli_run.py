@@ -1,0 +1,130 @@
+"""The command `run` in a process of its own: signals, exit codes, JSON, an answer that is only the answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from builders import rows_of, write_download
+from installed_plugins import make_site
+
+MODEL = """
+import numpy as np
+import os
+import time
+from pathlib import Path
+from blemore_harness.rows import Probabilities
+
+class Model:
+    def predict(self, clips, context):
+        return Probabilities(clips.ids, np.full((len(clips), 6), 1 / 6))
+
+class Slow(Encoder):
+    name = "slow"
+    summary = "stops at fold 1 until a file is there"
+    modality = "audio"
+
+    def fit(self, fold, options, context):
+        while fold.index == 1 and not Path(os.environ["SLOW_MAY_GO_ON"]).exists():
+            time.sleep(0.05)
+        return Model()
+
+class Broken(Encoder):
+    name = "broken"
+    summary = "always fails"
+    modality = "audio"
+
+    def fit(self, fold, options, context):
+        raise RuntimeError("out of luck")
+
+@hookimpl
+def blemore_encoders():
+    return [Slow(), Broken()]
+"""
+
+
+class Desk:
+    """Starts `blemore-harness` in a folder with a small download and a plugin that can be made to wait."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        write_download(home / "data", rows_of(actors=6, folds=3))
+        site = home / "site"
+        with make_site(site) as packages:
+            packages.install("slow", MODEL)
+        self.gate = home / "go"
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(site),
+            "SLOW_MAY_GO_ON": str(self.gate),
+            "BLEMORE_CACHE": str(home / "cache"),
+        }
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", "from blemore_harness.cli import main; main()", "run", "--device", "cpu"]
+        return subprocess.Popen(
+            [*command, "--data", "data", *words], cwd=self.home, env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def record(self) -> dict[str, object]:
+        [file] = self.home.glob("blemore-runs/*/record.json")
+        found: dict[str, object] = json.loads(file.read_text())
+        return found
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_usable_run(desk: Desk, sent: signal.Signals) -> None:
+    process = desk.start("--plugin", "slow")
+    deadline = time.monotonic() + 60
+    while not list(desk.home.glob("blemore-runs/systems/slow-*/fold-0.json")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(sent)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "interrupted: what was finished is kept, the same command resumes" in err
+    assert "Traceback" not in err
+    assert desk.record()["status"] == "interrupted"
+    desk.gate.touch()
+    again = desk.start("--plugin", "slow", "--json")
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    assert json.loads(out) == desk.record()
+    assert desk.record()["status"] == "finished"
+
+
+def test_a_plugin_that_fails_is_exit_code_3_and_a_row(desk: Desk) -> None:
+    desk.gate.touch()
+    process = desk.start("--plugin", "broken,slow")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "out of luck" in out
+    assert "skipped" in out
+    assert "Traceback" not in out + err
+    assert "out of luck" in json.dumps(desk.record())
+
+
+def test_two_runs_at_once_on_one_folder_do_not_tear_it(desk: Desk) -> None:
+    first, second = desk.start("--plugin", "slow", "--json"), desk.start("--plugin", "slow", "--json")
+    time.sleep(1)
+    desk.gate.touch()
+    answers = [process.communicate(timeout=90) for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], answers
+    one, two = (json.loads(out) for out, _ in answers)
+    assert one["systems"] == two["systems"]
