@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clip, Clips
+from blemore_harness.errors import MediaError
 from blemore_harness.media import iter_frames
 from blemore_plugins.s4d.cropping import crop_square, shrink
 from blemore_plugins.s4d.options import S4DOptions
@@ -106,17 +107,31 @@ def _extract(clips: Sequence[Clip], store: Store, options: S4DOptions, device: s
         writing: list[Future[None]] = []
         try:
             for number in range(len(groups)):
-                footage = [future.result() for future in ahead]
-                ahead = decode(groups[number + 1]) if number + 1 < len(groups) else []
+                footage, damaged = _collect(ahead)
+                ahead = decode(groups[number + 1]) if number + 1 < len(groups) and not damaged else []
                 faces = _detect(footage, detector)
                 yield _finish(writing)
                 writing = [
                     pool.submit(_crop, one, found, store, options) for one, found in zip(footage, faces, strict=True)
                 ]
+                if damaged:
+                    _finish(writing)
+                    raise damaged[0]
             yield _finish(writing)
         finally:
             for future in ahead:
                 future.cancel()
+
+
+def _collect(decoding: Sequence[Future[Footage]]) -> tuple[list[Footage], list[MediaError]]:
+    """Wait for decoded clips; those that cannot be decoded do not keep the others from being cropped."""
+    footage, damaged = [], []
+    for future in decoding:
+        try:
+            footage.append(future.result())
+        except MediaError as error:
+            damaged.append(error)
+    return footage, damaged
 
 
 def _finish(writing: Sequence[Future[None]]) -> int:

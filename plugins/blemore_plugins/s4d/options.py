@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from blemore_harness.errors import InvalidOption
@@ -125,16 +125,8 @@ class S4DOptions:
     def shape(self) -> Shape:
         """Give the network's sizes as far as options know them; weights on disk know better."""
         if self.weights == "random-small":
-            return Shape(
-                dim=64,
-                depth=4,
-                first_expert=2,
-                adapter=16,
-                mlp=2,
-                image=self.size,
-                frames=self.frames,
-                routing=Routing(experts=4),
-            )
+            small = Shape(dim=128, depth=2, first_expert=1, patch=8, mlp=2, adapter=32, routing=Routing(experts=4))
+            return replace(small, image=self.size, frames=self.frames)
         return Shape(image=self.size, frames=self.frames)
 
     def routing(self, base: Routing, training: bool) -> Routing:

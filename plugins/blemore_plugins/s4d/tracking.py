@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FAR = 2.0
-"""A detection this many face widths from where the clip's face usually is belongs to something else."""
+"""A face this many widths from where the clip's face usually is, difference in size included, is another's."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,11 @@ def build_track(
 ) -> Track:
     """Follow the face through a clip.
 
-    The face is the one that stays: of several in a frame, the one nearest to the median of the largest ones in
-    position and size. Between detections its square is interpolated, before the first and after the last one it stands
-    still; a running median over three detections and a mean over `smooth` frames take the shaking out. A clip without
-    any face gets the largest square in the middle of the picture.
+    The face is the one that stays: the detection that lies nearest to some face in all other frames, the largest of
+    equals, says where it usually is, and in each frame the face nearest to that is taken. Between detections its square
+    is interpolated, before the first and after the last one it stands still; a running median over three detections
+    and a mean over `smooth` frames take the shaking out. A clip without any face gets the largest square in the middle
+    of the picture.
 
     Args:
         frames: number of frames T.
@@ -72,20 +73,25 @@ def build_track(
 
 def _choose(faces: Sequence[Detections | None]) -> list[NDArray[np.float64] | None]:
     """Pick one square (4,) per frame, or None."""
-    squares = [None if face is None or not len(face.boxes) else _squares(face) for face in faces]
-    largest = [rows[rows[:, 2].argmax()] for rows in squares if rows is not None]
-    if not largest:
+    squares = [np.empty((0, 4)) if face is None else _squares(face) for face in faces]
+    every = np.concatenate([np.empty((0, 4)), *squares])
+    if not len(every):
         return [None] * len(squares)
-    usual = np.median(largest, axis=0)
+    seen = [rows for rows in squares if len(rows)]
+    cost = sum(_distance(every, rows).min(axis=1) for rows in seen)
+    steadiest = np.flatnonzero(cost == np.min(cost))
+    usual = every[steadiest[every[steadiest, 2].argmax()]]
     chosen: list[NDArray[np.float64] | None] = []
     for rows in squares:
-        if rows is None:
-            chosen.append(None)
-            continue
-        distance = np.hypot(rows[:, 0] - usual[0], rows[:, 1] - usual[1]) / usual[2]
-        best = (distance + np.abs(np.log(rows[:, 2] / usual[2]))).argmin()
-        chosen.append(rows[best] if distance[best] < FAR else None)
+        distance = _distance(usual[None], rows)[0]
+        chosen.append(rows[distance.argmin()] if len(rows) and distance.min() < FAR else None)
     return chosen
+
+
+def _distance(ones: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Say how far squares (N, 4) are from squares (M, 4) in place and size, (N, M): face widths, at most `FAR`."""
+    apart = np.hypot(*(ones[:, None, :2] - others[None, :, :2]).transpose(2, 0, 1)) / ones[:, None, 2]
+    return np.minimum(apart + np.abs(np.log(others[None, :, 2] / ones[:, None, 2])), FAR)
 
 
 def _squares(face: Detections) -> NDArray[np.float64]:
