@@ -14,29 +14,12 @@ from numpy.typing import NDArray
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from blemore_harness.errors import DataError, InvalidOption
-from blemore_harness.networks import seeded
+from blemore_harness.networks import fitting_threads, seeded
 from blemore_plugins.hub import load_strictly
-from blemore_plugins.wav2vec2.options import RANDOM_SMALL, Wav2Vec2Options
+from blemore_plugins.wav2vec2.options import RANDOM_SMALL, SMALL, SMALL_SEED, Wav2Vec2Options
 
 LEFT_OUT = r"(quantizer|project_q|project_hid|lm_head|classifier|projector)\..*|(wav2vec2\.)?masked_spec_embed"
 """What only pre-training, recognition or classification needs, and the vector that stands for masked frames."""
-
-SMALL = {
-    "feat_extract_norm": "group",
-    "do_stable_layer_norm": False,
-    "conv_bias": False,
-    "conv_dim": (64,) * 7,
-    "hidden_size": 128,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 4,
-    "intermediate_size": 128,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-}
-"""The layout of wav2vec2-large, thin: for trying the whole path without weights."""
-
-SMALL_SEED = 0
-"""The small network is the same in every run: its vectors are kept under its name."""
 
 
 def build_network(options: Wav2Vec2Options, folder: Path | None, device: str) -> Wav2Vec2Model:
@@ -74,7 +57,7 @@ def build_network(options: Wav2Vec2Options, folder: Path | None, device: str) ->
 
 def make_small(depth: int) -> Wav2Vec2Model:
     """Make the small random network with its first `depth` blocks; the blocks are the same for every depth."""
-    _check_depth(Wav2Vec2Options(model=RANDOM_SMALL, layers=str(depth)), int(str(SMALL["num_hidden_layers"])))
+    _check_depth(Wav2Vec2Options(model=RANDOM_SMALL, layers=str(depth)), SMALL["num_hidden_layers"])
     with seeded(SMALL_SEED):
         network = Wav2Vec2Model(Wav2Vec2Config(**SMALL, attn_implementation="sdpa"))
     network.encoder.layers = network.encoder.layers[:depth]
@@ -104,7 +87,7 @@ def average_layers(network: Wav2Vec2Model, waves: NDArray[np.float32], layers: t
     No mask and no padding: zeros at the end of a wave change what group-norm models such as wav2vec2-large make of all
     of it, with and without a mask.
     """
-    with torch.inference_mode(), exact_products():
+    with torch.inference_mode(), exact_products(), fitting_threads(network):
         inputs = torch.from_numpy(waves).to(network.device)
         states = network(inputs, output_hidden_states=list(layers)).hidden_states
         mean = torch.stack([states[layer] for layer in layers]).mean(dim=0)
