@@ -12,7 +12,7 @@ from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.grid import GridCounter
 from blemore_harness.heads import HeadModel, HeadOptions, fit_head
-from blemore_harness.networks import batches, softmax
+from blemore_harness.networks import batches, fitting_threads, softmax
 from blemore_harness.rows import Embeddings
 from blemore_harness.thresholds import search_official
 from fakes import LABELS, make_context, make_fold
@@ -21,6 +21,15 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.encoders
 
 SMALL = HeadOptions(hidden="16-8", epochs=3, patience=3, batch_size=8)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums in the same order as in the heads, which are small; bit-equality needs that."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def vectors_of(clips: Clips, width: int = 12, seed: int = 0) -> np.ndarray:
@@ -203,6 +212,19 @@ def test_embed_sees_neither_labels_nor_actors_and_may_answer_in_any_order(tmp_pa
 def test_a_clip_that_embed_left_out_is_named(tmp_path):
     with pytest.raises(DataError, match=r"left out 1 clip \(first: 't"):
         fit_head(lambda clips: embed(Clips(clips.items[1:])), make_fold(40, 7), SMALL, make_context(tmp_path))
+
+
+def test_a_small_network_takes_one_thread_and_gives_the_others_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with fitting_threads(torch.nn.Linear(10, 10)):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+        with fitting_threads(torch.nn.Linear(1500, 1500)):
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 # Which epoch is kept

@@ -20,6 +20,7 @@ transformers = pytest.importorskip("transformers")
 from blemore_harness.dataset import Clip, Clips  # noqa: E402
 from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, MediaError, WeightsMissing  # noqa: E402
 from blemore_harness.media import read_sound  # noqa: E402
+from blemore_harness.networks import fitting_threads  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
 from blemore_plugins.hub import quiet_transformers  # noqa: E402
 from blemore_plugins.wav2vec2 import Wav2Vec2Encoder, extraction, network  # noqa: E402
@@ -115,7 +116,7 @@ def test_layer_k_is_what_leaves_block_k_and_layer_0_what_enters_the_first(releas
     for number, block in enumerate(whole.encoder.layers, start=1):
         block.register_forward_hook(lambda block, given, out, number=number: seen.update({number: out.clone()}))
     waves = noise(1, 4000)
-    with torch.no_grad():
+    with torch.no_grad(), fitting_threads(whole):
         whole(torch.from_numpy(waves))
     options = options_for(released, layers=layers)
     found = network.average_layers(network.build_network(options, released, "cpu"), waves, options.layer_indices)
