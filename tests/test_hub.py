@@ -144,6 +144,13 @@ def test_offline_mode_asks_nobody(served, monkeypatch):
     assert not served.asked
 
 
+@pytest.mark.parametrize("source", ["a/b--c", "a/b..c", "a/b.git", "a/b.", "a/b/c", "/no/such", "model", "a/"])
+def test_what_is_neither_a_folder_nor_an_id_is_refused_without_asking(served, source):
+    with pytest.raises(WeightsMissing, match="expected a hub id such as owner/name, or an existing folder"):
+        find(source=source)
+    assert not served.asked
+
+
 def test_a_local_folder_is_taken_as_it_is(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsMissing, match=re.escape(f"no model.safetensors or pytorch_model.bin in {tmp_path}")):

@@ -21,8 +21,8 @@ from blemore_harness.networks import seeded
 TIMEOUT = 10.0
 """Seconds to wait for the hub's first answer; there is one attempt, so that an offline machine says so at once."""
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-"""An owner and a name, as the hub writes them."""
+HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9](?:[\w.-]*\w)?(?<!\.git)", re.ASCII)
+"""An owner and a name, as the hub allows them."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,10 @@ def find_weights(
         )
     _require_hub()
     found = [_in_cache(source, names, revision) for names in wanted]
-    if any(file is None for file in found):
+    if any(file is None for file in found) or len({_commit(file) for file in found if file}) > 1:
         found = list(_download(source, wanted, option, revision) if download else _refuse(source, wanted, option))
     files = tuple(file for file in found if file is not None)
-    # The hub's cache keeps files as snapshots/<commit>/<name>.
-    parts = files[0].parts
-    return Weights(files, parts[len(parts) - parts[::-1].index("snapshots")])
+    return Weights(files, _commit(files[0]))
 
 
 def digest_file(path: Path, cache: Cache) -> str:
@@ -159,6 +157,12 @@ def _in_folder(folder: Path, names: tuple[str, ...], option: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise WeightsMissing(f"no {' or '.join(names)} in {folder}: put it there, or say where with --set {option}=FOLDER")
+
+
+def _commit(file: Path) -> str:
+    """Read the commit off a file in the hub's cache, which keeps it as snapshots/<commit>/<name>."""
+    parts = file.parts
+    return parts[len(parts) - parts[::-1].index("snapshots")]
 
 
 def _in_cache(source: str, names: tuple[str, ...], revision: str) -> Path | None:
