@@ -32,7 +32,7 @@ class S4DEncoder(Encoder):
         "smallest_face": 0.45,
         "frames": 8,
         "stride": 8,
-        "epochs": 25,
+        "epochs": 15,
         "warmup": 2,
         "lr": 1e-3,
         "crop": 1.0,
