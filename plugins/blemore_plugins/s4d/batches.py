@@ -23,7 +23,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def normalise(crops: Tensor) -> Tensor:
     """Map uint8 (clips, frames, height, width, 3) to float32 (clips, 3, frames, height, width)."""
     mean, std = (torch.tensor(values, device=crops.device).view(3, 1, 1, 1) * 255 for values in (MEAN, STD))
-    return (crops.permute(0, 4, 1, 2, 3).float() - mean) / std
+    return crops.permute(0, 4, 1, 2, 3).float().sub_(mean).div_(std)
 
 
 def read_views(clip: Clip, store: Store, options: S4DOptions, device: str) -> Tensor:
@@ -51,19 +51,20 @@ class TrainingBatches:
     def __init__(
         self, clips: Sequence[Clip], targets: NDArray[np.float32], store: Store, options: S4DOptions, device: str
     ) -> None:
-        self._clips, self._store, self._options, self._device = clips, store, options, device
+        self._options, self._device = options, device
+        self._crops = [store.load(clip, mmap=True) for clip in clips]
         self._targets = torch.from_numpy(np.array(targets))
 
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
-        return -(-len(self._clips) // self._options.batch)
+        return -(-len(self._crops) // self._options.batch)
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs (B, 3, frames, size, size) and targets (B, 6), each clip once, nearly equal batches."""
-        order = torch.randperm(len(self._clips), generator=generator)
-        draws = torch.rand(len(self._clips), 5, generator=generator)
-        parts = torch.tensor_split(torch.arange(len(self._clips)), self.steps)
+        order = torch.randperm(len(self._crops), generator=generator)
+        draws = torch.rand(len(self._crops), 5, generator=generator)
+        parts = torch.tensor_split(torch.arange(len(self._crops)), self.steps)
         with ThreadPoolExecutor(1) as reader:
             waiting = reader.submit(self._read, order[parts[0]], draws[parts[0]])
             for number, part in enumerate(parts):
@@ -78,25 +79,26 @@ class TrainingBatches:
         options = self._options
         found = []
         for number, draw in zip(which.tolist(), draws[:, 0].tolist(), strict=True):
-            crops = self._store.load(self._clips[number], mmap=True)
+            crops = self._crops[number]
             found.append(crops[training_indices(len(crops), options.frames, options.rate, draw)])
         return np.stack(found)
 
     def _augment(self, inputs: Tensor, draws: Tensor) -> Tensor:
         """Mirror half of the clips and cut a random square from each, all frames of a clip alike, bilinear."""
         options = self._options
-        if not options.flip and options.crop == 1:
+        if options.flip:
+            mirrored = (draws[:, 1] < 0.5).to(inputs.device).view(-1, 1, 1, 1, 1)
+            inputs = torch.where(mirrored, inputs.flip(-1), inputs)
+        if options.crop == 1:
             return inputs
-        area = 1 - (1 - options.crop) * draws[:, 0]
-        side = area.sqrt()
-        mirror = torch.where((draws[:, 1] < 0.5) & torch.tensor(options.flip), -1.0, 1.0)
+        side = (1 - (1 - options.crop) * draws[:, 0]).sqrt()
         across, down = ((1 - side) * (2 * draws[:, column] - 1) for column in (2, 3))
         size = inputs.shape[-1]
         # Middles of pixels in the units of grid_sample: -1 and 1 are the outer edges of the picture.
         line = (torch.arange(size) * 2 + 1) / size - 1
-        columns = (line * (side * mirror)[:, None] + across[:, None])[:, None, :].expand(-1, size, -1)
-        rows = (line * side[:, None] + down[:, None])[:, :, None].expand(-1, -1, size)
-        grid = torch.stack([columns, rows], dim=-1).to(inputs.device)
+        columns, rows = (line * side[:, None] + shift[:, None] for shift in (across, down))
+        square = columns[:, None, :].expand(-1, size, -1), rows[:, :, None].expand(-1, -1, size)
+        grid = torch.stack(square, dim=-1).to(inputs.device)
         # Frames join the channels: one grid per clip is enough.
         pictures = F.grid_sample(inputs.flatten(1, 2), grid, padding_mode="border", align_corners=False)
         return pictures.view(inputs.shape)

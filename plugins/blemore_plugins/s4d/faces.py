@@ -6,6 +6,7 @@ wait in memory is decoded a second time for cropping.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -97,8 +98,9 @@ def _extract(clips: Sequence[Clip], store: Store, options: S4DOptions, device: s
     from blemore_plugins.s4d.detector import FaceDetector
 
     detector = FaceDetector(device, options.smallest_face)
+    cores = os.cpu_count() or 1
     groups = [clips[start : start + GROUP] for start in range(0, len(clips), GROUP)]
-    with ThreadPoolExecutor(min(GROUP, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(GROUP, cores)) as pool, _torch_threads(max(1, cores // 2)):
 
         def decode(group: Sequence[Clip]) -> list[Future[Footage]]:
             return [pool.submit(_decode, clip, options) for clip in group]
@@ -121,6 +123,19 @@ def _extract(clips: Sequence[Clip], store: Store, options: S4DOptions, device: s
         finally:
             for future in ahead:
                 future.cancel()
+
+
+@contextlib.contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    """Leave the other cores to decoding and cropping: where threads of torch wait for a core, all of them wait."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _collect(decoding: Sequence[Future[Footage]]) -> tuple[list[Footage], list[MediaError]]:

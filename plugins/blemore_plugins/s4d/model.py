@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from blemore_harness.cache import digest_of
 from blemore_harness.context import Context
 from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
-from blemore_harness.networks import softmax
+from blemore_harness.networks import fitting_threads, softmax
 from blemore_harness.rows import Probabilities
 from blemore_harness.thresholds import search_official
 from blemore_plugins.hub import find_weights
@@ -55,7 +55,7 @@ def predict_rows(
     store = open_crops(options, context)
     set_mode(network, options, training=False)
     rows = []
-    with torch.inference_mode(), precision(context.device):
+    with torch.inference_mode(), precision(context.device), fitting_threads(network):
         for clip in clips:
             # Seeded by the clip: with noise on, too, a row does not depend on which were asked for before.
             noise = torch.Generator().manual_seed(int(digest_of([context.seed, clip.content], 8), 16))
@@ -76,7 +76,8 @@ def fit(fold: Fold, options: S4DOptions, context: Context) -> S4DModel:
     batches = TrainingBatches(learn.items, learn.targets, open_crops(options, context), options, context.device)
     if context.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
-    epoch = train(network, batches, options, context, judge)
+    with fitting_threads(network):
+        epoch = train(network, batches, options, context, judge)
     set_mode(network, options, training=False)
     _report(network, options, epoch, context)
     return S4DModel(network, options, epoch)

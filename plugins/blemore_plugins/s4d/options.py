@@ -125,7 +125,7 @@ class S4DOptions:
     def shape(self) -> Shape:
         """Give the network's sizes as far as options know them; weights on disk know better."""
         if self.weights == "random-small":
-            small = Shape(dim=128, depth=2, first_expert=1, patch=8, mlp=2, adapter=32, routing=Routing(experts=4))
+            small = Shape(dim=128, depth=2, first_expert=1, patch=8, mlp=1, adapter=32, routing=Routing(experts=4))
             return replace(small, image=self.size, frames=self.frames)
         return Shape(image=self.size, frames=self.frames)
 
