@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from blemore_harness.errors import InvalidOption
+from blemore_harness.options import incidental
 from blemore_plugins.s4d.shape import Routing, Shape
 
 HUB_ID = "cyinen/S4D"
@@ -84,7 +85,7 @@ class S4DOptions:
     views: Literal[1, 2] = 2
     selection: Literal["last", "inner", "held-out"] = "last"
     check_every: int = 5
-    save_every: int = 5
+    save_every: int = incidental(5)
 
     def __post_init__(self) -> None:
         positive = ("step", "detect_every", "epochs", "batch", "segments", "check_every", "save_every", "stride")
