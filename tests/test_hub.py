@@ -18,6 +18,8 @@ pytest.importorskip("huggingface_hub")
 from blemore_harness.cache import Cache
 from blemore_harness.errors import WeightsMissing
 from blemore_plugins import hub
+from blemore_plugins.s4d import S4DEncoder
+from blemore_plugins.s4d.options import S4DOptions
 
 pytestmark = pytest.mark.encoders
 
@@ -180,3 +182,24 @@ def test_local_files_are_known_by_their_content(tmp_path):
     path.write_bytes(b"abcd")
     assert hub.digest_file(path, cache) == hashlib.sha256(b"abcd").hexdigest()
     assert hub.Weights((path,), None).identity(cache) == {"files": {"w.bin": hub.digest_file(path, cache)}}
+
+
+def test_weights_are_told_by_content_and_not_by_place(tmp_path: Path) -> None:
+    for place, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "model.safetensors").write_bytes(content)
+        (tmp_path / place / "README.md").write_text(f"in {place}")
+    folders = [hub.identify_source(str(tmp_path / place)) for place in "abc"]
+    assert folders[0] == folders[1] != folders[2]
+    files = [hub.identify_source(str(tmp_path / place / "model.safetensors")) for place in "abc"]
+    assert files[0] == files[1] != files[2]
+    assert hub.identify_source("facebook/wav2vec2-large") == "facebook/wav2vec2-large"
+
+
+def test_a_replaced_weights_file_is_another_identity(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    seen = []
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        seen.append(S4DEncoder().identify(S4DOptions(weights=str(file))))
+    assert seen[0] != seen[1]

@@ -85,7 +85,7 @@ def crops(tmp_path: Path):
     return fold, store
 
 
-SMALL = S4DOptions(weights="random-small", train="all", size=32, frames=4, batch=3, flip=False, crop=1.0)
+SMALL = S4DOptions(weights="random-small", train="all", size=32, frames=4, batch_size=3, flip=False, crop=1.0)
 
 
 def test_batches_give_every_clip_once_with_its_target(crops):
@@ -107,7 +107,7 @@ def test_batches_give_every_clip_once_with_its_target(crops):
 
 def test_mirroring_and_cropping_treat_all_frames_of_a_clip_alike(crops):
     fold, store = crops
-    options = S4DOptions(weights="random-small", train="all", size=32, frames=4, batch=7, flip=True, crop=0.5)
+    options = S4DOptions(weights="random-small", train="all", size=32, frames=4, batch_size=7, flip=True, crop=0.5)
     still = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     for clip in fold.train:
         store.save(clip, np.repeat(still, 9, axis=0))
@@ -120,7 +120,7 @@ def test_mirroring_and_cropping_treat_all_frames_of_a_clip_alike(crops):
 
 def test_a_whole_crop_that_is_only_mirrored_is_exact(crops):
     fold, store = crops
-    options = S4DOptions(weights="random-small", train="all", size=32, frames=4, batch=7, flip=True, crop=1.0)
+    options = S4DOptions(weights="random-small", train="all", size=32, frames=4, batch_size=7, flip=True, crop=1.0)
     plain, mirrored = (
         next(
             TrainingBatches(fold.train.items, fold.train.targets, store, o, "cpu").epoch(
@@ -128,7 +128,7 @@ def test_a_whole_crop_that_is_only_mirrored_is_exact(crops):
             )
         )
         for o in (
-            S4DOptions(weights="random-small", train="all", size=32, frames=4, batch=7, flip=False, crop=1.0),
+            S4DOptions(weights="random-small", train="all", size=32, frames=4, batch_size=7, flip=False, crop=1.0),
             options,
         )
     )

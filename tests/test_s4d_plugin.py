@@ -44,7 +44,7 @@ def test_it_is_offered_and_marked():
         {"detect_every": 7},
         {"smooth": 4},
         {"scale": 9.0},
-        {"lr": 0.0},
+        {"learning_rate": 0.0},
         {"epochs": 0},
         {"warmup": 100},
         {"capacity": 0.0},
@@ -73,8 +73,8 @@ from blemore_plugins.s4d.training import learning_rate, set_mode, trained_parts 
 
 encoders = pytest.mark.encoders
 
-TINY = S4DOptions(weights="random-small", train="all", size=32, frames=4, batch=4)
-SMALL = dataclasses.replace(TINY, epochs=4, warmup=1, lr=1e-3, save_every=1, check_every=1)
+TINY = S4DOptions(weights="random-small", train="all", size=32, frames=4, batch_size=4)
+SMALL = dataclasses.replace(TINY, epochs=4, warmup=1, learning_rate=1e-3, save_every=1, check_every=1)
 
 
 @pytest.fixture
@@ -166,7 +166,9 @@ def test_it_learns_what_is_there_to_learn(prepared):
         # One colour per label: five labels go round.
         colour = [40 + 180 * bit for bit in ((number % 5) & 1, (number % 5) >> 1 & 1, (number % 5) >> 2)]
         store.save(clip, np.full((12, 32, 32, 3), colour, np.uint8))
-    options = dataclasses.replace(SMALL, epochs=30, lr=2e-3, flip=False, views=1, drop_tokens="off", crop=1.0)
+    options = dataclasses.replace(
+        SMALL, epochs=30, learning_rate=2e-3, flip=False, views=1, drop_tokens="off", crop=1.0
+    )
     rows = ENCODER.fit(fold, options, context).predict(fold.train.unlabelled(), context).aligned(fold.train.ids).values
     assert np.abs(rows - fold.train.targets).mean() < 0.1
 
@@ -219,7 +221,7 @@ def test_trained_and_frozen_counts_of_the_released_size():
 
 @encoders
 def test_the_rate_rises_in_a_line_and_falls_as_a_cosine():
-    options = S4DOptions(epochs=10, warmup=2, lr=1e-3)
+    options = S4DOptions(epochs=10, warmup=2, learning_rate=1e-3)
     rates = [learning_rate(step, 5, options) for step in range(50)]
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) * 1e-4)
     np.testing.assert_allclose(rates[10:], [5e-4 * (1 + math.cos(math.pi * k / 40)) for k in range(40)])

@@ -102,7 +102,7 @@ def _resolve(offer: Offer, submission: Submission, data: str, demo: bool, member
         "scheme": IDENTITY_SCHEME,
         "protocol": PROTOCOL_VERSION,
         "system": system.name,
-        "options": identify_options(options),
+        "options": {**identify_options(options), **system.identify(options)},
         "seed": submission.seed,
         **offer.distribution.facts(),
         "shared": _shared_code() if offer.distribution.source else None,

@@ -163,17 +163,19 @@ def _train(
         network = build_mlp(vectors.shape[1], options.widths, options.batch_norm, options.dropout).to(device)
         optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
         best: tuple[Quality, HeadModel] | None = None
-        for epoch in range(1, options.epochs + 1):
-            with fitting_threads(network):
-                train_epoch(network, optimiser, inputs, targets, batches(len(inputs), options.batch_size, order))
-            model = HeadModel(embed, mean, scale, network, epoch)
-            if judge is None:
-                continue
-            quality = judge(model)
-            if best is None or quality > best[0]:
-                best = quality, replace(model, network=copy.deepcopy(network))
-            elif epoch - best[1].epochs >= options.patience:
-                break
+        with context.progress("head: epochs", options.epochs) as bar:
+            for epoch in range(1, options.epochs + 1):
+                with fitting_threads(network):
+                    train_epoch(network, optimiser, inputs, targets, batches(len(inputs), options.batch_size, order))
+                bar.advance()
+                model = HeadModel(embed, mean, scale, network, epoch)
+                if judge is None:
+                    continue
+                quality = judge(model)
+                if best is None or quality > best[0]:
+                    best = quality, replace(model, network=copy.deepcopy(network))
+                elif epoch - best[1].epochs >= options.patience:
+                    break
     return model if best is None else best[1]
 
 

@@ -86,6 +86,14 @@ class Encoder:
         """
         return None
 
+    def identify(self, options: Any) -> Mapping[str, object]:
+        """Give facts (JSON types) that change numbers and that the options alone do not tell.
+
+        They go into the identity; one named as an option stands in its place, as the digest of a local weights file
+        does for its path. Called before anything is prepared or downloaded.
+        """
+        return {}
+
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Download and extract ahead of training; called once per run with all clips, unlabelled.
 
@@ -119,6 +127,10 @@ class Fusion:
     def mark(self, options: Any) -> str | None:
         """As `Encoder.mark`."""
         return None
+
+    def identify(self, options: Any) -> Mapping[str, object]:
+        """As `Encoder.identify`."""
+        return {}
 
     def fit(self, fold: Fold, members: Mapping[str, Probabilities], options: Any, context: Context) -> FusionModel:
         """Learn from the members' out-of-fold rows for `fold.train`, by member name, in the order of `fold.train`.

@@ -9,7 +9,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.cache import Cache
-from blemore_harness.context import Context, Desk, Reporter, refuse_to_score
+from blemore_harness.context import Context, Desk, Progress, Reporter, refuse_to_score
 from blemore_harness.dataset import Clips, Fold
 from blemore_harness.devices import resolve_device
 from blemore_harness.entrants import Entrant
@@ -59,11 +59,15 @@ class Notebook:
 class PluginReporter:
     """The reporting side as a plugin holds it: a way to the desk, none to labels or real names."""
 
-    def __init__(self, ask: Callable[..., Any], reporter: Reporter) -> None:
-        self.progress = reporter.progress
+    def __init__(self, ask: Callable[..., Any], reporter: Reporter, part: str) -> None:
+        self._open_bar, self._part = reporter.progress, part
         self.log = partial(ask, "log")
         self.warn = partial(ask, "warn")
         self.note = partial(ask, "note")
+
+    def progress(self, label: str, total: int) -> AbstractContextManager[Progress]:
+        """Open a bar that says which fold it is for."""
+        return self._open_bar(f"{label} ({self._part})", total)
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ class Stage:
                     seed=entrant.fold_seed(index),
                     workspace=folder.workspace(part),
                     cache=self.cache,
-                    reporter=PluginReporter(ask, self.reporter),
+                    reporter=PluginReporter(ask, self.reporter, part),
                     score=refuse_to_score if index is None else partial(ask, "score"),
                     final=part == "final",
                 ),

@@ -24,6 +24,9 @@ TIMEOUT = 10.0
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9](?:[\w.-]*\w)?(?<!\.git)", re.ASCII)
 """An owner and a name, as the hub allows them."""
 
+WEIGHT_ENDINGS = (".json", ".safetensors", ".bin", ".pt", ".pth")
+"""Endings of the files of a model's folder that can change what it computes."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -99,6 +102,22 @@ def digest_file(path: Path, cache: Cache) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     write_atomically(known, digest + "\n")
     return digest
+
+
+def identify_source(source: str) -> str:
+    """Name weights by what they are and not by where they lie: the digest of a local file or folder, else the hub id.
+
+    A folder counts with its configuration and weight files.
+    """
+    place = Path(source).expanduser()
+    if not place.exists():
+        return source
+    files = [place] if place.is_file() else sorted(f for f in place.iterdir() if f.suffix in WEIGHT_ENDINGS)
+    digests = []
+    for path in files:
+        with path.open("rb") as file:
+            digests.append([path.name if place.is_dir() else "", hashlib.file_digest(file, "sha256").hexdigest()])
+    return f"sha256:{digest_of(digests)}"
 
 
 def load_strictly(kind: Any, folder: Path, allowed: re.Pattern[str], **settings: Any) -> Any:

@@ -10,6 +10,7 @@ from blemore_harness.context import Context
 from blemore_harness.dataset import Clips, Fold
 from blemore_harness.errors import ExtraMissing
 from blemore_harness.hookspecs import Encoder, Modality, Model, hookimpl
+from blemore_plugins.hub import identify_source
 from blemore_plugins.s4d.options import HUB_FILE, RANDOM, S4DOptions
 
 PACKAGES = ("torch", "torchvision", "facenet_pytorch", "decord", "PIL")
@@ -34,7 +35,7 @@ class S4DEncoder(Encoder):
         "stride": 8,
         "epochs": 18,
         "warmup": 2,
-        "lr": 1e-3,
+        "learning_rate": 1e-3,
         "crop": 1.0,
         "route_noise": "off",
         "drop_tokens": "off",
@@ -43,6 +44,10 @@ class S4DEncoder(Encoder):
     def mark(self, options: S4DOptions) -> str | None:
         """Say that a network which never saw a face before is no real system."""
         return {"random": "untrained encoders", "random-small": "untrained small encoders"}.get(options.weights)
+
+    def identify(self, options: S4DOptions) -> Mapping[str, object]:
+        """Tell local weights by their content."""
+        return {} if options.weights in RANDOM else {"weights": identify_source(options.weights)}
 
     def prepare(self, clips: Clips, options: S4DOptions, context: Context) -> None:
         """Fetch the weights and cut the faces out of all clips.

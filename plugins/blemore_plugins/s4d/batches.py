@@ -58,7 +58,7 @@ class TrainingBatches:
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
-        return -(-len(self._crops) // self._options.batch)
+        return -(-len(self._crops) // self._options.batch_size)
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs (B, 3, frames, size, size) and targets (B, 6), each clip once, nearly equal batches."""

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from blemore_plugins.s4d.shape import Routing
 
 
-class Expert(nn.Module):
-    """One bottleneck adapter: down, GELU, up again; no skip, no dropout."""
+class Mlp(nn.Module):
+    """Linear, GELU, linear, without skip or dropout: the dense part of a block, and one expert's bottleneck."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Expert(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map (tokens, dim) to the same shape."""
+        """Map (..., dim) to (..., dim)."""
         return self.fc2(F.gelu(self.fc1(tokens)))
 
 
@@ -50,7 +50,7 @@ class MixtureOfExperts(nn.Module):
     def __init__(self, dim: int, hidden: int, routing: Routing) -> None:
         super().__init__()
         self.router = Router(dim, routing.experts)
-        self.experts = nn.ModuleList([Expert(dim, hidden) for _ in range(routing.experts)])
+        self.experts = nn.ModuleList([Mlp(dim, hidden) for _ in range(routing.experts)])
         self.routing = routing
         self.balance: Tensor | None = None
 

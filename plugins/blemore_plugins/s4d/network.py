@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blemore_plugins.s4d.experts import MixtureOfExperts
+from blemore_plugins.s4d.experts import MixtureOfExperts, Mlp
 from blemore_plugins.s4d.shape import Routing, Shape
 
 NORM_EPS = 1e-6
@@ -56,19 +56,6 @@ class Attention(nn.Module):
         query, key, value = joint.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.proj(mixed.transpose(1, 2).flatten(2))
-
-
-class Mlp(nn.Module):
-    """The dense part of a block."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map (..., dim) to (..., dim)."""
-        return self.fc2(F.gelu(self.fc1(tokens)))
 
 
 class Block(nn.Module):

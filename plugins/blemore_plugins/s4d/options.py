@@ -39,7 +39,7 @@ class S4DOptions:
         stride: video frames between them, a multiple of `step`.
         train: what is trained besides the norm after pooling and the head: `adapters` the experts, `upper` all of the
             blocks that have experts, `all` everything. The paper's counts fit neither of the first two.
-        epochs, batch, lr: the paper's. The rate falls as a cosine to 0 after rising for `warmup` epochs.
+        epochs, batch_size, learning_rate: the paper's. The rate rises for `warmup` epochs, then falls as a cosine.
         weight_decay: none on biases and norms.
         warmup: epochs, 5 in the released scripts.
         flip: mirror half of the training clips.
@@ -71,8 +71,8 @@ class S4DOptions:
     stride: int = 4
     train: Literal["adapters", "upper", "all"] = "adapters"
     epochs: int = 100
-    batch: int = 16
-    lr: float = 1e-4
+    batch_size: int = 16
+    learning_rate: float = 1e-4
     weight_decay: float = 0.05
     warmup: int = 5
     flip: bool = True
@@ -88,7 +88,7 @@ class S4DOptions:
     save_every: int = incidental(5)
 
     def __post_init__(self) -> None:
-        positive = ("step", "detect_every", "epochs", "batch", "segments", "check_every", "save_every", "stride")
+        positive = ("step", "detect_every", "epochs", "batch_size", "segments", "check_every", "save_every", "stride")
         for name in positive:
             _demand(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _demand(bool(self.weights), "weights", "a hub id, a file, random or random-small", self.weights)
@@ -102,7 +102,7 @@ class S4DOptions:
         _demand(0 < self.smallest_face <= 1, "smallest_face", "above 0, at most 1", self.smallest_face)
         _demand(self.smooth >= 1 and self.smooth % 2 == 1, "smooth", "odd", self.smooth)
         _demand(self.frames >= 2 and self.frames % 2 == 0, "frames", "even, at least 2", self.frames)
-        _demand(0 < self.lr < 1, "lr", "between 0 and 1", self.lr)
+        _demand(0 < self.learning_rate < 1, "learning_rate", "between 0 and 1", self.learning_rate)
         _demand(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
         _demand(0 <= self.warmup < self.epochs, "warmup", f"from 0, below epochs ({self.epochs})", self.warmup)
         _demand(0.1 <= self.crop <= 1, "crop", "from 0.1 to 1", self.crop)

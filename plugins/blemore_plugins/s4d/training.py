@@ -136,15 +136,15 @@ def learning_rate(step: int, steps: int, options: S4DOptions) -> float:
     """Give the rate of a step, counted from 0: up in a line over `warmup` epochs of `steps`, then a cosine to 0."""
     warmup, total = options.warmup * steps, options.epochs * steps
     if step < warmup:
-        return options.lr * (step + 1) / warmup
-    return options.lr / 2 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+        return options.learning_rate * (step + 1) / warmup
+    return options.learning_rate / 2 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
 def _optimizer(parameters: list[nn.Parameter], options: S4DOptions) -> torch.optim.Optimizer:
     matrices = [p for p in parameters if p.ndim > 1]
     vectors = [p for p in parameters if p.ndim <= 1]
     groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    return torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
 
 
 def _look(network: S4DViTMoE, judge: Judge, state: Progress, options: S4DOptions) -> None:

@@ -15,7 +15,7 @@ from blemore_harness.context import Context
 from blemore_harness.dataset import Clips
 from blemore_harness.hookspecs import Encoder, Modality, hookimpl
 from blemore_harness.rows import Embeddings
-from blemore_plugins.hub import Weights, find_weights
+from blemore_plugins.hub import Weights, find_weights, identify_source
 from blemore_plugins.wav2vec2.extraction import extract, open_store
 from blemore_plugins.wav2vec2.options import RANDOM_SMALL, Wav2Vec2Options
 
@@ -42,6 +42,10 @@ class Wav2Vec2Encoder(Encoder):
     def mark(self, options: Wav2Vec2Options) -> str | None:
         """Say that the random network is not wav2vec2."""
         return "untrained small encoders" if options.model == RANDOM_SMALL else None
+
+    def identify(self, options: Wav2Vec2Options) -> Mapping[str, object]:
+        """Tell a local model by its content."""
+        return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model)}
 
     def prepare(self, clips: Clips, options: Wav2Vec2Options, context: Context) -> None:
         """Fetch the weights, and compute the vectors that are not in the cache.
