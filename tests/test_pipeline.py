@@ -31,7 +31,7 @@ from blemore_harness.rows import Probabilities
 from blemore_harness.runs import Runs
 from blemore_harness.submission import Submission, from_plugins
 from blemore_harness.views import View, open_view
-from builders import label_of, rows_of, write_download
+from builders import label_of, put, rows_of, write_download
 from golden import literal_protocol
 
 GRID = np.linspace(0.05, 0.95, 20)
@@ -453,6 +453,27 @@ def test_no_held_out_label_and_no_real_name_can_be_reached_by_a_plugin(bench: Be
     record, _ = bench.run(plugins, from_plugins(["nosy"]))
     assert record["status"] == "finished", system(record, "nosy")["error"]
     assert len(looked) == 1 + 3 * 3
+
+
+def test_released_features_that_are_read_are_part_of_the_identity(bench: Bench) -> None:
+    class Reading(Noisy):
+        def stores(self, options: Any) -> tuple[str, ...]:
+            return ("HiCMAE",)
+
+    def identity() -> Any:
+        dataset = read_dataset(bench.dataset.root)
+        fresh = Bench(dataset, open_view(dataset, bench.root / "views"), bench.root)
+        return fresh.run(offer(Reading("reading"))[0], from_plugins(["reading"]))[0]["identity"]
+
+    with pytest.raises(DataError, match=r"no released features 'HiCMAE' below .* \(there: WavLM_large\)"):
+        identity()
+    name = bench.dataset.ids[0]
+    put(bench.dataset.root / "pre_extracted_train_data" / "HiCMAE_train" / f"{name}.npy", "one")
+    before = identity()
+    put(bench.dataset.root / "pre_extracted_train_data" / "WavLM_large_train" / f"{name}.npy", "other")
+    assert identity() == before, "features that nobody reads changed the identity"
+    put(bench.dataset.root / "pre_extracted_train_data" / "HiCMAE_train" / f"{name}.npy", "two")
+    assert identity() != before
 
 
 def test_missing_videos_are_said_before_training(bench: Bench) -> None:

@@ -62,7 +62,7 @@ def run(
     from blemore_harness.entrants import resolve_entrants
     from blemore_harness.options import parse_settings
     from blemore_harness.pipeline import Workshop, evaluate
-    from blemore_harness.places import cache_root, open_dataset, open_dataset_view
+    from blemore_harness.places import cache_root, is_demo, open_dataset, open_dataset_view
     from blemore_harness.plugins import load_plugins
     from blemore_harness.runs import Runs
     from blemore_harness.submission import find_submission, from_plugins
@@ -80,7 +80,7 @@ def run(
     submission = submission.with_options(parse_settings(settings), seed)
     found = load_plugins()
     # Before anything slow: a misspelt name, a wrong value or a missing GPU should fail at once.
-    resolve_entrants(submission, found, data="", demo=data is None)
+    resolve_entrants(submission, found, view=None, demo=is_demo(data))
     resolve_device(device)
     dataset = open_dataset(data, reporter, fold_seed)
     view = open_dataset_view(dataset, reporter)

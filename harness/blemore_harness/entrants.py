@@ -15,6 +15,7 @@ from blemore_harness.options import build_options, describe_options, identify_op
 from blemore_harness.plugins import Offer, Plugins
 from blemore_harness.protocol import PROTOCOL_VERSION
 from blemore_harness.submission import Submission
+from blemore_harness.views import View
 
 IDENTITY_SCHEME = 1
 """Raised whenever what goes into an identity changes, so that old results are never taken for new ones."""
@@ -76,28 +77,32 @@ class Entrant:
         }
 
 
-def resolve_entrants(submission: Submission, plugins: Plugins, data: str, demo: bool) -> tuple[Entrant, ...]:
+def resolve_entrants(submission: Submission, plugins: Plugins, view: View | None, demo: bool) -> tuple[Entrant, ...]:
     """Resolve the encoders of a submission and, last, its fusion if it has one.
 
     Args:
         submission: which systems, with which options.
         plugins: where they are looked up.
-        data: digest of the dataset.
+        view: the dataset; None only checks names and options, and gives identities of no dataset.
         demo: whether the dataset is the generated one, where a system's demo options are its defaults.
 
     Raises:
         ConfigError: an unknown name or option, or a value that it cannot have.
+        DataError: released features that an encoder reads and the dataset lacks.
     """
-    encoders = tuple(_resolve(plugins.encoder(name), submission, data, demo, ()) for name in submission.encoders)
+    encoders = tuple(_resolve(plugins.encoder(name), submission, view, demo, ()) for name in submission.encoders)
     if submission.fusion is None:
         return encoders
-    return (*encoders, _resolve(plugins.fusion(submission.fusion), submission, data, demo, encoders))
+    return (*encoders, _resolve(plugins.fusion(submission.fusion), submission, view, demo, encoders))
 
 
-def _resolve(offer: Offer, submission: Submission, data: str, demo: bool, members: Sequence[Entrant]) -> Entrant:
+def _resolve(
+    offer: Offer, submission: Submission, view: View | None, demo: bool, members: Sequence[Entrant]
+) -> Entrant:
     system = offer.system
     given = {**(system.demo_options if demo else {}), **submission.options.get(system.name, {})}
     options = build_options(system.name, system.Options, given)
+    stores = system.stores(options) if isinstance(system, Encoder) else ()
     identity: dict[str, object] = {
         "scheme": IDENTITY_SCHEME,
         "protocol": PROTOCOL_VERSION,
@@ -106,7 +111,8 @@ def _resolve(offer: Offer, submission: Submission, data: str, demo: bool, member
         "seed": submission.seed,
         **offer.distribution.facts(),
         "shared": _shared_code() if offer.distribution.source else None,
-        "data": data,
+        "data": view.digest if view else "",
+        "stores": {name: view.digest_store(name) for name in stores} if view else {},
         "members": [member.digest for member in members],
     }
     return Entrant(

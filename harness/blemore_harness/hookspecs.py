@@ -94,6 +94,10 @@ class Encoder:
         """
         return {}
 
+    def stores(self, options: Any) -> tuple[str, ...]:
+        """Name the released feature folders that it reads, such as `WavLM_large`; their contents enter the identity."""
+        return ()
+
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Download and extract ahead of training; called once per run with all clips, unlabelled.
 

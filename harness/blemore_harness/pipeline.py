@@ -57,7 +57,7 @@ def evaluate(
         PluginFailed: never from here: a plugin that fails becomes a row, and the record says `failed`.
     """
     started = time.perf_counter()
-    entrants = resolve_entrants(submission, plugins, view.digest, dataset.demo)
+    entrants = resolve_entrants(submission, plugins, view, dataset.demo)
     stage = Stage(view, workshop.cache, workshop.device, workshop.reporter)
     folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
     folder = workshop.runs.run(submission.name, entrants[-1].digest)

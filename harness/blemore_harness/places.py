@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from blemore_harness.context import Progress, Reporter
-from blemore_harness.demo import demo_is_complete, write_demo
+from blemore_harness.demo import DEMO_MARKER, demo_is_complete, write_demo
 from blemore_harness.download import Dataset, read_dataset
 from blemore_harness.errors import ConfigError
 from blemore_harness.runs import hold
@@ -40,6 +40,11 @@ def open_dataset(data: Path | None, reporter: Reporter, fold_seed: int = 0) -> D
     folder = cache_root() / "demo"
     make_demo(folder, reporter)
     return read_dataset(folder, fold_seed)
+
+
+def is_demo(data: Path | None) -> bool:
+    """Say whether `--data` (or its absence) means the generated demo dataset, without reading it."""
+    return data is None or (data / DEMO_MARKER).is_file()
 
 
 def open_labels(data: Path | None, reporter: Reporter) -> Dataset:

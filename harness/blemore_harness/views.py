@@ -12,7 +12,8 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ from blemore_harness.cache import digest_of, write_atomically
 from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.download import Dataset
 from blemore_harness.errors import DataError
+
+INDEX_FILE = "contents.json"
+"""Where digests of files are remembered."""
 
 _OPAQUE = re.compile(r"(?<![^\W_])c[0-9a-f]{16}(?![^\W_])")
 
@@ -35,7 +39,9 @@ class View:
         test: the test clips, likewise.
         folds: int64 (N,), fold of each clip of `train`.
         real: real clip id by opaque id.
-        digest: hex digest of everything in the dataset that can change a number.
+        digest: hex digest of everything in the dataset that can change a number, but for released features of clips
+            that have a video.
+        digest_store: gives the hex digest of a store of released features; `DataError` where there is none.
     """
 
     train: Clips
@@ -43,6 +49,7 @@ class View:
     folds: NDArray[np.int64]
     real: Mapping[str, str]
     digest: str
+    digest_store: Callable[[str], str] = field(repr=False)
 
     def fold(self, index: int | None) -> Fold:
         """Give fold `index`, or for None the final fit: all training clips, with the test clips held out."""
@@ -68,7 +75,7 @@ def open_view(dataset: Dataset, folder: Path, progress: Callable[[int, int], Non
         folder: where links and the index of content digests are kept, such as the user's cache.
         progress: called with (files digested, files in all) while contents are read for the first time.
     """
-    contents = _digest_files(_needed_files(dataset), folder / "contents.json", progress)
+    contents = _digest_files(_needed_files(dataset), folder / INDEX_FILE, progress)
     # Sorted: neither names, nor order, nor digest depend on the order of metadata rows.
     key = digest_of([sorted(dataset.ids), sorted(dataset.test_ids)], 32).encode()
     names = {
@@ -95,7 +102,20 @@ def open_view(dataset: Dataset, folder: Path, progress: Callable[[int, int], Non
         ],
         "test": [[name, clips[name].content] for name in sorted(dataset.test_ids)],
     }
-    return View(train, test, folds, {names[name]: name for name in names}, digest_of(facts))
+    real = {names[name]: name for name in names}
+    return View(train, test, folds, real, digest_of(facts), partial(_digest_store, dataset, folder / INDEX_FILE))
+
+
+def _digest_store(dataset: Dataset, index: Path, store: str) -> str:
+    if store not in dataset.features:
+        there = ", ".join(sorted(dataset.features)) or "none"
+        raise DataError(
+            f"no released features '{store}' below {dataset.root} (there: {there}): "
+            "they are expected in pre_extracted_train_data and pre_extracted_test_data beside the metadata"
+        )
+    files = dataset.features[store]
+    contents = _digest_files(list(files.values()), index, None)
+    return digest_of(sorted((name, contents[path]) for name, path in files.items()))
 
 
 def _needed_files(dataset: Dataset) -> list[Path]:
