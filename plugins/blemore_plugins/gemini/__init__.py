@@ -108,7 +108,7 @@ class GeminiEncoder(Encoder):
         if not options.consent:
             raise ConfigError(
                 "this would send videos of identifiable people to Google: say --set gemini.consent=true if the "
-                "dataset's licence and the people in it allow that.\nUse a key of a project with billing: what the "
+                "dataset's licence and the people in it allow that. Use a key of a project with billing: what the "
                 "unpaid tier is sent may be used to improve products and be read by human reviewers (docs/gemini.md)"
             )
         yield Endpoint(find_address(options), find_key())
