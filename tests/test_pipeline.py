@@ -392,6 +392,7 @@ def test_asking_for_scores_is_counted_and_official(bench: Bench) -> None:
     record, _ = bench.run(plugins, from_plugins(["asking"]))
     row = system(record, "asking")
     assert row["times_asked"] == 6
+    assert [fold["times_asked"] for fold in row["folds"]] == [2, 2, 2]
     assert [a.presence for a in answers] == [fold["official"]["acc_presence"] for fold in row["folds"]]
     table = (bench.root / "runs" / next(iter((bench.root / "runs").glob("asking-*"))) / "table.txt").read_text()
     assert "chosen on the held-out folds" in table

@@ -139,11 +139,15 @@ class Recorder:
     def add(self, entrant: Entrant, scores: Mapping[str, Any], rows: SystemRows) -> None:
         """Add a finished system's row."""
         warnings = [text for facts in rows.facts for text in facts["warnings"]]
+        by_fold = {facts["fold"]: facts for facts in rows.facts}
+        kept = ("times_asked", "seconds", "warnings")
+        folds = [{**fold, **{key: by_fold[fold["fold"]][key] for key in kept}} for fold in scores["folds"]]
         notes = [{"fold": facts["fold"], **facts["notes"]} for facts in rows.facts if facts["notes"]]
         row = {
             **self._described[entrant.name],
             "status": "finished",
             **scores,
+            "folds": folds,
             "times_asked": sum(facts["times_asked"] for facts in rows.facts),
             "seconds": round(sum(facts["seconds"] for facts in rows.facts), 3),
             "notes": notes,
