@@ -82,7 +82,8 @@ def evaluate(
                 recorder.fail(fusion, error)
         for entrant in entrants:
             if entrant.name in rows:
-                recorder.add(entrant, score_system(rows[entrant.name], view), rows[entrant.name])
+                done = rows[entrant.name]
+                recorder.add(entrant, score_system(done, view), done, folders[entrant.name].prepared())
         if dataset.test_ids and entrants[-1].name in rows:
             recorder.predict(entrants[-1], predict_test(rows[entrants[-1].name], view))
     return recorder.record, folder

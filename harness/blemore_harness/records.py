@@ -24,7 +24,7 @@ from blemore_harness.plugins import Plugins
 from blemore_harness.protocol import PROTOCOL_VERSION
 from blemore_harness.results import PredictedLabels, SystemRows
 from blemore_harness.rows import Probabilities
-from blemore_harness.runs import RECORD_FILE, RECORD_SCHEMA, FoldResult, read_json, write_json
+from blemore_harness.runs import RECORD_FILE, RECORD_SCHEMA, FoldResult, write_json
 from blemore_harness.submission import Submission
 from blemore_harness.tables import render_text
 from blemore_harness.views import View
@@ -136,8 +136,10 @@ class Recorder:
         facts = {"system": entrant.name, **result.facts, "fold": index}
         self._tell("blemore_fold_finished", result=facts, probabilities=rows)
 
-    def add(self, entrant: Entrant, scores: Mapping[str, Any], rows: SystemRows) -> None:
-        """Add a finished system's row."""
+    def add(
+        self, entrant: Entrant, scores: Mapping[str, Any], rows: SystemRows, prepared: Mapping[str, Any] | None
+    ) -> None:
+        """Add a finished system's row, with what its preparation noted."""
         warnings = [text for facts in rows.facts for text in facts["warnings"]]
         by_fold = {facts["fold"]: facts for facts in rows.facts}
         kept = ("times_asked", "seconds", "warnings")
@@ -153,7 +155,8 @@ class Recorder:
             "notes": notes,
             "warnings": list(dict.fromkeys(warnings)),
         }
-        row.update(self._prepared(entrant))
+        if prepared is not None:
+            row["prepared"] = prepared
         self.record["systems"].append(row)
 
     def fail(self, entrant: Entrant, error: PluginFailed) -> None:
@@ -178,10 +181,6 @@ class Recorder:
             "thresholds_chosen_on": predicted.chosen_on,
             "file": SUBMISSION_FILE,
         }
-
-    def _prepared(self, entrant: Entrant) -> dict[str, Any]:
-        file = self.folder.parent / "systems" / f"{entrant.name}-{entrant.digest}" / "prepare.json"
-        return {"prepared": read_json(file)} if file.exists() else {}
 
     def _tell(self, hook: str, **arguments: object) -> None:
         # A copy: no hook can change what is recorded.

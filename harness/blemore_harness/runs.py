@@ -27,6 +27,7 @@ from blemore_harness.rows import Probabilities
 
 RECORD_SCHEMA = 1
 RECORD_FILE = "record.json"
+PREPARED_FILE = "prepare.json"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,15 @@ class SystemFolder:
         folder = self.path / "work" / part
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def prepared(self) -> dict[str, Any] | None:
+        """Give what the preparation noted (notes, warnings, seconds); None before the first."""
+        file = self.path / PREPARED_FILE
+        return read_json(file) if file.exists() else None
+
+    def keep_prepared(self, facts: Mapping[str, Any]) -> None:
+        """Keep what the preparation noted."""
+        write_json(self.path / PREPARED_FILE, facts)
 
     def finished(self, part: str) -> FoldResult | None:
         """Give a fold's result, or None where it is not finished.

@@ -25,7 +25,7 @@ from blemore_harness.errors import BlemoreError, ExtraMissing, HarnessError, Inv
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.protocol import Scores
 from blemore_harness.rows import Probabilities
-from blemore_harness.runs import FoldResult, SystemFolder, read_json, write_json
+from blemore_harness.runs import FoldResult, SystemFolder
 from blemore_harness.thresholds import search_official
 from blemore_harness.views import View
 
@@ -93,12 +93,11 @@ class Stage:
         started = time.perf_counter()
         with self._call(entrant, folder, "prepare", None) as (context, notebook):
             system.prepare(self.view.everything(), entrant.options, context)
-        file = folder.path / "prepare.json"
-        before: dict[str, Any] = read_json(file) if file.exists() else {"notes": {}, "seconds": 0.0}
+        before = folder.prepared() or {"notes": {}, "seconds": 0.0}
         # A repeated preparation finds its arrays in the cache: what it noted while it made them stays.
         notes = {**before["notes"], **notebook.notes}
         seconds = before["seconds"] + time.perf_counter() - started
-        write_json(file, {"notes": notes, "warnings": notebook.warnings, "seconds": round(seconds, 3)})
+        folder.keep_prepared({"notes": notes, "warnings": notebook.warnings, "seconds": round(seconds, 3)})
 
     def fit_encoder(self, entrant: Entrant, folder: SystemFolder, index: int | None) -> FoldResult:
         """Train on a fold and predict its held-out clips."""
