@@ -275,6 +275,17 @@ def test_a_plugin_that_crashes_is_a_row_and_the_others_go_on(bench: Bench) -> No
     assert record["test"] is None
 
 
+def test_a_crash_in_prepare_is_a_row_too(bench: Bench) -> None:
+    bad, good = Noisy("bad"), Noisy("good")
+    bad.trouble["prepare"] = ZeroDivisionError("no such number")
+    record, _ = bench.run(offer(bad, good)[0], from_plugins(["bad,good"]))
+    assert record["status"] == "failed"
+    assert "bad (prepare) crashed: ZeroDivisionError" in system(record, "bad")["error"]["message"]
+    assert bad.calls == ["prepare"]
+    assert system(record, "good")["status"] == "finished"
+    assert system(record, "late")["status"] == "skipped"
+
+
 def test_what_the_user_can_fix_stops_the_run_before_anything_is_trained(bench: Bench) -> None:
     first, second = Noisy("first"), Noisy("second")
     clip = bench.view.train.items[0]
@@ -396,6 +407,11 @@ def test_asking_for_scores_is_counted_and_official(bench: Bench) -> None:
     assert [a.presence for a in answers] == [fold["official"]["acc_presence"] for fold in row["folds"]]
     table = (bench.root / "runs" / next(iter((bench.root / "runs").glob("asking-*"))) / "table.txt").read_text()
     assert "chosen on the held-out folds" in table
+    assert "optimistic in both columns" in table
+    plugins, _ = offer(Asking("asking"), Noisy("silent"))
+    _, folder = bench.run(plugins, from_plugins(["asking,silent"]))
+    fused = (folder / "table.txt").read_text().split("late", 1)[1]
+    assert "members chosen on the held-out folds" in " ".join(fused.split())
 
 
 def reachable(*roots: Any) -> Iterator[Any]:

@@ -65,9 +65,8 @@ def evaluate(
     with hold(folder, workshop.reporter.log), recorder.closing(workshop.device):
         encoders = [e for e in entrants if not e.members]
         _check_media(encoders, dataset, workshop.reporter)
-        _prepare_all(encoders, dataset, stage, folders)
         rows: dict[str, SystemRows] = {}
-        for entrant in encoders:
+        for entrant in _prepare_all(encoders, dataset, stage, folders, recorder):
             try:
                 rows[entrant.name] = _run_encoder(entrant, dataset, stage, folders[entrant.name], recorder)
             except PluginFailed as error:
@@ -122,13 +121,24 @@ def _run_fusion(
     return SystemRows.gather(results, stage.view)
 
 
-def _prepare_all(encoders: list[Entrant], dataset: Dataset, stage: Stage, folders: Folders) -> None:
-    """Prepare every encoder that has something to do, before the first is trained: what is missing shows early."""
+def _prepare_all(
+    encoders: list[Entrant], dataset: Dataset, stage: Stage, folders: Folders, recorder: Recorder
+) -> list[Entrant]:
+    """Prepare every encoder that has something to do, before the first is trained: what is missing shows early.
+
+    Gives those that can be trained; one that crashes becomes a row.
+    """
+    ready = []
     for entrant in encoders:
         folder = folders[entrant.name]
-        if any(folder.finished(part_name(index)) is None for index in _parts(dataset)):
-            with hold(folder.path, stage.reporter.log):
-                stage.prepare(entrant, folder)
+        try:
+            if any(folder.finished(part_name(index)) is None for index in _parts(dataset)):
+                with hold(folder.path, stage.reporter.log):
+                    stage.prepare(entrant, folder)
+            ready.append(entrant)
+        except PluginFailed as error:
+            recorder.fail(entrant, error)
+    return ready
 
 
 def _parts(dataset: Dataset) -> tuple[int | None, ...]:

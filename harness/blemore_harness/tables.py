@@ -37,12 +37,13 @@ def draw_results(record: Mapping[str, Any]) -> RenderableType:
     table.add_column("official\nScore", justify="right", no_wrap=True)
     table.add_column("cross-fitted\nScore", justify="right", no_wrap=True)
     table.add_column("remark")
+    asked = {system["name"] for system in record["systems"] if system.get("times_asked")}
     for system in record["systems"]:
-        table.add_row(*_cells(system))
+        table.add_row(*_cells(system, bool(asked & set(system["members"]))))
     return Group(*([Text(record["mark"], style="bold yellow")] if record["mark"] else []), table, *_remarks(record))
 
 
-def _cells(system: Mapping[str, Any]) -> list[str | Text]:
+def _cells(system: Mapping[str, Any], members_asked: bool) -> list[str | Text]:
     name, modality = Text(system["name"], style="bold"), system["modality"] or system["kind"]
     if system["status"] != "finished":
         reason = system["reason"] if system["status"] == "skipped" else system["error"]["message"]
@@ -55,7 +56,7 @@ def _cells(system: Mapping[str, Any]) -> list[str | Text]:
         _with_sd(official["acc_salience"]),
         f"{official['score']['mean']:.3f}",
         Text(f"{honest['score']['mean']:.3f}", style="bold"),
-        "; ".join(_system_remarks(system)),
+        "; ".join(_system_remarks(system) + (["members chosen on the held-out folds"] if members_asked else [])),
     ]
 
 
@@ -73,8 +74,10 @@ def _remarks(record: Mapping[str, Any]) -> list[Text]:
     lines = [
         "official: alpha and beta (and a fusion's weights) chosen on the folds that are scored, as the papers do; "
         "mean over folds, sd with ddof=1.",
-        "cross-fitted: everything chosen on the other folds: expect about this on new actors.",
+        "cross-fitted: alpha, beta and weights chosen on the other folds: expect about this on new actors.",
     ]
+    if any(system.get("times_asked") for system in record["systems"]):
+        lines.append("chosen on the held-out folds: optimistic in both columns, as published validation numbers are.")
     if record["data"]["fold_source"] == "made":
         lines.append("folds: made here from a seed, the metadata has none; not comparable with published folds.")
     expected = record["submission"]["expect"]
