@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from blemore_harness.devices import CHOICES
 from blemore_harness.errors import ConfigError, HarnessError, printable
 
 INTERRUPTED = 130
@@ -44,7 +45,7 @@ def cli() -> None:
 @click.option("--fusion", default="late", show_default=True, help="How several encoders are fused.")
 @click.option("--set", "settings", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Set an option of a plugin.")
 @click.option("--seed", type=int, help="Base seed of everything random [default: the submission's, else 0].")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(CHOICES), default="auto", show_default=True)
 @click.option("--fold-seed", type=int, default=0, help="Seed of the folds made where the metadata has none.")
 @data_option
 @runs_option

@@ -14,7 +14,6 @@ from blemore_harness.errors import ConfigError
 from blemore_harness.runs import hold
 from blemore_harness.views import View, open_view
 
-DEFAULT_RUNS = Path("blemore-runs")
 DEMO_NOTICE = (
     "No --data given: using the generated DEMO dataset (drawn faces, synthesised voices). "
     "Its numbers say nothing about BLEMORE."

@@ -131,7 +131,7 @@ class Recorder:
 
     def tell_fold(self, entrant: Entrant, index: int | None, result: FoldResult, view: View) -> None:
         """Tell the plugins of a fold that is safely on disk; ids are the opaque ones."""
-        opaque = {real: name for name, real in view.real.items()}
+        opaque = view.opaque
         rows = Probabilities(tuple(opaque[name] for name in result.probabilities.ids), result.probabilities.values)
         facts = {"system": entrant.name, **result.facts, "fold": index}
         self._tell("blemore_fold_finished", result=facts, probabilities=rows)

@@ -36,7 +36,7 @@ class SystemRows:
     @classmethod
     def gather(cls, results: Mapping[int | None, FoldResult], view: View) -> SystemRows:
         """Join the folds' rows on the clip id."""
-        opaque = {real: name for name, real in view.real.items()}
+        opaque = view.opaque
         joined: dict[str, Any] = {}
         final: dict[str, Any] = {}
         for index, result in results.items():

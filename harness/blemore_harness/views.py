@@ -51,6 +51,11 @@ class View:
     digest: str
     digest_store: Callable[[str], str] = field(repr=False)
 
+    @property
+    def opaque(self) -> dict[str, str]:
+        """Opaque id by real clip id."""
+        return {name: stand_in for stand_in, name in self.real.items()}
+
     def fold(self, index: int | None) -> Fold:
         """Give fold `index`, or for None the final fit: all training clips, with the test clips held out."""
         if index is None:
