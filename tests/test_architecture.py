@@ -24,7 +24,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "dataset", "rows", "cache", "folds", "options", "submission", "devices", "distributions",
     ),
     "protocol": ("protocol", "grid", "thresholds"),
-    "contract and help for plugin authors": ("context", "hookspecs", "media", "networks", "heads"),
+    "contract and help for plugin authors": (
+        "context", "hookspecs", "media", "sequences", "networks", "recipes", "heads",
+    ),
     "files and folders": (
         "metadata", "submission_format", "prediction_files", "leaderboard", "demo", "download", "views", "runs",
     ),

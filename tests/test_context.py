@@ -47,7 +47,9 @@ def view() -> View:
     train = Clips(items, tuple(f"A{i % 4}" for i in range(12)), truth)
     test = Clips((Clip("c" + "f" * 16, content="f" * 32),))
     real = {clip.id: f"A{i % 4}_mix_ang_fea_{i:02d}_ver1" for i, clip in enumerate(items)}
-    return View(train, test, np.arange(12) % 4 // 2, real | {test.ids[0]: "test_0001"}, "digest", str.upper)
+    return View(
+        train, test, np.arange(12) % 4 // 2, real | {test.ids[0]: "test_0001"}, "digest", frozenset(), str.upper
+    )
 
 
 @contextmanager

@@ -22,10 +22,10 @@ from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, Media
 from blemore_harness.media import read_sound  # noqa: E402
 from blemore_harness.networks import fitting_threads  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
+from blemore_harness.sequences import describe_sequence  # noqa: E402
 from blemore_plugins.hub import quiet_transformers  # noqa: E402
 from blemore_plugins.wav2vec2 import Wav2Vec2Encoder, extraction, network  # noqa: E402
 from blemore_plugins.wav2vec2.options import Wav2Vec2Options, parse_layers  # noqa: E402
-from blemore_plugins.wav2vec2.statistics import describe_frames  # noqa: E402
 from fakes import make_context, make_fold  # noqa: E402
 from media_files import clip_of, gradient_frames, sine, write_media  # noqa: E402
 
@@ -158,7 +158,7 @@ def test_a_large_model_gives_7168_numbers_and_is_cut_in_half():
     # 315.4 and 164.3 million: what the released file and its lower half hold.
     assert round(sum(p.numel() for p in whole.parameters()) / 1e6, 1) == 315.4
     assert round(sum(p.numel() for p in half.parameters()) / 1e6, 1) == 164.3
-    assert describe_frames(np.zeros((9, config.hidden_size), np.float32), 3).shape == (7168,)
+    assert describe_sequence(np.zeros((9, config.hidden_size), np.float32), 3).shape == (7168,)
 
 
 # Strict loading
@@ -250,15 +250,15 @@ def literal_statistics(frames: np.ndarray) -> np.ndarray:
 
 def test_seven_statistics_in_their_order():
     frames = noise(23, 5)
-    np.testing.assert_allclose(describe_frames(frames, 1), literal_statistics(frames), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(describe_sequence(frames, 1), literal_statistics(frames), rtol=1e-6, atol=1e-7)
     parts = [literal_statistics(part) for part in (frames[:8], frames[8:16], frames[16:])]
-    np.testing.assert_allclose(describe_frames(frames, 3), np.mean(parts, axis=0), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(describe_sequence(frames, 3), np.mean(parts, axis=0), rtol=1e-6, atol=1e-7)
 
 
 def test_fewer_frames_than_parts_make_one_part_each():
     frames = noise(2, 4)
-    np.testing.assert_allclose(describe_frames(frames, 3), describe_frames(frames, 2))
-    one = describe_frames(frames[:1], 3).reshape(7, 4)
+    np.testing.assert_allclose(describe_sequence(frames, 3), describe_sequence(frames, 2))
+    one = describe_sequence(frames[:1], 3).reshape(7, 4)
     np.testing.assert_array_equal(one[1], 0)
     np.testing.assert_array_equal(np.delete(one, 1, axis=0), np.tile(frames[0], (6, 1)))
 
@@ -329,7 +329,7 @@ def test_bucketing_gives_what_one_clip_at_a_time_gives(released, sounds, tmp_pat
     cut = network.build_network(options, released, "cpu")
     for clip, vector in zip(clips, together.values, strict=True):
         frames = real(cut, extraction.normalise(sounds[clip.id])[None], options.layer_indices)[0]
-        np.testing.assert_allclose(vector, describe_frames(frames, 3), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(vector, describe_sequence(frames, 3), rtol=1e-4, atol=1e-5)
 
 
 def test_a_killed_extraction_goes_on_where_it_stopped(released, sounds, tmp_path, monkeypatch):

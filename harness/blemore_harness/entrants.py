@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemore_harness import heads, media, networks
+from blemore_harness import heads, media, networks, recipes, sequences
 from blemore_harness.cache import digest_of
 from blemore_harness.distributions import Distribution
 from blemore_harness.hookspecs import Encoder, Fusion
@@ -16,6 +16,9 @@ from blemore_harness.plugins import Offer, Plugins
 from blemore_harness.protocol import PROTOCOL_VERSION
 from blemore_harness.submission import Submission
 from blemore_harness.views import View
+
+_SHARED = (heads, media, networks, recipes, sequences)
+"""Modules of the harness that change a plugin's numbers."""
 
 IDENTITY_SCHEME = 1
 """Raised whenever what goes into an identity changes, so that old results are never taken for new ones."""
@@ -102,6 +105,8 @@ def _resolve(
     system = offer.system
     given = {**(system.demo_options if demo else {}), **submission.options.get(system.name, {})}
     options = build_options(system.name, system.Options, given)
+    if isinstance(system, Encoder):
+        options = system.settle(options, view.stores if view else frozenset())
     stores = system.stores(options) if isinstance(system, Encoder) else ()
     identity: dict[str, object] = {
         "scheme": IDENTITY_SCHEME,
@@ -123,4 +128,4 @@ def _resolve(
 
 def _shared_code() -> str:
     """Digest the shared help that trains and decodes: in a checkout an edit of it is another identity too."""
-    return digest_of([Path(str(module.__file__)).read_text(encoding="utf-8") for module in (heads, networks, media)])
+    return digest_of([Path(str(module.__file__)).read_text(encoding="utf-8") for module in _SHARED])

@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.context import Context
 from blemore_harness.dataset import EMOTIONS, Clips, Fold
-from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, first_and_count
+from blemore_harness.errors import DataError, ExtraMissing, first_and_count
 from blemore_harness.grid import GridCounter
 from blemore_harness.networks import batches, build_mlp, fitting_threads, forward_rows, seeded, softmax, train_epoch
+from blemore_harness.recipes import HeadOptions
 from blemore_harness.rows import Embeddings, Probabilities
+
+__all__ = ["HeadModel", "HeadOptions", "fit_head"]
 
 Vectors: TypeAlias = NDArray[np.float32]
 Embed: TypeAlias = Callable[[Clips], Embeddings]
@@ -24,59 +27,6 @@ Quality: TypeAlias = tuple[float, ...]
 
 EPSILON = 1e-8
 """Dimensions that vary less than this over the training part are left unscaled."""
-
-
-@dataclass(frozen=True)
-class HeadOptions:
-    """How a head is built and trained; the defaults are the UZH paper's (arXiv 2603.23650) where it gives them.
-
-    Attributes:
-        hidden: widths of the hidden layers, joined by dashes: `1024-512`, `512`; empty for a linear head.
-        batch_norm: batch normalisation after each hidden layer.
-        dropout: share of hidden units dropped in training.
-        epochs: at most so many passes over the training part.
-        patience: stop after so many epochs without a better choice.
-        learning_rate, weight_decay: of AdamW; not in the paper, ours.
-        batch_size: clips per step.
-        selection: how the epoch is chosen: `inner` on an actor-disjoint part of the training clips (honest);
-            `held-out` on the very fold that is scored, as the papers do, through `context.score` (on the final fit,
-            where nothing can be asked, as `inner`).
-        refit: after an `inner` choice, train again on all training clips for the number of epochs that was best.
-    """
-
-    hidden: str = "1024-512"
-    batch_norm: bool = True
-    dropout: float = 0.3
-    epochs: int = 500
-    patience: int = 80
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    batch_size: int = 64
-    selection: Literal["inner", "held-out"] = "inner"
-    refit: bool = True
-
-    def __post_init__(self) -> None:
-        if any(width < 1 for width in self.widths):
-            raise InvalidOption(f"hidden: expected widths of at least 1, found '{self.hidden}'")
-        for name in ("epochs", "patience", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InvalidOption(f"{name}: expected at least 1, found {getattr(self, name)}")
-        if self.batch_norm and self.widths and self.batch_size < 2:
-            raise InvalidOption("batch_size: batch_norm needs at least 2 clips per step, found 1; set batch_norm=false")
-        if not 0 <= self.dropout < 1:
-            raise InvalidOption(f"dropout: expected from 0 to below 1, found {self.dropout}")
-        if not 0 < self.learning_rate < np.inf:
-            raise InvalidOption(f"learning_rate: expected a number above 0, found {self.learning_rate}")
-        if not 0 <= self.weight_decay < np.inf:
-            raise InvalidOption(f"weight_decay: expected a number of at least 0, found {self.weight_decay}")
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Widths of the hidden layers as numbers."""
-        try:
-            return tuple(int(part) for part in self.hidden.split("-")) if self.hidden.strip() else ()
-        except ValueError:
-            raise InvalidOption(f"hidden: expected widths such as 1024-512, found '{self.hidden}'") from None
 
 
 @dataclass(frozen=True)
@@ -161,7 +111,8 @@ def _train(
     order = torch.Generator().manual_seed(context.seed)
     with seeded(context.seed):
         network = build_mlp(vectors.shape[1], options.widths, options.batch_norm, options.dropout).to(device)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimiser]
+        optimiser = kind(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
         best: tuple[Quality, HeadModel] | None = None
         with context.progress("head: epochs", options.epochs) as bar:
             for epoch in range(1, options.epochs + 1):

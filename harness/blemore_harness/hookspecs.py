@@ -18,14 +18,16 @@ back. Import heavy packages (torch, transformers) inside functions: listing plug
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import pluggy
+from numpy.typing import NDArray
 
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips, Fold
+from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.errors import PluginFailed
 from blemore_harness.rows import Embeddings, Probabilities
 
@@ -71,6 +73,8 @@ class Encoder:
             An Options class that extends `heads.HeadOptions` lets users set the head of an `embed`-only encoder.
         demo_options: values of Options that let it run on the demo dataset without weights, hub or key: the same code
             at a small size. What the user sets wins over them.
+        store: name of the released feature folder whose files `sequence` gives, such as `WavLM_large`; empty for an
+            encoder without features over time.
     """
 
     name: ClassVar[str]
@@ -78,6 +82,19 @@ class Encoder:
     modality: ClassVar[Modality]
     Options: ClassVar[type[Any]] = NoOptions
     demo_options: ClassVar[Mapping[str, object]] = {}
+    store: ClassVar[str] = ""
+
+    def settle(self, options: Any, stores: frozenset[str]) -> Any:
+        """Decide what depends on the dataset, such as an `auto` that means released features where there are some.
+
+        Called once per run, before anything else and with nothing but names; what it gives are the options that every
+        other method gets, and that the identity and the record hold.
+
+        Args:
+            options: as the user set them.
+            stores: names of the released features that the dataset has, as `stores` gives them.
+        """
+        return options
 
     def mark(self, options: Any) -> str | None:
         """Say in a few words why results with these options are no real system's (`untrained small encoder`), or None.
@@ -105,6 +122,13 @@ class Encoder:
         extraction resumes by clip.
         """
 
+    def sequence(self, clip: Clip, options: Any, context: Context) -> NDArray[np.float32]:
+        """Give a clip's features over time, float32 (T, D), in the released layout; called after `prepare`.
+
+        `blemore-harness prepare --export` writes them down for other programs.
+        """
+        raise PluginFailed(f"'{self.name}' has no features over time", self.name)
+
     def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
         """Give a label-free vector per clip; called after `prepare`, with unlabelled clips."""
         raise PluginFailed(f"'{self.name}' defines neither `embed` nor `fit`", self.name)
@@ -115,6 +139,14 @@ class Encoder:
 
         head = options if isinstance(options, HeadOptions) else HeadOptions()
         return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
+
+    def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Sequence[Model] | None:
+        """Learn several folds at once, a context for each; None has them learnt one by one with `fit`.
+
+        For systems whose folds fill a GPU together and not alone. The models must be those of `fit` within 1e-5 of
+        probability. The default has none.
+        """
+        return None
 
 
 class Fusion:

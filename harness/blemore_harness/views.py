@@ -41,7 +41,8 @@ class View:
         real: real clip id by opaque id.
         digest: hex digest of everything in the dataset that can change a number, but for released features of clips
             that have a video.
-        digest_store: gives the hex digest of a store of released features; `DataError` where there is none.
+        stores: names of the released features that the dataset has.
+        digest_store: gives the hex digest of one of them; `DataError` where there is none of that name.
     """
 
     train: Clips
@@ -49,6 +50,7 @@ class View:
     folds: NDArray[np.int64]
     real: Mapping[str, str]
     digest: str
+    stores: frozenset[str]
     digest_store: Callable[[str], str] = field(repr=False)
 
     @property
@@ -108,7 +110,9 @@ def open_view(dataset: Dataset, folder: Path, progress: Callable[[int, int], Non
         "test": [[name, clips[name].content] for name in sorted(dataset.test_ids)],
     }
     real = {names[name]: name for name in names}
-    return View(train, test, folds, real, digest_of(facts), partial(_digest_store, dataset, folder / INDEX_FILE))
+    stores = frozenset(dataset.features)
+    digest_store = partial(_digest_store, dataset, folder / INDEX_FILE)
+    return View(train, test, folds, real, digest_of(facts), stores, digest_store)
 
 
 def _digest_store(dataset: Dataset, index: Path, store: str) -> str:

@@ -16,9 +16,9 @@ from blemore_harness.context import Context
 from blemore_harness.dataset import Clip
 from blemore_harness.errors import ExtraMissing, MediaError
 from blemore_harness.media import read_sound
+from blemore_harness.sequences import describe_sequence
 from blemore_plugins.hub import Weights
 from blemore_plugins.wav2vec2.options import SMALL, SMALL_SEED, Wav2Vec2Options
-from blemore_plugins.wav2vec2.statistics import describe_frames
 
 RATE = 16_000
 """Samples per second of all wav2vec2 models."""
@@ -80,7 +80,7 @@ def extract(
                 name, seconds = batch[0][0].id, waves.shape[1] / RATE
                 raise MediaError(f"clip {name}: expected sound for one frame of 25 ms, found {seconds:.4f} s", name)
             for (clip, _), frames in zip(batch, average_layers(network, waves, options.layer_indices), strict=True):
-                store.save(clip, describe_frames(frames, options.parts))
+                store.save(clip, describe_sequence(frames, options.parts))
             heard += waves.size / RATE
             bar.advance(len(batch))
     facts: dict[str, object] = {"clips": len(clips), "seconds of sound": round(heard, 1)}

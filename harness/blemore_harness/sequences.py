@@ -1,4 +1,4 @@
-"""From the frames of a clip to one vector: seven statistics per dimension, over parts of the clip, averaged."""
+"""From features over time to one vector per clip: the seven statistics of the organisers' baselines."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ STATISTICS = 2 + len(PERCENTILES)
 """Numbers per dimension: 7 x 1024 = 7168 for a large model."""
 
 
-def describe_frames(frames: NDArray[np.float32], parts: int) -> NDArray[np.float32]:
-    """Give the statistics of a clip's frames.
+def describe_sequence(frames: NDArray[np.float32], parts: int = 1) -> NDArray[np.float32]:
+    """Give the statistics of a clip's features.
 
     Args:
         frames: float32 (T, D), T at least 1.
-        parts: into how many parts of equal length (to a frame) the clip is cut; at most T are made.
+        parts: into how many parts of equal length (to a frame) the clip is cut; at most T are made. The organisers take
+            the clip as one.
 
     Returns:
         float32 (7 * D,), statistic after statistic: means of all dimensions, standard deviations (ddof 0), then the
         10th, 25th, 50th, 75th and 90th percentiles (linear between neighbours), each averaged over the parts.
     """
     cuts = np.array_split(frames.astype(np.float64), min(parts, len(frames)))
-    return np.mean([_describe(cut) for cut in cuts], axis=0).reshape(-1).astype(np.float32)
+    described = np.mean([_describe(cut) for cut in cuts], axis=0)
+    return np.asarray(described.reshape(-1), dtype=np.float32)
 
 
 def _describe(frames: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,96 @@
+"""How heads are built and trained: the published recipes, and the options that choose and change them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from blemore_harness.errors import InvalidOption
+
+HEADS: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {
+        "mlp-1024-512": {
+            "hidden": "1024-512", "batch_norm": True, "dropout": 0.3, "epochs": 500, "patience": 80,
+            "optimiser": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-2, "batch_size": 64,
+        },
+        **{
+            name: {
+                "hidden": hidden, "batch_norm": False, "dropout": 0.0, "epochs": 200, "patience": 200,
+                "optimiser": "adam", "learning_rate": 5e-6, "weight_decay": 1e-3, "batch_size": 32,
+            }
+            for name, hidden in (("mlp-512", "512"), ("mlp-256", "256"), ("linear", ""))
+        },
+    }
+)  # fmt: skip
+"""Settings by head. `mlp-1024-512` is the UZH paper's (arXiv 2603.23650; optimiser, rates and batch are not in it and
+are ours), the others are the organisers' baselines (docs/protocol.md), which train for all epochs."""
+
+BY_HEAD: Any = None
+"""Default of a field whose value stands in `HEADS` under the chosen head."""
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """How a head is built and trained.
+
+    Fields from `hidden` to `batch_size` that are not given take the values of `head` (see `HEADS`), so that an instance
+    always holds what is really used.
+
+    Attributes:
+        head: a published recipe: `mlp-1024-512` (UZH), `mlp-512`, `mlp-256`, `linear` (organisers).
+        hidden: widths of the hidden layers, joined by dashes: `1024-512`, `512`; empty for a linear head.
+        batch_norm: batch normalisation after each hidden layer.
+        dropout: share of hidden units dropped in training.
+        epochs: at most so many passes over the training part.
+        patience: stop after so many epochs without a better choice.
+        optimiser: `adamw` decays weights apart from the gradient, `adam` through it (L2), as torch names them.
+        learning_rate, weight_decay: of the optimiser.
+        batch_size: clips per step.
+        selection: how the epoch is chosen: `inner` on an actor-disjoint part of the training clips (honest);
+            `held-out` on the very fold that is scored, as the papers do, through `context.score` (on the final fit,
+            where nothing can be asked, as `inner`).
+        refit: after an `inner` choice, train again on all training clips for the number of epochs that was best.
+    """
+
+    head: Literal["mlp-1024-512", "mlp-512", "mlp-256", "linear"] = "mlp-1024-512"
+    hidden: str = BY_HEAD
+    batch_norm: bool = BY_HEAD
+    dropout: float = BY_HEAD
+    epochs: int = BY_HEAD
+    patience: int = BY_HEAD
+    optimiser: Literal["adamw", "adam"] = BY_HEAD
+    learning_rate: float = BY_HEAD
+    weight_decay: float = BY_HEAD
+    batch_size: int = BY_HEAD
+    selection: Literal["inner", "held-out"] = "inner"
+    refit: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value in HEADS[self.head].items():
+            if getattr(self, name) is BY_HEAD:
+                object.__setattr__(self, name, value)
+        if any(width < 1 for width in self.widths):
+            raise InvalidOption(f"hidden: expected widths of at least 1, found '{self.hidden}'")
+        for name in ("epochs", "patience", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InvalidOption(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if self.batch_norm and self.widths and self.batch_size < 2:
+            raise InvalidOption("batch_size: batch_norm needs at least 2 clips per step, found 1; set batch_norm=false")
+        if not 0 <= self.dropout < 1:
+            raise InvalidOption(f"dropout: expected from 0 to below 1, found {self.dropout}")
+        if not 0 < self.learning_rate < np.inf:
+            raise InvalidOption(f"learning_rate: expected a number above 0, found {self.learning_rate}")
+        if not 0 <= self.weight_decay < np.inf:
+            raise InvalidOption(f"weight_decay: expected a number of at least 0, found {self.weight_decay}")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the hidden layers as numbers."""
+        try:
+            return tuple(int(part) for part in self.hidden.split("-")) if self.hidden.strip() else ()
+        except ValueError:
+            raise InvalidOption(f"hidden: expected widths such as 1024-512, found '{self.hidden}'") from None
