@@ -1,0 +1,1 @@
+"""Networks that are trained whole on the blends: video transformers and wav2vec2."""

@@ -1,0 +1,1 @@
+"""HiCMAE, frozen: picture and sound together as features over time, and a head."""
