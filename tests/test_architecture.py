@@ -25,14 +25,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "protocol": ("protocol", "grid", "thresholds"),
     "contract and help for plugin authors": (
-        "context", "hookspecs", "media", "sequences", "networks", "recipes", "heads",
+        "context", "hookspecs", "media", "frame_files", "frames", "sequences", "networks", "recipes", "heads",
     ),
     "files and folders": (
         "metadata", "submission_format", "prediction_files", "leaderboard", "demo", "download", "views", "runs",
     ),
-    "plugins": ("plugins", "entrants"),
+    "plugins": ("plugins", "early_fusion", "entrants"),
     "reports": ("inspection", "scoring", "results", "tables", "terminal", "places"),
-    "evaluation": ("stages", "records", "pipeline"),
+    "evaluation": ("calls", "stages", "records", "pipeline"),
     "conformance": ("testing",),
     "command line": ("cli",),
 }  # fmt: skip

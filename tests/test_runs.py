@@ -179,7 +179,7 @@ def test_system_folder_says_what_it_holds_and_keeps_it(tmp_path: Path) -> None:
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
     made = Runs(tmp_path / "runs")
-    for name, digest in (("s4d", "1111222233334444"), ("s4d+wav2vec2", "aaaabbbbccccdddd")):
+    for name, digest in (("s4d", "1111222233334444"), ("s4d,wav2vec2", "aaaabbbbccccdddd")):
         write_json(made.run(name, digest) / "record.json", {"status": "finished", "test": None, "mark": None})
     made.system("s4d", {}, "abc")
     return made
@@ -190,15 +190,15 @@ def test_run_is_found_by_folder_record_or_beginning(runs: Runs, monkeypatch: pyt
     assert folder.is_dir()
     for text in (str(folder), f"{folder}/", str(folder / "record.json"), "s4d-", "s4d-1111", "s4d-111122223333"):
         assert runs.find(text) == folder
-    assert runs.find("s4d+") == runs.root / "s4d+wav2vec2-aaaabbbbcccc"
+    assert runs.find("s4d,") == runs.root / "s4d,wav2vec2-aaaabbbbcccc"
     monkeypatch.chdir(folder)
-    assert runs.find("s4d+") == runs.root / "s4d+wav2vec2-aaaabbbbcccc"
+    assert runs.find("s4d,") == runs.root / "s4d,wav2vec2-aaaabbbbcccc"
     assert runs.find(".").resolve() == folder
 
 
 def test_run_that_is_not_there_or_not_one(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(runs.root / "s4d-111122223333")
-    with pytest.raises(RunError, match=r"no run begins with 'gemini' in .* \(there: s4d\+wav2vec2-aaaabbbbcccc, s4d-1"):
+    with pytest.raises(RunError, match=r"no run begins with 'gemini' in .* \(there: s4d,wav2vec2-aaaabbbbcccc, s4d-1"):
         runs.find("gemini")
     with pytest.raises(RunError, match=r"several runs begin with 's4d' in .*there: s4d"):
         runs.find("s4d")

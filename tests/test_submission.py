@@ -108,7 +108,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
 def test_plugin_list_makes_an_unnamed_submission(given: list[str], encoders: tuple[str, ...]) -> None:
     made = from_plugins(given)
     assert made.encoders == encoders
-    assert made.name == "+".join(encoders)
+    assert made.name == ",".join(encoders)
     assert made.fusion == ("late" if len(encoders) > 1 else None)
     assert made.source is None
 

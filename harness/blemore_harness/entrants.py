@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemore_harness import heads, media, networks, recipes, sequences
+from blemore_harness import frame_files, frames, heads, media, networks, recipes, sequences
 from blemore_harness.cache import digest_of
 from blemore_harness.distributions import Distribution
+from blemore_harness.early_fusion import JOINT, EarlyFusion, Part
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.options import build_options, describe_options, identify_options
 from blemore_harness.plugins import Offer, Plugins
 from blemore_harness.protocol import PROTOCOL_VERSION
-from blemore_harness.submission import Submission
+from blemore_harness.submission import Submission, plain_name
 from blemore_harness.views import View
 
-_SHARED = (heads, media, networks, recipes, sequences)
+_SHARED = (frame_files, frames, heads, media, networks, recipes, sequences)
 """Modules of the harness that change a plugin's numbers."""
 
 IDENTITY_SCHEME = 1
@@ -29,13 +29,14 @@ class Entrant:
     """A system with everything that can change its numbers.
 
     Attributes:
-        name: of the system.
+        name: as the user wrote it: a system's, a variant's (`wavlm@quick`), or a joint's (`imagebind+wavlm`).
         system: the encoder or fusion itself.
         plugin, distribution: who offered it.
         options: its Options.
         given: what the user (or the demo) set, as written.
         seed: base seed; a fold's seed is derived from it, the name and the fold.
         members: the encoders of a fusion; empty for an encoder.
+        parts: the encoders that an early fusion joins; empty for others.
         identity: JSON-able facts; their digest names the folder of its results.
         mark: words that every table shows beside its numbers, or None.
     """
@@ -48,6 +49,7 @@ class Entrant:
     given: dict[str, object]
     seed: int
     members: tuple[Entrant, ...]
+    parts: tuple[Entrant, ...]
     identity: dict[str, object]
     mark: str | None
 
@@ -76,6 +78,7 @@ class Entrant:
             "options": describe_options(self.options),
             "options_given": self.given,
             "members": [member.name for member in self.members],
+            "parts": [part.describe() for part in self.parts],
             "mark": self.mark,
         }
 
@@ -93,35 +96,55 @@ def resolve_entrants(submission: Submission, plugins: Plugins, view: View | None
         ConfigError: an unknown name or option, or a value that it cannot have.
         DataError: released features that an encoder reads and the dataset lacks.
     """
-    encoders = tuple(_resolve(plugins.encoder(name), submission, view, demo, ()) for name in submission.encoders)
+    encoders = tuple(_resolve_encoder(name, submission, plugins, view, demo) for name in submission.encoders)
     if submission.fusion is None:
         return encoders
-    return (*encoders, _resolve(plugins.fusion(submission.fusion), submission, view, demo, encoders))
+    offer = plugins.fusion(plain_name(submission.fusion))
+    return (*encoders, _resolve(submission.fusion, offer, submission, view, demo, members=encoders))
+
+
+def _resolve_encoder(name: str, submission: Submission, plugins: Plugins, view: View | None, demo: bool) -> Entrant:
+    """Resolve an encoder, or the joint of several: `wavlm`, `wavlm@quick`, `imagebind+wavlm`."""
+    names = name.split(JOINT)
+    if len(names) == 1:
+        return _resolve(name, plugins.encoder(plain_name(name)), submission, view, demo)
+    parts = tuple(_resolve_encoder(part, submission, plugins, view, demo) for part in names)
+    joint = EarlyFusion(tuple(Part(p.name, p.system, p.options) for p in parts if isinstance(p.system, Encoder)))
+    offer = Offer(joint, JOINT.join(part.plugin for part in parts), parts[0].distribution)
+    return _resolve(name, offer, submission, view, demo, parts=parts)
 
 
 def _resolve(
-    offer: Offer, submission: Submission, view: View | None, demo: bool, members: Sequence[Entrant]
+    name: str,
+    offer: Offer,
+    submission: Submission,
+    view: View | None,
+    demo: bool,
+    *,
+    members: tuple[Entrant, ...] = (),
+    parts: tuple[Entrant, ...] = (),
 ) -> Entrant:
     system = offer.system
-    given = {**(system.demo_options if demo else {}), **submission.options.get(system.name, {})}
-    options = build_options(system.name, system.Options, given)
+    given = {**(system.demo_options if demo else {}), **submission.options.get(name, {})}
+    options = build_options(name, system.Options, given)
     if isinstance(system, Encoder):
         options = system.settle(options, view.stores if view else frozenset())
     stores = system.stores(options) if isinstance(system, Encoder) else ()
     identity: dict[str, object] = {
         "scheme": IDENTITY_SCHEME,
         "protocol": PROTOCOL_VERSION,
-        "system": system.name,
+        "system": name,
         "options": {**identify_options(options), **system.identify(options)},
         "seed": submission.seed,
         **offer.distribution.facts(),
         "shared": _shared_code() if offer.distribution.source else None,
         "data": view.digest if view else "",
-        "stores": {name: view.digest_store(name) for name in stores} if view else {},
+        "stores": {store: view.digest_store(store) for store in stores} if view else {},
         "members": [member.digest for member in members],
+        "parts": [part.digest for part in parts],
     }
     return Entrant(
-        system.name, system, offer.plugin, offer.distribution, options, dict(given), submission.seed, tuple(members),
+        name, system, offer.plugin, offer.distribution, options, dict(given), submission.seed, members, parts,
         identity, system.mark(options),
     )  # fmt: skip
 

@@ -92,13 +92,16 @@ def _run_encoder(
     entrant: Entrant, dataset: Dataset, stage: Stage, folder: SystemFolder, recorder: Recorder
 ) -> SystemRows:
     """Take or train every fold of an encoder, then the final fit where there are test clips to predict."""
-    results: dict[int | None, FoldResult] = {}
     with hold(folder.path, stage.reporter.log):
-        for index in _parts(dataset):
-            finished = folder.finished(part_name(index))
-            results[index] = finished or stage.fit_encoder(entrant, folder, index)
-            recorder.tell_fold(entrant, index, results[index], stage.view)
-    return SystemRows.gather(results, stage.view)
+        parts = _parts(dataset)
+        found = {index: folder.finished(part_name(index)) for index in parts}
+        results = {index: result for index, result in found.items() if result is not None}
+        for index, result in results.items():
+            recorder.tell_fold(entrant, index, result, stage.view)
+        for index, result in stage.fit_encoder(entrant, folder, [index for index in parts if index not in results]):
+            results[index] = result
+            recorder.tell_fold(entrant, index, result, stage.view)
+    return SystemRows.gather({index: results[index] for index in parts}, stage.view)
 
 
 def _run_fusion(

@@ -5,23 +5,22 @@ Each asks the disk first, guards the call, checks what came back, and keeps it.
 
 from __future__ import annotations
 
-import json
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from blemore_harness.cache import Cache
-from blemore_harness.context import Context, Desk, Progress, Reporter, refuse_to_score
+from blemore_harness.calls import Notebook, PluginReporter, guard
+from blemore_harness.context import Context, Desk, Reporter, refuse_to_score
 from blemore_harness.dataset import Clips, Fold
 from blemore_harness.devices import resolve_device
 from blemore_harness.entrants import Entrant
-from blemore_harness.errors import BlemoreError, ExtraMissing, HarnessError, InvalidProbabilities, PluginFailed
+from blemore_harness.errors import InvalidProbabilities
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.protocol import Scores
 from blemore_harness.rows import Probabilities
@@ -30,44 +29,6 @@ from blemore_harness.thresholds import search_official
 from blemore_harness.views import View
 
 Members = Mapping[str, Probabilities]
-
-
-@dataclass
-class Notebook:
-    """Keeps what a plugin says for the record, and says it to the user, with real clip names."""
-
-    reporter: Reporter
-    translate: Callable[[str], str]
-    notes: dict[str, object] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    asked: int = 0
-
-    def log(self, message: str) -> None:
-        """Say one line."""
-        self.reporter.log(self.translate(message))
-
-    def warn(self, message: str) -> None:
-        """Say and keep one line."""
-        self.warnings.append(self.translate(message))
-        self.reporter.warn(self.warnings[-1])
-
-    def note(self, name: str, value: object) -> None:
-        """Keep a fact."""
-        self.notes[name] = json.loads(self.translate(json.dumps(value)))
-
-
-class PluginReporter:
-    """The reporting side as a plugin holds it: a way to the desk, none to labels or real names."""
-
-    def __init__(self, ask: Callable[..., Any], reporter: Reporter, part: str) -> None:
-        self._open_bar, self._part = reporter.progress, part
-        self.log = partial(ask, "log")
-        self.warn = partial(ask, "warn")
-        self.note = partial(ask, "note")
-
-    def progress(self, label: str, total: int) -> AbstractContextManager[Progress]:
-        """Open a bar that says which fold it is for."""
-        return self._open_bar(f"{label} ({self._part})", total)
 
 
 @dataclass(frozen=True)
@@ -99,16 +60,51 @@ class Stage:
         seconds = before["seconds"] + time.perf_counter() - started
         folder.keep_prepared({"notes": notes, "warnings": notebook.warnings, "seconds": round(seconds, 3)})
 
-    def fit_encoder(self, entrant: Entrant, folder: SystemFolder, index: int | None) -> FoldResult:
-        """Train on a fold and predict its held-out clips."""
+    def fit_encoder(
+        self, entrant: Entrant, folder: SystemFolder, indices: Sequence[int | None]
+    ) -> Iterator[tuple[int | None, FoldResult]]:
+        """Train on folds and predict their held-out clips; each is on disk before the next is begun.
+
+        Several folds are trained at once where the encoder says that this is faster.
+        """
         system = entrant.system
         assert isinstance(system, Encoder)
-        fold = self.view.fold(index)
+        if len(indices) > 1:
+            together = self._fit_together(system, entrant, folder, indices)
+            if together is not None:
+                yield from together.items()
+                return
+        for index in indices:
+            fold = self.view.fold(index)
 
-        def work(context: Context) -> Probabilities:
-            return system.fit(fold, entrant.options, context).predict(fold.held_out, context)
+            def work(context: Context, fold: Fold = fold) -> Probabilities:
+                return system.fit(fold, entrant.options, context).predict(fold.held_out, context)
 
-        return self._fit(entrant, folder, fold, work)
+            yield index, self._fit(entrant, folder, fold, work)
+
+    def _fit_together(
+        self, system: Encoder, entrant: Entrant, folder: SystemFolder, indices: Sequence[int | None]
+    ) -> dict[int | None, FoldResult] | None:
+        """Let an encoder train folds at once; None where it does not want to."""
+        folds = [self.view.fold(index) for index in indices]
+        started = time.perf_counter()
+        with ExitStack() as stack:
+            parts = [part_name(index) for index in indices]
+            calls = [
+                stack.enter_context(self._call(entrant, folder, part, index))
+                for part, index in zip(parts, indices, strict=True)
+            ]
+            contexts = [context for context, _ in calls]
+            models = system.fit_together(folds, entrant.options, contexts)
+            if models is None:
+                return None
+            seconds = (time.perf_counter() - started) / len(folds)
+            return {
+                fold.index: self._finish(
+                    folder, fold, model.predict(fold.held_out, context), fold.held_out.ids, notebook, seconds
+                )
+                for fold, model, (context, notebook) in zip(folds, models, calls, strict=True)
+            }
 
     def fit_fusion(
         self, entrant: Entrant, folder: SystemFolder, index: int | None, train: Members, held_out: Members
@@ -145,23 +141,36 @@ class Stage:
         work: Callable[[Context], Probabilities],
         expected: tuple[str, ...] | None = None,
     ) -> FoldResult:
-        part = part_name(fold.index)
         started = time.perf_counter()
-        with self._call(entrant, folder, part, fold.index) as (context, notebook):
-            given = work(context)
-            if not isinstance(given, Probabilities):
-                raise InvalidProbabilities(f"expected `predict` to give Probabilities, found {type(given).__name__}")
-            rows = given.aligned(expected or fold.held_out.ids)
+        with self._call(entrant, folder, part_name(fold.index), fold.index) as (context, notebook):
+            rows = work(context)
+            return self._finish(
+                folder, fold, rows, expected or fold.held_out.ids, notebook, time.perf_counter() - started
+            )
+
+    def _finish(
+        self,
+        folder: SystemFolder,
+        fold: Fold,
+        given: Probabilities,
+        expected: tuple[str, ...],
+        notebook: Notebook,
+        seconds: float,
+    ) -> FoldResult:
+        """Check what came back and keep it under real clip names."""
+        if not isinstance(given, Probabilities):
+            raise InvalidProbabilities(f"expected `predict` to give Probabilities, found {type(given).__name__}")
+        rows = given.aligned(expected)
         facts = {
             "fold": fold.index,
             "clips": len(rows.ids),
-            "seconds": round(time.perf_counter() - started, 3),
+            "seconds": round(seconds, 3),
             "times_asked": notebook.asked,
             "notes": notebook.notes,
             "warnings": notebook.warnings,
         }
         real = Probabilities(tuple(self.view.real[name] for name in rows.ids), rows.values)
-        return folder.keep(part, real, facts)
+        return folder.keep(part_name(fold.index), real, facts)
 
     @contextmanager
     def _call(
@@ -207,32 +216,6 @@ class Stage:
 def part_name(index: int | None) -> str:
     """Give the file stem of a fold: `fold-0`, or `final` for the final fit."""
     return "final" if index is None else f"fold-{index}"
-
-
-@contextmanager
-def guard(entrant: Entrant, view: View, part: str) -> Iterator[None]:
-    """Turn whatever a plugin raises into an error that names it, with real clip names.
-
-    What the user can fix stays so; rows that are no probabilities and anything unforeseen are the plugin's failure.
-    """
-    where = f"{entrant.name} ({part})"
-    try:
-        yield
-    except InvalidProbabilities as error:
-        raise PluginFailed(f"{where}: {view.translate(str(error))}", entrant.name) from error
-    except BlemoreError as error:
-        raise type(error)(view.translate(f"{entrant.name}: {error}")) from error
-    except HarnessError:
-        raise
-    except ModuleNotFoundError as error:
-        raise ExtraMissing(
-            f"{where} needs the package '{error.name}': pip install 'blemore-harness[encoders]' "
-            "(or what the plugin's own documentation says)"
-        ) from error
-    except Exception as error:
-        trace = view.translate(traceback.format_exc())
-        brief = view.translate(traceback.format_exception_only(error)[-1].strip())
-        raise PluginFailed(f"{where} crashed: {brief}", entrant.name, trace) from error
 
 
 def _rows_for(rows: Probabilities, clips: Clips) -> Probabilities:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,11 @@ from typing import Any
 from blemore_harness.errors import ConfigError, UnknownName
 
 DEFAULT_FUSION = "late"
+
 KEYS = ("summary", "plugins", "fusion", "seed", "set", "expect")
+
+VARIANT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+"""What may stand behind the @ of a variant's name, which is part of a folder's name."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +25,10 @@ class Submission:
     """A complete system: which encoders, how fused, with which options.
 
     Attributes:
-        name: file name without ending, or the plugins joined by `+` for an unnamed one.
+        name: file name without ending, or the plugins joined by commas for an unnamed one.
         summary: one sentence.
-        encoders: names of the members, in order, each once.
+        encoders: names of the members, in order, each once. `wavlm@quick` is a variant of `wavlm` with options and
+            seeds of its own; `imagebind+wavlm` joins the vectors of both under one head.
         fusion: name of the fusion, None where a single encoder is all there is.
         options: given options by plugin; what is not given keeps its default.
         seed: base seed of the run.
@@ -47,9 +53,17 @@ class Submission:
             raise ConfigError(f"'{repeated[0]}' is named twice in {', '.join(self.encoders)}: name each encoder once")
         if len(self.encoders) == 1:
             object.__setattr__(self, "fusion", None)
-        strangers = sorted(set(self.options) - {*self.encoders, self.fusion})
+        parts = [part for name in self.encoders for part in name.split("+")]
+        for part in parts:
+            plain, at, variant = part.partition("@")
+            if not plain or (at and not VARIANT.fullmatch(variant)):
+                raise ConfigError(
+                    "expected the name of an encoder such as wavlm, a variant of it such as wavlm@quick, or several "
+                    f"joined as in imagebind+wavlm; found '{part}' in {', '.join(self.encoders)}"
+                )
+        known = [name for name in dict.fromkeys((*self.encoders, *parts, self.fusion)) if name]
+        strangers = sorted(set(self.options) - set(known))
         if strangers:
-            known = [name for name in (*self.encoders, self.fusion) if name]
             error = UnknownName.among("plugin of this run", strangers[0], known)
             raise ConfigError(f"options for '{strangers[0]}', which does not take part: {error}")
 
@@ -64,10 +78,19 @@ class Submission:
         )  # fmt: skip
 
 
+def plain_name(name: str) -> str:
+    """Give the plugin's name of a variant.
+
+    >>> plain_name("wavlm@quick")
+    'wavlm'
+    """
+    return name.partition("@")[0]
+
+
 def from_plugins(names: Sequence[str], fusion: str | None = DEFAULT_FUSION) -> Submission:
     """Make an unnamed submission from a `--plugin` list; texts may hold several names separated by commas."""
     encoders = tuple(name.strip() for text in names for name in text.split(",") if name.strip())
-    return Submission("+".join(encoders), encoders, fusion)
+    return Submission(",".join(encoders), encoders, fusion)
 
 
 def find_submission(name: str, local: Path) -> tuple[Submission, str | None]:

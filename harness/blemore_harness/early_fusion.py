@@ -1,0 +1,116 @@
+"""Early fusion: the vectors of several encoders side by side under one head, for any set of encoders that give some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from blemore_harness.context import Context, Progress, Reporter
+from blemore_harness.dataset import Clips
+from blemore_harness.errors import ConfigError
+from blemore_harness.heads import HeadOptions
+from blemore_harness.hookspecs import Encoder, Modality
+from blemore_harness.rows import Embeddings
+
+JOINT = "+"
+"""Stands between the names of encoders whose vectors are joined: `imagebind+wavlm`."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the joined encoders.
+
+    Attributes:
+        name: as the user wrote it.
+        encoder: the system.
+        options: its settled options, of which those of its head are not used.
+    """
+
+    name: str
+    encoder: Encoder
+    options: Any
+
+
+class EarlyFusion(Encoder):
+    """The concatenated vectors of its parts under the harness's head.
+
+    Args:
+        parts: at least two encoders that define `embed`.
+
+    Raises:
+        ConfigError: a part without vectors, or one that is named twice.
+    """
+
+    Options: ClassVar[type[Any]] = HeadOptions
+    demo_options: ClassVar[Mapping[str, object]] = {"hidden": "256", "epochs": 80, "patience": 25}
+
+    def __init__(self, parts: tuple[Part, ...]) -> None:
+        names = [part.name for part in parts]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ConfigError(f"'{twice[0]}' is named twice in '{JOINT.join(names)}': join each encoder once")
+        for part in parts:
+            if type(part.encoder).embed is Encoder.embed:
+                raise ConfigError(
+                    f"'{part.name}' gives no vectors to join in '{JOINT.join(names)}': only encoders that define "
+                    "`embed` can be joined; separate the names by commas to fuse probabilities"
+                )
+        self._parts = parts
+        modalities = {part.encoder.modality for part in parts}
+        self._describe(JOINT.join(names), modalities.pop() if len(modalities) == 1 else "audiovisual")
+
+    def _describe(self, name: str, modality: Modality) -> None:
+        # What other encoders state in their class belongs to the instance here.
+        vars(self).update(name=name, modality=modality, summary=f"vectors of {name} side by side, one head")
+
+    def mark(self, options: Any) -> str | None:
+        """Give the marks of the parts."""
+        marks = [part.encoder.mark(part.options) for part in self._parts]
+        return ", ".join(dict.fromkeys(mark for mark in marks if mark)) or None
+
+    def stores(self, options: Any) -> tuple[str, ...]:
+        """Name what the parts read."""
+        return tuple(dict.fromkeys(store for part in self._parts for store in part.encoder.stores(part.options)))
+
+    def prepare(self, clips: Clips, options: Any, context: Context) -> None:
+        """Prepare every part; what one notes stands under its name."""
+        for part in self._parts:
+            part.encoder.prepare(clips, part.options, self._context_of(part, context))
+
+    def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
+        """Give the parts' vectors side by side, float32 (N, sum of their lengths)."""
+        columns = []
+        for part in self._parts:
+            given = part.encoder.embed(clips, part.options, self._context_of(part, context))
+            position = {name: i for i, name in enumerate(given.ids)}
+            columns.append(given.values[[position[name] for name in clips.ids]])
+        return Embeddings(clips.ids, np.concatenate(columns, axis=1))
+
+    def _context_of(self, part: Part, context: Context) -> Context:
+        workspace = context.workspace / part.name
+        workspace.mkdir(parents=True, exist_ok=True)
+        return replace(context, workspace=workspace, reporter=_PartReporter(context.reporter, part.name))
+
+
+@dataclass(frozen=True)
+class _PartReporter:
+    """Says whose note it is; everything else is passed on."""
+
+    reporter: Reporter
+    name: str
+
+    def progress(self, label: str, total: int) -> AbstractContextManager[Progress]:
+        return self.reporter.progress(label, total)
+
+    def log(self, message: str) -> None:
+        self.reporter.log(message)
+
+    def warn(self, message: str) -> None:
+        self.reporter.warn(message)
+
+    def note(self, name: str, value: object) -> None:
+        self.reporter.note(f"{self.name}: {name}", value)
