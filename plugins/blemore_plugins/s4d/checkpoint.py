@@ -63,12 +63,13 @@ class Loaded:
         return text
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, prefixes: tuple[str, ...] = PREFIXES) -> dict[str, Tensor]:
     """Read the weights of a checkpoint by plain names, on the CPU; nothing in the file is executed.
 
     Args:
         path: `.safetensors`, or what `torch.save` wrote: a dict with the weights under one of `CONTAINERS`, beside
             optimizer, epoch, `argparse.Namespace` and the like, or the weights themselves.
+        prefixes: what is taken off the front of names.
 
     Raises:
         DataError: not such a file, or two names that are one without their prefixes.
@@ -82,7 +83,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise DataError(f"expected weights (names with tensors) in {path}, found {_summarise(held)}")
     tensors: dict[str, Tensor] = {}
     for name, tensor in held.items():
-        plain = _strip(name)
+        plain = _strip(name, prefixes)
         if plain in tensors:
             raise DataError(f"{path} has '{plain}' twice, under different prefixes: keep one set of weights in it")
         tensors[plain] = tensor
@@ -184,8 +185,8 @@ def _open(path: Path) -> Any:
         raise DataError(f"cannot read {path} as a checkpoint ({error!r}): fetch it again") from error
 
 
-def _strip(name: str) -> str:
-    while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None):
+def _strip(name: str, prefixes: tuple[str, ...]) -> str:
+    while prefix := next((prefix for prefix in prefixes if name.startswith(prefix)), None):
         name = name.removeprefix(prefix)
     return name
 

@@ -69,8 +69,14 @@ def open_crops(options: S4DOptions, context: Context) -> Store:
     return context.cache.store("s4d-faces", version=FACES_VERSION, libraries=libraries, **options.crop_facts())
 
 
-def extract_faces(clips: Clips, options: S4DOptions, context: Context) -> None:
+def extract_faces(clips: Clips, options: S4DOptions, context: Context, name: str = "s4d") -> None:
     """Make the crops that are not there yet, and put the counts of missing faces in the record.
+
+    Args:
+        clips: whose faces are wanted.
+        options: what changes a crop, see `S4DOptions.crop_facts`.
+        context: cache, device, progress and record.
+        name: the encoder that asks, for messages.
 
     Raises:
         MediaError: a clip that cannot be decoded; crops of other clips are kept.
@@ -78,7 +84,7 @@ def extract_faces(clips: Clips, options: S4DOptions, context: Context) -> None:
     store = open_crops(options, context)
     missing = store.missing(clips)
     if missing:
-        with context.progress("s4d: faces", len(missing)) as bar:
+        with context.progress(f"{name}: faces", len(missing)) as bar:
             for count in _extract(missing, store, options, context.device):
                 bar.advance(count)
     counts = np.array([store.load(clip, "found") for clip in clips], dtype=np.int64).reshape(-1, 3)
@@ -88,7 +94,7 @@ def extract_faces(clips: Clips, options: S4DOptions, context: Context) -> None:
     context.note("clips without a face", faceless)
     if faceless:
         context.warn(
-            f"s4d: no face in {len(faceless)} of {len(clips)} clips (first: {faceless[0]}): the middle of the "
+            f"{name}: no face in {len(faceless)} of {len(clips)} clips (first: {faceless[0]}): the middle of the "
             "picture is used"
         )
 
