@@ -1,9 +1,9 @@
 """Decoded frames of clips, shared by all encoders: decoded once, kept small, read back faster than from the video.
 
 A frame is kept with its shorter side at 256 px (its aspect kept, never enlarged), every frame of the clip in one file.
-Small clips are kept as they are. Larger ones are kept as JPEG of quality 95 without colour subsampling, which costs
-0.5 to 1 grey level on average in pictures of people (`benchmarks/frame_cache.py` measures it, on noise too) and takes a
-fifth of the room or less: uncompressed, the frames of BLEMORE would fill 150 GB or more. Who needs frames without any
+Small clips are kept as they are. Larger ones are kept as JPEG of quality 95 without colour subsampling: that costs 1
+to 1.6 grey levels on average in photographs, 2.5 in dense texture with grain (`benchmarks/frame_cache.py`), and takes a
+third to a seventh of the room; uncompressed, the frames of BLEMORE would fill some 150 GB. Who needs frames without any
 loss, or larger ones, decodes them with `media.read_frames` and `media.iter_frames`.
 
 The files of all sizes together take at most `BLEMORE_FRAMES_GB` (40 where it is not set); beyond that the ones that
