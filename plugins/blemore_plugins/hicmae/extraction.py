@@ -1,0 +1,168 @@
+"""From clips to rows of features in the cache: faces, chunks, spectra, network; decoding runs ahead of the network."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blemore_harness.cache import Store
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip, Clips
+from blemore_harness.errors import ExtraMissing, MediaError, WeightsMissing
+from blemore_harness.media import read_sound, video_info
+from blemore_plugins.hicmae.options import RANDOM_SMALL, RELEASED, SMALL, SMALL_SEED, HiCMAEOptions
+from blemore_plugins.hicmae.shape import CHUNK
+from blemore_plugins.hicmae.sound import RATE, import_kaldi, log_mel
+from blemore_plugins.hicmae.windows import cut_windows
+from blemore_plugins.hub import HUB_ID, Weights, find_weights, identify_source
+from blemore_plugins.s4d.faces import extract_faces, open_crops
+
+if TYPE_CHECKING:
+    from blemore_plugins.hicmae.running import Chunks
+
+VERSION = 1
+"""Counts changes of what is computed here."""
+
+PACKAGES = ("torch", "torchvision", "torchaudio", "facenet_pytorch", "decord", "av", "PIL")
+LIBRARIES = ("torch", "torchaudio", "av")
+"""Whose versions are part of the cache key, besides those of the crops."""
+
+FILES = (".pth", ".pt", ".safetensors")
+"""Endings of a checkpoint; what has one is no hub id."""
+
+AHEAD = 4
+"""Clips read in advance, about 5 MB each."""
+
+
+class HiCMAEExtractor:
+    """Makes the organisers' array of a clip: float32 (chunks, 2048), a row for every 16 frames and their sound."""
+
+    def mark(self, options: HiCMAEOptions) -> str | None:
+        """Say that the random network is not HiCMAE."""
+        return "untrained small encoders" if options.weights == RANDOM_SMALL else None
+
+    def identify(self, options: HiCMAEOptions) -> Mapping[str, object]:
+        """Tell local weights by their content."""
+        return {} if options.weights == RANDOM_SMALL else {"weights": identify_source(options.weights)}
+
+    def prepare(self, clips: Clips, options: HiCMAEOptions, context: Context) -> None:
+        """Find the weights, cut out faces, and compute the features that are not in the cache.
+
+        Raises:
+            ExtraMissing: a package of the extra is not installed.
+            WeightsMissing, DataError: weights that are not here, or that are not HiCMAE's.
+            MediaError: a clip without usable picture or sound; those before it are kept.
+        """
+        _require_extra()
+        weights = find(options, download=True)
+        context.note("weights", RANDOM_SMALL if weights is None else weights.identity(context.cache))
+        missing = self.open_store(options, context).missing(clips)
+        if missing:
+            self._extract(missing, options, weights, context)
+
+    def open_store(self, options: HiCMAEOptions, context: Context) -> Store:
+        """Open the store of features made with these options and weights."""
+        weights = find(options)
+        return context.cache.store(
+            "hicmae",
+            version=VERSION,
+            weights={"seed": SMALL_SEED, **asdict(SMALL)} if weights is None else weights.identity(context.cache),
+            crops=open_crops(options.crops(), context).folder.name,
+            compat=options.compat,
+            stride=options.stride,
+            precision=options.precision,
+            libraries={name: version(name) for name in LIBRARIES},
+        )
+
+    def _extract(
+        self, clips: Sequence[Clip], options: HiCMAEOptions, weights: Weights | None, context: Context
+    ) -> None:
+        from blemore_plugins.hicmae.running import build_network, embed_chunks
+
+        # Before the faces, which take longest: what is wrong with weights shows at once.
+        network, loaded = build_network(options, weights, context.device)
+        if loaded is not None:
+            context.note("checkpoint", asdict(loaded))
+        extract_faces(Clips(tuple(clips)), options.crops(), context, "hicmae")
+        store, rows = self.open_store(options, context), 0
+        with context.progress("hicmae: faces and sound to features", len(clips)) as bar:
+            for clip, chunks in _read_ahead(clips, options, open_crops(options.crops(), context)):
+                features = embed_chunks(network, chunks, options.precision)
+                store.save(clip, features)
+                rows += len(features)
+                bar.advance()
+        context.note("extracted", {"clips": len(clips), "chunks": rows, "width": network.shape.features})
+
+
+def find(options: HiCMAEOptions, download: bool = False) -> Weights | None:
+    """Find the weights; None for the random network.
+
+    Raises:
+        WeightsMissing: they are not here, with the way to get them.
+    """
+    source = options.weights
+    if source == RANDOM_SMALL:
+        return None
+    hub = HUB_ID.fullmatch(source) and not source.endswith(FILES)
+    if not hub and not Path(source).expanduser().exists():
+        raise WeightsMissing(
+            f"no weights of HiCMAE at '{source}': fetch {RELEASED} (base model, pre-trained on VoxCeleb2) by the "
+            "SharePoint link in the README of github.com/sunlicai/HiCMAE, which no program can follow, and say "
+            "--set hicmae.weights=FILE"
+        )
+    return find_weights(source, [(RELEASED,)], "hicmae.weights", download=download)
+
+
+def read_chunks(clip: Clip, options: HiCMAEOptions, crops: Store) -> Chunks:
+    """Cut a clip into chunks and read their pictures and sound.
+
+    Raises:
+        MediaError: a clip without sound, or with another number of frames than there are crops.
+    """
+    from blemore_plugins.hicmae.running import Chunks
+
+    faces = crops.load(clip, mmap=True)
+    frames = video_info(clip).frames
+    if -(-frames // options.step) != len(faces):
+        raise MediaError(f"clip {clip.id}: {frames} frames now, crops of {len(faces)}: delete {crops.folder}", clip.id)
+    windows = cut_windows(frames, options.stride, options.compat)
+    pictures = np.zeros((len(windows), CHUNK, *faces.shape[1:]), dtype=np.uint8)
+    for chunk, window in zip(pictures, windows, strict=True):
+        chunk[: len(window.frames)] = faces[[frame // options.step for frame in window.frames]]
+    wave = read_sound(clip, RATE)
+    sound = np.stack([log_mel(wave[window.samples(len(wave))]) for window in windows])
+    return Chunks(pictures, tuple(len(window.frames) for window in windows), sound)
+
+
+def _read_ahead(clips: Sequence[Clip], options: HiCMAEOptions, crops: Store) -> Iterator[tuple[Clip, Chunks]]:
+    """Yield clips in order with what the network is shown of them, read by threads some clips in advance."""
+    waiting: deque[tuple[Clip, Future[Chunks]]] = deque()
+    with ThreadPoolExecutor(min(AHEAD, os.cpu_count() or 1)) as pool:
+        try:
+            for clip in clips:
+                waiting.append((clip, pool.submit(read_chunks, clip, options, crops)))
+                if len(waiting) > AHEAD:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _require_extra() -> None:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExtraMissing(f'hicmae needs {", ".join(missing)}: pip install "blemore-harness[encoders]"')
+    import_kaldi()
