@@ -1,1 +1,0 @@
-"""Prosody: pitch, energy, timbre and rhythm of a clip without any weights, and a head."""

@@ -1,0 +1,68 @@
+"""Prosody: pitch, energy, timbre and rhythm of a clip without any weights, and a head.
+
+It listens as phoneticians do: contours every 10 ms, summarised into some four hundred numbers per clip, each with a
+name (`vocabulary.describe_features`). Nothing is downloaded, and nothing is learnt but the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clips
+from blemore_harness.errors import DataError
+from blemore_harness.hookspecs import Encoder, Modality, hookimpl
+from blemore_harness.recipes import HeadOptions
+from blemore_harness.rows import Embeddings
+from blemore_plugins.prosody.extraction import extract, open_store
+from blemore_plugins.prosody.vocabulary import feature_names
+
+
+class ProsodyEncoder(Encoder):
+    """Named measures of the voice under the harness's head."""
+
+    name: ClassVar[str] = "prosody"
+    summary: ClassVar[str] = "pitch, energy, timbre and rhythm of the voice, no weights, MLP head"
+    modality: ClassVar[Modality] = "audio"
+    Options: ClassVar[type[Any]] = HeadOptions
+    # The same measures; the head is small because the demo has 360 clips and a laptop to run on.
+    demo_options: ClassVar[Mapping[str, object]] = {"hidden": "256", "epochs": 80, "patience": 25}
+
+    def prepare(self, clips: Clips, options: HeadOptions, context: Context) -> None:
+        """Compute the vectors that are not in the cache.
+
+        Raises:
+            MediaError: a clip without usable sound; the vectors of the others are kept.
+            ExtraMissing: av, librosa or scipy is not installed.
+        """
+        store = open_store(context)
+        missing = store.missing(clips)
+        if missing:
+            extract(missing, store, context)
+
+    def embed(self, clips: Clips, options: HeadOptions, context: Context) -> Embeddings:
+        """Read the vectors from the cache: float32 (N, numbers that `vocabulary.feature_names` names).
+
+        Raises:
+            DataError: nothing computed for a clip, or a vector of another length.
+        """
+        store, width = open_store(context), len(feature_names())
+        values = np.empty((len(clips), width), dtype=np.float32)
+        for row, clip in enumerate(clips):
+            vector = store.load(clip)
+            if vector.shape != (width,):
+                raise DataError(
+                    f"expected {width} numbers in {store.path(clip)}, found an array of shape {vector.shape}: "
+                    "delete it and run again"
+                )
+            values[row] = vector
+        return Embeddings(clips.ids, values)
+
+
+@hookimpl
+def blemore_encoders() -> list[Encoder]:
+    """Offer the encoder `prosody`."""
+    return [ProsodyEncoder()]

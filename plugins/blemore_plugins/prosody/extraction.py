@@ -1,0 +1,100 @@
+"""From sound tracks to vectors in the cache: decode and describe some clips side by side, keep each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.cache import Store
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip
+from blemore_harness.errors import ExtraMissing, MediaError, first_and_count
+from blemore_harness.media import read_sound
+from blemore_plugins.prosody.vocabulary import feature_names
+
+VERSION = 1
+"""Counts changes of this package that change numbers; part of the cache key."""
+
+LIBRARIES = ("av", "librosa", "numpy", "scipy")
+"""Packages whose version can change a number."""
+
+GROUP = 8
+"""Clips described side by side, at most; each holds about 40 MB for 10 s of sound."""
+
+
+def open_store(context: Context) -> Store:
+    """Open the store of vectors.
+
+    Raises:
+        ExtraMissing: a package that computes them is not installed.
+    """
+    libraries = {name: _version(name) for name in LIBRARIES}
+    return context.cache.store("prosody", version=VERSION, libraries=libraries, features=len(feature_names()))
+
+
+def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
+    """Compute the vectors of clips and keep each as soon as it is there.
+
+    Raises:
+        MediaError: clips without usable sound, after all others were kept; names the first.
+        ExtraMissing: av, librosa or scipy is not installed.
+    """
+    damaged: list[MediaError] = []
+    with context.progress("prosody: sound to vectors", len(clips)) as bar:
+        for clip, vector in _describe_ahead(clips):
+            try:
+                store.save(clip, vector.result())
+            except MediaError as error:
+                damaged.append(error)
+            bar.advance()
+    context.note("described", {"clips": len(clips) - len(damaged), "numbers per clip": len(feature_names())})
+    if len(damaged) > 1:
+        names = [str(error.clip) for error in damaged]
+        raise MediaError(f"{first_and_count(names, 'clip')} without usable sound; {damaged[0]}", damaged[0].clip)
+    if damaged:
+        raise damaged[0]
+
+
+def _describe_ahead(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Future[NDArray[np.float32]]]]:
+    """Yield clips in order with their vectors, some of which are still being computed."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(GROUP, cores)
+    with ThreadPoolExecutor(workers, thread_name_prefix="prosody") as pool:
+        waiting: list[tuple[Clip, Future[NDArray[np.float32]]]] = []
+        try:
+            for clip in clips:
+                waiting.append((clip, pool.submit(_describe_clip, clip)))
+                if len(waiting) > 2 * workers:
+                    yield waiting.pop(0)
+            while waiting:
+                yield waiting.pop(0)
+        finally:
+            for _, vector in waiting:
+                vector.cancel()
+
+
+def _describe_clip(clip: Clip) -> NDArray[np.float32]:
+    """Decode a clip's sound and describe it."""
+    from blemore_plugins.prosody.functionals import describe_sound
+    from blemore_plugins.prosody.pitch import RATE
+
+    try:
+        return describe_sound(read_sound(clip, RATE))
+    except ImportError as error:
+        raise _extra_missing(error) from error
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError as error:
+        raise _extra_missing(error) from error
+
+
+def _extra_missing(error: ImportError) -> ExtraMissing:
+    return ExtraMissing(f"prosody needs av, librosa and scipy ({error}): pip install 'blemore-harness[encoders]'")

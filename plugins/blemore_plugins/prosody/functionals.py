@@ -1,0 +1,75 @@
+"""One vector per clip: everything that is told of its frames, summarised, and its rhythm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.sequences import describe_sequence
+from blemore_plugins.prosody.pitch import Array
+from blemore_plugins.prosody.rhythm import FRAME, Mask, describe_rhythm, find_sounding
+from blemore_plugins.prosody.spectrum import TRANSFORM, describe_frames
+from blemore_plugins.prosody.vocabulary import DESCRIPTIONS, MOVEMENTS, SUMMARIES, Where, feature_names
+
+STEP = 5
+"""Frames from which to which a rise or fall is taken: 50 ms."""
+
+
+def describe_sound(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Describe the sound of a clip.
+
+    Args:
+        wave: (N,) at 16 kHz, N at least 1; finite, of any loudness.
+
+    Returns:
+        float32 (D,), finite, the numbers that `vocabulary.feature_names` names.
+    """
+    heard = wave.astype(np.float64)
+    heard -= heard.mean()
+    short = TRANSFORM - len(heard)
+    if short > 0:
+        heard = np.pad(heard, (short // 2, short - short // 2))
+    frames = describe_frames(heard)
+    sounding = find_sounding(frames)
+    masks: dict[Where, Mask] = {
+        "all": np.full(len(sounding), not frames.silent),
+        "sounding": sounding,
+        "voiced": frames.pitch.voiced & (not frames.silent),
+    }
+    told = describe_rhythm(heard, frames, sounding)
+    for name, description in DESCRIPTIONS.items():
+        values, mask = frames.columns[name], masks[description.where]
+        told |= dict(_summarise(name, values[mask] if mask.any() else np.array([description.rest])))
+        if description.moves:
+            told |= {f"{name}_{key}": value for key, value in _describe_movement(values, mask).items()}
+    return np.array([told[name] for name in feature_names()], dtype=np.float32)
+
+
+def _summarise(name: str, values: Array) -> Iterator[tuple[str, float]]:
+    """Yield the seven statistics."""
+    found = describe_sequence(values[:, None].astype(np.float32))
+    for key, value in zip(SUMMARIES, found, strict=True):
+        yield f"{name}_{key}", float(value)
+
+
+def _describe_movement(values: Array, mask: Mask) -> dict[str, float]:
+    """Tell how something goes on through a clip, from the frames that a mask names."""
+    told = dict.fromkeys(MOVEMENTS, 0.0)
+    places = np.flatnonzero(mask)
+    if len(places) < 2:
+        return told
+    times = (places - places.mean()) * FRAME
+    level = values[places].mean()
+    told["trend"] = float((times * (values[places] - level)).sum() / (times**2).sum())
+    both = mask[STEP:] & mask[:-STEP]
+    if both.any():
+        steps = (values[STEP:] - values[:-STEP])[both] / (STEP * FRAME)
+        told["rise"] = float(np.maximum(steps, 0).mean())
+        told["fall"] = float(np.maximum(-steps, 0).mean())
+        told["rising"] = float((steps > 0).mean())
+    for key, part in zip(("first", "middle", "last"), np.array_split(np.arange(len(mask)), 3), strict=True):
+        inside = part[mask[part]]
+        told[key] = float(values[inside].mean() - level) if len(inside) else 0.0
+    return told
