@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,6 +241,52 @@ def test_another_option_seed_or_dataset_is_another_identity(bench: Bench, tmp_pa
     other = read_dataset(write_download(tmp_path / "other", rows_of(actors=8, folds=3), tests=4))
     elsewhere = Bench(other, open_view(other, tmp_path / "views"), tmp_path)
     assert len({plain, seeded, elsewhere.run(plugins, from_plugins(["one"]))[0]["identity"]}) == 3
+
+
+class Together(Noisy):
+    """Learns folds at once, as a GPU likes it."""
+
+    asked: tuple[tuple[int | None, ...], ...] = ()
+
+    def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> list[NoisyModel]:
+        self.asked += (tuple(fold.index for fold in folds),)
+        assert len({context.workspace for context in contexts}) == len(folds)
+        models = [self.fit(fold, options, context) for fold, context in zip(folds, contexts, strict=True)]
+        for fold, model, context in zip(folds, models, contexts, strict=True):
+            if fold.index == 1:
+                context.score(model.predict(fold.held_out, context))
+        return models[: len(folds) - self.trouble.get("short", 0)]  # type: ignore[call-overload]
+
+
+def test_folds_learnt_together_are_the_same_folds(bench: Bench) -> None:
+    at_once, apart = Together("one"), Noisy("one")
+    record, folder = bench.run(offer(at_once)[0], from_plugins(["one"]))
+    assert at_once.asked == ((0, 1, 2, None),)
+    other = Bench(bench.dataset, bench.view, bench.root / "other")
+    literal, elsewhere = other.run(offer(apart)[0], from_plugins(["one"]))
+    rows = {path.name: path.read_bytes() for path in folder.parent.rglob("*.csv")}
+    assert rows == {path.name: path.read_bytes() for path in elsewhere.parent.rglob("*.csv")}
+    assert system(record, "one")["official"] == system(literal, "one")["official"]
+    assert system(record, "one")["notes"] == system(literal, "one")["notes"]
+    assert [fold["times_asked"] for fold in system(record, "one")["folds"]] == [0, 1, 0]
+
+
+def test_only_unfinished_folds_are_learnt_together(bench: Bench) -> None:
+    apart = Noisy("one")
+    apart.trouble[1] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(offer(apart)[0], from_plugins(["one"]))
+    at_once = Together("one")
+    bench.run(offer(at_once)[0], from_plugins(["one"]))
+    assert at_once.asked == ((1, 2, None),)
+
+
+def test_too_few_models_of_folds_together_is_the_plugin_s_failure(bench: Bench) -> None:
+    short = Together("one")
+    short.trouble["short"] = 1  # type: ignore[assignment]
+    record, _ = bench.run(offer(short)[0], from_plugins(["one"]))
+    assert system(record, "one")["status"] == "failed"
+    assert "one" in system(record, "one")["error"]["message"]
 
 
 def test_an_interrupted_run_resumes_at_the_fold(bench: Bench) -> None:

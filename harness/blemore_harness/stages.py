@@ -13,11 +13,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemore_harness.cache import Cache
 from blemore_harness.calls import Notebook, PluginReporter, guard
 from blemore_harness.context import Context, Desk, Reporter, refuse_to_score
-from blemore_harness.dataset import Clips, Fold
+from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.devices import resolve_device
 from blemore_harness.entrants import Entrant
 from blemore_harness.errors import InvalidProbabilities
@@ -60,6 +61,16 @@ class Stage:
         seconds = before["seconds"] + time.perf_counter() - started
         folder.keep_prepared({"notes": notes, "warnings": notebook.warnings, "seconds": round(seconds, 3)})
 
+    def sequences(
+        self, entrant: Entrant, folder: SystemFolder, clips: Clips
+    ) -> Iterator[tuple[Clip, NDArray[np.float32]]]:
+        """Give an encoder's features over time, float32 (T, D), clip by clip."""
+        system = entrant.system
+        assert isinstance(system, Encoder)
+        with self._call(entrant, folder, "export", None) as (context, _):
+            for clip in clips:
+                yield clip, system.sequence(clip, entrant.options, context)
+
     def fit_encoder(
         self, entrant: Entrant, folder: SystemFolder, indices: Sequence[int | None]
     ) -> Iterator[tuple[int | None, FoldResult]]:
@@ -98,6 +109,8 @@ class Stage:
             models = system.fit_together(folds, entrant.options, contexts)
             if models is None:
                 return None
+            if len(models) != len(folds):
+                raise InvalidProbabilities(f"expected {len(folds)} models of `fit_together`, found {len(models)}")
             seconds = (time.perf_counter() - started) / len(folds)
             return {
                 fold.index: self._finish(

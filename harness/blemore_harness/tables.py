@@ -82,11 +82,21 @@ def _remarks(record: Mapping[str, Any]) -> list[Text]:
         lines.append("folds: made here from a seed, the metadata has none; not comparable with published folds.")
     expected = record["submission"]["expect"]
     if expected:
-        numbers = ", ".join(f"{key} {value}" for key, value in expected.items() if key != "source")
-        lines.append(f"published: {numbers} ({expected.get('source', 'no source given')}).")
+        lines.append(f"published: {_published(expected)} ({expected.get('source', 'no source given')}).")
     return [Text(line, style="dim") for line in lines] + [
         Text(f"warning: {text}", style="yellow") for text in record["warnings"]
     ]
+
+
+def _published(expected: Mapping[str, Any]) -> str:
+    """Write published numbers in one line, deviations behind their means."""
+    numbers = []
+    for key, value in expected.items():
+        if key != "source" and not key.endswith("_sd"):
+            deviation = expected.get(f"{key}_sd")
+            shown = f"{value:.3f}" if isinstance(value, float) else str(value)
+            numbers.append(f"{key} {shown}" + (f" ± {deviation:.3f}" if isinstance(deviation, float) else ""))
+    return ", ".join(numbers)
 
 
 def _with_sd(statistic: Mapping[str, float]) -> str:

@@ -1,0 +1,47 @@
+"""The command line: the only package that prints or exits. stdout is the answer, stderr is the story."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import click
+
+from blemore_harness.cli import evaluation, files, lists
+from blemore_harness.cli.root import cli
+from blemore_harness.errors import HarnessError, printable
+
+__all__ = ["cli", "evaluation", "files", "lists", "main"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def main() -> None:
+    """Run the command line; errors become one line and an exit code."""
+    # Schedulers end a job with SIGTERM: it leaves a usable run as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: what was finished is kept, the same command resumes", err=True)
+        code = INTERRUPTED
+    except HarnessError as error:
+        click.echo(f"error: {printable(str(error))}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader of stdout went away, as `| head` does; nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        # A disk that is full, a folder without permission: the machine's answer, not a bug.
+        if error.filename is None and error.errno is None:
+            raise
+        click.echo(f"error: {printable(str(error))}", err=True)
+        code = HarnessError.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,171 @@
+"""Commands that put systems to work: run, prepare, table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from blemore_harness.cli.root import (
+    cli,
+    data_option,
+    device_option,
+    json_option,
+    plugin_option,
+    runs_option,
+    seed_option,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from blemore_harness.context import Reporter
+    from blemore_harness.download import Dataset
+    from blemore_harness.pipeline import Workshop
+    from blemore_harness.plugins import Plugins
+    from blemore_harness.submission import Submission
+    from blemore_harness.views import View
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command line asks for, checked and opened."""
+
+    submission: Submission
+    dataset: Dataset
+    view: View
+    plugins: Plugins
+    workshop: Workshop
+
+
+@cli.command()
+@click.argument("name", required=False)
+@plugin_option
+@click.option("--fusion", default="late", show_default=True, help="How several encoders are fused.")
+@set_option
+@seed_option
+@device_option
+@click.option("--fold-seed", type=int, default=0, help="Seed of the folds made where the metadata has none.")
+@data_option
+@runs_option
+@json_option
+def run(
+    name: str | None, plugins: tuple[str, ...], fusion: str, settings: tuple[str, ...], seed: int | None, device: str,
+    fold_seed: int, data: Path | None, runs: Path, as_json: bool,
+) -> int:  # fmt: skip
+    """Train, fuse and score a system: a submission NAME, or a list of plugins.
+
+    The same command again takes what is finished from disk.
+    """
+    from blemore_harness.pipeline import evaluate
+
+    job = _open_job("run", name, plugins, fusion, settings, seed, device, fold_seed, data, runs)
+    record, folder = evaluate(job.submission, job.dataset, job.view, job.plugins, job.workshop)
+    if as_json:
+        click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+    else:
+        _show_results(record, folder, data)
+    return 0 if record["status"] == "finished" else 3
+
+
+@cli.command()
+@click.argument("name", required=False)
+@plugin_option
+@click.option(
+    "--export", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+    help="Also write features over time there, laid out as the released ones.",
+)  # fmt: skip
+@set_option
+@device_option
+@data_option
+@runs_option
+@json_option
+def prepare(
+    name: str | None, plugins: tuple[str, ...], export: Path | None, settings: tuple[str, ...], device: str,
+    data: Path | None, runs: Path, as_json: bool,
+) -> int:  # fmt: skip
+    """Fetch weights and extract from clips ahead of a run: a submission NAME, or a list of plugins.
+
+    An interrupted preparation goes on where it stopped, clip by clip.
+    """
+    from blemore_harness.preparation import prepare_submission
+    from blemore_harness.tables import draw_rows
+    from blemore_harness.terminal import answer_console
+
+    job = _open_job("prepare", name, plugins, "late", settings, None, device, 0, data, runs)
+    rows = prepare_submission(job.submission, job.dataset, job.view, job.plugins, job.workshop, export)
+    click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
+    return 0 if all(row["status"] == "ready" for row in rows) else 3
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--check", is_flag=True, help="Compare the official numbers with the published ones; exit 1 if far off.")
+@runs_option
+@json_option
+def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
+    """Show the table of a finished RUN again, or --check its official numbers against the published ones."""
+    from blemore_harness.comparison import compare_with_published, draw_comparison
+    from blemore_harness.runs import RECORD_FILE, Runs, read_json
+    from blemore_harness.tables import draw_results
+    from blemore_harness.terminal import answer_console
+
+    record = read_json(Runs(runs).find(run) / RECORD_FILE)
+    if not check:
+        click.echo(json.dumps(record, indent=2)) if as_json else answer_console().print(draw_results(record))
+        return 0
+    rows = compare_with_published(record)
+    click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_comparison(record, rows))
+    return 0 if all(row["agrees"] for row in rows) else 1
+
+
+def _open_job(
+    verb: str, name: str | None, plugins: tuple[str, ...], fusion: str, settings: tuple[str, ...], seed: int | None,
+    device: str, fold_seed: int, data: Path | None, runs: Path,
+) -> Job:  # fmt: skip
+    """Find what is asked for and open the dataset."""
+    from blemore_harness.cache import Cache
+    from blemore_harness.devices import resolve_device
+    from blemore_harness.entrants import resolve_entrants
+    from blemore_harness.options import parse_settings
+    from blemore_harness.pipeline import Workshop
+    from blemore_harness.places import cache_root, is_demo, open_dataset, open_dataset_view
+    from blemore_harness.plugins import load_plugins
+    from blemore_harness.runs import Runs
+    from blemore_harness.terminal import open_reporter
+
+    if (name is None) == (not plugins):
+        raise click.UsageError(f"give either the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
+    reporter = open_reporter()
+    submission = _find(name, plugins, fusion, reporter).with_options(parse_settings(settings), seed)
+    found = load_plugins()
+    # Before anything slow: a misspelt name, a wrong value or a missing GPU should fail at once.
+    resolve_entrants(submission, found, view=None, demo=is_demo(data))
+    resolve_device(device)
+    dataset = open_dataset(data, reporter, fold_seed)
+    view = open_dataset_view(dataset, reporter)
+    workshop = Workshop(Runs(runs), Cache(cache_root() / "arrays"), device, reporter, tuple(sys.argv))
+    return Job(submission, dataset, view, found, workshop)
+
+
+def _find(name: str | None, plugins: tuple[str, ...], fusion: str, reporter: Reporter) -> Submission:
+    from blemore_harness.submission import find_submission, from_plugins
+
+    if name is None:
+        return from_plugins(plugins, fusion)
+    submission, remark = find_submission(name, Path.cwd())
+    if remark:
+        reporter.warn(remark)
+    return submission
+
+
+def _show_results(record: dict[str, Any], folder: Path, data: Path | None) -> None:
+    from blemore_harness.tables import draw_next_steps, draw_results
+    from blemore_harness.terminal import answer_console
+
+    console = answer_console()
+    console.print(draw_results(record))
+    console.print(draw_next_steps(record, folder, data), soft_wrap=True)

@@ -1,0 +1,91 @@
+"""Commands about files and folders: score, submit, data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from blemore_harness.cli.root import cli, data_option, json_option, runs_option
+from blemore_harness.errors import ConfigError, printable
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@data_option
+@click.option("--fold", type=int, help="Expect exactly this fold's clips.")
+@click.option("--alpha", type=float, help="Presence threshold [default: chosen on the official grid, on these clips].")
+@click.option("--beta", type=float, help="Salience threshold [default: likewise].")
+@json_option
+def score(
+    file: Path, data: Path | None, fold: int | None, alpha: float | None, beta: float | None, as_json: bool
+) -> None:
+    """Score probabilities (.csv, .npz) or decoded labels (.json) of training clips."""
+    from blemore_harness.places import open_labels
+    from blemore_harness.scoring import render_score, score_file
+    from blemore_harness.terminal import open_reporter
+
+    result = score_file(file, open_labels(data, open_reporter()), fold, alpha, beta)
+    click.echo(json.dumps(result, indent=2) if as_json else render_score(result, chosen=alpha is None))
+
+
+@cli.command()
+@click.argument("run", required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the zip.")
+@click.option("--check", type=click.Path(path_type=Path), metavar="FILE", help="Check a leaderboard file instead.")
+@data_option
+@runs_option
+def submit(run: str | None, output: Path | None, check: Path | None, data: Path | None, runs: Path) -> int:
+    """Write a RUN's leaderboard file for Codabench, or --check one: every reason that it would be rejected."""
+    from blemore_harness.leaderboard import check_submission, official_test_ids
+    from blemore_harness.places import open_dataset
+    from blemore_harness.runs import Runs, copy_submission
+    from blemore_harness.terminal import open_reporter
+
+    if (run is None) == (check is None):
+        raise click.UsageError("give either a RUN, or --check FILE")
+    if check is None:
+        written, mark = copy_submission(Runs(runs).find(str(run)), output)
+        click.echo(
+            f"{written}: upload this file to Codabench" if not mark else f"{written} ({mark}: not for Codabench)"
+        )
+        return 0
+    expected = official_test_ids() if data is None else open_dataset(data, open_reporter()).test_ids
+    if not expected:
+        raise ConfigError(f"no test clips in {data}: without --data, the official test clips are expected")
+    problems = check_submission(check, expected)
+    for problem in problems:
+        click.echo(printable(str(problem)))
+    if not problems:
+        click.echo(f"{check}: ready to upload, all {len(expected)} test clips with valid labels")
+    return 1 if problems else 0
+
+
+@cli.group()
+def data() -> None:
+    """Look at a BLEMORE download, or write the demo dataset."""
+
+
+@data.command("check")
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def data_check(folder: Path, as_json: bool) -> None:
+    """Print what a download holds: clips, actors, folds, labels, media and features, present and missing."""
+    from blemore_harness.download import read_dataset
+    from blemore_harness.inspection import inspect_dataset, render_inspection
+
+    found = inspect_dataset(read_dataset(folder))
+    click.echo(json.dumps(found, indent=2) if as_json else render_inspection(found))
+
+
+@data.command("demo")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws other actors and clips.")
+def data_demo(folder: Path, seed: int) -> None:
+    """Write the generated demo dataset: real video files of drawn faces with synthesised voices."""
+    from blemore_harness.places import make_demo
+    from blemore_harness.terminal import open_reporter
+
+    make_demo(folder, open_reporter(), seed)
+    click.echo(f"{folder}: complete; run with --data {folder}")

@@ -1,0 +1,38 @@
+"""Commands that list what there is: plugins, submissions."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from blemore_harness.cli.root import cli, json_option
+
+
+@cli.command("plugins")
+@json_option
+def list_plugins(as_json: bool) -> None:
+    """List encoders and fusions, who offers them, and plugins that failed to load."""
+    from dataclasses import asdict
+
+    from blemore_harness.plugins import load_plugins
+    from blemore_harness.tables import draw_rows
+    from blemore_harness.terminal import answer_console
+
+    rows = [asdict(row) for row in load_plugins().rows()]
+    click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
+
+
+@cli.command("submissions")
+@json_option
+def show_submissions(as_json: bool) -> None:
+    """List the named systems that ship with the harness, for `run NAME`."""
+    from blemore_harness.submission import list_submissions
+    from blemore_harness.tables import draw_rows
+    from blemore_harness.terminal import answer_console
+
+    rows = [
+        {"name": s.name, "encoders": ", ".join(s.encoders), "fusion": s.fusion or "", "summary": s.summary}
+        for s in list_submissions()
+    ]
+    click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))

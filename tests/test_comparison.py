@@ -1,0 +1,71 @@
+"""A run beside published numbers: what agrees, what differs, what cannot be compared."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from blemore_harness.comparison import compare_with_published, draw_comparison
+from blemore_harness.errors import RunError
+
+EXPECT = {"acc_presence": 0.298, "acc_presence_sd": 0.025, "acc_salience": 0.18, "score": 0.239, "source": "a paper"}
+
+
+def record(presence: float = 0.3, salience: float = 0.18, **changed: Any) -> dict[str, Any]:
+    means = {"acc_presence": presence, "acc_salience": salience, "score": (presence + salience) / 2}
+    other = {name: {"mean": 0.9, "sd": 0.0} for name in means}
+    return {
+        "status": "finished",
+        "data": {"demo": changed.pop("demo", False)},
+        "submission": {"name": "baseline-x", "expect": changed.pop("expect", EXPECT)},
+        "systems": [
+            {"name": "member", "official": other},
+            {"name": "last", "official": {name: {"mean": mean, "sd": 0.01} for name, mean in means.items()}},
+        ],
+        **changed,
+    }
+
+
+def test_the_last_system_is_compared_measure_by_measure() -> None:
+    rows = {row["measure"]: row for row in compare_with_published(record(presence=0.31))}
+    assert list(rows) == ["acc_presence", "acc_salience", "score"]
+    assert rows["acc_presence"]["difference"] == pytest.approx(0.012)
+    assert [row["allowed"] for row in rows.values()] == [0.05, 0.02, 0.02]
+    assert [row["agrees"] for row in rows.values()] == [True, True, True]
+
+
+@pytest.mark.parametrize(("presence", "agrees"), [(0.347, True), (0.349, False), (0.249, True), (0.247, False)])
+def test_two_deviations_are_allowed_in_both_directions(presence: float, agrees: bool) -> None:
+    [row] = compare_with_published(record(presence, expect={"acc_presence": 0.298, "acc_presence_sd": 0.025}))
+    assert row["agrees"] is agrees
+
+
+def test_what_differs_is_drawn_with_rule_and_source() -> None:
+    rows = compare_with_published(record(salience=0.10))
+    assert [row["agrees"] for row in rows] == [True, False, False]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(draw_comparison(record(salience=0.10), rows))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0.298 ± 0.025" in text
+    assert "-0.080" in text
+    assert text.count("differs") == 2
+    assert text.count("agrees") == 1
+    assert "2 published deviations over folds, at least 0.02" in text
+    assert "a paper" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"status": "failed"}, "baseline-x is failed: run the same command again"),
+        ({"demo": True}, "demo dataset, and published numbers are of BLEMORE"),
+        ({"expect": {}}, "nothing is published for baseline-x"),
+        ({"expect": {"test_score": 0.2, "source": "s"}}, "nothing is published"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        compare_with_published(record(**changed))
