@@ -28,7 +28,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "context", "hookspecs", "media", "frame_files", "frames", "sequences", "networks", "recipes", "heads",
     ),
     "files and folders": (
-        "metadata", "submission_format", "prediction_files", "leaderboard", "demo", "download", "views", "runs",
+        "metadata", "submission_format", "prediction_files", "leaderboard", "demo", "released", "aggregates",
+        "contents", "download", "views", "runs",
     ),
     "plugins": ("plugins", "early_fusion", "entrants"),
     "reports": ("inspection", "scoring", "results", "tables", "comparison", "terminal", "places"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,19 +12,26 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from blemore_harness.aggregates import Aggregate, find_aggregate, index_aggregate
 from blemore_harness.dataset import LabelArray
 from blemore_harness.demo import DEMO_MARKER
 from blemore_harness.errors import DataError, first_and_count, printable
 from blemore_harness.folds import are_official, make_folds
 from blemore_harness.metadata import read_metadata
+from blemore_harness.released import FEATURE_ENDINGS, Features, find_store, join_spellings
 
 METADATA_FILE = "train_metadata.csv"
 VIDEO_ENDINGS = (".mov", ".mp4")
-FEATURE_ENDINGS = (".npy", ".csv")
-FEATURE_FOLDERS = {"pre_extracted_train_data": "_train", "pre_extracted_test_data": "_test"}
-"""Folders of released features, and how the names of the stores inside end."""
-
 TEST_ID = re.compile(r"test_\d{4,}")
+
+_ODD = {
+    "copies": ("video", "more than once", "the first is used"),
+    "broken": ("video", "empty or no files", "counted as missing, download them again"),
+    "strange": ("video", "that no row of the metadata names", "left alone"),
+    "closed": ("folder", "that cannot be looked into", "what is inside counts as missing"),
+    "twice": ("feature file", "more than once", "the first is used"),
+}
+"""What may look odd on disk: its noun, how it was found, what to do."""
 
 FoldSource = Literal["official", "metadata", "made"]
 
@@ -44,6 +51,7 @@ class Dataset:
         test_ids: ids of the unlabelled test clips, sorted.
         videos: video file by clip id.
         features: released feature files by store, then clip id.
+        aggregates: the organisers' aggregated features by store, such as `wavlm_static_features`.
         demo: whether this is the generated demo dataset.
         warnings: what looked odd but can be worked with.
     """
@@ -58,6 +66,7 @@ class Dataset:
     test_ids: tuple[str, ...] = ()
     videos: Mapping[str, Path] = field(default_factory=dict)
     features: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     demo: bool = False
     warnings: tuple[str, ...] = ()
 
@@ -65,6 +74,12 @@ class Dataset:
     def fold_numbers(self) -> tuple[int, ...]:
         """The folds in order."""
         return tuple(int(k) for k in np.unique(self.folds))
+
+    @property
+    def stores(self) -> dict[str, Collection[str]]:
+        """Ids of the clips that each store has features of, by the store's name."""
+        aggregated = {store: aggregate.places.keys() for store, aggregate in self.aggregates.items()}
+        return {**aggregated, **{store: paths.keys() for store, paths in self.features.items()}}
 
     @property
     def blends(self) -> NDArray[np.bool_]:
@@ -90,7 +105,8 @@ def read_dataset(path: Path, fold_seed: int = 0) -> Dataset:
         raise DataError(
             f"{first_and_count(labelled, 'test clip')} in {table.name}: test clips carry no labels, keep training clips"
         )
-    videos, features, warnings = _find_files(root, rows.ids)
+    found = _find_files(root, set(rows.ids))
+    warnings = found.warnings
     if rows.folds is None:
         folds, source = make_folds(rows.actors, rows.truth, fold_seed), "made"
         warnings.append(
@@ -99,7 +115,7 @@ def read_dataset(path: Path, fold_seed: int = 0) -> Dataset:
     else:
         folds, source = rows.folds, "official" if are_official(rows.actors, rows.folds) else "metadata"
     folds.setflags(write=False)
-    known = set(videos).union(*features.values()) if features else set(videos)
+    known = set(found.videos).union(*found.features.values(), *(a.places for a in found.aggregates.values()))
     test_ids = tuple(sorted(name for name in known if TEST_ID.fullmatch(name)))
     return Dataset(
         root=root.resolve(),
@@ -110,8 +126,9 @@ def read_dataset(path: Path, fold_seed: int = 0) -> Dataset:
         folds=folds,
         fold_source=source,  # type: ignore[arg-type]
         test_ids=test_ids,
-        videos=videos,
-        features=features,
+        videos=found.videos,
+        features=found.features,
+        aggregates=found.aggregates,
         demo=(root / DEMO_MARKER).is_file(),
         warnings=tuple(warnings),
     )
@@ -133,40 +150,55 @@ def _find_metadata(path: Path) -> Path:
     return table
 
 
-def _find_files(root: Path, ids: tuple[str, ...]) -> tuple[dict[str, Path], dict[str, dict[str, Path]], list[str]]:
-    """Find videos and released features by clip id, at any depth; gives what looks odd, too."""
-    videos: dict[str, Path] = {}
-    features: dict[str, dict[str, Path]] = {}
-    copies, broken, strange, closed = [], [], [], list[str]()
-    known = set(ids)
-    for folder, names in _walk(root, closed):
-        store = _feature_store(folder)
-        for name in names:
-            stem, ending = Path(name).stem, Path(name).suffix
-            file = folder / name
-            if ending.lower() in VIDEO_ENDINGS:
-                if stem not in known and not TEST_ID.fullmatch(stem):
-                    strange.append(name)
-                elif stem in videos:
-                    copies.append(f"{videos[stem]} and {file}")
-                elif not file.is_file() or not file.stat().st_size:
-                    broken.append(name)
-                else:
-                    videos[stem] = file
-            elif store and ending.lower() in FEATURE_ENDINGS and file.is_file():
-                features.setdefault(store, {})[stem] = file
-    odd = (
-        (copies, "video", "more than once", "the first is used"),
-        (broken, "video", "empty or no files", "counted as missing, download them again"),
-        (strange, "video", "that no row of the metadata names", "left alone"),
-        (closed, "folder", "that cannot be looked into", "what is inside counts as missing"),
-    )
-    warnings = [
-        printable(f"{first_and_count(found, noun)} found {what}: {advice}")
-        for found, noun, what, advice in odd
-        if found
-    ]
-    return videos, features, warnings
+@dataclass
+class _Files:
+    """What lies below the root, as it is found; `odd` holds names of what cannot be used, by kind."""
+
+    videos: dict[str, Path] = field(default_factory=dict)
+    features: Features = field(default_factory=dict)
+    aggregates: dict[str, Aggregate] = field(default_factory=dict)
+    odd: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in _ODD})
+    warnings: list[str] = field(default_factory=list)
+
+    def take_video(self, file: Path, known: set[str]) -> None:
+        stem = file.stem
+        if stem not in known and not TEST_ID.fullmatch(stem):
+            self.odd["strange"].append(file.name)
+        elif stem in self.videos:
+            self.odd["copies"].append(f"{self.videos[stem]} and {file}")
+        elif not file.is_file() or not file.stat().st_size:
+            self.odd["broken"].append(file.name)
+        else:
+            self.videos[stem] = file
+
+    def take_features(self, file: Path, store: str) -> None:
+        there = self.features.setdefault(store, {}).setdefault(file.stem, file)
+        if there != file:
+            self.odd["twice"].append(f"{there} and {file}")
+
+
+def _find_files(root: Path, known: set[str]) -> _Files:
+    """Find videos and released features by clip id, at any depth, and say what looks odd."""
+    files = _Files()
+    aggregated: dict[str, list[Path]] = {}
+    for folder, names in _walk(root, files.odd["closed"]):
+        store = find_store(folder)
+        for file in (folder / name for name in names):
+            ending = file.suffix.lower()
+            if ending in VIDEO_ENDINGS:
+                files.take_video(file, known)
+            elif store and ending in FEATURE_ENDINGS and file.is_file():
+                files.take_features(file, store)
+            elif name := find_aggregate(file):
+                aggregated.setdefault(name, []).append(file)
+    for name, found in aggregated.items():
+        files.aggregates[name] = index_aggregate(found, lambda clip: clip in known or bool(TEST_ID.fullmatch(clip)))
+    files.features, spelled = join_spellings(files.features)
+    for kind, (noun, what, advice) in _ODD.items():
+        if names := files.odd[kind]:
+            files.warnings.append(printable(f"{first_and_count(names, noun)} found {what}: {advice}"))
+    files.warnings += [*spelled, *(printable(a.trouble) for a in files.aggregates.values() if a.trouble)]
+    return files
 
 
 def _walk(root: Path, closed: list[str]) -> Iterator[tuple[Path, list[str]]]:
@@ -183,9 +215,3 @@ def _walk(root: Path, closed: list[str]) -> Iterator[tuple[Path, list[str]]]:
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         yield Path(folder), sorted(name for name in names if not name.startswith("."))
-
-
-def _feature_store(folder: Path) -> str | None:
-    """Give `WavLM_large` for `pre_extracted_train_data/WavLM_large_train`, None for other folders."""
-    ending = FEATURE_FOLDERS.get(folder.parent.name)
-    return folder.name.removesuffix(ending) if ending and folder.name.endswith(ending) else None

@@ -38,10 +38,10 @@ def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
         "videos": {"present": len(everything) - len(missing), "missing": len(missing), "first_missing": missing[:1]},
         "features": {
             store: {
-                "train": sum(name in paths for name in dataset.ids),
-                "test": sum(name in paths for name in dataset.test_ids),
+                "train": sum(name in clips for name in dataset.ids),
+                "test": sum(name in clips for name in dataset.test_ids),
             }
-            for store, paths in sorted(dataset.features.items())
+            for store, clips in sorted(dataset.stores.items())
         },
         "warnings": list(dataset.warnings),
     }

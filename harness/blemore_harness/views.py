@@ -7,11 +7,9 @@ translates back. Labels and actors go out with training clips only.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,13 +17,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.cache import digest_of, write_atomically
+from blemore_harness.aggregates import Aggregate, Place, read_aggregate
+from blemore_harness.cache import atomic_file, digest_of, write_atomically
+from blemore_harness.contents import digest_files
 from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.download import Dataset
 from blemore_harness.errors import DataError
 
 INDEX_FILE = "contents.json"
 """Where digests of files are remembered."""
+
+WRITTEN_FROM = "written-from.txt"
+"""Says from which aggregated file the rows of a store were written; written last, so that it means complete."""
 
 _OPAQUE = re.compile(r"(?<![^\W_])c[0-9a-f]{16}(?![^\W_])")
 
@@ -42,7 +45,8 @@ class View:
         digest: hex digest of everything in the dataset that can change a number, but for released features of clips
             that have a video.
         stores: names of the released features that the dataset has.
-        digest_store: gives the hex digest of one of them; `DataError` where there is none of that name.
+        digest_store: gives the hex digest of one of them, and makes its files ready to be read; `DataError` where there
+            is none of that name, or where it is damaged.
     """
 
     train: Clips
@@ -82,7 +86,7 @@ def open_view(dataset: Dataset, folder: Path, progress: Callable[[int, int], Non
         folder: where links and the index of content digests are kept, such as the user's cache.
         progress: called with (files digested, files in all) while contents are read for the first time.
     """
-    contents = _digest_files(_needed_files(dataset), folder / INDEX_FILE, progress)
+    contents = digest_files(_needed_files(dataset), folder / INDEX_FILE, progress)
     # Sorted: neither names, nor order, nor digest depend on the order of metadata rows.
     key = digest_of([sorted(dataset.ids), sorted(dataset.test_ids)], 32).encode()
     names = {
@@ -110,45 +114,85 @@ def open_view(dataset: Dataset, folder: Path, progress: Callable[[int, int], Non
         "test": [[name, clips[name].content] for name in sorted(dataset.test_ids)],
     }
     real = {names[name]: name for name in names}
-    stores = frozenset(dataset.features)
-    digest_store = partial(_digest_store, dataset, folder / INDEX_FILE)
-    return View(train, test, folds, real, digest_of(facts), stores, digest_store)
+    digest_store = partial(_digest_store, dataset, names, folder / INDEX_FILE, links)
+    return View(train, test, folds, real, digest_of(facts), frozenset(dataset.stores), digest_store)
 
 
-def _digest_store(dataset: Dataset, index: Path, store: str) -> str:
-    if store not in dataset.features:
-        there = ", ".join(sorted(dataset.features)) or "none"
-        raise DataError(
-            f"no released features '{store}' below {dataset.root} (there: {there}): "
-            "they are expected in pre_extracted_train_data and pre_extracted_test_data beside the metadata"
+def _digest_store(dataset: Dataset, names: Mapping[str, str], index: Path, links: Path, store: str) -> str:
+    if store not in dataset.stores:
+        there = ", ".join(sorted(dataset.stores)) or "none"
+        where = (
+            f"a file {store}.npz with the keys X and filenames is expected at any depth"
+            if store.endswith("_static_features")
+            else "they are expected in pre_extracted_train_data and pre_extracted_test_data beside the metadata"
         )
-    files = dataset.features[store]
-    contents = _digest_files(list(files.values()), index, None)
-    return digest_of(sorted((name, contents[path]) for name, path in files.items()))
+        raise DataError(f"no released features '{store}' below {dataset.root} (there: {there}): {where}")
+    if store in dataset.features:
+        files = {name: path for name, path in dataset.features[store].items() if name in names}
+        contents = digest_files(list(files.values()), index)
+        return digest_of(sorted((name, contents[path]) for name, path in files.items()))
+    aggregate = dataset.aggregates[store]
+    digest = digest_of(sorted(digest_files(aggregate.files, index).values()))
+    _write_rows(
+        aggregate, digest, {name: links / store / f"{names[name]}.npy" for name in aggregate.places}, links / store
+    )
+    return digest
+
+
+def _write_rows(aggregate: Aggregate, digest: str, paths: Mapping[str, Path], folder: Path) -> None:
+    """Write the row of each clip to a file with a neutral name, unless that was done from files of this digest."""
+    if aggregate.trouble:
+        raise DataError(aggregate.trouble)
+    done = folder / WRITTEN_FROM
+    if done.exists() and done.read_text(encoding="utf-8") == digest and all(path.exists() for path in paths.values()):
+        return
+    vectors = read_aggregate(aggregate)
+    done.unlink(missing_ok=True)
+    for name, path in paths.items():
+        with atomic_file(path) as file:
+            np.save(file, vectors[name], allow_pickle=False)
+    write_atomically(done, digest)
 
 
 def _needed_files(dataset: Dataset) -> list[Path]:
-    """List what contents are keyed by: the video where there is one, else all released features."""
+    """List what contents are keyed by: the video where there is one, else all released features, else aggregates."""
     files = []
     for name in (*dataset.ids, *dataset.test_ids):
         if name in dataset.videos:
             files.append(dataset.videos[name])
         else:
-            files += [paths[name] for paths in dataset.features.values() if name in paths]
-    return files
+            files += _released_files(dataset, name).values() or [path for path, _ in _places(dataset, name)]
+    return list(dict.fromkeys(files))
+
+
+def _released_files(dataset: Dataset, name: str) -> dict[str, Path]:
+    return {store: paths[name] for store, paths in sorted(dataset.features.items()) if name in paths}
+
+
+def _places(dataset: Dataset, name: str) -> list[Place]:
+    """List where the rows of a clip are in aggregated files."""
+    return [place for _, aggregate in sorted(dataset.aggregates.items()) for place in aggregate.places.get(name, ())]
 
 
 def _link_clip(name: str, opaque: str, dataset: Dataset, contents: Mapping[Path, str], links: Path) -> Clip:
     video = dataset.videos.get(name)
-    features = {store: paths[name] for store, paths in sorted(dataset.features.items()) if name in paths}
+    features = _released_files(dataset, name)
+    places = _places(dataset, name)
     if video is not None:
         content = contents[video]
+    elif features:
+        content = digest_of([contents[path] for path in features.values()], 32)
     else:
-        content = digest_of([contents[path] for path in features.values()], 32) if features else ""
+        content = digest_of([[contents[path], row] for path, row in places], 32) if places else ""
+    # Rows of aggregated files lie here once somebody asks for the digest of their store.
+    rows = {s: links / s / f"{opaque}.npy" for s, aggregate in dataset.aggregates.items() if name in aggregate.places}
+    released = {
+        store: _link(path, links / store / f"{opaque}{path.suffix.lower()}") for store, path in features.items()
+    }
     return Clip(
         opaque,
         None if video is None else _link(video, links / f"{opaque}{video.suffix.lower()}"),
-        {store: _link(path, links / store / f"{opaque}{path.suffix.lower()}") for store, path in features.items()},
+        dict(sorted({**rows, **released}.items())),
         content,
     )
 
@@ -162,43 +206,3 @@ def _link(target: Path, link: Path) -> Path:
         temporary.symlink_to(target)
         temporary.replace(link)
     return link
-
-
-def _digest_files(files: Sequence[Path], index: Path, progress: Callable[[int, int], None] | None) -> dict[Path, str]:
-    """Give the SHA-256 of each file, from the index where size and time of change are as they were."""
-    known = _read_index(index)
-    stamps = {path: _stamp(path) for path in files}
-    fresh = [path for path in files if known.get(str(path), [None])[:-1] != stamps[path]]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for done, (path, digest) in enumerate(zip(fresh, pool.map(_digest_file, fresh), strict=True), 1):
-            known[str(path)] = [*stamps[path], digest]
-            if progress:
-                progress(done, len(fresh))
-    if fresh:
-        write_atomically(index, json.dumps(known))
-    return {path: str(known[str(path)][-1]) for path in files}
-
-
-def _read_index(index: Path) -> dict[str, list[object]]:
-    """Give what is known; nothing where the index is absent or damaged, for it can be made again."""
-    try:
-        known = json.loads(index.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) and all(isinstance(v, list) and v for v in known.values()) else {}
-
-
-def _stamp(path: Path) -> list[object]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    return [status.st_size, status.st_mtime_ns, status.st_ino]
-
-
-def _digest_file(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
