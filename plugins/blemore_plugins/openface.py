@@ -1,1 +1,199 @@
 """OpenFace 3: the released action units, gaze and emotion index per frame, and a head."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip, Clips
+from blemore_harness.errors import MediaError, printable
+from blemore_harness.hookspecs import Encoder, hookimpl
+from blemore_plugins.features.encoder import FeatureEncoder
+from blemore_plugins.features.options import FeatureOptions
+from blemore_plugins.hub import digest_file
+
+UNITS = 8
+"""Action units per frame."""
+
+COLUMNS: Mapping[str, int] = {"emotion_index": 1, "gaze_yaw": 1, "gaze_pitch": 1, "action_units": UNITS}
+"""The columns that are read, in the order of their dimensions, and how many numbers each holds (docs/protocol.md).
+The emotion index names a category; the organisers take it for a number like the others, and so it is here."""
+
+WIDTH = sum(COLUMNS.values())
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+ABSENT = "nan"
+"""How a number that OpenFace could not give is written, in any case; pandas makes an empty cell of it."""
+
+READER_VERSION = 1
+"""Counts changes of what is read from the same file."""
+
+
+@dataclass(frozen=True)
+class OpenFaceOptions(FeatureOptions):
+    """Options of `openface`.
+
+    Attributes:
+        nan: what is done with frames that hold `nan`, such as those without a face: `stop` names the first and how
+            many there are; `skip` leaves them out and says how many.
+    """
+
+    nan: Literal["stop", "skip"] = "stop"
+
+
+class OpenFace(FeatureEncoder):
+    """The organisers' OpenFace 3 baseline: seven statistics of 11 dimensions per clip under a head."""
+
+    name = "openface"
+    summary = "released OpenFace 3 features (action units, gaze, emotion index), MLP head"
+    modality = "video"
+    Options: ClassVar[type[Any]] = OpenFaceOptions
+    store = "OpenFace_3"
+    statistics_store = "openface_static_features"
+    width = WIDTH
+
+    def prepare(self, clips: Clips, options: OpenFaceOptions, context: Context) -> None:
+        """Read every clip's frames once, and say how many were left out."""
+        super().prepare(clips, options, context)
+        if options.source != "released" or options.nan != "skip":
+            return
+        counts = [self._count(clip, context) for clip in clips]
+        absent, total = sum(count[0] for count in counts), sum(count[1] for count in counts)
+        context.note("frames left out", {"absent": absent, "of": total, "clips": sum(bool(c[0]) for c in counts)})
+        if absent:
+            context.warn(f"{self.name}: {absent} of {total} frames hold nan and are left out (nan=skip)")
+
+    def read(self, clip: Clip, options: OpenFaceOptions) -> NDArray[np.float32]:
+        """Read the frames of a clip, float32 (T, 11)."""
+        lines, frames = read_frames(clip, self.store)
+        absent = np.isnan(frames)
+        bad = absent.any(axis=1)
+        if options.nan == "stop" and bad.any():
+            first = int(bad.argmax())
+            raise MediaError(
+                f"clip {clip.id}: nan in '{self.store}', line {lines[first]}, column "
+                f"{_column_of(int(absent[first].argmax()))}; {int(bad.sum())} of {len(frames)} frames hold nan: "
+                f"--set {self.name}.nan=skip leaves such frames out",
+                clip.id,
+            )
+        if bad.all():
+            raise MediaError(
+                f"clip {clip.id}: no frame in '{self.store}' is free of nan ({len(frames)} in all)", clip.id
+            )
+        return frames[~bad]
+
+    def reading(self, options: OpenFaceOptions) -> Mapping[str, object]:
+        """Add what is done with `nan`."""
+        return {**super().reading(options), "reader": READER_VERSION, "nan": options.nan}
+
+    def _count(self, clip: Clip, context: Context) -> tuple[int, int]:
+        """Count the frames with `nan` and all frames of a clip, once."""
+        counts = context.cache.store("openface-frames", version=READER_VERSION)
+        part = digest_file(clip.features(self.store), context.cache)[:32]
+        if not counts.has(clip, part):
+            _, frames = read_frames(clip, self.store)
+            counts.save(clip, np.array([np.isnan(frames).any(axis=1).sum(), len(frames)]), part)
+        absent, total = counts.load(clip, part).tolist()
+        return absent, total
+
+
+def read_frames(clip: Clip, store: str) -> tuple[list[int], NDArray[np.float32]]:
+    """Read a released file as it stands.
+
+    Returns:
+        the line of each frame in the file, and float32 (T, 11): emotion index, gaze yaw, gaze pitch, action units; NaN
+        where OpenFace gave none.
+
+    Raises:
+        MediaError: no text in columns, a column that is missing, a line that is too short, or what is no number.
+    """
+    path = clip.features(store)
+    lines: list[int] = []
+    frames: list[list[float]] = []
+    try:
+        rows = _read_rows(path)
+        header = next(rows, (0, []))[1]
+        places = _find_columns(header)
+        for line, row in rows:
+            lines.append(line)
+            if len(row) != len(header):
+                raise _Unreadable(f"line {line} has {len(row)} cells, the header has {len(header)}")
+            frames.append(_read_frame(line, row, places))
+    except _Unreadable as error:
+        raise MediaError(f"clip {clip.id}: '{store}': {error}; put the released file there again", clip.id) from None
+    if not frames:
+        raise MediaError(f"clip {clip.id}: '{store}' has a header but no frames", clip.id)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+        values = np.array(frames, dtype=np.float32)
+    wide = np.isinf(values).any(axis=1)
+    if wide.any():
+        raise MediaError(f"clip {clip.id}: '{store}', line {lines[int(wide.argmax())]}: a number out of range", clip.id)
+    return lines, values
+
+
+class _Unreadable(Exception):
+    """What is wrong with a file, without its clip."""
+
+
+def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Give the lines that hold something, with their numbers."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            for row in reader:
+                if any(cell.strip() for cell in row):
+                    yield reader.line_num, [cell.strip() for cell in row]
+    except OSError as error:
+        raise _Unreadable(f"cannot be read ({error.strerror})") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise _Unreadable(f"no comma-separated table in UTF-8 ({printable(str(error))})") from None
+
+
+def _find_columns(header: Sequence[str]) -> list[int]:
+    """Give the place of each of `COLUMNS`."""
+    for name in COLUMNS:
+        if header.count(name) != 1:
+            found = printable(", ".join(header))[:200] or "nothing"
+            what = "is missing" if name not in header else "stands there more than once"
+            raise _Unreadable(f"column {name} {what} (expected {', '.join(COLUMNS)}, found {found})")
+    return [header.index(name) for name in COLUMNS]
+
+
+def _read_frame(line: int, row: Sequence[str], places: Sequence[int]) -> list[float]:
+    frame: list[float] = []
+    for (name, count), place in zip(COLUMNS.items(), places, strict=True):
+        cell = row[place]
+        numbers = [ABSENT] * count if cell == "" else _split_list(cell) if count > 1 else [cell]
+        if len(numbers) != count:
+            raise _Unreadable(f"line {line}, column {name}: expected a list of {count}, found '{printable(cell[:60])}'")
+        for number in numbers:
+            if number.lower() != ABSENT and not NUMBER.fullmatch(number):
+                raise _Unreadable(f"line {line}, column {name}: expected a number, found '{printable(number[:60])}'")
+        frame += map(float, numbers)
+    return frame
+
+
+def _split_list(cell: str) -> list[str]:
+    """Split `[0.1, nan, ...]`, or `nan` for all of them; text that is no list gives no parts."""
+    if cell.lower() == ABSENT:
+        return [ABSENT] * UNITS
+    return [part.strip() for part in cell[1:-1].split(",")] if cell[:1] == "[" and cell[-1:] == "]" else []
+
+
+def _column_of(dimension: int) -> str:
+    """Name the column that a dimension comes from."""
+    return [name for name, count in COLUMNS.items() for _ in range(count)][dimension]
+
+
+@hookimpl
+def blemore_encoders() -> list[Encoder]:
+    """Give the encoder."""
+    return [OpenFace()]

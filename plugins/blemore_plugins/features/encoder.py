@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol
 
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clip, Clips
-from blemore_harness.errors import DataError
+from blemore_harness.errors import DataError, InvalidOption, MediaError, first_and_count
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.rows import Embeddings
-from blemore_harness.sequences import describe_sequence
+from blemore_harness.sequences import STATISTICS, describe_sequence
 from blemore_plugins.features.options import FeatureOptions
 from blemore_plugins.features.reading import read_released, read_statistics
 from blemore_plugins.hub import digest_file
@@ -65,62 +66,128 @@ class FeatureEncoder(Encoder):
     width: ClassVar[int | None] = None
     extractor: ClassVar[Extractor | None] = None
 
-    def settle(self, options: FeatureOptions, stores: frozenset[str]) -> FeatureOptions:
-        """Replace `auto` by the first source that there is."""
-        if options.source != "auto":
-            return options
-        if self.store in stores:
-            return replace(options, source="released")
-        if self.statistics_store in stores and options.rows == "clips":
-            return replace(options, source="statistics")
-        return replace(options, source="media" if self.extractor else "released")
+    def settle(self, options: Any, stores: frozenset[str]) -> Any:
+        """Replace `auto` by the first source that there is.
 
-    def stores(self, options: FeatureOptions) -> tuple[str, ...]:
+        Raises:
+            InvalidOption: a source that this family does not have, or rows that the only source cannot give.
+        """
+        if options.source == "auto":
+            return replace(options, source=self._first_source(options, stores))
+        named = {"released": self.store, "statistics": self.statistics_store, "media": self.extractor}
+        if not named[options.source]:
+            has = ", ".join(source for source, there in named.items() if there)
+            raise InvalidOption(f"source: '{self.name}' has no source '{options.source}', expected one of: auto, {has}")
+        return options
+
+    def stores(self, options: Any) -> tuple[str, ...]:
         """Name what is read of the dataset."""
         return {"released": (self.store,), "statistics": (self.statistics_store,)}.get(options.source, ())
 
-    def mark(self, options: FeatureOptions) -> str | None:
+    def mark(self, options: Any) -> str | None:
         """Say what the extractor says; released features are what they are."""
         return self._extractor.mark(options) if options.source == "media" else None
 
-    def identify(self, options: FeatureOptions) -> Mapping[str, object]:
+    def identify(self, options: Any) -> Mapping[str, object]:
         """Say what the extractor says."""
         return self._extractor.identify(options) if options.source == "media" else {}
 
-    def prepare(self, clips: Clips, options: FeatureOptions, context: Context) -> None:
+    def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Read every clip's features once, or extract them: what is missing or damaged shows before any training.
 
         Raises:
-            MediaError: a clip without features, or with a file that cannot be used.
+            MediaError: clips without features, or with files that cannot be used: the first and how many.
             WeightsMissing, ExtraMissing, DataError: see the family's extractor.
         """
         if options.source == "media":
             self._extractor.prepare(clips, options, context)
+        else:
+            self._refuse_missing(clips, options)
         store = self._open_vectors(options, context)
+        widths: dict[str, int] = {}
+        refused: list[MediaError] = []
         with context.progress(f"{self.name}: features", len(clips)) as bar:
             for clip in clips:
-                self._vector(clip, options, context, store)
+                try:
+                    widths[clip.id] = len(self._vector(clip, options, context, store)) // STATISTICS
+                except MediaError as error:
+                    refused.append(error)
                 bar.advance()
+        if refused:
+            raise MediaError(f"{refused[0]} ({len(refused)} of {len(clips)} clips cannot be used)", refused[0].clip)
+        _refuse_widths(widths, self._source_name(options))
 
-    def sequence(self, clip: Clip, options: FeatureOptions, context: Context) -> Sequence2D:
-        """Give the features of a clip, float32 (T, D)."""
+    def sequence(self, clip: Clip, options: Any, context: Context) -> Sequence2D:
+        """Give the features of a clip, float32 (T, D).
+
+        Raises:
+            DataError: the source is the aggregated file, which has none.
+        """
         if options.source == "media":
             return self._extractor.open_store(options, context).load(clip)
+        if options.source == "statistics":
+            raise DataError(
+                f"'{self.statistics_store}' holds one row per clip and no features over time: "
+                f"say --set {self.name}.source=released or media"
+            )
+        return self.read(clip, options)
+
+    def read(self, clip: Clip, options: Any) -> Sequence2D:
+        """Read the released features of a clip, float32 (T, D); families whose files are no arrays read theirs here."""
         return read_released(clip, self.store, self.width)
 
-    def embed(self, clips: Clips, options: FeatureOptions, context: Context) -> Embeddings:
+    def reading(self, options: Any) -> Mapping[str, object]:
+        """Give what changes the values that `read` gives, besides the file: JSON types, for the key in the cache."""
+        return {"store": self.store, "width": self.width}
+
+    def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
         """Give the seven statistics of every clip: float32 (N, 7 x D)."""
         store = self._open_vectors(options, context)
         vectors = [self._vector(clip, options, context, store) for clip in clips]
         return Embeddings(clips.ids, np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32))
 
-    def _open_vectors(self, options: FeatureOptions, context: Context) -> Store:
+    def _first_source(self, options: Any, stores: frozenset[str]) -> str:
+        if self.store in stores:
+            return "released"
+        if self.statistics_store in stores and options.rows == "clips":
+            return "statistics"
+        if self.extractor:
+            return "media"
+        if self.statistics_store in stores:
+            raise InvalidOption(
+                f"rows: 'embeddings' needs every embedding of a clip, and the dataset has no '{self.store}', only "
+                f"'{self.statistics_store}' with one row per clip: say --set {self.name}.rows=clips"
+            )
+        return "released"
+
+    def _source_name(self, options: Any) -> str:
+        return "".join(self.stores(options)) or "the extracted features"
+
+    def _refuse_missing(self, clips: Clips, options: Any) -> None:
+        """Refuse clips without features in the dataset."""
+        name = self._source_name(options)
+        missing = [clip.id for clip in clips if name not in clip.feature_files]
+        if not missing:
+            return
+        where = (
+            f"a row in {name}.npz"
+            if options.source == "statistics"
+            else f"a file <clip id> in pre_extracted_train_data/{name}_train or pre_extracted_test_data/{name}_test"
+        )
+        instead = f", or say --set {self.name}.source=media to extract them from the clips" if self.extractor else ""
+        raise MediaError(
+            f"{first_and_count(missing, 'clip')} of {len(clips)} without features in '{name}': expected {where}; "
+            f"complete it{instead}",
+            missing[0],
+        )
+
+    def _open_vectors(self, options: Any, context: Context) -> Store:
         """Open the store of statistics, which lie beside extracted features, or under the content of released ones."""
         if options.source == "media":
             return self._extractor.open_store(options, context)
-        return context.cache.store("statistics", version=VECTORS_VERSION)
+        return context.cache.store("statistics", version=VECTORS_VERSION, numpy=np.__version__, **self.reading(options))
 
-    def _vector(self, clip: Clip, options: FeatureOptions, context: Context, store: Store) -> NDArray[np.float32]:
+    def _vector(self, clip: Clip, options: Any, context: Context, store: Store) -> NDArray[np.float32]:
         """Give the seven statistics of one clip, float32 (7 x D,), computed once."""
         if options.source == "statistics":
             return read_statistics(clip, self.statistics_store, self.width)
@@ -138,3 +205,17 @@ class FeatureEncoder(Encoder):
                 "(pre_extracted_train_data and pre_extracted_test_data)"
             )
         return self.extractor
+
+
+def _refuse_widths(widths: Mapping[str, int], name: str) -> None:
+    """Refuse features of different lengths within one store; the most frequent one is taken for the right one."""
+    counts = Counter(widths.values()).most_common()
+    if len(counts) < 2:
+        return
+    usual = counts[0][0]
+    other: Sequence[str] = [clip for clip, width in widths.items() if width != usual]
+    raise MediaError(
+        f"expected the same D for all clips in '{name}', found {usual} in {counts[0][1]} clips and "
+        f"{widths[other[0]]} in {first_and_count(other, 'clip')}: put files of one encoder there",
+        other[0],
+    )

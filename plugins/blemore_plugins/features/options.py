@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from blemore_harness.errors import InvalidOption
 from blemore_harness.heads import HeadOptions
 
 Source = Literal["auto", "released", "statistics", "media"]
@@ -25,3 +26,11 @@ class FeatureOptions(HeadOptions):
 
     source: Source = "auto"
     rows: Literal["clips", "embeddings"] = "clips"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rows == "embeddings" and self.source == "statistics":
+            raise InvalidOption(
+                "rows: 'embeddings' needs every embedding of a clip, and the aggregated file of source=statistics has "
+                "one row per clip: expected source released or media, or rows=clips"
+            )

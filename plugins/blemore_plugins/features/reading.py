@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.dataset import Clip
-from blemore_harness.errors import MediaError
+from blemore_harness.errors import MediaError, printable
 from blemore_harness.sequences import STATISTICS
+
+ARRAY = b"\x93NUMPY"
+"""How files of arrays begin."""
+
+OTHERS = {
+    b"": "an empty file",
+    b"\x80": "a pickle, which is not read because it can run code",
+    b"PK": "an archive",
+    b"version https://git-lfs": "a Git LFS pointer in place of the file",
+}
+"""What else is found where an array should be, by how it begins."""
 
 
 def read_released(clip: Clip, store: str, width: int | None) -> NDArray[np.float32]:
@@ -29,12 +41,12 @@ def read_released(clip: Clip, store: str, width: int | None) -> NDArray[np.float
     array = _read(clip, store)
     if array.ndim == 3 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim != 2 or not len(array) or (width is not None and array.shape[1] != width):
+    if array.ndim != 2 or not array.size or (width is not None and array.shape[1] != width):
         expected = f"(T, {width or 'D'})"
-        raise MediaError(f"clip {clip.id}: expected features {expected} in '{store}', found {array.shape}", clip.id)
-    if not np.isfinite(array).all():
-        raise MediaError(f"clip {clip.id}: NaN or infinite values in '{store}'", clip.id)
-    return np.asarray(array, dtype=np.float32)
+        raise MediaError(
+            f"clip {clip.id}: expected features {expected} with T at least 1 in '{store}', found {array.shape}", clip.id
+        )
+    return _finite(clip, store, array)
 
 
 def read_statistics(clip: Clip, store: str, width: int | None) -> NDArray[np.float32]:
@@ -45,18 +57,58 @@ def read_statistics(clip: Clip, store: str, width: int | None) -> NDArray[np.flo
     """
     array = _read(clip, store)
     wanted = None if width is None else STATISTICS * width
-    if array.ndim != 1 or (wanted is not None and len(array) != wanted):
-        raise MediaError(f"clip {clip.id}: expected {wanted} numbers in '{store}', found {array.shape}", clip.id)
-    if not np.isfinite(array).all():
-        raise MediaError(f"clip {clip.id}: NaN or infinite values in '{store}'", clip.id)
-    return np.asarray(array, dtype=np.float32)
+    if array.ndim != 1 or not array.size or (wanted or array.size) != array.size or array.size % STATISTICS:
+        expected = wanted or f"{STATISTICS} x D"
+        raise MediaError(f"clip {clip.id}: expected {expected} numbers in '{store}', found {array.shape}", clip.id)
+    return _finite(clip, store, array)
 
 
 def _read(clip: Clip, store: str) -> NDArray[Any]:
     path = clip.features(store)
     try:
         with path.open("rb") as file:
-            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            start = file.read(32)
+    except OSError as error:
+        raise _refusal(clip, store, f"cannot be read ({error.strerror})") from None
+    if not start.startswith(ARRAY):
+        kinds = [kind for begins, kind in OTHERS.items() if (start.startswith(begins) if begins else not start)]
+        raise _refusal(clip, store, f"are no .npy file but {[*kinds, 'something else'][0]}")
+    return _load(clip, store, path)
+
+
+def _load(clip: Clip, store: str, path: Path) -> NDArray[Any]:
+    try:
+        kind = _read_kind(path)
+        if kind.hasobject:
+            raise _refusal(clip, store, "hold Python objects, which are not read because they can run code")
+        if kind.kind not in "fiu":
+            raise _refusal(clip, store, f"are no real numbers but {printable(str(kind))}")
+        # A map of the file is refused where the header promises more than there is, before anything is allocated.
+        return np.array(np.lib.format.open_memmap(path, mode="r"))
+    except MediaError:
+        raise
     except Exception as error:  # a damaged header makes numpy stumble in many ways
-        raise MediaError(f"clip {clip.id}: the features in '{store}' cannot be read ({error})", clip.id) from None
-    return array
+        reason = printable(str(error) or type(error).__name__)[:200]
+        raise _refusal(clip, store, f"are damaged ({reason})") from None
+
+
+def _read_kind(path: Path) -> np.dtype[Any]:
+    """Read the kind of numbers off a file's header."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        kind: np.dtype[Any] = read(file)[2]
+    return kind
+
+
+def _finite(clip: Clip, store: str, array: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below, as infinite
+        values = np.asarray(array, dtype=np.float32)
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        raise _refusal(clip, store, f"hold {bad} NaN or infinite of {values.size} values")
+    return values
+
+
+def _refusal(clip: Clip, store: str, what: str) -> MediaError:
+    return MediaError(f"clip {clip.id}: the features in '{store}' {what}: put the released file there again", clip.id)
