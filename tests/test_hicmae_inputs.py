@@ -117,8 +117,9 @@ def test_a_window_of_64_frames_fills_254_rows_and_the_rest_is_constant():
     found = log_mel(wave)
     assert found[254:] == pytest.approx(4.2677393 / (2 * 4.5689974))
     assert abs(found[253] - found[254]).max() > 0.1
-    # Twice the amplitude is four times the power; nothing is drawn at random.
-    np.testing.assert_allclose((log_mel(2 * wave) - found)[:254], math.log(4) / (2 * 4.5689974), atol=1e-4)
+    # Twice the amplitude is four times the power; the fourth band lies between two lines and hears nothing.
+    louder = np.delete(log_mel(2 * wave) - found, 3, axis=1)[:254]
+    np.testing.assert_allclose(louder, math.log(4) / (2 * 4.5689974), atol=1e-4)
     np.testing.assert_array_equal(log_mel(wave), found)
 
 

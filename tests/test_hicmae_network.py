@@ -139,8 +139,12 @@ def literal_features(state: dict[str, Tensor], picture: Tensor, sound: Tensor, s
     """The features of one chunk in float64."""
     layers = {}
     convolved = {
-        "encoder": F.conv3d(picture[None], state["encoder.patch_embed.proj.weight"], stride=(2, shape.patch, shape.patch)),
-        "encoder_audio": F.conv2d(sound[None], state["encoder_audio.patch_embed.proj.weight"], stride=shape.sound_patch),
+        "encoder": F.conv3d(
+            picture[None], state["encoder.patch_embed.proj.weight"], stride=(2, shape.patch, shape.patch)
+        ),
+        "encoder_audio": F.conv2d(
+            sound[None], state["encoder_audio.patch_embed.proj.weight"], stride=shape.sound_patch
+        ),
     }
     for name, grid in convolved.items():
         tokens = grid[0].flatten(1).T + state[f"{name}.patch_embed.proj.bias"]

@@ -24,6 +24,13 @@ FRESH_AFTER_PRETRAINING = re.compile(r"(video|audio)_layer_weights|fc_norm\.(wei
 LEFT_IN_PRETRAINING = re.compile(r"mask_token(_audio)?|encoder_to_decoder(_audio)?\.weight|decoder(_audio)?\..+")
 """What only pre-training needs."""
 
+TELLING = (
+    "encoder.patch_embed.proj.weight",
+    "encoder_audio.patch_embed.proj.weight",
+    "encoder.blocks.0.mlp.fc1.weight",
+)
+"""Tensors whose shapes say how large the network is."""
+
 BLOCK = re.compile(r"encoder\.blocks\.(\d+)\.norm1\.weight")
 FUSION = re.compile(r"encoder_fusion\.blocks\.(\d+)\.norm1\.weight")
 
@@ -59,7 +66,7 @@ def load_network(path: Path, image: int) -> tuple[HiCMAE, Loaded]:
     """
     tensors = read_tensors(path, PREFIXES)
     shape = shape_of(tensors, image, path.name)
-    # What a pre-trained file lacks starts with fixed values, no draw among them; the seed keeps other draws as they are.
+    # What a pre-trained file lacks starts with fixed values, none of them drawn; other draws are not disturbed.
     with seeded(0):
         network = HiCMAE(shape)
     own = network.state_dict()
@@ -88,14 +95,13 @@ def shape_of(tensors: Mapping[str, Tensor], image: int, source: str) -> Shape:
     Raises:
         DataError: the weights are not this network's at all, or do not go with pictures of that size.
     """
-    patch, sound = tensors.get("encoder.patch_embed.proj.weight"), tensors.get("encoder_audio.patch_embed.proj.weight")
-    hidden = tensors.get("encoder.blocks.0.mlp.fc1.weight")
+    patch, sound, hidden = (tensors[name] if name in tensors else Tensor() for name in TELLING)
     depth, fusion = (_count(tensors, pattern) for pattern in (BLOCK, FUSION))
-    fits = patch is not None and patch.ndim == 5 and patch.shape[0] % HEAD_WIDTH == 0
-    if not fits or sound is None or sound.ndim != 4 or hidden is None or not depth or not fusion:
+    ranks = (patch.ndim, sound.ndim, hidden.ndim)
+    if ranks != (5, 4, 2) or not patch.shape[0] or patch.shape[0] % HEAD_WIDTH or not (depth and fusion):
         raise DataError(
-            f"{source} holds no weights of HiCMAE: expected 'encoder.patch_embed.proj.weight' of shape (64 k, 3, t, p, "
-            "p), 'encoder_audio.patch_embed.proj.weight', and blocks of both and of 'encoder_fusion'; found "
+            f"{source} holds no weights of HiCMAE: expected '{TELLING[0]}' of shape (64 k, 3, t, p, p), "
+            f"'{TELLING[1]}', and blocks of both and of 'encoder_fusion'; found "
             f"{first_and_count(sorted(tensors), 'tensor')}"
         )
     dim, _, tubelet, size, _ = patch.shape
