@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemore_harness import frame_files, frames, heads, media, networks, recipes, sequences
+from blemore_harness import (
+    frame_files,
+    frames,
+    head_models,
+    head_training,
+    heads,
+    media,
+    networks,
+    recipes,
+    scaling,
+    sequences,
+    subsampled,
+)
 from blemore_harness.cache import digest_of
 from blemore_harness.distributions import Distribution
 from blemore_harness.early_fusion import JOINT, EarlyFusion, Part
@@ -17,7 +29,9 @@ from blemore_harness.protocol import PROTOCOL_VERSION
 from blemore_harness.submission import Submission, plain_name
 from blemore_harness.views import View
 
-_SHARED = (frame_files, frames, heads, media, networks, recipes, sequences)
+_SHARED = (
+    frame_files, frames, head_models, head_training, heads, media, networks, recipes, scaling, sequences, subsampled,
+)  # fmt: skip
 """Modules of the harness that change a plugin's numbers."""
 
 IDENTITY_SCHEME = 1

@@ -1,4 +1,4 @@
-"""The small torch pieces that heads and encoders share: the MLP, seeding that leaves no trace, batches, one epoch."""
+"""The small torch pieces that heads and encoders share: the MLP, seeding that leaves no trace, batches, passes."""
 
 from __future__ import annotations
 
@@ -68,34 +68,104 @@ def fitting_threads(network: Any) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def batches(count: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Shuffle `count` rows into batches of `size`; a last batch of one joins the one before, which batch norm needs."""
+def batches(count: int, size: int, generator: torch.Generator, pair_last: bool) -> Iterator[torch.Tensor]:
+    """Shuffle `count` rows into batches of `size`.
+
+    Args:
+        count, size: of all rows, and of a batch.
+        generator: where the order comes from; on the CPU.
+        pair_last: let a last batch of one row join the one before, which batch normalisation needs.
+    """
     import torch
 
     order = torch.randperm(count, generator=generator)
     cuts = list(range(0, count, size))
-    if len(cuts) > 1 and count - cuts[-1] == 1:
+    if pair_last and len(cuts) > 1 and count - cuts[-1] == 1:
         cuts.pop()
     for start, end in zip(cuts, [*cuts[1:], count], strict=True):
         yield order[start:end]
 
 
-def train_epoch(
-    network: Any, optimiser: Any, inputs: torch.Tensor, targets: torch.Tensor, parts: Iterator[torch.Tensor]
-) -> None:
-    """Take one pass of soft-label KL (batchmean) over rows (N, D), targets (N, 6); leave the network in eval mode."""
+def training_logits(
+    networks: Sequence[Any], inputs: torch.Tensor, generators: Sequence[torch.Generator]
+) -> torch.Tensor:
+    """Give the logits of several networks of one shape at once, each on rows of its own, for training.
+
+    One network takes the same way as many: what it gives does not depend on its company by more than rounding, and its
+    dropout not at all.
+
+    Args:
+        networks: F networks of `build_mlp`, all in the same mode.
+        inputs: (F, B, D), the rows of each.
+        generators: where the dropout of each comes from; on the device of `inputs`.
+
+    Returns:
+        (F, B, 6); gradients flow to each network's own parameters, running statistics are updated.
+    """
+    from torch import nn
     from torch.nn import functional
 
-    # A single clip in all has no batch statistics: it is passed through the running ones.
-    network.train(len(inputs) > 1)
-    for part in parts:
-        index = part.to(inputs.device)
-        optimiser.zero_grad(set_to_none=True)
-        log_probabilities = functional.log_softmax(network(inputs[index]), dim=1)
-        loss = functional.kl_div(log_probabilities, targets[index], reduction="batchmean")
-        loss.backward()
-        optimiser.step()
-    network.eval()
+    for layers in zip(*networks, strict=True):
+        first = layers[0]
+        if isinstance(first, nn.Linear):
+            inputs = _stacked_linear(layers, inputs)
+        elif isinstance(first, nn.BatchNorm1d):
+            inputs = _stacked_batch_norm(layers, inputs)
+        elif isinstance(first, nn.ReLU):
+            inputs = functional.relu(inputs)
+        elif first.training and first.p:
+            inputs = inputs * _dropout_masks(inputs, first.p, generators)
+    return inputs
+
+
+def stack_rows(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Stack tensors of one shape, without a copy where there is only one."""
+    import torch
+
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tuple(tensors))
+
+
+def _stacked_linear(layers: Sequence[Any], inputs: torch.Tensor) -> torch.Tensor:
+    import torch
+    from torch.nn import functional
+
+    if len(layers) == 1:
+        return functional.linear(inputs, layers[0].weight, layers[0].bias)
+    weights, biases = stack_rows([layer.weight for layer in layers]), stack_rows([layer.bias for layer in layers])
+    # Weights first: their gradients come out in the layout that they have, without a copy.
+    return torch.baddbmm(biases[:, :, None], weights, inputs.transpose(1, 2)).transpose(1, 2)
+
+
+def _stacked_batch_norm(layers: Sequence[Any], inputs: torch.Tensor) -> torch.Tensor:
+    """Normalise (F, B, C) as one batch of F x C channels: torch's own rule, a channel knows nothing of the others."""
+    import torch
+    from torch.nn import functional
+
+    count, rows, channels = inputs.shape
+    joined = {
+        name: torch.cat([getattr(layer, name) for layer in layers])
+        for name in ("running_mean", "running_var", "weight", "bias")
+    }
+    side_by_side = inputs.transpose(0, 1).reshape(rows, count * channels)
+    first = layers[0]
+    done = functional.batch_norm(
+        side_by_side, **joined, training=first.training, momentum=first.momentum, eps=first.eps
+    )
+    if first.training:
+        for name in ("running_mean", "running_var"):
+            for layer, part in zip(layers, joined[name].split(channels), strict=True):
+                getattr(layer, name).copy_(part)
+    return done.reshape(rows, count, channels).transpose(0, 1)
+
+
+def _dropout_masks(inputs: torch.Tensor, share: float, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """Draw what keeps a unit with probability 1 - share, and makes up for the others."""
+    import torch
+
+    masks = torch.empty(inputs.shape, dtype=inputs.dtype, device=inputs.device)
+    for mask, generator in zip(masks, generators, strict=True):
+        mask.uniform_(generator=generator)
+    return (masks >= share) / (1 - share)
 
 
 def forward_rows(network: Any, inputs: torch.Tensor) -> torch.Tensor:

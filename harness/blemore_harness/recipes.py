@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -19,15 +19,19 @@ HEADS: Mapping[str, Mapping[str, object]] = MappingProxyType(
         },
         **{
             name: {
-                "hidden": hidden, "batch_norm": False, "dropout": 0.0, "epochs": 200, "patience": 200,
-                "optimiser": "adam", "learning_rate": 5e-6, "weight_decay": 1e-3, "batch_size": 32,
+                "hidden": hidden, "batch_norm": False, "dropout": 0.0, "epochs": epochs, "patience": None,
+                "optimiser": "adam", "learning_rate": 5e-6, "weight_decay": 1e-3, "batch_size": batch_size,
             }
-            for name, hidden in (("mlp-512", "512"), ("mlp-256", "256"), ("linear", ""))
+            for name, hidden, epochs, batch_size in (
+                ("mlp-512", "512", 200, 32), ("mlp-256", "256", 200, 32), ("linear", "", 200, 32),
+                ("mlp-1024-subsampled", "1024", 300, 512),
+            )
         },
     }
 )  # fmt: skip
 """Settings by head. `mlp-1024-512` is the UZH paper's (arXiv 2603.23650; optimiser, rates and batch are not in it and
-are ours), the others are the organisers' baselines (docs/protocol.md), which train for all epochs."""
+are ours), the others are the organisers' baselines (docs/protocol.md), which train for all epochs and keep the best one
+(`selection=held-out`). `mlp-1024-subsampled` is theirs for rows that are single embeddings: `subsampled.py`."""
 
 BY_HEAD: Any = None
 """Default of a field whose value stands in `HEADS` under the chosen head."""
@@ -38,25 +42,27 @@ class HeadOptions:
     """How a head is built and trained.
 
     Fields from `hidden` to `batch_size` that are not given take the values of `head` (see `HEADS`), so that an instance
-    always holds what is really used.
+    always holds what is really used. `dataclasses.replace` therefore changes the fields that it names and no others:
+    for the settings of another head make a new instance.
 
     Attributes:
-        head: a published recipe: `mlp-1024-512` (UZH), `mlp-512`, `mlp-256`, `linear` (organisers).
+        head: a published recipe: `mlp-1024-512` (UZH), `mlp-512`, `mlp-256`, `linear`, `mlp-1024-subsampled`
+            (organisers).
         hidden: widths of the hidden layers, joined by dashes: `1024-512`, `512`; empty for a linear head.
         batch_norm: batch normalisation after each hidden layer.
         dropout: share of hidden units dropped in training.
         epochs: at most so many passes over the training part.
-        patience: stop after so many epochs without a better choice.
+        patience: stop after so many epochs without a better choice; the organisers' heads have as much as epochs.
         optimiser: `adamw` decays weights apart from the gradient, `adam` through it (L2), as torch names them.
         learning_rate, weight_decay: of the optimiser.
-        batch_size: clips per step.
+        batch_size: clips per step; embeddings per step where each is a row.
         selection: how the epoch is chosen: `inner` on an actor-disjoint part of the training clips (honest);
             `held-out` on the very fold that is scored, as the papers do, through `context.score` (on the final fit,
             where nothing can be asked, as `inner`).
         refit: after an `inner` choice, train again on all training clips for the number of epochs that was best.
     """
 
-    head: Literal["mlp-1024-512", "mlp-512", "mlp-256", "linear"] = "mlp-1024-512"
+    head: Literal["mlp-1024-512", "mlp-512", "mlp-256", "linear", "mlp-1024-subsampled"] = "mlp-1024-512"
     hidden: str = BY_HEAD
     batch_norm: bool = BY_HEAD
     dropout: float = BY_HEAD
@@ -70,9 +76,14 @@ class HeadOptions:
     refit: bool = True
 
     def __post_init__(self) -> None:
+        self._require("head", HEADS)
         for name, value in HEADS[self.head].items():
             if getattr(self, name) is BY_HEAD:
                 object.__setattr__(self, name, value)
+        if self.patience is None:
+            object.__setattr__(self, "patience", self.epochs)
+        self._require("optimiser", ("adamw", "adam"))
+        self._require("selection", ("inner", "held-out"))
         if any(width < 1 for width in self.widths):
             raise InvalidOption(f"hidden: expected widths of at least 1, found '{self.hidden}'")
         for name in ("epochs", "patience", "batch_size"):
@@ -86,6 +97,10 @@ class HeadOptions:
             raise InvalidOption(f"learning_rate: expected a number above 0, found {self.learning_rate}")
         if not 0 <= self.weight_decay < np.inf:
             raise InvalidOption(f"weight_decay: expected a number of at least 0, found {self.weight_decay}")
+
+    def _require(self, name: str, choices: Collection[str]) -> None:
+        if getattr(self, name) not in choices:
+            raise InvalidOption(f"{name}: expected one of {', '.join(choices)}, found '{getattr(self, name)}'")
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -1,0 +1,65 @@
+"""Standardises vectors by the mean and the standard deviation of the training part, as the organisers' trainer does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors: TypeAlias = NDArray[np.float32]
+
+BLOCK = 4096
+"""Rows that are widened to float64 at a time: many rows must not need a second copy of themselves."""
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """What standardisation subtracts and divides by.
+
+    Attributes:
+        mean, scale: float64 (D,); the scale of a dimension that does not vary is 1.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Give standardised vectors, float32 (N, D)."""
+        return self.apply_in_place(vectors.copy())
+
+    def apply_in_place(self, vectors: Vectors) -> Vectors:
+        """Standardise vectors (N, D) where they lie; each step is computed in float64 and rounded once."""
+        for block in _blocks(vectors):
+            # In float32 a dimension that varies little around a large mean would lose what it says.
+            np.subtract(block, self.mean, out=block, casting="same_kind")
+            np.divide(block, self.scale, out=block, casting="same_kind")
+        return vectors
+
+
+def fit_scaler(vectors: Vectors) -> Scaler:
+    """Measure the mean and the standard deviation (ddof 0) of each dimension, in float64.
+
+    Args:
+        vectors: float32 (N, D), N at least 1.
+    """
+    mean = np.sum([block.sum(axis=0, dtype=np.float64) for block in _blocks(vectors)], axis=0) / len(vectors)
+    squares = np.sum([np.square(block - mean).sum(axis=0) for block in _blocks(vectors)], axis=0)
+    variance = squares / len(vectors)
+    return Scaler(mean, np.where(variance > _rounding(mean, variance, len(vectors)), np.sqrt(variance), 1.0))
+
+
+def _rounding(mean: NDArray[np.float64], variance: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Give the variance that rounding alone can leave over `count` equal values: the bound of sklearn's scaler.
+
+    Below it a dimension does not vary, and must not be blown up.
+    """
+    unit = np.finfo(np.float64).eps * count
+    return np.asarray(unit * variance + np.square(unit * mean))
+
+
+def _blocks(vectors: Vectors) -> Iterator[Vectors]:
+    for start in range(0, len(vectors), BLOCK):
+        yield vectors[start : start + BLOCK]
