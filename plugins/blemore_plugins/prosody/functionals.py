@@ -13,6 +13,8 @@ from blemore_plugins.prosody.rhythm import FRAME, Mask, describe_rhythm, find_so
 from blemore_plugins.prosody.spectrum import TRANSFORM, describe_frames
 from blemore_plugins.prosody.vocabulary import DESCRIPTIONS, MOVEMENTS, SUMMARIES, Where, feature_names
 
+DIGITS = 4
+"""Decimals that are kept: what varies by less is rounding, which a standardisation would make large."""
 STEP = 5
 """Frames from which to which a rise or fall is taken: 50 ms."""
 
@@ -24,7 +26,7 @@ def describe_sound(wave: NDArray[np.float32]) -> NDArray[np.float32]:
         wave: (N,) at 16 kHz, N at least 1; finite, of any loudness.
 
     Returns:
-        float32 (D,), finite, the numbers that `vocabulary.feature_names` names.
+        float32 (D,), finite, rounded to `DIGITS` decimals: the numbers that `vocabulary.feature_names` names.
     """
     heard = wave.astype(np.float64)
     heard -= heard.mean()
@@ -44,7 +46,7 @@ def describe_sound(wave: NDArray[np.float32]) -> NDArray[np.float32]:
         told |= dict(_summarise(name, values[mask] if mask.any() else np.array([description.rest])))
         if description.moves:
             told |= {f"{name}_{key}": value for key, value in _describe_movement(values, mask).items()}
-    return np.array([told[name] for name in feature_names()], dtype=np.float32)
+    return np.array([told[name] for name in feature_names()]).round(DIGITS).astype(np.float32)
 
 
 def _summarise(name: str, values: Array) -> Iterator[tuple[str, float]]:

@@ -157,11 +157,11 @@ def _describe_bands(power: Array, frequencies: Array) -> Iterator[tuple[str, Arr
     octaves -= octaves.mean()
     yield "tilt", (octaves[:, None] * bands[within]).sum(axis=0) / (octaves**2).sum()
     yield "onset", onset_strength(S=bands, sr=RATE, hop_length=HOP, center=False)
-    cepstra = mfcc(S=bands, n_mfcc=MFCCS + 1)[1:]
+    cepstra = mfcc(S=bands, n_mfcc=MFCCS.stop)
     changes = delta(cepstra, width=5, mode="nearest")
-    for number in range(MFCCS):
-        yield f"mfcc_{number + 1}", cepstra[number]
-        yield f"delta_{number + 1}", changes[number]
+    for number in MFCCS:
+        yield f"mfcc_{number}", cepstra[number]
+        yield f"delta_{number}", changes[number]
 
 
 def _sum_band(power: Array, frequencies: Array, low: float, high: float) -> Array:

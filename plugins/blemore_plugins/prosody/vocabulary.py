@@ -9,7 +9,7 @@ from typing import Literal
 Where = Literal["all", "sounding", "voiced"]
 """The frames that a description is summarised over: all, those in bursts of sound, those with a pitch."""
 
-MFCCS = 12
+MFCCS = range(1, 13)
 """Cepstral coefficients above the zeroth, which is loudness."""
 BANDS = ((50, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000))
 """Frequency bands in Hz, about octaves of the voice."""
@@ -75,8 +75,8 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "flux": Description("sounding", "change of the spectrum's shape from the frame before, 0 to 1.5"),
     "onset": Description("sounding", "growth of the spectrum from the frame before, mean dB over bands"),
     **{f"band_{low}": Description("sounding", f"share of {low}-{high} Hz in the sound, dB") for low, high in BANDS},
-    **{f"mfcc_{k}": Description("sounding", f"cepstral coefficient {k}: shape of the spectrum") for k in range(1, 13)},
-    **{f"delta_{k}": Description("sounding", f"change of cepstral coefficient {k} per frame") for k in range(1, 13)},
+    **{f"mfcc_{k}": Description("sounding", f"cepstral coefficient {k}: shape of the spectrum") for k in MFCCS},
+    **{f"delta_{k}": Description("sounding", f"change of cepstral coefficient {k} per frame") for k in MFCCS},
 }
 """What is told of every frame of 10 ms."""
 
@@ -92,14 +92,14 @@ RHYTHM: Mapping[str, str] = {
     "voiced_longest": "longest stretch with a pitch, seconds",
     "burst_rate": "bursts of sound per second",
     "burst_mean": "mean length of bursts, seconds",
-    "burst_std": "standard deviation of their length, seconds",
+    "burst_std": "standard deviation of the length of bursts, seconds",
     "burst_longest": "longest burst, seconds",
     "burst_attack": "mean share of a burst that lies before its loudest moment",
     "burst_growth": "mean growth of loudness to the loudest moment of a burst, dB per 100 ms",
     "burst_decay": "mean loss of loudness from there to its end, dB per 100 ms",
     "pause_rate": "pauses between bursts per second",
     "pause_mean": "mean length of pauses between bursts, seconds",
-    "pause_std": "standard deviation of their length, seconds",
+    "pause_std": "standard deviation of the length of pauses, seconds",
     "pause_longest": "longest pause between bursts, seconds",
     "syllable_rate": "peaks of loudness in the bursts per second of clip",
     "syllable_tempo": "peaks of loudness per second from the first to the last, 0 for fewer than two",
