@@ -51,7 +51,8 @@ class Dataset:
         test_ids: ids of the unlabelled test clips, sorted.
         videos: video file by clip id.
         features: released feature files by store, then clip id.
-        aggregates: the organisers' aggregated features by store, such as `wavlm_static_features`.
+        aggregates: the organisers' aggregated features by store, such as `wavlm_static_features`; none of a store that
+            `features` has.
         demo: whether this is the generated demo dataset.
         warnings: what looked odd but can be worked with.
     """
@@ -78,8 +79,8 @@ class Dataset:
     @property
     def stores(self) -> dict[str, Collection[str]]:
         """Ids of the clips that each store has features of, by the store's name."""
-        aggregated = {store: aggregate.places.keys() for store, aggregate in self.aggregates.items()}
-        return {**aggregated, **{store: paths.keys() for store, paths in self.features.items()}}
+        released = {store: paths.keys() for store, paths in self.features.items()}
+        return {**released, **{store: aggregate.places.keys() for store, aggregate in self.aggregates.items()}}
 
     @property
     def blends(self) -> NDArray[np.bool_]:
@@ -191,9 +192,10 @@ def _find_files(root: Path, known: set[str]) -> _Files:
                 files.take_features(file, store)
             elif name := find_aggregate(file):
                 aggregated.setdefault(name, []).append(file)
-    for name, found in aggregated.items():
-        files.aggregates[name] = index_aggregate(found, lambda clip: clip in known or bool(TEST_ID.fullmatch(clip)))
     files.features, spelled = join_spellings(files.features)
+    for name in sorted(aggregated.keys() - files.features.keys()):
+        found = aggregated[name]
+        files.aggregates[name] = index_aggregate(found, lambda clip: clip in known or bool(TEST_ID.fullmatch(clip)))
     for kind, (noun, what, advice) in _ODD.items():
         if names := files.odd[kind]:
             files.warnings.append(printable(f"{first_and_count(names, noun)} found {what}: {advice}"))
