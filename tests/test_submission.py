@@ -165,7 +165,7 @@ def test_shipped_submissions_are_all_read() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_submission_names_plugins_and_options_that_exist(name: str) -> None:
-    plugins = load_plugins({"BLEMORE_PLUGINS": "gemini,late,s4d,trivial,wav2vec2"})
+    plugins = load_plugins({"BLEMORE_PLUGINS": "gemini,late,s4d,speech,trivial"})
     found = read_submission(shipped_folder() / f"{name}.toml")
     systems = [plugins.encoder(encoder).system for encoder in found.encoders]
     if found.fusion is not None:

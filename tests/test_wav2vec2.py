@@ -24,8 +24,8 @@ from blemore_harness.networks import fitting_threads  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
 from blemore_harness.sequences import describe_sequence  # noqa: E402
 from blemore_plugins.hub import quiet_transformers  # noqa: E402
-from blemore_plugins.wav2vec2 import Wav2Vec2Encoder, extraction, network  # noqa: E402
-from blemore_plugins.wav2vec2.options import Wav2Vec2Options, parse_layers  # noqa: E402
+from blemore_plugins.speech import Wav2Vec2Encoder, extraction, hearing, network, recipe  # noqa: E402
+from blemore_plugins.speech.options import Wav2Vec2Options, parse_layers  # noqa: E402
 from fakes import make_context, make_fold  # noqa: E402
 from media_files import clip_of, gradient_frames, sine, write_media  # noqa: E402
 
@@ -93,20 +93,30 @@ def options_for(folder: Path, **changes: object) -> Wav2Vec2Options:
     return Wav2Vec2Options(model=str(folder), **({"layers": "2-4"} | changes))
 
 
+def settled(options: Wav2Vec2Options) -> recipe.Recipe:
+    return recipe.settle_recipe("wav2vec2", "wav2vec2", options, always_normalise=True)
+
+
+def built(options: Wav2Vec2Options) -> network.Frozen:
+    return network.build_network(settled(options), "cpu")
+
+
+def small(layers: str) -> network.Frozen:
+    return built(Wav2Vec2Options(model="random-small", layers=layers))
+
+
 # Layers and truncation
 
 
 @pytest.mark.parametrize("depth", range(DEPTH + 1))
 def test_hidden_states_of_the_cut_network_are_bit_equal_to_the_whole_networks(released, depth):
-    cut = network.build_network(options_for(released, layers=f"0-{depth}"), released, "cpu")
-    waves = torch.from_numpy(noise(2, 4000))
-    with torch.no_grad():
-        expected = whole_network(released)(waves, output_hidden_states=True).hidden_states
-        found = cut(waves, output_hidden_states=True).hidden_states
-    # One block stays in any case: transformers takes layer 0 from what enters it.
-    assert len(cut.encoder.layers) == max(depth, 1)
-    for layer in range(depth + 1):
-        assert torch.equal(found[layer], expected[layer])
+    waves, whole = noise(2, 4000), whole_network(released)
+    with torch.no_grad(), fitting_threads(whole):
+        expected = whole(torch.from_numpy(waves), output_hidden_states=True).hidden_states
+    cut = built(options_for(released, layers=str(depth)))
+    # One block stays in any case: layer 0 is taken from what enters it.
+    assert len(cut.trunk.encoder.layers) == max(depth, 1)
+    np.testing.assert_array_equal(cut.run(waves)[0], expected[depth].numpy())
 
 
 @pytest.mark.parametrize("layers", ["0", "1-3", "2,4", "5"])
@@ -118,16 +128,16 @@ def test_layer_k_is_what_leaves_block_k_and_layer_0_what_enters_the_first(releas
     waves = noise(1, 4000)
     with torch.no_grad(), fitting_threads(whole):
         whole(torch.from_numpy(waves))
-    options = options_for(released, layers=layers)
-    found = network.average_layers(network.build_network(options, released, "cpu"), waves, options.layer_indices)
-    expected = torch.stack([seen[layer] for layer in options.layer_indices]).mean(dim=0)
+    found, _ = built(options_for(released, layers=layers)).run(waves)
+    expected = torch.stack([seen[layer] for layer in parse_layers(layers)]).mean(dim=0)
     np.testing.assert_array_equal(found, expected.numpy())
 
 
 def test_layers_are_inclusive_indices():
-    assert Wav2Vec2Options().layer_indices == tuple(range(13))[6:13]
+    assert parse_layers(Wav2Vec2Options().layers) == tuple(range(13))[6:13]
     assert parse_layers("6") == (6,)
     assert parse_layers(" 8, 1-3 ") == (1, 2, 3, 8)
+    assert parse_layers("last") is None
 
 
 @pytest.mark.parametrize("text", ["", "a", "6-", "-6", "3-1", "1,,2", "1-3,2", "1.5", "½"])
@@ -143,8 +153,8 @@ def test_other_wrong_options_are_refused(wrong):
 
 
 def test_more_layers_than_the_model_has_are_refused(released):
-    with pytest.raises(InvalidOption, match="has layers 0 to 5, found '6-12'"):
-        network.build_network(options_for(released, layers="6-12"), released, "cpu")
+    with pytest.raises(InvalidOption, match="has layers 0 to 5, found 12"):
+        built(options_for(released, layers="6-12"))
 
 
 def test_a_large_model_gives_7168_numbers_and_is_cut_in_half():
@@ -188,7 +198,7 @@ def test_a_key_that_differs_is_an_error(tmp_path, change, message):
     folder = save_released(tmp_path, "stable")
     damage(folder, change)
     with pytest.raises(DataError, match=message):
-        network.build_network(options_for(folder), folder, "cpu")
+        built(options_for(folder))
 
 
 @pytest.mark.parametrize(("layout", "name"), [("stable", "model.safetensors"), ("group", "pytorch_model.bin")])
@@ -196,35 +206,36 @@ def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path, layout, name):
     folder = save_released(tmp_path, layout)
     (folder / name).write_bytes(b"<html>404</html>")
     with pytest.raises(DataError, match="cannot be loaded") as caught:
-        network.build_network(options_for(folder), folder, "cpu")
+        built(options_for(folder))
     assert "\n" not in str(caught.value)
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "hubert"}))
-    with pytest.raises(InvalidOption, match="expected a model of type wav2vec2, found 'hubert'"):
-        network.read_config(tmp_path)
-    (tmp_path / "config.json").write_text("[1")
-    with pytest.raises(DataError, match="not a model's configuration"):
-        network.read_config(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clap"}))
+    with pytest.raises(InvalidOption, match=r"expected one of the types wav2vec2, .*; found 'clap'"):
+        settled(options_for(tmp_path))
+    for damaged in ("[1", "[1]"):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(DataError, match="not a model's configuration"):
+            settled(options_for(tmp_path))
 
 
 def test_loading_says_nothing_and_leaves_the_random_state_alone(released, capfd):
     state = torch.get_rng_state()
-    network.build_network(options_for(released), released, "cpu")
-    network.make_small(3)
+    built(options_for(released))
+    small("0-3")
     assert torch.equal(torch.get_rng_state(), state)
     assert capfd.readouterr() == ("", "")
 
 
 def test_the_small_network_is_the_same_for_every_depth():
     waves = noise(1, 3000)
-    shallow, deep = network.make_small(2).eval(), network.make_small(12).eval()
-    np.testing.assert_array_equal(
-        network.average_layers(shallow, waves, (1, 2)), network.average_layers(deep, waves, (1, 2))
-    )
-    assert deep.config.feat_extract_norm == "group"
-    assert not deep.config.do_stable_layer_norm
+    shallow, deep = small("2"), small("2,12")
+    assert (len(shallow.trunk.encoder.layers), len(deep.trunk.encoder.layers)) == (2, 12)
+    np.testing.assert_array_equal(shallow.run(waves)[0], dataclasses.replace(deep, layers=(2,)).run(waves)[0])
+    assert deep.trunk.config.feat_extract_norm == "group"
+    assert not deep.trunk.config.do_stable_layer_norm
 
 
 # Statistics
@@ -269,27 +280,26 @@ def test_fewer_frames_than_parts_make_one_part_each():
 def test_waves_are_normalised_as_the_released_extractor_does():
     wave = 0.3 * noise(5000) + 0.1
     expected = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)(wave, sampling_rate=16_000).input_values[0]
-    np.testing.assert_allclose(extraction.normalise(wave), expected, atol=2e-6)
-    np.testing.assert_array_equal(extraction.normalise(np.zeros(500, np.float32)), 0)
+    np.testing.assert_allclose(hearing.normalise(wave, recipe.HUB_FLOOR), expected, atol=2e-6)
+    np.testing.assert_array_equal(hearing.normalise(np.zeros(500, np.float32), recipe.HUB_FLOOR), 0)
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(399, 0), (400, 1), (719, 1), (720, 2), (16_000, 49), (5, 0)])
 def test_frames_of_a_wave(samples, frames):
-    small = network.make_small(1)
-    assert network.count_frames(small, samples) == frames
+    trunk = small("1").trunk
+    assert network.count_frames(trunk.config, samples) == frames
     if frames:
-        assert int(small._get_feat_extract_output_lengths(samples)) == frames
+        assert int(trunk._get_feat_extract_output_lengths(samples)) == frames
 
 
 def test_padding_would_change_what_is_heard(tmp_path):
     """The reason for batches of exactly one length: group-norm models see the zeros, mask or no mask."""
     folder = save_released(tmp_path, "group")
-    options = options_for(folder)
-    cut = network.build_network(options, folder, "cpu")
+    cut = built(options_for(folder))
     wave = noise(1, 6000)
     padded = np.concatenate([wave, np.zeros((1, 3000), np.float32)], axis=1)
-    alone = network.average_layers(cut, wave, options.layer_indices)
-    among_zeros = network.average_layers(cut, padded, options.layer_indices)[:, : alone.shape[1]]
+    alone, _ = cut.run(wave)
+    among_zeros = cut.run(padded)[0][:, : alone.shape[1]]
     # Far from the end, where no frame and no positional convolution sees the zeros themselves.
     assert np.abs(among_zeros[:, :5] - alone[:, :5]).max() > 1e-3 * np.abs(alone).max()
 
@@ -313,30 +323,34 @@ def add_clips(sounds: dict[str, np.ndarray], lengths: list[int]) -> Clips:
 
 def test_bucketing_gives_what_one_clip_at_a_time_gives(released, sounds, tmp_path, monkeypatch):
     clips = add_clips(sounds, [4000, 5000, 4000, 4000, 4001, 4000, 4000])
-    shapes, real = [], network.average_layers
+    shapes, real = [], network.Frozen.run
 
-    def watched(net, waves, layers):
-        shapes.append(waves.shape)
-        return real(net, waves, layers)
+    def watched(frozen, inputs):
+        shapes.append(inputs.shape)
+        return real(frozen, inputs)
 
-    monkeypatch.setattr(network, "average_layers", watched)
-    monkeypatch.setitem(extraction.BATCH_SECONDS, "cpu", 1)
+    monkeypatch.setattr(network.Frozen, "run", watched)
     encoder, options, context = Wav2Vec2Encoder(), options_for(released), make_context(tmp_path)
     encoder.prepare(clips, options, context)
+    assert shapes == [(1, 4000)] * 5 + [(1, 4001), (1, 5000)]
+    alone = encoder.embed(clips, options, context)
+    assert alone.values.shape == (7, 7 * WIDTH)
+    cut = built(options)
+    for clip, vector in zip(clips, alone.values, strict=True):
+        frames = real(cut, hearing.normalise(sounds[clip.id], recipe.HUB_FLOOR)[None])[0][0]
+        np.testing.assert_array_equal(vector, describe_sequence(frames, 3))
+    # As on a GPU.
+    monkeypatch.setitem(extraction.BATCH_SECONDS, "cpu", 1)
+    shapes.clear()
+    other = make_context(tmp_path / "other")
+    encoder.prepare(clips, options, other)
     assert shapes == [(4, 4000), (1, 4000), (1, 4001), (1, 5000)]
-    together = encoder.embed(clips, options, context)
-    assert together.values.shape == (7, 7 * WIDTH)
-    cut = network.build_network(options, released, "cpu")
-    for clip, vector in zip(clips, together.values, strict=True):
-        frames = real(cut, extraction.normalise(sounds[clip.id])[None], options.layer_indices)[0]
-        np.testing.assert_allclose(vector, describe_sequence(frames, 3), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(encoder.embed(clips, options, other).values, alone.values, rtol=1e-4, atol=1e-5)
 
 
 def test_a_killed_extraction_goes_on_where_it_stopped(released, sounds, tmp_path, monkeypatch):
     clips = add_clips(sounds, [3000, 3100, 3200, 200])
     encoder, options, context = Wav2Vec2Encoder(), options_for(released), make_context(tmp_path)
-    monkeypatch.setattr(extraction, "WINDOW_SECONDS", 0)
-    monkeypatch.setattr(extraction, "GROUP", 1)
     with pytest.raises(MediaError, match=r"clip k3: expected sound for one frame of 25 ms, found 0.0125 s") as caught:
         encoder.prepare(clips, options, context)
     assert caught.value.clip == "k3"
@@ -399,7 +413,8 @@ def test_from_real_files_to_a_trained_head(tmp_path):
 @pytest.mark.parametrize("gone", ["torch", "transformers"])
 def test_missing_packages_are_named(sounds, tmp_path, monkeypatch, gone):
     clips = add_clips(sounds, [3000])
-    monkeypatch.delitem(sys.modules, "blemore_plugins.wav2vec2.network")
+    monkeypatch.delitem(sys.modules, "blemore_plugins.speech.network")
+    monkeypatch.delitem(sys.modules, "blemore_plugins.speech.hearing")
     monkeypatch.setitem(sys.modules, gone, None)
     with pytest.raises(ExtraMissing, match=r"wav2vec2 needs .*pip install"):
         Wav2Vec2Encoder().prepare(clips, Wav2Vec2Options(model="random-small"), make_context(tmp_path))
@@ -409,9 +424,9 @@ def test_packages_that_are_not_installed_at_all_are_named(tmp_path, monkeypatch)
     def absent(package: str) -> str:
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(extraction, "version", absent)
+    monkeypatch.setattr(recipe, "version", absent)
     with pytest.raises(ExtraMissing, match=r"wav2vec2 needs .*pip install"):
-        extraction.open_store(Wav2Vec2Options(model="random-small"), None, make_context(tmp_path))
+        Wav2Vec2Encoder().prepare(Clips(()), Wav2Vec2Options(model="random-small"), make_context(tmp_path))
 
 
 def test_the_encoder_says_what_it_is():

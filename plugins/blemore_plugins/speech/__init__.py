@@ -1,1 +1,27 @@
 """Frozen speech networks: the sound of a clip as features over time, and a head."""
+
+from __future__ import annotations
+
+from blemore_harness.hookspecs import Encoder, hookimpl
+from blemore_plugins.speech.encoder import (
+    AudeeringEncoder,
+    AudioEncoder,
+    Voc2vecEncoder,
+    Wav2Vec2Encoder,
+    Wav2Vec2NarrowEncoder,
+)
+from blemore_plugins.speech.released import HubertEncoder, WavLMEncoder
+
+
+@hookimpl
+def blemore_encoders() -> list[Encoder]:
+    """Offer the frozen audio encoders."""
+    return [
+        AudioEncoder(),
+        AudeeringEncoder(),
+        HubertEncoder(),
+        Voc2vecEncoder(),
+        Wav2Vec2Encoder(),
+        Wav2Vec2NarrowEncoder(),
+        WavLMEncoder(),
+    ]

@@ -1,0 +1,125 @@
+"""From a wave to what a network takes in: normalised sound, or a spectrogram by the model's own feature extractor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import transformers
+from numpy.typing import NDArray
+
+from blemore_harness.errors import DataError
+from blemore_plugins.speech.network import Frozen, count_frames
+from blemore_plugins.speech.recipe import RATE, Recipe
+
+SHORTEST = 400
+"""Samples in a field of 25 ms, which is what every one of these networks looks at once."""
+
+HOP = 160
+"""Samples from one column of a spectrogram to the next."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a network takes in for one clip.
+
+    Attributes:
+        inputs: float32 (P, ...): one piece, or as many as a network of fixed length needs.
+        frames: how many frames of the last piece are sound, the rest being padding; None for all.
+        seconds: how much the network computes on, padding included.
+    """
+
+    inputs: Array
+    frames: int | None
+    seconds: float
+
+
+class Ear:
+    """Turns waves into inputs of one network; may be called from several threads."""
+
+    def __init__(self, recipe: Recipe, frozen: Frozen) -> None:
+        self._floor = recipe.floor
+        self._config = frozen.trunk.config
+        kind = recipe.kind.hears
+        hear: dict[str, Callable[[Array], Heard]] = {
+            "wave": self._wave, "fbank": self._fbank, "log-mel": self._log_mel, "patches": self._patches
+        }  # fmt: skip
+        self._hear = hear[kind]
+        self._extractor: Any = None if kind == "wave" else _extractor(recipe)
+
+    def shortest(self, wave: Array) -> bool:
+        """Say whether a wave is too short for a single frame."""
+        if self._extractor is None:
+            return not count_frames(self._config, len(wave))
+        # Features of sound of their own length come in pairs, and have a variance over at least two.
+        return len(wave) < SHORTEST + (HOP if self._hear == self._fbank else 0)
+
+    def __call__(self, wave: Array) -> Heard:
+        """Give the inputs for a clip's wave, float32 (N,), which is not too short."""
+        return self._hear(wave)
+
+    def _wave(self, wave: Array) -> Heard:
+        heard = wave if self._floor is None else normalise(wave, self._floor)
+        return Heard(heard[None], None, len(wave) / RATE)
+
+    def _fbank(self, wave: Array) -> Heard:
+        # Without padding to an even count: the network would leave the odd column out by its mask.
+        given = self._extractor(wave, sampling_rate=RATE, pad_to_multiple_of=None, return_tensors="np")
+        return Heard(_exact(given["input_features"]), None, len(wave) / RATE)
+
+    def _log_mel(self, wave: Array) -> Heard:
+        pieces = _cut(wave, self._extractor.n_samples)
+        given = [self._extractor(piece, sampling_rate=RATE, return_tensors="np") for piece in pieces]
+        inputs = np.concatenate([_exact(part["input_features"]) for part in given])
+        # Two columns make a frame.
+        return Heard(inputs, -(-len(pieces[-1]) // (2 * HOP)), len(pieces) * self._extractor.n_samples / RATE)
+
+    def _patches(self, wave: Array) -> Heard:
+        extractor, config = self._extractor, self._config
+        pieces = _cut(wave, (extractor.max_length - 1) * HOP + SHORTEST)
+        given = [extractor(piece, sampling_rate=RATE, return_tensors="np")["input_values"] for piece in pieces]
+        columns = (len(pieces[-1]) - SHORTEST) // HOP + 1
+        most = (config.max_length - config.patch_size) // config.time_stride + 1
+        frames = min(most, -(-columns // config.time_stride))
+        return Heard(_exact(np.concatenate(given)), frames, len(pieces) * extractor.max_length * HOP / RATE)
+
+
+def normalise(wave: Array, floor: float) -> Array:
+    """Give a whole clip's wave zero mean and unit variance, `floor` being added to the variance.
+
+    Layer-norm models were trained on that; for group-norm models, whose first layer does it, it makes no difference.
+    """
+    exact = wave.astype(np.float64)
+    return np.asarray(((exact - exact.mean()) / np.sqrt(exact.var() + floor)).astype(np.float32))
+
+
+def _cut(wave: Array, samples: int) -> list[Array]:
+    """Cut a wave into pieces of at most so many samples; a last one too short to be heard is left out."""
+    pieces = [wave[start : start + samples] for start in range(0, len(wave), samples)]
+    return pieces if len(pieces) == 1 or len(pieces[-1]) >= SHORTEST else pieces[:-1]
+
+
+def _extractor(recipe: Recipe) -> Any:
+    """Make the model's own feature extractor: from its file, never from defaults, which may differ; or the small one's.
+
+    Raises:
+        DataError: settings that it does not take.
+    """
+    name = {
+        "fbank": "SeamlessM4TFeatureExtractor", "log-mel": "WhisperFeatureExtractor", "patches": "ASTFeatureExtractor"
+    }[recipe.kind.hears]  # fmt: skip
+    kind = getattr(transformers, name)
+    if recipe.folder is None:
+        return kind()
+    try:
+        return kind.from_pretrained(recipe.folder, local_files_only=True)
+    except Exception as error:  # whatever the settings of another kind lead to
+        raise DataError(f"the feature extractor's settings in {recipe.folder} cannot be used ({error})") from error
+
+
+def _exact(array: Any) -> Array:
+    return np.ascontiguousarray(array, dtype=np.float32)

@@ -1,0 +1,120 @@
+"""WavLM and HuBERT: the organisers' released features over time, or the same made from the clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.cache import Store
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip, Clips
+from blemore_harness.hookspecs import Modality
+from blemore_harness.sequences import describe_sequence
+from blemore_plugins.features.encoder import PART, Extractor, FeatureEncoder
+from blemore_plugins.hub import identify_source
+from blemore_plugins.speech.encoder import DEMO, UNTRAINED
+from blemore_plugins.speech.extraction import extract
+from blemore_plugins.speech.options import RANDOM_SMALL, HubertOptions, SpeechFeatureOptions, WavLMOptions
+from blemore_plugins.speech.recipe import Recipe, settle_recipe
+
+
+@dataclass(frozen=True)
+class SpeechExtractor:
+    """Makes hidden states over time from clips.
+
+    Attributes:
+        encoder: for whom, by whose name users set options.
+        small: name of its small random network.
+    """
+
+    encoder: str
+    small: str
+
+    def mark(self, options: SpeechFeatureOptions) -> str | None:
+        """Say that the random network is no trained one."""
+        return UNTRAINED if options.model == RANDOM_SMALL else None
+
+    def identify(self, options: SpeechFeatureOptions) -> Mapping[str, object]:
+        """Tell a local model by its content."""
+        return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model)}
+
+    def prepare(self, clips: Clips, options: SpeechFeatureOptions, context: Context) -> None:
+        """Fetch the weights, and compute the features that are not in the cache, with their statistics.
+
+        Raises:
+            WeightsMissing, DataError, InvalidOption: see `hub`, `recipe` and `network`.
+            MediaError: a clip without usable sound.
+        """
+        recipe = self._settle(options, download=True)
+        store = _open_store(recipe, context)
+        context.note("model", {"type": recipe.kind.type, **recipe.identity(context.cache)})
+
+        def keep(clip: Clip, frames: NDArray[np.float32], _outputs: NDArray[np.float32]) -> None:
+            # Here, where it is done in threads; the features last, because a clip counts as done with them.
+            store.save(clip, describe_sequence(frames), PART)
+            store.save(clip, frames)
+
+        missing = store.missing(clips)
+        if missing:
+            extract(missing, recipe, keep, context)
+
+    def open_store(self, options: SpeechFeatureOptions, context: Context) -> Store:
+        """Open the store of hidden states: float32 (T, D) per clip, a frame each 20 ms."""
+        return _open_store(self._settle(options), context)
+
+    def _settle(self, options: SpeechFeatureOptions, download: bool = False) -> Recipe:
+        return settle_recipe(
+            self.encoder, self.small, options, always_normalise=False, compat=options.compat, download=download
+        )
+
+
+class WavLMEncoder(FeatureEncoder):
+    """WavLM: released hidden states, or those of the network's last layer after its final norm.
+
+    Extracted: the mean of the channels at 16 kHz, normalised as the checkpoint's settings say, one hidden state of 1024
+    numbers each 20 ms. How the organisers made theirs is not published: the released folder's name is all there is.
+    With `compat` it is taken to be s3prl's `wavlm_large`, the sister of what they did for HuBERT: the same network and
+    the same last hidden state, every clip by itself, and the wave normalised by torch's `layer_norm` (which adds 1e-5
+    to the variance, not 1e-7) where the checkpoint normalises. Unknown: their resampler, what they did with stereo,
+    whether they used s3prl at all. Compare with a released array before claiming that they are equal.
+    Licence of the default weights: unclear (CC-BY-SA-3.0 by its card, MIT by its repository).
+    """
+
+    name: ClassVar[str] = "wavlm"
+    summary: ClassVar[str] = "frozen WavLM-large: released or extracted hidden states, seven statistics, a head"
+    modality: ClassVar[Modality] = "audio"
+    Options: ClassVar[type[Any]] = WavLMOptions
+    demo_options: ClassVar[Mapping[str, object]] = DEMO
+    store: ClassVar[str] = "WavLM_large"
+    statistics_store: ClassVar[str] = "wavlm_static_features"
+    width: ClassVar[int | None] = 1024
+    extractor: ClassVar[Extractor | None] = SpeechExtractor("wavlm", "wavlm")
+
+
+class HubertEncoder(FeatureEncoder):
+    """HuBERT: released hidden states, or those of the network's last layer after its final norm.
+
+    Extracted: as of `WavLMEncoder`. The organisers took s3prl's `hubert_large_ll60k`, its `last_hidden_state` (which
+    is after the final norm, as here), one file at a time, at 16 kHz. `compat` normalises the wave as s3prl does
+    (torch's `layer_norm`, 1e-5 added to the variance) and runs every clip by itself. Unknown: their resampler; and as
+    their script takes no stereo, how the sound became mono: the mean of the channels is our guess.
+    Licence of the default weights: Apache-2.0.
+    """
+
+    name: ClassVar[str] = "hubert"
+    summary: ClassVar[str] = "frozen HuBERT-large: released or extracted hidden states, seven statistics, a head"
+    modality: ClassVar[Modality] = "audio"
+    Options: ClassVar[type[Any]] = HubertOptions
+    demo_options: ClassVar[Mapping[str, object]] = DEMO
+    store: ClassVar[str] = "HuBERT_large"
+    statistics_store: ClassVar[str] = "hubert_static_features"
+    width: ClassVar[int | None] = 1024
+    extractor: ClassVar[Extractor | None] = SpeechExtractor("hubert", "hubert")
+
+
+def _open_store(recipe: Recipe, context: Context) -> Store:
+    return context.cache.store("speech-features", **recipe.facts(context.cache))
