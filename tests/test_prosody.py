@@ -388,7 +388,9 @@ def clips(tmp_path_factory) -> Clips:
 
 
 def options_of(**changes: object):
-    return ProsodyEncoder.Options(**(dict(ProsodyEncoder.demo_options) | {"hidden": "16", "epochs": 15} | changes))
+    return ProsodyEncoder.Options(
+        **(dict(ProsodyEncoder.demo_options) | {"hidden": "", "epochs": 40, "learning_rate": 1e-2} | changes)
+    )
 
 
 def test_it_trains_and_predicts(clips, tmp_path):
