@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
-from blemore_harness.errors import InvalidOption
+from blemore_harness.errors import ConfigError, InvalidOption
+from blemore_harness.options import build_options, identify_options
 from blemore_harness.rows import Probabilities
 from blemore_harness.thresholds import search_official
-from blemore_plugins.late import LateFusion, LateOptions, WeightedMean, WeightSearch, mean_rows, simplex_points
+from blemore_plugins.late import LateFusion, LateOptions, WeightedMean, mean_rows
+from fakes import Notebook, make_context
 from golden import literal_protocol
 
 Array = np.ndarray[Any, Any]
@@ -44,20 +46,22 @@ def score(rows: Array, truth: Array, weights: Array) -> float:
     return search_official(mean_rows(rows, weights), truth).scores.score
 
 
-class FakeContext(SimpleNamespace):
-    def note(self, name: str, value: object) -> None:
-        self.notes[name] = value
-
-
-def fit(
-    rows: dict[str, Array], truth: Array, options: LateOptions | None = None
-) -> tuple[WeightedMean, dict[str, Any]]:
+def fit(rows: dict[str, Array], truth: Array, **options: Any) -> tuple[WeightedMean, Notebook]:
+    """Fit late fusion by plain numpy unless the options say otherwise, with what it told."""
     ids = tuple(f"c{i}" for i in range(len(truth)))
     train = Clips(tuple(map(Clip, ids)), ("A",) * len(ids), truth)
-    context: Any = FakeContext(notes={})
+    book = Notebook()
     members = {name: Probabilities(ids, values) for name, values in rows.items()}
     fold = Fold(0, train, Clips((Clip("x"),)))
-    return LateFusion().fit(fold, members, options or LateOptions(), context), context.notes
+    context = make_context(Path(), reporter=book)
+    return LateFusion().fit(fold, members, LateOptions(**({"backend": "numpy"} | options)), context), book
+
+
+def best(rows: Array, truth: Array, **options: Any) -> tuple[Array, int]:
+    """The weights, in the order of rows, and how many points were tried."""
+    model, book = fit({f"m{i:02}": member for i, member in enumerate(rows)}, truth, **options)
+    tried: Any = book.notes["points tried"]
+    return np.array(list(model.weights.values())), tried
 
 
 @pytest.mark.parametrize(("members", "seed"), [(2, 0), (2, 1), (3, 2)])
@@ -67,12 +71,11 @@ def test_grid_finds_what_brute_force_with_literal_rules_finds(members: int, seed
     points = [p for p in product(range(parts + 1), repeat=members) if sum(p) == parts]
     literal = {p: literal_score(mean_rows(rows, np.array(p) / parts), truth) for p in points}
     equal = np.full(members, 1 / members)
-    best = max([*literal.values(), literal_score(mean_rows(rows, equal), truth)])
-    search = WeightSearch(rows, truth)
-    found = search.best(1 / parts, refine=False)
-    assert literal_score(mean_rows(rows, found), truth) == best
-    assert search.tried == len(points) + 1
-    nearest = min(((np.array(p) / parts - equal) ** 2).sum() for p, s in literal.items() if s == best)
+    highest = max([*literal.values(), literal_score(mean_rows(rows, equal), truth)])
+    found, tried = best(rows, truth, step=1 / parts, refine=False)
+    assert literal_score(mean_rows(rows, found), truth) == highest
+    assert tried == len(points) + 1
+    nearest = min(((np.array(p) / parts - equal) ** 2).sum() for p, s in literal.items() if s == highest)
     assert ((found - equal) ** 2).sum() <= nearest + 1e-9
 
 
@@ -87,7 +90,7 @@ def test_weighted_mean_is_the_literal_one() -> None:
 
 def test_ties_go_to_equal_weights() -> None:
     rows, truth = make_case(3, 1, 30)
-    weights = WeightSearch(np.repeat(rows, 3, axis=0), truth).best(0.1, refine=True)
+    weights = best(np.repeat(rows, 3, axis=0), truth, step=0.1, refine=True)[0]
     np.testing.assert_allclose(weights, 1 / 3)
 
 
@@ -96,7 +99,7 @@ def test_a_perfect_member_among_loud_wrong_ones_gets_the_weight(position: int) -
     rows, truth = make_case(4, 3, 60, skill=0.0)
     rows[:] = np.eye(6)[np.random.default_rng(0).integers(0, 6, rows.shape[:2])]
     rows[position] = truth / 100
-    weights = WeightSearch(rows, truth).best(0.1, refine=True)
+    weights = best(rows, truth, step=0.1, refine=True)[0]
     assert weights.argmax() == position
     assert score(rows, truth, weights) == 1.0
 
@@ -105,7 +108,7 @@ def test_a_perfect_member_among_loud_wrong_ones_gets_the_weight(position: int) -
 def test_no_member_alone_and_no_equal_mean_is_better(members: int) -> None:
     rows, truth = make_case(5, members, 80)
     rows[-1] = make_case(5, 1, 80, skill=0.8)[0][0]
-    found = score(rows, truth, WeightSearch(rows, truth).best(0.1, refine=True))
+    found = score(rows, truth, best(rows, truth, search="climb")[0])
     assert all(found >= search_official(member, truth).scores.score for member in rows)
     assert found >= score(rows, truth, np.full(members, 1 / members))
 
@@ -114,23 +117,31 @@ def test_finer_step_is_no_trap_for_many_points() -> None:
     """A climb from equal weights in tiny steps stands still: scores do not change from one step to the next."""
     rows, truth = make_case(6, 3, 60)
     rows[0] = 0.7 * truth / 100 + 0.3 * rows[0]
-    coarse = score(rows, truth, WeightSearch(rows, truth).best(0.1, refine=False))
-    assert score(rows, truth, WeightSearch(rows, truth).best(0.005, refine=False)) >= coarse
+    coarse = score(rows, truth, best(rows, truth, step=0.1, refine=False)[0])
+    assert score(rows, truth, best(rows, truth, step=0.005, refine=False, search="climb")[0]) >= coarse
 
 
-def test_many_members_are_searched_by_a_climb() -> None:
+def test_many_members_are_searched_by_a_climb_where_that_is_asked() -> None:
     rows, truth = make_case(7, 12, 40)
-    search = WeightSearch(rows, truth)
-    weights = search.best(0.1, refine=True)
-    assert search.tried < 12_000  # the whole grid has 352,716 points
+    weights, tried = best(rows, truth, search="climb")
+    assert tried < 12_000  # the whole grid has 352,716 points
     assert abs(weights.sum() - 1) < 1e-9
-    np.testing.assert_array_equal(weights, WeightSearch(rows, truth).best(0.1, refine=True))
+    np.testing.assert_array_equal(weights, best(rows, truth, search="climb")[0])
+
+
+def test_more_points_than_the_limit_are_a_coarser_grid_and_a_warning() -> None:
+    rows, truth = make_case(7, 8, 40)
+    named = {f"m{i}": member for i, member in enumerate(rows)}
+    model, book = fit(named, truth, limit=1_000)
+    assert book.notes["grid step"] == 0.2  # 792 points; 1,716 with six parts
+    assert "19,448 points of step 0.1 for 8 members are more than the limit of 1,000: a grid" in book.warnings[0]
+    assert score(rows, truth, np.array([model.weights[name] for name in named])) > 0
 
 
 cases = st.tuples(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 25))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cases, st.sampled_from([0.5, 0.25, 0.2]), st.booleans())
 def test_weights_are_on_the_simplex_and_refinement_never_lowers(
     case: tuple[int, int, int], step: float, copied: bool
@@ -138,7 +149,7 @@ def test_weights_are_on_the_simplex_and_refinement_never_lowers(
     rows, truth = make_case(*case)
     if copied:
         rows[0] = rows[-1]
-    plain, refined = (WeightSearch(rows, truth).best(step, refine) for refine in (False, True))
+    plain, refined = (best(rows, truth, step=step, refine=refine)[0] for refine in (False, True))
     for weights in (plain, refined):
         assert weights.min() >= 0
         assert abs(weights.sum() - 1) < 1e-9
@@ -154,11 +165,11 @@ def test_order_of_members_changes_nothing(case: tuple[int, int, int], random: An
         named["m1"] = named["m0"]  # ties
     shuffled = list(named.items())
     random.shuffle(shuffled)
-    options = LateOptions(step=0.25)
-    one, _ = fit(named, truth, options)
-    two, notes = fit(dict(shuffled), truth, options)
+    one, _ = fit(named, truth, step=0.25)
+    two, book = fit(dict(shuffled), truth, step=0.25)
     assert dict(one.weights) == dict(two.weights)
-    assert list(notes["weights"]) == [name for name, _ in shuffled]
+    weights: Any = book.notes["weights"]
+    assert list(weights) == [name for name, _ in shuffled]
 
 
 def predict(model: WeightedMean, rows: dict[str, Array]) -> Probabilities:
@@ -184,19 +195,24 @@ def test_certain_members_stay_probabilities_at_every_point() -> None:
     """.4 + .3 + .2 + .1 is a little more than 1 in floating point."""
     certain = np.zeros((1, 6))
     certain[0, 2] = 1
-    for members in (2, 3, 4, 5):
-        for point in simplex_points(members, 10):
+    for members in (2, 3, 4):
+        for point in product(range(11), repeat=members):
+            if sum(point) != 10:
+                continue
             names = [f"m{i}" for i in range(members)]
-            model = WeightedMean(dict(zip(names, point.tolist(), strict=True)))
+            model = WeightedMean({name: parts / 10 for name, parts in zip(names, point, strict=True)})
             assert predict(model, dict.fromkeys(names, certain)).values.max() <= 1
 
 
 def test_weights_and_effort_are_noted_as_plain_numbers() -> None:
     rows, truth = make_case(9, 2, 20)
-    model, notes = fit({"s4d": rows[0], "gemini": rows[1]}, truth)
-    assert list(notes["weights"]) == ["s4d", "gemini"]
-    assert notes["weights"] == {name: round(model.weights[name], 6) for name in ("s4d", "gemini")}
-    assert isinstance(notes["points tried"], int)
+    model, book = fit({"s4d": rows[0], "gemini": rows[1]}, truth)
+    weights: Any = book.notes["weights"]
+    assert list(weights) == ["s4d", "gemini"]
+    assert weights == {name: round(model.weights[name], 6) for name in ("s4d", "gemini")}
+    assert type(book.notes["points tried"]) is int
+    assert book.notes["grid step"] == 0.1
+    assert book.warnings == []
     assert all(type(weight) is float for weight in model.weights.values())
 
 
@@ -211,8 +227,115 @@ def test_step_that_divides_one(step: float) -> None:
     assert LateOptions(step=step).step == step
 
 
-@pytest.mark.parametrize(("members", "parts"), [(1, 3), (2, 10), (3, 10), (4, 5)])
-def test_simplex_points_are_all_points_once(members: int, parts: int) -> None:
-    points = {tuple(np.rint(point * parts).astype(int).tolist()) for point in simplex_points(members, parts)}
-    assert points == {p for p in product(range(parts + 1), repeat=members) if sum(p) == parts}
-    assert sum(1 for _ in simplex_points(members, parts)) == len(points)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": 0}, "limit: expected at least 1 point, found 0"),
+        ({"min_weight": 0.5, "max_weight": 0.4}, "expected 0 <= min_weight <= max_weight <= 1, found 0.5 and 0.4"),
+        ({"max_weight": 1.5}, "expected 0 <= min_weight <= max_weight <= 1"),
+        ({"weights": "s4d"}, "expected MEMBER=WEIGHT, such as s4d=0.4,wav2vec2=0.6, found 's4d'"),
+        ({"weights": "s4d=much"}, "expected MEMBER=WEIGHT"),
+        ({"weights": "=1"}, "expected MEMBER=WEIGHT"),
+        ({"weights": "a=.5,a=.5"}, "expected one for each member, found two for 'a'"),
+        ({"weights": "a=-1,b=2"}, "expected numbers from 0 to 1, found -1.0 for 'a'"),
+        ({"weights": "a=nan"}, "expected numbers from 0 to 1, found nan for 'a'"),
+        ({"weights": "a=.5,b=.4"}, r"expected a sum of 1 .*, found 0.9: set renormalise=true"),
+        ({"weights": "nowhere.toml"}, "cannot read nowhere.toml"),
+        ({"search": "random"}, "late.search: expected one of exhaustive, climb"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        build_options("late", LateOptions, options)
+
+
+@pytest.mark.parametrize("bounds", [{"min_weight": 0.4}, {"max_weight": 0.3}])
+def test_bounds_that_no_three_weights_can_keep(bounds: dict[str, float]) -> None:
+    rows, truth = make_case(0, 3, 5)
+    with pytest.raises(InvalidOption, match=r"3 weights of .* cannot sum to 1; expected 0.333333 between them"):
+        best(rows, truth, **bounds)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1_000), st.sampled_from([(0.0, 0.5), (0.1, 1.0), (0.2, 0.4), (0.05, 0.45), (0.3, 0.35)]))
+def test_bounds_are_kept_and_the_best_point_within_them_is_found(seed: int, bounds: tuple[float, float]) -> None:
+    rows, truth = make_case(seed, 3, 12)
+    low, high = bounds
+    weights, _ = best(rows, truth, min_weight=low, max_weight=high)
+    assert weights.min() >= low - 1e-9
+    assert weights.max() <= high + 1e-9
+    inside = [p for p in product(range(11), repeat=3) if sum(p) == 10 and all(low <= k / 10 <= high for k in p)]
+    assert all(score(rows, truth, weights) >= score(rows, truth, np.array(p) / 10) for p in inside)
+
+
+def test_bounds_between_two_points_of_the_grid_are_climbed_to() -> None:
+    rows, truth = make_case(1, 12, 20)
+    weights, tried = best(rows, truth, min_weight=0.05)
+    assert weights.min() >= 0.05 - 1e-9
+    assert tried > 1
+    _, book = fit({f"m{i:02}": member for i, member in enumerate(rows)}, truth, min_weight=0.05)
+    assert "no point of step 0.1 lies between min_weight 0.05 and max_weight 1 for 12 members" in book.warnings[0]
+
+
+def test_given_weights_are_used_and_nothing_is_searched() -> None:
+    rows, truth = make_case(9, 2, 20)
+    model, book = fit({"s4d": rows[0], "gemini": rows[1]}, truth, weights="s4d=0.4, gemini=.6")
+    assert dict(model.weights) == {"gemini": 0.6, "s4d": 0.4}
+    assert book.notes == {"weights": {"s4d": 0.4, "gemini": 0.6}}
+
+
+PRINTED = (
+    "gemini=.192,wavlm=.124,s4d=.117,wav2vec2=.111,videomae=.110,hicmae=.103,timesformer=.090,imagebind=.079,"
+    "dinov3=.042,videoswin=.032"
+)
+"""The ten printed weights of the UZH paper's twelve encoders (arXiv 2603.23650, Table III)."""
+
+
+def test_printed_weights_sum_to_one_but_for_rounding() -> None:
+    rows, truth = make_case(9, 1, 5)
+    names = [part.partition("=")[0] for part in PRINTED.split(",")]
+    model, _ = fit(dict.fromkeys(names, rows[0]), truth, weights=PRINTED)
+    assert abs(sum(model.weights.values()) - 1) < 1e-12
+    assert model.weights["gemini"] == pytest.approx(0.192, abs=1e-6)
+    nine = (
+        "hicmae=.261,wav2vec2=.170,wavlm=.156,s4d=.094,dinov3=.092,clip=.071,videoswin=.064,imagebind=.050,dinov2=.041"
+    )
+    assert sum(LateOptions(weights=nine).given().values()) == pytest.approx(0.999)
+
+
+def test_members_and_weights_must_match_unless_renormalised() -> None:
+    rows, truth = make_case(9, 2, 20)
+    members = {"s4d": rows[0], "gemini": rows[1]}
+    with pytest.raises(ConfigError, match=r"'clip' does not take part .members: gemini, s4d.; set renormalise=true"):
+        fit(members, truth, weights="s4d=.3,gemini=.3,clip=.4")
+    with pytest.raises(ConfigError, match="none for 'gemini'; give gemini=0 to leave it out"):
+        fit(members, truth, weights="s4d=1", renormalise=True)
+    with pytest.raises(ConfigError, match="expected one above 0 among gemini, s4d, found none"):
+        fit(members, truth, weights="s4d=0,gemini=0,clip=1", renormalise=True)
+    model, _ = fit(members, truth, weights="s4d=.1,gemini=.3,clip=.6", renormalise=True)
+    assert dict(model.weights) == pytest.approx({"s4d": 0.25, "gemini": 0.75})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("w.json", '{"s4d": 0.4, "gemini": 0.6}'),
+        ("w.toml", "s4d = 0.4\ngemini = 0.6"),
+        ("w.toml", "[weights]\ns4d = 0.4\ngemini = 0.6"),
+    ],
+)
+def test_a_file_of_weights_counts_by_what_it_holds(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    options = LateOptions(weights=str(tmp_path / name))
+    facts = dict(identify_options(options)) | dict(LateFusion().identify(options))
+    assert facts["weights"] == {"s4d": 0.4, "gemini": 0.6}
+    assert "backend" not in facts
+    assert LateFusion().identify(LateOptions()) == {}
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "{}", '{"a": "1"}', '{"a": true}', "{"])
+def test_a_file_without_weights_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "weights.json"
+    path.write_text(text)
+    with pytest.raises(InvalidOption, match=r"weights: (expected a number by member in|cannot read) .*weights\.json"):
+        LateOptions(weights=str(path))

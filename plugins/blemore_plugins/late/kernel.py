@@ -1,0 +1,135 @@
+"""The search compiled for the CPU: points of the simplex are fused, decoded and counted without being stored.
+
+Every sum is made member by member in float64, as `mean_rows` makes it. Partial sums over the first members are kept
+while only later weights change, which leaves the order of additions as it is.
+
+Nothing is cached on disk: an installation can be read-only, and compiling takes seconds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from blemore_plugins.late.decoding import SIZE, Array, best_of_grid, count_block, decode_block
+
+BLOCK = 256
+"""Clips that are fused and decoded at a time, in buffers that stay in the first-level cache."""
+
+
+@njit(nogil=True)
+def next_point(point: Array, lowest: int, highest: int) -> int:
+    """Move to the next point in lexicographic order; gives the first place that changed, -1 after the last point."""
+    members = len(point)
+    spare = 0
+    for place in range(members - 1, -1, -1):
+        after = members - 1 - place
+        left = spare - 1
+        if point[place] < highest and left >= after * lowest:
+            point[place] += 1
+            for later in range(place + 1, members):
+                point[later] = max(lowest, left - (members - 1 - later) * highest)
+                left -= point[later]
+            return place
+        spare += point[place]
+    return -1
+
+
+@njit(nogil=True)
+def extend_sums(rows: Array, weights: Array, point: Array, changed: int, sums: Array, source: Array) -> None:
+    """Make the sums over the first members anew from place `changed` on, all but the last two members.
+
+    A member without weight adds zero, which changes no bit: the sum before it is used again.
+
+    Args:
+        sums: float64 (M - 1, 6, N), `sums[k]` where member `k - 1` is the last one added; `sums[0]` is zero.
+        source: int64 (M,), which of them is the sum over the first k members.
+    """
+    members, _, clips = rows.shape
+    for place in range(changed, members - 2):
+        source[place + 1] = source[place]
+        if point[place] > 0:
+            weight = weights[point[place]]
+            before, member, after = sums[source[place]], rows[place], sums[place + 1]
+            for emotion in range(6):
+                for n in range(clips):
+                    after[emotion, n] = before[emotion, n] + weight * member[emotion, n]
+            source[place + 1] = place + 1
+
+
+@njit(nogil=True)
+def search_range(
+    rows: Array,
+    right: Array,
+    grid: Array,
+    presence: Array,
+    salience: Array,
+    weights: Array,
+    point: Array,
+    lowest: int,
+    highest: int,
+    count: int,
+) -> tuple[float, int, int]:
+    """Score `count` points of a simplex grid from `point` on; give the best Score and which point it is.
+
+    Of equal scores the point nearest to equal weights wins, then the first.
+
+    Args:
+        rows: float64 (M, 6, N) with M >= 2.
+        weights: float64, the weight of so many parts.
+        point: int64 (M,), the parts of the first point; moved on.
+
+    Returns:
+        The best Score, its sum of squared parts, its number counted from the first point.
+    """
+    members, _, clips = rows.shape
+    sums = np.zeros((members - 1, 6, clips))
+    code = np.zeros(BLOCK, dtype=np.int64)
+    low, gap = np.zeros(BLOCK), np.zeros(BLOCK)
+    alone, pair, uneven = (np.zeros(SIZE + 1, np.int64), np.zeros(SIZE + 1, np.int64), np.zeros(SIZE + 1, np.int64))
+    turns = np.zeros((SIZE + 1, SIZE + 1), dtype=np.int64)
+    source = np.zeros(members, dtype=np.int64)
+    best, best_squares, best_number = -1.0, 0, 0
+    changed = 0
+    for number in range(count):
+        extend_sums(rows, weights, point, changed, sums, source)
+        base = sums[source[members - 2]]
+        one, two = weights[point[members - 2]], weights[point[members - 1]]
+        for start in range(0, clips, BLOCK):
+            size = min(BLOCK, clips - start)
+            decode_block(base, rows[members - 2], rows[members - 1], one, two, start, size, code, low, gap)
+            count_block(right, grid, start, size, code, low, gap, alone, pair, uneven, turns)
+        score = best_of_grid(alone, pair, uneven, turns, presence, salience)
+        squares = 0
+        for place in range(members):
+            squares += point[place] * point[place]
+        if score > best or (score == best and squares < best_squares):
+            best, best_squares, best_number = score, squares, number
+        changed = next_point(point, lowest, highest)
+    return best, best_squares, best_number
+
+
+@njit(nogil=True)
+def score_points(rows: Array, right: Array, grid: Array, presence: Array, salience: Array, points: Array) -> Array:
+    """Give the best Score, float64 (P,), of any weights (P, M); other arguments as of `search_range`."""
+    members, _, clips = rows.shape
+    total = np.zeros((6, clips))
+    code = np.zeros(BLOCK, dtype=np.int64)
+    low, gap = np.zeros(BLOCK), np.zeros(BLOCK)
+    alone, pair, uneven = (np.zeros(SIZE + 1, np.int64), np.zeros(SIZE + 1, np.int64), np.zeros(SIZE + 1, np.int64))
+    turns = np.zeros((SIZE + 1, SIZE + 1), dtype=np.int64)
+    scores = np.zeros(len(points))
+    for number in range(len(points)):
+        weights = points[number]
+        total[:] = 0.0
+        for place in range(members - 2):
+            for emotion in range(6):
+                for n in range(clips):
+                    total[emotion, n] += weights[place] * rows[place, emotion, n]
+        one, two = weights[members - 2], weights[members - 1]
+        for start in range(0, clips, BLOCK):
+            size = min(BLOCK, clips - start)
+            decode_block(total, rows[members - 2], rows[members - 1], one, two, start, size, code, low, gap)
+            count_block(right, grid, start, size, code, low, gap, alone, pair, uneven, turns)
+        scores[number] = best_of_grid(alone, pair, uneven, turns, presence, salience)
+    return scores

@@ -1,0 +1,37 @@
+"""A weighted mean of members' rows: what late fusion predicts with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clips
+from blemore_harness.rows import FloatArray, Probabilities
+
+
+@dataclass(frozen=True)
+class WeightedMean:
+    """Weights by member; they sum to 1."""
+
+    weights: Mapping[str, float]
+
+    def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Give the weighted mean of the members' rows."""
+        rows = np.stack([members[name].values for name in self.weights])
+        return Probabilities(clips.ids, mean_rows(rows, np.array(list(self.weights.values()))))
+
+
+def mean_rows(rows: FloatArray, weights: FloatArray) -> FloatArray:
+    """Give the weighted mean, float64 (N, 6), of rows (M, N, 6).
+
+    Added up member by member: a matrix product would round a row differently among other rows.
+    """
+    total = weights[0] * rows[0]
+    for weight, values in zip(weights[1:], rows[1:], strict=True):
+        total += weight * values
+    # Weights such as .4, .3, .2 and .1 add up to a little more than 1 in floating point.
+    clipped: FloatArray = np.minimum(total, 1.0)
+    return clipped

@@ -1,0 +1,170 @@
+"""The search for weights: a whole grid of the simplex, then finer moves from its best point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import permutations
+
+import numpy as np
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import LabelArray
+from blemore_harness.errors import InvalidOption
+from blemore_harness.rows import FloatArray
+from blemore_plugins.late.options import LateOptions
+from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, Scorer, TensorScorer
+from blemore_plugins.late.simplex import SimplexGrid, bounded_grid
+
+CLIMB_POINTS = 4_000
+"""Points of the coarse grid that `climb` starts from at most: all of step 0.1 up to 6 members."""
+
+FINER = (0.5, 0.2)
+"""Shares of the step that the best point is improved with at the end, moving weight from one member to another."""
+
+PLAIN_POINTS = 2_000
+"""Up to so many points plain numpy is done before a compiler or a GPU has started."""
+
+
+class WeightSearch:
+    """Finds the weights with the best Score; of equals, the one nearest to equal weights.
+
+    Args:
+        scorer: scores points.
+        members: how many members there are.
+        options: which points are tried.
+
+    Attributes:
+        grid: the grid that is tried whole: that of `options.step`, or a coarser one where that has too many points.
+        tried: how many points were scored.
+
+    Raises:
+        InvalidOption: bounds that no weights of so many members can keep.
+    """
+
+    def __init__(self, scorer: Scorer, members: int, options: LateOptions) -> None:
+        self._scorer, self._members, self._options = scorer, members, options
+        self.grid = choose_grid(members, options)
+        self.tried = 0
+
+    def best(self, context: Context) -> FloatArray:
+        """Give the weights, float64 (M,), that sum to 1.
+
+        Every point of the grid, and equal weights, are tried. Where the grid is coarser than the step, and then, as
+        for finer moves, weight is moved between pairs of members as long as that helps. Without bounds each member
+        alone is a point of every grid, so no single member scores better than the result.
+        """
+        points = [np.full(self._members, 1 / self._members)]
+        if self.grid.size:
+            with context.progress("late: weights", self.grid.size) as bar:
+                found = self._scorer.best_of(self.grid, bar.advance)
+            self.tried += self.grid.size - 1
+            points.append(self.grid.weights(found))
+        best = self._pick(points)
+        if self.grid.parts < round(1 / self._options.step) or not self.grid.size:
+            best = self._climb(best, self._options.step)
+        for share in FINER if self._options.refine else ():
+            best = self._climb(best, self._options.step * share)
+        return best
+
+    def _climb(self, start: FloatArray, move: float) -> FloatArray:
+        best = start
+        while True:
+            pairs = permutations(range(self._members), 2)
+            neighbours = [self._moved(best, giver, taker, move) for giver, taker in pairs]
+            found = self._pick([best, *(point for point in neighbours if point is not None)])
+            if found is best:
+                return best
+            best = found
+
+    def _pick(self, points: Iterable[FloatArray]) -> FloatArray:
+        """Give the best of points; of equals the first, so that a climb moves to what is strictly better, and ends."""
+        candidates = list(points)
+        self.tried += len(candidates)
+        scores = self._scorer.scores(np.stack(candidates)).tolist()
+        equal = 1 / self._members
+        # Rounded: points that mirror each other are equally far from equal weights but for the last bits.
+        ranks = [
+            (score, -round(float(((point - equal) ** 2).sum()), 9))
+            for score, point in zip(scores, candidates, strict=True)
+        ]
+        return candidates[ranks.index(max(ranks))]
+
+    def _moved(self, point: FloatArray, giver: int, taker: int, move: float) -> FloatArray | None:
+        """Move weight between two members; None where one has none to give or the other has no room."""
+        given = min(move, float(point[giver]) - self._options.min_weight)
+        if self._options.max_weight < 1:
+            given = min(given, self._options.max_weight - float(point[taker]))
+        if given <= 1e-12:
+            return None
+        moved = point.copy()
+        moved[giver] -= given
+        moved[taker] += given
+        return moved / moved.sum()
+
+
+def choose_grid(members: int, options: LateOptions) -> SimplexGrid:
+    """Give the grid of `options.step`, or the finest coarser one that has few enough points.
+
+    Raises:
+        InvalidOption: bounds that no weights of so many members can keep.
+    """
+    low, high = options.min_weight, options.max_weight
+    if members * low > 1 + 1e-9 or members * high < 1 - 1e-9:
+        raise InvalidOption(
+            f"min_weight and max_weight: {members} weights of {low} to {high} cannot sum to 1; "
+            f"expected {1 / members:.6g} between them"
+        )
+    limit = options.limit if options.search == "exhaustive" else CLIMB_POINTS
+    parts = round(1 / options.step)
+    while (grid := bounded_grid(members, parts, low, high)).size > limit and parts > 1:
+        parts -= 1
+    return grid
+
+
+def explain_grid(grid: SimplexGrid, options: LateOptions) -> str | None:
+    """Say why the grid that is tried is not the one that was asked for; None where it is."""
+    wanted = bounded_grid(grid.members, round(1 / options.step), options.min_weight, options.max_weight)
+    if not grid.size:
+        return (
+            f"no point of step {options.step:g} lies between min_weight {options.min_weight:g} and max_weight "
+            f"{options.max_weight:g} for {grid.members} members: weights are climbed to from equal ones"
+        )
+    if options.search == "exhaustive" and grid.parts < wanted.parts:
+        return (
+            f"{wanted.size:,} points of step {options.step:g} for {grid.members} members are more than the limit of "
+            f"{options.limit:,}: a grid of step 1/{grid.parts} ({grid.size:,} points) is tried, then climbed from in "
+            f"steps of {options.step:g}"
+        )
+    return None
+
+
+def make_scorer(rows: FloatArray, truth: LabelArray, points: int, backend: str, context: Context) -> Scorer:
+    """Give what scores points here, and say so once where that is slow.
+
+    Args:
+        rows: float64 (M, N, 6), the members' probabilities.
+        truth: int8 (N, 6) percentages.
+        points: how many points there are on the grid.
+        backend: as of `LateOptions.backend`.
+    """
+    if backend == "auto":
+        backend = "torch" if context.device.startswith("cuda") else "numba"
+        backend = "numpy" if points <= PLAIN_POINTS else _importable(backend, points, context)
+    if backend == "torch":
+        return TensorScorer(rows, truth, context.device)
+    return CompiledScorer(rows, truth) if backend == "numba" else PlainScorer(rows, truth)
+
+
+def _importable(backend: str, points: int, context: Context) -> str:
+    """Give the backend, or numpy where its package is missing or does not fit the others."""
+    from importlib import import_module
+
+    try:
+        import_module(backend)
+    except ImportError as error:
+        context.warn(
+            f"{points:,} points are tried with numpy, in minutes instead of seconds, for want of {backend} ({error}): "
+            "pip install 'blemore-harness[encoders]'"
+        )
+        return "numpy"
+    return backend

@@ -1,0 +1,251 @@
+"""Every backend of the weight search makes the choice that the plain rules make, to the last bit."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blemore_harness.errors import ConfigError
+from blemore_harness.protocol import decode, score
+from blemore_harness.thresholds import OFFICIAL_GRID, search_official
+from blemore_plugins.late import mean_rows
+from blemore_plugins.late.options import LateOptions
+from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, Scorer, TensorScorer, allowed_threads
+from blemore_plugins.late.search import WeightSearch, choose_grid, explain_grid, make_scorer
+from blemore_plugins.late.simplex import SimplexGrid, bounded_grid
+from fakes import Notebook, make_context
+
+Array = np.ndarray[Any, Any]
+
+BACKENDS = [
+    pytest.param("plain"),
+    pytest.param("compiled", marks=pytest.mark.encoders),
+    pytest.param("tensors", marks=pytest.mark.encoders),
+]
+
+
+def make_scorer_of(kind: str, rows: Array, truth: Array) -> Scorer:
+    if kind == "compiled":
+        pytest.importorskip("numba")
+        return CompiledScorer(rows, truth)
+    if kind == "tensors":
+        pytest.importorskip("torch")
+        return TensorScorer(rows, truth, "cpu")
+    return PlainScorer(rows, truth)
+
+
+def make_case(seed: int, members: int, clips: int, ties: bool = False) -> tuple[Array, Array]:
+    """Rows (M, N, 6) and truth (N, 6) with every kind of label; `ties` makes rows of few values and equal members."""
+    random = np.random.default_rng(seed)
+    truth = np.zeros((clips, 6), dtype=np.int8)
+    for row in truth:
+        one, two = random.choice(5, 2, replace=False)
+        share = random.choice([30, 50, 70, 100])
+        row[one], row[two] = share, 100 - share
+        if share == 100 and random.random() < 0.3:
+            row[:] = [0, 0, 0, 0, 0, 100]
+    rows = 0.7 * random.dirichlet(np.full(6, 0.5), size=(members, clips)) + 0.3 * truth / 100
+    if ties:
+        # Tenths: values on the grid of thresholds' own scale, many equal ones, zeros, differences such as .4 - .3.
+        rows = random.multinomial(10, rows / rows.sum(axis=2, keepdims=True)) / 10
+        rows[0] = rows[-1]
+    return rows, truth
+
+
+def ignore(count: int) -> None:
+    """Take no notice of progress."""
+
+
+def plain_best(rows: Array, truth: Array, parts: int) -> Array:
+    """The choice in plain words: best Score, then nearest to equal weights, then the first in lexicographic order."""
+    members = len(rows)
+    points = [np.array(p) / parts for p in product(range(parts + 1), repeat=members) if sum(p) == parts]
+
+    def rank(point: Array) -> tuple[float, float]:
+        distance = round(float(((point - 1 / members) ** 2).sum()), 9)
+        return search_official(mean_rows(rows, point), truth).scores.score, -distance
+
+    return max(points, key=rank)
+
+
+cases = st.tuples(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 40), st.booleans())
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+@settings(max_examples=12, deadline=None)
+@given(cases, st.sampled_from([1, 3, 5]))
+def test_choice_is_the_plain_one_to_the_last_bit(kind: str, case: tuple[int, int, int, bool], parts: int) -> None:
+    rows, truth = make_case(*case)
+    found = make_scorer_of(kind, rows, truth).best_of(bounded_grid(len(rows), parts), ignore) / parts
+    np.testing.assert_array_equal(found, plain_best(rows, truth, parts))
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+@pytest.mark.parametrize("ties", [False, True])
+def test_scores_are_those_of_400_decodings(kind: str, ties: bool) -> None:
+    rows, truth = make_case(3, 3, 25, ties)
+    points = np.array([[0.1, 0.2, 0.7], [1 / 3, 1 / 3, 1 / 3], [0.0, 1.0, 0.0]])
+    expected = [
+        max(score(truth, decode(mean_rows(rows, p), a, b)).score for a in OFFICIAL_GRID for b in OFFICIAL_GRID)
+        for p in points
+    ]
+    assert make_scorer_of(kind, rows, truth).scores(points).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_scores_of_any_weights_are_the_official_ones_bit_for_bit(kind: str) -> None:
+    random = np.random.default_rng(0)
+    for seed, clips, ties in ((1, 300, False), (2, 700, True)):
+        rows, truth = make_case(seed, 5, clips, ties)
+        points = random.dirichlet(np.ones(5), size=40)
+        expected = [search_official(mean_rows(rows, point), truth).scores.score for point in points]
+        assert make_scorer_of(kind, rows, truth).scores(points).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_whole_search_with_finer_moves_is_the_same(kind: str, tmp_path: Path) -> None:
+    for seed in range(3):
+        rows, truth = make_case(seed, 4, 60, ties=seed == 2)
+        context, options = make_context(tmp_path), LateOptions(step=0.2)
+        plain = WeightSearch(PlainScorer(rows, truth), 4, options)
+        other = WeightSearch(make_scorer_of(kind, rows, truth), 4, options)
+        np.testing.assert_array_equal(plain.best(context), other.best(context))
+        assert plain.tried == other.tried
+
+
+@pytest.mark.encoders
+def test_choice_does_not_depend_on_threads() -> None:
+    pytest.importorskip("numba")
+    rows, truth = make_case(5, 6, 30, ties=True)
+    grid = bounded_grid(6, 10)
+    one, three = (CompiledScorer(rows, truth, threads).best_of(grid, ignore) for threads in (1, 3))
+    np.testing.assert_array_equal(one, three)
+    assert grid.size == 3003  # more than one chunk
+
+
+@pytest.mark.encoders
+def test_threads_follow_openmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = pytest.importorskip("numba").config
+    monkeypatch.setattr(config, "NUMBA_NUM_THREADS", 8)
+    for text, expected in (("3", 3), ("16", 8), ("2,1", 2), ("", 8), ("many", 8)):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert allowed_threads() == expected
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_memory_does_not_grow_with_points(kind: str) -> None:
+    rows, truth = make_case(6, 4, 20)
+    scorer = make_scorer_of(kind, rows, truth)
+    if kind != "compiled":
+        scorer.chunk = 100  # type: ignore[attr-defined]
+    scorer.best_of(bounded_grid(4, 4), ignore)  # compiled and imported
+    peaks = []
+    for parts in (7, 16):  # 120 and 969 points
+        tracemalloc.start()
+        scorer.best_of(bounded_grid(4, parts), ignore)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] + 20_000
+
+
+@pytest.mark.encoders
+def test_tensors_take_bounded_chunks() -> None:
+    pytest.importorskip("torch")
+    from blemore_plugins.late import tensors
+
+    for device in ("cpu", "cuda"):
+        assert tensors.chunk_size(2456, device) * 2456 * 48 <= tensors.CHUNK_BYTES[device]
+    assert tensors.chunk_size(10**9, "cpu") == 1
+    rows, truth = make_case(2, 3, 50)
+    scorer = TensorScorer(rows, truth, "cpu")
+    scorer.chunk = 7
+    points = bounded_grid(3, 5)
+    np.testing.assert_array_equal(
+        scorer.scores(points.weights(points.block(0, 21))),
+        PlainScorer(rows, truth).scores(points.weights(points.block(0, 21))),
+    )
+
+
+def test_a_member_without_weight_changes_no_bit() -> None:
+    """The compiled search skips it; the plain one adds zero times its rows."""
+    rows, _ = make_case(1, 4, 50)
+    np.testing.assert_array_equal(
+        mean_rows(rows, np.array([0.0, 0.3, 0.0, 0.7])), mean_rows(rows[[1, 3]], np.array([0.3, 0.7]))
+    )
+
+
+@pytest.mark.parametrize("grid", [SimplexGrid(*shape) for shape in [(1, 3, 0, 3), (3, 6, 0, 6), (4, 5, 0, 2)]])
+def test_grid_has_every_point_once_in_order(grid: SimplexGrid) -> None:
+    allowed = range(grid.lowest, grid.highest + 1)
+    expected = [list(p) for p in product(allowed, repeat=grid.members) if sum(p) == grid.parts]
+    assert grid.block(0, grid.size).tolist() == expected
+    assert [grid.block(i, i + 1)[0].tolist() for i in range(grid.size)] == expected
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 0.5), (0.0, 0.3), (0.2, 0.3), (0.3, 1.0)])
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_grid_within_bounds(kind: str, low: float, high: float) -> None:
+    grid = bounded_grid(4, 10, low, high)
+    whole = bounded_grid(4, 10)
+    points = whole.weights(whole.block(0, whole.size))
+    inside = points[((points >= low) & (points <= high)).all(axis=1)]
+    assert grid.size == len(inside)
+    if grid.size:
+        np.testing.assert_array_equal(grid.weights(grid.block(0, grid.size)), inside)
+        rows, truth = make_case(4, 4, 12)
+        found = grid.weights(make_scorer_of(kind, rows, truth).best_of(grid, ignore))
+        assert found.tolist() in inside.tolist()
+        assert PlainScorer(rows, truth).scores(found[None])[0] == PlainScorer(rows, truth).scores(inside).max()
+
+
+def test_twelve_members_are_tried_whole_and_twenty_are_not() -> None:
+    twelve = choose_grid(12, LateOptions())
+    assert (twelve.size, twelve.parts) == (352_716, 10)
+    assert explain_grid(twelve, LateOptions()) is None
+    twenty = choose_grid(20, LateOptions())
+    assert twenty.parts < 10
+    assert "20,030,010 points of step 0.1 for 20 members are more than the limit of 2,000,000" in str(
+        explain_grid(twenty, LateOptions())
+    )
+    assert choose_grid(20, LateOptions(limit=30_000_000)).size == 20_030_010
+    assert choose_grid(12, LateOptions(search="climb")).size <= 4_000
+
+
+def test_missing_packages_are_said_once_and_numpy_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, truth = make_case(0, 2, 5)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    book = Notebook()
+    context = make_context(tmp_path, reporter=book)
+    assert isinstance(make_scorer(rows, truth, 1_000, "auto", context), PlainScorer)
+    assert book.warnings == []  # few points: nothing is missed
+    assert isinstance(make_scorer(rows, truth, 5_000, "auto", context), PlainScorer)
+    (warning,) = book.warnings
+    assert warning.startswith("5,000 points are tried with numpy, in minutes instead of seconds, for want of numba")
+    with pytest.raises(ImportError):
+        make_scorer(rows, truth, 5_000, "numba", context)
+
+
+@pytest.mark.encoders
+def test_backend_is_what_is_asked_for_or_what_fits(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    pytest.importorskip("torch")
+    rows, truth = make_case(0, 2, 5)
+    context = make_context(tmp_path)
+    assert isinstance(make_scorer(rows, truth, 5_000, "auto", context), CompiledScorer)
+    assert isinstance(make_scorer(rows, truth, 5, "numba", context), CompiledScorer)
+    assert isinstance(make_scorer(rows, truth, 5, "torch", context), TensorScorer)
+    assert isinstance(make_scorer(rows, truth, 10**6, "numpy", context), PlainScorer)
+
+
+def test_errors_of_the_library_are_not_swallowed(tmp_path: Path) -> None:
+    rows, truth = make_case(0, 2, 5)
+    with pytest.raises(ConfigError, match="cannot sum to 1"):
+        WeightSearch(PlainScorer(rows, truth), 2, LateOptions(max_weight=0.4))
