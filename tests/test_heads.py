@@ -121,7 +121,8 @@ def test_batch_norm_and_dropout_come_after_each_hidden_layer(tmp_path, count):
     targets = torch.from_numpy(fold.train.targets)
     nn = torch.nn
     torch.manual_seed(7)
-    hidden = [nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16)), nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8))]
+    shapes = [(12, 16), (16, 8)]
+    hidden = [nn.Sequential(nn.Linear(*shape, bias=False), nn.BatchNorm1d(shape[1])) for shape in shapes]
     last = nn.Linear(8, 6)
     parameters = [value for layer in (*hidden, last) for value in layer.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-2)

@@ -36,7 +36,8 @@ def build_mlp(inputs: int, widths: Sequence[int], batch_norm: bool, dropout: flo
 
     layers: list[Any] = []
     for width in widths:
-        layers.append(nn.Linear(inputs, width))
+        # Batch normalisation takes a bias out again: its gradient would be rounding noise, of which Adam makes steps.
+        layers.append(nn.Linear(inputs, width, bias=not batch_norm))
         layers += [nn.BatchNorm1d(width)] if batch_norm else []
         layers += [nn.ReLU(), nn.Dropout(dropout)]
         inputs = width
@@ -131,9 +132,12 @@ def _stacked_linear(layers: Sequence[Any], inputs: torch.Tensor) -> torch.Tensor
 
     if len(layers) == 1:
         return functional.linear(inputs, layers[0].weight, layers[0].bias)
-    weights, biases = stack_rows([layer.weight for layer in layers]), stack_rows([layer.bias for layer in layers])
     # Weights first: their gradients come out in the layout that they have, without a copy.
-    return torch.baddbmm(biases[:, :, None], weights, inputs.transpose(1, 2)).transpose(1, 2)
+    weights, columns = stack_rows([layer.weight for layer in layers]), inputs.transpose(1, 2)
+    if layers[0].bias is None:
+        return torch.bmm(weights, columns).transpose(1, 2)
+    biases = stack_rows([layer.bias for layer in layers])
+    return torch.baddbmm(biases[:, :, None], weights, columns).transpose(1, 2)
 
 
 def _stacked_batch_norm(layers: Sequence[Any], inputs: torch.Tensor) -> torch.Tensor:
