@@ -23,7 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "nouns, and texts read into them": (
         "dataset", "rows", "cache", "folds", "options", "submission", "devices", "distributions",
     ),
-    "protocol": ("protocol", "grid", "thresholds"),
+    "protocol": ("protocol", "grid", "thresholds", "decoders", "exact", "label_model", "strategies"),
     "contract and help for plugin authors": (
         "context", "hookspecs", "media", "frame_files", "frames", "sequences", "networks", "recipes", "scaling",
         "head_training", "head_models", "heads", "subsampled",

@@ -151,18 +151,19 @@ class GridCounter:
         self._right = _tabulate(truth, blend)
         self._rows = np.arange(len(truth))
 
-    def count(self, values: ArrayLike) -> GridScores:
+    def count(self, values: ArrayLike, gaps: FloatArray | None = None) -> GridScores:
         """Count over all clips together.
 
         Args:
             values: float64 (N, 6), the rows of the clips of `truth`, in that order.
+            gaps: float64 (N,), what beta is compared with in place of the difference of the two largest values.
 
         Raises:
             InvalidProbabilities: another shape, or values that are not finite.
         """
-        return reduce(GridScores.__add__, self.per_fold(values).values())
+        return reduce(GridScores.__add__, self.per_fold(values, gaps).values())
 
-    def per_fold(self, values: ArrayLike) -> dict[int, GridScores]:
+    def per_fold(self, values: ArrayLike, gaps: FloatArray | None = None) -> dict[int, GridScores]:
         """Count every fold by itself, in the order of fold numbers; arguments and errors as of `count`."""
         rows = as_rows(values)
         if len(rows) != len(self._rows):
@@ -170,7 +171,7 @@ class GridCounter:
         first, second, high, low = top_two(rows)
         right = self._right[self._rows, first, second]
         hits = np.flatnonzero(right)
-        low, difference = low[hits], high[hits] - low[hits]
+        low, difference = low[hits], high[hits] - low[hits] if gaps is None else gaps[hits]
         # How many alphas the smaller value survives; none where either is neutral, which never blends.
         survived = np.searchsorted(OFFICIAL_GRID, low, side="right")
         survived[(first[hits] == NEUTRAL) | (second[hits] == NEUTRAL)] = 0

@@ -1,0 +1,204 @@
+"""Named strategies: what each chooses on, what none may see, and each against a literal computation."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from blemore_harness import label_model
+from blemore_harness.decoders import (
+    CentredDecoder,
+    GapDecoder,
+    ThresholdDecoder,
+    centre_rows,
+    measure_gaps,
+)
+from blemore_harness.errors import DataError
+from blemore_harness.exact import search_exact
+from blemore_harness.grid import OFFICIAL_GRID, Thresholds
+from blemore_harness.label_model import all_labels, fit_expected_score
+from blemore_harness.protocol import decode, score
+from blemore_harness.strategies import HONEST, STRATEGIES, Sample, evaluate_strategy
+from blemore_harness.thresholds import cross_fitted, official, search_official
+
+LABELS = all_labels()
+
+
+def sample(clips: int = 240, folds: int = 3, seed: int = 0, bias: float = 0.0) -> Sample:
+    """Rows around the truth, with errors of each actor's own where asked; four actors per fold."""
+    random = np.random.default_rng(seed)
+    truth = LABELS[random.integers(len(LABELS), size=clips)]
+    actors = np.arange(clips) % (4 * folds)
+    logits = np.log(truth / 100 + 0.2) + random.normal(0, 0.5, truth.shape)
+    logits += bias * random.normal(0, 1, (4 * folds, 6))[actors]
+    powers = np.exp(logits)
+    return Sample(powers / powers.sum(axis=1, keepdims=True), truth, actors % folds, actors)
+
+
+@pytest.mark.parametrize("name", [name for name, strategy in STRATEGIES.items() if strategy.sees == "others"])
+def test_labels_of_a_fold_change_nothing_that_is_used_on_it(name: str) -> None:
+    given = sample()
+    random = np.random.default_rng(1)
+    for fold in range(3):
+        own = np.flatnonzero(given.folds == fold)
+        shuffled = given.truth.copy()
+        shuffled[own] = shuffled[random.permutation(own)]
+        other = Sample(given.values, shuffled, given.folds, given.groups)
+        rows = given.take(given.folds == fold)
+        seen = [STRATEGIES[name].learn(s.take(s.folds != fold)) for s in (given, other)]
+        first, second = (decoder.decode(rows.values, rows.groups) for decoder in seen)
+        assert (first == second).all()
+        changed = evaluate_strategy(STRATEGIES[name], other)[fold]
+        assert changed == score(other.truth[own], first), "scored with what was learnt from other folds"
+
+
+def test_strategies_say_what_they_see() -> None:
+    assert [name for name, s in STRATEGIES.items() if s.sees != "others"] == ["official", "pooled"]
+    assert [name for name, s in STRATEGIES.items() if s.transductive] == ["actor-centred", "actor-rank", "actor-scaled"]
+    assert HONEST[0] == "cross-fitted"
+    assert all(name == strategy.name and strategy.summary for name, strategy in STRATEGIES.items())
+
+
+def test_official_pooled_and_cross_fitted_are_the_grid_searches() -> None:
+    given = sample()
+    for name, literal in (("official", official), ("cross-fitted", cross_fitted)):
+        expected = literal(given.values, given.truth, given.folds)
+        assert evaluate_strategy(STRATEGIES[name], given) == {k: choice.scores for k, choice in expected.items()}
+    chosen = search_official(given.values, given.truth).thresholds
+    for fold, found in evaluate_strategy(STRATEGIES["pooled"], given).items():
+        own = given.folds == fold
+        assert found == score(given.truth[own], decode(given.values[own], chosen.alpha, chosen.beta))
+
+
+def test_averaged_best_fold_and_decoupled_equal_their_words() -> None:
+    given = sample()
+    choices = official(given.values, given.truth, given.folds)
+    averaged = STRATEGIES["averaged"].learn(given)
+    assert isinstance(averaged, ThresholdDecoder)
+    assert averaged.thresholds.alpha == pytest.approx(np.mean([c.thresholds.alpha for c in choices.values()]))
+    assert averaged.thresholds.beta == pytest.approx(np.mean([c.thresholds.beta for c in choices.values()]))
+    best = STRATEGIES["best-fold"].learn(given)
+    assert best == ThresholdDecoder(max(choices.values(), key=lambda c: c.scores.score).thresholds)
+    presence = [score(given.truth, decode(given.values, a, 0.5)).presence for a in OFFICIAL_GRID]
+    alpha = OFFICIAL_GRID[int(np.argmax(presence))]
+    salience = [score(given.truth, decode(given.values, alpha, b)).salience for b in OFFICIAL_GRID]
+    beta = OFFICIAL_GRID[int(np.argmax(salience))]
+    assert STRATEGIES["decoupled"].learn(given) == ThresholdDecoder(Thresholds(float(alpha), float(beta)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_exact_reaches_the_best_of_all_thresholds(seed: int) -> None:
+    given = sample(clips=30, seed=seed)
+    values = given.values.round(2) if seed % 2 else given.values
+    found = search_exact(values, given.truth)
+    reached = score(given.truth, decode(values, found.alpha, found.beta)).score
+    ordered = np.sort(values, axis=1)
+    gaps = ordered[:, -1] - ordered[:, -2]
+    alphas = np.unique(np.concatenate([[0.0, 1.0], ordered[:, -2], np.nextafter(ordered[:, -2], 1)]))
+    betas = np.unique(np.concatenate([[0.0, 1.0], gaps, np.maximum(np.nextafter(gaps, 0), 0)]))
+    best = max(score(given.truth, decode(values, a, b)).score for a, b in product(alphas, betas))
+    assert reached == pytest.approx(best, abs=1e-12)
+    assert reached >= search_official(values, given.truth).scores.score - 1e-12
+
+
+def test_centring_moves_every_actor_to_the_same_mean() -> None:
+    given = sample(bias=1.0)
+    centre = np.log([0.2, 0.2, 0.2, 0.2, 0.1, 0.1])
+    moved = np.log(centre_rows(given.values, given.groups, centre))
+    for group in np.unique(given.groups):
+        mean = moved[given.groups == group].mean(axis=0)
+        assert mean - mean.mean() == pytest.approx(centre - centre.mean(), abs=1e-9)
+    shifted = given.values * np.exp(np.random.default_rng(2).normal(0, 1, (12, 6)))[given.groups]
+    shifted /= shifted.sum(axis=1, keepdims=True)
+    again = centre_rows(shifted, given.groups, centre)
+    assert again == pytest.approx(centre_rows(given.values, given.groups, centre), abs=1e-9)
+
+
+def test_centring_gains_where_actors_have_a_bias_of_their_own() -> None:
+    given = sample(clips=960, bias=1.0)
+    gained = {
+        name: np.mean([s.score for s in evaluate_strategy(STRATEGIES[name], given).values()])
+        for name in ("cross-fitted", "actor-centred")
+    }
+    assert gained["actor-centred"] > gained["cross-fitted"] + 0.05
+
+
+def test_gaps_are_measured_within_the_actor() -> None:
+    rows = np.array(
+        [[0.5, 0.4, 0.1, 0, 0, 0], [0.6, 0.3, 0.1, 0, 0, 0], [0.7, 0.2, 0.1, 0, 0, 0], [0.4, 0, 0, 0, 0, 0.6],
+         [0.9, 0.1, 0, 0, 0, 0], [0.9, 0.1, 0, 0, 0, 0]]
+    )  # fmt: skip
+    groups = np.array([0, 0, 0, 0, 1, 1])
+    assert measure_gaps(rows, groups, "rank").tolist() == pytest.approx([1 / 6, 0.5, 5 / 6, 1, 0.5, 0.5])
+    normal = measure_gaps(rows, groups, "normal")
+    assert normal[0] == pytest.approx(1 - normal[2])
+    assert normal[[1, 4, 5]].tolist() == pytest.approx([0.5] * 3)
+    assert normal[3] == 1
+    labels = GapDecoder(Thresholds(0.05, 0.5), "rank").decode(rows, groups)
+    assert [sorted(row[row > 0]) for row in labels.tolist() and labels] == [
+        [50, 50], [50, 50], [30, 70], [100], [50, 50], [50, 50]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "decoder", [CentredDecoder(Thresholds(0.1, 0.1), np.zeros(6)), GapDecoder(Thresholds(0.1, 0.1), "rank")]
+)
+def test_looking_at_other_clips_needs_groups(decoder: CentredDecoder | GapDecoder) -> None:
+    with pytest.raises(DataError, match="other clips of the same actor"):
+        decoder.decode(sample(12).values, None)
+
+
+def test_every_label_stands_once() -> None:
+    assert len({tuple(row) for row in LABELS.tolist()}) == len(LABELS) == 36
+    assert (LABELS.sum(axis=1) == 100).all()
+
+
+def test_label_probabilities_are_those_of_a_literal_likelihood() -> None:
+    given = sample(60)
+    model = fit_expected_score(given.values, given.truth)
+    likely = model.probabilities(given.values)
+    assert likely.sum(axis=1) == pytest.approx(np.ones(60))
+    features = label_model.describe_labels(given.values)
+    start = np.zeros(features.shape[2])
+    start[:3] = 1.0
+
+    def objective(weights: np.ndarray) -> float:
+        logits = features @ weights
+        target = (given.truth[:, None] == LABELS[None]).all(axis=2)
+        normal = np.log(np.exp(logits).sum(axis=1))
+        return float((logits[target] - normal).sum() - 0.5 * label_model.PENALTY * ((weights - start) ** 2).sum())
+
+    best = objective(model.weights)
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        assert objective(model.weights + random.normal(0, 0.05, len(start))) < best
+
+
+def test_answer_has_the_largest_expected_score() -> None:
+    given = sample(40)
+    model = fit_expected_score(given.values, given.truth)
+    answers = model.decode(given.values, None)
+    for row, answer in zip(model.probabilities(given.values), answers, strict=True):
+        gains = []
+        for label in LABELS:
+            same = sum(p for p, other in zip(row, LABELS, strict=True) if ((other > 0) == (label > 0)).all())
+            exact = sum(p for p, other in zip(row, LABELS, strict=True) if (other == label).all())
+            gains.append(0.5 * same + 0.5 * ((label > 0).sum() == 2) * exact / model.blend_share)
+        assert (LABELS[int(np.argmax(gains))] == answer).all()
+
+
+def test_sharp_rows_are_answered_as_they_are() -> None:
+    truth = LABELS[np.repeat(np.arange(36), 6)]
+    values = (truth / 100 + 1e-4) / (1 + 6e-4)
+    model = fit_expected_score(values, truth)
+    assert (model.decode(values, None) == truth).all()
+
+
+def test_one_fold_cannot_choose_on_others() -> None:
+    given = sample(folds=1)
+    with pytest.raises(DataError, match="'averaged' chooses on the other folds"):
+        evaluate_strategy(STRATEGIES["averaged"], given)
+    with pytest.raises(DataError, match="at least one clip"):
+        fit_expected_score(np.empty((0, 6)), np.empty((0, 6), dtype=np.int8))
