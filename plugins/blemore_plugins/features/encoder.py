@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from blemore_harness.cache import Store
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips
+from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidOption, MediaError, first_and_count
-from blemore_harness.hookspecs import Encoder
+from blemore_harness.hookspecs import Encoder, Model
 from blemore_harness.rows import Embeddings
 from blemore_harness.sequences import STATISTICS, describe_sequence
 from blemore_plugins.features.options import FeatureOptions
@@ -145,6 +145,22 @@ class FeatureEncoder(Encoder):
         store = self._open_vectors(options, context)
         vectors = [self._vector(clip, options, context, store) for clip in clips]
         return Embeddings(clips.ids, np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32))
+
+    def fit(self, fold: Fold, options: Any, context: Context) -> Model:
+        """Train the head on the clips' statistics, or on every embedding of theirs."""
+        if options.rows == "clips":
+            return super().fit(fold, options, context)
+        from blemore_harness.subsampled import fit_head_on_rows
+
+        return fit_head_on_rows(lambda clip: self.sequence(clip, options, context), fold, options, context)
+
+    def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Sequence[Model] | None:
+        """Train the heads of several folds at once where that is faster; those on embeddings one by one."""
+        if options.rows != "clips":
+            return None
+        from blemore_harness.heads import fit_heads
+
+        return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, options, contexts)
 
     def _first_source(self, options: Any, stores: frozenset[str]) -> str:
         if self.store in stores:
