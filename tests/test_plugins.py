@@ -140,7 +140,7 @@ def test_broken_plugin_becomes_a_row_and_hurts_nobody(site: Site, what: str) -> 
 
 
 def test_unknown_name_suggests_and_points_at_plugins_that_failed(site: Site) -> None:
-    with pytest.raises(UnknownName, match=r"unknown encoder 'wav2vec'; did you mean 'wav2vec2'\? \(known: gemini"):
+    with pytest.raises(UnknownName, match=r"unknown encoder 'wav2vec'; did you mean 'wav2vec2'\? \(known: .*gemini"):
         load_plugins({}).encoder("wav2vec")
     site.install("broken", "1 / 0")
     with pytest.raises(UnknownName, match=r"plugins that failed to load: broken \(see `plugins`\)"):
