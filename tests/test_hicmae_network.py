@@ -12,8 +12,9 @@ from torch import Tensor  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from blemore_harness.networks import seeded  # noqa: E402
-from blemore_plugins.hicmae.network import HiCMAE, count_parameters  # noqa: E402
+from blemore_plugins.hicmae.network import HiCMAE  # noqa: E402
 from blemore_plugins.hicmae.shape import HEAD_WIDTH, Shape  # noqa: E402
+from blemore_plugins.s4d.network import count_parameters  # noqa: E402
 
 pytestmark = pytest.mark.encoders
 

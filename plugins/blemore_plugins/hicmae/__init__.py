@@ -19,16 +19,18 @@ class HiCMAEEncoder(FeatureEncoder):
     """Features of a frozen HiCMAE under the harness's head."""
 
     name: ClassVar[str] = "hicmae"
-    summary: ClassVar[str] = "frozen HiCMAE on faces and sound together, seven statistics, MLP head"
+    summary: ClassVar[str] = "frozen HiCMAE, face and sound together (released or from the clips), MLP head"
     modality: ClassVar[Modality] = "audiovisual"
     Options: ClassVar[type[Any]] = HiCMAEOptions
     store: ClassVar[str] = "HiCMAE"
     statistics_store: ClassVar[str] = "hicmae_static_features"
     width: ClassVar[int | None] = 2048
     extractor: ClassVar[Extractor | None] = HiCMAEExtractor()
-    # Crops are those of the demo of s4d; the head is small because the demo has 360 clips and a laptop to run on.
+    # Crops are those of the demo of s4d. Its clips last one or two seconds, hence the stride; the head is small because
+    # there are 360 of them and a laptop to run on.
     demo_options: ClassVar[Mapping[str, object]] = {
         "weights": RANDOM_SMALL,
+        "stride": 2,
         "size": 32,
         "detect_every": 16,
         "detect_size": 96,

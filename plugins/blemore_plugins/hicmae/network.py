@@ -6,8 +6,6 @@ checkpoints, so that these load by name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -165,11 +163,6 @@ class HiCMAE(nn.Module):
 def weigh_layers(means: Tensor, weights: Tensor) -> Tensor:
     """Sum the mean tokens of layers, (chunks, depth, dim), with the softmax of their weights (depth,)."""
     return (means * weights.softmax(dim=0)[:, None]).sum(dim=1)
-
-
-def count_parameters(parts: Sequence[nn.Module]) -> int:
-    """Count the numbers in all parameters of some modules."""
-    return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
 
 def _trunk(shape: Shape) -> TrunkShape:

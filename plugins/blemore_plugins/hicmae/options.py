@@ -32,13 +32,15 @@ class HiCMAEOptions(FeatureOptions):
     Attributes:
         weights: local file (`.pth`, `.pt`, `.safetensors`), pre-trained or fine-tuned; a folder or hub id with a file
             of the released name; or `random-small`, which is untrained. Upstream hands `checkpoint-99.pth` out by a
-            SharePoint link: it is looked for in the current folder.
+            SharePoint link: it is looked for in the current folder. A fine-tuned file must come from other data
+            (CREMA-D and MAFW are linked there): one made on BLEMORE has seen the clips that it would be scored on.
         compat: cut clips as the organisers' extraction does: the last chunk holds what is left over, be it one frame,
             and is filled up with the mean colour and with silence. Features then follow the released ones in their
             statistics, such padded chunks included. Without it the last chunk begins earlier and is a full one; both
             give as many chunks. In either case the sound's level stays as it is, where the organisers draw a random
             gain of 0.5 to 1.5 for every chunk.
-        stride: video frames between the frames that the network sees, a multiple of `step`.
+        stride: video frames between the frames that the network sees, a multiple of `step`; upstream has 4 for
+            videos of 25 frames a second, and a chunk then lasts 2.56 s, as long as the sound that fits beside it.
         scale, align, size, step, detect_every, detect_size, smallest_face, smooth: how faces are cut out, see `s4d`,
             which shares crops of equal settings. Upstream has OpenFace do it, with a scale that nothing records for
             BLEMORE: about 1.0 at OpenFace's defaults, about 1.6 in the VoxCeleb2 crops of pre-training; 1.3 lies
