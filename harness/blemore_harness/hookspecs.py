@@ -112,7 +112,11 @@ class Encoder:
         return {}
 
     def stores(self, options: Any) -> tuple[str, ...]:
-        """Name the released feature folders that it reads, such as `WavLM_large`; their contents enter the identity."""
+        """Name the released features that it reads, whose contents enter the identity.
+
+        Folders, such as `WavLM_large`, and aggregated files, such as `wavlm_static_features`: of these a clip's file is
+        there only where they are named here.
+        """
         return ()
 
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:

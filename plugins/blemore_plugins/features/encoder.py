@@ -23,11 +23,11 @@ from blemore_plugins.hub import digest_file
 
 Sequence2D = NDArray[np.float32]
 
-PART = "statistics"
-"""Name of the part of a clip's extracted features that holds their statistics."""
-
 VECTORS_VERSION = 1
 """Counts changes of how statistics are taken."""
+
+PART = f"statistics-{VECTORS_VERSION}"
+"""Name of the part of a clip's extracted features that holds their statistics."""
 
 
 class Extractor(Protocol):
