@@ -15,7 +15,7 @@ from blemore_harness.entrants import Entrant, resolve_entrants
 from blemore_harness.errors import PluginFailed
 from blemore_harness.plugins import Plugins
 from blemore_harness.records import Recorder, start_record
-from blemore_harness.results import SystemRows, predict_test, score_system
+from blemore_harness.results import SystemRows, check_strategy, predict_test, score_system
 from blemore_harness.rows import Probabilities
 from blemore_harness.runs import FoldResult, Runs, SystemFolder, hold
 from blemore_harness.stages import Stage, part_name
@@ -57,6 +57,8 @@ def evaluate(
         PluginFailed: never from here: a plugin that fails becomes a row, and the record says `failed`.
     """
     started = time.perf_counter()
+    if submission.thresholds is not None:
+        check_strategy(submission.thresholds)
     entrants = resolve_entrants(submission, plugins, view, dataset.demo)
     stage = Stage(view, workshop.cache, workshop.device, workshop.reporter)
     folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
@@ -79,12 +81,13 @@ def evaluate(
                 rows[fusion.name] = _run_fusion(fusion, rows, dataset, stage, folders[fusion.name], recorder)
             except PluginFailed as error:
                 recorder.fail(fusion, error)
+        scores = {name: score_system(done, view) for name, done in rows.items()}
         for entrant in entrants:
             if entrant.name in rows:
-                done = rows[entrant.name]
-                recorder.add(entrant, score_system(done, view), done, folders[entrant.name].prepared())
-        if dataset.test_ids and entrants[-1].name in rows:
-            recorder.predict(entrants[-1], predict_test(rows[entrants[-1].name], view))
+                recorder.add(entrant, scores[entrant.name], rows[entrant.name], folders[entrant.name].prepared())
+        last = entrants[-1]
+        if dataset.test_ids and last.name in rows:
+            recorder.predict(last, predict_test(rows[last.name], view, scores[last.name], submission.thresholds))
     return recorder.record, folder
 
 

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def start_record(
             "fusion": submission.fusion,
             "seed": submission.seed,
             "file": submission.source.name if submission.source else None,
+            "thresholds": submission.thresholds,
             "expect": dict(submission.expect),
         },
         "identity": entrants[-1].digest,
@@ -176,9 +178,9 @@ class Recorder:
         self.record["test"] = {
             "system": entrant.name,
             "clips": len(predicted.ids),
-            "alpha": predicted.thresholds.alpha,
-            "beta": predicted.thresholds.beta,
-            "thresholds_chosen_on": predicted.chosen_on,
+            "strategy": predicted.strategy,
+            "why": predicted.why,
+            **(asdict(predicted.thresholds) if predicted.thresholds else {}),
             "file": SUBMISSION_FILE,
         }
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.dataset import LabelArray
-from blemore_harness.protocol import decode
+from blemore_harness.decoders import ThresholdDecoder
+from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.rows import Probabilities
 from blemore_harness.runs import FoldResult
-from blemore_harness.thresholds import Thresholds, cross_fitted, official, search_official, summarise
+from blemore_harness.strategies import HONEST, STRATEGIES, Sample, Strategy, evaluate_strategy
+from blemore_harness.thresholds import Thresholds, cross_fitted, official, summarise
 from blemore_harness.views import View
 
 
@@ -53,7 +55,7 @@ class SystemRows:
 
 
 def score_system(rows: SystemRows, view: View) -> dict[str, Any]:
-    """Score a system both ways, per fold and summarised.
+    """Score a system both ways, per fold and summarised, and by every named threshold strategy.
 
     Official: alpha and beta chosen per fold on that fold, and a fusion's weights on all folds, as the papers do.
     Cross-fitted: alpha and beta (and weights) for a fold chosen on the other folds.
@@ -65,6 +67,7 @@ def score_system(rows: SystemRows, view: View) -> dict[str, Any]:
     return {
         "official": summarise([choice.scores for choice in optimistic.values()]),
         "cross_fitted": summarise([choice.scores for choice in honest.values()]),
+        "strategies": {name: _try_strategy(strategy, rows, view) for name, strategy in STRATEGIES.items()},
         "folds": [
             {
                 "fold": fold,
@@ -77,29 +80,84 @@ def score_system(rows: SystemRows, view: View) -> dict[str, Any]:
     }
 
 
+def _try_strategy(strategy: Strategy, rows: SystemRows, view: View) -> dict[str, Any]:
+    """Score one strategy; one that sees the scored fold gets a fusion's final weights too, as in the papers."""
+    used = rows.out_of_fold if strategy.sees == "others" else rows.refitted or rows.out_of_fold
+    scores = evaluate_strategy(strategy, _sample(used, view))
+    return {"sees": strategy.sees, "transductive": strategy.transductive, **summarise(scores.values())}
+
+
+def _sample(rows: Probabilities, view: View) -> Sample:
+    assert view.train.actors is not None
+    groups = np.unique(view.train.actors, return_inverse=True)[1].astype(np.int64)
+    return Sample(rows.values, view.train.labels, view.folds, groups)
+
+
 @dataclass(frozen=True)
 class PredictedLabels:
-    """Decoded test clips and the thresholds that decoded them."""
+    """Decoded test clips and how they were decoded.
+
+    Attributes:
+        ids: real clip ids, sorted.
+        labels: int8 (N, 6) percentages.
+        strategy: name of the threshold strategy.
+        why: what it was chosen for.
+        thresholds: alpha and beta; None where the labels do not come from a pair of thresholds.
+    """
 
     ids: tuple[str, ...]
     labels: LabelArray
-    thresholds: Thresholds
-    chosen_on: str
+    strategy: str
+    why: str
+    thresholds: Thresholds | None
 
 
-def predict_test(rows: SystemRows, view: View) -> PredictedLabels:
-    """Decode the test rows with thresholds chosen on the out-of-fold rows of all training clips together."""
+def predict_test(rows: SystemRows, view: View, scores: Mapping[str, Any], wanted: str | None = None) -> PredictedLabels:
+    """Decode the test rows by a strategy learnt on the out-of-fold rows of all training clips.
+
+    Args:
+        scores: as of `score_system`.
+        wanted: name of the strategy; None takes the one with the best cross-fitted Score of those that look at one clip
+            at a time.
+    """
     assert rows.test is not None
-    choice = search_official(rows.out_of_fold.values, view.train.labels)
-    labels = decode(rows.test.values, choice.thresholds.alpha, choice.thresholds.beta)
-    real = [view.real[name] for name in rows.test.ids]
+    if wanted is None:
+        name, found = best_strategy(scores)
+        why = f"best cross-fitted Score of {len(HONEST)} strategies: {found:.3f}"
+    else:
+        name, why = wanted, "asked for"
+    decoder = STRATEGIES[name].learn(_sample(rows.out_of_fold, view))
+    labels = decoder.decode(rows.test.values, None)
+    real = [view.real[clip] for clip in rows.test.ids]
     order = np.argsort(real)
-    return PredictedLabels(
-        tuple(real[i] for i in order),
-        labels[order],
-        choice.thresholds,
-        "out-of-fold rows of all training clips, pooled",
-    )
+    thresholds = decoder.thresholds if isinstance(decoder, ThresholdDecoder) else None
+    return PredictedLabels(tuple(real[i] for i in order), labels[order], name, why, thresholds)
+
+
+def best_strategy(scores: Mapping[str, Any]) -> tuple[str, float]:
+    """Give the strategy for test clips with the best cross-fitted Score, and that Score; of equals the first listed."""
+    means = {name: scores["strategies"][name]["score"]["mean"] for name in HONEST}
+    name = max(means, key=means.__getitem__)
+    return name, means[name]
+
+
+def check_strategy(name: str) -> None:
+    """Refuse a strategy that cannot decode test clips.
+
+    Raises:
+        UnknownName: nobody knows it.
+        ConfigError: it needs labels, or actors, that test clips do not have.
+    """
+    if name not in STRATEGIES:
+        raise UnknownName.among("threshold strategy", name, STRATEGIES)
+    strategy = STRATEGIES[name]
+    if strategy.sees == "itself":
+        raise ConfigError(f"'{name}' chooses thresholds on the clips that it decodes, and test clips have no labels")
+    if strategy.transductive:
+        raise ConfigError(
+            f"'{name}' needs to know which clips are of one actor, and test clips do not say so; "
+            f"choose one of {', '.join(HONEST)}"
+        )
 
 
 def _describe(choice: Any) -> dict[str, float]:

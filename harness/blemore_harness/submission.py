@@ -6,7 +6,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from blemore_harness.errors import ConfigError, UnknownName
 
 DEFAULT_FUSION = "late"
 
-KEYS = ("summary", "plugins", "fusion", "seed", "set", "expect")
+KEYS = ("summary", "plugins", "fusion", "thresholds", "seed", "set", "expect")
 
 VARIANT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """What may stand behind the @ of a variant's name, which is part of a folder's name."""
@@ -34,6 +34,7 @@ class Submission:
         seed: base seed of the run.
         expect: published numbers to compare with, and their source; never an input of anything.
         source: the file it was read from, None for an unnamed one.
+        thresholds: strategy that decodes the test clips; None takes the best cross-fitted one.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Submission:
     seed: int = 0
     expect: Mapping[str, object] = field(default_factory=dict)
     source: Path | None = None
+    thresholds: str | None = None
 
     def __post_init__(self) -> None:
         if not self.encoders:
@@ -67,15 +69,19 @@ class Submission:
             error = UnknownName.among("plugin of this run", strangers[0], known)
             raise ConfigError(f"options for '{strangers[0]}', which does not take part: {error}")
 
-    def with_options(self, settings: Mapping[str, Mapping[str, object]], seed: int | None) -> Submission:
-        """Give the submission with the command line's `--set` and `--seed` on top."""
+    def with_options(
+        self, settings: Mapping[str, Mapping[str, object]], seed: int | None, thresholds: str | None = None
+    ) -> Submission:
+        """Give the submission with the command line's `--set`, `--seed` and `--thresholds` on top."""
         merged = {name: dict(values) for name, values in self.options.items()}
         for name, values in settings.items():
             merged.setdefault(name, {}).update(values)
-        return Submission(
-            self.name, self.encoders, self.fusion, self.summary, merged,
-            self.seed if seed is None else seed, self.expect, self.source,
-        )  # fmt: skip
+        return replace(
+            self,
+            options=merged,
+            seed=self.seed if seed is None else seed,
+            thresholds=self.thresholds if thresholds is None else thresholds,
+        )
 
 
 def plain_name(name: str) -> str:
@@ -149,6 +155,7 @@ def read_submission(path: Path) -> Submission:
         seed=_typed(content, "seed", int, 0, path),
         expect=_expected(content, path),
         source=path,
+        thresholds=_typed(content, "thresholds", str, None, path) if "thresholds" in content else None,
     )
 
 

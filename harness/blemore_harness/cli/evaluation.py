@@ -45,6 +45,10 @@ class Job:
 @click.argument("name", required=False)
 @plugin_option
 @click.option("--fusion", default="late", show_default=True, help="How several encoders are fused.")
+@click.option(
+    "--thresholds", metavar="STRATEGY",
+    help="How test clips are decoded [default: the submission's, else the strategy with the best cross-fitted Score].",
+)  # fmt: skip
 @set_option
 @seed_option
 @device_option
@@ -53,8 +57,8 @@ class Job:
 @runs_option
 @json_option
 def run(
-    name: str | None, plugins: tuple[str, ...], fusion: str, settings: tuple[str, ...], seed: int | None, device: str,
-    fold_seed: int, data: Path | None, runs: Path, as_json: bool,
+    name: str | None, plugins: tuple[str, ...], fusion: str, thresholds: str | None, settings: tuple[str, ...],
+    seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score a system: a submission NAME, or a list of plugins.
 
@@ -62,7 +66,7 @@ def run(
     """
     from blemore_harness.pipeline import evaluate
 
-    job = _open_job("run", name, plugins, fusion, settings, seed, device, fold_seed, data, runs)
+    job = _open_job("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
     record, folder = evaluate(job.submission, job.dataset, job.view, job.plugins, job.workshop)
     if as_json:
         click.echo(json.dumps(record, indent=2, ensure_ascii=False))
@@ -95,7 +99,7 @@ def prepare(
     from blemore_harness.tables import draw_rows
     from blemore_harness.terminal import answer_console
 
-    job = _open_job("prepare", name, plugins, "late", settings, None, device, 0, data, runs)
+    job = _open_job("prepare", name, plugins, "late", None, settings, None, device, 0, data, runs)
     rows = prepare_submission(job.submission, job.dataset, job.view, job.plugins, job.workshop, export)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3
@@ -123,8 +127,8 @@ def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
 
 
 def _open_job(
-    verb: str, name: str | None, plugins: tuple[str, ...], fusion: str, settings: tuple[str, ...], seed: int | None,
-    device: str, fold_seed: int, data: Path | None, runs: Path,
+    verb: str, name: str | None, plugins: tuple[str, ...], fusion: str, thresholds: str | None,
+    settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
 ) -> Job:  # fmt: skip
     """Find what is asked for and open the dataset."""
     from blemore_harness.cache import Cache
@@ -134,13 +138,16 @@ def _open_job(
     from blemore_harness.pipeline import Workshop
     from blemore_harness.places import cache_root, is_demo, open_dataset, open_dataset_view
     from blemore_harness.plugins import load_plugins
+    from blemore_harness.results import check_strategy
     from blemore_harness.runs import Runs
     from blemore_harness.terminal import open_reporter
 
     if (name is None) == (not plugins):
         raise click.UsageError(f"give either the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
     reporter = open_reporter()
-    submission = _find(name, plugins, fusion, reporter).with_options(parse_settings(settings), seed)
+    submission = _find(name, plugins, fusion, reporter).with_options(parse_settings(settings), seed, thresholds)
+    if submission.thresholds is not None:
+        check_strategy(submission.thresholds)
     found = load_plugins()
     # Before anything slow: a misspelt name, a wrong value or a missing GPU should fail at once.
     resolve_entrants(submission, found, view=None, demo=is_demo(data))
