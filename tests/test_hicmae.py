@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blemore_harness.context import Context
 from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.errors import InvalidOption, MediaError
 from blemore_plugins.hicmae import HiCMAEEncoder, blemore_encoders, extraction
@@ -20,7 +22,7 @@ from fakes import LABELS, make_context
 from media_files import clip_of, sine, write_media
 
 ENCODER = HiCMAEEncoder()
-OPTIONS = HiCMAEOptions(source="media", **ENCODER.demo_options)
+OPTIONS = HiCMAEOptions(source="media", **(dict(ENCODER.demo_options) | {"stride": 4}))
 
 
 def test_importing_loads_nothing_heavy():
@@ -123,6 +125,12 @@ def clips_of(folder: Path, *names: str) -> Clips:
     return Clips(tuple(clip_of(folder / f"{name}.mov", name) for name in names or LENGTHS))
 
 
+def with_crops(place: Path, folder: Path) -> Context:
+    """A context in a new folder that has the faces of another one and no features."""
+    shutil.copytree(place / "cache" / "s4d-faces", folder / "cache" / "s4d-faces")
+    return make_context(folder)
+
+
 @encoders
 def test_a_row_for_every_sixteen_pictures(place: Path, folder: Path):
     context = make_context(place)
@@ -185,7 +193,7 @@ def test_compat_fills_the_last_chunk_with_the_mean_colour(place: Path, folder: P
 @encoders
 def test_features_do_not_depend_on_the_clips_beside(place: Path, folder: Path, tmp_path: Path):
     for order in (("other", "short"), ("short",)):
-        context = make_context(tmp_path / "-".join(order))
+        context = with_crops(place, tmp_path / "-".join(order))
         ENCODER.prepare(clips_of(folder, *order), OPTIONS, context)
         for clip in clips_of(folder, *order):
             alone, beside = (ENCODER.sequence(clip, OPTIONS, there) for there in (context, make_context(place)))
@@ -222,7 +230,7 @@ def test_pictures_and_sound_both_count(place: Path, folder: Path):
 
 
 @encoders
-def test_an_interrupted_extraction_goes_on_where_it_was(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_extraction_goes_on_where_it_was(place: Path, folder: Path, tmp_path: Path, monkeypatch):
     done: list[str] = []
     read = extraction._read_ahead
 
@@ -234,7 +242,7 @@ def test_an_interrupted_extraction_goes_on_where_it_was(folder: Path, tmp_path: 
             yield clip, chunks
 
     monkeypatch.setattr(extraction, "_read_ahead", stop_after_one)
-    context = make_context(tmp_path)
+    context = with_crops(place, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         ENCODER.prepare(clips_of(folder), OPTIONS, context)
     done.append("again")
@@ -246,8 +254,8 @@ def test_an_interrupted_extraction_goes_on_where_it_was(folder: Path, tmp_path: 
 
 
 @encoders
-def test_a_clip_without_sound_is_named_and_those_before_it_are_kept(folder: Path, tmp_path: Path):
-    context, clips = make_context(tmp_path), clips_of(folder, "short", "silent", "other")
+def test_a_clip_without_sound_is_named_and_those_before_it_are_kept(place: Path, folder: Path, tmp_path: Path):
+    context, clips = with_crops(place, tmp_path), clips_of(folder, "short", "silent", "other")
     with pytest.raises(MediaError, match="clip silent has no sound track") as caught:
         ENCODER.prepare(clips, OPTIONS, context)
     assert caught.value.clip == "silent"
