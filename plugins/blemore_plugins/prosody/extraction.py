@@ -24,7 +24,7 @@ LIBRARIES = ("av", "librosa", "numpy", "scipy")
 """Packages whose version can change a number."""
 
 GROUP = 8
-"""Clips described side by side, at most; each holds about 40 MB for 10 s of sound."""
+"""Clips described side by side, at most; each holds about 45 MB for 10 s of sound."""
 
 
 def open_store(context: Context) -> Store:

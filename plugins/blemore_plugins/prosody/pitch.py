@@ -27,8 +27,8 @@ RUMBLE = 40.0
 """Frequencies below this, in Hz, are the camera's and the room's."""
 CANDIDATES = 7
 """Periods per frame among which the path chooses."""
-BLOCK = 1000
-"""Frames at a time: 10 s, so that a long clip needs no more memory than a short one."""
+BLOCK = 400
+"""Frames at a time: 4 s, so that a long clip needs no more memory than a short one."""
 
 VOICING = 0.45
 """A frame is unvoiced rather than periodic to a lower degree than this."""
