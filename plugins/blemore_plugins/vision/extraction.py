@@ -1,0 +1,225 @@
+"""From clips to features over time in the cache: what all frozen visual encoders do the same way."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.cache import Store
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip, Clips
+from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing
+from blemore_harness.frames import FrameCache, open_frames
+from blemore_harness.media import BATCH, iter_frames
+from blemore_harness.networks import fitting_threads
+from blemore_plugins.hub import Weights, find_weights, identify_source
+from blemore_plugins.vision.options import RANDOM_SMALL, VisionOptions
+from blemore_plugins.vision.pictures import PictureRule, fit
+
+if TYPE_CHECKING:
+    from blemore_plugins.vision.running import Network
+
+VERSION = 1
+"""Counts changes of what this folder computes; part of the cache key."""
+
+WORKERS = 16
+"""Clips that are decoded side by side, ahead of the network."""
+
+Files = tuple[tuple[str, ...], ...]
+
+FOLDER: Files = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
+"""What is needed of a model of transformers' layout."""
+
+
+class VisionExtractor:
+    """Makes features of one family from clips; families say what is their own (see `features.encoder.Extractor`).
+
+    Attributes:
+        name: of the encoder.
+        files: which files make up its weights, each with the names that it may have.
+        libraries: packages whose version can change its numbers, besides torch.
+        hint: what to say where the weights are missing, such as how to get access.
+        caution: what every extraction warns of, such as that its features are not the released ones.
+        rule: how frames become input.
+    """
+
+    name: ClassVar[str]
+    files: ClassVar[Files] = FOLDER
+    libraries: ClassVar[tuple[str, ...]] = ("transformers",)
+    hint: ClassVar[str] = ""
+    caution: ClassVar[str] = ""
+    rule: ClassVar[PictureRule]
+
+    def build(self, options: Any, weights: Weights | None) -> Network:
+        """Load the network, or make the small random one where there are no weights; on the CPU, float32."""
+        raise TypeError(f"{type(self).__name__} does not say how its network is built")
+
+    def rule_of(self, options: Any) -> PictureRule:
+        """Give the rule for frames with these options."""
+        return self.rule
+
+    def fills_with_zeros(self, options: Any) -> bool:
+        """Say how the last window is filled: with zeros, or with the last frame."""
+        return False
+
+    def reads_full(self, options: Any) -> bool:
+        """Say whether frames are decoded at full size."""
+        return bool(options.frames == "full")
+
+    def mark(self, options: VisionOptions) -> str | None:
+        """Say that the random network is no trained one."""
+        return "untrained small encoders" if options.model == RANDOM_SMALL else None
+
+    def identify(self, options: VisionOptions) -> Mapping[str, object]:
+        """Tell a local model by its content."""
+        return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model)}
+
+    def find(self, options: Any, download: bool) -> Weights:
+        """Find the weights; `download` allows the network."""
+        return find_weights(
+            options.model, self.files, f"{self.name}.model", revision=options.revision, download=download
+        )
+
+    def weights(self, options: VisionOptions, download: bool = False) -> Weights | None:
+        """Find the weights; None for the random network.
+
+        Raises:
+            WeightsMissing: with the family's hint.
+        """
+        if options.model == RANDOM_SMALL:
+            return None
+        try:
+            return self.find(options, download)
+        except WeightsMissing as error:
+            raise WeightsMissing(f"{error}{'; ' if self.hint else ''}{self.hint}") from error
+
+    def open_store(self, options: Any, context: Context) -> Store:
+        """Open the store of the features that these options and weights give."""
+        return self._store(options, self.weights(options), context)
+
+    def prepare(self, clips: Clips, options: Any, context: Context) -> None:
+        """Fetch the weights and compute what the cache lacks, clip by clip.
+
+        Raises:
+            WeightsMissing, ExtraMissing, DataError: weights or packages that are not here, or do not fit.
+            MediaError: a clip without usable pictures; those before it are kept.
+        """
+        weights = self.weights(options, download=True)
+        store = self._store(options, weights, context)
+        context.note("model", RANDOM_SMALL if weights is None else weights.identity(context.cache))
+        if self.caution:
+            context.warn(f"{self.name}: {self.caution}")
+        missing = store.missing(clips)
+        if missing:
+            self._extract(missing, store, options, weights, context)
+
+    def _store(self, options: Any, weights: Weights | None, context: Context) -> Store:
+        packages = ("torch", *self.libraries, "pillow", "decord2")
+        full = self.reads_full(options)
+        return context.cache.store(
+            f"vision-{self.name}",
+            version=VERSION,
+            model=RANDOM_SMALL if weights is None else weights.identity(context.cache),
+            rule=asdict(self.rule_of(options)),
+            zeros=self.fills_with_zeros(options),
+            stride=getattr(options, "stride", 1),
+            frames="full" if full else open_frames(context.cache).store.folder.name,
+            precision=options.precision_on(context.device),
+            versions={package: self._version(package) for package in packages},
+        )
+
+    def _extract(
+        self, clips: Sequence[Clip], store: Store, options: Any, weights: Weights | None, context: Context
+    ) -> None:
+        try:
+            from blemore_plugins.vision.running import computing, run_clip
+
+            network = self.build(options, weights)
+        except ImportError as error:
+            raise self._extra_missing(error) from error
+        network.module.requires_grad_(False).to(context.device)
+        rule, zeros = self.rule_of(options), self.fills_with_zeros(options)
+        read = self._reader(options, rule, network.side, context)
+        with (
+            context.progress(f"{self.name}: frames to features", len(clips)) as bar,
+            computing(options.precision_on(context.device), context.device),
+            fitting_threads(network.module),
+        ):
+            for clip, frames in read_ahead(read, clips):
+                features = run_clip(network, rule, zeros, frames, context.device)
+                if not np.isfinite(features).all():
+                    raise DataError(
+                        f"{self.name} gives NaN or infinite features for clip {clip.id}: the weights '{options.model}' "
+                        "are damaged, or need precision=fp32"
+                    )
+                store.save(clip, features)
+                bar.advance()
+
+    def _reader(self, options: Any, rule: PictureRule, side: int, context: Context) -> Callable[[Clip], NDArray[Any]]:
+        """Give the function that reads a clip's frames, as `running.run_clip` takes them."""
+        stride = getattr(options, "stride", 1)
+        if self.reads_full(options):
+            return lambda clip: fit_full(clip, stride, rule, side)
+        cache = open_frames(context.cache)
+        return lambda clip: read_shared(cache, clip, stride)
+
+    def _version(self, package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError as error:
+            raise self._extra_missing(error) from error
+
+    def _extra_missing(self, error: ImportError) -> ExtraMissing:
+        names = ", ".join(("torch", *self.libraries))
+        return ExtraMissing(f'{self.name} needs {names} ({error}): pip install "blemore-harness[encoders]"')
+
+
+def read_shared(cache: FrameCache, clip: Clip, stride: int) -> NDArray[np.uint8]:
+    """Read every `stride`-th frame from the shared cache, uint8 (T, height, width, 3)."""
+    return cache.read(clip, None if stride == 1 else range(0, cache.count(clip), stride))
+
+
+def fit_full(clip: Clip, stride: int, rule: PictureRule, side: int) -> NDArray[np.float32]:
+    """Decode every `stride`-th frame at full size and make squares of them at once, float32 (T, 3, side, side)."""
+    import torch
+
+    parts: list[NDArray[np.float32]] = []
+    held: list[NDArray[np.uint8]] = []
+
+    def empty() -> None:
+        if held:
+            parts.append(fit(torch.from_numpy(np.stack(held)), rule, side).numpy())
+            held.clear()
+
+    for frame in iter_frames(clip, stride):
+        held.append(frame)
+        if len(held) == BATCH:
+            empty()
+    empty()
+    return np.concatenate(parts)
+
+
+def read_ahead(read: Callable[[Clip], NDArray[Any]], clips: Sequence[Clip]) -> Iterator[tuple[Clip, NDArray[Any]]]:
+    """Read clips in threads, a few ahead of whoever takes them, and give them in their order."""
+    workers = max(1, min(WORKERS, os.cpu_count() or 1, len(clips)))
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[tuple[Clip, Future[NDArray[Any]]]] = deque()
+    rest = iter(clips)
+    try:
+        while True:
+            while len(waiting) < workers + 1 and (clip := next(rest, None)) is not None:
+                waiting.append((clip, pool.submit(read, clip)))
+            if not waiting:
+                return
+            clip, future = waiting.popleft()
+            yield clip, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

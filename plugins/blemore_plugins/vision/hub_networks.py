@@ -1,0 +1,141 @@
+"""The frozen networks that transformers and timm have: CLIP, DINOv2, DINOv3, V-JEPA 2."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import transformers
+from torch import Tensor
+
+from blemore_harness.errors import DataError, InvalidOption
+from blemore_harness.networks import seeded
+from blemore_plugins.hub import Weights, load_strictly
+from blemore_plugins.vision.loading import load_exactly, read_weights
+from blemore_plugins.vision.running import Network
+
+NOTHING = re.compile(r"(?!)")
+OTHER_HALF = re.compile(r"text_model\..*|text_projection\.weight|logit_scale|vision_model\.embeddings\.position_ids")
+"""What a whole CLIP has besides its picture side, and a buffer of old files."""
+
+SIDE = 224
+"""Pixels of DINOv2 and DINOv3 at their released preprocessing, whatever the configuration says of training."""
+
+DINO: Mapping[str, str] = {
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+    "dinov3_vit": "DINOv3ViTModel",
+}
+MASK_TOKEN = re.compile(r"embeddings\.mask_token")
+
+SMALL: Mapping[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+SMALL_SIDE = 32
+
+
+def build_clip(weights: Weights | None) -> Network:
+    """Load the picture side of a CLIP: the projected vector of each frame, not normalised, as the organisers keep it.
+
+    Raises:
+        DataError, InvalidOption: weights that do not fit, or another kind of model.
+    """
+    if weights is None:
+        config = transformers.CLIPVisionConfig(
+            **SMALL, intermediate_size=128, projection_dim=32, image_size=SMALL_SIDE, patch_size=8
+        )
+        model = _make_small(transformers.CLIPVisionModelWithProjection, config)
+    else:
+        _read_config(weights.folder, ("clip", "clip_vision_model"))
+        model = load_strictly(transformers.CLIPVisionModelWithProjection, weights.folder, OTHER_HALF)
+    return Network(model, _of_frames(lambda frames: model(pixel_values=frames).image_embeds), model.config.image_size)
+
+
+def build_dino(weights: Weights | None, kinds: tuple[str, ...]) -> Network:
+    """Load a DINOv2 or DINOv3: the class token of each frame after the last norm.
+
+    Args:
+        weights: their files; None for the small random network of the first kind.
+        kinds: which `model_type` may be there; `timm` allows timm's layout too.
+
+    Raises:
+        DataError, InvalidOption: weights that do not fit, or another kind of model.
+    """
+    if weights is None:
+        kind = getattr(transformers, DINO[kinds[0]])
+        model = _make_small(kind, kind.config_class(**SMALL, image_size=SMALL_SIDE, patch_size=8))
+        return Network(model, _of_frames(lambda frames: model(frames).pooler_output), SMALL_SIDE)
+    found = _read_config(weights.folder, kinds)
+    if found == "timm":
+        return _build_timm(weights)
+    model = load_strictly(getattr(transformers, DINO[found]), weights.folder, MASK_TOKEN)
+    return Network(model, _of_frames(lambda frames: model(frames).pooler_output), SIDE)
+
+
+def build_vjepa2(weights: Weights | None) -> Network:
+    """Load a V-JEPA 2: per pair of frames the mean over the picture; its predictor is not used.
+
+    Raises:
+        DataError, InvalidOption: weights that do not fit, or another kind of model.
+    """
+    if weights is None:
+        config = transformers.VJEPA2Config(
+            **SMALL, crop_size=SMALL_SIDE, patch_size=8, frames_per_clip=16, pred_hidden_size=24,
+            pred_num_hidden_layers=1, pred_num_attention_heads=2,
+        )  # fmt: skip
+        model = _make_small(transformers.VJEPA2Model, config)
+    else:
+        _read_config(weights.folder, ("vjepa2",))
+        model = load_strictly(transformers.VJEPA2Model, weights.folder, NOTHING)
+        config = model.config
+    model.predictor = None
+    length, span = config.frames_per_clip, config.tubelet_size
+
+    def run(windows: Tensor) -> Tensor:
+        tokens = model(pixel_values_videos=windows, skip_predictor=True).last_hidden_state
+        return tokens.unflatten(1, (length // span, -1)).mean(dim=2)
+
+    return Network(model, run, config.crop_size, length, length, span)
+
+
+def _build_timm(weights: Weights) -> Network:
+    """Load a DINOv3 of timm's layout; the class token, not the mean that timm's configuration asks for.
+
+    timm rounds the periods of the rotary positions differently: its features differ in the fourth digit.
+    """
+    import timm
+
+    config = json.loads((weights.folder / "config.json").read_text(encoding="utf-8"))
+    settings = {**config.get("model_args", {}), "num_classes": 0, "global_pool": "token", "img_size": SIDE}
+    try:
+        with seeded(0):
+            model = timm.create_model(config["architecture"], pretrained=False, **settings)
+    except (RuntimeError, TypeError) as error:
+        raise DataError(f"timm cannot make '{config['architecture']}' ({error}): expected a DINOv3 network") from error
+    tensors = read_weights(weights.files[1], {"patch_embed.proj.weight": 4}, "DINOv3 in timm's layout")
+    load_exactly(model, tensors, str(weights.files[1]))
+    return Network(model, _of_frames(model), SIDE)
+
+
+def _of_frames(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Turn a function of pictures into one of windows of one frame."""
+    return lambda windows: run(windows[:, 0])[:, None]
+
+
+def _make_small(kind: Any, config: Any) -> Any:
+    with seeded(0):
+        return kind(config).eval()
+
+
+def _read_config(folder: Path, kinds: tuple[str, ...]) -> str:
+    """Give the kind of a model, which must be one of `kinds`."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        found = config.get("model_type") or ("timm" if "dinov3" in str(config.get("architecture")) else None)
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path} is not a model's configuration ({error}): fetch it again") from error
+    if found not in kinds:
+        raise InvalidOption(f"model: expected one of type {' or '.join(kinds)}, found '{found}' in {folder}")
+    return str(found)

@@ -1,0 +1,70 @@
+"""Weights of networks that are written here: read, checked name by name, taken without copying."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from blemore_harness.errors import DataError, first_and_count
+from blemore_plugins.s4d.checkpoint import read_tensors
+
+NOTHING = re.compile(r"(?!)")
+
+
+def read_weights(path: Path, markers: Mapping[str, int], kind: str) -> dict[str, Tensor]:
+    """Read the weights of a file (`torch.save` or safetensors; nothing in it is executed).
+
+    Args:
+        path: the file.
+        markers: names of tensors that tell this kind of weights, with their number of axes.
+        kind: what was expected, for the message.
+
+    Raises:
+        DataError: a damaged file, or weights of another kind.
+    """
+    tensors = read_tensors(path, prefixes=())
+    for name, axes in markers.items():
+        if name not in tensors or tensors[name].ndim != axes:
+            found = "none" if name not in tensors else f"one with {tensors[name].ndim}"
+            raise DataError(
+                f"{path} does not hold weights of {kind}: expected '{name}' with {axes} axes, found {found} among "
+                f"{first_and_count(sorted(tensors), 'tensor')}"
+            )
+    return tensors
+
+
+def count_blocks(tensors: Mapping[str, Tensor], pattern: str) -> int:
+    """Count blocks by a pattern of names, in which `#` stands for the number."""
+    numbers = re.compile(re.escape(pattern).replace(r"\#", r"(\d+)"))
+    return 1 + max((int(found[1]) for name in tensors if (found := numbers.fullmatch(name))), default=-1)
+
+
+def load_exactly(network: Any, tensors: Mapping[str, Tensor], source: str, left_out: re.Pattern[str] = NOTHING) -> Any:
+    """Put weights into a network, which may have been made on the meta device; gives it in eval mode, float32.
+
+    Args:
+        network: a torch module.
+        tensors: by name.
+        source: where they come from, for the message.
+        left_out: names that may be in the file alone; a full match is asked for.
+
+    Raises:
+        DataError: names missing, unexpected or of another shape: the first of each and the counts.
+    """
+    own = network.state_dict()
+    problems = {
+        "missing": [name for name in own if name not in tensors],
+        "unexpected": [name for name in tensors if name not in own and not left_out.fullmatch(name)],
+        "mis-shaped": [name for name in own if name in tensors and tensors[name].shape != own[name].shape],
+    }
+    if any(problems.values()):
+        text = ", ".join(f"{what} {first_and_count(names, 'tensor')}" for what, names in problems.items() if names)
+        raise DataError(
+            f"{source} does not fit {type(network).__name__}: {text}; expected the released layout: fetch it again"
+        )
+    network.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in own.items()}, assign=True)
+    return network.eval()

@@ -1,0 +1,115 @@
+"""The settings of the frozen visual encoders: which network, which frames, how exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from blemore_harness.errors import InvalidOption
+from blemore_plugins.features.options import FeatureOptions
+
+RANDOM_SMALL = "random-small"
+"""Value of `model` that builds a small network with random weights, for the demo dataset."""
+
+
+@dataclass(frozen=True)
+class VisionOptions(FeatureOptions):
+    """Options of a frozen visual encoder, besides those of all encoders of features over time.
+
+    Attributes:
+        model: which weights: a hub id, or a local folder or file; or `random-small`, which is untrained.
+        revision: branch, tag or commit of a hub id.
+        precision: `fp32` computes exactly; `tf32` rounds the factors of products to 10 bits, which moves features by
+            about 1e-3 of their size; `bf16` to 7 bits, about 1e-2. `auto` is fp32 on a CPU and tf32 on a GPU.
+        frames: `shared` takes frames from the cache that all encoders share (shorter side at 256 px, JPEG); `full`
+            decodes every clip at its full size and resizes once, as the published pipelines do.
+    """
+
+    model: str = RANDOM_SMALL
+    revision: str = "main"
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    frames: Literal["shared", "full"] = "shared"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.model.strip() or not self.revision.strip():
+            raise InvalidOption("model and revision: expected a hub id or a path, and a branch; found an empty text")
+
+    def precision_on(self, device: str) -> str:
+        """Name the precision that is computed with on a device; a CPU has no tf32."""
+        on_gpu = device.startswith("cuda")
+        if self.precision == "auto":
+            return "tf32" if on_gpu else "fp32"
+        return "fp32" if self.precision == "tf32" and not on_gpu else self.precision
+
+
+@dataclass(frozen=True)
+class PictureOptions(VisionOptions):
+    """Options of an encoder of single frames.
+
+    Attributes:
+        stride: take every so-many-th frame, beginning with the first; the released features have every frame.
+    """
+
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stride < 1:
+            raise InvalidOption(f"stride: expected at least 1, found {self.stride}")
+
+
+@dataclass(frozen=True)
+class ClipOptions(PictureOptions):
+    """Options of `clip`; `model` may be any CLIP of transformers' layout."""
+
+    model: str = "openai/clip-vit-base-patch32"
+
+
+@dataclass(frozen=True)
+class Dinov2Options(PictureOptions):
+    """Options of `dinov2`; `model` may be any DINOv2 of transformers' layout, with registers or without."""
+
+    model: str = "facebook/dinov2-base"
+
+
+@dataclass(frozen=True)
+class Dinov3Options(PictureOptions):
+    """Options of `dinov3`; `model` may be of transformers' layout (gated) or of timm's (`timm/vit_..._dinov3...`)."""
+
+    model: str = "facebook/dinov3-vitb16-pretrain-lvd1689m"
+
+
+@dataclass(frozen=True)
+class ImageBindOptions(PictureOptions):
+    """Options of `imagebind`; `model` is a hub id or a file with the released layout of `imagebind_huge.pth`."""
+
+    model: str = "nielsr/imagebind-huge"
+
+
+@dataclass(frozen=True)
+class VideoMaeV2Options(VisionOptions):
+    """Options of `videomaev2`; `model` is a hub id or a file of the released fine-tuning layout.
+
+    Attributes:
+        compat: make features as the organisers made theirs: frames at full size with red and blue exchanged, squashed
+            to a square, not normalised, the last chunk filled with zeros. Without it: RGB, normalised as in training,
+            aspect kept and the centre cropped, the last chunk filled with its last frame.
+    """
+
+    model: str = "OpenGVLab/VideoMAE2"
+    compat: bool = False
+
+
+@dataclass(frozen=True)
+class VideoSwinOptions(VisionOptions):
+    """Options of `videoswin`; `model` is one of torchvision's files of weights by name, or such a file by path."""
+
+    model: str = "swin3d_b_1k-24f7c7c6.pth"
+
+
+@dataclass(frozen=True)
+class VJepa2Options(VisionOptions):
+    """Options of `vjepa2`; `model` may be any V-JEPA 2 of transformers' layout."""
+
+    model: str = "facebook/vjepa2-vitl-fpc64-256"
