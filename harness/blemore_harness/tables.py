@@ -40,7 +40,8 @@ def draw_results(record: Mapping[str, Any]) -> RenderableType:
     asked = {system["name"] for system in record["systems"] if system.get("times_asked")}
     for system in record["systems"]:
         table.add_row(*_cells(system, bool(asked & set(system["members"]))))
-    return Group(*([Text(record["mark"], style="bold yellow")] if record["mark"] else []), table, *_remarks(record))
+    mark = [Text(record["mark"], style="bold yellow")] if record["mark"] else []
+    return Group(*mark, table, *_remarks(record), *_strategies(record))
 
 
 def _cells(system: Mapping[str, Any], members_asked: bool) -> list[str | Text]:
@@ -97,6 +98,28 @@ def _published(expected: Mapping[str, Any]) -> str:
             shown = f"{value:.3f}" if isinstance(value, float) else str(value)
             numbers.append(f"{key} {shown}" + (f" ± {deviation:.3f}" if isinstance(deviation, float) else ""))
     return ", ".join(numbers)
+
+
+def _strategies(record: Mapping[str, Any]) -> list[RenderableType]:
+    """Draw what each threshold strategy gives for the last system, if it is finished."""
+    last = record["systems"][-1] if record["systems"] else {}
+    if last.get("status") != "finished" or "strategies" not in last:
+        return []
+    used = (record["test"] or {}).get("strategy")
+    table = Table(title=f"thresholds of {last['name']}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("strategy", no_wrap=True)
+    for name in ("ACC_P", "ACC_S", "Score"):
+        table.add_column(name, justify="right")
+    table.add_column("remark")
+    for name, row in last["strategies"].items():
+        remarks = [
+            {"itself": "optimistic: sees the scored fold", "all": "optimistic: sees all folds"}.get(row["sees"], "")
+        ]
+        remarks.append("transductive: looks at other clips of the actor" if row["transductive"] else "")
+        remarks.append(f"decodes the test clips ({record['test']['why']})" if name == used else "")
+        means = [f"{row[key]['mean']:.3f}" for key in ("acc_presence", "acc_salience", "score")]
+        table.add_row(name, *means, "; ".join(filter(None, remarks)), style="bold" if name == used else None)
+    return [Text(), table]
 
 
 def _with_sd(statistic: Mapping[str, float]) -> str:
