@@ -1,1 +1,171 @@
-"""Networks that are trained whole on the blends: video transformers and wav2vec2."""
+"""Networks that are trained whole on the blends' soft labels: VideoMAE, TimeSformer and wav2vec2.
+
+The recipes are the UZH paper's (arXiv 2603.23650) as far as it says. Licences of the default weights: CC-BY-NC-4.0 for
+the two video transformers, Apache-2.0 for wav2vec2.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clips, Fold
+from blemore_harness.errors import ExtraMissing
+from blemore_harness.hookspecs import Encoder, Modality, Model, hookimpl
+from blemore_plugins.finetuning.options import (
+    RANDOM,
+    FinetuningOptions,
+    SoundOptions,
+    TimeSformerOptions,
+    VideoMAEOptions,
+    VideoOptions,
+)
+from blemore_plugins.hub import identify_source
+
+PACKAGES = ("torch", "transformers", "av", "decord", "PIL")
+
+SMALL_TRAINING: Mapping[str, object] = {
+    "model": "random-small",
+    "batch_size": 16,
+    "learning_rate": 1e-3,
+    "head_rate": 1e-3,
+    "schedule": "cosine",
+    "warmup": 1,
+    "selection": "last",
+}
+"""Fresh weights need a higher rate, and a laptop no second training."""
+
+
+class FinetunedEncoder(Encoder):
+    """What the encoders of this package have in common."""
+
+    def mark(self, options: FinetuningOptions) -> str | None:
+        """Say that a network which was never trained before is no real system."""
+        return {"random": "untrained encoders", "random-small": "untrained small encoders"}.get(options.model)
+
+    def identify(self, options: FinetuningOptions) -> Mapping[str, object]:
+        """Tell local weights by their content."""
+        return {} if options.model in RANDOM else {"model": identify_source(options.model)}
+
+    def _fetch(self, options: FinetuningOptions, context: Context) -> None:
+        """Fetch the weights and say in the record which they are."""
+        _require_extra(self.name)
+        from blemore_plugins.finetuning.loading import describe_model, find_model, refuse_faulty_transformers
+
+        refuse_faulty_transformers()
+        weights = find_model(self.name, options, download=True)
+        context.note("model", describe_model(weights, options, context.cache))
+
+
+class VideoMAEEncoder(FinetunedEncoder):
+    """VideoMAE on whole frames."""
+
+    name: ClassVar[str] = "videomae"
+    summary: ClassVar[str] = "VideoMAE on whole frames (16 a clip), trained whole with soft-label KL"
+    modality: ClassVar[Modality] = "video"
+    Options: ClassVar[type[Any]] = VideoMAEOptions
+    demo_options: ClassVar[Mapping[str, object]] = {**SMALL_TRAINING, "epochs": 12, "frames": 4, "size": 48}
+
+    def prepare(self, clips: Clips, options: VideoOptions, context: Context) -> None:
+        """Fetch the weights and decode all clips.
+
+        Raises:
+            ExtraMissing: a package is not installed, or transformers is too old.
+            WeightsMissing: the weights are neither here nor reachable.
+            MediaError: a clip cannot be decoded.
+        """
+        self._fetch(options, context)
+        _decode(clips, options, context)
+
+    def fit(self, fold: Fold, options: VideoOptions, context: Context) -> Model:
+        """Train the network on the training clips; see `model.fit`."""
+        _require_extra(self.name)
+        from blemore_plugins.finetuning.model import fit
+        from blemore_plugins.finetuning.video import IMAGENET, build_videomae, open_video
+
+        return fit(fold, build_videomae, open_video(options, IMAGENET, context), options, context)
+
+
+class TimeSformerEncoder(FinetunedEncoder):
+    """TimeSformer on whole frames."""
+
+    name: ClassVar[str] = "timesformer"
+    summary: ClassVar[str] = "TimeSformer on whole frames (8 a clip), trained whole with soft-label KL"
+    modality: ClassVar[Modality] = "video"
+    Options: ClassVar[type[Any]] = TimeSformerOptions
+    demo_options: ClassVar[Mapping[str, object]] = {**SMALL_TRAINING, "epochs": 12, "frames": 3, "size": 48}
+
+    def prepare(self, clips: Clips, options: VideoOptions, context: Context) -> None:
+        """Fetch the weights and decode all clips.
+
+        Raises:
+            ExtraMissing: a package is not installed, or transformers is too old.
+            WeightsMissing: the weights are neither here nor reachable.
+            MediaError: a clip cannot be decoded.
+        """
+        self._fetch(options, context)
+        _decode(clips, options, context)
+
+    def fit(self, fold: Fold, options: VideoOptions, context: Context) -> Model:
+        """Train the network on the training clips; see `model.fit`."""
+        _require_extra(self.name)
+        from blemore_plugins.finetuning.model import fit
+        from blemore_plugins.finetuning.video import TIMESFORMER, build_timesformer, open_video
+
+        return fit(fold, build_timesformer, open_video(options, TIMESFORMER, context), options, context)
+
+
+class SoundEncoder(FinetunedEncoder):
+    """wav2vec2 end to end."""
+
+    name: ClassVar[str] = "wav2vec2-finetuned"
+    summary: ClassVar[str] = "wav2vec2-base trained end to end, attentive pooling, soft-label KL"
+    modality: ClassVar[Modality] = "audio"
+    Options: ClassVar[type[Any]] = SoundOptions
+    demo_options: ClassVar[Mapping[str, object]] = {
+        **SMALL_TRAINING,
+        "epochs": 8,
+        "seconds": 1.0,
+        "front_end": True,
+    }
+
+    def prepare(self, clips: Clips, options: SoundOptions, context: Context) -> None:
+        """Fetch the weights and decode the sound of all clips.
+
+        Raises:
+            ExtraMissing: a package is not installed, or transformers is too old.
+            WeightsMissing: the weights are neither here nor reachable.
+            MediaError: a clip without usable sound.
+        """
+        self._fetch(options, context)
+        from blemore_plugins.finetuning.sound import prepare_waves
+
+        prepare_waves(clips, context)
+
+    def fit(self, fold: Fold, options: SoundOptions, context: Context) -> Model:
+        """Train the network on the training clips; see `model.fit`."""
+        _require_extra(self.name)
+        from blemore_plugins.finetuning.model import fit
+        from blemore_plugins.finetuning.sound import SoundSource, build_sound, open_waves
+
+        return fit(fold, build_sound, SoundSource(open_waves(context), options), options, context)
+
+
+@hookimpl
+def blemore_encoders() -> list[Encoder]:
+    """Offer `videomae`, `timesformer` and `wav2vec2-finetuned`."""
+    return [VideoMAEEncoder(), TimeSformerEncoder(), SoundEncoder()]
+
+
+def _decode(clips: Clips, options: VideoOptions, context: Context) -> None:
+    from blemore_harness.frames import open_frames
+
+    open_frames(context.cache, options.short_side).prepare(clips, context)
+
+
+def _require_extra(name: str) -> None:
+    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ExtraMissing(f'{name} needs {", ".join(missing)}: pip install "blemore-harness[encoders]"')

@@ -1,0 +1,137 @@
+"""Clips read in threads ahead of the network: shuffled batches for training, one clip at a time for prediction."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from blemore_harness.dataset import Clip
+
+THREADS = 16
+"""At most so many readers, however many cores there are."""
+
+AHEAD = 3
+"""Batches that are read before they are needed."""
+
+CLIPS_AHEAD = 32
+"""Clips that are read ahead at prediction."""
+
+
+class Source(Protocol):
+    """What a network is fed with: reading happens in threads on the CPU, the rest on the device.
+
+    Attributes:
+        draws: random numbers from 0 to 1 that a clip needs in an epoch of training.
+    """
+
+    draws: int
+
+    def read(self, clip: Clip, draw: Tensor | None) -> Tensor:
+        """Read what is needed of a clip, for training by its random numbers, for prediction without."""
+
+    def join(self, held: Sequence[Tensor], draws: Tensor) -> Tensor:
+        """Make the inputs of a training step of what was read, already on the device."""
+
+    def views(self, held: Tensor) -> Tensor:
+        """Make the inputs of a prediction, all views of one clip as one batch."""
+
+
+class TrainingBatches:
+    """Gives shuffled batches of clips and targets.
+
+    Everything random comes from the seed of the epoch, whatever was asked for before and however many threads read.
+
+    Args:
+        clips: to learn from.
+        targets: (N, 6).
+        source: reads them.
+        size: clips per step; batches of an epoch are of nearly equal size.
+        device: where batches go.
+        workers: threads; 0 for one per core.
+
+    Attributes:
+        given: clips so far.
+        seconds: since each epoch was begun, summed; training takes the most of them.
+        waited: seconds of these that the network waited for clips.
+    """
+
+    def __init__(
+        self, clips: Sequence[Clip], targets: ArrayLike, source: Source, size: int, device: str, workers: int = 0
+    ) -> None:
+        self._clips, self._source, self._device = clips, source, device
+        self._targets = torch.as_tensor(targets, dtype=torch.float32).clone()
+        self._workers = workers
+        self.steps = -(-len(clips) // size)
+        self.given, self.seconds, self.waited = 0, 0.0, 0.0
+
+    def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs and targets (B, 6), each clip once."""
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self._clips), generator=generator)
+        draws = torch.rand(len(self._clips), self._source.draws, generator=generator)
+        parts = torch.tensor_split(torch.arange(len(order)), self.steps)
+
+        def read(place: int) -> Tensor:
+            return _pinned(self._source.read(self._clips[order[place]], draws[place]), self._device)
+
+        begun = time.perf_counter()
+        with _reading(self._workers) as pool:
+            jobs = ([pool.submit(read, place) for place in part.tolist()] for part in parts)
+            batches = _ahead(jobs, AHEAD)
+            for part in parts:
+                started = time.perf_counter()
+                held = [future.result() for future in next(batches)]
+                self.waited += time.perf_counter() - started
+                inputs = self._source.join([_move(tensor, self._device) for tensor in held], draws[part])
+                self.given += len(part)
+                yield inputs, self._targets[order[part]].to(self._device, non_blocking=True)
+        self.seconds += time.perf_counter() - begun
+
+
+def read_views(clips: Iterable[Clip], source: Source, device: str, workers: int = 0) -> Iterator[Tensor]:
+    """Yield the views of each clip, in the order of the clips."""
+
+    def read(clip: Clip) -> Tensor:
+        return _pinned(source.read(clip, None), device)
+
+    with _reading(workers) as pool:
+        jobs = (pool.submit(read, clip) for clip in clips)
+        for future in _ahead(jobs, CLIPS_AHEAD):
+            yield source.views(_move(future.result(), device))
+
+
+@contextlib.contextmanager
+def _reading(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Open a pool of threads; what is not begun when the block ends is dropped."""
+    pool = ThreadPoolExecutor(workers or min(THREADS, os.cpu_count() or 1))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(jobs: Iterator[Any], count: int) -> Iterator[Any]:
+    """Draw jobs, which start when drawn, `count` earlier than they are given out."""
+    waiting: deque[Any] = deque()
+    for job in jobs:
+        waiting.append(job)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _pinned(tensor: Tensor, device: str) -> Tensor:
+    return tensor.pin_memory() if device.startswith("cuda") else tensor
+
+
+def _move(tensor: Tensor, device: str) -> Tensor:
+    return tensor.to(device, non_blocking=True)

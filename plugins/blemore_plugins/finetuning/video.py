@@ -1,0 +1,191 @@
+"""Whole frames through VideoMAE or TimeSformer: building the network, and what it is fed with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip
+from blemore_harness.errors import DataError
+from blemore_harness.frames import FrameCache, open_frames
+from blemore_harness.media import uniform_indices
+from blemore_harness.networks import seeded
+from blemore_plugins.finetuning.groups import NOTHING, Anatomy, Built
+from blemore_plugins.finetuning.loading import check_values, find_model, make_head, read_config
+from blemore_plugins.finetuning.options import VideoOptions
+from blemore_plugins.finetuning.pictures import Look, cut_square, fit_middle
+from blemore_plugins.hub import load_strictly
+
+IMAGENET = Look((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""What VideoMAE was trained with, by the released `preprocessor_config.json` (the class's own default is another)."""
+
+TIMESFORMER = Look((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
+"""What TimeSformer was trained with, likewise."""
+
+BLOCK = re.compile(r".*encoder\.layer\.(\d+)\..*")
+HEAD = re.compile(r"head\..*")
+FRESH_NORM = re.compile(r"head\..*|trunk\.fc_norm\..*")
+
+ONLY_PRETRAINING = re.compile(r"decoder\..*|encoder_to_decoder\..*|mask_token|videomae\.layernorm\..*")
+"""What a VideoMAE file has before any fine-tuning; its last norm is not the norm after pooling, which starts fresh."""
+
+FRESH_AFTER_PRETRAINING = re.compile(rf"classifier\..*|fc_norm\..*|{ONLY_PRETRAINING.pattern}")
+
+SMALL: Mapping[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 128,
+    "patch_size": 8,
+}
+"""A thin network of the same class."""
+
+
+class VideoClassifier(nn.Module):
+    """A video transformer under a head of six outputs.
+
+    Args:
+        trunk: of transformers, with its own classifier.
+        dropout: of the head.
+    """
+
+    def __init__(self, trunk: Any, dropout: float) -> None:
+        super().__init__()
+        trunk.classifier = nn.Identity()
+        self.trunk = trunk
+        self.head = make_head(trunk.config.hidden_size, dropout)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Give logits (B, 6) of clips (B, frames, 3, size, size)."""
+        return self.head(self.trunk(pixel_values=pixels).logits)
+
+
+def build_videomae(options: VideoOptions, context: Context) -> Built:
+    """Load VideoMAE, fine-tuned or only pre-trained, with a fresh head; or make one with fresh weights.
+
+    Its position table is computed and not in the file, so that other numbers of frames and other sizes fit as well.
+
+    Raises:
+        DataError: weights that do not fit.
+        WeightsMissing, InvalidOption: none there, or of another model.
+    """
+    from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+
+    settings = {"num_frames": options.frames, "image_size": options.size, "use_mean_pooling": True}
+    weights = find_model("videomae", options)
+    head = HEAD
+    if weights is None:
+        small = SMALL if options.model == "random-small" else {}
+        trunk = _fresh(VideoMAEForVideoClassification, VideoMAEConfig(**settings, **small), context.seed)
+    else:
+        config = read_config(weights.folder, "videomae")
+        if "VideoMAEForPreTraining" in (config.get("architectures") or ()):
+            head, allowed, ignored = FRESH_NORM, FRESH_AFTER_PRETRAINING, ONLY_PRETRAINING
+        else:
+            allowed = ignored = NOTHING
+            del settings["use_mean_pooling"]  # as the file has it
+        trunk = load_strictly(VideoMAEForVideoClassification, weights.folder, allowed, dtype=torch.float32, **settings)
+        check_values(trunk, weights.files[1], ignored)
+    attention = re.compile(r".*encoder\.layer\.\d+\.attention\.attention\.(query|value)")
+    above = re.compile(r"trunk\.fc_norm\..*|trunk\.videomae\.layernorm\..*")
+    return _finish(trunk, options, context, Anatomy(_depth(trunk), BLOCK, above, head, attention))
+
+
+def build_timesformer(options: VideoOptions, context: Context) -> Built:
+    """Load TimeSformer with a fresh head, or make one with fresh weights.
+
+    For another number of frames, or another size, the network itself stretches its tables to the nearest entries.
+
+    Raises:
+        DataError: weights that do not fit.
+        WeightsMissing, InvalidOption: none there, or of another model.
+    """
+    from transformers import TimesformerConfig, TimesformerForVideoClassification
+
+    weights = find_model("timesformer", options)
+    if weights is None:
+        small = SMALL if options.model == "random-small" else {}
+        config = TimesformerConfig(num_frames=options.frames, image_size=options.size, **small)
+        trunk = _fresh(TimesformerForVideoClassification, config, context.seed)
+    else:
+        read_config(weights.folder, "timesformer")
+        trunk = load_strictly(TimesformerForVideoClassification, weights.folder, NOTHING, dtype=torch.float32)
+        check_values(trunk, weights.files[1], NOTHING)
+    # The blocks read the shape of their tokens off the configuration that they share.
+    trunk.config.num_frames, trunk.config.image_size = options.frames, options.size
+    attention = re.compile(r".*encoder\.layer\.\d+\.(temporal_)?attention\.attention\.qkv")
+    above = re.compile(r"trunk\.timesformer\.layernorm\..*")
+    return _finish(trunk, options, context, Anatomy(_depth(trunk), BLOCK, above, HEAD, attention, fused=True))
+
+
+class VideoSource:
+    """Feeds a network with frames from the harness's cache, resized and normalised on the device.
+
+    Args:
+        frames: decoded.
+        options: frames, size, augmentation, views.
+        look: of the pictures.
+    """
+
+    def __init__(self, frames: FrameCache, options: VideoOptions, look: Look) -> None:
+        self._frames, self._options, self._look = frames, options, look
+        self.draws = options.frames + 4
+
+    def read(self, clip: Clip, draw: Tensor | None) -> Tensor:
+        """Read frames, uint8 (T, height, width, 3); for prediction, one sampling after the other."""
+        options = self._options
+        count = self._frames.count(clip)
+        if draw is None:
+            indices = uniform_indices(count, options.frames * options.samplings)
+            indices = indices.reshape(options.frames, options.samplings).T.reshape(-1)
+        elif options.jitter:
+            places = (torch.arange(options.frames) + draw[: options.frames].double()) * count / options.frames
+            indices = places.long().clamp(max=count - 1).numpy()
+        else:
+            indices = uniform_indices(count, options.frames)
+        return torch.from_numpy(self._frames.read(clip, indices))
+
+    def join(self, held: Sequence[Tensor], draws: Tensor) -> Tensor:
+        """Cut a random square from each clip, mirror half of them: (B, frames, 3, size, size)."""
+        options = self._options
+        clips = []
+        for frames, draw in zip(held, draws[:, options.frames :].tolist(), strict=True):
+            pictures = cut_square(frames, options.size, options.crop, draw[1:])
+            clips.append(pictures.flip(-1) if options.flip and draw[0] < 0.5 else pictures)
+        return self._look.normalise(torch.stack(clips))
+
+    def views(self, held: Tensor) -> Tensor:
+        """Give the middle squares of all samplings, then their mirror images: (V, frames, 3, size, size)."""
+        pictures = self._look.normalise(fit_middle(held, self._options.size))
+        views = pictures.unflatten(0, (self._options.samplings, self._options.frames))
+        return torch.cat([views, views.flip(-1)]) if self._options.mirror else views
+
+
+def open_video(options: VideoOptions, look: Look, context: Context) -> VideoSource:
+    """Open the decoded frames of all clips as a network takes them."""
+    return VideoSource(open_frames(context.cache, options.short_side), options, look)
+
+
+def _fresh(kind: Any, config: Any, seed: int) -> Any:
+    with seeded(seed):
+        return kind(config)
+
+
+def _finish(trunk: Any, options: VideoOptions, context: Context, anatomy: Anatomy) -> Built:
+    if options.gradient_checkpointing:
+        trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with seeded(context.seed):
+        network = VideoClassifier(trunk, options.head_dropout)
+    return Built(network.to(context.device), anatomy)
+
+
+def _depth(trunk: Any) -> int:
+    depth = int(trunk.config.num_hidden_layers)
+    if depth < 1:
+        raise DataError(f"expected a network of at least one block, found {depth}")
+    return depth
