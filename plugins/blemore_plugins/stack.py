@@ -1,0 +1,74 @@
+"""Stacking: a small regularised regression on members' log-probabilities that starts from their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clips, Fold
+from blemore_harness.hookspecs import Fusion, hookimpl
+from blemore_harness.networks import softmax
+from blemore_harness.rows import FloatArray, Probabilities
+from blemore_plugins.average import log_rows, mean_logs
+from blemore_plugins.logistic import Problem, as_inputs, predict_logs
+from blemore_plugins.strengths import LogisticOptions, actor_folds, learn
+
+
+@dataclass(frozen=True)
+class StackOptions(LogisticOptions):
+    """How strongly the regression is held back; see `LogisticOptions`."""
+
+
+@dataclass(frozen=True)
+class StackModel:
+    """A correction of the logit mean.
+
+    Attributes:
+        names: the members, in the order of the inputs.
+        weights: float64 (6 M + 1, 6).
+        epsilon: probabilities below it count as this much.
+    """
+
+    names: tuple[str, ...]
+    weights: FloatArray
+    epsilon: float
+
+    def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Give the corrected logit mean of the members' rows."""
+        logs = log_rows(self.names, members, self.epsilon)
+        return Probabilities(clips.ids, softmax(predict_logs(as_inputs(logs), mean_logs(logs), self.weights)))
+
+
+class Stack(Fusion):
+    """Multinomial regression on all members' log-probabilities, learnt on soft labels, shrunk towards the logit mean.
+
+    With infinite strength it is `logit-mean`; the strength is chosen on actors that were not learnt from.
+    """
+
+    name = "stack"
+    summary = "regularised regression on members' log-probabilities, shrunk towards their mean"
+    Options = StackOptions
+
+    def fit(
+        self, fold: Fold, members: Mapping[str, Probabilities], options: StackOptions, context: Context
+    ) -> StackModel:
+        """Learn from the members' out-of-fold rows."""
+        # Sorted: the order in which members were named must change nothing.
+        names = tuple(sorted(members))
+        logs = log_rows(names, members, options.epsilon)
+        problem = Problem(as_inputs(logs), fold.train.labels.astype(np.float64) / 100, mean_logs(logs))
+        held = actor_folds(fold.train, options.inner_folds, context.seed) if len(options.strengths) > 1 else []
+        with context.progress("stack: strengths", len(options.strengths) + 1) as bar:
+            learnt = learn(problem, held, options.strengths, bar.advance)
+        for name, value in learnt.describe().items():
+            context.note(name, value)
+        return StackModel(names, learnt.weights, options.epsilon)
+
+
+@hookimpl
+def blemore_fusions() -> Iterable[Fusion]:
+    """Offer stacking."""
+    return [Stack()]

@@ -1,0 +1,113 @@
+"""How strongly a regression is held back, chosen on actors that it did not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.dataset import Clips
+from blemore_harness.errors import DataError, InvalidOption
+from blemore_harness.rows import FloatArray
+from blemore_plugins.average import EPSILON, check_epsilon
+from blemore_plugins.logistic import Problem, fit, mean_loss
+
+STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
+"""Strengths of the L2 penalty that are tried, against a loss that is a mean over clips."""
+
+INNER_FOLDS = 5
+"""Parts of the actors that a strength is chosen on, as many as the official folds."""
+
+
+@dataclass(frozen=True)
+class LogisticOptions:
+    """How a regression on members' log-probabilities is held back; Options of fusions extend it.
+
+    Attributes:
+        strengths: strengths of the L2 penalty to choose from, infinity besides; a single one is used as it is.
+        inner_folds: parts of the training actors that the strength is chosen on.
+        epsilon: probabilities below it count as this much before logarithms are taken.
+    """
+
+    strengths: tuple[float, ...] = STRENGTHS
+    inner_folds: int = INNER_FOLDS
+    epsilon: float = EPSILON
+
+    def __post_init__(self) -> None:
+        if not self.strengths or not all(each > 0 for each in self.strengths):
+            raise InvalidOption(f"strengths: expected numbers above 0, found {self.strengths}")
+        if self.inner_folds < 2:
+            raise InvalidOption(f"inner_folds: expected at least 2, found {self.inner_folds}")
+        check_epsilon(self.epsilon)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What was learnt and how strongly it was held back.
+
+    Attributes:
+        weights: float64 (F, K).
+        strength: of the penalty.
+        losses: mean cross-entropy on actors that were not learnt from, by strength as text.
+    """
+
+    weights: FloatArray
+    strength: float
+    losses: Mapping[str, float]
+
+    def describe(self) -> dict[str, object]:
+        """Give what a record shows, as JSON types."""
+        return {"strength": f"{self.strength:g}", "loss by strength on other actors": dict(self.losses)}
+
+
+def actor_folds(clips: Clips, count: int, seed: int) -> list[NDArray[np.bool_]]:
+    """Give the masks (N,) of at most `count` parts of clips, no actor in two of them.
+
+    Raises:
+        DataError: fewer than two actors, or clips without actors.
+    """
+    if clips.actors is None:
+        raise DataError("these clips carry no actors: only the training part of a fold can be split by actor")
+    names = np.random.default_rng(seed).permutation(sorted(set(clips.actors)))
+    if len(names) < 2:
+        raise DataError(f"choosing a strength on other actors needs at least 2 actors, found {len(names)}")
+    parts = np.array_split(names, min(count, len(names)))
+    actors = np.array(clips.actors)
+    return [np.isin(actors, part) for part in parts]
+
+
+def learn(
+    problem: Problem,
+    held: Sequence[NDArray[np.bool_]],
+    strengths: Sequence[float],
+    advance: Callable[[int], object],
+) -> Learnt:
+    """Learn from all rows with the strength of least cross-entropy on parts not learnt from; of equals the greatest.
+
+    Leaving the offset alone (infinite strength) is always among the choices. One strength alone is not questioned.
+
+    Args:
+        held: masks (N,) of the parts; one without any row is passed over.
+        strengths: what to try.
+        advance: told of every strength done.
+    """
+    if len(strengths) == 1:
+        return Learnt(fit(problem, strengths[0]), strengths[0], {})
+    losses: dict[float, float] = {}
+    for strength in sorted({*strengths, np.inf}, reverse=True):
+        total = 0.0
+        for mask, learnt in _parts(problem, held):
+            total += mean_loss(problem.take(mask), fit(learnt, strength)) * int(mask.sum())
+        advance(1)
+        losses[strength] = total / max(1, sum(int(mask.sum()) for mask, _ in _parts(problem, held)))
+    # The greatest comes first, and of equals `min` takes the first.
+    best = min(losses, key=lambda each: losses[each])
+    return Learnt(fit(problem, best), best, {f"{each:g}": round(loss, 6) for each, loss in losses.items()})
+
+
+def _parts(problem: Problem, held: Sequence[NDArray[np.bool_]]) -> Iterator[tuple[NDArray[np.bool_], Problem]]:
+    for mask in held:
+        if mask.any() and not mask.all():
+            yield mask, problem.take(~mask)

@@ -1,0 +1,194 @@
+"""Structured fusion: which emotions, then in which ratio, decided for the best expected Score without thresholds.
+
+A 16-way head gives the probability of every set of emotions (6 alone, 10 pairs), a 3-way head that of the ratio (70/30,
+50/50, 30/70) of every pair. Both are regressions on the members' log-probabilities. The label with the best expected
+Score is always a valid one, and is written as a row that the official decoding turns into exactly that label:
+
+    alone 1    even .5/.5    uneven .75/.25
+
+for every alpha above 0 and up to .25 together with every beta from 0 to below .5: 50 of the 400 pairs of the official
+grid. No row can do better, and none for all pairs: an uneven blend needs a smaller value s of at least alpha and a
+difference, at most 1 - 2 s, above beta, so (alpha, beta) works for a suitable s only where 2 alpha + beta < 1; the
+s with most pairs of the grid lie around .25. Outside the range rows are read as something else: with a
+larger beta uneven blends become even, with an alpha up to .5 uneven ones become their larger emotion, above that even
+ones become their first. The search for thresholds takes one of these only where it scores better, and otherwise the
+smallest pair of the range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import EMOTIONS, Clips, Fold, LabelArray
+from blemore_harness.hookspecs import Fusion, hookimpl
+from blemore_harness.protocol import BLENDS, NEUTRAL, SINGLE
+from blemore_harness.rows import FloatArray, Probabilities
+from blemore_plugins.average import log_rows, mean_logs
+from blemore_plugins.logistic import Problem, as_inputs, predict_logs
+from blemore_plugins.strengths import Learnt, LogisticOptions, actor_folds, learn
+
+PAIRS = tuple(combinations(range(NEUTRAL), 2))
+"""The sets of two emotions that blend."""
+
+RATIOS = tuple(sorted(BLENDS, reverse=True))
+"""Percentages of a pair's first and second emotion: 70/30, 50/50, 30/70."""
+
+UNEVEN = 0.75
+"""The larger value of a row that stands for an uneven blend; see above."""
+
+MAX_ALPHA, BETA_BELOW = 1 - UNEVEN, 2 * UNEVEN - 1
+"""Thresholds for which a row is decoded to its label: alpha above 0 and up to the first, beta below the second."""
+
+CONSTANT = 10.0
+"""Size of the constant input, so that how frequent a set is gets held back a hundred times less than the rest."""
+
+
+@dataclass(frozen=True)
+class StructuredOptions(LogisticOptions):
+    """How strongly both regressions are held back; see `LogisticOptions`."""
+
+
+@dataclass(frozen=True)
+class StructuredModel:
+    """Both heads and what a right ratio is worth.
+
+    Attributes:
+        names: the members, in the order of the inputs.
+        sets: float64 (6 M + 1, 16).
+        ratios: float64 (M + 11, 3).
+        worth: Score of a right ratio against that of a right set: clips by blends.
+        epsilon: probabilities below it count as this much.
+    """
+
+    names: tuple[str, ...]
+    sets: FloatArray
+    ratios: FloatArray
+    worth: float
+    epsilon: float
+
+    def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Give the row of the label with the best expected Score; of equals the first of `label_rows`."""
+        logs = log_rows(self.names, members, self.epsilon)
+        sets = np.exp(predict_logs(set_inputs(logs), set_offset(logs), self.sets))
+        worths = [sets[:, : len(EMOTIONS)]]
+        for number in range(len(PAIRS)):
+            pair = np.full(logs.shape[1], number)
+            ratios = np.exp(predict_logs(ratio_inputs(logs, pair), ratio_offset(logs, pair), self.ratios))
+            # Of N clips, B blends: a right set adds 1/N to ACC_P, a right ratio of a right set 1/B to ACC_S.
+            worths.append(sets[:, len(EMOTIONS) + number, None] * (1 + self.worth * ratios))
+        return Probabilities(clips.ids, label_rows()[np.hstack(worths).argmax(axis=1)])
+
+
+class Structured(Fusion):
+    """A 16-way head for the set of emotions and a 3-way head for the ratio of a pair, decided by expected Score."""
+
+    name = "structured"
+    summary = "set of emotions, then ratio of the pair; decides for the best expected Score, without thresholds"
+    Options = StructuredOptions
+
+    def fit(
+        self, fold: Fold, members: Mapping[str, Probabilities], options: StructuredOptions, context: Context
+    ) -> StructuredModel:
+        """Learn both heads from the members' out-of-fold rows."""
+        # Sorted: the order in which members were named must change nothing.
+        names = tuple(sorted(members))
+        logs = log_rows(names, members, options.epsilon)
+        chosen, ratio = number_sets(fold.train.labels)
+        blend = chosen >= len(EMOTIONS)
+        pair = chosen[blend] - len(EMOTIONS)
+        held = actor_folds(fold.train, options.inner_folds, context.seed) if len(options.strengths) > 1 else []
+        heads = {
+            "set": Problem(set_inputs(logs), np.eye(len(EMOTIONS) + len(PAIRS))[chosen], set_offset(logs)),
+            "ratio": Problem(
+                ratio_inputs(logs[:, blend], pair),
+                np.eye(len(RATIOS))[ratio[blend]],
+                ratio_offset(logs[:, blend], pair),
+            ),
+        }
+        learnt: dict[str, Learnt] = {}
+        with context.progress("structured: strengths", 2 * (len(options.strengths) + 1)) as bar:
+            for head, problem in heads.items():
+                parts = held if head == "set" else [mask[blend] for mask in held]
+                learnt[head] = learn(problem, parts, options.strengths, bar.advance)
+                context.note(head, learnt[head].describe())
+        worth = len(blend) / max(int(blend.sum()), 1)
+        return StructuredModel(names, learnt["set"].weights, learnt["ratio"].weights, worth, options.epsilon)
+
+
+def number_sets(truth: LabelArray) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], ...]:
+    """Give each label's set (0 to 15: emotions alone, then `PAIRS`) and ratio (place in `RATIOS`; 0 where alone)."""
+    sets, ratios = np.zeros(len(truth), dtype=np.intp), np.zeros(len(truth), dtype=np.intp)
+    for clip, label in enumerate(truth):
+        present = tuple(np.flatnonzero(label).tolist())
+        if len(present) == 1:
+            sets[clip] = present[0]
+        else:
+            sets[clip] = len(EMOTIONS) + PAIRS.index(present)
+            ratios[clip] = RATIOS.index((int(label[present[0]]), int(label[present[1]])))
+    return sets, ratios
+
+
+def label_rows() -> FloatArray:
+    """Give the rows, float64 (36, 6), that stand for emotions alone, then for every pair in every ratio of `RATIOS`."""
+    rows = [*np.eye(len(EMOTIONS))]
+    for one, two in PAIRS:
+        for first, second in RATIOS:
+            row = np.zeros(len(EMOTIONS))
+            row[one] = 0.5 if first == second else UNEVEN if first > second else 1 - UNEVEN
+            row[two] = 1 - row[one]
+            rows.append(row)
+    return np.stack(rows)
+
+
+def set_inputs(logs: FloatArray) -> FloatArray:
+    """Give the set head's inputs, float64 (N, 6 M + 1), of members' log-probabilities (M, N, 6)."""
+    inputs = as_inputs(logs)
+    inputs[:, -1] *= CONSTANT
+    return inputs
+
+
+def set_offset(logs: FloatArray) -> FloatArray:
+    """Give the set logits that members' mean log-probabilities suggest, float64 (N, 16): how near a set's label is.
+
+    Minus the Kullback-Leibler divergence of a row from the label, half and half for pairs.
+    """
+    mean = mean_logs(logs)
+    pairs = [0.5 * mean[:, one] + 0.5 * mean[:, two] + np.log(2) for one, two in PAIRS]
+    return np.column_stack([mean, *pairs])
+
+
+def ratio_inputs(logs: FloatArray, pair: np.ndarray[tuple[int], np.dtype[np.intp]]) -> FloatArray:
+    """Give the ratio head's inputs, float64 (N, M + 11), of clips that are taken for these pairs (N,).
+
+    How far each member prefers the pair's first emotion, how far their mean prefers one, and which pair it is.
+    """
+    one, two = np.array(PAIRS)[pair].T
+    clips = np.arange(len(pair))
+    differences = (logs[:, clips, one] - logs[:, clips, two]).T
+    mean = mean_logs(logs)
+    clear = np.abs(mean[clips, one] - mean[clips, two])
+    return np.column_stack([differences, clear, np.eye(len(PAIRS))[pair]])
+
+
+def ratio_offset(logs: FloatArray, pair: np.ndarray[tuple[int], np.dtype[np.intp]]) -> FloatArray:
+    """Give the ratio logits that members' mean log-probabilities suggest, float64 (N, 3), as `set_offset` does."""
+    one, two = np.array(PAIRS)[pair].T
+    clips = np.arange(len(pair))
+    mean = mean_logs(logs)
+    columns = []
+    for percentages in RATIOS:
+        first, second = (share / SINGLE for share in percentages)
+        entropy = -(first * np.log(first) + second * np.log(second))
+        columns.append(first * mean[clips, one] + second * mean[clips, two] + entropy)
+    return np.column_stack(columns)
+
+
+@hookimpl
+def blemore_fusions() -> Iterable[Fusion]:
+    """Offer structured fusion."""
+    return [Structured()]
