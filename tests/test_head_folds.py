@@ -75,6 +75,20 @@ def test_folds_trained_together_are_the_folds_trained_one_by_one(tmp_path, optio
         np.testing.assert_allclose(model.scaler.mean, single.scaler.mean, rtol=0)
 
 
+def test_a_final_fit_among_folds_chooses_inside_as_it_does_alone(tmp_path):
+    options = replace(SMALL, selection="held-out")
+    folds = make_folds()[:3]
+    contexts = make_contexts(tmp_path, folds)
+    contexts[1] = make_context(tmp_path, seed=101, final=True)
+    models = fit_heads_together(lambda clips, _: embed(clips), folds, options, contexts)
+    for fold, model, context in zip(folds, models, contexts, strict=True):
+        single = fit_head(embed, fold, options, context)
+        assert single.epochs == model.epochs
+        np.testing.assert_allclose(
+            model.predict(fold.held_out, context).values, single.predict(fold.held_out, context).values, atol=1e-5
+        )
+
+
 def test_each_fold_stops_by_its_own_patience_and_goes_no_further(tmp_path):
     """Fold 0 is best at once, fold 1 gets better and better, fold 2 is best in its second epoch."""
     answers = [[9, 1, 1, 1, 1, 1, 1, 1], [1, 2, 3, 4, 5, 6, 7, 8], [1, 5, 2, 2, 2, 2, 2, 2]]

@@ -101,10 +101,10 @@ class _Run:
 
     def start_epoch(self) -> Iterator[torch.Tensor]:
         """Give the batches of an epoch, as positions of rows on the device."""
+        inputs = self.task.inputs
         # A single row in all has no batch statistics: it is passed through the running ones.
-        self.network.train(len(self.task.inputs) > 1)
-        for part in batches(len(self.task.inputs), self.task.options.batch_size, self._order, self._normed):
-            yield part.to(self.task.inputs.device)
+        self.network.train(len(inputs) > 1)
+        return batches(len(inputs), self.task.options.batch_size, self._order, self._normed, inputs.device)
 
     def finish_epoch(self) -> None:
         """Ask the judge, and decide whether to go on."""

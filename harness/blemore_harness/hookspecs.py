@@ -55,8 +55,8 @@ class Model(Protocol):
 class FusionModel(Protocol):
     """What a fusion's `fit` gives back."""
 
-    def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Give a row of probabilities for every clip from the members' rows for the same clips."""
+    def predict(self, clips: Clips, members: Mapping[str, Any], context: Context) -> Probabilities:
+        """Give a row of probabilities for every clip from the members' rows, or vectors, for the same clips."""
 
 
 class Encoder:
@@ -147,9 +147,9 @@ class Encoder:
     def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Sequence[Model] | None:
         """Learn several folds at once, a context for each; None has them learnt one by one with `fit`.
 
-        For systems whose folds fill a GPU together and not alone. The models must be those of `fit` within 1e-5 of
-        probability. The default trains the heads of the default `fit` together on a GPU; a system with another `fit`
-        has none.
+        For systems whose folds fill a GPU together and not alone. The models must be those of `fit` but for rounding:
+        same initial weights, batches and dropout. The default trains the heads of the default `fit` together on a GPU;
+        a system with another `fit` has none.
         """
         if type(self).fit is not Encoder.fit:
             return None
@@ -162,13 +162,15 @@ class Encoder:
 class Fusion:
     """A system whose inputs are encoders' outputs.
 
-    Attributes: as of `Encoder`, without modality.
+    Attributes: as of `Encoder`, without modality, and
+        takes: `probabilities` of its members, or their `embeddings`, for which every member must define `embed`.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     Options: ClassVar[type[Any]] = NoOptions
     demo_options: ClassVar[Mapping[str, object]] = {}
+    takes: ClassVar[Literal["probabilities", "embeddings"]] = "probabilities"
 
     def mark(self, options: Any) -> str | None:
         """As `Encoder.mark`."""
@@ -178,11 +180,14 @@ class Fusion:
         """As `Encoder.identify`."""
         return {}
 
-    def fit(self, fold: Fold, members: Mapping[str, Probabilities], options: Any, context: Context) -> FusionModel:
-        """Learn from the members' out-of-fold rows for `fold.train`, by member name, in the order of `fold.train`.
+    def fit(self, fold: Fold, members: Mapping[str, Any], options: Any, context: Context) -> FusionModel:
+        """Learn from what the members give for `fold.train`, by member name.
 
-        Out-of-fold: each row comes from a model that never saw its clip, so that nothing is chosen on the clips that it
-        is scored on.
+        Where it takes probabilities: `Probabilities` for `fold.train`, in its order, out of fold: each row comes from a
+        model that never saw its clip, so that nothing is chosen on the clips that it is scored on.
+
+        Where it takes embeddings: `Embeddings` for `fold.train` and, behind them, `fold.held_out`; label-free. A fusion
+        that learns from those of the held-out clips is transductive, and its `mark` must say so.
         """
         raise PluginFailed(f"'{self.name}' does not define `fit`", self.name)
 

@@ -69,17 +69,20 @@ def fitting_threads(network: Any) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def batches(count: int, size: int, generator: torch.Generator, pair_last: bool) -> Iterator[torch.Tensor]:
-    """Shuffle `count` rows into batches of `size`.
+def batches(
+    count: int, size: int, generator: torch.Generator, pair_last: bool, device: Any = "cpu"
+) -> Iterator[torch.Tensor]:
+    """Shuffle `count` rows into batches of `size`, each the positions of its rows.
 
     Args:
         count, size: of all rows, and of a batch.
         generator: where the order comes from; on the CPU.
         pair_last: let a last batch of one row join the one before, which batch normalisation needs.
+        device: where the positions are to lie.
     """
     import torch
 
-    order = torch.randperm(count, generator=generator)
+    order = torch.randperm(count, generator=generator).to(device)
     cuts = list(range(0, count, size))
     if pair_last and len(cuts) > 1 and count - cuts[-1] == 1:
         cuts.pop()
