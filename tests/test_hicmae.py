@@ -308,7 +308,7 @@ def test_a_head_learns_from_clips(place: Path, folder: Path):
     # Three clips with three labels, each of them thrice.
     train = Clips(
         tuple(dataclasses.replace(items[n % 3], id=f"t{n}") for n in range(9)),
-        tuple(f"A{n % 3}" for n in range(9)),
+        tuple(f"A{n // 3}" for n in range(9)),
         LABELS[np.arange(9) % 3],
     )
     fold, context = Fold(0, train, Clips(items)), make_context(place)
@@ -320,6 +320,6 @@ def test_a_head_learns_from_clips(place: Path, folder: Path):
         -(fold.train.targets[:3] * np.log(values)).sum(axis=1).mean()
         for values in (rows.values, np.full((3, 6), 1 / 6))
     )
-    assert loss < 0.9 * even
+    assert loss < 0.5 * even
     again = ENCODER.fit(fold, options, context).predict(Clips(items[1:2]), context)
     np.testing.assert_array_equal(again.values[0], rows.values[1])

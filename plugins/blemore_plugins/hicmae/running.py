@@ -55,6 +55,10 @@ def build_network(options: HiCMAEOptions, weights: Weights | None, device: str) 
     if weights is None:
         with seeded(SMALL_SEED):
             network = HiCMAE(replace(SMALL, image=options.size)).eval()
+            for parameter in network.parameters():
+                # Torch's own weights are so small that blocks would hardly change what passes through them.
+                if parameter.ndim > 1:
+                    torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
     else:
         network, loaded = load_network(weights.files[0], options.size)
     return network.requires_grad_(False).to(device), loaded
