@@ -323,3 +323,18 @@ def test_a_head_learns_from_clips(place: Path, folder: Path):
     assert loss < 0.5 * even
     again = ENCODER.fit(fold, options, context).predict(Clips(items[1:2]), context)
     np.testing.assert_array_equal(again.values[0], rows.values[1])
+
+
+@encoders
+def test_released_features_and_statistics_are_read_in_their_place(tmp_path: Path):
+    draw = np.random.default_rng(0)
+    features = draw.standard_normal((3, 2048)).astype(np.float32)
+    np.save(tmp_path / "one.npy", features)
+    np.save(tmp_path / "all.npy", describe_sequence(features))
+    clip = Clip("c1", None, {"HiCMAE": tmp_path / "one.npy", "hicmae_static_features": tmp_path / "all.npy"}, "aa")
+    clips, context = Clips((clip,)), make_context(tmp_path)
+    for source in ("released", "statistics"):
+        options = HiCMAEOptions(source=source)
+        ENCODER.prepare(clips, options, context)
+        np.testing.assert_array_equal(ENCODER.embed(clips, options, context).values[0], describe_sequence(features))
+    np.testing.assert_array_equal(ENCODER.sequence(clip, HiCMAEOptions(source="released"), context), features)
