@@ -27,9 +27,10 @@ from blemore_harness.errors import BlemoreError, ConfigError, DataError, MediaEr
 from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
 from blemore_harness.pipeline import Workshop, evaluate
 from blemore_harness.plugins import Plugins, register
-from blemore_harness.rows import Probabilities
+from blemore_harness.rows import Embeddings, Probabilities
 from blemore_harness.runs import Runs
 from blemore_harness.submission import Submission, from_plugins
+from blemore_harness.thresholds import official
 from blemore_harness.views import View, open_view
 from builders import label_of, put, rows_of, write_download
 from golden import literal_protocol
@@ -241,6 +242,80 @@ def test_another_option_seed_or_dataset_is_another_identity(bench: Bench, tmp_pa
     other = read_dataset(write_download(tmp_path / "other", rows_of(actors=8, folds=3), tests=4))
     elsewhere = Bench(other, open_view(other, tmp_path / "views"), tmp_path)
     assert len({plain, seeded, elsewhere.run(plugins, from_plugins(["one"]))[0]["identity"]}) == 3
+
+
+class Seeing(Noisy):
+    """Gives vectors besides rows."""
+
+    def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
+        assert clips.truth is None
+        assert clips.actors is None
+        self.calls.append("embed")
+        rows = [[int(clip.content[:6], 16) / 2**24, 1.0] for clip in clips]
+        return Embeddings(clips.ids[::-1], np.array(rows[::-1], dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Answers with the labels of the nearest training clip."""
+
+    vectors: Any
+    targets: Any
+
+    def predict(self, clips: Clips, members: Mapping[str, Embeddings], context: Context) -> Probabilities:
+        (given,) = members.values()
+        assert given.ids == clips.ids
+        distance = np.abs(given.values[:, None] - self.vectors[None]).sum(axis=2)
+        return Probabilities(clips.ids, self.targets[distance.argmin(axis=1)])
+
+
+class ByVectors(Fusion):
+    """A fusion of vectors; remembers for which clips it saw them."""
+
+    name = "nearest"
+    summary = "nearest"
+    takes = "embeddings"
+
+    def __init__(self) -> None:
+        self.saw: dict[Any, tuple[str, ...]] = {}
+
+    def fit(self, fold: Fold, members: Mapping[str, Embeddings], options: Any, context: Context) -> Nearest:
+        (given,) = members.values()
+        self.saw[fold.index] = given.ids
+        return Nearest(given.values[: len(fold.train)], fold.train.targets)
+
+
+def test_a_fusion_of_vectors_gets_those_of_both_parts_of_a_fold(bench: Bench) -> None:
+    one, two, fusion = Seeing("one"), Seeing("two"), ByVectors()
+    submission = Submission("vectors", ("one",), options={})
+    object.__setattr__(submission, "fusion", "nearest")
+    record, _ = bench.run(offer(one, two, fusions=(fusion,))[0], submission)
+    assert record["status"] == "finished"
+    for index in (0, 1, 2, None):
+        fold = bench.view.fold(index)
+        assert fusion.saw[index] == (*fold.train.ids, *fold.held_out.ids)
+    assert one.calls.count("embed") == 1
+    rows = {}
+    for index in (0, 1, 2):
+        fold = bench.view.fold(index)
+        vectors = {clip.id: int(clip.content[:6], 16) / 2**24 for clip in bench.view.everything()}
+        for name in fold.held_out.ids:
+            best = min(fold.train.ids, key=lambda other: abs(np.float32(vectors[other]) - np.float32(vectors[name])))
+            rows[name] = fold.train.targets[fold.train.ids.index(best)]
+    choices = official(
+        np.array([rows[name] for name in bench.view.train.ids]), bench.view.train.labels, bench.view.folds
+    )
+    expected = np.mean([choice.scores.score for choice in choices.values()])
+    found = system(record, "nearest")
+    assert found["official"]["score"]["mean"] == pytest.approx(expected), "scored on clips that it has not learnt"
+    bench.run(offer(one, two, fusions=(fusion,))[0], submission)
+    assert one.calls.count("embed") == 1, "vectors were asked for again although every fold was finished"
+
+
+def test_a_fusion_of_vectors_refuses_members_without(bench: Bench) -> None:
+    plugins, _ = offer(Noisy("one"), Seeing("two"), fusions=(ByVectors(),))
+    with pytest.raises(ConfigError, match=r"'nearest' fuses vectors, and 1 member \(first: 'one'\) gives none"):
+        bench.run(plugins, from_plugins(["one,two"], "nearest"))
 
 
 class Together(Noisy):

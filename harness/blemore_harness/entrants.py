@@ -22,6 +22,7 @@ from blemore_harness import (
 from blemore_harness.cache import digest_of
 from blemore_harness.distributions import Distribution
 from blemore_harness.early_fusion import JOINT, EarlyFusion, Part
+from blemore_harness.errors import ConfigError, first_and_count
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.options import build_options, describe_options, identify_options
 from blemore_harness.plugins import Offer, Plugins
@@ -114,6 +115,13 @@ def resolve_entrants(submission: Submission, plugins: Plugins, view: View | None
     if submission.fusion is None:
         return encoders
     offer = plugins.fusion(plain_name(submission.fusion))
+    if offer.system.takes == "embeddings":  # type: ignore[union-attr]
+        without = [e.name for e in encoders if type(e.system).embed is Encoder.embed]  # type: ignore[union-attr]
+        if without:
+            raise ConfigError(
+                f"'{submission.fusion}' fuses vectors, and {first_and_count(without, 'member')} gives none: leave it "
+                "out, or fuse probabilities, as `late` does"
+            )
     return (*encoders, _resolve(submission.fusion, offer, submission, view, demo, members=encoders))
 
 

@@ -13,10 +13,11 @@ from blemore_harness.context import Reporter
 from blemore_harness.download import Dataset
 from blemore_harness.entrants import Entrant, resolve_entrants
 from blemore_harness.errors import PluginFailed
+from blemore_harness.hookspecs import Fusion
 from blemore_harness.plugins import Plugins
 from blemore_harness.records import Recorder, start_record
 from blemore_harness.results import SystemRows, check_strategy, predict_test, score_system
-from blemore_harness.rows import Probabilities
+from blemore_harness.rows import Embeddings, Probabilities
 from blemore_harness.runs import FoldResult, Runs, SystemFolder, hold
 from blemore_harness.stages import Stage, part_name
 from blemore_harness.submission import Submission
@@ -78,7 +79,7 @@ def evaluate(
                 recorder.skip(fusion, "a member failed, and a fusion of the others would be another system")
                 continue
             try:
-                rows[fusion.name] = _run_fusion(fusion, rows, dataset, stage, folders[fusion.name], recorder)
+                rows[fusion.name] = _run_fusion(fusion, rows, dataset, stage, folders, recorder)
             except PluginFailed as error:
                 recorder.fail(fusion, error)
         scores = {name: score_system(done, view) for name, done in rows.items()}
@@ -112,19 +113,28 @@ def _run_fusion(
     members: Mapping[str, SystemRows],
     dataset: Dataset,
     stage: Stage,
-    folder: SystemFolder,
+    folders: Folders,
     recorder: Recorder,
 ) -> SystemRows:
     """Fuse fold by fold from rows that never saw the clips they are for; then the fit on all training clips."""
+    folder = folders[fusion.name]
+    parts = (*dataset.fold_numbers, None)
+    vectors: Mapping[str, Embeddings] = {}
+    if _takes_vectors(fusion) and any(folder.finished(part_name(index)) is None for index in parts):
+        vectors = {member.name: stage.embed(member, folders[member.name]) for member in fusion.members}
     train = {name: rows.out_of_fold for name, rows in members.items()}
     results: dict[int | None, FoldResult] = {}
     with hold(folder.path, stage.reporter.log):
-        for index in (*dataset.fold_numbers, None):
+        for index in parts:
             held_out = {name: _test_rows(rows) if index is None else rows.out_of_fold for name, rows in members.items()}
             finished = folder.finished(part_name(index))
-            results[index] = finished or stage.fit_fusion(fusion, folder, index, train, held_out)
+            results[index] = finished or stage.fit_fusion(fusion, folder, index, vectors or train, vectors or held_out)
             recorder.tell_fold(fusion, index, results[index], stage.view)
     return SystemRows.gather(results, stage.view)
+
+
+def _takes_vectors(fusion: Entrant) -> bool:
+    return isinstance(fusion.system, Fusion) and fusion.system.takes == "embeddings"
 
 
 def _prepare_all(

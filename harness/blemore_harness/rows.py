@@ -112,6 +112,15 @@ class Embeddings:
             raise DataError(f"NaN or infinite embedding in {first_and_count([self.ids[i] for i in bad], 'clip')}")
 
 
+Given = TypeVar("Given", bound="Probabilities | Embeddings")
+
+
+def pick(given: Given, ids: Sequence[str]) -> Given:
+    """Give the rows or vectors of some clips, in the order of `ids`; a clip that has none is a `KeyError`."""
+    index = {name: i for i, name in enumerate(given.ids)}
+    return type(given)(tuple(ids), given.values[[index[name] for name in ids]])
+
+
 def _readonly(values: ArrayLike, dtype: type[Scalar]) -> NDArray[Scalar]:
     array = np.array(values, dtype=dtype)
     array.setflags(write=False)

@@ -24,12 +24,12 @@ from blemore_harness.entrants import Entrant
 from blemore_harness.errors import InvalidProbabilities
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.protocol import Scores
-from blemore_harness.rows import Probabilities
+from blemore_harness.rows import Embeddings, Probabilities, pick
 from blemore_harness.runs import FoldResult, SystemFolder
 from blemore_harness.thresholds import search_official
 from blemore_harness.views import View
 
-Members = Mapping[str, Probabilities]
+Members = Mapping[str, Probabilities] | Mapping[str, Embeddings]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,14 @@ class Stage:
         with self._call(entrant, folder, "export", None) as (context, _):
             for clip in clips:
                 yield clip, system.sequence(clip, entrant.options, context)
+
+    def embed(self, entrant: Entrant, folder: SystemFolder) -> Embeddings:
+        """Give an encoder's label-free vectors of all clips, training and test."""
+        system = entrant.system
+        assert isinstance(system, Encoder)
+        clips = self.view.everything()
+        with self._call(entrant, folder, "embed", None) as (context, _):
+            return pick(system.embed(clips, entrant.options, context), clips.ids)
 
     def fit_encoder(
         self, entrant: Entrant, folder: SystemFolder, indices: Sequence[int | None]
@@ -122,28 +130,31 @@ class Stage:
     def fit_fusion(
         self, entrant: Entrant, folder: SystemFolder, index: int | None, train: Members, held_out: Members
     ) -> FoldResult:
-        """Train a fusion on members' out-of-fold rows and fuse their rows for the held-out clips.
+        """Train a fusion on what its members give and fuse what they give for the held-out clips.
 
         Args:
-            train: by member, rows for (at least) the fold's training clips, opaque ids.
-            held_out: by member, rows for the fold's held-out clips. On the final fit, where the weights come from all
-                training clips, these are fused too: the papers' number, chosen on the clips that it is scored on.
+            train: by member, rows for (at least) the fold's training clips, opaque ids; or vectors of all clips.
+            held_out: by member, rows for the fold's held-out clips. On the final fit of a fusion of rows, where the
+                weights come from all training clips, those are fused too: the papers' number, chosen on the clips that
+                it is scored on. One of vectors would be scored on what it has learnt by heart.
         """
         system = entrant.system
         assert isinstance(system, Fusion)
         fold = self.view.fold(index)
-        learn = {name: _rows_for(rows, fold.train) for name, rows in train.items()}
+        again = index is None and system.takes == "probabilities"
+        known = fold.train.ids if system.takes == "probabilities" else (*fold.train.ids, *fold.held_out.ids)
+        learn = {name: pick(given, known) for name, given in train.items()}
 
         def work(context: Context) -> Probabilities:
             model = system.fit(fold, learn, entrant.options, context)
-            seen = {name: _rows_for(rows, fold.held_out) for name, rows in held_out.items()}
+            seen = {name: pick(given, fold.held_out.ids) for name, given in held_out.items()}
             fused = model.predict(fold.held_out, seen, context)
-            if index is not None:
+            if not again:
                 return fused
             refused = model.predict(fold.train.unlabelled(), learn, context).aligned(fold.train.ids)
             return _joined(refused, fused.aligned(fold.held_out.ids))
 
-        expected = fold.held_out.ids if index is not None else (*fold.train.ids, *fold.held_out.ids)
+        expected = (*fold.train.ids, *fold.held_out.ids) if again else fold.held_out.ids
         return self._fit(entrant, folder, fold, work, expected)
 
     def _fit(
@@ -229,11 +240,6 @@ class Stage:
 def part_name(index: int | None) -> str:
     """Give the file stem of a fold: `fold-0`, or `final` for the final fit."""
     return "final" if index is None else f"fold-{index}"
-
-
-def _rows_for(rows: Probabilities, clips: Clips) -> Probabilities:
-    index = {name: i for i, name in enumerate(rows.ids)}
-    return Probabilities(clips.ids, rows.values[[index[name] for name in clips.ids]])
 
 
 def _joined(first: Probabilities, second: Probabilities) -> Probabilities:
