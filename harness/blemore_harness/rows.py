@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -118,7 +118,7 @@ Given = TypeVar("Given", bound="Probabilities | Embeddings")
 def pick(given: Given, ids: Sequence[str]) -> Given:
     """Give the rows or vectors of some clips, in the order of `ids`; a clip that has none is a `KeyError`."""
     index = {name: i for i, name in enumerate(given.ids)}
-    return type(given)(tuple(ids), given.values[[index[name] for name in ids]])
+    return replace(given, ids=tuple(ids), values=given.values[[index[name] for name in ids]])
 
 
 def _readonly(values: ArrayLike, dtype: type[Scalar]) -> NDArray[Scalar]:
