@@ -24,7 +24,8 @@ from blemore_plugins.speech.kinds import CONFIG, SMALL, SMALL_SEED, Kind, read_c
 from blemore_plugins.speech.recipe import Recipe
 
 LEFT_OUT = (
-    r"(quantizer|project_q|project_hid|lm_head|classifier|projector|ctc_proj|speaker_proj|proj_out|tdnn|objective)\..*"
+    r"(quantizer|project_q|project_hid|lm_head|classifier|projector|ctc_proj|speaker_proj|proj_out|tdnn|objective"
+    r"|layer_norm_for_extract)\..*"
     r"|label_embeddings_concat|layer_weights|feature_extractor\.(weight|bias)"
 )
 """What only pre-training, recognition or classification needs."""
