@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -82,7 +82,11 @@ class Probabilities:
                 f"{len(missing)} of {len(ids)} clips missing, {len(unknown)} unknown (first: '{first}'); "
                 "expected exactly one row per clip"
             )
-        return Probabilities(tuple(ids), self.values[[index[name] for name in ids]])
+        return self.pick(ids)
+
+    def pick(self, ids: Sequence[str]) -> Probabilities:
+        """Give the rows of some clips, in the order of `ids`; a clip without a row is a `KeyError`."""
+        return Probabilities(tuple(ids), self.values[_positions(self.ids, ids)])
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,14 @@ class Embeddings:
         if bad.size:
             raise DataError(f"NaN or infinite embedding in {first_and_count([self.ids[i] for i in bad], 'clip')}")
 
+    def pick(self, ids: Sequence[str]) -> Embeddings:
+        """Give the vectors of some clips, in the order of `ids`; a clip without a vector is a `KeyError`."""
+        return Embeddings(tuple(ids), self.values[_positions(self.ids, ids)])
 
-Given = TypeVar("Given", bound="Probabilities | Embeddings")
 
-
-def pick(given: Given, ids: Sequence[str]) -> Given:
-    """Give the rows or vectors of some clips, in the order of `ids`; a clip that has none is a `KeyError`."""
-    index = {name: i for i, name in enumerate(given.ids)}
-    return replace(given, ids=tuple(ids), values=given.values[[index[name] for name in ids]])
+def _positions(there: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    index = {name: i for i, name in enumerate(there)}
+    return [index[name] for name in wanted]
 
 
 def _readonly(values: ArrayLike, dtype: type[Scalar]) -> NDArray[Scalar]:

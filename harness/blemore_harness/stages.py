@@ -24,7 +24,7 @@ from blemore_harness.entrants import Entrant
 from blemore_harness.errors import InvalidProbabilities
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.protocol import Scores
-from blemore_harness.rows import Embeddings, Probabilities, pick
+from blemore_harness.rows import Embeddings, Probabilities
 from blemore_harness.runs import FoldResult, SystemFolder
 from blemore_harness.thresholds import search_official
 from blemore_harness.views import View
@@ -77,7 +77,7 @@ class Stage:
         assert isinstance(system, Encoder)
         clips = self.view.everything()
         with self._call(entrant, folder, "embed", None) as (context, _):
-            return pick(system.embed(clips, entrant.options, context), clips.ids)
+            return system.embed(clips, entrant.options, context).pick(clips.ids)
 
     def fit_encoder(
         self, entrant: Entrant, folder: SystemFolder, indices: Sequence[int | None]
@@ -143,11 +143,11 @@ class Stage:
         fold = self.view.fold(index)
         again = index is None and system.takes == "probabilities"
         known = fold.train.ids if system.takes == "probabilities" else (*fold.train.ids, *fold.held_out.ids)
-        learn = {name: pick(given, known) for name, given in train.items()}
+        learn = {name: given.pick(known) for name, given in train.items()}
 
         def work(context: Context) -> Probabilities:
             model = system.fit(fold, learn, entrant.options, context)
-            seen = {name: pick(given, fold.held_out.ids) for name, given in held_out.items()}
+            seen = {name: given.pick(fold.held_out.ids) for name, given in held_out.items()}
             fused = model.predict(fold.held_out, seen, context)
             if not again:
                 return fused
