@@ -314,6 +314,19 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path, clips, name):
         features(name, path, clips[2:], tmp_path)
 
 
+def test_weights_in_half_precision_are_computed_with_in_float32(tmp_path, clips):
+    from safetensors.torch import load_file, save_file
+
+    files.save_dinov2(tmp_path / "half")
+    path = tmp_path / "half" / "model.safetensors"
+    weights = {name: tensor.bfloat16() for name, tensor in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
+    (half,) = features("dinov2", tmp_path / "half", clips[2:], tmp_path)
+    save_file({name: tensor.float() for name, tensor in weights.items()}, path, metadata={"format": "pt"})
+    (exact,) = features("dinov2", tmp_path / "half", clips[2:], tmp_path)
+    np.testing.assert_array_equal(half, exact)
+
+
 @pytest.mark.parametrize(("name", "save"), [("clip", files.save_clip), ("dinov2", files.save_dinov2)])
 def test_a_folder_of_the_hub_is_read_strictly(tmp_path, clips, name, save):
     from safetensors.torch import load_file, save_file

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from torch import Tensor
 
@@ -48,7 +49,7 @@ def build_clip(weights: Weights | None) -> Network:
         model = _make_small(transformers.CLIPVisionModelWithProjection, config)
     else:
         _read_config(weights.folder, ("clip", "clip_vision_model"))
-        model = load_strictly(transformers.CLIPVisionModelWithProjection, weights.folder, OTHER_HALF)
+        model = _load(transformers.CLIPVisionModelWithProjection, weights, OTHER_HALF)
     return Network(model, _of_frames(lambda frames: model(pixel_values=frames).image_embeds), model.config.image_size)
 
 
@@ -69,7 +70,7 @@ def build_dino(weights: Weights | None, kinds: tuple[str, ...]) -> Network:
     found = _read_config(weights.folder, kinds)
     if found == "timm":
         return _build_timm(weights)
-    model = load_strictly(getattr(transformers, DINO[found]), weights.folder, MASK_TOKEN)
+    model = _load(getattr(transformers, DINO[found]), weights, MASK_TOKEN)
     return Network(model, _of_frames(lambda frames: model(frames).pooler_output), SIDE)
 
 
@@ -87,7 +88,7 @@ def build_vjepa2(weights: Weights | None) -> Network:
         model = _make_small(transformers.VJEPA2Model, config)
     else:
         _read_config(weights.folder, ("vjepa2",))
-        model = load_strictly(transformers.VJEPA2Model, weights.folder, NOTHING)
+        model = _load(transformers.VJEPA2Model, weights, NOTHING)
         config = model.config
     model.predictor = None
     length, span = config.frames_per_clip, config.tubelet_size
@@ -116,6 +117,11 @@ def _build_timm(weights: Weights) -> Network:
     tensors = read_weights(weights.files[1], {"patch_embed.proj.weight": 4}, "DINOv3 in timm's layout")
     load_exactly(model, tensors, str(weights.files[1]))
     return Network(model, _of_frames(model), SIDE)
+
+
+def _load(kind: Any, weights: Weights, allowed: re.Pattern[str]) -> Any:
+    """Load strictly and compute in float32, in whatever type the file is."""
+    return load_strictly(kind, weights.folder, allowed, dtype=torch.float32, attn_implementation="sdpa")
 
 
 def _of_frames(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
