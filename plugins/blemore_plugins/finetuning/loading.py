@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +73,8 @@ def refuse_faulty_transformers() -> None:
         ExtraMissing: an older release than `FIRST_SOUND`, or none.
     """
     try:
-        from transformers import __version__ as found
-    except ImportError as error:
+        found = version("transformers")
+    except PackageNotFoundError as error:
         raise ExtraMissing(
             f'this encoder needs torch and transformers ({error}): pip install "blemore-harness[encoders]"'
         ) from error
@@ -109,6 +111,13 @@ def check_values(network: nn.Module, file: Path, ignored: re.Pattern[str]) -> No
             f"{first_and_count(sorted(wrong), 'tensor')} of {file} not in the network that was loaded from it: this "
             "release of transformers reads the file wrongly, or the file is of another model"
         )
+
+
+def checkpoint_activations(trunk: Any) -> None:
+    """Have a transformers network compute its blocks' activations a second time on the way back, to save memory."""
+    with warnings.catch_warnings():  # renamed within the releases that are supported; the old name lasts until 6
+        warnings.simplefilter("ignore", FutureWarning)
+        trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def make_head(inputs: int, dropout: float) -> nn.Sequential:

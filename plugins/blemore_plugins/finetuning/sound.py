@@ -18,7 +18,7 @@ from blemore_harness.errors import MediaError
 from blemore_harness.media import read_sound
 from blemore_harness.networks import seeded
 from blemore_plugins.finetuning.groups import NOTHING, Anatomy, Built
-from blemore_plugins.finetuning.loading import find_model, make_head, read_config
+from blemore_plugins.finetuning.loading import checkpoint_activations, find_model, make_head, read_config
 from blemore_plugins.finetuning.options import SoundOptions
 from blemore_plugins.hub import load_strictly
 
@@ -156,7 +156,7 @@ def build_sound(options: SoundOptions, context: Context) -> Built:
     if not options.front_end:
         trunk.freeze_feature_encoder()
     if options.gradient_checkpointing:
-        trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_activations(trunk)
     with seeded(context.seed):
         network = SoundClassifier(trunk, options)
     anatomy = Anatomy(

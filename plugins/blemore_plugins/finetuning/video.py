@@ -16,7 +16,14 @@ from blemore_harness.frames import FrameCache, open_frames
 from blemore_harness.media import uniform_indices
 from blemore_harness.networks import seeded
 from blemore_plugins.finetuning.groups import NOTHING, Anatomy, Built
-from blemore_plugins.finetuning.loading import check_values, find_model, make_head, read_config
+from blemore_plugins.finetuning.loading import (
+    check_values,
+    checkpoint_activations,
+    find_model,
+    make_head,
+    read_config,
+    refuse_faulty_transformers,
+)
 from blemore_plugins.finetuning.options import VideoOptions
 from blemore_plugins.finetuning.pictures import Look, cut_square, fit_middle
 from blemore_plugins.hub import load_strictly
@@ -73,7 +80,9 @@ def build_videomae(options: VideoOptions, context: Context) -> Built:
     Raises:
         DataError: weights that do not fit.
         WeightsMissing, InvalidOption: none there, or of another model.
+        ExtraMissing: a release of transformers that may load it wrongly.
     """
+    refuse_faulty_transformers()
     from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
     settings = {"num_frames": options.frames, "image_size": options.size, "use_mean_pooling": True}
@@ -178,7 +187,7 @@ def _fresh(kind: Any, config: Any, seed: int) -> Any:
 
 def _finish(trunk: Any, options: VideoOptions, context: Context, anatomy: Anatomy) -> Built:
     if options.gradient_checkpointing:
-        trunk.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_activations(trunk)
     with seeded(context.seed):
         network = VideoClassifier(trunk, options.head_dropout)
     return Built(network.to(context.device), anatomy)
