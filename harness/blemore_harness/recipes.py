@@ -30,7 +30,7 @@ HEADS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     }
 )  # fmt: skip
 """Settings by head. `mlp-1024-512` is the UZH paper's (arXiv 2603.23650; optimiser, rates and batch are not in it and
-are ours), the others are the organisers' baselines (docs/protocol.md), which train for all epochs and keep the best one
+are ours), the others are the organisers' baselines (docs/heads.md), which train for all epochs and keep the best one
 (`selection=held-out`). `mlp-1024-subsampled` is theirs for rows that are single embeddings: `subsampled.py`."""
 
 BY_HEAD: Any = None

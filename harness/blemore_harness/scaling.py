@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Vectors: TypeAlias = NDArray[np.float32]
 
-BLOCK = 4096
+BLOCK = 512
 """Rows that are widened to float64 at a time: many rows must not need a second copy of themselves."""
 
 
