@@ -249,3 +249,33 @@ def test_errors_of_the_library_are_not_swallowed(tmp_path: Path) -> None:
     rows, truth = make_case(0, 2, 5)
     with pytest.raises(ConfigError, match="cannot sum to 1"):
         WeightSearch(PlainScorer(rows, truth), 2, LateOptions(max_weight=0.4))
+
+
+@pytest.mark.encoders
+def test_an_interruption_leaves_the_rest_unsearched() -> None:
+    pytest.importorskip("numba")
+    rows, truth = make_case(0, 8, 400)
+    scorer = CompiledScorer(rows, truth, threads=1)
+    scorer.best_of(bounded_grid(8, 1), ignore)  # compiled
+    seen: list[int] = []
+
+    def interrupt(count: int) -> None:
+        seen.append(count)
+        raise KeyboardInterrupt
+
+    kernel = scorer._kernel
+    searched: list[int] = []
+
+    class Counting:
+        """The kernel, with a count of what it is asked."""
+
+        @staticmethod
+        def search_range(*arguments: Any) -> Any:
+            searched.append(1)
+            return kernel.search_range(*arguments)
+
+    scorer._kernel = Counting
+    with pytest.raises(KeyboardInterrupt):
+        scorer.best_of(bounded_grid(8, 10), interrupt)  # 10 chunks
+    assert len(seen) == 1
+    assert len(searched) < 9

@@ -98,11 +98,15 @@ class CompiledScorer:
             return score, -squares, -(bounds[0] + number)
 
         best = (-1.0, 0, 0)
-        with ThreadPoolExecutor(self._threads) as pool:
+        pool = ThreadPoolExecutor(self._threads)
+        try:
             chunks = list(_chunks(grid, COMPILED_CHUNK))
             for (start, stop), found in zip(chunks, pool.map(search, chunks), strict=True):
                 best = max(best, found)
                 advance(stop - start)
+        finally:
+            # An interruption must not wait for all chunks that are still to be searched.
+            pool.shutdown(cancel_futures=True)
         return grid.block(-best[2], -best[2] + 1)[0]
 
 
