@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +150,21 @@ def test_a_key_too_few_or_too_many_is_an_error(tmp_path, kind):
         network.build_network(settled(AudioOptions(model=str(folder), layers="1-2")), "cpu")
 
 
+@pytest.mark.parametrize("kind", ["hubert", "wavlm", "wav2vec2-conformer"])
+def test_pickled_files_with_old_names_are_the_same_model(models, tmp_path, kind):
+    """What the hub has of HuBERT and WavLM: `pytorch_model.bin` with `weight_g` and `weight_v`."""
+    folder, wave = shutil.copytree(models[kind], tmp_path / "old"), noise(5000)
+    weights: dict[str, torch.Tensor] = {}
+    change_weights(folder, lambda found: weights.update(found))
+    old = {n.replace("parametrizations.weight.original0", "weight_g"): t for n, t in weights.items()}
+    old = {n.replace("parametrizations.weight.original1", "weight_v"): t for n, t in old.items()}
+    assert sum(name.endswith(("weight_g", "weight_v")) for name in old) == 2
+    torch.save(old, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    found, expected = (hear(settled(AudioOptions(model=str(place))), wave)[0] for place in (folder, models[kind]))
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("kind", ["whisper", "audio-spectrogram-transformer"])
 def test_networks_of_fixed_length_hear_long_clips_in_pieces(models, kind):
     length = SECONDS * RATE if kind == "whisper" else 59 * 160 + 400
@@ -168,7 +185,7 @@ def test_sound_too_short_for_a_frame_is_named(models, kind, sounds, tmp_path):
         ENCODERS["audio"].prepare(clips, options, make_context(tmp_path))
     frozen = network.build_network(settled(options), "cpu")
     ear = Ear(settled(options), frozen)
-    enough = next(count for count in range(380, 1000, 20) if not ear.shortest(noise(count)))
+    enough = next(count for count in range(380, 1000, 20) if not ear.too_short(noise(count)))
     frames, _ = hear(settled(options), noise(enough))
     assert len(frames) >= 1
     assert np.isfinite(frames).all()
@@ -345,6 +362,28 @@ def test_features_do_not_depend_on_the_company(models, sounds, tmp_path, monkeyp
         found.append(encoder.embed(clips, options, context).values)
     np.testing.assert_array_equal(found[1], found[0])
     np.testing.assert_allclose(found[2], found[0], rtol=1e-4, atol=1e-5)
+
+
+def test_sound_is_decoded_while_the_network_computes(models, sounds, tmp_path, monkeypatch):
+    clips = add_clips(sounds, [3000] * 12)
+    later, real, waited = threading.Event(), network.Frozen.run, []
+
+    def read(clip, rate):
+        if clip.id == "k11":
+            later.set()
+        return sounds[clip.id]
+
+    def run(frozen, inputs):
+        waited.append(later.wait(timeout=20))
+        return real(frozen, inputs)
+
+    monkeypatch.setattr(extraction, "WINDOW_BYTES", 0)
+    monkeypatch.setattr(extraction, "read_sound", read)
+    monkeypatch.setattr(network.Frozen, "run", run)
+    context = make_context(tmp_path)
+    ENCODERS["audio"].prepare(clips, AudioOptions(model=str(models["hubert"])), context)
+    assert waited == [True] * 12
+    assert context.reporter.done == 12
 
 
 # All encoders

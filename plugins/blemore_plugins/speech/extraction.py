@@ -129,7 +129,7 @@ def _windows(clips: Sequence[Clip], ear: Any) -> Iterator[list[Item]]:
 def _hear(clip: Clip, ear: Any) -> Any:
     """Decode a clip's sound and make it into inputs."""
     wave = read_sound(clip, RATE)
-    if ear.shortest(wave):
+    if ear.too_short(wave):
         seconds = len(wave) / RATE
         raise MediaError(f"clip {clip.id}: expected sound for one frame of 25 ms, found {seconds:.4f} s", clip.id)
     return ear(wave)

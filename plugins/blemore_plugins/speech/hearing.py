@@ -51,7 +51,7 @@ class Ear:
         self._hear = hear[kind]
         self._extractor: Any = None if kind == "wave" else _extractor(recipe)
 
-    def shortest(self, wave: Array) -> bool:
+    def too_short(self, wave: Array) -> bool:
         """Say whether a wave is too short for a single frame."""
         if self._extractor is None:
             return not count_frames(self._config, len(wave))
