@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")  # before decord: see media
 pytest.importorskip("decord")
 Image = pytest.importorskip("PIL.Image")
 
@@ -120,6 +121,32 @@ def test_the_least_recently_used_files_go_and_nothing_changes(tmp_path, clips, j
     for clip, frames_ in zip(clips, expected, strict=True):
         np.testing.assert_array_equal(cache.read(clip), frames_)
         assert cache.count(clip) == len(frames_)
+    assert sum(path.stat().st_size for path in files(cache)) <= cache.limit
+
+
+def test_going_through_the_clips_again_finds_those_that_fitted(tmp_path, clips, jpeg, monkeypatch):
+    free = open_frames(Cache(tmp_path / "free"))
+    together = sum((free.read(clip), free.store.path(clip).stat().st_size)[1] for clip in clips[:3])
+    monkeypatch.setenv("BLEMORE_FRAMES_GB", str((together + 100) / 1e9))
+    decoded = []
+    whole = frames.iter_frames
+    monkeypatch.setattr(frames, "iter_frames", lambda clip: decoded.append(clip.id) or whole(clip))
+    context = make_context(tmp_path / "small")
+    cache = open_frames(context.cache)
+    for _ in range(3):
+        for clip in clips:
+            cache.read(clip)
+    assert decoded == ["c0", "c1", "c2", "c3", "c3", "c3"]
+    cache.prepare(clips, context)
+    assert "no room for 1 of 4 clips" in context.reporter.warnings[0]
+
+
+def test_a_lower_limit_is_kept_whatever_is_in_use(tmp_path, clips, jpeg, monkeypatch):
+    cache = open_frames(Cache(tmp_path))
+    sizes = [(cache.read(clip), cache.store.path(clip).stat().st_size)[1] for clip in clips[:3]]
+    monkeypatch.setenv("BLEMORE_FRAMES_GB", str((sizes[2] + 100) / 1e9))
+    cache = open_frames(Cache(tmp_path))
+    cache.read(clips[3])
     assert sum(path.stat().st_size for path in files(cache)) <= cache.limit
 
 

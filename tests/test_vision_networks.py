@@ -141,9 +141,16 @@ def test_vjepa2_gives_a_vector_per_two_frames(tmp_path, clips):
         close(found, torch.cat(rows)[: -(-len(frames) // 2)], 0.01)
 
 
-def test_videoswin_gives_what_enters_the_head(tmp_path, clips):
+def test_videoswin_gives_what_enters_the_head(tmp_path, clips, monkeypatch):
     from torchvision.models.video import Swin3D_B_Weights
 
+    from blemore_plugins.vision import videoswin
+
+    released = Swin3D_B_Weights.KINETICS400_V1.transforms()
+    assert (released.crop_size, released.resize_size) == ([224, 224], [256])
+    assert (videoswin.SIDE, videoswin.LENGTH, videoswin.STEP) == (224, 32, 16)
+    monkeypatch.setattr(videoswin, "SIDE", 56)
+    smaller = Swin3D_B_Weights.KINETICS400_V1.transforms(crop_size=(56, 56), resize_size=(64,))
     model = files.save_videoswin(tmp_path / "swin.pth")
     seen = []
     model.head.register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
@@ -152,7 +159,7 @@ def test_videoswin_gives_what_enters_the_head(tmp_path, clips):
     windows = windows_of(frames, 32, 16, lambda part: part[-1:])
     with torch.no_grad(), fitting_threads(model):
         for window in windows:
-            model(Swin3D_B_Weights.KINETICS400_V1.transforms()(window)[None])
+            model(smaller(window)[None])
     close(found, torch.cat(seen), 0.001)
     assert found.shape == (2, 16)
 

@@ -6,9 +6,11 @@ to 1.6 grey levels on average in photographs, 2.5 in dense texture with grain (`
 third to a seventh of the room; uncompressed, the frames of BLEMORE would fill some 150 GB. Who needs frames without any
 loss, or larger ones, decodes them with `media.read_frames` and `media.iter_frames`.
 
-The files of all sizes together take at most `BLEMORE_FRAMES_GB` (40 where it is not set); beyond that the ones that
-were not used for the longest time go. That changes no number: a clip that is not there is decoded again, to the same
-bytes. Several threads and processes may use the cache at once.
+The files of all sizes together take at most `BLEMORE_FRAMES_GB` (40 where it is not set). Beyond that the ones that
+were not used for the longest time go, but none that was used within a day: encoders go through the same clips one after
+the other, and each clip would make way just before its turn. What has no room is not kept. None of this changes a
+number: a clip that is not there is decoded again, to the same bytes. Several threads and processes may use the cache at
+once.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -37,6 +41,12 @@ DEFAULT_LIMIT = 40.0
 SHORT_SIDE = 256
 VERSION = 1
 """Counts changes of what the files hold."""
+
+IN_USE_SECONDS = 24 * 3600
+"""A file that was used within this time does not make way for another one."""
+
+NPY_HEADER = 128
+"""Bytes of a `.npy` file before its array."""
 
 WORKERS = 16
 """Clips that are decoded side by side, where there are so many cores."""
@@ -65,8 +75,15 @@ class FrameCache:
         missing = self.store.missing(clips)
         if not missing:
             return
+        full = threading.Event()
+
+        def fill(clip: Clip) -> None:
+            # What would not be kept is not worth decoding here.
+            if not full.is_set() and not self._keep(clip, self._decode(clip)):
+                full.set()
+
         with context.progress("frames: decoding", len(missing)) as bar:
-            work_side_by_side(self._fill, missing, WORKERS, bar.advance)
+            work_side_by_side(fill, missing, WORKERS, bar.advance)
         gone = len(self.store.missing(clips))
         if gone:
             context.warn(
@@ -99,7 +116,8 @@ class FrameCache:
         """
         blob = self._open(clip)
         if blob is None:
-            blob = self._fill(clip)
+            blob = self._decode(clip)
+            self._keep(clip, blob)
         count = count_of(blob)
         wanted = np.arange(count) if indices is None else np.asarray(indices, dtype=np.int64)
         outside = wanted[(wanted < 0) | (wanted >= count)]
@@ -128,22 +146,25 @@ class FrameCache:
             raise DataError(f"damaged cache file {path} (not frames): delete it and run again")
         return blob
 
-    def _fill(self, clip: Clip) -> Blob:
-        """Decode a clip, keep it and make room; gives what the file holds, which may be gone again by then."""
-        blob = pack(_shrunk(frame, self.short_side) for frame in iter_frames(clip))
-        self.store.save(clip, blob)
-        self._make_room()
-        return blob
+    def _decode(self, clip: Clip) -> Blob:
+        """Decode a clip into what its file holds."""
+        return pack(_shrunk(frame, self.short_side) for frame in iter_frames(clip))
 
-    def _make_room(self) -> None:
-        """Remove the files that were not used for the longest time until the rest is within the limit."""
-        files = _files(self.store.folder.parent)
+    def _keep(self, clip: Clip, blob: Blob) -> bool:
+        """Keep a clip, and remove others for it; says whether there was room."""
+        files = sorted(_files(self.store.folder.parent))
         total = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files):
-            if total <= self.limit:
-                return
+        wanted = blob.nbytes + NPY_HEADER
+        in_use = time.time() - IN_USE_SECONDS
+        for used, size, path in files:
+            if total + wanted <= self.limit or (total <= self.limit and used > in_use):
+                break
             path.unlink(missing_ok=True)
             total -= size
+        if total + wanted > self.limit:
+            return False
+        self.store.save(clip, blob)
+        return True
 
 
 def open_frames(cache: Cache, short_side: int = SHORT_SIDE) -> FrameCache:

@@ -148,9 +148,10 @@ class VisionExtractor:
         network.module.requires_grad_(False).to(context.device)
         rule, zeros = self.rule_of(options), self.fills_with_zeros(options)
         read = self._reader(options, rule, network.side, context)
+        precision, seen = options.precision_on(context.device), 0
         with (
             context.progress(f"{self.name}: frames to features", len(clips)) as bar,
-            computing(options.precision_on(context.device), context.device),
+            computing(precision, context.device),
             fitting_threads(network.module),
         ):
             for clip, frames in read_ahead(read, clips):
@@ -161,7 +162,9 @@ class VisionExtractor:
                         "are damaged, or need precision=fp32"
                     )
                 store.save(clip, features)
+                seen += len(frames)
                 bar.advance()
+        context.note("extracted", {"clips": len(clips), "frames": seen, "precision": precision})
 
     def _reader(self, options: Any, rule: PictureRule, side: int, context: Context) -> Callable[[Clip], NDArray[Any]]:
         """Give the function that reads a clip's frames, as `running.run_clip` takes them."""
