@@ -23,7 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "nouns, and texts read into them": (
         "dataset", "rows", "cache", "folds", "options", "submission", "devices", "distributions",
     ),
-    "protocol": ("protocol", "grid", "thresholds", "decoders", "exact", "label_model", "strategies"),
+    "protocol": ("protocol", "grid", "thresholds", "decoders", "exact", "label_model", "strategies", "actors"),
     "contract and help for plugin authors": (
         "context", "hookspecs", "media", "frame_files", "frames", "sequences", "networks", "recipes", "scaling",
         "head_training", "head_models", "heads", "subsampled",
@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "contents", "download", "views", "runs",
     ),
     "plugins": ("plugins", "early_fusion", "entrants"),
-    "reports": ("inspection", "scoring", "results", "tables", "comparison", "terminal", "places"),
+    "reports": ("inspection", "scoring", "results", "test_labels", "tables", "comparison", "terminal", "places"),
     "evaluation": ("calls", "stages", "records", "pipeline", "preparation"),
     "conformance": ("testing",),
     "command line": ("cli",),

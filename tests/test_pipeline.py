@@ -23,12 +23,13 @@ from blemore_harness.context import Context
 from blemore_harness.dataset import Clips, Fold
 from blemore_harness.distributions import Distribution
 from blemore_harness.download import Dataset, read_dataset
-from blemore_harness.errors import BlemoreError, ConfigError, DataError, MediaError
+from blemore_harness.errors import BlemoreError, ConfigError, DataError, MediaError, UnknownName
 from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
 from blemore_harness.pipeline import Workshop, evaluate
 from blemore_harness.plugins import Plugins, register
 from blemore_harness.rows import Embeddings, Probabilities
 from blemore_harness.runs import Runs
+from blemore_harness.strategies import HONEST
 from blemore_harness.submission import Submission, from_plugins
 from blemore_harness.thresholds import official
 from blemore_harness.views import View, open_view
@@ -316,6 +317,41 @@ def test_a_fusion_of_vectors_refuses_members_without(bench: Bench) -> None:
     plugins, _ = offer(Noisy("one"), Seeing("two"), fusions=(ByVectors(),))
     with pytest.raises(ConfigError, match=r"'nearest' fuses vectors, and 1 member \(first: 'one'\) gives none"):
         bench.run(plugins, from_plugins(["one,two"], "nearest"))
+
+
+def test_transductive_thresholds_guess_the_actors_and_are_marked(bench: Bench) -> None:
+    pytest.importorskip("scipy")
+    plugins, _ = offer(Seeing("one"), Noisy("two"))
+    plain, folder = bench.run(plugins, from_plugins(["one,two"]))
+    assert plain["test"]["strategy"] in HONEST
+    assert plain["mark"] is None
+    asked = from_plugins(["one,two"]).with_options({}, None, "actor-centred")
+    record, _ = bench.run(plugins, asked)
+    test = record["test"]
+    assert (test["strategy"], test["why"], test["transductive"]) == ("actor-centred", "asked for", True)
+    assert -1 <= test["rand_index"] <= 1
+    assert test["groups"] >= 1
+    assert 0 <= test["score_with_guessed_actors"] <= 1
+    assert record["mark"] == "transductive test labels (actor-centred)"
+    assert "transductive test labels (actor-centred)" in (folder / "table.txt").read_text()
+    with pytest.raises(DataError, match="only where a member gives vectors"):
+        bench.run(plugins, from_plugins(["two"]).with_options({}, None, "actor-rank"))
+
+
+@pytest.mark.parametrize(("name", "error"), [("averagd", UnknownName), ("official", ConfigError)])
+def test_thresholds_that_cannot_decode_test_clips_are_refused(bench: Bench, name: str, error: type[Exception]) -> None:
+    one = Noisy("one")
+    with pytest.raises(error, match=r"did you mean 'averaged'|test clips have no labels"):
+        bench.run(offer(one)[0], from_plugins(["one"]).with_options({}, None, name))
+    assert one.calls == []
+
+
+def test_thresholds_that_are_asked_for_decode_the_test_clips(bench: Bench) -> None:
+    plugins, _ = offer(Noisy("one"))
+    record, _ = bench.run(plugins, from_plugins(["one"]).with_options({}, None, "averaged"))
+    chosen = [fold["official"] for fold in system(record, "one")["folds"]]
+    assert record["test"]["alpha"] == pytest.approx(np.mean([choice["alpha"] for choice in chosen]))
+    assert record["test"]["beta"] == pytest.approx(np.mean([choice["beta"] for choice in chosen]))
 
 
 class Together(Noisy):

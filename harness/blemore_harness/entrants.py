@@ -78,6 +78,11 @@ class Entrant:
         """What it looks at or listens to; empty for a fusion."""
         return self.system.modality if isinstance(self.system, Encoder) else ""
 
+    @property
+    def gives_vectors(self) -> bool:
+        """Whether it is an encoder that defines `embed`."""
+        return isinstance(self.system, Encoder) and type(self.system).embed is not Encoder.embed
+
     def fold_seed(self, fold: int | None) -> int:
         """Give the seed of one fold: independent of the order in which folds are run."""
         return int(digest_of([self.seed, self.name, fold])[:8], 16)
@@ -116,7 +121,7 @@ def resolve_entrants(submission: Submission, plugins: Plugins, view: View | None
         return encoders
     offer = plugins.fusion(plain_name(submission.fusion))
     if offer.system.takes == "embeddings":  # type: ignore[union-attr]
-        without = [e.name for e in encoders if type(e.system).embed is Encoder.embed]  # type: ignore[union-attr]
+        without = [encoder.name for encoder in encoders if not encoder.gives_vectors]
         if without:
             raise ConfigError(
                 f"'{submission.fusion}' fuses vectors, and {first_and_count(without, 'member')} gives none: leave it "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from blemore_harness.errors import PluginFailed
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.plugins import Plugins
 from blemore_harness.records import Recorder, start_record
-from blemore_harness.results import SystemRows, check_strategy, predict_test, score_system
+from blemore_harness.results import SystemRows, score_system
 from blemore_harness.rows import Embeddings, Probabilities
 from blemore_harness.runs import FoldResult, Runs, SystemFolder, hold
 from blemore_harness.stages import Stage, part_name
 from blemore_harness.submission import Submission
+from blemore_harness.test_labels import find_strategy, predict_test
 from blemore_harness.views import View
 
 Folders = Mapping[str, SystemFolder]
@@ -58,8 +59,7 @@ def evaluate(
         PluginFailed: never from here: a plugin that fails becomes a row, and the record says `failed`.
     """
     started = time.perf_counter()
-    if submission.thresholds is not None:
-        check_strategy(submission.thresholds)
+    strategy = None if submission.thresholds is None else find_strategy(submission.thresholds)
     entrants = resolve_entrants(submission, plugins, view, dataset.demo)
     stage = Stage(view, workshop.cache, workshop.device, workshop.reporter)
     folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
@@ -88,7 +88,9 @@ def evaluate(
                 recorder.add(entrant, scores[entrant.name], rows[entrant.name], folders[entrant.name].prepared())
         last = entrants[-1]
         if dataset.test_ids and last.name in rows:
-            recorder.predict(last, predict_test(rows[last.name], view, scores[last.name], submission.thresholds))
+            vectors = _vectors_of(encoders, stage, folders) if strategy and strategy.transductive else None
+            done = rows[last.name]
+            recorder.predict(last, predict_test(done, view, scores[last.name], submission.thresholds, vectors))
     return recorder.record, folder
 
 
@@ -121,7 +123,7 @@ def _run_fusion(
     parts = (*dataset.fold_numbers, None)
     vectors: Mapping[str, Embeddings] = {}
     if _takes_vectors(fusion) and any(folder.finished(part_name(index)) is None for index in parts):
-        vectors = {member.name: stage.embed(member, folders[member.name]) for member in fusion.members}
+        vectors = _vectors_of(fusion.members, stage, folders)
     train = {name: rows.out_of_fold for name, rows in members.items()}
     results: dict[int | None, FoldResult] = {}
     with hold(folder.path, stage.reporter.log):
@@ -135,6 +137,11 @@ def _run_fusion(
 
 def _takes_vectors(fusion: Entrant) -> bool:
     return isinstance(fusion.system, Fusion) and fusion.system.takes == "embeddings"
+
+
+def _vectors_of(encoders: Sequence[Entrant], stage: Stage, folders: Folders) -> dict[str, Embeddings]:
+    """Give the label-free vectors of all clips of every encoder that has some."""
+    return {e.name: stage.embed(e, folders[e.name]) for e in encoders if e.gives_vectors}
 
 
 def _prepare_all(

@@ -23,11 +23,13 @@ from blemore_harness.errors import HarnessError, PluginFailed
 from blemore_harness.leaderboard import write_submission
 from blemore_harness.plugins import Plugins
 from blemore_harness.protocol import PROTOCOL_VERSION
-from blemore_harness.results import PredictedLabels, SystemRows
+from blemore_harness.results import SystemRows
 from blemore_harness.rows import Probabilities
 from blemore_harness.runs import RECORD_FILE, RECORD_SCHEMA, FoldResult, write_json
+from blemore_harness.strategies import STRATEGIES
 from blemore_harness.submission import Submission
 from blemore_harness.tables import render_text
+from blemore_harness.test_labels import PredictedLabels
 from blemore_harness.views import View
 
 SUBMISSION_FILE = "submission.zip"
@@ -43,7 +45,7 @@ def start_record(
     return {
         "schema": RECORD_SCHEMA,
         "status": "started",
-        "mark": run_mark(entrants, dataset.demo),
+        "mark": run_mark(entrants, dataset.demo, submission.thresholds),
         "submission": {
             "name": submission.name,
             "summary": submission.summary,
@@ -76,12 +78,14 @@ def start_record(
     }
 
 
-def run_mark(entrants: Sequence[Entrant], demo: bool) -> str | None:
-    """Say what makes these results no real system's on real clips, or None.
+def run_mark(entrants: Sequence[Entrant], demo: bool, thresholds: str | None = None) -> str | None:
+    """Say what makes these results no real system's on real clips, or not comparable, or None.
 
     Every table and record of the run carries the words.
     """
     marks = list(dict.fromkeys(entrant.mark for entrant in entrants if entrant.mark))
+    if thresholds is not None and STRATEGIES[thresholds].transductive:
+        marks.append(f"transductive test labels ({thresholds})")
     if demo:
         return "demo: " + ", ".join(marks or ["generated clips"])
     return ", ".join(marks) or None
@@ -181,6 +185,7 @@ class Recorder:
             "strategy": predicted.strategy,
             "why": predicted.why,
             **(asdict(predicted.thresholds) if predicted.thresholds else {}),
+            **predicted.facts,
             "file": SUBMISSION_FILE,
         }
 

@@ -1,4 +1,4 @@
-"""What finished folds add up to: out-of-fold rows, official and cross-fitted scores, labels for the test clips."""
+"""What finished folds add up to: out-of-fold rows, official and cross-fitted scores, every threshold strategy."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from blemore_harness.dataset import LabelArray
-from blemore_harness.decoders import ThresholdDecoder
-from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.rows import Probabilities
 from blemore_harness.runs import FoldResult
-from blemore_harness.strategies import HONEST, STRATEGIES, Sample, Strategy, evaluate_strategy
-from blemore_harness.thresholds import Thresholds, cross_fitted, official, summarise
+from blemore_harness.strategies import STRATEGIES, Sample, Strategy, evaluate_strategy
+from blemore_harness.thresholds import cross_fitted, official, summarise
 from blemore_harness.views import View
 
 
@@ -83,81 +80,15 @@ def score_system(rows: SystemRows, view: View) -> dict[str, Any]:
 def _try_strategy(strategy: Strategy, rows: SystemRows, view: View) -> dict[str, Any]:
     """Score one strategy; one that sees the scored fold gets a fusion's final weights too, as in the papers."""
     used = rows.out_of_fold if strategy.sees == "others" else rows.refitted or rows.out_of_fold
-    scores = evaluate_strategy(strategy, _sample(used, view))
+    scores = evaluate_strategy(strategy, sample_of(used, view))
     return {"sees": strategy.sees, "transductive": strategy.transductive, **summarise(scores.values())}
 
 
-def _sample(rows: Probabilities, view: View) -> Sample:
+def sample_of(rows: Probabilities, view: View) -> Sample:
+    """Give the rows of all training clips with what strategies learn from."""
     assert view.train.actors is not None
     groups = np.unique(view.train.actors, return_inverse=True)[1].astype(np.int64)
     return Sample(rows.values, view.train.labels, view.folds, groups)
-
-
-@dataclass(frozen=True)
-class PredictedLabels:
-    """Decoded test clips and how they were decoded.
-
-    Attributes:
-        ids: real clip ids, sorted.
-        labels: int8 (N, 6) percentages.
-        strategy: name of the threshold strategy.
-        why: what it was chosen for.
-        thresholds: alpha and beta; None where the labels do not come from a pair of thresholds.
-    """
-
-    ids: tuple[str, ...]
-    labels: LabelArray
-    strategy: str
-    why: str
-    thresholds: Thresholds | None
-
-
-def predict_test(rows: SystemRows, view: View, scores: Mapping[str, Any], wanted: str | None = None) -> PredictedLabels:
-    """Decode the test rows by a strategy learnt on the out-of-fold rows of all training clips.
-
-    Args:
-        scores: as of `score_system`.
-        wanted: name of the strategy; None takes the one with the best cross-fitted Score of those that look at one clip
-            at a time.
-    """
-    assert rows.test is not None
-    if wanted is None:
-        name, found = best_strategy(scores)
-        why = f"best cross-fitted Score of {len(HONEST)} strategies: {found:.3f}"
-    else:
-        name, why = wanted, "asked for"
-    decoder = STRATEGIES[name].learn(_sample(rows.out_of_fold, view))
-    labels = decoder.decode(rows.test.values, None)
-    real = [view.real[clip] for clip in rows.test.ids]
-    order = np.argsort(real)
-    thresholds = decoder.thresholds if isinstance(decoder, ThresholdDecoder) else None
-    return PredictedLabels(tuple(real[i] for i in order), labels[order], name, why, thresholds)
-
-
-def best_strategy(scores: Mapping[str, Any]) -> tuple[str, float]:
-    """Give the strategy for test clips with the best cross-fitted Score, and that Score; of equals the first listed."""
-    means = {name: scores["strategies"][name]["score"]["mean"] for name in HONEST}
-    name = max(means, key=means.__getitem__)
-    return name, means[name]
-
-
-def check_strategy(name: str) -> None:
-    """Refuse a strategy that cannot decode test clips.
-
-    Raises:
-        UnknownName: nobody knows it.
-        ConfigError: it needs labels, or actors, that test clips do not have.
-    """
-    if name not in STRATEGIES:
-        raise UnknownName.among("threshold strategy", name, STRATEGIES)
-    strategy = STRATEGIES[name]
-    if strategy.sees == "itself":
-        raise ConfigError(f"'{name}' chooses thresholds on the clips that it decodes, and test clips have no labels")
-    if strategy.transductive:
-        raise ConfigError(
-            f"'{name}' needs to know which clips are of one actor, and test clips do not say so; "
-            f"choose one of {', '.join(HONEST)}"
-        )
 
 
 def _describe(choice: Any) -> dict[str, float]:

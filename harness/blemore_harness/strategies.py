@@ -73,8 +73,11 @@ class Strategy:
     transductive: bool = False
 
 
-def evaluate_strategy(strategy: Strategy, sample: Sample) -> dict[int, Scores]:
+def evaluate_strategy(strategy: Strategy, sample: Sample, guessed: Groups | None = None) -> dict[int, Scores]:
     """Score a strategy on every fold, chosen on what it may see.
+
+    Args:
+        guessed: groups (N,) with which held-out clips are decoded in place of their true actors, as for test clips.
 
     Raises:
         DataError: fewer than two folds, for a strategy that chooses on the others.
@@ -83,12 +86,13 @@ def evaluate_strategy(strategy: Strategy, sample: Sample) -> dict[int, Scores]:
     if strategy.sees == "others" and len(numbers) < 2:
         raise DataError(f"'{strategy.name}' chooses on the other folds and needs at least 2, found {len(numbers)}")
     everywhere = strategy.learn(sample) if strategy.sees == "all" else None
+    known = sample.groups if guessed is None else guessed
     scores = {}
     for fold in numbers:
         held_out = sample.take(sample.folds == fold)
         seen = held_out if strategy.sees == "itself" else sample.take(sample.folds != fold)
         decoder = everywhere or strategy.learn(seen)
-        scores[fold] = score(held_out.truth, decoder.decode(held_out.values, held_out.groups))
+        scores[fold] = score(held_out.truth, decoder.decode(held_out.values, known[sample.folds == fold]))
     return scores
 
 

@@ -138,16 +138,16 @@ def _open_job(
     from blemore_harness.pipeline import Workshop
     from blemore_harness.places import cache_root, is_demo, open_dataset, open_dataset_view
     from blemore_harness.plugins import load_plugins
-    from blemore_harness.results import check_strategy
     from blemore_harness.runs import Runs
     from blemore_harness.terminal import open_reporter
+    from blemore_harness.test_labels import find_strategy
 
     if (name is None) == (not plugins):
         raise click.UsageError(f"give either the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
     reporter = open_reporter()
     submission = _find(name, plugins, fusion, reporter).with_options(parse_settings(settings), seed, thresholds)
     if submission.thresholds is not None:
-        check_strategy(submission.thresholds)
+        find_strategy(submission.thresholds)
     found = load_plugins()
     # Before anything slow: a misspelt name, a wrong value or a missing GPU should fail at once.
     resolve_entrants(submission, found, view=None, demo=is_demo(data))
