@@ -358,6 +358,8 @@ def test_gated_weights_say_how_to_get_them(tmp_path, clips, monkeypatch):
         features("dinov3", tmp_path / "empty", clips[2:], tmp_path)
     with pytest.raises(WeightsMissing, match=r"imagebind_huge\.pth .*imagebind\.model"):
         features("imagebind", tmp_path / "empty", clips[2:], tmp_path)
+    with pytest.raises(WeightsMissing, match=r"vit_g_hybrid_pt_1200e_k710_ft\.pth .*MODEL_ZOO\.md .*videomaev2\.model"):
+        features("videomaev2", tmp_path / "empty", clips[2:], tmp_path)
 
 
 def test_torchvisions_weights_are_fetched_once_or_named(tmp_path, clips, monkeypatch):

@@ -91,6 +91,10 @@ class VideoMaeV2Extractor(VisionExtractor):
         ("mae-g/vit_g_hybrid_pt_1200e_k710_ft.pth", "vit_g_hybrid_pt_1200e_k710_ft.pth", "model.safetensors"),
     )
     libraries: ClassVar[tuple[str, ...]] = ()
+    hint: ClassVar[str] = (
+        "its authors ask for a form, which docs/MODEL_ZOO.md of github.com/OpenGVLab/VideoMAEv2 names; the file may be "
+        "named itself: videomaev2.model=FILE"
+    )
     rule: ClassVar[PictureRule] = PictureRule(even=True)
 
     def build(self, options: Any, weights: Weights | None) -> Network:
