@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blemore_harness.actors import COMPONENTS, join_vectors, learn_actors, rand_index
+from blemore_harness.actors import COMPONENTS, join_vectors, learn_actors, rand_index, silhouette
 from blemore_harness.errors import DataError
 
 
@@ -44,6 +44,25 @@ def test_few_clips_are_grouped_too(clips: int) -> None:
     pytest.importorskip("scipy")
     learnt = learn_actors(*voices(4, 20, seed=0))
     assert learnt.group(voices(1, clips, seed=3)[0]).shape == (clips,)
+
+
+def test_the_number_of_actors_is_found_where_they_have_fewer_clips() -> None:
+    pytest.importorskip("scipy")
+    learnt = learn_actors(*voices(12, 30, seed=0, distance=5.0))
+    vectors, names = voices(8, 18, seed=4, distance=5.0)
+    assert 6 <= len(np.unique(learnt.group(vectors))) <= 9, "training actors have clips for 5"
+    assert rand_index(learnt.group(vectors), names) > 0.7
+
+
+def test_silhouette_is_that_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    random = np.random.default_rng(0)
+    for _ in range(10):
+        points, groups = random.normal(size=(25, 3)), random.integers(4, size=25)
+        groups[0] = 9
+        distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+        assert silhouette(distances, groups) == pytest.approx(metrics.silhouette_score(points, groups))
+    assert silhouette(distances, np.zeros(25, dtype=np.int64)) == -1.0
 
 
 def test_index_is_that_of_scikit_learn() -> None:

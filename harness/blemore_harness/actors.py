@@ -20,6 +20,9 @@ Vectors = NDArray[np.float64]
 COMPONENTS = 64
 """Directions of each member's vectors that are kept at most: more than actors need, fewer than clips."""
 
+MERGEABLE = 4
+"""Fewer clips than this are left alone."""
+
 SHRINKAGE = 0.1
 """Share of the mean variance that is added to every direction, so that rare directions are not blown up."""
 
@@ -41,26 +44,47 @@ class Familiarity:
     def group(self, vectors: Vectors) -> Groups:
         """Put clips into groups that are likely to be of one actor each, int64 (N,); the same number is the same group.
 
-        As many groups are made as the training actors' number of clips suggests.
+        Groups are merged bottom-up (Ward). How many are left is decided by the best mean silhouette, from the number
+        that the training actors' clips suggest to twice as many: test actors may have fewer clips.
 
         Raises:
             ExtraMissing: scipy is not installed.
         """
         try:
             from scipy.cluster.hierarchy import fcluster, linkage
+            from scipy.spatial.distance import pdist, squareform
         except ImportError as error:
             raise ExtraMissing(
                 f"grouping clips by actor needs scipy ({error}): pip install 'blemore-harness[encoders]'"
             ) from error
-        wanted = max(1, round(len(vectors) / self.clips_per_actor))
-        if wanted == 1 or len(vectors) <= wanted:
-            return (
-                np.arange(len(vectors), dtype=np.int64)
-                if len(vectors) <= wanted
-                else np.zeros(len(vectors), dtype=np.int64)
-            )
-        tree = linkage((vectors - self.centre) @ self.directions, method="ward")
-        return np.asarray(fcluster(tree, wanted, criterion="maxclust"), dtype=np.int64)
+        if len(vectors) < MERGEABLE:
+            return np.arange(len(vectors), dtype=np.int64)
+        space = (vectors - self.centre) @ self.directions
+        tree, distances = linkage(space, method="ward"), squareform(pdist(space))
+        suggested = max(1, round(len(vectors) / self.clips_per_actor))
+        counts = range(max(2, suggested), min(2 * suggested + 1, len(vectors) - 1) + 1)
+        cuts = [np.asarray(fcluster(tree, count, criterion="maxclust"), dtype=np.int64) for count in counts]
+        return max(cuts, key=lambda groups: silhouette(distances, groups))
+
+
+def silhouette(distances: Vectors, groups: Groups) -> float:
+    """Give the mean silhouette: how much nearer clips are to their own group than to the next (Rousseeuw, 1987).
+
+    Args:
+        distances: float64 (N, N).
+        groups: int64 (N,).
+    """
+    names, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        return -1.0
+    sums = np.zeros((len(groups), len(names)))
+    np.add.at(sums.T, index, distances)
+    own = sums[np.arange(len(groups)), index] / np.maximum(counts[index] - 1, 1)
+    means = sums / counts
+    means[np.arange(len(groups)), index] = np.inf
+    other = means.min(axis=1)
+    widths = (other - own) / np.maximum(np.maximum(own, other), 1e-12)
+    return float(np.where(counts[index] > 1, widths, 0.0).mean())
 
 
 def learn_actors(vectors: Vectors, actors: Groups) -> Familiarity:
