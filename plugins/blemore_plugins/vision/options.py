@@ -110,6 +110,9 @@ class VideoSwinOptions(VisionOptions):
 
 @dataclass(frozen=True)
 class VJepa2Options(VisionOptions):
-    """Options of `vjepa2`; `model` may be any V-JEPA 2 of transformers' layout."""
+    """Options of `vjepa2`; `model` may be any V-JEPA 2 of transformers' layout.
+
+    It wants the shorter side at 292 px: shared frames are enlarged from 256, `frames=full` are a little sharper.
+    """
 
     model: str = "facebook/vjepa2-vitl-fpc64-256"
