@@ -34,7 +34,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "plugins": ("plugins", "early_fusion", "entrants"),
     "reports": ("inspection", "scoring", "results", "test_labels", "tables", "comparison", "terminal", "places"),
-    "evaluation": ("calls", "stages", "records", "pipeline", "preparation"),
+    "evaluation": ("calls", "stages", "records", "pipeline", "preparation", "simulation"),
     "conformance": ("testing",),
     "command line": ("cli",),
 }  # fmt: skip

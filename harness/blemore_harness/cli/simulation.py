@@ -1,0 +1,68 @@
+"""The command `simulate`: which fusion and which thresholds generalise, where the truth is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from blemore_harness.cli.root import cli, data_option, json_option, set_option
+
+
+@cli.command()
+@click.option("--challenges", type=int, default=20, show_default=True, help="How many challenges to simulate.")
+@click.option("--encoders", metavar="A,B,...", help="Whose published accuracies to simulate [default: five of UZH's].")
+@click.option(
+    "--fusions", metavar="A,B,...", help="Fusions to compare besides the papers' recipe [default: plain ones]."
+)
+@set_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Base seed of everything random.")
+@click.option("--bias", type=float, help="How much actors shift logits, in errors over clips [default: 0.5].")
+@click.option("--correlation", type=float, help="Of two encoders' errors within a modality [default: 0.6].")
+@click.option("--sharpness", type=float, help="How much actors' sharpness differs, sd of its logarithm [default: 0.4].")
+@click.option("--test-actors", type=int, default=11, show_default=True, help="Unseen actors of a challenge.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes [default: one per CPU]; the numbers do not depend on it."
+)
+@data_option
+@json_option
+def simulate(
+    challenges: int, encoders: str | None, fusions: str | None, settings: tuple[str, ...], seed: int,
+    bias: float | None, correlation: float | None, sharpness: float | None, test_actors: int, workers: int | None,
+    data: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """SIMULATE challenges on a real label table: which fusion and thresholds generalise to unseen actors.
+
+    Nothing is decoded or trained: only labels are read (those of the demo dataset without --data), and no number is a
+    result on BLEMORE. See docs/simulation.md.
+    """
+    from blemore_harness.options import parse_settings
+    from blemore_harness.places import open_dataset
+    from blemore_harness.plugins import load_plugins
+    from blemore_harness.simulation import bench as benches
+    from blemore_harness.simulation.encoders import World
+    from blemore_harness.simulation.labels import demo_table, table_of
+    from blemore_harness.simulation.report import draw_simulation
+    from blemore_harness.simulation.workers import usable_cpus
+    from blemore_harness.terminal import answer_console, open_reporter
+
+    sizes = {"bias": bias, "correlation": correlation, "sharpness": sharpness}
+    chosen = {"encoders": _names(encoders), "fusions": _names(fusions)}
+    bench = benches.Bench(
+        challenges=challenges, test_actors=test_actors, seed=seed, settings=parse_settings(settings),
+        world=World(**{name: value for name, value in sizes.items() if value is not None}),
+        **{name: value for name, value in chosen.items() if value is not None},
+    )  # fmt: skip
+    reporter = open_reporter()
+    plugins = load_plugins()
+    bench.contestants(plugins)  # a misspelt name fails before anything is read
+    if data is None:
+        reporter.warn("No --data given: using the label table of the generated DEMO dataset, 10 actors instead of 47.")
+    table = demo_table() if data is None else table_of(open_dataset(data, reporter))
+    record = benches.simulate(bench, table, plugins, reporter, workers or usable_cpus())
+    click.echo(json.dumps(record, indent=2)) if as_json else answer_console().print(draw_simulation(record))
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,117 @@
+"""Draws a simulation's record as people read it: what was simulated, how real it looks, who does best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+def draw_simulation(record: Mapping[str, Any]) -> RenderableType:
+    """Draw everything that a record of `bench.simulate` says."""
+    notice = Text(record["notice"], style="bold yellow")
+    warnings = [Text(f"warning: {text}", style="yellow") for text in record["warnings"]]
+    return Group(notice, *warnings, _encoders(record), _spread(record), _rows(record), *_legend(record))
+
+
+def _table(title: str) -> Table:
+    return Table(title=f"SIMULATED: {title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+
+
+def _encoders(record: Mapping[str, Any]) -> Table:
+    table = _table("encoders, official ACC_P and ACC_S")
+    table.add_column("encoder", no_wrap=True)
+    table.add_column("modality", no_wrap=True)
+    for name in ("published", "calibrated", "in the challenges"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in record["encoders"]:
+        pairs = [f"{row[k]['acc_presence']:.3f} {row[k]['acc_salience']:.3f}" for k in _KINDS]
+        table.add_row(row["name"], row["modality"], *pairs)
+    return table
+
+
+_KINDS = ("published", "calibrated", "simulated")
+
+
+def _spread(record: Mapping[str, Any]) -> Table:
+    table = _table("what differs between folds")
+    table.add_column("", no_wrap=True)
+    table.add_column("simulated", justify="right", no_wrap=True)
+    table.add_column("observed", justify="right", no_wrap=True)
+    words = {"alpha": "best alpha", "beta": "best beta", "acc_presence": "ACC_P", "acc_salience": "ACC_S"}
+    for name, row in record["spread"]["encoders"].items():
+        table.add_row(
+            f"{words[name]} of an encoder, mean and sd",
+            f"{row['mean']:.3f} ± {row['sd_over_folds']:.3f}",
+            f"{row['organisers_mean']:.3f} ± {row['organisers_sd_over_folds']:.3f}",
+        )
+    for name, row in record["spread"]["fused"].items():
+        table.add_row(
+            f"{words[name]} of the recipe's fusion, from and to",
+            f"{row['lowest']:.2f} to {row['highest']:.2f}",
+            f"{row['published_lowest']:.2f} to {row['published_highest']:.2f}",
+        )
+    return table
+
+
+def _rows(record: Mapping[str, Any]) -> Table:
+    settings, labels = record["settings"], record["labels"]
+    table = _table(
+        f"{settings['challenges']} challenges, {labels['actors']} training and {settings['test_actors']} unseen actors "
+        f"(labels: {labels['source']})"
+    )
+    table.add_column("fusion", no_wrap=True)
+    table.add_column("thresholds", no_wrap=True)
+    for name in ("official\nScore", "cross-fitted\nScore", "unseen\nACC_P", "unseen\nACC_S", "unseen\nScore"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("against the\npapers' way", justify="right", no_wrap=True)
+    table.add_column("remark")
+    for row in record["rows"]:
+        unseen, important = row["unseen"], any(text in ("the papers' way", _DEFAULT) for text in row["remarks"])
+        table.add_row(
+            row["fusion"],
+            row["strategy"],
+            f"{row['official']:.3f}",
+            f"{row['cross_fitted']:.3f}",
+            f"{unseen['acc_presence']:.3f}",
+            f"{unseen['acc_salience']:.3f}",
+            Text(f"{unseen['score']:.3f}", style="bold"),
+            _difference(row["difference"]),
+            "; ".join([*row["remarks"], *_used(row["used"])]),
+            style="bold" if important else None,
+        )
+    return table
+
+
+_DEFAULT = "default of the harness"
+
+
+def _difference(difference: Mapping[str, Any]) -> Text:
+    half = difference["half_interval"]
+    if not half:
+        return Text(f"{difference['mean']:+.4f}" if half is None or difference["mean"] else "-")
+    style = ("green" if difference["mean"] > 0 else "red") if difference["clear"] else ""
+    return Text(f"{difference['mean']:+.4f} ± {half:.4f}", style=style)
+
+
+def _used(used: Mapping[str, int]) -> list[str]:
+    return [f"mostly {next(iter(used))}"] if used else []
+
+
+def _legend(record: Mapping[str, Any]) -> list[Text]:
+    settings = record["settings"]
+    lines = [
+        "unseen: on new actors, with everything chosen on the training actors; what a method is worth.",
+        "official: thresholds (and weights) chosen on the folds that are scored, as papers report it; cross-fitted: on "
+        "the other folds. The papers' recipe knows no such weights: there, those of the fold itself.",
+        "against the papers' way: difference of unseen Scores over the same challenges, ± half of its 95 % interval.",
+        "bound: looks at other clips of the actor, and is told which these are, as no participant is.",
+        f"chosen: the strategy with the best cross-fitted Score among those that look at one clip at a time. Seed "
+        f"{settings['seed']}, bias {settings['bias']:g}, correlation {settings['correlation']:g}, sharpness "
+        f"{settings['sharpness']:g}.",
+    ]
+    return [Text(line, style="dim") for line in lines]

@@ -1,0 +1,70 @@
+"""Plays challenges in this process or in several, always the same ones in the same order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+
+from blemore_harness.errors import BlemoreError, PluginFailed
+from blemore_harness.simulation.challenge import ChallengeResult
+
+Play = Callable[[int], ChallengeResult]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin's failure on its way from one process to another."""
+
+    message: str
+    plugin: str
+
+
+def play_all(play: Play, count: int, workers: int) -> Iterator[ChallengeResult]:
+    """Play challenges 0 to `count` - 1 and give their results in order.
+
+    Args:
+        play: plays the challenge of a number; with several workers, a function that another process can be sent.
+        count: how many challenges.
+        workers: processes; 1 plays here.
+
+    Raises:
+        PluginFailed: a fusion that crashed.
+        BlemoreError: a process that was ended from outside.
+    """
+    if min(workers, count) <= 1:
+        yield from map(play, range(count))
+        return
+    # Fresh processes: a fork of one that runs threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, count), context, initializer=_leave_interrupts_to_parent) as pool:
+        try:
+            for result in pool.map(partial(_play_away, play), range(count)):
+                if isinstance(result, Failure):
+                    raise PluginFailed(result.message, result.plugin)
+                yield result
+        except BrokenProcessPool as error:
+            raise BlemoreError("a process of the simulation was ended, perhaps for want of memory") from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def usable_cpus() -> int:
+    """Give how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _play_away(play: Play, number: int) -> ChallengeResult | Failure:
+    try:
+        return play(number)
+    except PluginFailed as error:  # has more arguments than travel with an exception
+        return Failure(str(error), error.plugin)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
