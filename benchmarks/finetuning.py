@@ -127,8 +127,8 @@ def measure_training(name: str, clips: Sequence[Clip], context: Context, batch: 
     predicting = time.perf_counter() - started
     count = sum(p.numel() for p in built.network.parameters())
     return (
-        f"{count / 1e6:7.1f}M  training {len(clips) / seconds:7.1f} clips/s, waiting {batches.waited / seconds:4.0%}"
-        f"{peak}, predicting {len(clips) / predicting:7.1f} clips/s"
+        f"{count / 1e6:7.1f}M  training {len(clips) / seconds:7.3g} clips/s, waiting {batches.waited / seconds:4.0%}"
+        f"{peak}, predicting {len(clips) / predicting:7.3g} clips/s"
     )
 
 
@@ -165,8 +165,8 @@ def measure_frozen(name: str, clips: Sequence[Clip], context: Context, small: bo
     synchronise(context.device)
     seconds = time.perf_counter() - started
     return (
-        f"{count / 1e6:7.1f}M  extracting {len(clips) / seconds:7.1f} clips/s{peak_of(context.device)}, "
-        f"reading alone {len(clips) / reading:7.1f} clips/s"
+        f"{count / 1e6:7.1f}M  extracting {len(clips) / seconds:7.3g} clips/s{peak_of(context.device)}, "
+        f"reading alone {len(clips) / reading:7.3g} clips/s"
     )
 
 
@@ -201,7 +201,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{len(clips)} clips of {shape}; batches of {arguments.batch}; {where}")
         started = time.perf_counter()
         open_frames(context.cache).prepare(clips, context)
-        print(f"{'decoding frames once':20} {len(clips) / (time.perf_counter() - started):7.1f} clips/s")
+        print(f"{'decoding frames once':20} {len(clips) / (time.perf_counter() - started):7.3g} clips/s")
         for name in names:
             if name in TRAINED:
                 line = measure_training(name, clips, context, arguments.batch, arguments.small)

@@ -131,6 +131,17 @@ def test_logits_are_those_of_the_saved_network(request, tmp_path: Path, name: st
         torch.testing.assert_close(network(clip), network.head[1](seen[0]))
 
 
+def test_old_files_are_read_as_well(timesformer: Path, tmp_path: Path):
+    """The released TimeSformer is a file of `torch.save`."""
+    options, context = video_options(TimeSformerOptions, timesformer), make_context(tmp_path)
+    expected = build_timesformer(options, context).network.state_dict()
+    file = timesformer / "model.safetensors"
+    torch.save(load_file(file), timesformer / "pytorch_model.bin")
+    file.unlink()
+    found = build_timesformer(options, context).network.state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
 def test_a_network_that_differs_from_its_file_is_refused(videomae: Path):
     network = VideoMAEForVideoClassification.from_pretrained(videomae)
     file = videomae / "model.safetensors"

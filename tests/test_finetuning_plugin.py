@@ -214,6 +214,20 @@ def test_checkpointing_activations_changes_nothing(material, tmp_path: Path):
 
 
 @encoders
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_bfloat16_is_near_float32(material, tmp_path: Path, system: str):
+    """As on a GPU, with everything switched on; weights and rows stay what they are."""
+    (fold, folder), (encoder, kind, settings) = material, SYSTEMS[system]
+    options, context = kind(**settings | {"epochs": 1}, selection="last", lora=2, ema=0.5), at(folder, tmp_path)
+    exact = encoder.fit(fold, options, context).predict(fold.held_out, context).values
+    rounded = encoder.fit(fold, dataclasses.replace(options, precision="bfloat16"), context)
+    assert all(tensor.dtype == torch.float32 for tensor in rounded.network.state_dict().values())
+    found = rounded.predict(fold.held_out, context).values
+    np.testing.assert_allclose(found, exact, atol=0.02)
+    assert not np.array_equal(found, exact)
+
+
+@encoders
 def test_training_fits_the_labels(material, tmp_path: Path):
     (fold, folder), (encoder, kind, settings) = material, SYSTEMS["sound"]
     changed = {"epochs": 25, "front_end": True, "learning_rate": 2e-3, "ema": 0.5}

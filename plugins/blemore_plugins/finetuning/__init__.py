@@ -29,13 +29,16 @@ PACKAGES = ("torch", "transformers", "av", "decord", "PIL")
 SMALL_TRAINING: Mapping[str, object] = {
     "model": "random-small",
     "batch_size": 16,
-    "learning_rate": 1e-3,
+    "learning_rate": 2e-3,
     "head_rate": 1e-3,
     "schedule": "cosine",
     "warmup": 1,
     "selection": "last",
 }
 """Fresh weights need a higher rate, and a laptop no second training."""
+
+SMALL_PICTURES: Mapping[str, object] = {**SMALL_TRAINING, "frames": 2, "size": 48, "crop": 1.0}
+"""Enough to see the whole path at work: fresh weights learn little of whole frames from 300 clips."""
 
 
 class FinetunedEncoder(Encoder):
@@ -66,7 +69,7 @@ class VideoMAEEncoder(FinetunedEncoder):
     summary: ClassVar[str] = "VideoMAE on whole frames (16 a clip), trained whole with soft-label KL"
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = VideoMAEOptions
-    demo_options: ClassVar[Mapping[str, object]] = {**SMALL_TRAINING, "epochs": 12, "frames": 4, "size": 48}
+    demo_options: ClassVar[Mapping[str, object]] = {**SMALL_PICTURES, "epochs": 8}
 
     def prepare(self, clips: Clips, options: VideoOptions, context: Context) -> None:
         """Fetch the weights and decode all clips.
@@ -95,7 +98,7 @@ class TimeSformerEncoder(FinetunedEncoder):
     summary: ClassVar[str] = "TimeSformer on whole frames (8 a clip), trained whole with soft-label KL"
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = TimeSformerOptions
-    demo_options: ClassVar[Mapping[str, object]] = {**SMALL_TRAINING, "epochs": 12, "frames": 3, "size": 48}
+    demo_options: ClassVar[Mapping[str, object]] = {**SMALL_PICTURES, "epochs": 6}
 
     def prepare(self, clips: Clips, options: VideoOptions, context: Context) -> None:
         """Fetch the weights and decode all clips.
@@ -126,8 +129,8 @@ class SoundEncoder(FinetunedEncoder):
     Options: ClassVar[type[Any]] = SoundOptions
     demo_options: ClassVar[Mapping[str, object]] = {
         **SMALL_TRAINING,
-        "epochs": 8,
-        "seconds": 1.0,
+        "epochs": 6,
+        "seconds": 0.6,
         "front_end": True,
     }
 

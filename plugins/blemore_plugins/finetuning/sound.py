@@ -49,7 +49,7 @@ LEFT_OUT = re.compile(
 """What only pre-training, recognition or classification needs, and the vector that stands for masked frames."""
 
 SMALL: Mapping[str, Any] = {
-    "conv_dim": (32,) * 7,
+    "conv_dim": (16,) * 7,
     "hidden_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,

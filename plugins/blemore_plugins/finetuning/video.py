@@ -49,8 +49,9 @@ SMALL: Mapping[str, Any] = {
     "num_attention_heads": 2,
     "intermediate_size": 128,
     "patch_size": 8,
+    "initializer_range": 0.1,
 }
-"""A thin network of the same class."""
+"""A thin network of the same class; so thin a one needs larger fresh weights for its blocks to do anything."""
 
 
 class VideoClassifier(nn.Module):
