@@ -12,9 +12,15 @@ from blemore_harness.cli.root import cli, data_option, json_option, set_option
 
 @cli.command()
 @click.option("--challenges", type=int, default=20, show_default=True, help="How many challenges to simulate.")
-@click.option("--encoders", metavar="A,B,...", help="Whose published accuracies to simulate [default: five of UZH's].")
 @click.option(
-    "--fusions", metavar="A,B,...", help="Fusions to compare besides the papers' recipe [default: plain ones]."
+    "--encoders",
+    metavar="A,B,...",
+    help="Whose published accuracies to simulate [default: s4d,gemini,videomae,wav2vec2,timesformer].",
+)
+@click.option(
+    "--fusions",
+    metavar="A,B,...",
+    help="Fusions to compare besides the papers' recipe [default: mean,logit-mean,late,stack,structured].",
 )
 @set_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Base seed of everything random.")
@@ -32,7 +38,7 @@ def simulate(
     bias: float | None, correlation: float | None, sharpness: float | None, test_actors: int, workers: int | None,
     data: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """SIMULATE challenges on a real label table: which fusion and thresholds generalise to unseen actors.
+    """Simulate challenges on a real label table: which fusion and thresholds generalise to unseen actors.
 
     Nothing is decoded or trained: only labels are read (those of the demo dataset without --data), and no number is a
     result on BLEMORE. See docs/simulation.md.
@@ -58,7 +64,7 @@ def simulate(
     plugins = load_plugins()
     bench.contestants(plugins)  # a misspelt name fails before anything is read
     if data is None:
-        reporter.warn("No --data given: using the label table of the generated DEMO dataset, 10 actors instead of 47.")
+        reporter.warn("No --data given: using the label table of the generated DEMO dataset, with few actors.")
     table = demo_table() if data is None else table_of(open_dataset(data, reporter))
     record = benches.simulate(bench, table, plugins, reporter, workers or usable_cpus())
     click.echo(json.dumps(record, indent=2)) if as_json else answer_console().print(draw_simulation(record))

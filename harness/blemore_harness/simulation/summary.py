@@ -17,6 +17,9 @@ from blemore_harness.strategies import STRATEGIES
 REFERENCE = (RECIPE, "averaged")
 """What everything is compared with: weights and thresholds at their best on each fold, both averaged over folds."""
 
+BOUND = "bound"
+"""Marks strategies that look at other clips of an actor: here they are told which these are."""
+
 HARNESS_DEFAULT = ("late", CHOSEN)
 """How the harness makes labels for test clips where nothing else is asked for."""
 
@@ -74,7 +77,7 @@ def _remarks(key: tuple[str, str]) -> list[str]:
     if key == HARNESS_DEFAULT:
         remarks.append("default of the harness")
     if strategy != CHOSEN and STRATEGIES[strategy].transductive:
-        remarks.append("bound: told who acts")
+        remarks.append(BOUND)
     return remarks
 
 
