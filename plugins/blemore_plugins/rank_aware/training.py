@@ -1,0 +1,143 @@
+"""Trains the network: for as long as is best on actors that were not learnt from, then again on all training clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clips, Fold
+from blemore_harness.errors import DataError
+from blemore_harness.grid import GridCounter
+from blemore_harness.networks import batches, fitting_threads, seeded
+from blemore_plugins.rank_aware.inputs import Inputs, Members, fit_inputs, require_vectors
+from blemore_plugins.rank_aware.losses import coral, mmd, supervised
+from blemore_plugins.rank_aware.model import RankAwareModel, read_rows
+from blemore_plugins.rank_aware.network import RankAwareNetwork
+from blemore_plugins.rank_aware.options import RankAwareOptions
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one training is given.
+
+    Attributes:
+        learn: clips with labels.
+        unlabelled: clips that it adapts to; empty for none.
+        check: clips with labels that decide how long it goes on; None goes on for `epochs`.
+        epochs: passes over `learn` at most.
+    """
+
+    learn: Clips
+    unlabelled: Clips
+    check: Clips | None
+    epochs: int
+
+
+def fit_model(fold: Fold, members: Members, options: RankAwareOptions, context: Context) -> RankAwareModel:
+    """Choose the epoch on an actor-disjoint part of the training clips, then train on all of them for as long.
+
+    Raises:
+        DataError: no member, a clip without a vector, too few actors for an inner split, or one clip alone to adapt to.
+    """
+    adapted = fold.held_out if options.adapts else Clips(())
+    if options.adapts:
+        context.note("adapted on clips", len(adapted))
+        if not len(adapted):
+            context.warn("rank-aware: no held-out clips to adapt to here: trained without")
+    require_vectors(members, (*fold.train.ids, *adapted.ids))
+    learn, check = fold.train.inner_split(context.seed)
+    _, _, epochs = _train(Part(learn, adapted, check, options.epochs), members, options, context)
+    context.note("epochs", epochs)
+    inputs, network, _ = _train(Part(fold.train, adapted, None, epochs), members, options, context)
+    model = RankAwareModel(inputs, network)
+    _tell_weights(model, members, fold.train, context)
+    return model
+
+
+def _train(
+    part: Part, members: Members, options: RankAwareOptions, context: Context
+) -> tuple[Inputs, RankAwareNetwork, int]:
+    """Give what standardises, the network after the last epoch, in eval mode, and the best epoch."""
+    inputs = fit_inputs(members, part.learn.ids)
+    rows, others = (inputs.join(members, ids).to(context.device) for ids in (part.learn.ids, part.unlabelled.ids))
+    targets = torch.from_numpy(part.learn.targets).to(context.device)
+    judge = None if part.check is None else _Judge(inputs.join(members, part.check.ids).to(context.device), part.check)
+    with seeded(context.seed):
+        network = RankAwareNetwork(inputs.sizes, options.width, options.top_n, options.dropout).to(context.device)
+        optimiser = torch.optim.AdamW(
+            network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+        )
+        domains = _Domains(others, options, context.seed)
+        order = torch.Generator().manual_seed(context.seed)
+        best, epoch = 0, 0
+        with context.progress("rank-aware: epochs", part.epochs) as bar, fitting_threads(network):
+            while epoch < part.epochs and (judge is None or epoch - best < options.patience):
+                network.train()
+                for places in batches(len(rows), options.batch_size, order, options.adapts, context.device):
+                    fused, _ = network.fuse(rows[places])
+                    presence, salience = network.heads(fused)
+                    loss = supervised(presence, salience, targets[places], options) + domains.distance(network, fused)
+                    optimiser.zero_grad(set_to_none=True)
+                    loss.backward()
+                    optimiser.step()
+                epoch += 1
+                bar.advance()
+                network.eval()
+                if judge is None or judge.improves(network):
+                    best = epoch
+    return inputs, network, best
+
+
+class _Domains:
+    """Draws unlabelled clips and says how far their latent vectors are from those of a batch."""
+
+    def __init__(self, others: Tensor, options: RankAwareOptions, seed: int) -> None:
+        if len(others) == 1:
+            raise DataError("adapting to held-out clips needs at least 2 of them, found 1: set rank-aware.adapt=none")
+        self._others, self._options = others, options
+        # A stream of its own: which clips are drawn must not hang together with the order of the training clips.
+        self._order = torch.Generator().manual_seed(seed + 1)
+
+    def distance(self, network: RankAwareNetwork, fused: Tensor) -> Tensor | float:
+        """Give the weighted loss of a batch of fused latent vectors; 0 where there is nothing to compare."""
+        if not len(self._others) or len(fused) < 2:
+            return 0.0
+        places = torch.randperm(len(self._others), generator=self._order)[: self._options.batch_size]
+        drawn, _ = network.fuse(self._others[places.to(self._others.device)])
+        return self._options.adapt_weight * {"coral": coral, "mmd": mmd}[self._options.adapt](fused, drawn)
+
+
+class _Judge:
+    """Remembers the best epoch so far by the official Score, and of equal Scores by the KL, as the heads do."""
+
+    def __init__(self, rows: Tensor, check: Clips) -> None:
+        self._rows = rows
+        self._counter = GridCounter(check.labels)
+        self._targets = check.targets.astype(np.float64)
+        self._best: tuple[float, float] | None = None
+
+    def improves(self, network: RankAwareNetwork) -> bool:
+        """Say whether a network in eval mode is better than all that were seen before."""
+        rows, _ = read_rows(network, self._rows)
+        surprise = -(self._targets * np.log(np.maximum(rows, 1e-12))).sum(axis=1).mean()
+        quality = self._counter.count(rows).choose().scores.score, -float(surprise)
+        if self._best is not None and quality <= self._best:
+            return False
+        self._best = quality
+        return True
+
+
+def _tell_weights(model: RankAwareModel, members: Members, clips: Clips, context: Context) -> None:
+    """Note each member's mean weight over training clips, and for which share of them it is kept."""
+    weights = model.weigh(clips, members)
+    context.note("weights", _by_name(model.inputs.names, weights.mean(axis=0)))
+    context.note("kept", _by_name(model.inputs.names, (weights > 0).mean(axis=0)))
+
+
+def _by_name(names: Sequence[str], values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> dict[str, float]:
+    return {name: round(float(value), 6) for name, value in zip(names, values, strict=True)}
