@@ -67,7 +67,7 @@ def evaluate(
     recorder = Recorder(folder, start_record(submission, entrants, dataset, workshop.command), plugins, started)
     with hold(folder, workshop.reporter.log), recorder.closing(workshop.device):
         encoders = [e for e in entrants if not e.members]
-        _check_media(encoders, dataset, workshop.reporter)
+        _check_media([e for e in encoders if not e.identity["stores"]], dataset, workshop.reporter)
         rows: dict[str, SystemRows] = {}
         for entrant in _prepare_all(encoders, dataset, stage, folders, recorder):
             try:
