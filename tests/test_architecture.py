@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "contents", "download", "views", "runs",
     ),
     "plugins": ("plugins", "early_fusion", "entrants"),
-    "reports": ("inspection", "scoring", "results", "test_labels", "tables", "comparison", "terminal", "places"),
+    "reports": ("inspection", "scoring", "results", "predictions", "tables", "comparison", "terminal", "places"),
     "evaluation": ("calls", "stages", "records", "pipeline", "preparation", "simulation"),
     "conformance": ("testing",),
     "command line": ("cli",),

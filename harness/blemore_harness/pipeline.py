@@ -15,13 +15,13 @@ from blemore_harness.entrants import Entrant, resolve_entrants
 from blemore_harness.errors import PluginFailed
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.plugins import Plugins
+from blemore_harness.predictions import find_strategy, predict_test
 from blemore_harness.records import Recorder, start_record
 from blemore_harness.results import SystemRows, score_system
 from blemore_harness.rows import Embeddings, Probabilities
 from blemore_harness.runs import FoldResult, Runs, SystemFolder, hold
 from blemore_harness.stages import Stage, part_name
 from blemore_harness.submission import Submission
-from blemore_harness.test_labels import find_strategy, predict_test
 from blemore_harness.views import View
 
 Folders = Mapping[str, SystemFolder]

@@ -22,6 +22,7 @@ from blemore_harness.entrants import Entrant
 from blemore_harness.errors import HarnessError, PluginFailed
 from blemore_harness.leaderboard import write_submission
 from blemore_harness.plugins import Plugins
+from blemore_harness.predictions import PredictedLabels
 from blemore_harness.protocol import PROTOCOL_VERSION
 from blemore_harness.results import SystemRows
 from blemore_harness.rows import Probabilities
@@ -29,7 +30,6 @@ from blemore_harness.runs import RECORD_FILE, RECORD_SCHEMA, FoldResult, write_j
 from blemore_harness.strategies import STRATEGIES
 from blemore_harness.submission import Submission
 from blemore_harness.tables import render_text
-from blemore_harness.test_labels import PredictedLabels
 from blemore_harness.views import View
 
 SUBMISSION_FILE = "submission.zip"

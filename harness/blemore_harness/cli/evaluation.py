@@ -138,9 +138,9 @@ def _open_job(
     from blemore_harness.pipeline import Workshop
     from blemore_harness.places import cache_root, is_demo, open_dataset, open_dataset_view
     from blemore_harness.plugins import load_plugins
+    from blemore_harness.predictions import find_strategy
     from blemore_harness.runs import Runs
     from blemore_harness.terminal import open_reporter
-    from blemore_harness.test_labels import find_strategy
 
     if (name is None) == (not plugins):
         raise click.UsageError(f"give either the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
