@@ -25,8 +25,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "protocol": ("protocol", "grid", "thresholds", "decoders", "exact", "label_model", "strategies", "actors"),
     "contract and help for plugin authors": (
-        "context", "hookspecs", "media", "frame_files", "frames", "sequences", "networks", "recipes", "scaling",
-        "head_training", "head_models", "heads", "subsampled",
+        "context", "hookspecs", "containers", "media", "frame_files", "frames", "sequences", "networks", "recipes",
+        "scaling", "head_training", "head_models", "heads", "subsampled",
     ),
     "files and folders": (
         "metadata", "submission_format", "prediction_files", "leaderboard", "demo", "released", "aggregates",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blemore_harness import (
+    containers,
     frame_files,
     frames,
     head_models,
@@ -31,7 +32,8 @@ from blemore_harness.submission import Submission, plain_name
 from blemore_harness.views import View
 
 _SHARED = (
-    frame_files, frames, head_models, head_training, heads, media, networks, recipes, scaling, sequences, subsampled,
+    containers, frame_files, frames, head_models, head_training, heads, media, networks, recipes, scaling, sequences,
+    subsampled,
 )  # fmt: skip
 """Modules of the harness that change a plugin's numbers."""
 

@@ -6,25 +6,37 @@ Frames come from decord, sound from PyAV; both are imported when first needed. A
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from blemore_harness.containers import (
+    CUT_SHARE,
+    OPTIONS,
+    Promise,
+    brief,
+    check_media,
+    import_av,
+    missing_extra,
+    open_video,
+)
 from blemore_harness.dataset import Clip
-from blemore_harness.errors import ExtraMissing, MediaError
+from blemore_harness.errors import MediaError
 
 Frames = NDArray[np.uint8]
 
 BATCH = 16
-"""Frames that are decoded at a time while streaming: 100 MB at full HD."""
+"""Frames that are decoded at a time while streaming."""
 
-CUT_SHARE = 0.9
-"""A sound track with less than this share of its length was cut off: FFmpeg itself reads to the cut without a word."""
+BATCH_BYTES = 100_000_000
+"""What frames that are decoded at a time may take: larger frames than full HD come fewer at a time."""
+
+LONGEST_SOUND = 600.0
+"""Seconds of sound that are read: 38 MB at 16 kHz. Clips of the challenge last seconds, and networks take in all."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +45,8 @@ class VideoInfo:
 
     Attributes:
         frames: number of frames that can be decoded.
-        fps: average frames per second.
-        width, height: in pixels, as decoded.
+        fps: average frames per second; 0 where the file does not tell.
+        width, height: in pixels, as decoded: upright.
     """
 
     frames: int
@@ -54,9 +66,10 @@ def video_info(clip: Clip) -> VideoInfo:
     Raises:
         MediaError: no file, no video stream, no frames, or a file that cannot be decoded.
     """
-    with _open_video(clip) as reader:
+    with open_video(clip) as (reader, _):
         height, width = reader[0].shape[:2]
-        return VideoInfo(len(reader), float(reader.get_avg_fps()), int(width), int(height))
+        fps = float(reader.get_avg_fps())
+        return VideoInfo(len(reader), fps if math.isfinite(fps) else 0.0, int(width), int(height))
 
 
 def read_frames(clip: Clip, indices: Sequence[int] | None = None, size: tuple[int, int] | None = None) -> Frames:
@@ -67,19 +80,20 @@ def read_frames(clip: Clip, indices: Sequence[int] | None = None, size: tuple[in
         size: (height, width) to resize to without keeping the aspect, bilinear with antialiasing; None leaves it.
 
     Returns:
-        uint8 (T, height, width, 3), RGB.
+        uint8 (T, height, width, 3), RGB, upright where the file says how it is turned.
 
     Raises:
         MediaError: as of `video_info`, or an index beyond the last frame.
     """
-    with _open_video(clip) as reader:
+    with open_video(clip) as (reader, promise):
         wanted = np.arange(len(reader)) if indices is None else np.asarray(indices, dtype=np.int64)
         outside = wanted[(wanted < 0) | (wanted >= len(reader))]
         if outside.size:
             raise MediaError(f"clip {clip.id} has {len(reader)} frames, frame {outside[0]} was asked for", clip.id)
+        step = _at_a_time(promise)
         parts = [
-            _resized(_to_numpy(reader.get_batch(wanted[i : i + BATCH].tolist())), size)
-            for i in range(0, len(wanted), BATCH)
+            _resized(_to_numpy(reader.get_batch(wanted[i : i + step].tolist())), size)
+            for i in range(0, len(wanted), step)
         ]
         return np.concatenate(parts) if parts else np.empty((0, *(size or reader[0].shape[:2]), 3), dtype=np.uint8)
 
@@ -100,10 +114,10 @@ def iter_frames(clip: Clip, stride: int = 1, size: tuple[int, int] | None = None
     """
     if stride < 1:
         raise ValueError(f"expected a stride of at least 1, found {stride}")
-    with _open_video(clip) as reader:
-        wanted = range(0, len(reader), stride)
-        for start in range(0, len(wanted), BATCH):
-            yield from _resized(_to_numpy(reader.get_batch(list(wanted[start : start + BATCH]))), size)
+    with open_video(clip) as (reader, promise):
+        wanted, step = range(0, len(reader), stride), _at_a_time(promise)
+        for start in range(0, len(wanted), step):
+            yield from _resized(_to_numpy(reader.get_batch(list(wanted[start : start + step]))), size)
 
 
 def uniform_indices(frames: int, count: int) -> NDArray[np.int64]:
@@ -141,25 +155,31 @@ def read_sound(clip: Clip, rate: int = 16_000) -> NDArray[np.float32]:
         milliseconds longer than the picture.
 
     Raises:
-        MediaError: no file, no sound track, a sound track without samples, or a file that cannot be decoded.
+        MediaError: no file, no sound track, a sound track without samples, one beyond `LONGEST_SOUND`, or a file that
+            cannot be decoded.
     """
-    av = _import_av()
-    path = clip.audio
+    av = import_av()
+    promised = check_media(clip, "audio").seconds
+    most = f"at most {LONGEST_SOUND / 60:.0f} minutes are read, and clips of the challenge last seconds: cut it"
+    if promised > LONGEST_SOUND:
+        raise MediaError(f"clip {clip.id} has {promised / 60:.0f} minutes of sound: {most}", clip.id)
+    parts: list[NDArray[np.float32]] = []
+    samples = 0
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise MediaError(f"clip {clip.id} has no sound track", clip.id)
+        with av.open(str(clip.audio), options=OPTIONS) as container:
             stream = container.streams.audio[0]
             # FFmpeg's own mix to mono makes two equal channels louder by 3 dB: the mean is taken here.
             resampler = av.AudioResampler(format="fltp", rate=rate)
-            decoded = (part for frame in container.decode(stream) for part in resampler.resample(frame))
-            parts = [part.to_ndarray() for part in decoded]
+            for frame in container.decode(stream):
+                parts += [_mean(part) for part in resampler.resample(frame)]
+                samples += frame.samples
+                if samples > LONGEST_SOUND * (frame.sample_rate or rate):  # a length that the file does not tell
+                    raise MediaError(f"clip {clip.id} has no end of sound: {most}", clip.id)
             if parts:
-                parts += [part.to_ndarray() for part in resampler.resample(None)]
-            promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
+                parts += [_mean(part) for part in resampler.resample(None)]
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(f"clip {clip.id}: the sound cannot be decoded ({_brief(error, clip)})", clip.id) from None
-    sound = np.concatenate(parts or [np.empty((1, 0))], axis=1).mean(axis=0, dtype=np.float32)
+        raise MediaError(f"clip {clip.id}: the sound cannot be decoded ({brief(error, clip)})", clip.id) from None
+    sound = np.concatenate(parts or [np.empty(0, dtype=np.float32)])
     if not sound.size:
         raise MediaError(f"clip {clip.id} has a sound track without a single sample", clip.id)
     if sound.size / rate < CUT_SHARE * promised:
@@ -170,35 +190,12 @@ def read_sound(clip: Clip, rate: int = 16_000) -> NDArray[np.float32]:
     return sound
 
 
-def check_media(clip: Clip, kind: Literal["video", "audio"]) -> None:
-    """Open a clip's file and look for a stream, without decoding.
-
-    Raises:
-        MediaError: no file, not a media file, or no stream of that kind.
-    """
-    av = _import_av()
-    path = clip.video
-    try:
-        with av.open(str(path)) as container:
-            found = container.streams.video if kind == "video" else container.streams.audio
-            if not found:
-                raise MediaError(f"clip {clip.id} has no {'picture' if kind == 'video' else 'sound track'}", clip.id)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(f"clip {clip.id}: the file cannot be opened ({_brief(error, clip)})", clip.id) from None
+def _mean(part: Any) -> NDArray[np.float32]:
+    return part.to_ndarray().mean(axis=0, dtype=np.float32)
 
 
-@contextmanager
-def _open_video(clip: Clip) -> Iterator[Any]:
-    check_media(clip, "video")  # decord writes noise to stderr and dies oddly on files that are no media
-    decord = _import_decord()
-    try:
-        # One thread each: encoders decode several clips side by side.
-        reader = decord.VideoReader(str(clip.video), ctx=decord.cpu(0), num_threads=1)
-        if not len(reader):
-            raise MediaError(f"clip {clip.id} has a video stream without frames", clip.id)
-        yield reader
-    except (decord.DECORDError, RuntimeError) as error:
-        raise MediaError(f"clip {clip.id}: the video cannot be decoded ({_brief(error, clip)})", clip.id) from None
+def _at_a_time(promise: Promise) -> int:
+    return max(1, min(BATCH, BATCH_BYTES // max(1, 3 * promise.pixels)))
 
 
 def _to_numpy(batch: Any) -> Frames:
@@ -212,38 +209,7 @@ def _resized(frames: Frames, size: tuple[int, int] | None) -> Frames:
     try:
         from PIL import Image
     except ImportError as error:
-        raise _missing("pillow", error) from error
+        raise missing_extra("pillow", error) from error
     height, width = size
     pictures = [Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR) for frame in frames]
     return np.stack([np.asarray(picture) for picture in pictures])
-
-
-def _import_decord() -> Any:
-    # decord opens its library for all to see: torch loaded after it takes up its symbols and crashes (decord2 3.4).
-    with suppress(ImportError):
-        import torch  # noqa: F401
-    try:
-        import decord
-    except ImportError as error:
-        raise _missing("decord", error) from error
-    decord.logging.set_level(decord.logging.QUIET)
-    return decord
-
-
-def _import_av() -> Any:
-    try:
-        import av
-        import av.error
-    except ImportError as error:
-        raise _missing("av", error) from error
-    return av
-
-
-def _missing(package: str, error: ImportError) -> ExtraMissing:
-    return ExtraMissing(f"reading clips needs '{package}' ({error}): pip install 'blemore-harness[encoders]'")
-
-
-def _brief(error: Exception, clip: Clip) -> str:
-    """Give the first line of a decoder's complaint without the path: the clip is named already."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return text.replace(f"{os.fspath(clip.video)!r}", "the file").replace(os.fspath(clip.video), "the file")[:160]
