@@ -238,6 +238,24 @@ def test_adapting_brings_the_domains_nearer(adapt: str) -> None:
     assert apart[1] < 0.7 * apart[0]
 
 
+def test_the_gate_learns_faster_by_its_rate_and_everything_learns() -> None:
+    fold, members, _ = make_case()
+    options = dataclasses.replace(SMALL, epochs=1, batch_size=64, weight_decay=0.0)
+    moved = []
+    for rate in (1e-9, 1.0, 2.0):
+        model: Any = fit(fold, members, dataclasses.replace(options, gate_rate=rate))[0]
+        moved.append({name: value.detach().clone() for name, value in model.network.named_parameters()})
+    still, slow, fast = moved
+    for name in still:
+        if name == "liking" or name.startswith(
+            ("query", "key")
+        ):  # Adam's first step is the rate, whatever the gradient
+            assert not torch.equal(slow[name], still[name])
+            torch.testing.assert_close(fast[name] - still[name], 2 * (slow[name] - still[name]), rtol=1e-3, atol=1e-6)
+        else:
+            assert torch.equal(slow[name], fast[name])
+
+
 def test_without_clips_to_adapt_to_it_says_so_and_one_is_too_few() -> None:
     fold, members, _ = make_case()
     options = dataclasses.replace(SMALL, adapt="mmd")
@@ -350,8 +368,8 @@ def test_vectors_that_do_not_fit_are_named() -> None:
     [
         {"adapt": "tent"}, {"width": 0}, {"width": 24}, {"top_n": 0}, {"epochs": 0}, {"patience": 0}, {"batch_size": 0},
         {"dropout": 1.0}, {"dropout": math.nan}, {"presence_loss": -1.0}, {"salience_loss": math.inf},
-        {"rank_loss": math.nan}, {"weight_decay": -0.1}, {"learning_rate": 0.0}, {"adapt_weight": 0.0},
-        {"adapt": "mmd", "batch_size": 1},
+        {"rank_loss": math.nan}, {"weight_decay": -0.1}, {"learning_rate": 0.0}, {"gate_rate": 0.0},
+        {"adapt_weight": 0.0}, {"adapt": "mmd", "batch_size": 1},
     ],
 )  # fmt: skip
 def test_wrong_options_are_named(wrong: dict[str, Any]) -> None:

@@ -6,11 +6,11 @@ are apart and are brought together as probabilities; domains are adapted to at t
 pseudo-labels.
 
 Ours, because the abstract does not say: every constant (see `options.py`); projections of one layer with layer
-normalisation and GELU; a gate of scaled dot products between the members' mean and each member; kept weights as a
-softmax over the kept members; straight-through gradients; six sigmoids for presence, a softmax for salience, and their
-product over its sum as the row; the four losses, of which the ranking loss takes the title ("Ordering Matters") at its
-word; CORAL and MMD on the fused latent vectors. Epochs are chosen on actors that were not learnt from, and the network
-is then trained on all training clips for as long.
+normalisation and GELU; a gate of scaled dot products between the members' mean and each member, which learns faster
+than the rest; kept weights as a softmax over the kept members; straight-through gradients; six sigmoids for presence, a
+softmax for salience, and their product over its sum as the row; the four losses, of which the ranking loss takes the
+title ("Ordering Matters") at its word; CORAL and MMD on the fused latent vectors. Epochs are chosen on actors that were
+not learnt from, and the network is then trained on all training clips for as long.
 
 Adapting is transductive and off by default. Without it, vectors of held-out clips are not looked at in training.
 """

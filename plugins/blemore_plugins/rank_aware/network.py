@@ -72,6 +72,10 @@ class RankAwareNetwork(nn.Module):
         query, keys = self.query(latents.mean(dim=1)), self.key(latents)
         return (keys * query[:, None]).sum(dim=2) / latents.shape[2] ** 0.5 + self.liking
 
+    def gate_parameters(self) -> list[nn.Parameter]:
+        """Give what only the gate learns."""
+        return [*self.query.parameters(), *self.key.parameters(), self.liking]
+
     def heads(self, fused: Tensor) -> tuple[Tensor, Tensor]:
         """Give presence and salience logits, (N, 6) each, of fused latent vectors."""
         fused = self.dropout(fused)

@@ -25,6 +25,8 @@ class RankAwareOptions:
         salience_loss: weight of the salience head's KL, likewise.
         rank_loss: weight of the pairwise ranking loss on the salience head, likewise.
         learning_rate, weight_decay: of AdamW.
+        gate_rate: how many times faster the gate learns than the rest. It has to tell members apart before their
+            projections have learnt the training clips by heart, when all members look equally good.
         epochs: at most so many passes over the training clips.
         patience: stop after so many epochs without a better one.
         batch_size: clips per step, and unlabelled clips per step where these are adapted to.
@@ -42,6 +44,7 @@ class RankAwareOptions:
     rank_loss: float = 0.1
     learning_rate: float = 5e-4
     weight_decay: float = 1e-2
+    gate_rate: float = 10.0
     epochs: int = 100
     patience: int = 20
     batch_size: int = 64
@@ -61,7 +64,7 @@ class RankAwareOptions:
         for name in ("presence_loss", "salience_loss", "rank_loss", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InvalidOption(f"{name}: expected a number of at least 0, found {getattr(self, name)}")
-        for name in ("learning_rate", "adapt_weight"):
+        for name in ("learning_rate", "gate_rate", "adapt_weight"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InvalidOption(f"{name}: expected a number above 0, found {getattr(self, name)}")
         if self.adapts and self.batch_size < 2:

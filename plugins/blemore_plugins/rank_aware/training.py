@@ -69,9 +69,7 @@ def _train(
     judge = None if part.check is None else _Judge(inputs.join(members, part.check.ids).to(context.device), part.check)
     with seeded(context.seed):
         network = RankAwareNetwork(inputs.sizes, options.width, options.top_n, options.dropout).to(context.device)
-        optimiser = torch.optim.AdamW(
-            network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
-        )
+        optimiser = _make_optimiser(network, options)
         domains = _Domains(others, options, context.seed)
         order = torch.Generator().manual_seed(context.seed)
         best, epoch = 0, 0
@@ -91,6 +89,16 @@ def _train(
                 if judge is None or judge.improves(network):
                     best = epoch
     return inputs, network, best
+
+
+def _make_optimiser(network: RankAwareNetwork, options: RankAwareOptions) -> torch.optim.Optimizer:
+    gate = network.gate_parameters()
+    known = {id(parameter) for parameter in gate}
+    groups = [
+        {"params": [parameter for parameter in network.parameters() if id(parameter) not in known]},
+        {"params": gate, "lr": options.gate_rate * options.learning_rate},
+    ]
+    return torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
 
 
 class _Domains:
