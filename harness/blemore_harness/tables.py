@@ -90,14 +90,17 @@ def _remarks(record: Mapping[str, Any]) -> list[Text]:
 
 
 def _published(expected: Mapping[str, Any]) -> str:
-    """Write published numbers in one line, deviations behind their means."""
-    numbers = []
-    for key, value in expected.items():
-        if key != "source" and not key.endswith("_sd"):
-            deviation = expected.get(f"{key}_sd")
-            shown = f"{value:.3f}" if isinstance(value, float) else str(value)
-            numbers.append(f"{key} {shown}" + (f" ± {deviation:.3f}" if isinstance(deviation, float) else ""))
-    return ", ".join(numbers)
+    """Write published numbers in one line: validation with deviations, then test."""
+    parts = []
+    for prefix, word in (("", ""), ("test_", "test ")):
+        numbers = []
+        for key, name in (("acc_presence", "ACC_P"), ("acc_salience", "ACC_S"), ("score", "Score")):
+            value, deviation = (expected.get(f"{prefix}{key}{ending}") for ending in ("", "_sd"))
+            if isinstance(value, int | float):
+                numbers.append(f"{name} {value:.3f}" + (f" ± {deviation:.3f}" if deviation else ""))
+        if numbers:
+            parts.append(word + ", ".join(numbers))
+    return "; ".join(parts)
 
 
 def _strategies(record: Mapping[str, Any]) -> list[RenderableType]:
