@@ -34,8 +34,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "plugins": ("plugins", "early_fusion", "entrants"),
     "reports": ("inspection", "scoring", "results", "predictions", "tables", "comparison", "terminal", "places"),
-    "evaluation": ("calls", "stages", "records", "pipeline", "preparation", "simulation"),
-    "conformance": ("testing",),
+    "evaluation": (
+        "calls", "errands", "worker", "warden", "worker_process", "isolation", "stages", "records", "pipeline",
+        "preparation", "simulation",
+    ),
+    "conformance": ("testing", "scaffold"),
     "command line": ("cli",),
 }  # fmt: skip
 """Modules import from their own layer and from layers above them in this list, which is the way down to `errors`."""

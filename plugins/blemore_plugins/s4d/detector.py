@@ -10,6 +10,7 @@ import torch
 from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 
+from blemore_harness.networks import seeded
 from blemore_plugins.s4d.tracking import Detections
 
 BATCH = 64
@@ -54,7 +55,9 @@ class FaceDetector:
         pixels = max(int(side * self._smallest), 12)
         if pixels not in self._nets:
             # `forward` of this class crashes on a batch in which one frame has no face; only `detect` is used.
-            self._nets[pixels] = MTCNN(min_face_size=pixels, device=self._device).eval()
+            # It draws random weights before it loads its own.
+            with seeded(0):
+                self._nets[pixels] = MTCNN(min_face_size=pixels, device=self._device).eval()
         return self._nets[pixels]
 
 

@@ -1,0 +1,220 @@
+"""Checks of what a system computes: valid rows that depend on the clip, the seed and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.dataset import EMOTIONS, Clips, Fold
+from blemore_harness.hookspecs import Encoder
+from blemore_harness.rows import Embeddings
+from blemore_harness.testing.bench import Bench, Trial
+from blemore_harness.testing.verdicts import Broken, NotApplicable
+
+ROUNDING = 1e-5
+"""How far probabilities may move by rounding alone, as in a batch of another size."""
+
+TOGETHER = 1e-2
+"""How far they may move where folds are learnt together: rounding grows while something is trained."""
+
+RIGHT = 1 / 3
+"""Share of held-out clips of one emotion that must be told right: twice what guessing gives."""
+
+ABSENT = EMOTIONS.index("fea")
+"""The emotion that is left out of a training part."""
+
+
+def check_probabilities(bench: Bench) -> None:
+    """Prepare, fit and predict: `Probabilities` refuse what is none, and the bench wants one row per clip."""
+    bench.first()
+
+
+def check_order(bench: Bench) -> None:
+    """Predict the same clips the other way round."""
+    trial = bench.first()
+    clips = trial.fold.held_out
+    back = bench.predict_again(trial, clips.take(np.arange(len(clips))[::-1]))[::-1]
+    _compare(trial.rows, back, clips, ROUNDING, "rows change with the order of clips")
+
+
+def check_company(bench: Bench) -> None:
+    """Predict a part of the clips, and single ones."""
+    trial = bench.first()
+    clips = trial.fold.held_out
+    advice = (
+        "rows change with the clips that are predicted beside them: is batch normalisation still in training mode, "
+        "are features standardised over the clips at hand, does padding depend on the longest clip?"
+    )
+    for part in (np.arange(0, len(clips), 3), np.array([1]), np.array([len(clips) - 1])):
+        _compare(trial.rows[part], bench.predict_again(trial, clips.take(part)), clips.take(part), ROUNDING, advice)
+
+
+def check_repeats(bench: Bench) -> None:
+    """Do everything again with the same seed in new folders."""
+    first = bench.first()
+    try:
+        if np.array_equal(bench.again().rows, first.rows):
+            return
+    except Exception:  # what an interruption breaks is said by the check `resumes`
+        pass
+    rows = bench.once("repeated", lambda: bench.run("repeated", bench.fold)).rows
+    _compare(
+        first.rows, rows, bench.fold.held_out, 0.0,
+        "the same seed gives other rows: seed every generator from `context.seed`, and shuffle with it",
+    )  # fmt: skip
+
+
+def check_resumes(bench: Bench) -> None:
+    """Interrupt `prepare` and `fit` in the middle, as Ctrl-C does, and do them again in the same folders."""
+    rows = bench.again().rows
+    if not np.array_equal(rows, bench.first().rows):
+        repeated = bench.once("repeated", lambda: bench.run("repeated", bench.fold)).rows
+        if not np.array_equal(repeated, bench.first().rows):
+            raise NotApplicable("nothing can be said before the same seed gives the same rows (check `repeats`)")
+    _compare(
+        bench.first().rows, rows, bench.fold.held_out, 0.0,
+        "interrupted and done again it gives other rows: a checkpoint must hold generators and optimiser as well",
+    )  # fmt: skip
+
+
+def check_no_truth(bench: Bench) -> None:
+    """Do the final fit, where `context.score` refuses."""
+    _alone_if_needed(bench, "no-truth", lambda: bench.run("no-truth", _final(bench.fold), final=True))
+
+
+def check_one_clip(bench: Bench) -> None:
+    """Predict a fold with a single held-out clip."""
+    fold = bench.fold
+    one = Fold(fold.index, fold.train, fold.held_out.take([0]))
+    _alone_if_needed(bench, "one-clip", lambda: bench.run("one-clip", one))
+
+
+def check_missing_emotion(bench: Bench) -> None:
+    """Fit where one emotion is never shown."""
+    fold = bench.fold
+    lacking = Fold(fold.index, _without_an_emotion(fold.train), fold.held_out)
+    _alone_if_needed(bench, "missing-emotion", lambda: bench.run("missing-emotion", lacking))
+
+
+def check_learns(bench: Bench) -> None:
+    """Count held-out clips of one emotion that are told right."""
+    trial = bench.first()
+    truth = np.array([bench.material.truth[name] for name in trial.fold.held_out.ids])
+    alone = truth.max(axis=1) == 1
+    right = int((trial.rows[alone].argmax(axis=1) == truth[alone].argmax(axis=1)).sum())
+    if right < RIGHT * alone.sum():
+        raise Broken(
+            f"{right} of {alone.sum()} held-out clips of one emotion are told right, guessing gives "
+            f"{alone.sum() / len(EMOTIONS):.0f}: every emotion has a colour over the picture and a tone in the sound. "
+            "If it cannot see or hear these, say so with a reason"
+        )
+
+
+def check_vectors(bench: Bench) -> None:
+    """Embed all clips, then a few in another order."""
+    system = bench.subject.system
+    if type(system).embed is Encoder.embed:  # type: ignore[union-attr]
+        raise NotApplicable("it defines no `embed`")
+    trial, clips = bench.first(), bench.material.clips
+    context = bench.context(trial.root)
+
+    def embed(some: Clips) -> Embeddings:
+        given = bench.call("embed", context, lambda: system.embed(some, bench.options, context))  # type: ignore[union-attr]
+        if not isinstance(given, Embeddings):
+            raise Broken(f"expected `embed` to give Embeddings, found {type(given).__name__}")
+        if set(given.ids) != set(some.ids):
+            raise Broken(f"expected a vector for each of {len(some)} clips and no others, found {len(given.ids)}")
+        return given
+
+    part = clips.take(np.arange(len(clips) - 1, 0, -5))
+    whole, alone = embed(clips).pick(part.ids).values, embed(part).pick(part.ids).values
+    if whole.shape != alone.shape:
+        raise Broken(f"vectors of {alone.shape[1]} numbers in a small company, of {whole.shape[1]} in a large one")
+    size = float(np.abs(whole).max()) or 1.0
+    _compare(whole / size, alone / size, part, ROUNDING, "vectors change with the order or the company of clips")
+
+
+def check_sequence(bench: Bench) -> None:
+    """Ask for the features over time of a few clips."""
+    system = bench.subject.system
+    if type(system).sequence is Encoder.sequence:  # type: ignore[union-attr]
+        raise NotApplicable("it defines no `sequence`")
+    context = bench.context(bench.first().root)
+    widths = set()
+    for clip in bench.material.clips.take([0, 1, 2]):
+        give = partial(system.sequence, clip, bench.options, context)  # type: ignore[union-attr]
+        found = bench.call("sequence", context, give)
+        if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.ndim != 2 or not found.size:
+            what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+            raise Broken(f"`sequence`: expected float32 (T, D) with at least one row, found {what}")
+        if not np.isfinite(found).all():
+            raise Broken("`sequence`: NaN or infinite values")
+        widths.add(found.shape[1])
+    if len(widths) > 1:
+        raise Broken(f"`sequence`: expected the same D for all clips, found {sorted(widths)}")
+
+
+def check_together(bench: Bench) -> None:
+    """Learn two folds at once, where it does that."""
+    system, first = bench.subject.system, bench.first()
+    half = bench.fold.train.take(np.arange(len(bench.fold.train)) % 7 != 0)
+    folds = [bench.fold, Fold(1, half, bench.fold.held_out)]
+    cache = bench.context(first.root).cache
+    contexts = [replace(bench.context(first.root.parent / f"together-{n}"), cache=cache) for n in range(len(folds))]
+    models = bench.call(
+        "fit_together",
+        contexts[0],
+        lambda: system.fit_together(folds, bench.options, contexts),  # type: ignore[union-attr]
+    )
+    if models is None:
+        raise NotApplicable("it learns one fold at a time here")
+    rows = bench.predict(models[0], bench.fold.held_out, {}, contexts[0])
+    _compare(first.rows, rows, bench.fold.held_out, TOGETHER, "a fold that is learnt beside others gives other rows")
+
+
+def check_member_order(bench: Bench) -> None:
+    """Fuse with members the other way round."""
+    members = dict(reversed(list(bench.members().items())))
+    rows = bench.once("member-order", lambda: bench.run("member-order", bench.fold, members=members)).rows
+    _compare(
+        bench.first().rows, rows, bench.fold.held_out, ROUNDING,
+        "rows change with the order in which members are named: sort them",
+    )  # fmt: skip
+
+
+def check_one_member(bench: Bench) -> None:
+    """Fuse a single member."""
+    name, rows = next(iter(bench.members().items()))
+    bench.once("one-member", lambda: bench.run("one-member", bench.fold, members={name: rows}))
+
+
+def _alone_if_needed(bench: Bench, name: str, alone: Callable[[], Trial]) -> None:
+    """Try three difficulties in one fit; only where that fails is each tried alone, to know which it was."""
+    bench.first()
+    fold = bench.fold
+    hard = Fold(None, _without_an_emotion(fold.train), fold.held_out.take([0]))
+    try:
+        bench.once("hard", lambda: bench.run("hard", hard, final=True))
+    except Exception:
+        bench.once(name, alone)
+
+
+def _final(fold: Fold) -> Fold:
+    return Fold(None, fold.train, fold.held_out)
+
+
+def _without_an_emotion(clips: Clips) -> Clips:
+    return clips.take(clips.labels[:, ABSENT] == 0)
+
+
+def _compare(one: NDArray[Any], other: NDArray[Any], clips: Clips, tolerance: float, advice: str) -> None:
+    """Refuse rows that differ by more than a tolerance, and say in how many clips and by how much."""
+    apart = np.abs(np.asarray(one, dtype=np.float64) - other).max(axis=1)
+    wrong = int((apart > tolerance).sum())
+    if wrong:
+        raise Broken(f"{advice} ({wrong} of {len(clips)} clips differ, by up to {apart.max():.2g})")

@@ -1,0 +1,247 @@
+"""Puts a system through what a run asks of it, with the guards up; each trial is made once, when first asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blemore_harness.cache import Cache, digest_of
+from blemore_harness.context import Context, refuse_to_score
+from blemore_harness.dataset import Clips, Fold
+from blemore_harness.errors import InvalidProbabilities
+from blemore_harness.hookspecs import Encoder
+from blemore_harness.protocol import Scores
+from blemore_harness.rows import FloatArray, Probabilities
+from blemore_harness.testing.material import Material, make_members
+from blemore_harness.testing.notebooks import Interrupted, Notebook
+from blemore_harness.testing.subjects import Session, Subject
+from blemore_harness.testing.surroundings import list_changes, look_around
+from blemore_harness.testing.verdicts import Broken
+from blemore_harness.thresholds import search_official
+
+SEED = 1234
+"""Of every fit: the same in all of them, as in repetitions of a fold."""
+
+
+@dataclass
+class Findings:
+    """What the guards saw in all calls so far, each a line for a person."""
+
+    written: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A system that was prepared and fitted.
+
+    Attributes:
+        model: what `fit` gave.
+        fold: what it was fitted on.
+        rows: what it predicted for the held-out clips, in their order.
+        members: what a fusion was given, by member; empty for an encoder.
+        root: the folder of its workspaces and its cache.
+        progress: how much progress `prepare` and `fit` said.
+    """
+
+    model: Any
+    fold: Fold
+    rows: FloatArray
+    members: dict[str, Any]
+    root: Path
+    progress: tuple[int, int]
+
+
+class Bench:
+    """Everything that the checks of one system share.
+
+    Args:
+        subject: who is checked.
+        session: where the clips and the watch come from.
+    """
+
+    def __init__(self, subject: Subject, session: Session) -> None:
+        self.subject = subject
+        self.session = session
+        self.material: Material = session.material(subject)
+        self.options = subject.options(self.material.stores)
+        self.findings = Findings()
+        self._made: dict[str, Trial | BaseException] = {}
+        self._given = self._make_members()
+        self._before = self._inputs()
+        self._root = session.folder / "trials" / digest_of([subject.system.name, id(subject)])
+
+    @property
+    def fold(self) -> Fold:
+        """The fold that it is tried on."""
+        return self.material.fold
+
+    def members(self) -> dict[str, Any]:
+        """Give what members give for all clips, by member; empty for an encoder."""
+        return dict(self._given)
+
+    def _make_members(self) -> dict[str, Any]:
+        if isinstance(self.subject.system, Encoder):
+            return {}
+        return make_members(self.material, vectors=self.subject.system.takes == "embeddings")
+
+    def first(self) -> Trial:
+        """Give the trial that most checks look at."""
+        return self.once("first", lambda: self.run("first", self.fold))
+
+    def again(self) -> Trial:
+        """Give a second trial in new folders, interrupted in the middle and done again."""
+        self.first()
+        return self.once("again", lambda: self.run("again", self.fold, interrupt=True))
+
+    def settled(self) -> None:
+        """Make sure that the guards have seen the system twice; what goes wrong the second time others say."""
+        self.first()
+        with suppress(Exception):
+            self.again()
+
+    def stumbled_over(self, error: BaseException) -> bool:
+        """Say whether an error is what ended the first trial."""
+        return self._made.get("first") is error
+
+    def changed_inputs(self) -> list[str]:
+        """Name arrays and files that are not as they were given."""
+        now = self._inputs()
+        return [name for name, digest in self._before.items() if now.get(name) != digest]
+
+    def once(self, name: str, make: Callable[[], Trial]) -> Trial:
+        """Make a trial, or give it (or raise what it raised) again."""
+        if name not in self._made:
+            try:
+                self._made[name] = make()
+            except Exception as error:
+                self._made[name] = error
+        made = self._made[name]
+        if isinstance(made, BaseException):
+            raise made
+        return made
+
+    def run(
+        self, name: str, fold: Fold, *, interrupt: bool = False, final: bool = False, device: str = "cpu",
+        members: dict[str, Any] | None = None,
+    ) -> Trial:  # fmt: skip
+        """Prepare, fit and predict in folders of their own.
+
+        Args:
+            name: of the folders.
+            fold: what to fit on.
+            interrupt: end `prepare` and `fit` once each in the middle, and do them again in the same folders.
+            final: whether to say that nothing is held out.
+            device: where to compute.
+            members: of a fusion; None for the usual ones.
+        """
+        root = self._root / name
+        halves = tuple(max(count // 2, 1) for count in self.first().progress) if interrupt else (None, None)
+        prepared = fitted = 0
+        system, given = self.subject.system, members if members is not None else self.members()
+        if isinstance(system, Encoder):
+            clips, encoder = Clips(tuple(sorted((*fold.train, *fold.held_out), key=lambda c: c.id))), system
+            prepared = self._twice(
+                root, "prepare", halves[0], lambda context: encoder.prepare(clips, self.options, context), device
+            )[1]
+        score = refuse_to_score if final else self._score
+        model, fitted = self._twice(
+            root, "fit", halves[1], lambda context: self._fit(fold, given, context), device, final, score
+        )
+        context = self.context(root, device, final=final, score=score)
+        rows = self.call("predict", context, lambda: self.predict(model, fold.held_out, given, context))
+        return Trial(model, fold, rows, given, root, (prepared, fitted))
+
+    def predict(self, model: Any, clips: Clips, members: dict[str, Any], context: Context) -> FloatArray:
+        """Give a model's rows for clips, in their order.
+
+        Raises:
+            InvalidProbabilities: what comes back is none of these, or not of these clips.
+        """
+        if isinstance(self.subject.system, Encoder):
+            given = model.predict(clips, context)
+        else:
+            given = model.predict(clips, {name: rows.pick(clips.ids) for name, rows in members.items()}, context)
+        if not isinstance(given, Probabilities):
+            raise InvalidProbabilities(f"expected `predict` to give Probabilities, found {type(given).__name__}")
+        return given.aligned(clips.ids).values
+
+    def predict_again(self, trial: Trial, clips: Clips) -> FloatArray:
+        """Have the model of a trial predict other clips."""
+        context = self.context(trial.root)
+        rows: FloatArray = self.call(
+            "predict", context, lambda: self.predict(trial.model, clips, trial.members, context)
+        )
+        return rows
+
+    def context(self, root: Path, device: str = "cpu", stop_at: int | None = None, **changes: Any) -> Context:
+        """Make a context with its folders below `root`."""
+        (root / "workspace").mkdir(parents=True, exist_ok=True)
+        return Context(device, SEED, root / "workspace", Cache(root / "cache"), Notebook(stop_at), **changes)
+
+    def call(self, part: str, context: Context, work: Callable[[], Any]) -> Any:
+        """Call into the plugin with the guards up: what they see goes to `findings`."""
+        offline = part != "prepare" or not self.subject.network
+        # Users' caches of weights are written where weights may be fetched.
+        writable = [context.workspace, context.cache.root, *([] if offline else [Path.home()])]
+        scratch = context.cache.root.parent / f"temporary-{part}"
+        before = look_around()
+        try:
+            with self.session.watch.look(writable, offline, scratch) as seen:
+                return work()
+        finally:
+            # What a first call loads may set things up; from the second on there is nothing to excuse.
+            if "first" in self._made:
+                self.findings.changed += [f"{part}: {change}" for change in list_changes(before, look_around())]
+                self.findings.written += [f"{part}: {path.name}, a temporary file" for path in scratch.iterdir()]
+            self.findings.written += [f"{part}: {path}" for path in seen.written]
+            self.findings.asked += [f"{part}: {address}" for address in seen.asked]
+
+    def _twice(
+        self, root: Path, part: str, stop_at: int | None, work: Callable[[Context], Any], device: str,
+        final: bool = False, score: Any = refuse_to_score,
+    ) -> tuple[Any, int]:  # fmt: skip
+        """Do a step, after it was once interrupted where that is asked for; says how much progress it made."""
+        if stop_at is not None:
+            stopped = self.context(root, device, stop_at, final=final, score=score)
+            with suppress(Interrupted):
+                self.call(part, stopped, lambda: work(stopped))
+        context = self.context(root, device, final=final, score=score)
+        result = self.call(part, context, lambda: work(context))
+        return result, context.reporter.done  # type: ignore[attr-defined]
+
+    def _fit(self, fold: Fold, members: dict[str, Any], context: Context) -> Any:
+        system = self.subject.system
+        if isinstance(system, Encoder):
+            return system.fit(fold, self.options, context)
+        known = fold.train.ids if system.takes == "probabilities" else (*fold.train.ids, *fold.held_out.ids)
+        return system.fit(fold, {name: rows.pick(known) for name, rows in members.items()}, self.options, context)
+
+    def _inputs(self) -> dict[str, str]:
+        """Digest everything that the system is given."""
+        fold = self.fold
+        found = {
+            "labels of the training clips": digest_of(fold.train.labels.tolist()),
+            "the fold": digest_of([fold.index, fold.train.ids, fold.train.actors, fold.held_out.ids]),
+            "options": digest_of(repr(self.options)),
+        }
+        for name, rows in self._given.items():
+            found[f"rows of the member '{name}'"] = digest_of([rows.ids, rows.values.tolist()])
+        for clip in self.material.clips:
+            for path in filter(None, (clip.video_file, *clip.feature_files.values())):
+                found[f"the file {path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
+
+    def _score(self, probabilities: Probabilities) -> Scores:
+        held_out = self.fold.held_out.ids
+        labels = np.array([np.round(self.material.truth[name] * 100) for name in held_out], dtype=np.int8)
+        if not isinstance(probabilities, Probabilities):
+            raise Broken(f"expected Probabilities to score, found {type(probabilities).__name__}")
+        return search_official(probabilities.aligned(held_out).values, labels).scores

@@ -1,0 +1,167 @@
+"""What the checks work on: a few generated clips whose labels can be seen and heard, and made-up rows for fusions.
+
+Every emotion has a colour that lies over the whole picture and a tone in the sound, both the same for all actors, so
+that what learns anything at all learns them. The faces below are those of the demo dataset.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.cache import digest_of, write_atomically
+from blemore_harness.dataset import Clip, Clips, Fold
+from blemore_harness.demo.actors import make_actor
+from blemore_harness.demo.clipfile import write_clip
+from blemore_harness.demo.faces import draw_frames, draw_portrait
+from blemore_harness.demo.performance import play
+from blemore_harness.demo.plan import FOLDS, Plan, PlannedClip, make_plan
+from blemore_harness.demo.voices import synthesise
+from blemore_harness.download import read_dataset
+from blemore_harness.errors import ExtraMissing
+from blemore_harness.networks import softmax
+from blemore_harness.rows import Embeddings, Probabilities
+from blemore_harness.views import open_view
+
+Shares: TypeAlias = NDArray[np.float64]
+
+ACTORS = FOLDS + 1
+"""Actors in all: two are in the first fold, and four are left to learn from and to choose an epoch on."""
+
+HELD_OUT_FOLD = 0
+
+CELLS = (0, 1, 2, 3, 4, 5, 16)
+"""Places of the label cells of each actor in `plan.label_cells`: six alone and a 70/30 blend."""
+
+FRAMES = (15, 20, 25)
+"""Lengths of clips: a batch of them needs padding."""
+
+COLOURS = np.array([[255, 40, 40], [60, 200, 60], [150, 60, 220], [255, 220, 40], [50, 90, 255], [150, 150, 150]])
+"""Of the emotions, RGB."""
+
+COLOUR_SHARE = 0.35
+"""How much of a picture is colour: a face can still be found under it."""
+
+TONES = (220.0, 330.0, 495.0, 742.0, 1114.0, 1670.0)
+"""Of the emotions, in Hz: a fifth apart."""
+
+TONE_LEVEL = 0.25
+
+SEED = 5
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a system is tried on.
+
+    Attributes:
+        fold: as systems are given it; its held-out clips are of other actors.
+        truth: labels of all its clips, held-out ones too, as shares float64 (6,) by id: only checks look at it.
+        stores: names of the released features that its clips have.
+    """
+
+    fold: Fold
+    truth: Mapping[str, Shares]
+    stores: frozenset[str] = frozenset()
+
+    @property
+    def clips(self) -> Clips:
+        """All clips as `prepare` is given them: unlabelled, in an order that says nothing."""
+        return Clips(tuple(sorted((*self.fold.train, *self.fold.held_out), key=lambda clip: clip.id)))
+
+
+def write_clips(folder: Path) -> None:
+    """Write the clips and their metadata, as a download lies on disk.
+
+    Raises:
+        ExtraMissing: what writes clips is not installed.
+    """
+    for module, package in (("PIL", "pillow"), ("av", "av")):
+        if importlib.util.find_spec(module) is None:
+            raise ExtraMissing(
+                f"the checks write clips with the package {package}, which is not installed: "
+                "pip install 'blemore-harness[encoders]'"
+            )
+    plan = _plan()
+    for number in range(plan.actors):
+        actor = make_actor(plan.seed, number)
+        portrait = draw_portrait(actor, plan.seed)
+        for clip in (clip for clip in plan.clips if clip.actor == number):
+            rng = np.random.default_rng([plan.seed, clip.actor, clip.take])
+            performance = play(clip, actor.style, rng)
+            sound = _with_tone(synthesise(actor.voice, performance, rng), clip, actor.voice.rate)
+            write_clip(
+                folder / clip.path, _with_colour(draw_frames(portrait, performance, rng), clip), sound, actor.voice.rate
+            )
+    write_atomically(folder / "train_metadata.csv", plan.metadata())
+
+
+def read_material(clips: Path, views: Path) -> Material:
+    """Read clips that `write_clips` wrote, and whatever lies beside them, as a run would."""
+    dataset = read_dataset(clips)
+    view = open_view(dataset, views)
+    for store in view.stores:
+        view.digest_store(store)  # makes the files ready to be read
+    truth = {name: row / 100 for name, row in zip(view.train.ids, view.train.labels.astype(float), strict=True)}
+    return Material(view.fold(HELD_OUT_FOLD), truth, view.stores)
+
+
+def make_rows_material() -> Material:
+    """Make clips without files, for fusions: their members' rows are all that they see."""
+    plan = _plan()
+    shuffled = [plan.clips[i] for i in np.random.default_rng(plan.seed).permutation(len(plan.clips))]
+    known = {clip.path: Clip("c" + digest_of(clip.path), content=digest_of(clip.path)) for clip in shuffled}
+    learn = [clip for clip in shuffled if clip.actor % FOLDS != HELD_OUT_FOLD]
+    held_out = [clip for clip in shuffled if clip.actor % FOLDS == HELD_OUT_FOLD]
+    labels = np.array([np.round(clip.cell.weights * 100) for clip in learn], dtype=np.int8)
+    train = Clips(tuple(known[c.path] for c in learn), tuple(f"A{c.actor}" for c in learn), labels)
+    fold = Fold(HELD_OUT_FOLD, train, Clips(tuple(known[c.path] for c in held_out)))
+    return Material(fold, {known[clip.path].id: clip.cell.weights for clip in shuffled})
+
+
+def make_members(material: Material, vectors: bool) -> dict[str, Any]:
+    """Give what two good members and one that knows nothing give for all clips, by member.
+
+    Args:
+        material: whose clips.
+        vectors: whether they give `Embeddings` of widths of their own, or `Probabilities`.
+    """
+    ids = (*material.fold.train.ids, *material.fold.held_out.ids)
+    labels = np.array([material.truth[name] for name in ids])
+    rng = np.random.default_rng(SEED)
+    members: dict[str, Any] = {}
+    for name, strength in (("good", 4.0), ("fair", 2.5), ("ignorant", 0.0)):
+        logits = strength * labels + rng.normal(0, 0.7, labels.shape)
+        if vectors:
+            mixed = logits @ rng.normal(0, 1, (labels.shape[1], 8 + len(name)))
+            members[name] = Embeddings(ids, mixed.astype(np.float32))
+        else:
+            members[name] = Probabilities(ids, softmax(logits))
+    return members
+
+
+def _plan() -> Plan:
+    full = make_plan(SEED, ACTORS, 0)
+    chosen = [clip for clip in full.clips if clip.take in CELLS]
+    clips = tuple(replace(clip, frames=FRAMES[i % len(FRAMES)]) for i, clip in enumerate(chosen))
+    return replace(full, clips=clips)
+
+
+def _with_colour(frames: Iterator[NDArray[np.uint8]], clip: PlannedClip) -> Iterator[NDArray[np.uint8]]:
+    """Lay the colour of a label over pictures."""
+    colour = clip.cell.weights @ COLOURS
+    for frame in frames:
+        yield ((1 - COLOUR_SHARE) * frame + COLOUR_SHARE * colour).round().astype(np.uint8)
+
+
+def _with_tone(sound: NDArray[np.float32], clip: PlannedClip, rate: int) -> NDArray[np.float32]:
+    """Lay the tones of a label under a sound, float32 (channels, samples)."""
+    at = np.arange(sound.shape[1]) / rate
+    tones = np.sin(2 * np.pi * np.outer(TONES, at))
+    return (0.5 * sound + TONE_LEVEL * (clip.cell.weights @ tones)).astype(np.float32)
