@@ -36,7 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "reports": ("inspection", "scoring", "results", "predictions", "tables", "comparison", "terminal", "places"),
     "evaluation": (
         "calls", "errands", "worker", "warden", "worker_process", "isolation", "stages", "records", "pipeline",
-        "preparation", "simulation",
+        "preparation", "remainder", "simulation",
     ),
     "conformance": ("testing", "scaffold"),
     "command line": ("cli",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -36,14 +37,33 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
+            with contextlib.suppress(OSError):  # a file system without locks: its leftovers stay
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
+            temporary.chmod(0o644)
+            temporary.replace(path)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say which file it was
         raise
+
+
+def sweep_leftovers(folder: Path, deep: bool = False) -> int:
+    """Delete temporary files whose writer was killed, in a folder or everything below it; gives how many.
+
+    Whoever writes one holds a lock on it, which ends with the process. An empty one may be about to be locked.
+    """
+    swept = 0
+    for path in (folder.rglob if deep else folder.glob)(".*.tmp"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_size:
+                path.unlink()
+                swept += 1
+    return swept
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

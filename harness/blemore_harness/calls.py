@@ -12,7 +12,16 @@ from typing import Any
 
 from blemore_harness.context import Progress, Reporter
 from blemore_harness.entrants import Entrant
-from blemore_harness.errors import BlemoreError, ExtraMissing, HarnessError, InvalidProbabilities, PluginFailed
+from blemore_harness.errors import (
+    BlemoreError,
+    ExtraMissing,
+    HarnessError,
+    InvalidProbabilities,
+    PluginFailed,
+    RunError,
+    advise,
+    is_disk_trouble,
+)
 from blemore_harness.views import View
 
 
@@ -54,6 +63,20 @@ class PluginReporter:
         return self._open_bar(f"{label} ({self._part})", total)
 
 
+class Crash(Exception):
+    """What became of a plugin in another process.
+
+    Args:
+        what: what happened, to be read behind the system's name.
+        trace: its traceback, or the last lines that it printed.
+    """
+
+    def __init__(self, what: str, trace: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.trace = trace
+
+
 @contextmanager
 def guard(entrant: Entrant, view: View, part: str) -> Iterator[None]:
     """Turn whatever a plugin raises into an error that names it, with real clip names.
@@ -78,7 +101,12 @@ def guard(entrant: Entrant, view: View, part: str) -> Iterator[None]:
             f"{where} needs the package '{error.name}': pip install 'blemore-harness[encoders]' "
             "(or what the plugin's own documentation says)"
         ) from error
-    except Exception as error:
+    except Crash as error:
+        what = view.translate(f"{where} {error.what}")
+        raise PluginFailed(what, entrant.name, view.translate(error.trace)) from error
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and is_disk_trouble(error):
+            raise RunError(f"{where}: {view.translate(advise(error))}") from error
         trace = view.translate(traceback.format_exc())
         brief = view.translate(traceback.format_exception_only(error)[-1].strip())
         raise PluginFailed(f"{where} crashed: {brief}", entrant.name, trace) from error

@@ -21,6 +21,7 @@ Anything that is not one of these is a bug and shows a traceback.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 
 
@@ -112,6 +113,41 @@ class PluginFailed(HarnessError):
         super().__init__(message)
         self.plugin = plugin
         self.trace = trace
+
+    def __reduce__(self) -> tuple[type[PluginFailed], tuple[str, str, str]]:
+        """Let it cross from one process to another."""
+        return type(self), (str(self), self.plugin, self.trace)
+
+
+ADVICE = {
+    errno.ENOSPC: "the disk is full: make room (df -h shows where)",
+    errno.EDQUOT: "your quota of disk space is used up: make room (quota -s shows how much you have)",
+    errno.EFBIG: "a file would be larger than is allowed here: see ulimit -f",
+    errno.EROFS: "this file system can only be read: name another folder with --runs, and with BLEMORE_CACHE",
+    errno.EACCES: "permission denied: see who may read and write there (ls -ld), or name another folder",
+    errno.EPERM: "permission denied: see who may read and write there (ls -ld), or name another folder",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+}
+"""What to do about answers of the operating system."""
+
+DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""Answers that are no plugin's fault, wherever they come up."""
+
+
+def is_disk_trouble(error: OSError) -> bool:
+    """Say whether the disk, and not the code, is what has to be changed."""
+    return error.errno in DISK_TROUBLE
+
+
+def advise(error: OSError) -> str:
+    """Put an answer of the operating system into a sentence that says what to do.
+
+    >>> advise(OSError(errno.ENOSPC, "No space left on device", "runs/fold-0.csv"))
+    'runs/fold-0.csv: the disk is full: make room (df -h shows where), then give the same command again'
+    """
+    where = f"{error.filename}: " if error.filename is not None else ""
+    known = ADVICE.get(error.errno or 0)
+    return f"{where}{known}, then give the same command again" if known else str(error)
 
 
 def suggest(name: str, known: Sequence[str]) -> str:

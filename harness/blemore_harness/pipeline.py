@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.cache import Cache
+from blemore_harness.cache import Cache, sweep_leftovers
 from blemore_harness.context import Reporter
 from blemore_harness.download import Dataset
 from blemore_harness.entrants import Entrant, resolve_entrants
 from blemore_harness.errors import PluginFailed
 from blemore_harness.hookspecs import Fusion
+from blemore_harness.isolation import Isolation
 from blemore_harness.plugins import Plugins
 from blemore_harness.predictions import find_strategy, predict_test
 from blemore_harness.records import Recorder, start_record
@@ -37,6 +38,7 @@ class Workshop:
         device: `auto`, `cpu` or `cuda`.
         reporter: where the story goes.
         command: the command line, for the record.
+        isolation: how worker processes are run; None calls plugins in this process.
     """
 
     runs: Runs
@@ -44,6 +46,7 @@ class Workshop:
     device: str
     reporter: Reporter
     command: tuple[str, ...] = ()
+    isolation: Isolation | None = None
 
 
 def evaluate(
@@ -61,7 +64,7 @@ def evaluate(
     started = time.perf_counter()
     strategy = None if submission.thresholds is None else find_strategy(submission.thresholds)
     entrants = resolve_entrants(submission, plugins, view, dataset.demo)
-    stage = Stage(view, workshop.cache, workshop.device, workshop.reporter)
+    stage = Stage(view, workshop.cache, workshop.device, workshop.reporter, workshop.isolation)
     folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
     folder = workshop.runs.run(submission.name, entrants[-1].digest)
     recorder = Recorder(folder, start_record(submission, entrants, dataset, workshop.command), plugins, started)
@@ -87,7 +90,7 @@ def evaluate(
             if entrant.name in rows:
                 recorder.add(entrant, scores[entrant.name], rows[entrant.name], folders[entrant.name].prepared())
         last = entrants[-1]
-        if dataset.test_ids and last.name in rows:
+        if dataset.test_ids and last.name in rows and not dataset.left_out:
             vectors = _vectors_of(encoders, stage, folders) if strategy and strategy.transductive else None
             done = rows[last.name]
             recorder.predict(last, predict_test(done, view, scores[last.name], submission.thresholds, vectors))
@@ -103,6 +106,7 @@ def _run_encoder(
         found = {index: folder.finished(part_name(index)) for index in parts}
         results = {index: result for index, result in found.items() if result is not None}
         for index, result in results.items():
+            folder.drop_workspace(part_name(index))  # of a process that was killed before it could
             recorder.tell_fold(entrant, index, result, stage.view)
         for index, result in stage.fit_encoder(entrant, folder, [index for index in parts if index not in results]):
             results[index] = result
@@ -130,6 +134,8 @@ def _run_fusion(
         for index in parts:
             held_out = {name: _test_rows(rows) if index is None else rows.out_of_fold for name, rows in members.items()}
             finished = folder.finished(part_name(index))
+            if finished:
+                folder.drop_workspace(part_name(index))
             results[index] = finished or stage.fit_fusion(fusion, folder, index, vectors or train, vectors or held_out)
             recorder.tell_fold(fusion, index, results[index], stage.view)
     return SystemRows.gather(results, stage.view)
@@ -152,16 +158,23 @@ def _prepare_all(
     Gives those that can be trained; one that crashes becomes a row.
     """
     ready = []
+    if any(_unfinished(folders[entrant.name], dataset) for entrant in encoders):
+        sweep_leftovers(stage.cache.root, deep=True)
     for entrant in encoders:
         folder = folders[entrant.name]
         try:
-            if any(folder.finished(part_name(index)) is None for index in _parts(dataset)):
+            if _unfinished(folder, dataset):
                 with hold(folder.path, stage.reporter.log):
-                    stage.prepare(entrant, folder)
+                    if _unfinished(folder, dataset):  # whoever held it may have done everything
+                        stage.prepare(entrant, folder)
             ready.append(entrant)
         except PluginFailed as error:
             recorder.fail(entrant, error)
     return ready
+
+
+def _unfinished(folder: SystemFolder, dataset: Dataset) -> bool:
+    return any(folder.finished(part_name(index)) is None for index in _parts(dataset))
 
 
 def _parts(dataset: Dataset) -> tuple[int | None, ...]:

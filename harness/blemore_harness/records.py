@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from blemore_harness.cache import write_atomically
 from blemore_harness.devices import describe_device, resolve_device
 from blemore_harness.download import Dataset
 from blemore_harness.entrants import Entrant
@@ -45,7 +46,7 @@ def start_record(
     return {
         "schema": RECORD_SCHEMA,
         "status": "started",
-        "mark": run_mark(entrants, dataset.demo, submission.thresholds),
+        "mark": run_mark(entrants, dataset.demo, submission.thresholds, len(dataset.left_out)),
         "submission": {
             "name": submission.name,
             "summary": submission.summary,
@@ -68,6 +69,7 @@ def start_record(
             "folds": len(dataset.fold_numbers),
             "fold_source": dataset.fold_source,
             "test_clips": len(dataset.test_ids),
+            "left_out": dict(dataset.left_out),
         },
         "execution": {"command": list(command), "started": _now(), "python": platform.python_version()},
         "systems": [],
@@ -78,7 +80,9 @@ def start_record(
     }
 
 
-def run_mark(entrants: Sequence[Entrant], demo: bool, thresholds: str | None = None) -> str | None:
+def run_mark(
+    entrants: Sequence[Entrant], demo: bool, thresholds: str | None = None, left_out: int = 0
+) -> str | None:
     """Say what makes these results no real system's on real clips, or not comparable, or None.
 
     Every table and record of the run carries the words.
@@ -86,6 +90,8 @@ def run_mark(entrants: Sequence[Entrant], demo: bool, thresholds: str | None = N
     marks = list(dict.fromkeys(entrant.mark for entrant in entrants if entrant.mark))
     if thresholds is not None and STRATEGIES[thresholds].transductive:
         marks.append(f"transductive test labels ({thresholds})")
+    if left_out:
+        marks.insert(0, f"incomparable: {left_out} clip{'s' * (left_out > 1)} left out")
     if demo:
         return "demo: " + ", ".join(marks or ["generated clips"])
     return ", ".join(marks) or None
@@ -131,7 +137,8 @@ class Recorder:
             execution["seconds"] = round(time.perf_counter() - self._started, 3)
             # ru_maxrss is in KiB on Linux and in bytes on macOS.
             unit = 1 if sys.platform == "darwin" else 1024
-            execution["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+            largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+            execution["peak_memory_bytes"] = largest * unit
             self._tell("blemore_run_finished")
             self._save()
 
@@ -195,7 +202,7 @@ class Recorder:
 
     def _save(self) -> None:
         write_json(self.folder / RECORD_FILE, self.record)
-        (self.folder / TABLE_FILE).write_text(render_text(self.record), encoding="utf-8")
+        write_atomically(self.folder / TABLE_FILE, render_text(self.record))
 
 
 def _describe_error(error: BaseException) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.cache import write_atomically
-from blemore_harness.errors import RunError, suggest
+from blemore_harness.cache import sweep_leftovers, write_atomically
+from blemore_harness.errors import RunError, first_and_count, suggest
 from blemore_harness.prediction_files import read_probabilities, write_probabilities
 from blemore_harness.rows import Probabilities
 
@@ -49,6 +49,14 @@ class SystemFolder:
         folder = self.path / "work" / part
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def drop_workspace(self, part: str) -> None:
+        """Delete the plugin's private folder for a fold that is finished."""
+        shutil.rmtree(self.path / "work" / part, ignore_errors=True)
+
+    def log(self, part: str) -> Path:
+        """Give the file for what a worker process prints."""
+        return self.path / f"{part}.log"
 
     def prepared(self) -> dict[str, Any] | None:
         """Give what the preparation noted (notes, warnings, seconds); None before the first."""
@@ -85,7 +93,7 @@ class SystemFolder:
         write_probabilities(rows_file, probabilities)
         digest = hashlib.sha256(rows_file.read_bytes()).hexdigest()
         write_json(self.path / f"{part}.json", {**facts, "sha256": digest})
-        shutil.rmtree(self.path / "work" / part, ignore_errors=True)
+        self.drop_workspace(part)
         return FoldResult(probabilities, {**facts, "sha256": digest})
 
 
@@ -100,7 +108,8 @@ class Runs:
         folder = self.root / "systems" / f"{name}-{digest}"
         described = folder / "identity.json"
         if not described.exists():
-            write_json(described, identity)
+            with hold(folder, _say_nothing):
+                write_json(described, identity)
         return SystemFolder(folder)
 
     def run(self, name: str, digest: str) -> Path:
@@ -144,10 +153,15 @@ def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        sweep_leftovers(folder)
         try:
             yield
         finally:
             file.truncate(0)
+
+
+def _say_nothing(text: str) -> None:
+    """Waiting for somebody who writes one file is not worth a line."""
 
 
 def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
@@ -158,6 +172,12 @@ def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
     """
     record = read_json(run / RECORD_FILE)
     test = record.get("test")
+    left_out = record.get("data", {}).get("left_out")
+    if left_out:
+        raise RunError(
+            f"{run.name} left out {first_and_count(left_out, 'clip')}, and a leaderboard file must hold labels of all "
+            "test clips by a system trained on all others: replace these files and run again without --skip-bad-clips"
+        )
     if not test:
         raise RunError(
             f"{run.name} has no labels for test clips (status: {record.get('status')}): run it to the end on a dataset "

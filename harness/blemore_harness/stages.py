@@ -6,10 +6,11 @@ Each asks the disk first, guards the call, checks what came back, and keeps it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,24 @@ from blemore_harness.context import Context, Desk, Reporter, refuse_to_score
 from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.devices import resolve_device
 from blemore_harness.entrants import Entrant
+from blemore_harness.errands import (
+    Answer,
+    Embedding,
+    Errand,
+    Fitting,
+    FittingTogether,
+    Fusing,
+    Members,
+    Preparing,
+)
 from blemore_harness.errors import InvalidProbabilities
 from blemore_harness.hookspecs import Encoder, Fusion
+from blemore_harness.isolation import Isolation
 from blemore_harness.protocol import Scores
 from blemore_harness.rows import Embeddings, Probabilities
 from blemore_harness.runs import FoldResult, SystemFolder
 from blemore_harness.thresholds import search_official
 from blemore_harness.views import View
-
-Members = Mapping[str, Probabilities] | Mapping[str, Embeddings]
 
 
 @dataclass(frozen=True)
@@ -41,20 +51,20 @@ class Stage:
         cache: the shared store of arrays.
         device: what the user asked for: `auto`, `cpu` or `cuda`.
         reporter: where the story goes.
+        isolation: how worker processes are run; None calls plugins in this process.
     """
 
     view: View
     cache: Cache
     device: str
     reporter: Reporter
+    isolation: Isolation | None = None
 
     def prepare(self, entrant: Entrant, folder: SystemFolder) -> None:
         """Let an encoder download and extract; what it noted is kept for the record."""
-        system = entrant.system
-        assert isinstance(system, Encoder)
         started = time.perf_counter()
         with self._call(entrant, folder, "prepare", None) as (context, notebook):
-            system.prepare(self.view.everything(), entrant.options, context)
+            self._do(entrant, Preparing(self.view.everything()), [context], folder.log("prepare"))
         before = folder.prepared() or {"notes": {}, "seconds": 0.0}
         # A repeated preparation finds its arrays in the cache: what it noted while it made them stays.
         notes = {**before["notes"], **notebook.notes}
@@ -73,11 +83,11 @@ class Stage:
 
     def embed(self, entrant: Entrant, folder: SystemFolder) -> Embeddings:
         """Give an encoder's label-free vectors of all clips, training and test."""
-        system = entrant.system
-        assert isinstance(system, Encoder)
-        clips = self.view.everything()
+        errand = Embedding(self.view.everything())
         with self._call(entrant, folder, "embed", None) as (context, _):
-            return system.embed(clips, entrant.options, context).pick(clips.ids)
+            given = self._do(entrant, errand, [context], folder.log("embed"))
+            assert isinstance(given, Embeddings)
+            return given
 
     def fit_encoder(
         self, entrant: Entrant, folder: SystemFolder, indices: Sequence[int | None]
@@ -86,45 +96,33 @@ class Stage:
 
         Several folds are trained at once where the encoder says that this is faster.
         """
-        system = entrant.system
-        assert isinstance(system, Encoder)
         if len(indices) > 1:
-            together = self._fit_together(system, entrant, folder, indices)
+            together = self._fit_together(entrant, folder, [self.view.fold(index) for index in indices])
             if together is not None:
                 yield from together.items()
                 return
         for index in indices:
             fold = self.view.fold(index)
-
-            def work(context: Context, fold: Fold = fold) -> Probabilities:
-                return system.fit(fold, entrant.options, context).predict(fold.held_out, context)
-
-            yield index, self._fit(entrant, folder, fold, work)
+            yield index, self._fit(entrant, folder, fold, Fitting(fold), fold.held_out.ids)
 
     def _fit_together(
-        self, system: Encoder, entrant: Entrant, folder: SystemFolder, indices: Sequence[int | None]
+        self, entrant: Entrant, folder: SystemFolder, folds: Sequence[Fold]
     ) -> dict[int | None, FoldResult] | None:
         """Let an encoder train folds at once; None where it does not want to."""
-        folds = [self.view.fold(index) for index in indices]
         started = time.perf_counter()
         with ExitStack() as stack:
-            parts = [part_name(index) for index in indices]
             calls = [
-                stack.enter_context(self._call(entrant, folder, part, index))
-                for part, index in zip(parts, indices, strict=True)
+                stack.enter_context(self._call(entrant, folder, part_name(fold.index), fold.index)) for fold in folds
             ]
             contexts = [context for context, _ in calls]
-            models = system.fit_together(folds, entrant.options, contexts)
-            if models is None:
+            given = self._do(entrant, FittingTogether(tuple(folds)), contexts, folder.log("folds"))
+            if given is None:
                 return None
-            if len(models) != len(folds):
-                raise InvalidProbabilities(f"expected {len(folds)} models of `fit_together`, found {len(models)}")
+            assert isinstance(given, tuple)
             seconds = (time.perf_counter() - started) / len(folds)
             return {
-                fold.index: self._finish(
-                    folder, fold, model.predict(fold.held_out, context), fold.held_out.ids, notebook, seconds
-                )
-                for fold, model, (context, notebook) in zip(folds, models, calls, strict=True)
+                fold.index: self._finish(folder, fold, rows.aligned(fold.held_out.ids), notebook, seconds)
+                for fold, rows, (_, notebook) in zip(folds, given, calls, strict=True)
             }
 
     def fit_fusion(
@@ -141,50 +139,40 @@ class Stage:
         system = entrant.system
         assert isinstance(system, Fusion)
         fold = self.view.fold(index)
-        again = index is None and system.takes == "probabilities"
         known = fold.train.ids if system.takes == "probabilities" else (*fold.train.ids, *fold.held_out.ids)
         learn = {name: given.pick(known) for name, given in train.items()}
-
-        def work(context: Context) -> Probabilities:
-            model = system.fit(fold, learn, entrant.options, context)
-            seen = {name: given.pick(fold.held_out.ids) for name, given in held_out.items()}
-            fused = model.predict(fold.held_out, seen, context)
-            if not again:
-                return fused
-            refused = model.predict(fold.train.unlabelled(), learn, context).aligned(fold.train.ids)
-            return _joined(refused, fused.aligned(fold.held_out.ids))
-
-        expected = (*fold.train.ids, *fold.held_out.ids) if again else fold.held_out.ids
-        return self._fit(entrant, folder, fold, work, expected)
+        seen = {name: given.pick(fold.held_out.ids) for name, given in held_out.items()}
+        asked: list[tuple[Clips, Members]] = [(fold.held_out, seen)]
+        if index is None and system.takes == "probabilities":
+            asked.insert(0, (fold.train.unlabelled(), learn))
+        expected = tuple(name for clips, _ in asked for name in clips.ids)
+        return self._fit(entrant, folder, fold, Fusing(fold, learn, tuple(asked)), expected)
 
     def _fit(
-        self,
-        entrant: Entrant,
-        folder: SystemFolder,
-        fold: Fold,
-        work: Callable[[Context], Probabilities],
-        expected: tuple[str, ...] | None = None,
+        self, entrant: Entrant, folder: SystemFolder, fold: Fold, errand: Errand, expected: tuple[str, ...]
     ) -> FoldResult:
         started = time.perf_counter()
-        with self._call(entrant, folder, part_name(fold.index), fold.index) as (context, notebook):
-            rows = work(context)
-            return self._finish(
-                folder, fold, rows, expected or fold.held_out.ids, notebook, time.perf_counter() - started
-            )
+        part = part_name(fold.index)
+        with self._call(entrant, folder, part, fold.index) as (context, notebook):
+            given = self._do(entrant, errand, [context], folder.log(part))
+            assert isinstance(given, tuple)
+            rows = _joined(given).aligned(expected)
+            return self._finish(folder, fold, rows, notebook, time.perf_counter() - started)
+
+    def _do(self, entrant: Entrant, errand: Errand, contexts: Sequence[Context], log: Path) -> Answer:
+        if self.isolation is not None:
+            return self.isolation.do(entrant, errand, contexts, log)
+        return errand.do(entrant.system, entrant.options, contexts)
 
     def _finish(
         self,
         folder: SystemFolder,
         fold: Fold,
-        given: Probabilities,
-        expected: tuple[str, ...],
+        rows: Probabilities,
         notebook: Notebook,
         seconds: float,
     ) -> FoldResult:
-        """Check what came back and keep it under real clip names."""
-        if not isinstance(given, Probabilities):
-            raise InvalidProbabilities(f"expected `predict` to give Probabilities, found {type(given).__name__}")
-        rows = given.aligned(expected)
+        """Keep what came back under real clip names."""
         facts = {
             "fold": fold.index,
             "clips": len(rows.ids),
@@ -242,5 +230,6 @@ def part_name(index: int | None) -> str:
     return "final" if index is None else f"fold-{index}"
 
 
-def _joined(first: Probabilities, second: Probabilities) -> Probabilities:
-    return Probabilities((*first.ids, *second.ids), np.concatenate([first.values, second.values]))
+def _joined(given: Sequence[Probabilities]) -> Probabilities:
+    ids = tuple(name for rows in given for name in rows.ids)
+    return Probabilities(ids, np.concatenate([rows.values for rows in given]))

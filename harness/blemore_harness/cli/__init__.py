@@ -10,7 +10,7 @@ import click
 
 from blemore_harness.cli import authors, evaluation, files, lists, simulation
 from blemore_harness.cli.root import cli
-from blemore_harness.errors import HarnessError, printable
+from blemore_harness.errors import HarnessError, advise, printable
 
 __all__ = ["authors", "cli", "evaluation", "files", "lists", "main", "simulation"]
 
@@ -42,6 +42,6 @@ def main() -> None:
         # A disk that is full, a folder without permission: the machine's answer, not a bug.
         if error.filename is None and error.errno is None:
             raise
-        click.echo(f"error: {printable(str(error))}", err=True)
+        click.echo(f"error: {printable(advise(error))}", err=True)
         code = HarnessError.exit_code
     sys.exit(code if isinstance(code, int) else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,22 +52,38 @@ class Job:
 @set_option
 @seed_option
 @device_option
+@click.option(
+    "--skip-bad-clips", is_flag=True, help="Leave clips out that cannot be used; the results are not comparable."
+)
 @click.option("--fold-seed", type=int, default=0, help="Seed of the folds made where the metadata has none.")
+@click.option("--isolate", is_flag=True, help="Call plugins in worker processes, so that none can end the run.")
+@click.option(
+    "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
+    help="With --isolate: how long a fold may take, and a preparation may show no progress.",
+)  # fmt: skip
 @data_option
 @runs_option
 @json_option
 def run(
     name: str | None, plugins: tuple[str, ...], fusion: str, thresholds: str | None, settings: tuple[str, ...],
-    seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path, as_json: bool,
+    seed: int | None, device: str, skip_bad_clips: bool, fold_seed: int, isolate: bool, time_limit: float | None, data: Path | None,
+    runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score a system: a submission NAME, or a list of plugins.
 
     The same command again takes what is finished from disk.
     """
+    from blemore_harness.isolation import Isolation
     from blemore_harness.pipeline import evaluate
+    from blemore_harness.remainder import evaluate_remainder
 
+    if time_limit is not None and not isolate:
+        raise click.UsageError("--time-limit needs --isolate: only a process of its own can be stopped")
     job = _open_job("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
-    record, folder = evaluate(job.submission, job.dataset, job.view, job.plugins, job.workshop)
+    isolation = Isolation(time_limit and time_limit * 60) if isolate else None
+    workshop = replace(job.workshop, isolation=isolation)
+    work = evaluate_remainder if skip_bad_clips else evaluate
+    record, folder = work(job.submission, job.dataset, job.view, job.plugins, workshop)
     if as_json:
         click.echo(json.dumps(record, indent=2, ensure_ascii=False))
     else:
