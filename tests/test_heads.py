@@ -12,7 +12,7 @@ from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.grid import GridCounter
 from blemore_harness.heads import HeadModel, HeadOptions, fit_head
-from blemore_harness.networks import batches, fitting_threads, softmax
+from blemore_harness.networks import batches, build_mlp, fitting_threads, forward_rows, seeded, softmax
 from blemore_harness.rows import Embeddings
 from blemore_harness.thresholds import search_official
 from fakes import LABELS, make_context, make_fold
@@ -359,3 +359,15 @@ def test_wrong_options_are_refused_by_name(wrong):
 def test_a_linear_head_has_no_hidden_layer():
     assert HeadOptions(hidden="").widths == ()
     assert HeadOptions(hidden="", batch_size=1).batch_norm
+
+
+@pytest.mark.parametrize(("inputs", "widths"), [(77, ()), (13, (7, 5)), (48, (16,)), (396, (20,))])
+def test_rows_are_the_same_at_any_place_of_a_block(inputs: int, widths: tuple[int, ...]) -> None:
+    with seeded(0):
+        network = build_mlp(inputs, widths, bool(widths), 0.0).eval()
+        rows, order = torch.randn(300, inputs), torch.randperm(300)
+    given = forward_rows(network, rows)
+    assert torch.equal(forward_rows(network, rows[order]), given[order])
+    assert torch.equal(forward_rows(network, rows[7:8]), given[7:8])
+    with torch.no_grad():
+        assert torch.allclose(given, network(rows), atol=1e-5)

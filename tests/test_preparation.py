@@ -145,6 +145,7 @@ def test_exported_features_are_found_as_released_ones(place: Place, tmp_path: Pa
     place.prepare("frames", export=place.root / "data")
     again = read_dataset(place.root / "data")
     assert set(again.features["Frames"]) == {*again.ids, *again.test_ids}
+    assert "features 'Frames' were extracted by this harness (extracted.json), not released" in again.warnings
 
 
 def test_joined_encoders_export_each_part_that_has_features(place: Place, tmp_path: Path) -> None:

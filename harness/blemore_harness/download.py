@@ -18,7 +18,7 @@ from blemore_harness.demo import DEMO_MARKER
 from blemore_harness.errors import DataError, first_and_count, printable
 from blemore_harness.folds import are_official, make_folds
 from blemore_harness.metadata import read_metadata
-from blemore_harness.released import FEATURE_ENDINGS, Features, find_store, join_spellings
+from blemore_harness.released import FEATURE_ENDINGS, Features, find_extracted, find_store, join_spellings
 
 METADATA_FILE = "train_metadata.csv"
 VIDEO_ENDINGS = (".mov", ".mp4")
@@ -55,6 +55,8 @@ class Dataset:
             `features` has.
         demo: whether this is the generated demo dataset.
         warnings: what looked odd but can be worked with.
+        left_out: why a clip of the download is not in here, by its id; only of a run that was asked to leave out
+            clips that cannot be used.
     """
 
     root: Path
@@ -70,6 +72,7 @@ class Dataset:
     aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
     demo: bool = False
     warnings: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fold_numbers(self) -> tuple[int, ...]:
@@ -199,7 +202,11 @@ def _find_files(root: Path, known: set[str]) -> _Files:
     for kind, (noun, what, advice) in _ODD.items():
         if names := files.odd[kind]:
             files.warnings.append(printable(f"{first_and_count(names, noun)} found {what}: {advice}"))
-    files.warnings += [*spelled, *(printable(a.trouble) for a in files.aggregates.values() if a.trouble)]
+    files.warnings += [
+        *find_extracted(files.features),
+        *spelled,
+        *(printable(a.trouble) for a in files.aggregates.values() if a.trouble),
+    ]
     return files
 
 

@@ -14,13 +14,11 @@ from blemore_harness.errors import ConfigError, PluginFailed, RunError
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.pipeline import Workshop
 from blemore_harness.plugins import Plugins
+from blemore_harness.released import ORIGIN_FILE
 from blemore_harness.runs import SystemFolder, hold, read_json, write_json
 from blemore_harness.stages import Stage
 from blemore_harness.submission import Submission
 from blemore_harness.views import View
-
-ORIGIN_FILE = "extracted.json"
-"""Says with which system and options the features beside it were made."""
 
 
 def prepare_submission(
@@ -93,7 +91,8 @@ def _export(entrant: Entrant, folder: SystemFolder, stage: Stage, target: Path) 
 def _claim(home: Path, entrant: Entrant) -> None:
     """Refuse to mix features of several systems in one folder."""
     origin = home / ORIGIN_FILE
-    facts = {"system": entrant.name, "digest": entrant.digest, "options": entrant.describe()["options"]}
+    described = entrant.describe()
+    facts = {"system": entrant.name, "mark": entrant.mark, "digest": entrant.digest, "options": described["options"]}
     if origin.exists():
         if read_json(origin).get("digest") != entrant.digest:
             raise RunError(

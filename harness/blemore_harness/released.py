@@ -19,6 +19,9 @@ STORES = (
 )  # fmt: skip
 """The stores as the organisers spell them (docs/protocol.md)."""
 
+ORIGIN_FILE = "extracted.json"
+"""Stands in a folder of features that this harness wrote, and says with which system and options."""
+
 Features = dict[str, dict[str, Path]]
 """Feature files by store, then clip id."""
 
@@ -62,3 +65,12 @@ def join_spellings(found: Mapping[str, Mapping[str, Path]]) -> tuple[Features, l
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
+
+
+def find_extracted(features: Mapping[str, Mapping[str, Path]]) -> list[str]:
+    """Warn of stores that were not released but extracted by this harness: a line per store."""
+    lines = []
+    for store, files in sorted(features.items()):
+        if any((folder / ORIGIN_FILE).is_file() for folder in {path.parent for path in files.values()}):
+            lines.append(printable(f"features '{store}' were extracted by this harness ({ORIGIN_FILE}), not released"))
+    return lines
