@@ -40,6 +40,8 @@ def compare_with_published(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise RunError(f"the run of {name} is {record['status']}: run the same command again to finish it")
     if record["data"]["demo"]:
         raise RunError(f"the run of {name} is on the demo dataset, and published numbers are of BLEMORE: give --data")
+    if record["data"].get("left_out"):
+        raise RunError(f"the run of {name} left out clips, and published numbers are of all: give all clips")
     if not any(measure in expected for measure in MEASURES):
         raise RunError(f"nothing is published for {name}: its submission has no [expect] with {', '.join(MEASURES)}")
     found = record["systems"][-1]["official"]

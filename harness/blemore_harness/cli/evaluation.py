@@ -66,8 +66,8 @@ class Job:
 @json_option
 def run(
     name: str | None, plugins: tuple[str, ...], fusion: str, thresholds: str | None, settings: tuple[str, ...],
-    seed: int | None, device: str, skip_bad_clips: bool, fold_seed: int, isolate: bool, time_limit: float | None, data: Path | None,
-    runs: Path, as_json: bool,
+    seed: int | None, device: str, skip_bad_clips: bool, fold_seed: int, isolate: bool, time_limit: float | None,
+    data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score a system: a submission NAME, or a list of plugins.
 
