@@ -21,7 +21,7 @@ from blemore_harness.rows import FloatArray, Probabilities
 from blemore_harness.testing.material import Material, make_members
 from blemore_harness.testing.notebooks import Interrupted, Notebook
 from blemore_harness.testing.subjects import Session, Subject
-from blemore_harness.testing.surroundings import list_changes, look_around
+from blemore_harness.testing.surroundings import list_changes, look_around, stirred
 from blemore_harness.testing.verdicts import Broken
 from blemore_harness.thresholds import search_official
 
@@ -73,6 +73,7 @@ class Bench:
         self.material: Material = session.material(subject)
         self.options = subject.options(self.material.stores)
         self.findings = Findings()
+        self._calls = 0
         self._made: dict[str, Trial | BaseException] = {}
         self._given = self._make_members()
         self._before = self._inputs()
@@ -192,17 +193,19 @@ class Bench:
         # Users' caches of weights are written where weights may be fetched.
         writable = [context.workspace, context.cache.root, *([] if offline else [Path.home()])]
         scratch = context.cache.root.parent / f"temporary-{part}"
-        before = look_around()
-        try:
-            with self.session.watch.look(writable, offline, scratch) as seen:
-                return work()
-        finally:
-            # What a first call loads may set things up; from the second on there is nothing to excuse.
-            if "first" in self._made:
-                self.findings.changed += [f"{part}: {change}" for change in list_changes(before, look_around())]
-                self.findings.written += [f"{part}: {path.name}, a temporary file" for path in scratch.iterdir()]
-            self.findings.written += [f"{part}: {path}" for path in seen.written]
-            self.findings.asked += [f"{part}: {address}" for address in seen.asked]
+        self._calls += 1
+        with stirred(self._calls):
+            before = look_around()
+            try:
+                with self.session.watch.look(writable, offline, scratch) as seen:
+                    return work()
+            finally:
+                # What a first call loads may set things up; from the second on there is nothing to excuse.
+                if "first" in self._made:
+                    self.findings.changed += [f"{part}: {change}" for change in list_changes(before, look_around())]
+                    self.findings.written += [f"{part}: {path.name}, a temporary file" for path in scratch.iterdir()]
+                self.findings.written += [f"{part}: {path}" for path in seen.written]
+                self.findings.asked += [f"{part}: {address}" for address in seen.asked]
 
     def _twice(
         self, root: Path, part: str, stop_at: int | None, work: Callable[[Context], Any], device: str,
