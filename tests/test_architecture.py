@@ -23,7 +23,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "nouns, and texts read into them": (
         "dataset", "rows", "cache", "folds", "options", "submission", "devices", "distributions",
     ),
-    "protocol": ("protocol", "grid", "thresholds", "decoders", "exact", "label_model", "strategies", "actors"),
+    "protocol": (
+        "protocol", "grid", "thresholds", "decoders", "exact", "label_model", "strategies", "actors", "intervals",
+        "sensitivity", "breakdown", "calibration",
+    ),
     "contract and help for plugin authors": (
         "context", "hookspecs", "containers", "media", "frame_files", "frames", "sequences", "networks", "recipes",
         "scaling", "head_training", "head_models", "heads", "subsampled",
@@ -33,7 +36,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "contents", "download", "views", "runs",
     ),
     "plugins": ("plugins", "early_fusion", "entrants"),
-    "reports": ("inspection", "scoring", "results", "predictions", "tables", "comparison", "terminal", "places"),
+    "reports": (
+        "inspection", "scoring", "results", "predictions", "tables", "comparison", "terminal", "places", "archive",
+        "analysis", "analysis_tables",
+    ),
     "evaluation": (
         "calls", "errands", "worker", "warden", "worker_process", "isolation", "stages", "records", "pipeline",
         "preparation", "remainder", "simulation",

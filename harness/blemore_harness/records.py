@@ -25,7 +25,7 @@ from blemore_harness.leaderboard import write_submission
 from blemore_harness.plugins import Plugins
 from blemore_harness.predictions import PredictedLabels
 from blemore_harness.protocol import PROTOCOL_VERSION
-from blemore_harness.results import SystemRows
+from blemore_harness.results import SystemRows, compare_best
 from blemore_harness.rows import Probabilities
 from blemore_harness.runs import RECORD_FILE, RECORD_SCHEMA, FoldResult, write_json
 from blemore_harness.strategies import STRATEGIES
@@ -80,9 +80,7 @@ def start_record(
     }
 
 
-def run_mark(
-    entrants: Sequence[Entrant], demo: bool, thresholds: str | None = None, left_out: int = 0
-) -> str | None:
+def run_mark(entrants: Sequence[Entrant], demo: bool, thresholds: str | None = None, left_out: int = 0) -> str | None:
     """Say what makes these results no real system's on real clips, or not comparable, or None.
 
     Every table and record of the run carries the words.
@@ -113,6 +111,7 @@ class Recorder:
         self.record = record
         self._plugins = plugins
         self._started = started
+        self._scores: dict[str, Mapping[str, Any]] = {}
 
     @contextmanager
     def closing(self, device: str) -> Iterator[None]:
@@ -152,7 +151,9 @@ class Recorder:
     def add(
         self, entrant: Entrant, scores: Mapping[str, Any], rows: SystemRows, prepared: Mapping[str, Any] | None
     ) -> None:
-        """Add a finished system's row, with what its preparation noted."""
+        """Add a finished system's row, with what its preparation noted, and compare the two best systems so far."""
+        self._scores[entrant.name] = scores
+        self.record["difference"] = compare_best(self._scores)
         warnings = [text for facts in rows.facts for text in facts["warnings"]]
         by_fold = {facts["fold"]: facts for facts in rows.facts}
         kept = ("times_asked", "seconds", "warnings")
@@ -161,7 +162,7 @@ class Recorder:
         row = {
             **self._described[entrant.name],
             "status": "finished",
-            **scores,
+            **{key: value for key, value in scores.items() if key != "counts"},
             "folds": folds,
             "times_asked": sum(facts["times_asked"] for facts in rows.facts),
             "seconds": round(sum(facts["seconds"] for facts in rows.facts), 3),

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from blemore_harness.intervals import ActorCounts, compare_counts, count_actors, find_intervals
 from blemore_harness.rows import Probabilities
 from blemore_harness.runs import FoldResult
+from blemore_harness.sensitivity import decode_by_fold, drop_of_counts, measure_sensitivity
 from blemore_harness.strategies import STRATEGIES, Sample, Strategy, evaluate_strategy
-from blemore_harness.thresholds import cross_fitted, official, summarise
+from blemore_harness.thresholds import Choice, cross_fitted, official, summarise
 from blemore_harness.views import View
 
 
@@ -55,15 +57,21 @@ def score_system(rows: SystemRows, view: View) -> dict[str, Any]:
     """Score a system both ways, per fold and summarised, and by every named threshold strategy.
 
     Official: alpha and beta chosen per fold on that fold, and a fusion's weights on all folds, as the papers do.
-    Cross-fitted: alpha and beta (and weights) for a fold chosen on the other folds.
+    Cross-fitted: alpha and beta (and weights) for a fold chosen on the other folds. Its intervals over actors are
+    `intervals`; `counts` (`ActorCounts`) are what they come from, for comparing systems, and no part of the record.
     """
     truth = view.train.labels
     best = rows.refitted or rows.out_of_fold
     optimistic = official(best.values, truth, view.folds)
     honest = cross_fitted(rows.out_of_fold.values, truth, view.folds)
+    counts = _count(rows.out_of_fold, honest, view)
+    measured = measure_sensitivity(rows.out_of_fold.values, truth, view.folds)
+    drop = drop_of_counts(_count(best, optimistic, view), counts)
     return {
         "official": summarise([choice.scores for choice in optimistic.values()]),
         "cross_fitted": summarise([choice.scores for choice in honest.values()]),
+        "intervals": find_intervals(counts),
+        "sensitivity": {key: measured[key] for key in ("alpha", "beta", "transfer_loss")} | {"drop": drop["score"]},
         "strategies": {name: _try_strategy(strategy, rows, view) for name, strategy in STRATEGIES.items()},
         "folds": [
             {
@@ -74,7 +82,29 @@ def score_system(rows: SystemRows, view: View) -> dict[str, Any]:
             }
             for fold in optimistic
         ],
+        "counts": counts,
     }
+
+
+def compare_best(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Compare the two systems with the best cross-fitted Score, the better first; None for fewer than two systems.
+
+    Args:
+        scores: by system, as of `score_system`, all on the same clips.
+    """
+    ranked = sorted(scores, key=lambda name: -scores[name]["cross_fitted"]["score"]["mean"])[:2]
+    if len(ranked) < 2:
+        return None
+    first, second = ranked
+    found = compare_counts(scores[first]["counts"], scores[second]["counts"])
+    return {"systems": ranked, **found["score"]}
+
+
+def _count(rows: Probabilities, chosen: Mapping[int, Choice], view: View) -> ActorCounts:
+    """Count each actor's right answers with the thresholds that were chosen for each fold."""
+    assert view.train.actors is not None
+    labels = decode_by_fold(rows.values, view.folds, {fold: choice.thresholds for fold, choice in chosen.items()})
+    return count_actors(view.train.labels, labels, view.folds, view.train.actors)
 
 
 def _try_strategy(strategy: Strategy, rows: SystemRows, view: View) -> dict[str, Any]:

@@ -82,18 +82,28 @@ def evaluate_strategy(strategy: Strategy, sample: Sample, guessed: Groups | None
     Raises:
         DataError: fewer than two folds, for a strategy that chooses on the others.
     """
+    labels = decode_folds(strategy, sample, guessed)
+    numbers = [int(k) for k in np.unique(sample.folds)]
+    return {k: score(sample.truth[sample.folds == k], labels[sample.folds == k]) for k in numbers}
+
+
+def decode_folds(strategy: Strategy, sample: Sample, guessed: Groups | None = None) -> LabelArray:
+    """Decode every clip with what the strategy learnt on what it may see of the clip's fold: int8 (N, 6).
+
+    Arguments and errors as of `evaluate_strategy`.
+    """
     numbers = [int(k) for k in np.unique(sample.folds)]
     if strategy.sees == "others" and len(numbers) < 2:
         raise DataError(f"'{strategy.name}' chooses on the other folds and needs at least 2, found {len(numbers)}")
     everywhere = strategy.learn(sample) if strategy.sees == "all" else None
     known = sample.groups if guessed is None else guessed
-    scores = {}
+    labels = np.zeros_like(sample.truth)
     for fold in numbers:
-        held_out = sample.take(sample.folds == fold)
-        seen = held_out if strategy.sees == "itself" else sample.take(sample.folds != fold)
+        held_out = sample.folds == fold
+        seen = sample.take(held_out if strategy.sees == "itself" else ~held_out)
         decoder = everywhere or strategy.learn(seen)
-        scores[fold] = score(held_out.truth, decoder.decode(held_out.values, known[sample.folds == fold]))
-    return scores
+        labels[held_out] = decoder.decode(sample.values[held_out], known[held_out])
+    return labels
 
 
 def _grid(sample: Sample) -> Decoder:

@@ -12,6 +12,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from blemore_harness.intervals import say_difference, short
+
 TEXT_WIDTH = 118
 """Columns of `table.txt`."""
 
@@ -35,7 +37,7 @@ def draw_results(record: Mapping[str, Any]) -> RenderableType:
     for name in ("ACC_P", "ACC_S"):
         table.add_column(f"official\n{name} ± sd", justify="right", no_wrap=True)
     table.add_column("official\nScore", justify="right", no_wrap=True)
-    table.add_column("cross-fitted\nScore", justify="right", no_wrap=True)
+    table.add_column("cross-fitted\nScore [95 %]", justify="right", no_wrap=True)
     table.add_column("remark")
     asked = {system["name"] for system in record["systems"] if system.get("times_asked")}
     for system in record["systems"]:
@@ -56,9 +58,15 @@ def _cells(system: Mapping[str, Any], members_asked: bool) -> list[str | Text]:
         _with_sd(official["acc_presence"]),
         _with_sd(official["acc_salience"]),
         f"{official['score']['mean']:.3f}",
-        Text(f"{honest['score']['mean']:.3f}", style="bold"),
+        Text(f"{honest['score']['mean']:.3f}", style="bold").append(_interval(system), style="not bold"),
         "; ".join(_system_remarks(system) + (["members chosen on the held-out folds"] if members_asked else [])),
     ]
+
+
+def _interval(system: Mapping[str, Any]) -> str:
+    """Write the interval of the cross-fitted Score; nothing for a record without."""
+    found = system.get("intervals")
+    return f" [{short(found['score'][0], 2)}, {short(found['score'][1], 2)}]" if found else ""
 
 
 def _system_remarks(system: Mapping[str, Any]) -> list[str]:
@@ -77,6 +85,10 @@ def _remarks(record: Mapping[str, Any]) -> list[Text]:
         "mean over folds, sd with ddof=1.",
         "cross-fitted: alpha, beta and weights chosen on the other folds: expect about this on new actors.",
     ]
+    if any(system.get("intervals") for system in record["systems"]):
+        lines.append("[95 %]: other actors, same models and thresholds (bootstrap over actors within folds).")
+    if difference := record.get("difference"):
+        lines.append(say_difference(difference["systems"][0], difference["systems"][1], difference))
     if any(system.get("times_asked") for system in record["systems"]):
         lines.append("chosen on the held-out folds: optimistic in both columns, as published validation numbers are.")
     if record["data"]["fold_source"] == "made":

@@ -1,0 +1,57 @@
+"""Commands over finished runs: compare two systems, take one apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from blemore_harness.cli.root import cli, data_option, json_option, runs_option
+
+
+@cli.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--system", help="Which system of both runs [default: the last one of each].")
+@click.option("--second-system", help="Which system of the SECOND run [default: as --system].")
+@click.option("--thresholds", default="cross-fitted", show_default=True, metavar="STRATEGY", help="How both decode.")
+@data_option
+@runs_option
+@json_option
+def compare(
+    first: str, second: str, system: str | None, second_system: str | None, thresholds: str, data: Path | None,
+    runs: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Compare two runs, FIRST and SECOND, on the same clips: is the difference more than noise?
+
+    Actors are resampled for the interval; both systems' answers are swapped actor by actor for p.
+    """
+    from blemore_harness.analysis import compare_systems
+    from blemore_harness.analysis_tables import draw_difference
+    from blemore_harness.archive import load_system
+    from blemore_harness.terminal import answer_console
+
+    one = load_system(runs, first, system, data)
+    found = compare_systems(one, load_system(runs, second, second_system or system, data), thresholds)
+    click.echo(json.dumps(found, indent=2)) if as_json else answer_console().print(draw_difference(found))
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--system", help="Which system of the run [default: the last one].")
+@data_option
+@runs_option
+@json_option
+def analyse(run: str, system: str | None, data: Path | None, runs: Path, as_json: bool) -> None:
+    """Take a system of a finished RUN apart: groups of clips, errors, calibration, sensitivity to thresholds.
+
+    Everything is on out-of-fold rows and cross-fitted thresholds; --json has every number.
+    """
+    from blemore_harness.analysis import analyse_system
+    from blemore_harness.analysis_tables import draw_analysis
+    from blemore_harness.archive import load_system
+    from blemore_harness.terminal import answer_console
+
+    found = analyse_system(load_system(runs, run, system, data))
+    click.echo(json.dumps(found, indent=2)) if as_json else answer_console().print(draw_analysis(found))

@@ -1,0 +1,242 @@
+"""How far scores may lie off by the choice of actors: bootstrap intervals and paired tests over actors.
+
+Clips of one actor are alike, so actors are what is drawn again and not clips. The reported number is a mean over folds;
+actors are therefore drawn within their folds, with replacement, one fewer than a fold has: with as many as it has, the
+spread of a mean over n actors would come out too small by (n - 1) / n (Rao and Wu, 1988), which is half for two actors.
+Models and thresholds are held fixed, so the intervals speak of other actors and not of another training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from blemore_harness.dataset import LabelArray
+from blemore_harness.errors import DataError, InvalidPredictions
+from blemore_harness.protocol import FloatArray
+
+RESAMPLES = 10_000
+"""Draws behind an interval or a p-value; the ends of a 95 % interval are then good to about .001."""
+
+SEED = 20260221
+"""Seed of all draws: the same rows give the same interval on every machine."""
+
+LEVEL = 95
+"""Percentage of draws that lie within an interval."""
+
+EXACT_UNITS = 13
+"""Up to this many actors every swap is tried (8,192 ways); with more, `RESAMPLES` random ones."""
+
+MEASURES = ("acc_presence", "acc_salience", "score")
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ActorCounts:
+    """Right answers of a system per actor, all arrays (A,) in the order of folds, then actors.
+
+    Attributes:
+        folds: fold of each actor; an actor in two folds counts as two.
+        clips, blends: how many clips and true blends each has.
+        presence, salience: how many of them are right.
+    """
+
+    folds: IntArray
+    clips: IntArray
+    blends: IntArray
+    presence: IntArray
+    salience: IntArray
+
+    @property
+    def table(self) -> FloatArray:
+        """Clips, blends, presence and salience as float64 (A, 4)."""
+        return np.stack([self.clips, self.blends, self.presence, self.salience], axis=1).astype(np.float64)
+
+
+def number_actors(folds: ArrayLike, actors: ArrayLike) -> tuple[IntArray, IntArray]:
+    """Number the actors in the order of folds, then names: (number per clip (N,), fold per actor (A,))."""
+    fold_list, actor_list = np.asarray(folds), np.asarray(actors)
+    names = np.unique(actor_list, return_inverse=True)[1]
+    keys = fold_list.astype(np.int64) * (int(names.max()) + 1) + names
+    numbers, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    assert len(numbers) == len(first)
+    return inverse.astype(np.int64), fold_list[first].astype(np.int64)
+
+
+def count_actors(truth: LabelArray, labels: LabelArray, folds: ArrayLike, actors: ArrayLike) -> ActorCounts:
+    """Count each actor's right answers.
+
+    Args:
+        truth, labels: int8 (N, 6) percentages of the same clips.
+        folds, actors: fold and actor (a name or a number) of each clip (N,).
+
+    Raises:
+        InvalidPredictions: shapes that do not match, or no clips.
+    """
+    if truth.shape != labels.shape or not len(truth):
+        raise InvalidPredictions(f"expected labels of the same clips, found {truth.shape} and {labels.shape}")
+    numbers, fold_of = number_actors(folds, actors)
+    blend = (truth > 0).sum(axis=1) == 2
+    present = ((truth > 0) == (labels > 0)).all(axis=1)
+    exact = (truth == labels).all(axis=1) & blend
+
+    def count(mask: NDArray[np.bool_]) -> IntArray:
+        return np.bincount(numbers[mask], minlength=len(fold_of)).astype(np.int64)
+
+    return ActorCounts(fold_of, count(np.ones(len(truth), dtype=bool)), count(blend), count(present), count(exact))
+
+
+def draw_weights(folds: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> FloatArray | None:
+    """Draw how often each actor is in each resample: float64 (R, A).
+
+    Args:
+        folds: fold per actor (A,).
+
+    Returns:
+        None where a fold has one actor only: nothing can be said about others from it.
+    """
+    fold_of = np.asarray(folds)
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((resamples, len(fold_of)))
+    for fold in np.unique(fold_of):
+        members = np.flatnonzero(fold_of == fold)
+        if len(members) < 2:
+            return None
+        drawn = rng.multinomial(len(members) - 1, np.full(len(members), 1 / len(members)), size=resamples)
+        weights[:, members] = drawn
+    return weights
+
+
+def score_counts(counts: ActorCounts, weights: FloatArray | None = None) -> FloatArray:
+    """Give ACC_P, ACC_S and Score, each a mean over folds, for every row of weights: float64 (R, 3).
+
+    Without weights every actor counts once: (1, 3). A fold without blends has ACC_S 0, as the official code has it.
+    """
+    used = np.ones((1, len(counts.folds))) if weights is None else weights
+    table = counts.table
+    numbers = np.unique(counts.folds)
+    means = np.zeros((len(used), 2))
+    for fold in numbers:
+        mine = counts.folds == fold
+        sums = used[:, mine] @ table[mine]
+        means += sums[:, 2:] / np.maximum(sums[:, :2], 1) / len(numbers)
+    return np.column_stack([means, means.mean(axis=1)])
+
+
+def find_intervals(counts: ActorCounts) -> dict[str, list[float]] | None:
+    """Give the 95 % percentile interval of ACC_P, ACC_S and Score: `{measure: [low, high]}`.
+
+    None where a fold has one actor only.
+    """
+    weights = draw_weights(counts.folds)
+    return None if weights is None else _percentiles(score_counts(counts, weights))
+
+
+def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[str, Any]]:
+    """Compare two systems on the same clips, first minus second.
+
+    Returns:
+        per measure: `difference`, `interval` (bootstrap over actors; None where a fold has one actor only), `p`
+        (two-sided, both systems' answers swapped actor by actor).
+
+    Raises:
+        DataError: counts of other clips.
+    """
+    for name in ("folds", "clips", "blends"):
+        if not np.array_equal(getattr(first, name), getattr(second, name)):
+            raise DataError("both systems must have answered the same clips in the same folds")
+    difference = (score_counts(first) - score_counts(second))[0]
+    weights = draw_weights(first.folds)
+    drawn = None if weights is None else score_counts(first, weights) - score_counts(second, weights)
+    intervals = None if drawn is None else _percentiles(drawn)
+    values = permutation_p(first, second)
+    return {
+        name: {
+            "difference": float(difference[k]),
+            "interval": None if intervals is None else intervals[name],
+            "p": float(values[k]),
+        }
+        for k, name in enumerate(MEASURES)
+    }
+
+
+def permutation_p(first: ActorCounts, second: ActorCounts) -> FloatArray:
+    """Give two-sided p-values (3,) of ACC_P, ACC_S and Score under swaps of both systems' answers per actor.
+
+    All swaps where there are at most `EXACT_UNITS` actors, else `RESAMPLES` random ones, the real one counted among
+    them.
+    """
+    effects = _effects(first, second)
+    units = len(effects)
+    if units <= EXACT_UNITS:
+        signs = 1.0 - 2.0 * ((np.arange(2**units)[:, None] >> np.arange(units)) & 1)
+        extra = 0
+    else:
+        signs = 1.0 - 2.0 * np.random.default_rng(SEED).integers(0, 2, size=(RESAMPLES, units))
+        extra = 1
+    # Sums in another order differ in the last bits: what is equal must count as reached.
+    reached = np.abs(signs @ effects) >= np.abs(effects.sum(axis=0)) - 1e-12
+    return np.asarray((reached.sum(axis=0) + extra) / (len(signs) + extra), dtype=np.float64)
+
+
+def _effects(first: ActorCounts, second: ActorCounts) -> FloatArray:
+    """Give what each actor adds to the three differences: float64 (A, 3)."""
+    numbers = np.unique(first.folds)
+    clips, blends = np.zeros(len(first.folds)), np.zeros(len(first.folds))
+    for fold in numbers:
+        mine = first.folds == fold
+        clips[mine], blends[mine] = first.clips[mine].sum(), max(int(first.blends[mine].sum()), 1)
+    presence = (first.presence - second.presence) / clips / len(numbers)
+    salience = (first.salience - second.salience) / blends / len(numbers)
+    return np.column_stack([presence, salience, (presence + salience) / 2])
+
+
+def _percentiles(drawn: FloatArray) -> dict[str, list[float]]:
+    tail = (100 - LEVEL) / 2
+    ends = np.percentile(drawn, [tail, 100 - tail], axis=0)
+    return {name: [float(ends[0, k]), float(ends[1, k])] for k, name in enumerate(MEASURES)}
+
+
+def say_difference(first: str, second: str, found: Mapping[str, Any], what: str = "cross-fitted Score") -> str:
+    """Put a difference (a value of `compare_counts`) into a sentence.
+
+    Beyond noise means that the interval leaves out 0 and that p, where there is one, is below .05: with few actors the
+    interval alone is too sure of itself.
+
+    >>> say_difference("late", "s4d", {"difference": 0.017, "interval": [-0.01, 0.044]})
+    'late and s4d differ by .017 in cross-fitted Score: within noise (95 % -.010 to .044, paired over actors).'
+    """
+    start = f"{first} and {second} differ by {short(abs(found['difference']))} in {what}"
+    if found["interval"] is None:
+        return f"{start}; no interval, a fold has one actor only."
+    low, high = found["interval"]
+    p = found.get("p")
+    beyond = not low <= 0 <= high and (p is None or p < 1 - LEVEL / 100)
+    chance = "" if p is None else ", p " + show_p(p)
+    noise = "beyond noise" if beyond else "within noise"
+    return f"{start}: {noise} ({LEVEL} % {short(low)} to {short(high)}{chance}, paired over actors)."
+
+
+def show_p(p: float) -> str:
+    """Write a p-value for people.
+
+    >>> show_p(0.0001), show_p(0.07)
+    ('<.001', '.070')
+    """
+    return "<.001" if p < 0.0005 else short(p)
+
+
+def short(value: float, digits: int = 3) -> str:
+    """Write a number below 1 without its leading zero.
+
+    >>> short(0.25, 2), short(-0.01), short(1.0, 2)
+    ('.25', '-.010', '1.00')
+    """
+    text = f"{value:.{digits}f}"
+    text = text.removeprefix("-") if float(text) == 0 else text
+    return text.replace("0.", ".", 1) if text.removeprefix("-").startswith("0.") else text
