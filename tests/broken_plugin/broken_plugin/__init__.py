@@ -1,0 +1,1 @@
+"""Everything that a plugin can do wrong, a module for each."""

@@ -1,0 +1,335 @@
+"""Plugins in worker processes: the same bits, no labels over there, and no way to take others down."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blemore_harness.cache import Cache
+from blemore_harness.download import read_dataset
+from blemore_harness.errors import BlemoreError, MediaError, PluginFailed
+from blemore_harness.isolation import Isolation
+from blemore_harness.pipeline import Workshop, evaluate
+from blemore_harness.plugins import load_plugins
+from blemore_harness.runs import Runs
+from blemore_harness.submission import from_plugins
+from blemore_harness.views import View, open_view
+from builders import rows_of, write_download
+from installed_plugins import make_site
+from second_distributions import environment, offered
+from test_pipeline import Silent, system
+
+TALKER = """
+import gc
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+import numpy as np
+from blemore_harness.errors import BlemoreError, MediaError
+from blemore_harness.rows import Embeddings, Probabilities
+
+class Model:
+    def __init__(self, prior):
+        self.prior = prior
+
+    def predict(self, clips, context):
+        rows = [np.random.default_rng([context.seed, int(c.content[:8], 16)]).dirichlet(np.ones(6)) for c in clips]
+        rows = np.array(rows).reshape(-1, 6) * self.prior
+        return Probabilities(clips.ids, rows / rows.sum(axis=1, keepdims=True))
+
+class Talker(Encoder):
+    name = "talker"
+    summary = "uses everything that a context offers"
+    modality = "audio"
+
+    def prepare(self, clips, options, context):
+        context.note("clips", len(clips))
+        with context.progress("counting", len(clips)) as bar:
+            for clip in clips:
+                bar.advance()
+
+    def embed(self, clips, options, context):
+        return Embeddings(clips.ids, np.array([[int(c.content[:6], 16) / 2**24, 1] for c in clips], dtype=np.float32))
+
+    def fit(self, fold, options, context):
+        model = Model(fold.train.targets.mean(axis=0) + 0.1)
+        context.log(f"first clip {fold.train.ids[0]}")
+        context.warn(f"fold {fold.index}")
+        context.note("first", fold.train.ids[0])
+        context.workspace.joinpath("checkpoint").write_text("half")
+        if fold.index is not None:
+            answers = []
+            threads = [
+                threading.Thread(target=lambda: answers.append(context.score(model.predict(fold.held_out, context))))
+                for _ in range(3)
+            ]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+            context.note("scores", [answer.score for answer in answers])
+        try:
+            context.score(model.predict(fold.train, context))
+        except BlemoreError as error:
+            context.note("refused", str(error)[:20])
+        return model
+
+class Together(Talker):
+    name = "together"
+
+    def fit_together(self, folds, options, contexts):
+        return [self.fit(fold, options, context) for fold, context in zip(folds, contexts)]
+
+class Nosy(Talker):
+    name = "nosy"
+
+    def fit(self, fold, options, context):
+        found, seen = list(gc.get_objects()), set()
+        texts, arrays = set(), []
+        while found:
+            thing = found.pop()
+            if id(thing) in seen:
+                continue
+            seen.add(id(thing))
+            if isinstance(thing, (str, Path)):
+                texts.add(str(thing))
+            elif isinstance(thing, np.ndarray):
+                arrays.append(thing.shape)
+            found += gc.get_referents(thing)
+        context.note("names", sorted(text for text in texts if re.fullmatch(r".*A[1-9]_\\w+_ver1(\\.mov)?", text))[:3])
+        context.note("labels", sorted(shape[0] for shape in arrays if len(shape) == 2 and shape[1] == 6))
+        return super().fit(fold, options, context)
+
+class Fixable(Talker):
+    name = "fixable"
+
+    def fit(self, fold, options, context):
+        clip = fold.train.items[0]
+        raise MediaError(f"clip {clip.id} has no sound", clip.id)
+
+class Own(BlemoreError):
+    def __init__(self, one, two):
+        super().__init__(f"{one}{two}")
+
+class Odd(Talker):
+    name = "odd"
+
+    def fit(self, fold, options, context):
+        raise Own("an error of ", "its own")
+
+class Lacking(Talker):
+    name = "lacking"
+
+    def fit(self, fold, options, context):
+        import surely_not_installed
+
+class Full(Talker):
+    name = "full"
+
+    def fit(self, fold, options, context):
+        with open("/dev/full", "w") as file:
+            file.write("x")
+
+class Waiting(Talker):
+    name = "waiting"
+
+    def fit(self, fold, options, context):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        Path("pids").write_text(f"{os.getpid()} {os.getppid()} {child.pid}\\n")
+        while True:
+            time.sleep(1)
+
+@hookimpl
+def blemore_encoders():
+    return [Talker(), Together(), Nosy(), Fixable(), Odd(), Lacking(), Full(), Waiting()]
+"""
+
+COMMAND = [sys.executable, "-c", "from blemore_harness.cli import main; main()", "run", "--device", "cpu"]
+
+
+class Bench:
+    """A small dataset, run in this process or in workers."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.dataset = read_dataset(write_download(root / "data", rows_of(actors=4, folds=2), tests=2))
+        self.view: View = open_view(self.dataset, root / "views")
+        self.reporter = Silent()
+
+    def run(self, names: str, where: str, isolation: Isolation | None, fusion: str = "median") -> Any:
+        workshop = Workshop(
+            Runs(self.root / where), Cache(self.root / f"cache-{where}"), "cpu", self.reporter, isolation=isolation
+        )
+        return evaluate(from_plugins([names], fusion), self.dataset, self.view, load_plugins(), workshop)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with make_site(tmp_path / "site") as site, offered(tmp_path / "second", "example_plugin", "broken_plugin"):
+        site.install("talker", TALKER)
+        yield Bench(tmp_path)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.csv")}
+
+
+def timeless(row: Any) -> Any:
+    if isinstance(row, dict):
+        return {key: timeless(value) for key, value in row.items() if key != "seconds"}
+    return [timeless(value) for value in row] if isinstance(row, list) else row
+
+
+def test_isolated_results_are_the_same_bits(bench: Bench) -> None:
+    plain, folder = bench.run("talker,together,file-bytes", "plain", None)
+    said = list(bench.reporter.said)
+    bench.reporter.said.clear()
+    record, elsewhere = bench.run("talker,together,file-bytes", "isolated", Isolation(limit=300))
+    assert record["status"] == "finished", record
+    assert files_of(folder.parent) == files_of(elsewhere.parent)
+    assert len(files_of(elsewhere.parent)) == 4 * 3
+    assert timeless(record["systems"]) == timeless(plain["systems"])
+    assert bench.reporter.said == said, "what a plugin says does not depend on where it runs"
+    assert (elsewhere / "submission.zip").read_bytes() == (folder / "submission.zip").read_bytes()
+    first = system(record, "talker")
+    assert first["prepared"]["notes"] == {"clips": 42}
+    assert first["folds"][0]["times_asked"] == 4
+    assert first["notes"][0]["first"] in bench.dataset.ids, "a stand-in name reached the record"
+    assert not list(elsewhere.parent.rglob("*.log")), "nobody printed anything"
+    assert not list(elsewhere.parent.rglob("checkpoint"))
+
+
+def test_a_worker_holds_no_label_of_what_it_predicts_and_no_real_name(bench: Bench) -> None:
+    record, _ = bench.run("nosy", "isolated", Isolation())
+    notes = {note["fold"]: note for note in system(record, "nosy")["notes"]}
+    for index in (0, 1):
+        assert notes[index]["names"] == []
+        assert notes[index]["labels"] == [20], "of 40 clips, 20 are learnt from"
+    assert notes[None]["labels"] == [40]
+
+
+def test_breaking_plugins_are_rows_that_say_how_they_ended(bench: Bench) -> None:
+    broken = {
+        "broken-killed": "(fold-1) was lost: its process was killed by SIGKILL, as it happens when memory runs out",
+        "broken-segfault": "(fold-1) was lost: its process was ended by SIGSEGV",
+        "broken-exits": "(fold-1) was lost: its process ended by itself with exit code 7",
+        "broken-sys-exit": "(fold-1) crashed: SystemExit: 0",
+        "broken-nan": "(fold-0): NaN or infinite values",
+        "broken-nothing": "(fold-0): expected `predict` to give Probabilities, found NoneType",
+    }
+    record, folder = bench.run(",".join([*broken, "file-bytes"]), "isolated", Isolation())
+    assert record["status"] == "failed"
+    for name, ending in broken.items():
+        row = system(record, name)
+        assert row["status"] == "failed"
+        assert f"{name} {ending}" in row["error"]["message"], row["error"]
+        kept = [path.name for path in folder.parent.glob(f"systems/{name}-*/*.csv")]
+        assert kept == ([] if "fold-0" in ending else ["fold-0.csv"]), "a finished fold was lost"
+    assert "broken-killed was here" in system(record, "broken-killed")["error"]["message"]
+    assert "systems.py" in system(record, "broken-segfault")["error"]["trace"], "where it stood is in the log"
+    assert system(record, "file-bytes")["status"] == "finished"
+    assert system(record, "median")["status"] == "skipped"
+    told = [text for text in record["warnings"] if "broken-told" in text]
+    assert told, "a hook that raises is named"
+    alone, _ = bench.run("file-bytes", "plain", None)
+    assert timeless(system(alone, "file-bytes")) == timeless(system(record, "file-bytes"))
+
+
+def test_a_plugin_that_hangs_is_stopped_and_says_where_it_stood(bench: Bench) -> None:
+    started = time.monotonic()
+    record, folder = bench.run("broken-hangs", "isolated", Isolation(limit=6))
+    error = system(record, "broken-hangs")["error"]
+    assert "broken-hangs (fold-1) was stopped after 0.1 minutes (--time-limit)" in error["message"]
+    assert "in break_down" in error["trace"]
+    assert [path.name for path in folder.parent.glob("systems/broken-hangs-*/*.csv")] == ["fold-0.csv"]
+    assert time.monotonic() - started < 60
+
+
+def test_what_the_user_can_fix_is_still_that(bench: Bench) -> None:
+    isolation = Isolation()
+    with pytest.raises(MediaError, match=r"fixable: clip A._.* has no sound"):
+        bench.run("fixable", "isolated", isolation)
+    with pytest.raises(BlemoreError, match="odd: an error of its own"):
+        bench.run("odd", "isolated", isolation)
+    with pytest.raises(BlemoreError, match=r"lacking \(fold-0\) needs the package 'surely_not_installed'"):
+        bench.run("lacking", "isolated", isolation)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("isolation", [None, Isolation()], ids=["here", "isolated"])
+def test_a_full_disk_is_nobodys_fault_and_stops_the_run(bench: Bench, isolation: Isolation | None) -> None:
+    with pytest.raises(BlemoreError, match=r"full \(fold-0\): .*the disk is full: make room .*same command again"):
+        bench.run("full", "full", isolation)
+
+
+def test_errors_cross_from_one_process_to_another() -> None:
+    import pickle
+
+    there = pickle.loads(pickle.dumps(PluginFailed("it broke", "toy", "line 3")))
+    assert (str(there), there.plugin, there.trace) == ("it broke", "toy", "line 3")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process does anything; one that ended and that nobody has asked about does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_the_harness(bench: Bench, sent: signal.Signals) -> None:
+    paths = os.pathsep.join(path for path in sys.path if path)
+    process = subprocess.Popen(
+        [*COMMAND, "--plugin", "waiting", "--data", "data", "--isolate"], cwd=bench.root,
+        env=environment(bench.root, PYTHONPATH=paths, BLEMORE_CACHE=str(bench.root / "cache")),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    file = bench.root / "pids"
+    while not (file.exists() and file.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    pids = [int(word) for word in file.read_text().split()]
+    assert all(alive(pid) for pid in pids)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (-9 if sent == signal.SIGKILL else 130), err
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a worker, or what it started, lives on"
+        time.sleep(0.05)
+    if sent != signal.SIGKILL:
+        [record] = bench.root.glob("blemore-runs/waiting-*/record.json")
+        assert json.loads(record.read_text())["status"] == "interrupted"
+
+
+def test_the_command_line_names_the_culprit_and_exits_with_3(bench: Bench) -> None:
+    paths = os.pathsep.join(path for path in sys.path if path)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, "--data", "data", *words], cwd=bench.root, capture_output=True, text=True, check=False,
+            env=environment(bench.root, PYTHONPATH=paths, BLEMORE_CACHE=str(bench.root / "cache")),
+        )  # fmt: skip
+
+    done = run("--plugin", "broken-killed,file-bytes", "--isolate", "--time-limit", "5")
+    assert done.returncode == 3, done.stderr
+    assert "broken-killed" in done.stdout
+    assert "SIGKILL" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    wrong = run("--plugin", "file-bytes", "--time-limit", "5")
+    assert wrong.returncode == 2
+    assert "--time-limit needs --isolate" in wrong.stderr
