@@ -202,3 +202,18 @@ def test_one_fold_cannot_choose_on_others() -> None:
         evaluate_strategy(STRATEGIES["averaged"], given)
     with pytest.raises(DataError, match="at least one clip"):
         fit_expected_score(np.empty((0, 6)), np.empty((0, 6), dtype=np.int8))
+
+
+def test_the_label_model_is_found_for_rows_that_are_final_answers_too() -> None:
+    given = sample(clips=360)
+    random = np.random.default_rng(3)
+    rows = np.where(LABELS == 70, 75, np.where(LABELS == 30, 25, LABELS)) / 100
+    own = (given.truth[:, None] == LABELS[None]).all(axis=2).argmax(axis=1)
+    shown = np.where(random.random(len(own)) < 0.3, own, random.integers(len(LABELS), size=len(own)))
+    found = fit_expected_score(rows[shown], given.truth)
+    likely = found.probabilities(rows[shown])[np.arange(len(own)), own]
+    assert np.log(likely).mean() > -np.log(len(LABELS)), "worse than knowing nothing"
+    features, start = label_model.describe_labels(rows[shown]), np.eye(3, len(found.weights)).sum(axis=0)
+    expected = (found.probabilities(rows[shown])[:, :, None] * features).sum(axis=1)
+    gradient = (features[np.arange(len(own)), own] - expected).sum(axis=0) - (found.weights - start)
+    assert np.abs(gradient).max() < 1e-5

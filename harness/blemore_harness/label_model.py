@@ -114,12 +114,25 @@ def fit_expected_score(values: FloatArray, truth: LabelArray) -> ExpectedScoreDe
         gradient = wanted - expected.sum(axis=0) - PENALTY * (weights - start)
         curvature = (flat * likely.reshape(-1, 1)).T @ flat - expected.T @ expected
         step = np.linalg.solve(curvature + PENALTY * np.eye(len(weights)), gradient)
-        # The likelihood is concave; a long first step could still overshoot where the softmax is flat.
-        weights = weights + step * min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
+        # The likelihood is concave; a long step could still overshoot where the softmax is flat.
+        length = min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
+        before = _objective(features, wanted, weights, start)
+        slack = 1e-9 * abs(before)  # near the top, rounding decides which of two is higher
+        while _objective(features, wanted, weights + length * step, start) < before - slack and length > 1e-6:
+            length /= 2
+        weights = weights + length * step
         if np.abs(step).max() < 1e-9:
             break
     blends = (truth > 0).sum(axis=1) == 2
     return ExpectedScoreDecoder(weights, float(blends.mean()))
+
+
+def _objective(features: FloatArray, wanted: FloatArray, weights: FloatArray, start: FloatArray) -> float:
+    """Give the penalised log-likelihood that is maximised."""
+    logits = features @ weights
+    highest = logits.max(axis=1)
+    total = float((highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))).sum())
+    return float(wanted @ weights) - total - 0.5 * PENALTY * float(((weights - start) ** 2).sum())
 
 
 def _softmax(logits: FloatArray) -> FloatArray:
