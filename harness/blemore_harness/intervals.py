@@ -4,6 +4,9 @@ Clips of one actor are alike, so actors are what is drawn again and not clips. T
 actors are therefore drawn within their folds, with replacement, one fewer than a fold has: with as many as it has, the
 spread of a mean over n actors would come out too small by (n - 1) / n (Rao and Wu, 1988), which is half for two actors.
 Models and thresholds are held fixed, so the intervals speak of other actors and not of another training.
+
+On simulated actors, 95 % intervals hold the truth in 94 % of cases with the challenge's 47 actors, in 91 % with three a
+fold and in 87 % with two a fold, as in the demo dataset (`benchmarks/bootstrap.py`).
 """
 
 from __future__ import annotations
@@ -128,12 +131,12 @@ def score_counts(counts: ActorCounts, weights: FloatArray | None = None) -> Floa
     return np.column_stack([means, means.mean(axis=1)])
 
 
-def find_intervals(counts: ActorCounts) -> dict[str, list[float]] | None:
+def find_intervals(counts: ActorCounts, resamples: int = RESAMPLES) -> dict[str, list[float]] | None:
     """Give the 95 % percentile interval of ACC_P, ACC_S and Score: `{measure: [low, high]}`.
 
     None where a fold has one actor only.
     """
-    weights = draw_weights(counts.folds)
+    weights = draw_weights(counts.folds, resamples)
     return None if weights is None else _percentiles(score_counts(counts, weights))
 
 

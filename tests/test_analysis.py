@@ -1,0 +1,168 @@
+"""`compare` and `analyse` on finished toy runs: what is read back, refused, drawn and printed."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from blemore_harness.analysis import analyse_system, compare_systems
+from blemore_harness.analysis_tables import draw_analysis, draw_difference
+from blemore_harness.archive import load_system
+from blemore_harness.cli import cli
+from blemore_harness.download import read_dataset
+from blemore_harness.errors import DataError, RunError, UnknownName
+from blemore_harness.submission import from_plugins
+from blemore_harness.tables import render_text
+from blemore_harness.views import open_view
+from builders import rows_of, write_download
+from test_pipeline import Bench, Noisy, offer, system
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A bench, and the record and folder of one run with a fusion and of one without."""
+    root = tmp_path_factory.mktemp("bench")
+    dataset = read_dataset(write_download(root / "data", rows_of(actors=9, folds=3), tests=2))
+    bench = Bench(dataset, open_view(dataset, root / "views"), root)
+    plugins, _ = offer(Noisy("one"), Noisy("two", 2.0))
+    return bench, bench.run(plugins, from_plugins(("one", "two"))), bench.run(plugins, from_plugins(("one",)))
+
+
+def text_of(drawn: Any) -> str:
+    console = Console(file=io.StringIO(), width=118)
+    console.print(drawn)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_record_and_its_table_hold_intervals_and_the_best_difference(finished: Any) -> None:
+    _, (record, _), (alone, _) = finished
+    for row in record["systems"]:
+        low, high = row["intervals"]["score"]
+        assert low <= row["cross_fitted"]["score"]["mean"] <= high
+        assert set(row["sensitivity"]) == {"alpha", "beta", "transfer_loss", "drop"}
+        assert "counts" not in row
+    drop = system(record, "late")["sensitivity"]["drop"]["difference"]
+    late = system(record, "late")
+    assert drop == pytest.approx(late["official"]["score"]["mean"] - late["cross_fitted"]["score"]["mean"])
+    ranked = sorted(record["systems"], key=lambda row: -row["cross_fitted"]["score"]["mean"])
+    assert record["difference"]["systems"] == [row["name"] for row in ranked[:2]]
+    assert alone["difference"] is None
+    text = render_text(record)
+    assert " noise (95 % " in text
+    assert "Score [95 %]" in text
+    assert max(map(len, text.splitlines())) <= 118
+    assert " differ by " not in render_text(alone)
+
+
+def test_rows_read_back_score_what_the_record_says(finished: Any) -> None:
+    bench, (record, folder), _ = finished
+    for name in ("one", "late"):
+        found = analyse_system(load_system(bench.root / "runs", folder.name, name))
+        row = system(record, name)
+        for measure, value in found["scores"].items():
+            assert value == pytest.approx(row["cross_fitted"][measure]["mean"])
+        for measure, ends in found["intervals"].items():
+            np.testing.assert_allclose(ends, row["intervals"][measure])
+        assert found["sensitivity"]["drop"]["score"]["difference"] == pytest.approx(
+            row["sensitivity"]["drop"]["difference"]
+        )
+        assert len(found["sensitivity"]["surface"]) == 20
+        assert sum(found["errors"]["kinds"].values()) == 90
+
+
+def test_an_analysis_is_drawn_whole(finished: Any) -> None:
+    bench, (_, folder), _ = finished
+    found = analyse_system(load_system(bench.root / "runs", folder.name))
+    text = text_of(draw_analysis({**found, "mark": "demo: toys"}))
+    for word in ("late in", "demo: toys", "50/50", "A9", "most frequent wrong", "Brier", "blank: more", "><", "on 2"):
+        assert word in text
+    assert max(map(len, text.splitlines())) <= 118
+
+
+def test_two_runs_are_compared_on_the_same_clips(finished: Any) -> None:
+    bench, (record, folder), (_, alone) = finished
+    runs = bench.root / "runs"
+    one, two = load_system(runs, str(folder)), load_system(runs, str(alone))
+    found = compare_systems(one, two)
+    means = [system(record, name)["cross_fitted"]["score"]["mean"] for name in ("late", "one")]
+    assert found["differences"]["score"]["difference"] == pytest.approx(means[0] - means[1])
+    assert found["sentence"].startswith("late and one differ by")
+    text = text_of(draw_difference({**found, "mark": "a mark"}))
+    assert "a mark" in text
+    assert found["sentence"] in " ".join(text.split())
+    same = compare_systems(load_system(runs, str(folder), "one"), two)
+    assert [row["difference"] for row in same["differences"].values()] == [0.0, 0.0, 0.0]
+    assert same["differences"]["score"]["p"] == 1.0
+    assert alone.name in same["sentence"]
+
+
+def test_other_thresholds_are_marked_and_unknown_ones_refused(finished: Any) -> None:
+    bench, (record, folder), (_, alone) = finished
+    one, two = (load_system(bench.root / "runs", str(path)) for path in (folder, alone))
+    found = compare_systems(one, two, "official")
+    assert found["systems"][0]["scores"]["score"] == pytest.approx(system(record, "late")["official"]["score"]["mean"])
+    assert "optimistic" in found["mark"]
+    assert "transductive" in str(compare_systems(one, two, "actor-centred")["mark"])
+    with pytest.raises(UnknownName, match="did you mean 'official'"):
+        compare_systems(one, two, "oficial")
+
+
+def test_runs_on_other_folds_are_refused(finished: Any, tmp_path: Path) -> None:
+    bench, (_, folder), _ = finished
+    dataset = read_dataset(write_download(tmp_path / "data", rows_of(actors=9, folds=4), tests=2))
+    other = Bench(dataset, open_view(dataset, tmp_path / "views"), tmp_path)
+    plugins, _ = offer(Noisy("one"))
+    _, elsewhere = other.run(plugins, from_plugins(("one",)))
+    with pytest.raises(RunError, match=r"same dataset and folds.*3 folds.*4 folds"):
+        compare_systems(load_system(bench.root / "runs", str(folder)), load_system(tmp_path / "runs", str(elsewhere)))
+
+
+def test_labels_that_are_not_the_run_s_are_refused(finished: Any, tmp_path: Path) -> None:
+    bench, (_, folder), _ = finished
+    runs = bench.root / "runs"
+    with pytest.raises(DataError, match="--data"):
+        load_system(runs, str(folder), data=tmp_path / "nowhere")
+    fewer = write_download(tmp_path / "fewer", rows_of(actors=8, folds=3))
+    with pytest.raises(DataError, match=r"no labels in .* for 10 clips"):
+        load_system(runs, str(folder), data=fewer)
+    with pytest.raises(UnknownName, match="did you mean 'late'"):
+        load_system(runs, str(folder), "lat")
+
+
+def test_a_record_whose_labels_changed_is_refused(finished: Any, tmp_path: Path) -> None:
+    bench, (_, folder), _ = finished
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "systems").symlink_to(bench.root / "runs" / "systems")
+    changed = json.loads((folder / "record.json").read_text())
+    changed["systems"][-1]["cross_fitted"]["score"]["mean"] += 0.01
+    (runs / folder.name).mkdir()
+    (runs / folder.name / "record.json").write_text(json.dumps(changed))
+    with pytest.raises(RunError, match="the dataset changed since"):
+        load_system(runs, folder.name)
+    changed["systems"][-1]["status"] = "failed"
+    (runs / folder.name / "record.json").write_text(json.dumps(changed))
+    with pytest.raises(RunError, match=r"late in .* is failed"):
+        load_system(runs, folder.name)
+
+
+def test_both_commands_print_tables_and_json(finished: Any) -> None:
+    bench, (_, folder), (_, alone) = finished
+    place = ["--runs", str(bench.root / "runs")]
+    runner = CliRunner()
+    said = runner.invoke(cli, ["compare", folder.name, alone.name, *place], catch_exceptions=False)
+    assert "late and one differ by" in said.output
+    answer = runner.invoke(cli, ["compare", folder.name, alone.name, "--json", *place], catch_exceptions=False)
+    assert json.loads(answer.stdout)["clips"] == 90
+    said = runner.invoke(cli, ["analyse", folder.name, "--system", "two", *place], catch_exceptions=False)
+    assert "two in" in said.output
+    twice = [runner.invoke(cli, ["analyse", folder.name, "--json", *place]).stdout for _ in range(2)]
+    assert twice[0] == twice[1]
+    assert {"breakdown", "errors", "calibration", "sensitivity"} <= set(json.loads(twice[0]))

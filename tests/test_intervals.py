@@ -1,0 +1,178 @@
+"""Intervals and paired tests over actors: against plain loops, and on simulated actors whose truth is known."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from blemore_harness.errors import DataError, InvalidPredictions
+from blemore_harness.intervals import (
+    MEASURES,
+    ActorCounts,
+    compare_counts,
+    count_actors,
+    draw_weights,
+    find_intervals,
+    permutation_p,
+    say_difference,
+    score_counts,
+)
+from blemore_harness.protocol import score
+from fakes import LABELS
+
+FOLDS = np.repeat(np.arange(5), [10, 9, 9, 9, 10])
+"""Fold of each actor, as in the challenge."""
+
+
+def clips(seed: int = 0, count: int = 120, actors: int = 9) -> tuple[np.ndarray, ...]:
+    """Random truth, two answers, folds and actors."""
+    rng = np.random.default_rng(seed)
+    truth, one, two = (LABELS[rng.integers(0, len(LABELS), count)].astype(np.int8) for _ in range(3))
+    one[::3] = truth[::3]
+    actor = rng.integers(0, actors, count)
+    return truth, one, two, actor % 3, np.array([f"A{k}" for k in actor])
+
+
+def simulate(rng: np.random.Generator, rate: float, spread: float = 20.0, folds: np.ndarray = FOLDS) -> ActorCounts:
+    """Actors that differ in how often the system is right with them."""
+    size = np.full(len(folds), 50)
+    half = size // 2
+    mine = rng.beta(rate * spread, (1 - rate) * spread, len(folds))
+    return ActorCounts(folds, size, half, rng.binomial(size, mine), rng.binomial(half, mine * 0.5))
+
+
+def literal_scores(truth: np.ndarray, said: np.ndarray, folds: np.ndarray) -> list[float]:
+    """The mean over folds of the official accuracies."""
+    found = [score(truth[folds == k], said[folds == k]) for k in sorted(set(folds.tolist()))]
+    presence = sum(s.presence for s in found) / len(found)
+    salience = sum(s.salience for s in found) / len(found)
+    return [presence, salience, (presence + salience) / 2]
+
+
+def test_counts_equal_a_loop_over_clips() -> None:
+    truth, said, _, folds, actors = clips()
+    counts = count_actors(truth, said, folds, actors)
+    expected = []
+    for fold, actor in sorted(set(zip(folds.tolist(), actors.tolist(), strict=True))):
+        mine = [k for k in range(len(truth)) if folds[k] == fold and actors[k] == actor]
+        blends = [k for k in mine if (truth[k] > 0).sum() == 2]
+        present = [k for k in mine if ((truth[k] > 0) == (said[k] > 0)).all()]
+        exact = [k for k in blends if (truth[k] == said[k]).all()]
+        expected.append([fold, len(mine), len(blends), len(present), len(exact)])
+    assert np.column_stack([counts.folds, counts.table]).tolist() == expected
+
+
+def test_scores_of_counts_are_the_official_ones() -> None:
+    truth, said, _, folds, actors = clips(1)
+    counts = count_actors(truth, said, folds, actors)
+    np.testing.assert_allclose(score_counts(counts)[0], literal_scores(truth, said, folds), rtol=1e-12)
+
+
+def test_a_resample_scores_as_if_its_actors_clips_were_repeated() -> None:
+    truth, one, two, folds, actors = clips(2)
+    first, second = (count_actors(truth, said, folds, actors) for said in (one, two))
+    weights = draw_weights(first.folds, resamples=5)
+    assert weights is not None
+    order = sorted(set(zip(folds.tolist(), actors.tolist(), strict=True)))
+    for drawn, found in zip(weights, score_counts(first, weights) - score_counts(second, weights), strict=True):
+        repeated = [
+            k
+            for (fold, actor), times in zip(order, drawn, strict=True)
+            for _ in range(int(times))
+            for k in range(len(truth))
+            if folds[k] == fold and actors[k] == actor
+        ]
+        a, b = (literal_scores(truth[repeated], said[repeated], folds[repeated]) for said in (one, two))
+        np.testing.assert_allclose(found, np.subtract(a, b), atol=1e-12)
+
+
+def test_actors_are_drawn_within_their_fold_one_fewer_than_it_has() -> None:
+    weights = draw_weights(FOLDS, resamples=2000)
+    assert weights is not None
+    for fold, size in enumerate((10, 9, 9, 9, 10)):
+        assert (weights[:, fold == FOLDS].sum(axis=1) == size - 1).all()
+    np.testing.assert_allclose(weights.mean(axis=0), np.where(np.isin(FOLDS, (0, 4)), 0.9, 8 / 9), atol=0.08)
+    again = draw_weights(FOLDS, resamples=2000)
+    assert again is not None
+    assert (weights == again).all()
+
+
+def test_a_fold_of_one_actor_has_no_interval() -> None:
+    counts = simulate(np.random.default_rng(0), 0.3, folds=np.array([0, 0, 1]))
+    assert find_intervals(counts) is None
+    found = compare_counts(counts, counts)["score"]
+    assert found == {"difference": 0.0, "interval": None, "p": 1.0}
+    assert "no interval, a fold has one actor only" in say_difference("a", "b", found)
+
+
+@pytest.mark.parametrize(
+    ("folds", "low", "high"),
+    [(FOLDS, 0.90, 0.98), (np.repeat(np.arange(5), 3), 0.86, 0.96)],
+    ids=["as in the challenge", "three a fold"],
+)
+def test_intervals_hold_the_truth_about_as_often_as_they_say(folds: np.ndarray, low: float, high: float) -> None:
+    """With three actors a fold a normal interval holds 92 % (Student's t with 10 degrees of freedom)."""
+    rng = np.random.default_rng(5)
+    truth = {"acc_presence": 0.3, "acc_salience": 0.15, "score": 0.225}
+    held = dict.fromkeys(MEASURES, 0)
+    for _ in range(400):
+        found = find_intervals(simulate(rng, 0.3, folds=folds), resamples=400)
+        assert found is not None
+        for name, ends in found.items():
+            held[name] += ends[0] <= truth[name] <= ends[1]
+    for name, count in held.items():
+        assert low <= count / 400 <= high, name
+
+
+def test_exact_p_equals_every_swap_written_out() -> None:
+    truth, one, two, folds, actors = clips(3, actors=6)
+    first, second = (count_actors(truth, said, folds, actors) for said in (one, two))
+    seen = np.abs(np.subtract(literal_scores(truth, one, folds), literal_scores(truth, two, folds)))
+    names = sorted(set(actors.tolist()))
+    reached = np.zeros(3)
+    for swapped in itertools.product((False, True), repeat=len(names)):
+        mask = np.isin(actors, [name for name, swap in zip(names, swapped, strict=True) if swap])[:, None]
+        a, b = np.where(mask, two, one), np.where(mask, one, two)
+        reached += np.abs(np.subtract(literal_scores(truth, a, folds), literal_scores(truth, b, folds))) >= seen - 1e-12
+    np.testing.assert_allclose(permutation_p(first, second), reached / 2 ** len(names))
+
+
+def test_p_is_uniform_where_there_is_no_difference() -> None:
+    rng = np.random.default_rng(9)
+    folds = np.repeat(np.arange(5), 4)
+    values = np.array([permutation_p(simulate(rng, 0.3, folds=folds), simulate(rng, 0.3, folds=folds))
+                       for _ in range(300)])[:, 2]  # fmt: skip
+    for level in (0.05, 0.25, 0.5, 0.75):
+        # Four standard errors of a share of 300.
+        assert abs((values <= level).mean() - level) < 4 * np.sqrt(level * (1 - level) / 300)
+
+
+def test_a_clear_difference_is_found_and_has_its_sign() -> None:
+    rng = np.random.default_rng(1)
+    better, worse = simulate(rng, 0.45), simulate(rng, 0.25)
+    found = compare_counts(better, worse)["score"]
+    assert found["difference"] > 0.05
+    assert found["interval"][0] > 0
+    assert found["p"] < 0.001
+    assert "beyond noise" in say_difference("a", "b", found)
+    turned = compare_counts(worse, better)["score"]
+    np.testing.assert_allclose(turned["interval"], [-found["interval"][1], -found["interval"][0]], atol=1e-12)
+    assert turned["p"] == found["p"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "p", "verdict"),
+    [([0.001, 0.03], 0.01, "beyond"), ([0.001, 0.03], 0.07, "within"), ([-0.001, 0.03], 0.01, "within")],
+)
+def test_beyond_noise_needs_interval_and_p(interval: list[float], p: float, verdict: str) -> None:
+    assert f"{verdict} noise" in say_difference("a", "b", {"difference": 0.015, "interval": interval, "p": p})
+
+
+def test_what_cannot_be_counted_or_compared_is_refused() -> None:
+    truth, one, _, folds, actors = clips()
+    with pytest.raises(InvalidPredictions, match="same clips"):
+        count_actors(truth, one[:-1], folds, actors)
+    with pytest.raises(DataError, match="same clips in the same folds"):
+        compare_counts(count_actors(truth, one, folds, actors), count_actors(truth[1:], one[1:], folds[1:], actors[1:]))
