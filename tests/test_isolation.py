@@ -155,6 +155,24 @@ def blemore_encoders():
     return [Talker(), Together(), Nosy(), Fixable(), Odd(), Lacking(), Full(), Waiting()]
 """
 
+EDITED = """
+import numpy as np
+from blemore_harness.rows import Probabilities
+
+class Model:
+    def predict(self, clips, context):
+        return Probabilities(clips.ids, np.full((len(clips), 6), 1 / 6))
+
+class Saying(Toy):
+    def fit(self, fold, options, context):
+        context.log("fold")
+        return Model()
+
+@hookimpl
+def blemore_encoders():
+    return [Saying()]
+"""
+
 COMMAND = [sys.executable, "-c", "from blemore_harness.cli import main; main()", "run", "--device", "cpu"]
 
 
@@ -213,6 +231,10 @@ def test_isolated_results_are_the_same_bits(bench: Bench) -> None:
 def test_a_worker_holds_no_label_of_what_it_predicts_and_no_real_name(bench: Bench) -> None:
     record, _ = bench.run("nosy", "isolated", Isolation())
     notes = {note["fold"]: note for note in system(record, "nosy")["notes"]}
+    plain, _ = bench.run("nosy", "plain", None)
+    here = {note["fold"]: note for note in system(plain, "nosy")["notes"]}
+    assert here[0]["names"], "somebody who looks finds them where they are"
+    assert 40 in here[0]["labels"]
     for index in (0, 1):
         assert notes[index]["names"] == []
         assert notes[index]["labels"] == [20], "of 40 clips, 20 are learnt from"
@@ -271,6 +293,20 @@ def test_what_the_user_can_fix_is_still_that(bench: Bench) -> None:
 def test_a_full_disk_is_nobodys_fault_and_stops_the_run(bench: Bench, isolation: Isolation | None) -> None:
     with pytest.raises(BlemoreError, match=r"full \(fold-0\): .*the disk is full: make room .*same command again"):
         bench.run("full", "full", isolation)
+
+
+def test_code_that_is_edited_while_a_run_goes_on_is_noticed(bench: Bench) -> None:
+    class Editor(Silent):
+        def log(self, message: str) -> None:
+            super().log(message)
+            source.write_text(source.read_text() + "\n# edited\n")
+
+    with make_site(bench.root / "checkout") as site:
+        site.install("edited", EDITED, editable=bench.root)
+        source = bench.root / "checkout" / "plugin_edited.py"
+        bench.reporter = Editor()
+        with pytest.raises(BlemoreError, match="the code of toy was edited while the run went on"):
+            bench.run("toy", "isolated", Isolation())
 
 
 def test_errors_cross_from_one_process_to_another() -> None:

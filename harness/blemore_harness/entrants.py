@@ -166,7 +166,7 @@ def _resolve(
         "options": {**identify_options(options), **system.identify(options)},
         "seed": submission.seed,
         **offer.distribution.facts(),
-        "shared": _shared_code() if offer.distribution.source else None,
+        "shared": digest_shared_code() if offer.distribution.source else None,
         "data": view.digest if view else "",
         "stores": {store: view.digest_store(store) for store in stores} if view else {},
         "members": [member.digest for member in members],
@@ -178,6 +178,6 @@ def _resolve(
     )  # fmt: skip
 
 
-def _shared_code() -> str:
+def digest_shared_code() -> str:
     """Digest the shared help that trains and decodes: in a checkout an edit of it is another identity too."""
     return digest_of([Path(str(module.__file__)).read_text(encoding="utf-8") for module in _SHARED])

@@ -137,11 +137,13 @@ def _pack(entrant: Entrant, errand: Errand, contexts: Sequence[Context]) -> byte
         Seat(c.device, c.seed, c.workspace, c.cache, c.final, c.score is not refuse_to_score) for c in contexts
     )
     try:
-        return pickle.dumps(Packet(_describe(entrant), errand, seats))
+        return pickle.dumps(Packet(_describe(entrant), entrant.identity["shared"], errand, seats))
     except Exception as error:
         raise Crash(f"cannot be sent to a worker process, run it without --isolate: {error}", "") from error
 
 
 def _describe(entrant: Entrant) -> Wanted:
     parts = tuple(_describe(part) for part in entrant.parts)
-    return Wanted(entrant.name, entrant.plugin, isinstance(entrant.system, Encoder), entrant.options, parts)
+    is_encoder = isinstance(entrant.system, Encoder)
+    code = entrant.distribution.facts()
+    return Wanted(entrant.name, entrant.plugin, is_encoder, entrant.options, code, parts)

@@ -13,7 +13,7 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -23,8 +23,9 @@ from typing import Any
 from blemore_harness.cache import Cache
 from blemore_harness.context import Context, refuse_to_score
 from blemore_harness.early_fusion import EarlyFusion, Part
+from blemore_harness.entrants import digest_shared_code
 from blemore_harness.errands import Errand
-from blemore_harness.errors import BlemoreError, HarnessError, is_disk_trouble
+from blemore_harness.errors import BlemoreError, HarnessError, RunError, is_disk_trouble
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.plugins import Plugins, System, load_plugins
 from blemore_harness.rows import Embeddings
@@ -32,6 +33,10 @@ from blemore_harness.submission import plain_name
 
 KILL_ME_FIRST = "500"
 """Added to the worker's score when memory runs out, so that the kernel ends it rather than the harness (0 to 1000)."""
+
+
+EDITED = "the code of {name} was edited while the run went on: give the command again, it is another system now"
+"""A worker reads the code anew, and its results would stand under the identity of the old."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Wanted:
         plugin: entry point that offers it; no other plugin is loaded.
         encoder: whether it is an encoder or a fusion.
         options: settled.
+        code: what its distribution's code was when the run began.
         parts: of an early fusion.
     """
 
@@ -50,6 +56,7 @@ class Wanted:
     plugin: str
     encoder: bool
     options: Any
+    code: Mapping[str, str | None]
     parts: tuple[Wanted, ...] = ()
 
 
@@ -67,9 +74,10 @@ class Seat:
 
 @dataclass(frozen=True)
 class Packet:
-    """All that a worker is sent."""
+    """All that a worker is sent; `shared` is the digest of the harness's own help, where it is part of the identity."""
 
     wanted: Wanted
+    shared: object
     errand: Errand
     seats: tuple[Seat, ...]
 
@@ -156,12 +164,19 @@ def serve(descriptor: int) -> int:
 
 
 def find_system(wanted: Wanted, plugins: Plugins) -> System:
-    """Look a system up by name, or join the parts of an early fusion."""
+    """Look a system up by name, or join the parts of an early fusion.
+
+    Raises:
+        RunError: its code was edited since the run began.
+    """
     if wanted.parts:
         found = [(part, find_system(part, plugins)) for part in wanted.parts]
         return EarlyFusion(tuple(Part(p.name, system, p.options) for p, system in found if isinstance(system, Encoder)))
     look_up = plugins.encoder if wanted.encoder else plugins.fusion
-    return look_up(plain_name(wanted.name)).system
+    offer = look_up(plain_name(wanted.name))
+    if offer.distribution.facts() != wanted.code:
+        raise RunError(EDITED.format(name=wanted.name))
+    return offer.system
 
 
 def _try_errand(data: bytes, line: Line) -> tuple[Any, ...]:
@@ -169,6 +184,8 @@ def _try_errand(data: bytes, line: Line) -> tuple[Any, ...]:
     try:
         packet: Packet = pickle.loads(data)
         names = {part.plugin for part in packet.wanted.parts} or {packet.wanted.plugin}
+        if packet.shared not in (None, digest_shared_code()):
+            raise RunError(EDITED.format(name="the harness"))
         system = find_system(packet.wanted, load_plugins({"BLEMORE_PLUGINS": ",".join(names)}))
         contexts = [_sit_down(seat, number, line) for number, seat in enumerate(packet.seats)]
         answer = packet.errand.do(system, packet.wanted.options, contexts)
