@@ -42,7 +42,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "evaluation": (
         "calls", "errands", "worker", "warden", "worker_process", "isolation", "stages", "records", "pipeline",
-        "preparation", "remainder", "simulation",
+        "preparation", "remainder", "rehearsal", "surroundings", "doctor", "simulation",
     ),
     "conformance": ("testing", "scaffold"),
     "command line": ("cli",),

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from blemore_harness.dataset import Clip
-from blemore_harness.errors import DataError
+from blemore_harness.errors import DataError, MediaError
 
 
 def digest_of(facts: object, length: int = 16) -> str:
@@ -84,7 +84,7 @@ class Store:
     def path(self, clip: Clip, part: str = "") -> Path:
         """Where the array of a clip is or would be."""
         if not clip.content:
-            raise DataError(f"clip {clip.id} has neither video nor features to compute anything from")
+            raise MediaError(f"clip {clip.id} has neither video nor features to compute anything from", clip.id)
         return self.folder / f"{clip.content}{'-' + part if part else ''}.npy"
 
     def has(self, clip: Clip, part: str = "") -> bool:

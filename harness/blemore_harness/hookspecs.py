@@ -122,8 +122,9 @@ class Encoder:
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Download and extract ahead of training; called once per run with all clips, unlabelled.
 
-        The only place that may use the network. Keep per-clip arrays in `context.cache`, so that an interrupted
-        extraction resumes by clip.
+        The only place that may use the network. `blemore-harness doctor` calls it with no clips, no network and a cache
+        that is thrown away: whatever is missing (weights, packages, a key) should be said then too. Keep per-clip
+        arrays in `context.cache`, so that an interrupted extraction resumes by clip.
         """
 
     def sequence(self, clip: Clip, options: Any, context: Context) -> NDArray[np.float32]:

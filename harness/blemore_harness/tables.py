@@ -147,7 +147,7 @@ def draw_rows(rows: Sequence[Mapping[str, str]]) -> RenderableType:
         return Text("none")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for key in rows[0]:
-        table.add_column(key, no_wrap=key not in ("summary", "encoders"))
+        table.add_column(key, no_wrap=key not in ("summary", "encoders", "found", "todo"))
     for row in rows:
         table.add_row(*(Text(value) for value in row.values()))
     return table

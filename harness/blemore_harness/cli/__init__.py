@@ -8,11 +8,11 @@ import sys
 
 import click
 
-from blemore_harness.cli import analysis, authors, evaluation, files, lists, simulation
+from blemore_harness.cli import analysis, authors, doctor, evaluation, files, lists, simulation
 from blemore_harness.cli.root import cli
 from blemore_harness.errors import HarnessError, advise, printable
 
-__all__ = ["analysis", "authors", "cli", "evaluation", "files", "lists", "main", "simulation"]
+__all__ = ["analysis", "authors", "cli", "doctor", "evaluation", "files", "lists", "main", "simulation"]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

@@ -62,6 +62,9 @@ class GeminiEncoder(Encoder):
             ExtraMissing: google-genai or PyAV is not installed.
             ServiceError, MediaError: see `extraction.report`.
         """
+        if not clips:
+            with self._endpoint(options):  # a rehearsal: would it be allowed?
+                return
         stores = self._stores(options, context)
         if _missing(clips, options, stores):
             with self._endpoint(options) as endpoint, alone(stores, context):

@@ -1,0 +1,55 @@
+"""The command `doctor`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from blemore_harness.cli.root import (
+    cli,
+    data_option,
+    device_option,
+    json_option,
+    plugin_option,
+    runs_option,
+    set_option,
+)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@plugin_option
+@set_option
+@device_option
+@data_option
+@runs_option
+@json_option
+def doctor(
+    name: str | None, plugins: tuple[str, ...], settings: tuple[str, ...], device: str, data: Path | None, runs: Path,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Look over this machine, and what a run needs: a submission NAME, or a list of plugins. Exit 1 if it cannot work.
+
+    Nothing is fetched, no clip is decoded but a generated one, and no key is shown.
+    """
+    from blemore_harness.doctor import examine
+    from blemore_harness.options import parse_settings
+    from blemore_harness.plugins import load_plugins
+    from blemore_harness.submission import find_submission, from_plugins
+    from blemore_harness.tables import draw_rows
+    from blemore_harness.terminal import answer_console
+
+    if name is not None and plugins:
+        raise click.UsageError("give either the NAME of a submission or --plugin, as in: doctor --plugin s4d,wav2vec2")
+    submission = from_plugins(plugins) if plugins else find_submission(name, Path.cwd())[0] if name else None
+    if submission is not None:
+        submission = submission.with_options(parse_settings(settings), None, None)
+    findings = examine(submission, load_plugins(), data, device, runs)
+    rows = [finding.row() for finding in findings]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        answer_console().print(draw_rows(rows))
+    return 1 if any(finding.verdict == "problem" for finding in findings) else 0
