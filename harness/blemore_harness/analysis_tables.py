@@ -125,8 +125,9 @@ def _sensitivity(found: Mapping[str, Any]) -> Iterator[RenderableType]:
                    f"{short(spread['max'])}")  # fmt: skip
     drop = found["drop"]["score"]
     yield Text(f"mean loss with another fold's thresholds: {short(found['transfer_loss'])}")
-    yield Text(f"official minus cross-fitted Score: {_with_interval(drop['difference'], drop['interval'])}: about what "
-               "a new set of actors takes off an official number")  # fmt: skip
+    yield Text(f"official minus cross-fitted Score: {_with_interval(drop['difference'], drop['interval'])}")
+    note = "What choosing thresholds (and weights) on the scored folds adds; an epoch that was chosen there adds more."
+    yield Text(note, style="dim")
     yield Text()
     yield from _heat_map(found)
 

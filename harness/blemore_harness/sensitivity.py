@@ -104,7 +104,10 @@ def decode_by_fold(values: FloatArray, folds: NDArray[np.int64], chosen: Mapping
 def expected_drop(
     truth: LabelArray, official: LabelArray, honest: LabelArray, folds: ArrayLike, actors: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Give official minus cross-fitted numbers, which is what to expect to lose on new actors, with intervals.
+    """Give official minus cross-fitted numbers with intervals: the drop to expect from validation to new actors.
+
+    It holds what choosing thresholds (and a fusion's weights) on the scored folds adds. What an epoch chosen there adds
+    is in both numbers, so the real drop of such a system is larger.
 
     Args:
         official, honest: labels decoded both ways.
