@@ -21,7 +21,7 @@ OURS = ROOT / "plugins" / "blemore_plugins"
 LAYERS: dict[str, tuple[str, ...]] = {
     "errors": ("errors",),
     "nouns, and texts read into them": (
-        "dataset", "rows", "cache", "folds", "options", "submission", "devices", "distributions",
+        "dataset", "rows", "cache", "intake", "folds", "options", "submission", "devices", "distributions",
     ),
     "protocol": (
         "protocol", "grid", "thresholds", "decoders", "exact", "label_model", "strategies", "actors", "intervals",

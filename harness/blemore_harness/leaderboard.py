@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -16,8 +17,9 @@ import numpy as np
 from blemore_harness.cache import write_atomically
 from blemore_harness.dataset import EMOTIONS, LabelArray
 from blemore_harness.errors import ConfigError, InvalidPredictions, first_and_count, suggest
+from blemore_harness.intake import check_file
 from blemore_harness.protocol import BLENDS, NEUTRAL, SINGLE
-from blemore_harness.submission_format import clip_id, label_complaints, parse_submission, repeated
+from blemore_harness.submission_format import MAX_BYTES, clip_id, label_complaints, parse_submission, repeated
 
 INNER_NAME = "submission_template.json"
 """The only file in the zip's root (Codabench page of the challenge)."""
@@ -27,9 +29,6 @@ KEY_ENDING = ".mov"
 
 TEST_CLIPS = 594
 """Test clips of the released challenge (organisers' template)."""
-
-MAX_BYTES = 10_000_000
-"""A real file takes 0.1 MB; anything above this is refused unread."""
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can say: the same labels give the same bytes."""
@@ -133,6 +132,7 @@ def _entry(row: list[int]) -> list[dict[str, Any]]:
 def _read(path: Path, problems: list[Problem]) -> bytes | None:
     """Give the bytes of the JSON, where there is one, and add what is wrong with the file around it."""
     try:
+        check_file(path, sys.maxsize)
         size = path.stat().st_size
         if size > MAX_BYTES:
             problems.append(Problem("size", f"{path.name} has {size} bytes; a submission stays far below {MAX_BYTES}"))

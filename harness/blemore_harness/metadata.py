@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from blemore_harness.dataset import EMOTIONS, LabelArray
 from blemore_harness.errors import MetadataError, first_and_count, suggest
+from blemore_harness.intake import LARGEST_TABLE, MOST_ROWS, check_file
 from blemore_harness.protocol import label_text, parse_clip_id
 
 REQUIRED = ("filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience")
@@ -64,13 +66,17 @@ def _read_table(path: Path) -> pd.DataFrame:
     """Read all cells as text without spaces around them; `pandas.read_csv` would guess at rows of uneven length."""
     try:
         # "utf-8-sig" also reads files without the byte order mark that spreadsheets like to write.
+        check_file(path, LARGEST_TABLE)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
-            lines = [(f"line {reader.line_num}", [cell.strip() for cell in row]) for row in reader]
+            rows_read = islice(reader, MOST_ROWS + 1)
+            lines = [(f"line {reader.line_num}", [cell.strip() for cell in row]) for row in rows_read]
     except OSError as error:
         raise MetadataError(f"cannot read {path}: {error.strerror or error}") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise MetadataError(f"{path.name} is not a comma-separated table in UTF-8: {error}") from error
+    if len(lines) > MOST_ROWS:
+        raise MetadataError(f"{path.name} has more than {MOST_ROWS} rows: expected one per clip")
     lines = [(line, row) for line, row in lines if any(row)]
     if not lines:
         raise MetadataError(f"{path} is empty: expected a header with {', '.join(REQUIRED)} and a row per clip")

@@ -10,6 +10,7 @@ import csv
 import io
 import zipfile
 import zlib
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,16 @@ from numpy.typing import NDArray
 from blemore_harness.cache import atomic_file, write_atomically
 from blemore_harness.dataset import EMOTIONS, LabelArray
 from blemore_harness.errors import InvalidPredictions, InvalidProbabilities, first_and_count, suggest
+from blemore_harness.intake import LARGEST_TABLE, MOST_ROWS, check_file
 from blemore_harness.rows import Probabilities
-from blemore_harness.submission_format import clip_id, label_complaints, label_row, parse_submission, repeated
+from blemore_harness.submission_format import (
+    MAX_BYTES,
+    clip_id,
+    label_complaints,
+    label_row,
+    parse_submission,
+    repeated,
+)
 
 NAMES_COLUMN = "filename"
 
@@ -40,6 +49,7 @@ def read_probabilities(path: Path) -> Probabilities:
     if ending not in (".csv", ".npz"):
         raise InvalidProbabilities(f"expected a .csv or .npz file of probabilities, found {path.name}")
     try:
+        check_file(path, LARGEST_TABLE)
         names, values = _read_csv(path) if ending == ".csv" else _read_npz(path)
         return Probabilities(tuple(clip_id(name) for name in names), values)
     except InvalidProbabilities as error:
@@ -80,6 +90,7 @@ def read_predictions(path: Path) -> tuple[tuple[str, ...], LabelArray]:
         InvalidPredictions: naming the first clip and how many there are.
     """
     try:
+        check_file(path, MAX_BYTES)
         entries = parse_submission(path.read_bytes())
     except OSError as error:
         raise InvalidPredictions(f"cannot read {path}: {error.strerror or error}") from error
@@ -107,9 +118,12 @@ def _read_csv(path: Path) -> tuple[list[str], NDArray[np.float64]]:
         # "utf-8-sig" also reads files without the byte order mark that spreadsheets like to write.
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
-            lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+            rows_read = islice(reader, MOST_ROWS + 1)
+            lines = [(reader.line_num, row) for row in rows_read if any(cell.strip() for cell in row)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise InvalidProbabilities(f"not a comma-separated table in UTF-8: {error}") from error
+    if len(lines) > MOST_ROWS:
+        raise InvalidProbabilities(f"more than {MOST_ROWS} rows: expected one per clip")
     header = [cell.strip() for cell in lines[0][1]] if lines else []
     rows = lines[1:]
     _check_header(header)
@@ -162,6 +176,12 @@ def _read_npz(path: Path) -> tuple[list[str], NDArray[np.float64]]:
         if not zipfile.is_zipfile(opened):
             raise InvalidProbabilities("not an .npz: expected what numpy.savez writes")
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > LARGEST_TABLE:
+            raise InvalidProbabilities(
+                f"unpacks to {unpacked / 1e6:.0f} MB: at most {LARGEST_TABLE / 1e6:.0f} are read"
+            )
         with np.load(path, allow_pickle=False) as file:
             missing = [name for name in ARRAYS if name not in file.files]
             if missing:

@@ -16,6 +16,9 @@ from blemore_harness.dataset import EMOTIONS
 from blemore_harness.errors import InvalidPredictions, suggest
 from blemore_harness.protocol import BLENDS, NEUTRAL, SINGLE
 
+MAX_BYTES = 10_000_000
+"""A real file takes 0.1 MB; anything above this is refused unread."""
+
 CLIP_ENDINGS = (".mov", ".mp4")
 
 Complaint: TypeAlias = tuple[str, str]
