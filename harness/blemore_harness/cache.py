@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ import numpy as np
 
 from blemore_harness.dataset import Clip
 from blemore_harness.errors import DataError, MediaError
+
+MINUTE = 60.0
+"""After so many seconds an empty temporary file without a lock is nobody's."""
 
 
 def digest_of(facts: object, length: int = 16) -> str:
@@ -38,7 +42,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(handle, "wb") as file:
             with contextlib.suppress(OSError):  # a file system without locks: its leftovers stay
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX)  # whoever sweeps may hold it for a moment
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -51,16 +55,22 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def sweep_leftovers(folder: Path, deep: bool = False) -> int:
-    """Delete temporary files whose writer was killed, in a folder or everything below it; gives how many.
+def sweep_leftovers(folder: Path, alone: bool) -> int:
+    """Delete temporary files whose writer was killed; gives how many.
 
-    Whoever writes one holds a lock on it, which ends with the process. An empty one may be about to be locked.
+    Whoever writes one holds a lock on it, which ends with the process.
+
+    Args:
+        folder: where to look.
+        alone: the caller holds the folder, so that nobody else can be writing right in it. Otherwise everything below
+            it is looked through, and young empty files are left alone: they may be about to be locked.
     """
     swept = 0
-    for path in (folder.rglob if deep else folder.glob)(".*.tmp"):
+    for path in (folder.glob if alone else folder.rglob)(".*.tmp"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_size:
+            facts = os.fstat(file.fileno())
+            if alone or facts.st_size or time.time() - facts.st_mtime > MINUTE:
                 path.unlink()
                 swept += 1
     return swept

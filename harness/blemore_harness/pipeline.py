@@ -159,7 +159,7 @@ def _prepare_all(
     """
     ready = []
     if any(_unfinished(folders[entrant.name], dataset) for entrant in encoders):
-        sweep_leftovers(stage.cache.root, deep=True)
+        sweep_leftovers(stage.cache.root, alone=False)
     for entrant in encoders:
         folder = folders[entrant.name]
         try:

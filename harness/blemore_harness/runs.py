@@ -153,7 +153,7 @@ def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        sweep_leftovers(folder)
+        sweep_leftovers(folder, alone=True)
         try:
             yield
         finally:
