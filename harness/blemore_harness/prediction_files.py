@@ -156,10 +156,12 @@ def _to_numbers(names: list[str], cells: list[list[str]]) -> NDArray[np.float64]
         try:
             values[i] = [float(cell) for cell in row]
         except ValueError:
-            bad.append(names[i])
+            bad.append(i)
     if bad:
-        cell = next(cell for cell in cells[names.index(bad[0])] if not _is_number(cell))
-        raise InvalidProbabilities(f"'{cell}' is not a number, in {first_and_count(bad, 'clip')}")
+        cell = next(cell for cell in cells[bad[0]] if not _is_number(cell))
+        found = cell if len(cell) <= 40 else f"{cell[:37]}..."
+        offenders = first_and_count([names[i] for i in bad], "clip")
+        raise InvalidProbabilities(f"'{found}' is not a number, in {offenders}")
     return values
 
 
