@@ -217,6 +217,9 @@ FAULTY: dict[str, tuple[str, Encoder, str]] = {
         "no-truth", fitting(lambda fold, context: context.score(Centroids(np.eye(6)).predict(fold.held_out, context))),
         "nobody can score",
     ),
+    "a first clip": (
+        "no-clips", encoder(prepare=lambda self, clips, options, context: clips.items[0]), "IndexError",
+    ),
     "batches of two": ("one-clip", fitting(need_two), "IndexError"),
     "emotions by heart": ("missing-emotion", fitting(need_all), "an emotion without clips"),
     "a constant": ("learns", predicting(lambda rows, clips, context: np.full(rows.shape, 1 / 6)), "guessing gives"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -101,6 +100,13 @@ def check_missing_emotion(bench: Bench) -> None:
     _alone_if_needed(bench, "missing-emotion", lambda: bench.run("missing-emotion", lacking))
 
 
+def check_no_clips(bench: Bench) -> None:
+    """Prepare for no clips at all, as `doctor` does to hear what is missing."""
+    system = bench.subject.system
+    context = bench.context(bench.first().root)
+    bench.call("prepare", context, lambda: system.prepare(Clips(()), bench.options, context))  # type: ignore[union-attr]
+
+
 def check_learns(bench: Bench) -> None:
     """Count held-out clips of one emotion that are told right."""
     trial = bench.first()
@@ -164,8 +170,7 @@ def check_together(bench: Bench) -> None:
     system, first = bench.subject.system, bench.first()
     half = bench.fold.train.take(np.arange(len(bench.fold.train)) % 7 != 0)
     folds = [bench.fold, Fold(1, half, bench.fold.held_out)]
-    cache = bench.context(first.root).cache
-    contexts = [replace(bench.context(first.root.parent / f"together-{n}"), cache=cache) for n in range(len(folds))]
+    contexts = [bench.context(first.root.parent / f"together-{n}") for n in range(len(folds))]
     models = bench.call(
         "fit_together",
         contexts[0],

@@ -23,7 +23,11 @@ from blemore_harness.testing.notebooks import Interrupted, Notebook
 from blemore_harness.testing.subjects import Session, Subject
 from blemore_harness.testing.surroundings import list_changes, look_around, stirred
 from blemore_harness.testing.verdicts import Broken
+from blemore_harness.testing.watching import list_leftovers
 from blemore_harness.thresholds import search_official
+
+COLD = ("first", "again", "repeated", "gpu")
+"""Trials with a cache of their own; the others find what the first one computed from the clips."""
 
 SEED = 1234
 """Of every fit: the same in all of them, as in repetitions of a fold."""
@@ -185,14 +189,15 @@ class Bench:
     def context(self, root: Path, device: str = "cpu", stop_at: int | None = None, **changes: Any) -> Context:
         """Make a context with its folders below `root`."""
         (root / "workspace").mkdir(parents=True, exist_ok=True)
-        return Context(device, SEED, root / "workspace", Cache(root / "cache"), Notebook(stop_at), **changes)
+        cache = Cache((root if root.name in COLD else self._root / COLD[0]) / "cache")
+        return Context(device, SEED, root / "workspace", cache, Notebook(stop_at), **changes)
 
     def call(self, part: str, context: Context, work: Callable[[], Any]) -> Any:
         """Call into the plugin with the guards up: what they see goes to `findings`."""
         offline = part != "prepare" or not self.subject.network
         # Users' caches of weights are written where weights may be fetched.
         writable = [context.workspace, context.cache.root, *([] if offline else [Path.home()])]
-        scratch = context.cache.root.parent / f"temporary-{part}"
+        scratch = context.workspace.parent / f"temporary-{part}"
         self._calls += 1
         with stirred(self._calls):
             before = look_around()
@@ -203,7 +208,7 @@ class Bench:
                 # What a first call loads may set things up; from the second on there is nothing to excuse.
                 if "first" in self._made:
                     self.findings.changed += [f"{part}: {change}" for change in list_changes(before, look_around())]
-                    self.findings.written += [f"{part}: {path.name}, a temporary file" for path in scratch.iterdir()]
+                    self.findings.written += [f"{part}: {name}, a temporary file" for name in list_leftovers(scratch)]
                 self.findings.written += [f"{part}: {path}" for path in seen.written]
                 self.findings.asked += [f"{part}: {address}" for address in seen.asked]
 

@@ -42,6 +42,7 @@ CHECKS: tuple[Check, ...] = (
     Check("repeats", "the same seed gives the same rows, from an empty cache too", behaviour.check_repeats),
     Check("resumes", "interrupted and done again, it gives the same rows", behaviour.check_resumes),
     Check("no-truth", "it fits where nobody can score held-out clips", behaviour.check_no_truth),
+    Check("no-clips", "it can prepare for no clips, as `doctor` has it do", behaviour.check_no_clips, fusions=False),
     Check("one-clip", "a single held-out clip is enough", behaviour.check_one_clip),
     Check("missing-emotion", "an emotion may be missing in training", behaviour.check_missing_emotion),
     Check("learns", "it tells labels apart that can be seen and heard", behaviour.check_learns),

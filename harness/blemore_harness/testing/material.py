@@ -39,7 +39,7 @@ HELD_OUT_FOLD = 0
 CELLS = (0, 1, 2, 3, 4, 5, 16)
 """Places of the label cells of each actor in `plan.label_cells`: six alone and a 70/30 blend."""
 
-FRAMES = (15, 20, 25)
+FRAMES = (12, 15, 20)
 """Lengths of clips: a batch of them needs padding."""
 
 COLOURS = np.array([[255, 40, 40], [60, 200, 60], [150, 60, 220], [255, 220, 40], [50, 90, 255], [150, 150, 150]])

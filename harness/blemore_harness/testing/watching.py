@@ -20,6 +20,9 @@ LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.symlink", "os.link", "os.chmod")
 """Audit events of changes whose first argument is a path (of a rename and a link, the second one too)."""
 
+TORCH = "torchinductor_"
+"""Beginning of a folder for temporary files that torch makes for itself, whoever calls it."""
+
 BYTECODE = "__pycache__"
 """Folders that Python itself writes while it imports."""
 
@@ -112,3 +115,8 @@ class Watch:
         if name not in seen.asked:
             seen.asked.append(name)
         raise OSError(f"the conformance checks refuse the network: '{name}' was asked for")
+
+
+def list_leftovers(scratch: Path) -> list[str]:
+    """Name the temporary files that were left."""
+    return sorted(path.name for path in scratch.iterdir() if not path.name.startswith(TORCH))

@@ -1,0 +1,139 @@
+"""Writes docs/reference.md from docstrings: everything that a plugin is given, and everything that it may use.
+
+python docs/make_reference.py            # write it
+python docs/make_reference.py --check    # exit 1 where it is not up to date
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ROOT / "harness" / "blemore_harness"
+PAGE = ROOT / "docs" / "reference.md"
+
+MODULES = (
+    "hookspecs", "context", "dataset", "rows", "cache", "options", "errors", "heads", "recipes", "subsampled",
+    "sequences", "media", "frames", "networks",
+)  # fmt: skip
+"""In the order in which an author meets them."""
+
+LEFT_OUT = {"context": {"Desk"}, "cache": {"digest_of", "sweep_leftovers"}, "options": {"parse_settings", "build_options"}}
+"""What is public for the harness's own sake."""
+
+SECTIONS = ("Args", "Attributes", "Returns", "Raises")
+"""Parts of docstrings with entries."""
+
+HEAD = """# Reference
+
+What a plugin author may use: made from the docstrings by `python docs/make_reference.py`, and held to them by a test.
+How it fits together is in [write-a-plugin.md](write-a-plugin.md).
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or compare it with what would be written."""
+    text = render()
+    if arguments == ["--check"]:
+        if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
+            return 0
+        sys.stderr.write("docs/reference.md is not up to date: run python docs/make_reference.py\n")
+        return 1
+    PAGE.write_text(text, encoding="utf-8")
+    return 0
+
+
+def render() -> str:
+    """Give the text of the page."""
+    links = "\n".join(f"- [`{name}`](#{name}): {first_sentence(parse(name))}" for name in MODULES)
+    parts = [HEAD, links + "\n", *(render_module(name) for name in MODULES)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def parse(name: str) -> ast.Module:
+    """Read a module's source."""
+    return ast.parse((SOURCES / f"{name}.py").read_text(encoding="utf-8"))
+
+
+def render_module(name: str) -> str:
+    """Give the section of one module."""
+    module = parse(name)
+    lines = [f"## {name}", "", f"[`blemore_harness.{name}`](../harness/blemore_harness/{name}.py)", "", prose(module)]
+    for node in module.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and is_offered(node.name, name):
+            lines += render_node(node, 3)
+    return "\n".join(lines)
+
+
+def render_node(node: ast.ClassDef | ast.FunctionDef, level: int) -> Iterator[str]:
+    """Give the lines of a class with its methods, or of a function."""
+    yield f"{'#' * level} `{signature(node)}`\n"
+    text = prose(node)
+    if text:
+        yield text
+    if isinstance(node, ast.ClassDef):
+        fields = [ast.unparse(part) for part in node.body if isinstance(part, ast.AnnAssign) and is_open(part)]
+        if fields:
+            yield "\n".join(["```text", *fields, "```", ""])
+        for part in node.body:
+            if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"):
+                yield from render_node(part, level + 1)
+
+
+def is_offered(name: str, module: str) -> bool:
+    """Whether a name is for plugin authors."""
+    return not name.startswith("_") and name not in LEFT_OUT.get(module, ())
+
+
+def is_open(field: ast.AnnAssign) -> bool:
+    """Whether a field of a class is public."""
+    return isinstance(field.target, ast.Name) and not field.target.id.startswith("_")
+
+
+def signature(node: ast.ClassDef | ast.FunctionDef) -> str:
+    """Give a heading: a class with its bases, a function with its arguments and what it gives."""
+    if isinstance(node, ast.ClassDef):
+        bases = ", ".join(ast.unparse(base) for base in node.bases)
+        return f"class {node.name}({bases})" if bases else f"class {node.name}"
+    if any(ast.unparse(decorator) == "property" for decorator in node.decorator_list):
+        return f"{node.name}: {ast.unparse(node.returns)}" if node.returns else node.name
+    gives = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"{node.name}({ast.unparse(node.args)}){gives}"
+
+
+def prose(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
+    """Give a docstring as Markdown: sections in bold, their entries as a list, the rest as it stands."""
+    text = dedent(ast.get_docstring(node) or "")
+    lines: list[str] = []
+    section = ""
+    for line in text.splitlines():
+        if line.rstrip(":") in SECTIONS and line.endswith(":"):
+            section = line.rstrip(":")
+            lines += [f"**{section}**", ""]
+        elif section and line.startswith("    "):
+            lines.append(entry(line) if section != "Returns" else line.strip())
+        else:
+            section = section if not line.strip() else ""
+            lines.append(line)
+    return "\n".join(lines).rstrip() + "\n" if text else ""
+
+
+def entry(line: str) -> str:
+    """Give a line below a section as an item of a list, or as the next line of one."""
+    if line.startswith("        "):
+        return "  " + line.strip()
+    name, colon, rest = line.strip().partition(": ")
+    return f"- `{name}`: {rest}" if colon else f"- {line.strip()}"
+
+
+def first_sentence(node: ast.Module) -> str:
+    """Give the first line of a docstring."""
+    return (ast.get_docstring(node) or "").splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

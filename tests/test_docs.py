@@ -1,0 +1,78 @@
+"""The pages for plugin authors are true: code runs in order, tables and the reference are what the code says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blemore_harness.testing import CHECKS, Session, Subject, check_subject
+from blemore_harness.testing.pytest_plugin import PluginChecks
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "write-a-plugin.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+QUICK = ("declares", "options", "identity", "probabilities", "company")
+"""Checks of every step; the last state of most systems has to pass them all."""
+
+
+def systems(space: dict[str, Any]) -> dict[str, Any]:
+    """The objects that the code so far offers, by name."""
+    offered = [*space["blemore_encoders"](), *(space["blemore_fusions"]() if "blemore_fusions" in space else ())]
+    return {system.name: system for system in offered}
+
+
+def bad(system: Any, session: Session, names: tuple[str, ...] = ()) -> list[Any]:
+    return [verdict for verdict in check_subject(Subject(system), session, names) if not verdict.good]
+
+
+@pytest.mark.encoders
+def test_the_tutorial_works_step_by_step(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("av")
+    session = Session(tmp_path)
+    space: dict[str, Any] = {"__name__": "tutorial"}
+    seen: dict[str, type] = {}
+    for number, block in enumerate(BLOCKS):
+        exec(compile(block, f"write-a-plugin.md, block {number}", "exec", dont_inherit=True), space)
+        for name, system in systems(space).items():
+            if seen.get(name) is not type(system):
+                seen[name] = type(system)
+                # The head of the first step is that of real data: far too large for these clips, so it may learn less.
+                assert bad(system, session, QUICK) == [], f"block {number}, {name}"
+    last = systems(space)
+    assert set(last) == {"spectrum", "spectrum-over-time", "spectrum-centroids", "trusting"}
+    for name, system in last.items():
+        assert bad(system, session, ("learns", "sequence") if name == "spectrum-over-time" else ()) == [], name
+    suites = [kind for kind in space.values() if isinstance(kind, type) and issubclass(kind, PluginChecks)]
+    assert {kind.__name__ for kind in suites} == {"PluginChecks", "TestSpectrum", "TestTrusting"}
+
+
+def test_the_first_step_is_about_20_lines() -> None:
+    lines = [line for line in BLOCKS[0].splitlines() if line.strip()]
+    assert len(lines) <= 21
+
+
+def test_the_table_of_checks_is_the_list_of_checks() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)`(?: \((encoders|fusions)\))? \| (.*) \|$", text, flags=re.MULTILINE)
+    who = {(True, True): "", (True, False): "encoders", (False, True): "fusions"}
+    assert rows == [(check.name, who[check.encoders, check.fusions], check.says) for check in CHECKS]
+
+
+def test_the_reference_is_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "make_reference.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", ["write-a-plugin.md", "reference.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / "docs" / page).read_text(encoding="utf-8")):
+        assert target.startswith("http") or (ROOT / "docs" / target).exists(), target

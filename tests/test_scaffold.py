@@ -1,0 +1,112 @@
+"""A generated plugin is complete: it installs, keeps the contract and passes its own tests as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from blemore_harness.cli import cli
+from blemore_harness.errors import ConfigError
+from blemore_harness.hookspecs import Encoder
+from blemore_harness.plugins import load_plugins
+from blemore_harness.scaffold import KINDS, write_plugin
+
+
+def run_tests(folder: Path, *packages: Path) -> str:
+    """Run the tests of generated packages in a process of their own, with the options of the last one."""
+    path = os.pathsep.join([*(str(package / "src") for package in packages), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-W", "error", *map(str, packages)],
+        capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_generated_fusion_passes_its_own_tests(tmp_path: Path) -> None:
+    folder = write_plugin("my-fusion", "fusion", tmp_path)
+    assert folder == tmp_path / "blemore-my-fusion"
+    assert re.search(r"\b2[01] passed, [01] skipped", run_tests(folder, folder))
+
+
+@pytest.mark.encoders
+def test_generated_encoders_pass_their_own_tests(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("av")
+    packages = [write_plugin(f"my-{kind}", kind, tmp_path) for kind in ("frozen", "encoder")]
+    assert re.search(r"\b40 passed, 7 skipped", run_tests(tmp_path, *packages))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_generated_plugin_is_found_when_installed(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put it on the path with its entry point, as an installation does."""
+    folder = write_plugin("brand-new", kind, tmp_path)
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    info = folder / "src" / "blemore_brand_new-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['project']['name']}\nVersion: 0.1.0\n")
+    points = project["project"]["entry-points"]["blemore_harness"]
+    (info / "entry_points.txt").write_text("[blemore_harness]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
+    monkeypatch.syspath_prepend(str(folder / "src"))
+    plugins = load_plugins({})
+    assert plugins.failures == []
+    (offer,) = plugins.offers["brand-new"]
+    assert offer.distribution.name == "blemore-brand-new"
+    assert isinstance(offer.system, Encoder) == (kind != "fusion")
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["src/blemore_brand_new"]
+    for name in [name for name in sys.modules if name.startswith("blemore_brand_new")]:
+        del sys.modules[name]
+
+
+def test_nothing_of_the_templates_is_left(tmp_path: Path) -> None:
+    for kind in KINDS:
+        folder = write_plugin(f"x{kind}", kind, tmp_path)
+        for path in folder.rglob("*"):
+            assert not path.is_file() or ("@NAME@" not in path.read_text() and "@CLASS@" not in path.read_text())
+            assert not path.is_file() or "@MODULE@" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("My_Encoder", "did you mean 'my-encoder'"), ("../up", "did you mean 'up'"), ("2fast", "did you mean 'fast'"),
+        ("", "found ''$"), ("a--b", "did you mean 'a-b'"), ("wäre", "did you mean 'w-re'"),
+    ],
+)  # fmt: skip
+def test_a_name_that_cannot_be_is_refused_with_advice(name: str, advice: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=advice):
+        write_plugin(name, "frozen", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
+    kept = tmp_path / "blemore-mine" / "notes.txt"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    with pytest.raises(ConfigError, match="is there already and is left alone"):
+        write_plugin("mine", "frozen", tmp_path)
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_a_name_that_is_taken_or_a_kind_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["new-plugin", "late", "--into", str(tmp_path)], standalone_mode=False)
+    assert isinstance(done.exception, ConfigError)
+    assert "'late' is offered by an installed plugin already" in str(done.exception)
+    with pytest.raises(ConfigError, match="expected a kind of encoder, frozen, fusion, found 'head'"):
+        write_plugin("mine", "head", tmp_path)
+
+
+def test_the_command_says_what_comes_next(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        cli, ["new-plugin", "mine", "--kind", "fusion", "--into", str(tmp_path)], standalone_mode=False
+    )
+    assert done.exception is None
+    assert "blemore-harness check mine" in done.stdout
+    assert (tmp_path / "blemore-mine" / "README.md").exists()
