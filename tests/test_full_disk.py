@@ -1,4 +1,4 @@
-"""A disk that is full, whichever write comes upon it: a sentence that helps, nothing lost, and the same command goes on."""
+"""A disk that is full, whichever write meets it: a sentence that helps, nothing lost, the same command goes on."""
 
 from __future__ import annotations
 
