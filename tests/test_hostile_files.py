@@ -277,6 +277,20 @@ def test_strange_submissions_are_refused_in_words(tmp_path: Path, text: str, wor
     assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize("depth", [100, 900, 920, 940, 960, 980, 3000])
+@pytest.mark.parametrize("where", ["emotion", "salience", "label", "all"])
+def test_nesting_is_refused_at_every_depth(tmp_path: Path, depth: int, where: str) -> None:
+    for nest in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+        pair = {"emotion": nest if where == "emotion" else '"ang"', "salience": nest if where == "salience" else "50"}
+        entry = f'{{"emotion": {pair["emotion"]}, "salience": {pair["salience"]}}}'
+        label = {"label": nest, "all": f"[{nest}]"}.get(where, f"[{entry}, {entry}]")
+        path = tmp_path / "n.json"
+        path.write_text(f'{{"predictions": {{"test_0001.mov": {label}}}}}')
+        assert check_submission(path, ["test_0001"])
+        with pytest.raises(BlemoreError):
+            read_predictions(path)
+
+
 def test_rows_of_probabilities_are_joined_by_name_and_each_once(tmp_path: Path) -> None:
     rows = {"b.mov": [1, 0, 0, 0, 0, 0], "a": [0, 0, 0, 0, 0, 1]}
     found = read_probabilities(write_probabilities_csv(tmp_path / "p.csv", rows))

@@ -76,9 +76,11 @@ def label_complaints(label: Any, text_is_number: bool = True) -> list[Complaint]
         return [("entry", 'an entry that is not {"emotion": ..., "salience": ...}')]
     if any(len(dict(entry)) != len(entry) for entry in label):
         return [("entry", "an entry with a repeated key")]
-    names = [entry["emotion"] for entry in entries]
+    names = [_flat(entry["emotion"]) for entry in entries]
     unknown = [name for name in names if name not in EMOTIONS]
-    complaints = [("emotion", f"unknown emotion {_shown(name)}{suggest(str(name), EMOTIONS)}") for name in unknown[:1]]
+    complaints = [
+        ("emotion", f"unknown emotion {_shown(name)}{suggest(str(name)[:40], EMOTIONS)}") for name in unknown[:1]
+    ]
     if len(names) == 2 and names[0] == names[1]:
         complaints.append(("repeated emotion", f"the emotion {_shown(names[0])} twice"))
     if len(names) == 2 and EMOTIONS[NEUTRAL] in names:
@@ -135,7 +137,14 @@ def _rounded(salience: Any) -> int | None:
     return round(number) if math.isfinite(number) else None
 
 
+def _flat(value: Any) -> Any:
+    """Give a value; for a nested one an empty list of its kind, which nothing can go too deep in."""
+    return type(value)() if isinstance(value, list | dict) else value
+
+
 def _shown(value: Any) -> str:
-    """Write a value as it stands in the file, cut to what fits a line."""
+    """Write a value as it stands in the file, cut to what fits a line; nested ones may be too deep to be written."""
+    if isinstance(value, list):
+        return "an object" if isinstance(value, _Pairs) else "a list"
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
