@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from blemore_harness.errors import InvalidProbabilities
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.protocol import Scores
 from blemore_harness.rows import FloatArray, Probabilities
-from blemore_harness.testing.material import Material, make_members
+from blemore_harness.testing.material import Material, digest_inputs, make_members
 from blemore_harness.testing.notebooks import Interrupted, Notebook
 from blemore_harness.testing.subjects import Session, Subject
 from blemore_harness.testing.surroundings import list_changes, look_around, stirred
@@ -80,7 +79,7 @@ class Bench:
         self._calls = 0
         self._made: dict[str, Trial | BaseException] = {}
         self._given = self._make_members()
-        self._before = self._inputs()
+        self._before = digest_inputs(self.material, self.options, self._given)
         self._root = session.folder / "trials" / digest_of([subject.system.name, id(subject)])
 
     @property
@@ -118,7 +117,7 @@ class Bench:
 
     def changed_inputs(self) -> list[str]:
         """Name arrays and files that are not as they were given."""
-        now = self._inputs()
+        now = digest_inputs(self.material, self.options, self._given)
         return [name for name, digest in self._before.items() if now.get(name) != digest]
 
     def once(self, name: str, make: Callable[[], Trial]) -> Trial:
@@ -231,21 +230,6 @@ class Bench:
             return system.fit(fold, self.options, context)
         known = fold.train.ids if system.takes == "probabilities" else (*fold.train.ids, *fold.held_out.ids)
         return system.fit(fold, {name: rows.pick(known) for name, rows in members.items()}, self.options, context)
-
-    def _inputs(self) -> dict[str, str]:
-        """Digest everything that the system is given."""
-        fold = self.fold
-        found = {
-            "labels of the training clips": digest_of(fold.train.labels.tolist()),
-            "the fold": digest_of([fold.index, fold.train.ids, fold.train.actors, fold.held_out.ids]),
-            "options": digest_of(repr(self.options)),
-        }
-        for name, rows in self._given.items():
-            found[f"rows of the member '{name}'"] = digest_of([rows.ids, rows.values.tolist()])
-        for clip in self.material.clips:
-            for path in filter(None, (clip.video_file, *clip.feature_files.values())):
-                found[f"the file {path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return found
 
     def _score(self, probabilities: Probabilities) -> Scores:
         held_out = self.fold.held_out.ids

@@ -6,6 +6,7 @@ that what learns anything at all learns them. The faces below are those of the d
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -144,6 +145,22 @@ def make_members(material: Material, vectors: bool) -> dict[str, Any]:
         else:
             members[name] = Probabilities(ids, softmax(logits))
     return members
+
+
+def digest_inputs(material: Material, options: object, members: Mapping[str, Any]) -> dict[str, str]:
+    """Digest everything that a system is given, arrays and files, by what a person calls it."""
+    fold = material.fold
+    found = {
+        "labels of the training clips": digest_of(fold.train.labels.tolist()),
+        "the fold": digest_of([fold.index, fold.train.ids, fold.train.actors, fold.held_out.ids]),
+        "options": digest_of(repr(options)),
+    }
+    for name, rows in members.items():
+        found[f"rows of the member '{name}'"] = digest_of([rows.ids, rows.values.tolist()])
+    for clip in material.clips:
+        for path in filter(None, (clip.video_file, *clip.feature_files.values())):
+            found[f"the file {path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def _plan() -> Plan:

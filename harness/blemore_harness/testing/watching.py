@@ -90,12 +90,8 @@ class Watch:
     def _note(self, seen: Seen, given: object) -> None:
         if not isinstance(given, str | bytes | os.PathLike):
             return  # a file descriptor
-        self._now = None  # looking at a path is heard as well
-        try:
-            path = Path(os.fsdecode(given)).absolute()
-            path = path.parent.resolve() / path.name
-        finally:
-            self._now = seen
+        path = Path(os.fsdecode(given)).absolute()
+        path = path.parent.resolve() / path.name  # of a link, the link itself is written
         if path.parts[1:2] == ("dev",) or BYTECODE in path.parts or str(path) in seen.written:
             return
         if not any(path.is_relative_to(folder) for folder in seen.writable):
