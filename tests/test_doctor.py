@@ -14,6 +14,7 @@ import pytest
 
 from blemore_harness import doctor, surroundings
 from blemore_harness.doctor import examine, judge_packages
+from blemore_harness.errors import ConfigError
 from blemore_harness.plugins import load_plugins
 from blemore_harness.rehearsal import IMPORTS, rehearse_apart
 from blemore_harness.submission import from_plugins
@@ -124,6 +125,13 @@ def test_weights_that_nobody_can_fetch_and_crashes_are_problems() -> None:
     for kind, error in (("WeightsMissing", "by a link that no program can follow"), ("crash", "ValueError: oh")):
         row = look(state(encoders={"prosody": {"kind": kind, "error": error}}), "prosody")["encoder prosody"]
         assert (row.verdict, row.todo) == ("problem", error)
+
+
+def test_misspelt_names_and_options_are_said_at_once(tmp_path: Path) -> None:
+    for names, options in ((("nosuch",), {}), (("prosody", "trivial-single"), {"prosody": {"epoch": "3"}})):
+        submission = from_plugins(names).with_options(options)
+        with pytest.raises(ConfigError, match="unknown"):
+            examine(submission, load_plugins(), None, "auto", tmp_path, lambda request: state())
 
 
 def test_data_that_cannot_be_read_is_a_problem_and_not_a_traceback(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from blemore_harness.demo import demo_is_complete
 from blemore_harness.download import Dataset, read_dataset
+from blemore_harness.entrants import resolve_entrants
 from blemore_harness.errors import BlemoreError
 from blemore_harness.inspection import inspect_dataset
 from blemore_harness.places import cache_root, is_demo
@@ -49,7 +50,7 @@ def examine(
         rehearse: tries packages and encoders; another one in tests.
 
     Raises:
-        UnknownName, ConfigError: an encoder that nobody offers, or that two plugins offer.
+        ConfigError: a system or an option that nobody offers, or a value that it cannot have.
     """
     findings = [Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     findings += [
@@ -58,8 +59,8 @@ def examine(
     ]
     dataset, told = _read(data)
     encoders = parts_of(submission.encoders) if submission else ()
-    for name in encoders:
-        plugins.encoder(plain_name(name))  # a misspelt name is said at once
+    if submission:
+        resolve_entrants(submission, plugins, None, is_demo(data))  # a misspelt name or option is said at once
     state = rehearse(
         {
             "encoders": encoders,

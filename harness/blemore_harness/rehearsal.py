@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import socket
@@ -22,7 +23,7 @@ import numpy as np
 from blemore_harness.cache import Cache
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clip, Clips
-from blemore_harness.errors import HarnessError, printable
+from blemore_harness.errors import ExtraMissing, HarnessError, printable
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.options import build_options
 from blemore_harness.plugins import load_plugins
@@ -167,6 +168,8 @@ def _try_encoder(name: str, request: Mapping[str, Any]) -> dict[str, str]:
             place = Path(folder)
             context = Context("cpu", 0, place, Cache(place / "cache"), _Silent())
             system.prepare(Clips(()), options, context)
+        if type(system).fit is Encoder.fit and importlib.util.find_spec("torch") is None:
+            raise ExtraMissing("its head needs torch: pip install 'blemore-harness[encoders]'")
     except HarnessError as error:
         return {"kind": type(error).__name__, "error": printable(str(error))}
     except BaseException as error:

@@ -36,7 +36,8 @@ SLOW = 5.0
 TOKENS = (
     b"{", b"}", b"[", b"]", b'"', b",", b";", b":", b"\n", b"\r\n", b"\0", b"\xef\xbb\xbf", b"\xff\xfe", b"NaN",
     b"Infinity",
-    b"-1", b"1e999", b"9" * 5000, b"[" * 3000, b'{"a":' * 3000, b"null", b"true", b"=cmd|' /C calc'!A0", b"neu", b"ang",
+    b"-1", b"1e999", b"9" * 5000, b"[" * 3000, b'{"a":' * 3000, b"[" * 940 + b"]" * 940,
+    b"null", b"true", b"=cmd|' /C calc'!A0", b"neu", b"ang",
     b"70", b"30", b"100.0", b"\\ud800", b"\x1b[31m", b"'''", b"= [", b"\x80\x04", b"PK\x03\x04", b"\x93NUMPY",
     "é😀".encode(),
 )  # fmt: skip
