@@ -47,7 +47,7 @@ def prepare_submission(
     if export is not None and not any(_store(single) for single in singles):
         names = ", ".join(single.name for single in singles)
         raise ConfigError(f"nothing to export: {names} gives no features over time (see the table of the README)")
-    stage = Stage(view, workshop.cache, workshop.device, workshop.reporter)
+    stage = Stage(view, workshop.cache, workshop.device, workshop.reporter, workshop.isolation)
     rows = []
     for entrant in encoders:
         folder = workshop.runs.system(entrant.name, entrant.identity, entrant.digest)
