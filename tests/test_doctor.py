@@ -129,7 +129,7 @@ def test_weights_that_nobody_can_fetch_and_crashes_are_problems() -> None:
 
 def test_misspelt_names_and_options_are_said_at_once(tmp_path: Path) -> None:
     for names, options in ((("nosuch",), {}), (("prosody", "trivial-single"), {"prosody": {"epoch": "3"}})):
-        submission = from_plugins(names).with_options(options)
+        submission = from_plugins(names).with_options(options, None)
         with pytest.raises(ConfigError, match="unknown"):
             examine(submission, load_plugins(), None, "auto", tmp_path, lambda request: state())
 
@@ -205,7 +205,7 @@ def test_the_command(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
         return done.returncode, done.stdout, done.stderr
 
-    code, out, err = run("--plugin", "wavlm+s4d,prosody", "--data", str(data), "--json")
+    code, out, err = run("--plugin", "wavlm,s4d,prosody", "--data", str(data), "--json")
     assert (code, err) == (1, "")
     rows = {row["what"]: row for row in json.loads(out)}
     assert rows["decoders"]["verdict"] == "ok"
