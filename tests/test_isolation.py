@@ -185,11 +185,12 @@ class Bench:
         self.view: View = open_view(self.dataset, root / "views")
         self.reporter = Silent()
 
-    def run(self, names: str, where: str, isolation: Isolation | None, fusion: str = "median") -> Any:
+    def run(self, names: str, where: str, isolation: Isolation | None, options: Any = ()) -> Any:
         workshop = Workshop(
             Runs(self.root / where), Cache(self.root / f"cache-{where}"), "cpu", self.reporter, isolation=isolation
         )
-        return evaluate(from_plugins([names], fusion), self.dataset, self.view, load_plugins(), workshop)
+        submission = from_plugins([names], "median").with_options(dict(options), None)
+        return evaluate(submission, self.dataset, self.view, load_plugins(), workshop)
 
 
 @pytest.fixture
@@ -226,6 +227,16 @@ def test_isolated_results_are_the_same_bits(bench: Bench) -> None:
     assert first["notes"][0]["first"] in bench.dataset.ids, "a stand-in name reached the record"
     assert not list(elsewhere.parent.rglob("*.log")), "nobody printed anything"
     assert not list(elsewhere.parent.rglob("checkpoint"))
+
+
+@pytest.mark.encoders
+def test_trained_heads_have_the_same_bits_in_a_worker(bench: Bench) -> None:
+    pytest.importorskip("torch")
+    small = {"talker+file-bytes": {"hidden": "8", "epochs": 3}}
+    _, folder = bench.run("talker+file-bytes", "plain", None, options=small)
+    _, elsewhere = bench.run("talker+file-bytes", "isolated", Isolation(), options=small)
+    assert len(files_of(folder.parent)) == 3
+    assert files_of(folder.parent) == files_of(elsewhere.parent)
 
 
 def test_a_worker_holds_no_label_of_what_it_predicts_and_no_real_name(bench: Bench) -> None:
