@@ -1,0 +1,95 @@
+"""Clips for benchmarks, made up: moving patterns with noise, and a tone with noise, in files as real ones are."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from blemore_harness.cache import Cache
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip
+
+RATE, FPS = 16_000, 25
+GRAINS = 8
+"""Pictures of noise that take turns: drawing one afresh costs more than coding it."""
+
+
+class Silence:
+    """A reporter that keeps to itself."""
+
+    @contextlib.contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Silence]:
+        yield self
+
+    def advance(self, count: int = 1) -> None: ...
+
+    def log(self, message: str) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+    def note(self, name: str, value: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """How long and how large clips are: seconds, pixels."""
+
+    seconds: float = 5.0
+    height: int = 540
+    width: int = 960
+
+    @property
+    def frames(self) -> int:
+        """Pictures of a clip."""
+        return round(self.seconds * FPS)
+
+
+def write_films(folder: Path, count: int, form: Format) -> list[Clip]:
+    """Write clips, side by side."""
+    draw = np.random.default_rng(0)
+    grain = draw.normal(0, 8, (GRAINS, form.height, form.width, 3)).astype(np.float32)
+
+    def write(number: int) -> Clip:
+        return write_film(folder / f"{number}.mp4", number, form, grain)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(write, range(count)))
+
+
+def write_film(path: Path, number: int, form: Format, grain: np.ndarray) -> Clip:
+    """Write one clip; `grain` is float32 (GRAINS, height, width, 3)."""
+    import av
+
+    draw = np.random.default_rng(number)
+    down, across = (axis.astype(np.float32) / 40 for axis in np.mgrid[0 : form.height, 0 : form.width])
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "g": "12"})
+        video.height, video.width, video.pix_fmt = form.height, form.width, "yuv420p"
+        audio = container.add_stream("aac", rate=RATE, layout="mono")
+        for t in range(form.frames):
+            wave = 128 + 70 * np.sin(down + across + np.float32(t / 5 + number))
+            picture = (wave[..., None] + grain[t % GRAINS]).clip(0, 255).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = t, Fraction(1, FPS)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        tone = 0.3 * np.sin(np.arange(round(form.seconds * RATE)) * (0.05 + 0.01 * number))
+        sound = (tone + draw.normal(0, 0.05, tone.shape)).astype(np.float32)
+        block = av.AudioFrame.from_ndarray(sound[None], "fltp", "mono")
+        block.sample_rate, block.pts, block.time_base = RATE, 0, Fraction(1, RATE)
+        container.mux(audio.encode(block))
+        container.mux(audio.encode(None))
+    return Clip(f"film{number}", path, content=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def make_context(folder: Path, device: str) -> Context:
+    """Give a context with a cache of its own."""
+    return Context(device, 0, folder / "work", Cache(folder / "cache"), Silence())
