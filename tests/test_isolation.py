@@ -279,6 +279,15 @@ def test_breaking_plugins_are_rows_that_say_how_they_ended(bench: Bench) -> None
     assert timeless(system(alone, "file-bytes")) == timeless(system(record, "file-bytes"))
 
 
+def test_what_raises_breaks_nobody_else_in_one_process_either(bench: Bench) -> None:
+    broken = ("broken-raises", "broken-sys-exit", "broken-nan", "broken-nothing")
+    record, _ = bench.run(",".join([*broken, "file-bytes"]), "plain", None)
+    for name in broken:
+        assert system(record, name)["error"]["message"].startswith(f"{name} (fold-")
+    assert "broken-sys-exit (fold-1) crashed: SystemExit: 0" in system(record, "broken-sys-exit")["error"]["message"]
+    assert system(record, "file-bytes")["status"] == "finished"
+
+
 def test_a_plugin_that_hangs_is_stopped_and_says_where_it_stood(bench: Bench) -> None:
     started = time.monotonic()
     record, folder = bench.run("broken-hangs", "isolated", Isolation(limit=6))
