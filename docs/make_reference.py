@@ -22,7 +22,11 @@ MODULES = (
 )  # fmt: skip
 """In the order in which an author meets them."""
 
-LEFT_OUT = {"context": {"Desk"}, "cache": {"digest_of", "sweep_leftovers"}, "options": {"parse_settings", "build_options"}}
+LEFT_OUT = {
+    "context": {"Desk"},
+    "cache": {"digest_of", "sweep_leftovers"},
+    "options": {"parse_settings", "build_options"},
+}
 """What is public for the harness's own sake."""
 
 SECTIONS = ("Args", "Attributes", "Returns", "Raises")
