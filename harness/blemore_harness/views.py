@@ -6,6 +6,7 @@ translates back. Labels and actors go out with training clips only.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -201,6 +202,9 @@ def _link(target: Path, link: Path) -> Path:
     target = target.resolve()
     if not link.is_symlink() or link.readlink() != target:
         link.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # a new one needs no temporary name, which a kill would leave
+            link.symlink_to(target)
+            return link
         temporary = link.with_name(f".{link.name}.{os.getpid()}")
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
