@@ -1,0 +1,78 @@
+"""The fusion that chooses a fusion: by other actors of the training part, like a literal loop, and fitted on all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from blemore_harness.errors import InvalidOption
+from blemore_harness.protocol import decode, score
+from blemore_harness.thresholds import search_official
+from blemore_plugins.average import LogitMean, Mean
+from blemore_plugins.best_of import BestOf, BestOfOptions
+from blemore_plugins.late import LateFusion, LateOptions
+from blemore_plugins.strengths import actor_folds
+from fakes import make_fold
+from fusion_cases import fit, make_members, make_truth, predict
+
+TRUTH = make_truth(0, 210)
+MEMBERS = make_members(1, TRUTH, (0.35, 0.2, 0.0))
+
+
+def literal_score(kind: type, settings: object, folds: int) -> float:
+    """Fit on other actors, predict, choose thresholds on the other parts, score; the mean over parts."""
+    clips = make_fold(len(TRUTH), 1, actors=7).train
+    parts = actor_folds(clips, folds, 7)
+    rows = np.zeros((len(TRUTH), 6))
+    for part in parts:
+        learnt = {name: values[~part] for name, values in MEMBERS.items()}
+        actors = [actor for actor, held in zip(clips.actors or (), part, strict=True) if not held]
+        assert len(set(actors)) < 7
+        # `fit` of the helper gives clips actors in turn: the weights found do not depend on who is who.
+        model, _ = fit(kind(), learnt, TRUTH[~part], settings)
+        rows[part] = predict(model, {name: values[part] for name, values in MEMBERS.items()})
+    found = []
+    for part in parts:
+        chosen = search_official(rows[~part], TRUTH[~part]).thresholds
+        found.append(score(TRUTH[part], decode(rows[part], chosen.alpha, chosen.beta)).score)
+    return float(np.mean(found))
+
+
+def test_the_better_candidate_on_other_actors_is_fitted_on_all() -> None:
+    options = BestOfOptions(candidates=("mean", "logit-mean", "late"), inner_folds=3)
+    model, book = fit(BestOf(), MEMBERS, TRUTH, options)
+    literal = {
+        "mean": literal_score(Mean, Mean.Options(), 3),
+        "logit-mean": literal_score(LogitMean, LogitMean.Options(), 3),
+        "late": literal_score(LateFusion, LateOptions(search="climb"), 3),
+    }
+    assert book.notes["inner scores"] == pytest.approx(literal, abs=1e-6)
+    assert book.notes["chosen"] == max(literal, key=lambda name: literal[name]) == "late"
+    alone, _ = fit(LateFusion(), MEMBERS, TRUTH)
+    assert (predict(model, MEMBERS) == predict(alone, MEMBERS)).all()
+    assert "weights" in book.notes, "what the chosen one says is kept"
+
+
+def test_structured_wins_where_members_answer_in_code() -> None:
+    """Members whose rows are permuted tell all, but no mean of them does."""
+    swapped = {name: values[:, [1, 2, 3, 4, 0, 5]] for name, values in make_members(2, TRUTH, (0.8, 0.7)).items()}
+    _, book = fit(BestOf(), swapped, TRUTH)
+    assert book.notes["chosen"] == "structured"
+    assert "set" in book.notes
+
+
+def test_tries_say_nothing_and_the_same_seed_chooses_the_same() -> None:
+    options = BestOfOptions(candidates=("mean", "late"))
+    first, book = fit(BestOf(), MEMBERS, TRUTH, options)
+    again, other = fit(BestOf(), MEMBERS, TRUTH, options)
+    assert book.notes == other.notes
+    assert (predict(first, MEMBERS) == predict(again, MEMBERS)).all()
+    assert [label for label, _ in book.bars if label == "late: weights"] in ([], ["late: weights"])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"candidates": ("late",)}, {"candidates": ("late", "late")}, {"candidates": ()}, {"inner_folds": 1}]
+)
+def test_options_that_leave_no_choice_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(InvalidOption, match="expected at least 2"):
+        BestOfOptions(**wrong)  # type: ignore[arg-type]
