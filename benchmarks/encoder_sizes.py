@@ -33,6 +33,7 @@ from films import Format, make_context, write_films
 from meters import Measured, free_memory, measure
 from work import Order, check_gradients
 
+from blemore_harness.cache import write_atomically
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clip
 
@@ -148,10 +149,9 @@ def run(arguments: argparse.Namespace) -> int:
             rows.append(measure_encoder(name, clips, context, arguments.batch, arguments.small))
             free_memory(arguments.device)
             print(rows[-1].draw(), flush=True)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        held = facts | {"rows": [asdict(row) for row in rows]}
-        arguments.json.write_text(json.dumps(held, indent=2) + "\n", encoding="utf-8")
+            if arguments.json:  # after each, for a run that is broken off
+                held = facts | {"rows": [asdict(row) for row in rows]}
+                write_atomically(arguments.json, json.dumps(held, indent=2) + "\n")
     return int(any(row.failure for row in rows))
 
 
