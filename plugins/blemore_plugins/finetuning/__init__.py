@@ -62,14 +62,8 @@ class FinetunedEncoder(Encoder):
         context.note("model", describe_model(weights, options, context.cache))
 
 
-class VideoMAEEncoder(FinetunedEncoder):
-    """VideoMAE on whole frames."""
-
-    name: ClassVar[str] = "videomae"
-    summary: ClassVar[str] = "VideoMAE on whole frames (16 a clip), trained whole with soft-label KL"
-    modality: ClassVar[Modality] = "video"
-    Options: ClassVar[type[Any]] = VideoMAEOptions
-    demo_options: ClassVar[Mapping[str, object]] = {**SMALL_PICTURES, "epochs": 8}
+class VideoEncoder(FinetunedEncoder):
+    """A network on whole frames."""
 
     def prepare(self, clips: Clips, options: VideoOptions, context: Context) -> None:
         """Fetch the weights and decode all clips.
@@ -81,6 +75,16 @@ class VideoMAEEncoder(FinetunedEncoder):
         """
         self._fetch(options, context)
         _decode(clips, options, context)
+
+
+class VideoMAEEncoder(VideoEncoder):
+    """VideoMAE on whole frames."""
+
+    name: ClassVar[str] = "videomae"
+    summary: ClassVar[str] = "VideoMAE on whole frames (16 a clip), trained whole with soft-label KL"
+    modality: ClassVar[Modality] = "video"
+    Options: ClassVar[type[Any]] = VideoMAEOptions
+    demo_options: ClassVar[Mapping[str, object]] = {**SMALL_PICTURES, "epochs": 8}
 
     def fit(self, fold: Fold, options: VideoOptions, context: Context) -> Model:
         """Train the network on the training clips; see `model.fit`."""
@@ -91,7 +95,7 @@ class VideoMAEEncoder(FinetunedEncoder):
         return fit(fold, build_videomae, open_video(options, IMAGENET, context), options, context)
 
 
-class TimeSformerEncoder(FinetunedEncoder):
+class TimeSformerEncoder(VideoEncoder):
     """TimeSformer on whole frames."""
 
     name: ClassVar[str] = "timesformer"
@@ -99,17 +103,6 @@ class TimeSformerEncoder(FinetunedEncoder):
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = TimeSformerOptions
     demo_options: ClassVar[Mapping[str, object]] = {**SMALL_PICTURES, "epochs": 6}
-
-    def prepare(self, clips: Clips, options: VideoOptions, context: Context) -> None:
-        """Fetch the weights and decode all clips.
-
-        Raises:
-            ExtraMissing: a package is not installed, or transformers is too old.
-            WeightsMissing: the weights are neither here nor reachable.
-            MediaError: a clip cannot be decoded.
-        """
-        self._fetch(options, context)
-        _decode(clips, options, context)
 
     def fit(self, fold: Fold, options: VideoOptions, context: Context) -> Model:
         """Train the network on the training clips; see `model.fit`."""
