@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     dataset = read_dataset(write_download(root / "data", rows_of(actors=9, folds=3), tests=2))
     bench = Bench(dataset, open_view(dataset, root / "views"), root)
     plugins, _ = offer(Noisy("one"), Noisy("two", 2.0))
-    return bench, bench.run(plugins, from_plugins(("one", "two"))), bench.run(plugins, from_plugins(("one",)))
+    return bench, bench.run(plugins, from_plugins(("one", "two"), "late")), bench.run(plugins, from_plugins(("one",)))
 
 
 def text_of(drawn: Any) -> str:

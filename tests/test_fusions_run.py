@@ -23,7 +23,7 @@ from blemore_harness.rows import Probabilities
 from blemore_harness.runs import Runs
 from blemore_harness.submission import Submission
 from blemore_harness.views import open_view
-from blemore_plugins import average, late, stack, structured
+from blemore_plugins import average, best_of, late, stack, structured
 from builders import rows_of, write_download
 from fakes import Notebook
 
@@ -59,7 +59,14 @@ def run(folder: Path, fusion: str, settings: dict[str, object]) -> tuple[dict[st
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager)
-    for name, plugin in (("toys", Toys()), ("a", average), ("l", late), ("s", stack), ("t", structured)):
+    for name, plugin in (
+        ("toys", Toys()),
+        ("a", average),
+        ("b", best_of),
+        ("l", late),
+        ("s", stack),
+        ("t", structured),
+    ):
         register(plugins, plugin, name, Distribution(name, "1"))
     assert plugins.failures == []
     reporter = Notebook()
@@ -75,6 +82,7 @@ def run(folder: Path, fusion: str, settings: dict[str, object]) -> tuple[dict[st
     ("fusion", "settings", "notes"),
     [
         ("mean", {}, set()),
+        ("best-of", {}, {"chosen", "inner scores"}),
         ("logit-mean", {}, set()),
         ("late", {}, {"weights", "points tried", "grid step"}),
         ("late", {"weights": "one=.5,two=.3,three=.2"}, {"weights"}),
@@ -89,7 +97,9 @@ def test_whole_evaluation(tmp_path: Path, fusion: str, settings: dict[str, objec
     assert reporter.warnings == []
     if notes:
         assert [entry["fold"] for entry in fused["notes"]] == [0, 1, 2, None]
-        assert all(set(entry) == {"fold", *notes} for entry in fused["notes"])
+        told = [{*entry} - {"fold"} for entry in fused["notes"]]
+        # What was chosen tells its own besides.
+        assert all(notes < more if fusion == "best-of" else notes == more for more in told)
     _, again, _ = run(tmp_path / "again", fusion, settings)
     assert files == again
     assert sorted(files) == ["final.csv", "fold-0.csv", "fold-1.csv", "fold-2.csv"]

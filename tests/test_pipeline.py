@@ -226,12 +226,12 @@ def test_what_is_finished_is_never_done_again(bench: Bench) -> None:
     one, two = Noisy("one"), Noisy("two")
     first, _ = bench.run(offer(one, two)[0], from_plugins(["one"]))
     assert one.calls == ["prepare", 0, 1, 2, None]
-    again, folder = bench.run(offer(one, two)[0], from_plugins(["one,two"]))
+    again, folder = bench.run(offer(one, two)[0], from_plugins(["one,two"], "late"))
     assert one.calls == ["prepare", 0, 1, 2, None], "a run of more encoders trained a finished one again"
     assert two.calls == ["prepare", 0, 1, 2, None]
     assert system(again, "one")["official"] == system(first, "one")["official"]
     rows = {path: path.read_bytes() for path in folder.parent.rglob("*.csv")}
-    bench.run(offer(one, two)[0], from_plugins(["one,two"]))
+    bench.run(offer(one, two)[0], from_plugins(["one,two"], "late"))
     assert len(one.calls) == len(two.calls) == 5
     assert rows == {path: path.read_bytes() for path in folder.parent.rglob("*.csv")}
 
@@ -322,10 +322,10 @@ def test_a_fusion_of_vectors_refuses_members_without(bench: Bench) -> None:
 def test_transductive_thresholds_guess_the_actors_and_are_marked(bench: Bench) -> None:
     pytest.importorskip("scipy")
     plugins, _ = offer(Seeing("one"), Noisy("two"))
-    plain, folder = bench.run(plugins, from_plugins(["one,two"]))
+    plain, folder = bench.run(plugins, from_plugins(["one,two"], "late"))
     assert plain["test"]["strategy"] in HONEST
     assert plain["mark"] is None
-    asked = from_plugins(["one,two"]).with_options({}, None, "actor-centred")
+    asked = from_plugins(["one,two"], "late").with_options({}, None, "actor-centred")
     record, _ = bench.run(plugins, asked)
     test = record["test"]
     assert (test["strategy"], test["why"], test["transductive"]) == ("actor-centred", "asked for", True)
@@ -421,7 +421,7 @@ def test_a_plugin_that_crashes_is_a_row_and_the_others_go_on(bench: Bench) -> No
     bad, good = Noisy("bad"), Noisy("good")
     bad.trouble[1] = ZeroDivisionError("no such number")
     plugins, _ = offer(bad, good)
-    record, _ = bench.run(plugins, from_plugins(["bad,good"]))
+    record, _ = bench.run(plugins, from_plugins(["bad,good"], "late"))
     assert record["status"] == "failed"
     row = system(record, "bad")
     assert row["status"] == "failed"
@@ -435,7 +435,7 @@ def test_a_plugin_that_crashes_is_a_row_and_the_others_go_on(bench: Bench) -> No
 def test_a_crash_in_prepare_is_a_row_too(bench: Bench) -> None:
     bad, good = Noisy("bad"), Noisy("good")
     bad.trouble["prepare"] = ZeroDivisionError("no such number")
-    record, _ = bench.run(offer(bad, good)[0], from_plugins(["bad,good"]))
+    record, _ = bench.run(offer(bad, good)[0], from_plugins(["bad,good"], "late"))
     assert record["status"] == "failed"
     assert "bad (prepare) crashed: ZeroDivisionError" in system(record, "bad")["error"]["message"]
     assert bad.calls == ["prepare"]
@@ -449,11 +449,11 @@ def test_what_the_user_can_fix_stops_the_run_before_anything_is_trained(bench: B
     second.trouble["prepare"] = MediaError(f"clip {clip.id} has no sound", clip.id)
     plugins, _ = offer(first, second)
     with pytest.raises(MediaError, match=f"second: clip {bench.view.real[clip.id]} has no sound"):
-        bench.run(plugins, from_plugins(["first,second"]))
+        bench.run(plugins, from_plugins(["first,second"], "late"))
     assert first.calls == ["prepare"]
     second.trouble["prepare"] = ModuleNotFoundError("No module named 'whisper'", name="whisper")
     with pytest.raises(BlemoreError, match=r"second \(prepare\) needs the package 'whisper'"):
-        bench.run(plugins, from_plugins(["first,second"]))
+        bench.run(plugins, from_plugins(["first,second"], "late"))
 
 
 @pytest.mark.parametrize(
@@ -521,7 +521,7 @@ def test_the_leaderboard_file_holds_the_test_clips(bench: Bench) -> None:
     from blemore_harness.leaderboard import check_submission
 
     plugins, _ = offer(Noisy("one"), Noisy("two"))
-    record, folder = bench.run(plugins, from_plugins(["one", "two"]))
+    record, folder = bench.run(plugins, from_plugins(["one", "two"], "late"))
     assert check_submission(folder / record["test"]["file"], bench.dataset.test_ids) == []
 
 
@@ -566,7 +566,7 @@ def test_asking_for_scores_is_counted_and_official(bench: Bench) -> None:
     assert "chosen on the held-out folds" in table
     assert "optimistic in both columns" in table
     plugins, _ = offer(Asking("asking"), Noisy("silent"))
-    _, folder = bench.run(plugins, from_plugins(["asking,silent"]))
+    _, folder = bench.run(plugins, from_plugins(["asking,silent"], "late"))
     fused = (folder / "table.txt").read_text().split("late", 1)[1]
     assert "members chosen on the held-out folds" in " ".join(fused.split())
 

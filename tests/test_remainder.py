@@ -63,7 +63,7 @@ class Bench:
 
     def run(self, plugins: Plugins, *names: str, work: Any = evaluate_remainder) -> tuple[dict[str, Any], Path]:
         given: tuple[Dataset, View] = (self.dataset, self.view)
-        record, folder = work(from_plugins(names), *given, plugins, self.workshop)
+        record, folder = work(from_plugins(names, "late"), *given, plugins, self.workshop)
         return record, folder
 
 

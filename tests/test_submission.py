@@ -67,7 +67,7 @@ def test_whole_file_is_read(tmp_path: Path) -> None:
 
 def test_least_file_has_defaults(tmp_path: Path) -> None:
     path = write(tmp_path, 'plugins = ["s4d", "gemini"]')
-    assert read_submission(path) == Submission("mine", ("s4d", "gemini"), "late", source=path)
+    assert read_submission(path) == Submission("mine", ("s4d", "gemini"), "best-of", source=path)
 
 
 def test_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_plugin_list_makes_an_unnamed_submission(given: list[str], encoders: tup
     made = from_plugins(given)
     assert made.encoders == encoders
     assert made.name == ",".join(encoders)
-    assert made.fusion == ("late" if len(encoders) > 1 else None)
+    assert made.fusion == ("best-of" if len(encoders) > 1 else None)
     assert made.source is None
 
 

@@ -73,9 +73,11 @@ def _system_remarks(system: Mapping[str, Any]) -> list[str]:
     remarks = [system["mark"]] if system["mark"] else []
     if system["times_asked"]:
         remarks.append(f"chosen on the held-out folds (asked {system['times_asked']} times)")
-    weights = [note["weights"] for note in system["notes"] if note["fold"] is None and "weights" in note]
-    if weights:
-        remarks.append(", ".join(f"{name} {weight:.2f}" for name, weight in weights[0].items()))
+    final: dict[str, Any] = next((note for note in system["notes"] if note["fold"] is None), {})
+    if "chosen" in final:
+        remarks.append(f"chose {final['chosen']}")
+    if "weights" in final:
+        remarks.append(", ".join(f"{name} {weight:.2f}" for name, weight in final["weights"].items()))
     return remarks
 
 

@@ -20,6 +20,7 @@ from blemore_harness.cli.root import (
     seed_option,
     set_option,
 )
+from blemore_harness.submission import DEFAULT_FUSION
 
 if TYPE_CHECKING:
     from blemore_harness.context import Reporter
@@ -44,7 +45,7 @@ class Job:
 @cli.command()
 @click.argument("name", required=False)
 @plugin_option
-@click.option("--fusion", default="late", show_default=True, help="How several encoders are fused.")
+@click.option("--fusion", default=DEFAULT_FUSION, show_default=True, help="How several encoders are fused.")
 @click.option(
     "--thresholds", metavar="STRATEGY",
     help="How test clips are decoded [default: the submission's, else the strategy with the best cross-fitted Score].",
@@ -115,7 +116,7 @@ def prepare(
     from blemore_harness.tables import draw_rows
     from blemore_harness.terminal import answer_console
 
-    job = _open_job("prepare", name, plugins, "late", None, settings, None, device, 0, data, runs)
+    job = _open_job("prepare", name, plugins, DEFAULT_FUSION, None, settings, None, device, 0, data, runs)
     rows = prepare_submission(job.submission, job.dataset, job.view, job.plugins, job.workshop, export)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3

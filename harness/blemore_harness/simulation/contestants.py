@@ -26,7 +26,7 @@ RECIPE = "papers' recipe"
 RECIPE_SEARCH = "late"
 """The fusion that searches the recipe's weights."""
 
-DEFAULT_FUSIONS = ("mean", "logit-mean", "late", "stack", "structured")
+DEFAULT_FUSIONS = ("mean", "logit-mean", "late", "stack", "structured", "best-of")
 """Fusions that are compared where none are named."""
 
 Members: TypeAlias = Mapping[str, FloatArray]

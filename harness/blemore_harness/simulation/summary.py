@@ -13,6 +13,7 @@ from blemore_harness.simulation.challenge import CHOSEN, ChallengeResult, Outcom
 from blemore_harness.simulation.contestants import RECIPE
 from blemore_harness.simulation.intervals import mean_interval
 from blemore_harness.strategies import STRATEGIES
+from blemore_harness.submission import DEFAULT_FUSION
 
 REFERENCE = (RECIPE, "averaged")
 """What everything is compared with: weights and thresholds at their best on each fold, both averaged over folds."""
@@ -20,7 +21,7 @@ REFERENCE = (RECIPE, "averaged")
 BOUND = "bound"
 """Marks strategies that look at other clips of an actor: here they are told which these are."""
 
-HARNESS_DEFAULT = ("late", CHOSEN)
+HARNESS_DEFAULT = (DEFAULT_FUSION, CHOSEN)
 """How the harness makes labels for test clips where nothing else is asked for."""
 
 ORGANISERS = MappingProxyType(
