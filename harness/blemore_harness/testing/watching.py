@@ -94,6 +94,8 @@ class Watch:
         path = path.parent.resolve() / path.name  # of a link, the link itself is written
         if path.parts[1:2] == ("dev",) or BYTECODE in path.parts or str(path) in seen.written:
             return
+        if any(part.startswith(TORCH) for part in path.parts):
+            return  # torch's own, made when some of its parts are first used
         if not any(path.is_relative_to(folder) for folder in seen.writable):
             seen.written.append(str(path))
 
