@@ -118,7 +118,7 @@ def test_what_cannot_be_cut_is_named(tmp_path):
         (cut_video, broken, Window(0, 1), "check the file"),
         (cut_video, tmp_path / "none.mov", Window(0, 1), "check the file"),
         (cut_sound, silent, Window(0, 1), "no sound track"),
-        (cut_sound, broken, Window(0, 1), "cannot be decoded"),
+        (cut_sound, broken, Window(0, 1), "cannot be opened"),
     ):
         with pytest.raises(MediaError, match=said) as caught:
             cut(clip_of(path), window)
