@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from blemore_harness.dataset import LabelArray
 from blemore_harness.errors import DataError
 from blemore_harness.grid import Thresholds
-from blemore_harness.protocol import EQUAL, MAJOR, MINOR, NEUTRAL, SINGLE, FloatArray, as_rows, decode, top_two
+from blemore_harness.protocol import NEUTRAL, FloatArray, as_rows, decode, top_two
 
 Groups: TypeAlias = NDArray[np.int64]
 """Which clips are of one actor: a number per clip (N,), without saying who."""
@@ -76,15 +76,8 @@ class GapDecoder:
 
     def decode(self, values: FloatArray, groups: Groups | None) -> LabelArray:
         """Measure and decode."""
-        rows = as_rows(values)
-        even = measure_gaps(rows, _needed(groups), self.measure) <= self.thresholds.beta
-        first, second, _, low = top_two(rows)
-        blended = (low >= self.thresholds.alpha) & (low > 0) & (first != NEUTRAL) & (second != NEUTRAL)
-        clips = np.arange(len(rows))
-        labels = np.zeros(rows.shape, dtype=np.int8)
-        labels[clips, first] = np.where(blended, np.where(even, EQUAL, MAJOR), SINGLE)
-        labels[clips[blended], second[blended]] = np.where(even, EQUAL, MINOR)[blended]
-        return labels
+        gaps = measure_gaps(values, _needed(groups), self.measure)
+        return decode(values, self.thresholds.alpha, self.thresholds.beta, gaps)
 
 
 def log_rows(values: ArrayLike) -> FloatArray:
@@ -101,8 +94,12 @@ def centre_rows(values: ArrayLike, groups: Groups, centre: FloatArray) -> FloatA
         centre: (6,) where the means go.
     """
     logs = log_rows(values)
-    moved = logs - group_means(logs, groups) + centre
-    powers = np.exp(moved - moved.max(axis=1, keepdims=True))
+    return softmax_rows(logs - group_means(logs, groups) + centre)
+
+
+def softmax_rows(logits: FloatArray) -> FloatArray:
+    """Give rows of probabilities that sum to 1, from logits (N, K)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.dataset import EMOTIONS, LabelArray
-from blemore_harness.decoders import Groups, log_rows
+from blemore_harness.decoders import Groups, log_rows, softmax_rows
 from blemore_harness.errors import DataError
 from blemore_harness.protocol import BLENDS, NEUTRAL, SINGLE, FloatArray
 
@@ -62,7 +62,7 @@ class ExpectedScoreDecoder:
 
     def probabilities(self, values: FloatArray) -> FloatArray:
         """Give the probability of each label, float64 (N, 36), in the order of `all_labels`."""
-        return _softmax(describe_labels(values) @ self.weights)
+        return softmax_rows(describe_labels(values) @ self.weights)
 
 
 def describe_labels(values: FloatArray) -> NDArray[np.float64]:
@@ -109,7 +109,7 @@ def fit_expected_score(values: FloatArray, truth: LabelArray) -> ExpectedScoreDe
     wanted = features[np.arange(len(features)), target].sum(axis=0)
     flat = features.reshape(-1, features.shape[2])
     for _ in range(STEPS):
-        likely = _softmax(features @ weights)
+        likely = softmax_rows(features @ weights)
         expected = (likely[:, None] @ features)[:, 0]
         gradient = wanted - expected.sum(axis=0) - PENALTY * (weights - start)
         curvature = (flat * likely.reshape(-1, 1)).T @ flat - expected.T @ expected
@@ -133,8 +133,3 @@ def _objective(features: FloatArray, wanted: FloatArray, weights: FloatArray, st
     highest = logits.max(axis=1)
     total = float((highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))).sum())
     return float(wanted @ weights) - total - 0.5 * PENALTY * float(((weights - start) ** 2).sum())
-
-
-def _softmax(logits: FloatArray) -> FloatArray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -133,7 +133,7 @@ def top_two(values: FloatArray) -> tuple[IndexArray, IndexArray, FloatArray, Flo
     return first, second, values[rows, first], values[rows, second]
 
 
-def decode(values: ArrayLike, alpha: float, beta: float) -> LabelArray:
+def decode(values: ArrayLike, alpha: float, beta: float, gaps: FloatArray | None = None) -> LabelArray:
     """Turn rows of probabilities into labels by the official rules.
 
     The two largest values of a row count, ties to the lower index. The larger alone is the answer where the smaller is
@@ -145,6 +145,8 @@ def decode(values: ArrayLike, alpha: float, beta: float) -> LabelArray:
         values: finite numbers (N, 6) in the order of `EMOTIONS`. Rows need not sum to 1; all-zero rows decode to `ang`.
         alpha: presence threshold in [0, 1].
         beta: salience threshold in [0, 1].
+        gaps: float64 (N,), what beta is compared with in place of the difference, as in `GridCounter.count`; no
+            official rule.
 
     Returns:
         int8 (N, 6) percentages.
@@ -163,7 +165,7 @@ def decode(values: ArrayLike, alpha: float, beta: float) -> LabelArray:
     first, second, high, low = top_two(rows)
     # With ties going to the lower index, and neutral last, the larger of the two wins against neutral either way round.
     blended = (low >= alpha) & (low > 0) & (first != NEUTRAL) & (second != NEUTRAL)
-    even = high - low <= beta
+    even = (high - low if gaps is None else gaps) <= beta
     labels = np.zeros(rows.shape, dtype=np.int8)
     clips = np.arange(len(rows))
     labels[clips, first] = np.where(blended, np.where(even, EQUAL, MAJOR), SINGLE)
