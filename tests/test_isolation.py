@@ -23,6 +23,7 @@ from blemore_harness.plugins import load_plugins
 from blemore_harness.runs import Runs
 from blemore_harness.submission import from_plugins
 from blemore_harness.views import View, open_view
+from blemore_harness.worker_process import WorkerProcess
 from builders import rows_of, write_download
 from installed_plugins import make_site
 from second_distributions import environment, offered
@@ -343,6 +344,15 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def test_last_words_of_a_killed_run_do_not_reach_the_log_of_the_next(tmp_path: Path) -> None:
+    log = tmp_path / "fold-0.log"
+    with log.open("wb") as dying:
+        with WorkerProcess.started(log):
+            dying.write(b"EOFError: the harness is gone")
+            dying.flush()
+        assert not log.exists(), "the worker of this run printed nothing"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")

@@ -51,12 +51,13 @@ class WorkerProcess:
     def started(cls, log: Path) -> Iterator[WorkerProcess]:
         """Start a worker; when the block ends, it and whatever it started are gone."""
         log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)  # a dying worker of a run that was killed may still be writing its last words there
         here, there = Pipe()
         life, other = socket.socketpair()
         numbers = [str(there.fileno()), str(other.fileno())]
         words = [sys.executable, "-P", "-u", "-c", START, json.dumps(sys.path), *numbers]
         with here, life, ExitStack() as stack:
-            with there, other, log.open("wb") as output:
+            with there, other, log.open("xb") as output:
                 process = subprocess.Popen(
                     words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                     pass_fds=(there.fileno(), other.fileno()),
