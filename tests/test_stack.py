@@ -72,6 +72,13 @@ def test_rows_that_are_no_numbers_are_an_error_and_no_endless_loop() -> None:
         logistic.fit(broken, 1.0)
 
 
+def test_where_the_quick_way_is_too_slow_the_same_minimum_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = make_problem(3, 40, 5, 4)
+    expected = logistic.fit(problem, 0.01)
+    monkeypatch.setattr(logistic, "STEPS", 3)
+    np.testing.assert_allclose(logistic.fit(problem, 0.01), expected, atol=2e-5)
+
+
 def test_log_probabilities_are_those_of_the_matrix_product() -> None:
     problem = make_problem(2, 10, 4, 3)
     weights = np.random.default_rng(0).normal(size=(4, 3))

@@ -103,6 +103,15 @@ def test_exact_reaches_the_best_of_all_thresholds(seed: int) -> None:
     assert reached >= search_official(values, given.truth).scores.score - 1e-12
 
 
+def test_exact_stays_within_its_region_where_neighbouring_floats_leave_no_middle() -> None:
+    truth = np.array([[50, 50, 0, 0, 0, 0], [100, 0, 0, 0, 0, 0]], dtype=np.int8)
+    for second in np.random.default_rng(0).uniform(0.1, 0.4, 50):
+        less = np.nextafter(second, 0)
+        values = np.array([[1 - second, second, 0, 0, 0, 0], [1 - less, less, 0, 0, 0, 0]])
+        found = search_exact(values, truth)
+        assert score(truth, decode(values, found.alpha, found.beta)).score == 1.0
+
+
 def test_centring_moves_every_actor_to_the_same_mean() -> None:
     given = sample(bias=1.0)
     centre = np.log([0.2, 0.2, 0.2, 0.2, 0.1, 0.1])
@@ -187,6 +196,14 @@ def test_answer_has_the_largest_expected_score() -> None:
             exact = sum(p for p, other in zip(row, LABELS, strict=True) if (other == label).all())
             gains.append(0.5 * same + 0.5 * ((label > 0).sum() == 2) * exact / model.blend_share)
         assert (LABELS[int(np.argmax(gains))] == answer).all()
+
+
+def test_without_blends_none_is_answered() -> None:
+    truth = LABELS[np.random.default_rng(0).integers(6, size=120)]
+    values = (truth / 100 + 0.1) / 1.6
+    model = fit_expected_score(values, truth)
+    assert model.blend_share == 0
+    assert (model.decode(values, None) == truth).all()
 
 
 def test_sharp_rows_are_answered_as_they_are() -> None:

@@ -198,3 +198,21 @@ def test_order_of_members_company_and_repetition_change_nothing() -> None:
 
 def test_it_is_offered() -> None:
     assert [fusion.name for fusion in blemore_fusions()] == ["structured"]
+
+
+def test_two_members_that_are_one_are_fused_under_a_weak_penalty() -> None:
+    truth = make_truth(0, 40)
+    rows = np.random.default_rng(0).dirichlet(np.full(6, 0.1), 40)
+    model, _ = fit(Structured(), {"a": rows, "b": rows}, truth, StructuredOptions(strengths=(1e-4,)))
+    assert np.isfinite(model.sets).all()
+    np.testing.assert_allclose(model.sets[:6], model.sets[6:12], atol=1e-3)
+
+
+def test_without_blends_nothing_is_gained_by_answering_one() -> None:
+    truth = make_truth(0, 200)
+    truth = truth[(truth > 0).sum(axis=1) == 1]
+    members = make_members(1, truth, (0.3, 0.4))
+    model, _ = fit(Structured(), members, truth, StructuredOptions(strengths=(10.0,)))
+    answers = decode(predict(model, members), 0.05, 0.05)
+    assert score(truth, answers).presence > 0.8
+    assert ((answers > 0).sum(axis=1) == 1).all()

@@ -57,7 +57,9 @@ def search_exact(values: FloatArray, truth: LabelArray) -> Thresholds:
                 start, end = _widest_top(scores, gaps)
                 region = (float(scores.max()), (upper - lower) * (end - start))
                 if region > best[:2]:
-                    best = (*region, Thresholds((upper + lower) / 2, (start + end) / 2))
+                    # Neighbouring floats have no middle: alpha may be the upper end, and beta the lower one.
+                    alpha, beta = (upper + lower) / 2, (start + end) / 2
+                    best = (*region, Thresholds(alpha if alpha > lower else upper, beta if beta < end else start))
             upper = lower
         if number < len(order):
             row = order[number]

@@ -44,7 +44,7 @@ class ExpectedScoreDecoder:
 
     Attributes:
         weights: float64 (K,), of the features of `describe_labels`.
-        blend_share: share of blends among clips, which says what a right salience is worth.
+        blend_share: share of blends among clips, which says what a right salience is worth; nothing where it is 0.
     """
 
     weights: FloatArray
@@ -57,7 +57,8 @@ class ExpectedScoreDecoder:
         same_set = ((labels[:, None] > 0) == (labels[None] > 0)).all(axis=2)
         gain = likely @ same_set.T.astype(np.float64)
         blends = (labels > 0).sum(axis=1) == 2
-        gain += np.where(blends, likely / max(self.blend_share, 1e-9), 0.0)
+        if self.blend_share > 0:
+            gain += np.where(blends, likely / self.blend_share, 0.0)
         return np.asarray(labels[gain.argmax(axis=1)])
 
     def probabilities(self, values: FloatArray) -> FloatArray:

@@ -61,7 +61,7 @@ class StructuredModel:
         names: the members, in the order of the inputs.
         sets: float64 (6 M + 1, 16).
         ratios: float64 (M + 11, 3).
-        worth: Score of a right ratio against that of a right set: clips by blends.
+        worth: Score of a right ratio against that of a right set: clips by blends; 0 without blends.
         epsilon: probabilities below it count as this much.
     """
 
@@ -116,7 +116,7 @@ class Structured(Fusion):
                 parts = held if head == "set" else [mask[blend] for mask in held]
                 learnt[head] = learn(problem, parts, options.strengths, bar.advance)
                 context.note(head, learnt[head].describe())
-        worth = len(blend) / max(int(blend.sum()), 1)
+        worth = len(blend) / int(blend.sum()) if blend.any() else 0.0
         return StructuredModel(names, learnt["set"].weights, learnt["ratio"].weights, worth, options.epsilon)
 
 
