@@ -74,7 +74,7 @@ def decode_in_arrays(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], we
 def search_whole(scorer: CompiledScorer, members: int, parts: int) -> np.ndarray[Any, Any]:
     """The best point of the grid of so many parts."""
     progress: list[int] = []
-    return scorer.best_of(bounded_grid(members, parts), progress.append)
+    return scorer.best_of(bounded_grid(members, parts), progress.append)[0]
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ cases = st.tuples(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 40),
 @given(cases, st.sampled_from([1, 3, 5]))
 def test_choice_is_the_plain_one_to_the_last_bit(kind: str, case: tuple[int, int, int, bool], parts: int) -> None:
     rows, truth = make_case(*case)
-    found = make_scorer_of(kind, rows, truth).best_of(bounded_grid(len(rows), parts), ignore) / parts
+    found = make_scorer_of(kind, rows, truth).best_of(bounded_grid(len(rows), parts), ignore)[0] / parts
     np.testing.assert_array_equal(found, plain_best(rows, truth, parts))
 
 
@@ -126,7 +126,7 @@ def test_choice_does_not_depend_on_threads() -> None:
     pytest.importorskip("numba")
     rows, truth = make_case(5, 6, 30, ties=True)
     grid = bounded_grid(6, 10)
-    one, three = (CompiledScorer(rows, truth, threads).best_of(grid, ignore) for threads in (1, 3))
+    one, three = (CompiledScorer(rows, truth, threads).best_of(grid, ignore)[0] for threads in (1, 3))
     np.testing.assert_array_equal(one, three)
     assert grid.size == 3003  # more than one chunk
 
@@ -201,7 +201,7 @@ def test_grid_within_bounds(kind: str, low: float, high: float) -> None:
     if grid.size:
         np.testing.assert_array_equal(grid.weights(grid.block(0, grid.size)), inside)
         rows, truth = make_case(4, 4, 12)
-        found = grid.weights(make_scorer_of(kind, rows, truth).best_of(grid, ignore))
+        found = grid.weights(make_scorer_of(kind, rows, truth).best_of(grid, ignore)[0])
         assert found.tolist() in inside.tolist()
         assert PlainScorer(rows, truth).scores(found[None])[0] == PlainScorer(rows, truth).scores(inside).max()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,9 +10,11 @@ from blemore_harness.context import Context
 from blemore_harness.dataset import Fold
 from blemore_harness.hookspecs import Fusion, hookimpl
 from blemore_harness.rows import Probabilities
+from blemore_plugins.late.joined import join_folds
 from blemore_plugins.late.mean import WeightedMean, mean_rows
 from blemore_plugins.late.options import LateOptions, share_out
-from blemore_plugins.late.search import WeightSearch, choose_grid, explain_grid, make_scorer
+from blemore_plugins.late.search import choose_weights
+from blemore_plugins.late.subsets import whole
 
 __all__ = ["LateFusion", "LateOptions", "WeightedMean", "blemore_fusions", "mean_rows"]
 
@@ -35,30 +37,35 @@ class LateFusion(Fusion):
         # Sorted: the order in which members were named must not decide between equally good weights.
         names = sorted(members)
         if options.weights:
-            found = share_out(options.given(), names, options.renormalise)
-        else:
-            found = self._search(names, fold, members, options, context)
-        context.note("weights", {name: round(found[name], 6) for name in members})
-        return WeightedMean(found)
-
-    def _search(
-        self,
-        names: list[str],
-        fold: Fold,
-        members: Mapping[str, Probabilities],
-        options: LateOptions,
-        context: Context,
-    ) -> dict[str, float]:
-        grid = choose_grid(len(names), options)
-        if reason := explain_grid(grid, options):
-            context.warn(reason)
+            return _told(share_out(options.given(), names, options.renormalise), members, context)
         rows = np.stack([members[name].values for name in names])
-        scorer = make_scorer(rows, fold.train.labels, grid.size, options.backend, context)
-        search = WeightSearch(scorer, len(names), options)
-        weights = search.best(context)
-        context.note("points tried", search.tried)
-        context.note("grid step", round(1 / grid.parts, 6))
-        return {name: float(weight) for name, weight in zip(names, weights, strict=True)}
+        (found,) = choose_weights(rows, fold.train.labels, whole(len(fold.train)), options, [context])
+        return _told(dict(zip(names, found.tolist(), strict=True)), members, context)
+
+    def fit_together(
+        self,
+        folds: Sequence[Fold],
+        members: Sequence[Mapping[str, Probabilities]],
+        options: LateOptions,
+        contexts: Sequence[Context],
+    ) -> list[WeightedMean] | None:
+        """Choose the weights of all folds in one pass over the points, each on its own training clips: those of `fit`.
+
+        None where weights are given, or the folds' training clips are not the same clips and rows but for a part each.
+        """
+        joined = None if options.weights or len(folds) < 2 else join_folds(folds, members)
+        if joined is None:
+            return None
+        found = choose_weights(joined.rows, joined.truth, joined.subsets, options, contexts)
+        return [
+            _told(dict(zip(joined.members, weights.tolist(), strict=True)), given, context)
+            for weights, given, context in zip(found, members, contexts, strict=True)
+        ]
+
+
+def _told(found: dict[str, float], members: Iterable[str], context: Context) -> WeightedMean:
+    context.note("weights", {name: round(found[name], 6) for name in members})
+    return WeightedMean(found)
 
 
 @hookimpl

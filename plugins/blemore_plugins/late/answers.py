@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from blemore_harness.dataset import EMOTIONS, LabelArray
 from blemore_harness.protocol import EQUAL, MAJOR, NEUTRAL, SINGLE
 from blemore_harness.rows import FloatArray
+from blemore_plugins.late.subsets import Subsets
 
 COUNT = len(EMOTIONS)
 
@@ -26,23 +26,12 @@ class Right(IntEnum):
     EVEN = 5  # its emotions, and the saliences while the blend is even
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Tables over clips and counts.
+def tabulate(truth: LabelArray) -> NDArray[np.int8]:
+    """Give `Right`, int8 (N, 36), by clip and by larger times six plus smaller emotion.
 
-    Attributes:
-        right: int8 (N, 36), `Right` by clip and by larger times six plus smaller emotion.
-        presence: float64 (N + 1,), what so many right sets of emotions add to Score, rounded as the official code does.
-        salience: float64 (B + 1,), the same for right saliences of the B blends.
+    Args:
+        truth: int8 (N, 6) percentages.
     """
-
-    right: NDArray[np.int8]
-    presence: FloatArray
-    salience: FloatArray
-
-
-def tabulate(truth: LabelArray) -> Answers:
-    """Make the tables for labels int8 (N, 6) in percent."""
     right = np.zeros((len(truth), COUNT, COUNT), dtype=np.int8)
     for clip, label in enumerate(truth):
         present = np.flatnonzero(label)
@@ -58,10 +47,20 @@ def tabulate(truth: LabelArray) -> Answers:
         else:
             one, two = present if label[present[0]] == MAJOR else present[::-1]
             right[clip, one, two], right[clip, two, one] = Right.UNEVEN, Right.PAIR
-    blends = int(((truth > 0).sum(axis=1) == 2).sum())
+    return right.reshape(len(truth), -1)
+
+
+def value_answers(truth: LabelArray, subsets: Subsets) -> tuple[FloatArray, FloatArray]:
+    """Give what right answers add to the Score of each set, rounded as the official code rounds it.
+
+    Returns:
+        presence: float64 (S, N + 1), what so many right sets of emotions add.
+        salience: float64 (S, B + 1), the same for right saliences of the B blends.
+    """
+    blend = (truth > 0).sum(axis=1) == 2
+    masks = [subsets.mask(number) for number in range(len(subsets.left_out))]
+    clips, blends = np.arange(len(truth) + 1), np.arange(int(blend.sum()) + 1)
     # In the order of operations of the official Score, half of each share: equal counts then give equal floats.
-    return Answers(
-        right.reshape(len(truth), -1),
-        0.5 * (np.arange(len(truth) + 1) / len(truth)),
-        0.5 * (np.arange(blends + 1) / max(blends, 1)),
-    )
+    presence = [0.5 * (clips / int(mask.sum())) for mask in masks]
+    salience = [0.5 * (blends / max(int((blend & mask).sum()), 1)) for mask in masks]
+    return np.stack(presence), np.stack(salience)

@@ -17,6 +17,9 @@ Array: TypeAlias = NDArray[Any]
 SIZE = 20
 """Points of the official grid on each axis."""
 
+ALONE, PAIR, UNEVEN, WIDTH = SIZE + 1, SIZE + 2, SIZE + 3, SIZE + 4
+"""Columns of a histogram behind those of betas: right singles, right pairs, right uneven blends; how many there are."""
+
 
 @njit(nogil=True)
 def decode_block(
@@ -76,70 +79,78 @@ def count_below(grid: Array, value: float, inclusive: bool) -> int:
 
 @njit(nogil=True)
 def count_block(
-    right: Array,
-    grid: Array,
-    start: int,
-    count: int,
-    code: Array,
-    low: Array,
-    gap: Array,
-    alone: Array,
-    pair: Array,
-    uneven: Array,
-    turns: Array,
+    right: Array, grid: Array, start: int, count: int, code: Array, low: Array, gap: Array, counts: Array
 ) -> None:
-    """Add a block's right answers to the histograms over survived alphas (and betas too small for an even blend).
+    """Add a block's right answers to a histogram over survived alphas and betas too small for an even blend.
 
     Args:
-        alone, pair, uneven: int64 (21,) by survived alphas: right singles, right pairs, right uneven blends.
-        turns: int64 (21, 21), by how much right saliences grow where beta reaches this bin.
+        counts: int64 (21, 24) by survived alphas: by how much right saliences grow where beta reaches each of 21 bins,
+            then `ALONE`, `PAIR` and `UNEVEN`.
     """
     for i in range(count):
         kind = right[start + i, code[i]]
         if kind == 0:
             continue
         if kind == 2:
-            alone[0] += 1
+            counts[0, ALONE] += 1
             continue
         survived = count_below(grid, low[i], True)
         if kind == 1:
-            alone[survived] += 1
+            counts[survived, ALONE] += 1
             continue
-        pair[survived] += 1
+        counts[survived, PAIR] += 1
         if kind == 4:
-            uneven[survived] += 1
-            turns[survived, count_below(grid, gap[i], False)] -= 1
+            counts[survived, UNEVEN] += 1
+            counts[survived, count_below(grid, gap[i], False)] -= 1
         elif kind == 5:
-            turns[survived, count_below(grid, gap[i], False)] += 1
+            counts[survived, count_below(grid, gap[i], False)] += 1
 
 
 @njit(nogil=True)
-def best_of_grid(alone: Array, pair: Array, uneven: Array, turns: Array, presence: Array, salience: Array) -> float:
-    """Give the best Score over the grid of thresholds; empties the histograms.
+def add_groups(counts: Array, total: Array) -> None:
+    """Write the sum, int64 (21, 24), of the histograms (G, 21, 24) of groups."""
+    for row in range(SIZE + 1):
+        for column in range(WIDTH):
+            total[row, column] = counts[0, row, column]
+    for group in range(1, len(counts)):
+        for row in range(SIZE + 1):
+            for column in range(WIDTH):
+                total[row, column] += counts[group, row, column]
+
+
+@njit(nogil=True)
+def leave_out(total: Array, counts: Array, group: int, rest: Array) -> None:
+    """Write the histogram of all groups but one; of all where `group` is below 0."""
+    for row in range(SIZE + 1):
+        for column in range(WIDTH):
+            rest[row, column] = total[row, column]
+            if group >= 0:
+                rest[row, column] -= counts[group, row, column]
+
+
+@njit(nogil=True)
+def best_of_grid(counts: Array, presence: Array, salience: Array) -> float:
+    """Give the best Score over the grid of thresholds; uses up the histogram.
 
     Rounding is monotone, so for every alpha the beta with most right saliences has the best Score.
     """
     singles = 0
     for survived in range(SIZE + 1):
-        singles += alone[survived]
+        singles += counts[survived, ALONE]
     best = 0.0
     pairs = 0
     blends = 0
     for survived in range(SIZE, 0, -1):  # alpha number `survived - 1`
-        singles -= alone[survived]
-        pairs += pair[survived]
-        blends += uneven[survived]
+        singles -= counts[survived, ALONE]
+        pairs += counts[survived, PAIR]
+        blends += counts[survived, UNEVEN]
         if survived < SIZE:
             for bin_ in range(SIZE):
-                turns[survived, bin_] += turns[survived + 1, bin_]
+                counts[survived, bin_] += counts[survived + 1, bin_]
         most = 0
         right = blends
         for bin_ in range(SIZE):
-            right += turns[survived, bin_]
+            right += counts[survived, bin_]
             most = max(most, right)
         best = max(best, presence[singles + pairs] + salience[most])
-    alone[:] = 0
-    pair[:] = 0
-    uneven[:] = 0
-    turns[:] = 0
     return best

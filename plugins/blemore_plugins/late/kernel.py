@@ -11,7 +11,16 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from blemore_plugins.late.decoding import SIZE, Array, best_of_grid, count_block, decode_block
+from blemore_plugins.late.decoding import (
+    SIZE,
+    WIDTH,
+    Array,
+    add_groups,
+    best_of_grid,
+    count_block,
+    decode_block,
+    leave_out,
+)
 
 BLOCK = 256
 """Clips that are fused and decoded at a time, in buffers that stay in the first-level cache."""
@@ -62,6 +71,8 @@ def search_range(
     rows: Array,
     right: Array,
     grid: Array,
+    bounds: Array,
+    left_out: Array,
     presence: Array,
     salience: Array,
     weights: Array,
@@ -69,55 +80,68 @@ def search_range(
     lowest: int,
     highest: int,
     count: int,
-) -> tuple[float, int, int]:
-    """Score `count` points of a simplex grid from `point` on; give the best Score and which point it is.
+) -> tuple[Array, Array, Array]:
+    """Score `count` points of a simplex grid from `point` on; give the best Score of every set, and which point it is.
 
     Of equal scores the point nearest to equal weights wins, then the first.
 
     Args:
-        rows: float64 (M, 6, N) with M >= 2.
+        rows: float64 (M, 6, N) with M >= 2, clips sorted by group.
+        bounds: int64 (G + 1,), where the clips of each group begin, and the number of clips.
+        left_out: int64 (S,), the group that each set leaves out; below 0 none.
+        presence, salience: float64 (S, ...), what so many right answers add to the Score of each set.
         weights: float64, the weight of so many parts.
         point: int64 (M,), the parts of the first point; moved on.
 
     Returns:
-        The best Score, its sum of squared parts, its number counted from the first point.
+        By set, (S,) each: the best Score, its sum of squared parts, its number counted from the first point.
     """
     members, _, clips = rows.shape
+    groups, sets = len(bounds) - 1, len(left_out)
     sums = np.zeros((members - 1, 6, clips))
     code = np.zeros(BLOCK, dtype=np.int64)
     low, gap = np.zeros(BLOCK), np.zeros(BLOCK)
-    alone, pair, uneven = (np.zeros(SIZE + 1, np.int64), np.zeros(SIZE + 1, np.int64), np.zeros(SIZE + 1, np.int64))
-    turns = np.zeros((SIZE + 1, SIZE + 1), dtype=np.int64)
+    counts = np.zeros((groups, SIZE + 1, WIDTH), dtype=np.int64)
+    total, rest = np.zeros((SIZE + 1, WIDTH), dtype=np.int64), np.zeros((SIZE + 1, WIDTH), dtype=np.int64)
     source = np.zeros(members, dtype=np.int64)
-    best, best_squares, best_number = -1.0, 0, 0
+    best, best_squares, best_number = np.full(sets, -1.0), np.zeros(sets, np.int64), np.zeros(sets, np.int64)
     changed = 0
     for number in range(count):
         extend_sums(rows, weights, point, changed, sums, source)
         base = sums[source[members - 2]]
         one, two = weights[point[members - 2]], weights[point[members - 1]]
-        for start in range(0, clips, BLOCK):
-            size = min(BLOCK, clips - start)
-            decode_block(base, rows[members - 2], rows[members - 1], one, two, start, size, code, low, gap)
-            count_block(right, grid, start, size, code, low, gap, alone, pair, uneven, turns)
-        score = best_of_grid(alone, pair, uneven, turns, presence, salience)
+        counts[:] = 0
+        for group in range(groups):
+            for start in range(bounds[group], bounds[group + 1], BLOCK):
+                size = min(BLOCK, bounds[group + 1] - start)
+                decode_block(base, rows[members - 2], rows[members - 1], one, two, start, size, code, low, gap)
+                count_block(right, grid, start, size, code, low, gap, counts[group])
         squares = 0
         for place in range(members):
             squares += point[place] * point[place]
-        if score > best or (score == best and squares < best_squares):
-            best, best_squares, best_number = score, squares, number
+        add_groups(counts, total)
+        for each in range(sets):
+            leave_out(total, counts, left_out[each], rest)
+            score = best_of_grid(rest, presence[each], salience[each])
+            if score > best[each] or (score == best[each] and squares < best_squares[each]):
+                best[each], best_squares[each], best_number[each] = score, squares, number
         changed = next_point(point, lowest, highest)
     return best, best_squares, best_number
 
 
 @njit(nogil=True)
 def score_points(rows: Array, right: Array, grid: Array, presence: Array, salience: Array, points: Array) -> Array:
-    """Give the best Score, float64 (P,), of any weights (P, M); other arguments as of `search_range`."""
+    """Give the best Score over all clips, float64 (P,), of any weights (P, M).
+
+    Args:
+        rows, right, grid: as of `search_range`, clips in any order.
+        presence, salience: float64 (1, ...), what so many right answers add to Score.
+    """
     members, _, clips = rows.shape
     total = np.zeros((6, clips))
     code = np.zeros(BLOCK, dtype=np.int64)
     low, gap = np.zeros(BLOCK), np.zeros(BLOCK)
-    alone, pair, uneven = (np.zeros(SIZE + 1, np.int64), np.zeros(SIZE + 1, np.int64), np.zeros(SIZE + 1, np.int64))
-    turns = np.zeros((SIZE + 1, SIZE + 1), dtype=np.int64)
+    counts = np.zeros((SIZE + 1, WIDTH), dtype=np.int64)
     scores = np.zeros(len(points))
     for number in range(len(points)):
         weights = points[number]
@@ -127,9 +151,10 @@ def score_points(rows: Array, right: Array, grid: Array, presence: Array, salien
                 for n in range(clips):
                     total[emotion, n] += weights[place] * rows[place, emotion, n]
         one, two = weights[members - 2], weights[members - 1]
+        counts[:] = 0
         for start in range(0, clips, BLOCK):
             size = min(BLOCK, clips - start)
             decode_block(total, rows[members - 2], rows[members - 1], one, two, start, size, code, low, gap)
-            count_block(right, grid, start, size, code, low, gap, alone, pair, uneven, turns)
-        scores[number] = best_of_grid(alone, pair, uneven, turns, presence, salience)
+            count_block(right, grid, start, size, code, low, gap, counts)
+        scores[number] = best_of_grid(counts, presence[0], salience[0])
     return scores

@@ -1,8 +1,8 @@
-"""The search for weights: a whole grid of the simplex, then finer moves from its best point."""
+"""The search for weights: a whole grid of the simplex in one pass for all sets of clips, then finer moves for each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -13,7 +13,8 @@ from blemore_harness.errors import InvalidOption
 from blemore_harness.rows import FloatArray
 from blemore_plugins.late.options import LateOptions
 from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, Scorer, TensorScorer
-from blemore_plugins.late.simplex import SimplexGrid, bounded_grid
+from blemore_plugins.late.simplex import PartsArray, SimplexGrid, bounded_grid
+from blemore_plugins.late.subsets import Subsets
 
 CLIMB_POINTS = 4_000
 """Points of the coarse grid that `climb` starts from at most: all of step 0.1 up to 6 members."""
@@ -53,14 +54,19 @@ class WeightSearch:
         for finer moves, weight is moved between pairs of members as long as that helps. Without bounds each member
         alone is a point of every grid, so no single member scores better than the result.
         """
+        if not self.grid.size:
+            return self.improve(None)
+        with context.progress("late: weights", self.grid.size) as bar:
+            return self.improve(self._scorer.best_of(self.grid, bar.advance)[0])
+
+    def improve(self, found: PartsArray | None) -> FloatArray:
+        """Go on from the grid's best point, int64 (M,), as `best` does; None where the grid has no points."""
         points = [np.full(self._members, 1 / self._members)]
-        if self.grid.size:
-            with context.progress("late: weights", self.grid.size) as bar:
-                found = self._scorer.best_of(self.grid, bar.advance)
+        if found is not None:
             self.tried += self.grid.size - 1
             points.append(self.grid.weights(found))
         best = self._pick(points)
-        if self.grid.parts < round(1 / self._options.step) or not self.grid.size:
+        if self.grid.parts < round(1 / self._options.step) or found is None:
             best = self._climb(best, self._options.step)
         for share in FINER if self._options.refine else ():
             best = self._climb(best, self._options.step * share)
@@ -100,6 +106,40 @@ class WeightSearch:
         moved[giver] -= given
         moved[taker] += given
         return moved / moved.sum()
+
+
+def choose_weights(
+    rows: FloatArray, truth: LabelArray, subsets: Subsets, options: LateOptions, contexts: Sequence[Context]
+) -> list[FloatArray]:
+    """Choose weights, float64 (M,), on every set of clips: bit for bit those of a search on its clips alone.
+
+    Args:
+        rows: float64 (M, N, 6), the members' probabilities.
+        truth: int8 (N, 6) percentages.
+        subsets: the sets, none of them empty.
+        options: which points are tried.
+        contexts: of each set; the record says there how its weights were found. Progress is shown by the first.
+
+    Raises:
+        InvalidOption: bounds that no weights of so many members can keep.
+    """
+    grid = choose_grid(len(rows), options)
+    for context in contexts:
+        if reason := explain_grid(grid, options):
+            context.warn(reason)
+    (backend,) = {choose_backend(grid.size, options.backend, context) for context in contexts}
+    starts: Sequence[PartsArray | None] = [None] * len(contexts)
+    if grid.size:
+        with contexts[0].progress("late: weights", grid.size) as bar:
+            starts = list(_build(rows, truth, backend, contexts[0]).best_of(grid, bar.advance, subsets))
+    found = []
+    for number, (start, context) in enumerate(zip(starts, contexts, strict=True)):
+        inside = subsets.mask(number)
+        search = WeightSearch(_build(rows[:, inside], truth[inside], backend, context), len(rows), options)
+        found.append(search.improve(start))
+        context.note("points tried", search.tried)
+        context.note("grid step", round(1 / grid.parts, 6))
+    return found
 
 
 def choose_grid(members: int, options: LateOptions) -> SimplexGrid:
@@ -147,9 +187,18 @@ def make_scorer(rows: FloatArray, truth: LabelArray, points: int, backend: str, 
         points: how many points there are on the grid.
         backend: as of `LateOptions.backend`.
     """
-    if backend == "auto":
-        backend = "torch" if context.device.startswith("cuda") else "numba"
-        backend = "numpy" if points <= PLAIN_POINTS else _importable(backend, points, context)
+    return _build(rows, truth, choose_backend(points, backend, context), context)
+
+
+def choose_backend(points: int, backend: str, context: Context) -> str:
+    """Give what `auto` means here for so many points, and say so where that is slow; any other backend as it is."""
+    if backend != "auto":
+        return backend
+    fast = "torch" if context.device.startswith("cuda") else "numba"
+    return "numpy" if points <= PLAIN_POINTS else _importable(fast, points, context)
+
+
+def _build(rows: FloatArray, truth: LabelArray, backend: str, context: Context) -> Scorer:
     if backend == "torch":
         return TensorScorer(rows, truth, context.device)
     return CompiledScorer(rows, truth) if backend == "numba" else PlainScorer(rows, truth)

@@ -15,7 +15,7 @@ CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 512 << 20}
 """Memory for the fused rows of the points that are scored together; a search takes about six times as much."""
 
 CHUNK_POINTS = 4_096
-"""Points that are scored together at most: their histograms take 21 KiB each."""
+"""Points that are scored together at most: their histograms take 21 KiB each, and as much for every group."""
 
 
 class Tables(NamedTuple):
@@ -25,23 +25,38 @@ class Tables(NamedTuple):
         rows: float64 (M, 6, N).
         right: int8 (N, 36), `Right` by clip and by larger times six plus smaller emotion.
         grid: float64 (20,), the official grid.
-        presence, salience: float64, what so many right answers add to Score.
     """
 
     rows: torch.Tensor
     right: torch.Tensor
     grid: torch.Tensor
+
+
+class Sets(NamedTuple):
+    """Which sets of clips are scored.
+
+    Attributes:
+        group: int64 (N,), group of each clip.
+        groups: how many groups there are.
+        left_out: by set, the group that it leaves out; below 0 none.
+        presence, salience: float64 (S, ...), what so many right answers add to the Score of each set.
+    """
+
+    group: torch.Tensor
+    groups: int
+    left_out: tuple[int, ...]
     presence: torch.Tensor
     salience: torch.Tensor
 
 
-def chunk_size(clips: int, device: str) -> int:
+def chunk_size(clips: int, device: str, groups: int = 1) -> int:
     """Give how many points are scored together, so that memory stays the same for any number of points."""
-    return min(max(1, CHUNK_BYTES[torch.device(device).type] // (clips * COUNT * 8)), CHUNK_POINTS)
+    fused = CHUNK_BYTES[torch.device(device).type] // (clips * COUNT * 8)
+    return min(max(1, fused), max(1, CHUNK_POINTS // groups))
 
 
-def score_points(tables: Tables, points: torch.Tensor) -> torch.Tensor:
-    """Give the best Score over the grid of thresholds, float64 (P,), of weights float64 (P, M)."""
+def score_points(tables: Tables, sets: Sets, points: torch.Tensor) -> torch.Tensor:
+    """Give the best Score over the grid of thresholds, float64 (S, P), of weights float64 (P, M) for every set."""
     fused = torch.zeros((len(points), *tables.rows.shape[1:]), dtype=torch.float64, device=points.device)
     for member, rows in enumerate(tables.rows):
         # A product and a sum: one operation that does both may round only once.
@@ -49,9 +64,15 @@ def score_points(tables: Tables, points: torch.Tensor) -> torch.Tensor:
     fused.clamp_(max=1.0)
     kind, survived, uneven = _locate(tables, fused)
     number = torch.arange(len(points), device=points.device)[:, None]
-    bins = ((number * len(Right) + kind) * BINS + survived) * BINS + uneven
-    counts = torch.bincount(bins.flatten(), minlength=len(points) * len(Right) * BINS**2)
-    return _best(tables, counts.view(len(points), len(Right), BINS, BINS))
+    bins = (((number * sets.groups + sets.group) * len(Right) + kind) * BINS + survived) * BINS + uneven
+    counts = torch.bincount(bins.flatten(), minlength=len(points) * sets.groups * len(Right) * BINS**2)
+    counts = counts.view(len(points), sets.groups, len(Right), BINS, BINS)
+    total = counts.sum(dim=1)
+    scores = [
+        _best(total if left < 0 else total - counts[:, left], presence, salience)
+        for left, presence, salience in zip(sets.left_out, sets.presence, sets.salience, strict=True)
+    ]
+    return torch.stack(scores)
 
 
 def _locate(tables: Tables, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -73,7 +94,7 @@ def _locate(tables: Tables, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return kind, survived, torch.searchsorted(tables.grid, high - second, right=False)
 
 
-def _best(tables: Tables, counts: torch.Tensor) -> torch.Tensor:
+def _best(counts: torch.Tensor, worth_presence: torch.Tensor, worth_salience: torch.Tensor) -> torch.Tensor:
     """Give the best Score of histograms (P, kinds, survived alphas, betas too small)."""
     # At alpha number k a row blends if it survives more than k alphas.
     alone = (
@@ -84,7 +105,7 @@ def _best(tables: Tables, counts: torch.Tensor) -> torch.Tensor:
     even = counts[:, Right.EVEN].cumsum(dim=2)[:, :, :-1]
     uneven = _above(counts[:, Right.UNEVEN].transpose(1, 2)).transpose(1, 2)
     salience = _above(even + uneven)
-    surface = tables.presence[presence][:, :, None] + tables.salience[salience]
+    surface = worth_presence[presence][:, :, None] + worth_salience[salience]
     return surface.flatten(1).max(dim=1).values
 
 
