@@ -25,7 +25,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "protocol": (
         "protocol", "grid", "thresholds", "decoders", "exact", "label_model", "strategies", "actors", "intervals",
-        "sensitivity", "breakdown", "calibration",
+        "paired_tests", "sensitivity", "breakdown", "calibration",
     ),
     "contract and help for plugin authors": (
         "context", "hookspecs", "containers", "media", "frame_files", "frames", "sequences", "networks", "recipes",

@@ -1,8 +1,8 @@
-"""Intervals and paired tests over actors: against plain loops, and on simulated actors whose truth is known."""
+"""Intervals over actors: against plain loops, and on simulated actors whose truth is known."""
 
 from __future__ import annotations
 
-import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +11,14 @@ from blemore_harness.errors import DataError, InvalidPredictions
 from blemore_harness.intervals import (
     MEASURES,
     ActorCounts,
-    compare_counts,
     count_actors,
     draw_weights,
+    find_differences,
     find_intervals,
-    permutation_p,
     say_difference,
     score_counts,
 )
+from blemore_harness.paired_tests import compare_counts
 from blemore_harness.protocol import score
 from fakes import LABELS
 
@@ -126,29 +126,6 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(folds: np.ndarray, 
         assert low <= count / 400 <= high, name
 
 
-def test_exact_p_equals_every_swap_written_out() -> None:
-    truth, one, two, folds, actors = clips(3, actors=6)
-    first, second = (count_actors(truth, said, folds, actors) for said in (one, two))
-    seen = np.abs(np.subtract(literal_scores(truth, one, folds), literal_scores(truth, two, folds)))
-    names = sorted(set(actors.tolist()))
-    reached = np.zeros(3)
-    for swapped in itertools.product((False, True), repeat=len(names)):
-        mask = np.isin(actors, [name for name, swap in zip(names, swapped, strict=True) if swap])[:, None]
-        a, b = np.where(mask, two, one), np.where(mask, one, two)
-        reached += np.abs(np.subtract(literal_scores(truth, a, folds), literal_scores(truth, b, folds))) >= seen - 1e-12
-    np.testing.assert_allclose(permutation_p(first, second), reached / 2 ** len(names))
-
-
-def test_p_is_uniform_where_there_is_no_difference() -> None:
-    rng = np.random.default_rng(9)
-    folds = np.repeat(np.arange(5), 4)
-    values = np.array([permutation_p(simulate(rng, 0.3, folds=folds), simulate(rng, 0.3, folds=folds))
-                       for _ in range(300)])[:, 2]  # fmt: skip
-    for level in (0.05, 0.25, 0.5, 0.75):
-        # Four standard errors of a share of 300.
-        assert abs((values <= level).mean() - level) < 4 * np.sqrt(level * (1 - level) / 300)
-
-
 def test_a_clear_difference_is_found_and_has_its_sign() -> None:
     rng = np.random.default_rng(1)
     better, worse = simulate(rng, 0.45), simulate(rng, 0.25)
@@ -170,9 +147,45 @@ def test_beyond_noise_needs_interval_and_p(interval: list[float], p: float, verd
     assert f"{verdict} noise" in say_difference("a", "b", {"difference": 0.015, "interval": interval, "p": p})
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"difference": 0.02, "interval": [0.002, 0.039], "p": 0.133}, "a is .020 above b in cross-fitted Score: "
+         "within noise (95 % .002 to .039, but p .133, paired over actors)."),
+        ({"difference": -0.02, "interval": [-0.05, 0.01], "p": 0.2}, "a is .020 below b in cross-fitted Score: within "
+         "noise (95 % -.050 to .010, p .200, paired over actors)."),
+        ({"difference": 0.0, "interval": [0.0, 0.0], "p": 1.0}, "a and b are equal in cross-fitted Score: within noise "
+         "(95 % .000 to .000, p 1.000, paired over actors)."),
+    ],
+)  # fmt: skip
+def test_the_sentence_says_which_is_better_and_where_interval_and_p_disagree(found: dict[str, Any], said: str) -> None:
+    assert say_difference("a", "b", found) == said
+
+
+def test_a_draw_without_a_folds_blends_says_nothing_of_their_salience() -> None:
+    """Two actors a fold, one of whom plays all blends: half of all draws have none of them."""
+    folds = np.array([0, 0, 1, 1])
+    counts = ActorCounts(folds, np.full(4, 10), np.array([10, 0, 10, 0]), np.full(4, 5), np.array([4, 0, 6, 0]))
+    found = score_counts(counts, np.array([[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1.0]]))
+    np.testing.assert_allclose(found[:3, 1], [0.5, 0.4, 0.6])
+    assert np.isnan(found[3, 1])
+    ends = find_intervals(counts)
+    assert ends is not None
+    assert ends["acc_salience"] == pytest.approx([0.4, 0.6])
+    assert np.isfinite(list(ends.values())).all()
+
+
+def test_a_fold_without_any_blend_counts_as_the_official_code_has_it() -> None:
+    folds = np.array([0, 0, 1, 1])
+    counts = ActorCounts(folds, np.full(4, 10), np.array([10, 10, 0, 0]), np.full(4, 5), np.array([4, 4, 0, 0]))
+    assert score_counts(counts)[0].tolist() == pytest.approx([0.5, 0.2, 0.35])
+
+
 def test_what_cannot_be_counted_or_compared_is_refused() -> None:
     truth, one, _, folds, actors = clips()
     with pytest.raises(InvalidPredictions, match="same clips"):
         count_actors(truth, one[:-1], folds, actors)
     with pytest.raises(DataError, match="same clips in the same folds"):
-        compare_counts(count_actors(truth, one, folds, actors), count_actors(truth[1:], one[1:], folds[1:], actors[1:]))
+        find_differences(
+            count_actors(truth, one, folds, actors), count_actors(truth[1:], one[1:], folds[1:], actors[1:])
+        )

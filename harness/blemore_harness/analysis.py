@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from blemore_harness.archive import FinishedSystem, check_same_clips
@@ -11,12 +12,14 @@ from blemore_harness.intervals import (
     LEVEL,
     MEASURES,
     ActorCounts,
-    compare_counts,
+    ActorGrids,
     count_actors,
+    count_grids,
     find_intervals,
     say_difference,
     score_counts,
 )
+from blemore_harness.paired_tests import compare_counts
 from blemore_harness.sensitivity import expected_drop, measure_sensitivity
 from blemore_harness.strategies import STRATEGIES
 
@@ -29,7 +32,8 @@ def compare_systems(first: FinishedSystem, second: FinishedSystem, strategy: str
 
     Returns:
         `systems`: run, name, mark, scores and intervals of both. `differences`: per measure, first minus second, see
-        `intervals.compare_counts`. `sentence`: the difference of the Score in words.
+        `paired_tests.compare_counts`. `swapped`: what was swapped for p, `rows` or `answers`. `sentence`: the
+        difference of the Score in words.
 
     Raises:
         RunError: systems on other clips or folds.
@@ -37,6 +41,8 @@ def compare_systems(first: FinishedSystem, second: FinishedSystem, strategy: str
     """
     check_same_clips(first, second)
     one, two = _count(first.answers(strategy)), _count(second.answers(strategy))
+    if strategy == DEFAULT_STRATEGY:
+        one, two = replace(one, grids=_grids(first)), replace(two, grids=_grids(second))
     differences = compare_counts(one, two)
     names = [_title(first, second), _title(second, first)]
     what = "cross-fitted Score" if strategy == DEFAULT_STRATEGY else f"Score ({strategy})"
@@ -48,6 +54,7 @@ def compare_systems(first: FinishedSystem, second: FinishedSystem, strategy: str
         "actors": len(one.folds),
         "systems": [_describe(first, one, names[0]), _describe(second, two, names[1])],
         "differences": differences,
+        "swapped": "answers" if one.grids is None else "rows",
         "sentence": say_difference(names[0], names[1], differences["score"], what),
     }
 
@@ -77,6 +84,11 @@ def analyse_system(system: FinishedSystem) -> dict[str, Any]:
 
 def _count(answers: Answers) -> ActorCounts:
     return count_actors(answers.truth, answers.labels, answers.folds, answers.actors)
+
+
+def _grids(system: FinishedSystem) -> ActorGrids:
+    sample = system.sample
+    return count_grids(sample.values, sample.truth, sample.folds, system.actors)
 
 
 def _describe(system: FinishedSystem, counts: ActorCounts, title: str) -> dict[str, Any]:

@@ -17,6 +17,14 @@ SHADES = ((0.005, "█"), (0.01, "▓"), (0.02, "▒"), (0.05, "░"))
 """Cells of the heat map: the best Score less at most this much; blank for what loses more."""
 
 
+_SWAPPED = {
+    "rows": "p: both systems' rows swapped actor by actor, thresholds chosen anew; two-sided.",
+    "answers": "p: both systems' answers swapped actor by actor, thresholds as they are; two-sided. It speaks of these "
+    "answers: chosen anew, thresholds alone make systems of equal worth differ.",
+}
+"""What p means, by what was swapped."""
+
+
 def draw_difference(found: Mapping[str, Any]) -> RenderableType:
     """Draw a comparison as of `analysis.compare_systems`."""
     first, second = found["systems"]
@@ -34,7 +42,7 @@ def draw_difference(found: Mapping[str, Any]) -> RenderableType:
     marks |= dict.fromkeys([found["mark"]] if found["mark"] else [])
     notes = [
         f"[...]: {found['level']} % interval over actors, drawn within folds; models and thresholds are held fixed.",
-        "p: both systems' answers swapped actor by actor; two-sided.",
+        _SWAPPED[found["swapped"]],
     ]
     lines = [Text(mark, style="bold yellow") for mark in marks]
     return Group(*lines, table, Text(found["sentence"], style="bold"), *(Text(note, style="dim") for note in notes))

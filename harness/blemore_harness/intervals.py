@@ -1,4 +1,4 @@
-"""How far scores may lie off by the choice of actors: bootstrap intervals and paired tests over actors.
+"""How far scores may lie off by the choice of actors: bootstrap intervals over actors.
 
 Clips of one actor are alike, so actors are what is drawn again and not clips. The reported number is a mean over folds;
 actors are therefore drawn within their folds, with replacement, one fewer than a fold has: with as many as it has, the
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.dataset import LabelArray
 from blemore_harness.errors import DataError, InvalidPredictions
+from blemore_harness.grid import GridCounter
 from blemore_harness.protocol import FloatArray
 
 RESAMPLES = 10_000
@@ -31,12 +32,22 @@ SEED = 20260221
 LEVEL = 95
 """Percentage of draws that lie within an interval."""
 
-EXACT_UNITS = 13
-"""Up to this many actors every swap is tried (8,192 ways); with more, `RESAMPLES` random ones."""
-
 MEASURES = ("acc_presence", "acc_salience", "score")
 
 IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ActorGrids:
+    """Right answers of a system per actor at every pair of the official grid of thresholds.
+
+    Attributes:
+        presence: float64 (A, 20), clips with the right set of emotions by alpha; beta makes no difference to them.
+        salience: float64 (A, 400), blends that are right, by alpha, then beta.
+    """
+
+    presence: FloatArray
+    salience: FloatArray
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,7 @@ class ActorCounts:
         folds: fold of each actor; an actor in two folds counts as two.
         clips, blends: how many clips and true blends each has.
         presence, salience: how many of them are right.
+        grids: the same at all thresholds, where they are chosen cross-fitted, for a test that chooses them anew.
     """
 
     folds: IntArray
@@ -54,6 +66,7 @@ class ActorCounts:
     blends: IntArray
     presence: IntArray
     salience: IntArray
+    grids: ActorGrids | None = None
 
     @property
     def table(self) -> FloatArray:
@@ -94,6 +107,20 @@ def count_actors(truth: LabelArray, labels: LabelArray, folds: ArrayLike, actors
     return ActorCounts(fold_of, count(np.ones(len(truth), dtype=bool)), count(blend), count(present), count(exact))
 
 
+def count_grids(values: ArrayLike, truth: LabelArray, folds: ArrayLike, actors: ArrayLike) -> ActorGrids:
+    """Count each actor's right answers at every pair of thresholds.
+
+    Args:
+        values: float64 (N, 6) probabilities.
+        truth, folds, actors: as of `count_actors`.
+    """
+    grids = GridCounter(truth, number_actors(folds, actors)[0]).per_fold(values).values()
+    return ActorGrids(
+        np.array([grid.presence[:, 0] for grid in grids], dtype=np.float64),
+        np.array([grid.salience.ravel() for grid in grids], dtype=np.float64),
+    )
+
+
 def draw_weights(folds: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> FloatArray | None:
     """Draw how often each actor is in each resample: float64 (R, A).
 
@@ -118,17 +145,22 @@ def draw_weights(folds: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED)
 def score_counts(counts: ActorCounts, weights: FloatArray | None = None) -> FloatArray:
     """Give ACC_P, ACC_S and Score, each a mean over folds, for every row of weights: float64 (R, 3).
 
-    Without weights every actor counts once: (1, 3). A fold without blends has ACC_S 0, as the official code has it.
+    Without weights every actor counts once: (1, 3). A fold without blends has ACC_S 0, as the official code has it. One
+    that has blends, but none by the actors that were drawn, says nothing of ACC_S: the mean is over the others, and NaN
+    where there is none.
     """
     used = np.ones((1, len(counts.folds))) if weights is None else weights
     table = counts.table
     numbers = np.unique(counts.folds)
-    means = np.zeros((len(used), 2))
+    presence, salience, folds = np.zeros(len(used)), np.zeros(len(used)), np.zeros(len(used))
     for fold in numbers:
         mine = counts.folds == fold
-        sums = used[:, mine] @ table[mine]
-        means += sums[:, 2:] / np.maximum(sums[:, :2], 1) / len(numbers)
-    return np.column_stack([means, means.mean(axis=1)])
+        clips, blends, present, exact = (used[:, mine] @ table[mine]).T
+        presence += present / np.maximum(clips, 1) / len(numbers)
+        salience += exact / np.maximum(blends, 1)
+        folds += (blends > 0) | (not counts.blends[mine].any())
+    salience = np.where(folds > 0, salience / np.maximum(folds, 1), np.nan)
+    return np.column_stack([presence, salience, (presence + salience) / 2])
 
 
 def find_intervals(counts: ActorCounts, resamples: int = RESAMPLES) -> dict[str, list[float]] | None:
@@ -140,12 +172,11 @@ def find_intervals(counts: ActorCounts, resamples: int = RESAMPLES) -> dict[str,
     return None if weights is None else _percentiles(score_counts(counts, weights))
 
 
-def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[str, Any]]:
-    """Compare two systems on the same clips, first minus second.
+def find_differences(first: ActorCounts, second: ActorCounts) -> dict[str, dict[str, Any]]:
+    """Give what two systems on the same clips differ by, first minus second.
 
     Returns:
-        per measure: `difference`, `interval` (bootstrap over actors; None where a fold has one actor only), `p`
-        (two-sided, both systems' answers swapped actor by actor).
+        per measure: `difference`, and `interval` (bootstrap over actors; None where a fold has one actor only).
 
     Raises:
         DataError: counts of other clips.
@@ -157,51 +188,15 @@ def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[st
     weights = draw_weights(first.folds)
     drawn = None if weights is None else score_counts(first, weights) - score_counts(second, weights)
     intervals = None if drawn is None else _percentiles(drawn)
-    values = permutation_p(first, second)
     return {
-        name: {
-            "difference": float(difference[k]),
-            "interval": None if intervals is None else intervals[name],
-            "p": float(values[k]),
-        }
+        name: {"difference": float(difference[k]), "interval": None if intervals is None else intervals[name]}
         for k, name in enumerate(MEASURES)
     }
 
 
-def permutation_p(first: ActorCounts, second: ActorCounts) -> FloatArray:
-    """Give two-sided p-values (3,) of ACC_P, ACC_S and Score under swaps of both systems' answers per actor.
-
-    All swaps where there are at most `EXACT_UNITS` actors, else `RESAMPLES` random ones, the real one counted among
-    them.
-    """
-    effects = _effects(first, second)
-    units = len(effects)
-    if units <= EXACT_UNITS:
-        signs = 1.0 - 2.0 * ((np.arange(2**units)[:, None] >> np.arange(units)) & 1)
-        extra = 0
-    else:
-        signs = 1.0 - 2.0 * np.random.default_rng(SEED).integers(0, 2, size=(RESAMPLES, units))
-        extra = 1
-    # Sums in another order differ in the last bits: what is equal must count as reached.
-    reached = np.abs(signs @ effects) >= np.abs(effects.sum(axis=0)) - 1e-12
-    return np.asarray((reached.sum(axis=0) + extra) / (len(signs) + extra), dtype=np.float64)
-
-
-def _effects(first: ActorCounts, second: ActorCounts) -> FloatArray:
-    """Give what each actor adds to the three differences: float64 (A, 3)."""
-    numbers = np.unique(first.folds)
-    clips, blends = np.zeros(len(first.folds)), np.zeros(len(first.folds))
-    for fold in numbers:
-        mine = first.folds == fold
-        clips[mine], blends[mine] = first.clips[mine].sum(), max(int(first.blends[mine].sum()), 1)
-    presence = (first.presence - second.presence) / clips / len(numbers)
-    salience = (first.salience - second.salience) / blends / len(numbers)
-    return np.column_stack([presence, salience, (presence + salience) / 2])
-
-
 def _percentiles(drawn: FloatArray) -> dict[str, list[float]]:
     tail = (100 - LEVEL) / 2
-    ends = np.percentile(drawn, [tail, 100 - tail], axis=0)
+    ends = np.percentile(drawn[np.isfinite(drawn).all(axis=1)], [tail, 100 - tail], axis=0)
     return {name: [float(ends[0, k]), float(ends[1, k])] for k, name in enumerate(MEASURES)}
 
 
@@ -209,20 +204,22 @@ def say_difference(first: str, second: str, found: Mapping[str, Any], what: str 
     """Put a difference (a value of `compare_counts`) into a sentence.
 
     Beyond noise means that the interval leaves out 0 and that p, where there is one, is below .05: with few actors the
-    interval alone is too sure of itself.
+    interval alone is too sure of itself. Where only one of them speaks for a difference, the sentence says `but`.
 
     >>> say_difference("late", "s4d", {"difference": 0.017, "interval": [-0.01, 0.044]})
-    'late and s4d differ by .017 in cross-fitted Score: within noise (95 % -.010 to .044, paired over actors).'
+    'late is .017 above s4d in cross-fitted Score: within noise (95 % -.010 to .044, paired over actors).'
     """
-    start = f"{first} and {second} differ by {short(abs(found['difference']))} in {what}"
+    difference = found["difference"]
+    side = "above" if difference > 0 else "below"
+    start = f"{first} is {short(abs(difference))} {side} {second}" if difference else f"{first} and {second} are equal"
     if found["interval"] is None:
-        return f"{start}; no interval, a fold has one actor only."
+        return f"{start} in {what}; no interval, a fold has one actor only."
     low, high = found["interval"]
     p = found.get("p")
-    beyond = not low <= 0 <= high and (p is None or p < 1 - LEVEL / 100)
-    chance = "" if p is None else ", p " + show_p(p)
-    noise = "beyond noise" if beyond else "within noise"
-    return f"{start}: {noise} ({LEVEL} % {short(low)} to {short(high)}{chance}, paired over actors)."
+    clear, rare = not low <= 0 <= high, p is None or p < 1 - LEVEL / 100
+    chance = "" if p is None else f", {'but ' * (clear != rare)}p {show_p(p)}"
+    noise = "beyond noise" if clear and rare else "within noise"
+    return f"{start} in {what}: {noise} ({LEVEL} % {short(low)} to {short(high)}{chance}, paired over actors)."
 
 
 def show_p(p: float) -> str:

@@ -25,7 +25,7 @@ from blemore_harness.leaderboard import write_submission
 from blemore_harness.plugins import Plugins
 from blemore_harness.predictions import PredictedLabels
 from blemore_harness.protocol import PROTOCOL_VERSION
-from blemore_harness.results import SystemRows, compare_best
+from blemore_harness.results import SystemRows, compare_best, rank_best
 from blemore_harness.rows import Probabilities
 from blemore_harness.runs import RECORD_FILE, RECORD_SCHEMA, FoldResult, write_json
 from blemore_harness.strategies import STRATEGIES
@@ -73,6 +73,7 @@ def start_record(
         },
         "execution": {"command": list(command), "started": _now(), "python": platform.python_version()},
         "systems": [],
+        "difference": None,
         "test": None,
         "warnings": list(dataset.warnings),
         "error": None,
@@ -153,7 +154,9 @@ class Recorder:
     ) -> None:
         """Add a finished system's row, with what its preparation noted, and compare the two best systems so far."""
         self._scores[entrant.name] = scores
-        self.record["difference"] = compare_best(self._scores)
+        best = rank_best(self._scores)
+        if len(best) > 1 and best != (self.record.get("difference") or {}).get("systems"):
+            self.record["difference"] = compare_best(self._scores)
         warnings = [text for facts in rows.facts for text in facts["warnings"]]
         by_fold = {facts["fold"]: facts for facts in rows.facts}
         kept = ("times_asked", "seconds", "warnings")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from blemore_harness.intervals import ActorCounts, compare_counts, count_actors, find_intervals
+from blemore_harness.intervals import ActorCounts, count_actors, count_grids, find_intervals
+from blemore_harness.paired_tests import compare_counts
 from blemore_harness.rows import Probabilities
 from blemore_harness.runs import FoldResult
 from blemore_harness.sensitivity import decode_by_fold, drop_of_counts, measure_sensitivity
@@ -65,6 +66,7 @@ def score_system(rows: SystemRows, view: View) -> dict[str, Any]:
     optimistic = official(best.values, truth, view.folds)
     honest = cross_fitted(rows.out_of_fold.values, truth, view.folds)
     counts = _count(rows.out_of_fold, honest, view)
+    grids = count_grids(rows.out_of_fold.values, truth, view.folds, view.train.actors or ())
     measured = measure_sensitivity(rows.out_of_fold.values, truth, view.folds)
     drop = drop_of_counts(_count(best, optimistic, view), counts)
     return {
@@ -82,7 +84,7 @@ def score_system(rows: SystemRows, view: View) -> dict[str, Any]:
             }
             for fold in optimistic
         ],
-        "counts": counts,
+        "counts": replace(counts, grids=grids),
     }
 
 
@@ -92,12 +94,17 @@ def compare_best(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | No
     Args:
         scores: by system, as of `score_system`, all on the same clips.
     """
-    ranked = sorted(scores, key=lambda name: -scores[name]["cross_fitted"]["score"]["mean"])[:2]
+    ranked = rank_best(scores)
     if len(ranked) < 2:
         return None
     first, second = ranked
     found = compare_counts(scores[first]["counts"], scores[second]["counts"])
     return {"systems": ranked, **found["score"]}
+
+
+def rank_best(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Name the (at most) two systems with the best cross-fitted Score, the better first; of equals the earlier."""
+    return sorted(scores, key=lambda name: -scores[name]["cross_fitted"]["score"]["mean"])[:2]
 
 
 def _count(rows: Probabilities, chosen: Mapping[int, Choice], view: View) -> ActorCounts:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.dataset import LabelArray
 from blemore_harness.grid import OFFICIAL_GRID, GridCounter, GridScores, Thresholds
-from blemore_harness.intervals import ActorCounts, compare_counts, count_actors
+from blemore_harness.intervals import ActorCounts, count_actors, find_differences
 from blemore_harness.protocol import FloatArray, decode
 
 OVERALL = "overall"
@@ -120,8 +120,7 @@ def expected_drop(
 
 def drop_of_counts(official: ActorCounts, honest: ActorCounts) -> dict[str, dict[str, Any]]:
     """As `expected_drop`, from counts."""
-    found = compare_counts(official, honest)
-    return {name: {key: row[key] for key in ("difference", "interval")} for name, row in found.items()}
+    return find_differences(official, honest)
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
