@@ -38,7 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "plugins": ("plugins", "early_fusion", "entrants"),
     "reports": (
         "inspection", "scoring", "results", "predictions", "tables", "comparison", "terminal", "places", "archive",
-        "analysis", "analysis_tables",
+        "analysis", "analysis_tables", "consoles",
     ),
     "evaluation": (
         "calls", "errands", "worker", "warden", "worker_process", "isolation", "stages", "records", "pipeline",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import numpy as np
 
 from blemore_harness.breakdown import Answers
 from blemore_harness.download import read_dataset
-from blemore_harness.errors import DataError, RunError, UnknownName, first_and_count
+from blemore_harness.errors import DataError, HarnessError, RunError, UnknownName, first_and_count
 from blemore_harness.protocol import FloatArray
-from blemore_harness.runs import RECORD_FILE, Runs, SystemFolder, read_json
+from blemore_harness.runs import RECORD_FILE, RECORD_SCHEMA, Runs, SystemFolder, folder_name, read_json
 from blemore_harness.strategies import STRATEGIES, Sample, decode_folds
 from blemore_harness.thresholds import cross_fitted, summarise
 
@@ -55,6 +56,30 @@ class FinishedSystem:
         return Answers(sample.truth, decode_folds(found, sample), sample.folds, self.actors, self.genders)
 
 
+@contextlib.contextmanager
+def reading_record(run: Path) -> Iterator[dict[str, Any]]:
+    """Give the record of a run to a block that reads it.
+
+    Raises:
+        RunError: a damaged record, one by another version of the harness, or one on whose contents the block stumbles.
+    """
+    path = run / RECORD_FILE
+    advice = "give the command of the run again to have it written anew"
+    record = read_json(path)
+    if record.get("schema") != RECORD_SCHEMA:
+        raise RunError(
+            f"{path} was written by another version of the harness (schema {str(record.get('schema'))[:20]}, and this "
+            f"one reads {RECORD_SCHEMA}): {advice}"
+        )
+    try:
+        yield record
+    except (HarnessError, OSError):
+        raise
+    except Exception as error:  # whatever a missing key or a value of another kind makes readers stumble over
+        found = f"{type(error).__name__}: {error}"[:160]
+        raise RunError(f"{path} is not a record as the harness writes it ({found}): {advice}") from error
+
+
 def load_system(runs: Path, run: str, system: str | None = None, data: Path | None = None) -> FinishedSystem:
     """Load a system of a run.
 
@@ -71,28 +96,35 @@ def load_system(runs: Path, run: str, system: str | None = None, data: Path | No
         DataError: no dataset there, or one without some of the clips.
     """
     folder = Runs(runs).find(run)
-    record = read_json(folder / RECORD_FILE)
-    row = _find_row(record, folder.name, system)
-    # The rows lie beside the run, wherever the run was found.
-    home = SystemFolder(folder.parent / "systems" / f"{row['name']}-{row['digest']}")
+    with reading_record(folder) as record:
+        row = _find_row(record, folder.name, system)
+        name, said, numbers = (
+            row["name"],
+            float(row["cross_fitted"]["score"]["mean"]),
+            [f["fold"] for f in row["folds"]],
+        )
+        # The rows lie beside the run, wherever the run was found.
+        home = SystemFolder(folder.parent / "systems" / folder_name(name, row["digest"]))
+        root = data or Path(record["data"]["root"])
+        _describe(record["data"])
     rows: dict[str, Any] = {}
     folds: dict[str, int] = {}
-    for fold in (facts["fold"] for facts in row["folds"]):
+    for fold in numbers:
         result = home.finished(f"fold-{fold}")
         if result is None:
-            raise RunError(f"fold {fold} of {row['name']} is gone from {home.path}: give the command of the run again")
+            raise RunError(f"fold {fold} of {name} is gone from {home.path}: give the command of the run again")
         rows |= dict(zip(result.probabilities.ids, result.probabilities.values, strict=True))
         folds |= dict.fromkeys(result.probabilities.ids, int(fold))
     ids = tuple(sorted(rows))
     final = home.finished("final")
     again = {} if final is None else dict(zip(final.probabilities.ids, final.probabilities.values, strict=True))
-    truth, actors, genders = _labels_of(ids, data or Path(record["data"]["root"]))
-    numbers = np.unique(actors, return_inverse=True)[1].astype(np.int64)
-    values = np.array([rows[name] for name in ids])
-    sample = Sample(values, truth, np.array([folds[name] for name in ids]), numbers)
-    refitted = np.array([again[name] for name in ids]) if all(name in again for name in ids) else None
-    _check_scores(sample, row, folder.name)
-    return FinishedSystem(folder.name, row["name"], ids, sample, refitted, actors, genders, record)
+    truth, actors, genders = _labels_of(ids, root)
+    groups = np.unique(actors, return_inverse=True)[1].astype(np.int64)
+    values = np.array([rows[clip] for clip in ids])
+    sample = Sample(values, truth, np.array([folds[clip] for clip in ids]), groups)
+    refitted = np.array([again[clip] for clip in ids]) if all(clip in again for clip in ids) else None
+    _check_scores(sample, said, f"{name} in {folder.name}")
+    return FinishedSystem(folder.name, name, ids, sample, refitted, actors, genders, record)
 
 
 def check_same_clips(first: FinishedSystem, second: FinishedSystem) -> None:
@@ -142,13 +174,12 @@ def _labels_of(ids: Sequence[str], root: Path) -> tuple[Any, tuple[str, ...], tu
     return dataset.truth[order], tuple(dataset.actors[k] for k in order), tuple(dataset.genders[k] for k in order)
 
 
-def _check_scores(sample: Sample, row: Mapping[str, Any], run: str) -> None:
+def _check_scores(sample: Sample, said: float, which: str) -> None:
     """Refuse labels that are not those of the run: the same rows must score what the record says."""
     choices = cross_fitted(sample.values, sample.truth, sample.folds)
     found = summarise(choice.scores for choice in choices.values())["score"]["mean"]
-    said = row["cross_fitted"]["score"]["mean"]
     if abs(found - said) > 1e-9:
         raise RunError(
-            f"{row['name']} in {run} has a cross-fitted Score of {said:.4f}, and with the labels read now {found:.4f}: "
+            f"{which} has a cross-fitted Score of {said:.4f}, and with the labels read now {found:.4f}: "
             "the dataset changed since, or --data names another one"
         )

@@ -19,6 +19,9 @@ import numpy as np
 from blemore_harness.dataset import Clip
 from blemore_harness.errors import DataError, MediaError
 
+LONGEST_NAME = 200
+"""Bytes of a name that are kept in that of a folder; file systems take 255, and a digest stands behind it."""
+
 MINUTE = 60.0
 """After so many seconds an empty temporary file without a lock is nobody's."""
 
@@ -31,6 +34,15 @@ def digest_of(facts: object, length: int = 16) -> str:
     """
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def cut_name(name: str) -> str:
+    """Give as much of a name as a file system takes: a list of thirty plugins is longer.
+
+    >>> len(cut_name("wavlm," * 50)), cut_name("wavlm,s4d")
+    (200, 'wavlm,s4d')
+    """
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 @contextlib.contextmanager

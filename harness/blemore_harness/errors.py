@@ -119,13 +119,17 @@ class PluginFailed(HarnessError):
         return type(self), (str(self), self.plugin, self.trace)
 
 
+_ELSEWHERE = "name another folder (that of runs with --runs, the cache with BLEMORE_CACHE)"
+
 ADVICE = {
     errno.ENOSPC: "the disk is full: make room (df -h shows where)",
     errno.EDQUOT: "your quota of disk space is used up: make room (quota -s shows how much you have)",
     errno.EFBIG: "a file would be larger than is allowed here: see ulimit -f",
-    errno.EROFS: "this file system can only be read: name another folder with --runs, and with BLEMORE_CACHE",
-    errno.EACCES: "permission denied: see who may read and write there (ls -ld), or name another folder",
-    errno.EPERM: "permission denied: see who may read and write there (ls -ld), or name another folder",
+    errno.EROFS: f"this file system can only be read: {_ELSEWHERE}",
+    errno.EACCES: f"permission denied: see who may read and write there (ls -ld), or {_ELSEWHERE}",
+    errno.EPERM: f"permission denied: see who may read and write there (ls -ld), or {_ELSEWHERE}",
+    errno.ENOTDIR: f"a file stands where a folder is expected: {_ELSEWHERE}",
+    errno.ENAMETOOLONG: f"the name is longer than this file system takes: {_ELSEWHERE}",
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
 }
 """What to do about answers of the operating system."""
@@ -147,7 +151,7 @@ def advise(error: OSError) -> str:
     """
     where = f"{error.filename}: " if error.filename is not None else ""
     known = ADVICE.get(error.errno or 0)
-    return f"{where}{known}, then give the same command again" if known else str(error)
+    return f"{where}{known}, then give the same command again" if known else f"{where}{error.strerror or error}"
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
@@ -155,11 +159,14 @@ def suggest(name: str, known: Sequence[str]) -> str:
 
     >>> suggest("wav2vec", ["s4d", "wav2vec2"])
     "; did you mean 'wav2vec2'?"
+    >>> suggest("WavLM", ["wavlm"])
+    "; did you mean 'wavlm'?"
     >>> suggest("zzz", ["s4d"])
     ''
     """
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    spelled = {other.lower(): other for other in reversed(known)}
+    close = difflib.get_close_matches(name.lower(), [*spelled], n=1, cutoff=0.5)
+    return f"; did you mean '{spelled[close[0]]}'?" if close else ""
 
 
 def first_and_count(items: Iterable[str], noun: str) -> str:

@@ -21,11 +21,21 @@ DEMO_NOTICE = (
 
 
 def cache_root(environment: Mapping[str, str] = os.environ) -> Path:
-    """Give the cache: `BLEMORE_CACHE`, else `blemore-harness` in the user's cache directory."""
-    if environment.get("BLEMORE_CACHE"):
-        return Path(environment["BLEMORE_CACHE"]).expanduser()
-    base = environment.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "blemore-harness"
+    """Give the cache: `BLEMORE_CACHE`, else `blemore-harness` in the user's cache directory.
+
+    Raises:
+        ConfigError: somebody's home is asked for, and nobody knows where it is.
+    """
+    named, base = environment.get("BLEMORE_CACHE"), environment.get("XDG_CACHE_HOME")
+    try:
+        if named:
+            return Path(named).expanduser()
+        return (Path(base) if base else Path.home() / ".cache") / "blemore-harness"
+    except RuntimeError:
+        found = f"BLEMORE_CACHE={named}" if named else "no HOME"
+        raise ConfigError(
+            f"nobody knows which home folder is meant (found {found}): name a folder for the cache with BLEMORE_CACHE"
+        ) from None
 
 
 def open_dataset(data: Path | None, reporter: Reporter, fold_seed: int = 0) -> Dataset:

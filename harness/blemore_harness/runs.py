@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.cache import sweep_leftovers, write_atomically
+from blemore_harness.cache import cut_name, sweep_leftovers, write_atomically
 from blemore_harness.errors import RunError, first_and_count, suggest
 from blemore_harness.prediction_files import read_probabilities, write_probabilities
 from blemore_harness.rows import Probabilities
@@ -105,7 +105,7 @@ class Runs:
 
     def system(self, name: str, identity: Mapping[str, Any], digest: str) -> SystemFolder:
         """Open the folder of a system, made if need be."""
-        folder = self.root / "systems" / f"{name}-{digest}"
+        folder = self.root / "systems" / folder_name(name, digest)
         described = folder / "identity.json"
         if not described.exists():
             with hold(folder, _say_nothing):
@@ -114,7 +114,7 @@ class Runs:
 
     def run(self, name: str, digest: str) -> Path:
         """Give the folder of a run, made if need be."""
-        folder = self.root / f"{name}-{digest[:12]}"
+        folder = self.root / folder_name(name, digest[:12])
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -126,10 +126,12 @@ class Runs:
         """
         direct = Path(run)
         candidate = direct.parent if direct.name == RECORD_FILE else direct
-        if (candidate / RECORD_FILE).is_file():
+        if os.path.isfile(candidate / RECORD_FILE):  # noqa: PTH113 - a name that is too long is no file
             return candidate
         there = sorted(path.parent for path in self.root.glob(f"*/{RECORD_FILE}"))
-        found = [path for path in there if path.name == run] or [path for path in there if path.name.startswith(run)]
+        # A name that was cut is found by all of it as well.
+        start = run if cut_name(run) == run else f"{cut_name(run)}-"
+        found = [path for path in there if path.name == run] or [path for path in there if path.name.startswith(start)]
         if len(found) != 1:
             names = [path.name for path in there]
             what = "several runs begin with" if found else "no run begins with"
@@ -142,6 +144,11 @@ class Runs:
 @contextlib.contextmanager
 def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Hold a folder against other processes; a second one waits and says for whom. Freed even by SIGKILL."""
+def folder_name(name: str, digest: str) -> str:
+    """Give the name of a folder: a long one is cut, and the digest still tells which it is."""
+    return f"{cut_name(name)}-{digest}"
+
+
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as file:
         try:
@@ -183,8 +190,9 @@ def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
             f"{run.name} has no labels for test clips (status: {record.get('status')}): run it to the end on a dataset "
             "with test videos or test features"
         )
-    source = run / str(test["file"] if isinstance(test, dict) and "file" in test else "")
-    if not source.is_file():
+    # Only a file of this folder: a record, or a link, that somebody made could name any file for the upload.
+    source = run / Path(str(test["file"] if isinstance(test, dict) and "file" in test else "")).name
+    if source.is_symlink() or not source.is_file():
         raise RunError(f"the leaderboard file {source} is gone: run the same command again to have it written")
     target = source
     if output is not None:
@@ -201,7 +209,7 @@ def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that the harness wrote; `RunError` where it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
@@ -212,3 +220,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object whole, keys in the order given."""
     write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.errors import ConfigError, UnknownName
+from blemore_harness.errors import ConfigError, UnknownName, suggest
 from blemore_harness.intake import check_file
 
 DEFAULT_FUSION = "best-of"
@@ -117,11 +118,17 @@ def find_submission(name: str, local: Path) -> tuple[Submission, str | None]:
     shipped = {path.stem: path for path in sorted(shipped_folder().glob("*.toml"))}
     for folder in (local, local / "submissions"):
         path = folder / f"{name}.toml"
-        if path.is_file():
+        if os.path.isfile(path):  # noqa: PTH113 - a name that is too long is no file
             clash = name in shipped and path.resolve() != shipped[name].resolve()
             return read_submission(path), f"using {path}, not the shipped '{name}'" if clash else None
     if name not in shipped:
         nearby = [path.stem for path in (local / "submissions").glob("*.toml")]
+        plain = Path(name).name.removesuffix(".toml")
+        if plain != name:
+            raise UnknownName(
+                f"expected the name of a submission, without folder and ending, found '{name}'"
+                f"{suggest(plain, sorted({*shipped, *nearby}))} It is looked for in {local} and its folder submissions"
+            )
         raise UnknownName.among("submission", name, {*shipped, *nearby})
     return read_submission(shipped[name]), None
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from blemore_harness.consoles import PlainConsole
 from blemore_harness.intervals import say_difference, short
 
 TEXT_WIDTH = 118
@@ -20,7 +21,7 @@ TEXT_WIDTH = 118
 
 def render_text(record: Mapping[str, Any]) -> str:
     """Give the table as plain text."""
-    console = Console(file=io.StringIO(), width=TEXT_WIDTH, color_system=None)
+    console = PlainConsole(file=io.StringIO(), width=TEXT_WIDTH, color_system=None)
     console.print(draw_results(record))
     file = console.file
     assert isinstance(file, io.StringIO)

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from blemore_harness.consoles import PlainConsole
+from blemore_harness.errors import printable
+
 QUIET_SECONDS = 10.0
 """Without a terminal, a running count is said at most this often."""
 
@@ -38,13 +41,14 @@ class TerminalReporter:
         with self._lock:
             if self._live is None:
                 self._live = Progress(
-                    TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                    TextColumn("left"), TimeRemainingColumn(), console=self._console, transient=True,
+                    TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                    TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self._console,
+                    transient=True,
                 )  # fmt: skip
                 self._live.start()
             live = self._live
             self._open += 1
-        task = live.add_task(label, total=total)
+        task = live.add_task(printable(label), total=total)
         try:
             yield RichBar(live, task)
         finally:
@@ -58,11 +62,12 @@ class TerminalReporter:
     def log(self, message: str) -> None:
         """Say one line."""
         if self._verbose:
-            self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Say one line that must be seen."""
-        self._console.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        line = printable(f"warning: {message}")
+        self._console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def note(self, name: str, value: object) -> None:
         """Facts are for the record; nothing is said."""
@@ -102,15 +107,16 @@ class LineBar(Bar):
             return
         self._said = now
         left = (now - self._started) / max(self._done, 1) * (self._total - self._done)
-        self._reporter.log(f"{self._label}: {self._done} of {self._total}, about {left:.0f} s left")
+        rest = f", about {left:.0f} s left" if self._done < self._total else ""
+        self._reporter.log(f"{self._label}: {self._done} of {self._total}{rest}")
 
 
 def open_reporter() -> TerminalReporter:
     """Give the reporter of a command: the story goes to stderr."""
-    return TerminalReporter(Console(stderr=True))
+    return TerminalReporter(PlainConsole(stderr=True))
 
 
 def answer_console() -> Console:
     """Give the console of a command's answer, stdout; files and pipes have no width, and 80 columns break words."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=120)

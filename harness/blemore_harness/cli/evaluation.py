@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from blemore_harness.cli.root import (
     seed_option,
     set_option,
 )
-from blemore_harness.submission import DEFAULT_FUSION
+from blemore_harness.submission import DEFAULT_FUSION, plain_name
 
 if TYPE_CHECKING:
     from blemore_harness.context import Reporter
@@ -45,7 +46,7 @@ class Job:
 @cli.command()
 @click.argument("name", required=False)
 @plugin_option
-@click.option("--fusion", default=DEFAULT_FUSION, show_default=True, help="How several encoders are fused.")
+@click.option("--fusion", metavar="NAME", help=f"How several encoders are fused [default: {DEFAULT_FUSION}].")
 @click.option(
     "--thresholds", metavar="STRATEGY",
     help="How test clips are decoded [default: the submission's, else the strategy with the best cross-fitted Score].",
@@ -66,7 +67,7 @@ class Job:
 @runs_option
 @json_option
 def run(
-    name: str | None, plugins: tuple[str, ...], fusion: str, thresholds: str | None, settings: tuple[str, ...],
+    name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None, settings: tuple[str, ...],
     seed: int | None, device: str, skip_bad_clips: bool, fold_seed: int, isolate: bool, time_limit: float | None,
     data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
@@ -80,13 +81,15 @@ def run(
 
     if time_limit is not None and not isolate:
         raise click.UsageError("--time-limit needs --isolate: only a process of its own can be stopped")
+    if time_limit is not None and not math.isfinite(time_limit):
+        raise click.UsageError(f"--time-limit expects minutes, found {time_limit}: leave it out for no limit")
     job = _open_job("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
     isolation = Isolation(time_limit and time_limit * 60) if isolate else None
     workshop = replace(job.workshop, isolation=isolation)
     work = evaluate_remainder if skip_bad_clips else evaluate
     record, folder = work(job.submission, job.dataset, job.view, job.plugins, workshop)
     if as_json:
-        click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(record, indent=2))
     else:
         _show_results(record, folder, data)
     return 0 if record["status"] == "finished" else 3
@@ -116,7 +119,7 @@ def prepare(
     from blemore_harness.tables import draw_rows
     from blemore_harness.terminal import answer_console
 
-    job = _open_job("prepare", name, plugins, DEFAULT_FUSION, None, settings, None, device, 0, data, runs)
+    job = _open_job("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
     rows = prepare_submission(job.submission, job.dataset, job.view, job.plugins, job.workshop, export)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3
@@ -129,22 +132,24 @@ def prepare(
 @json_option
 def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
     """Show the table of a finished RUN again, or --check its official numbers against the published ones."""
+    from blemore_harness.archive import reading_record
     from blemore_harness.comparison import compare_with_published, draw_comparison
-    from blemore_harness.runs import RECORD_FILE, Runs, read_json
+    from blemore_harness.runs import Runs
     from blemore_harness.tables import draw_results
     from blemore_harness.terminal import answer_console
 
-    record = read_json(Runs(runs).find(run) / RECORD_FILE)
-    if not check:
-        click.echo(json.dumps(record, indent=2)) if as_json else answer_console().print(draw_results(record))
-        return 0
-    rows = compare_with_published(record)
-    click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_comparison(record, rows))
+    with reading_record(Runs(runs).find(run)) as record:
+        rows = compare_with_published(record) if check else []
+        drawn = draw_comparison(record, rows) if check else draw_results(record)
+    if as_json:
+        click.echo(json.dumps(rows if check else record, indent=2))
+    else:
+        answer_console().print(drawn)
     return 0 if all(row["agrees"] for row in rows) else 1
 
 
 def _open_job(
-    verb: str, name: str | None, plugins: tuple[str, ...], fusion: str, thresholds: str | None,
+    verb: str, name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None,
     settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
 ) -> Job:  # fmt: skip
     """Find what is asked for and open the dataset."""
@@ -161,11 +166,16 @@ def _open_job(
 
     if (name is None) == (not plugins):
         raise click.UsageError(f"give either the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
+    if name is not None and fusion is not None:
+        raise click.UsageError(f"the submission '{name}' says how it is fused: --fusion goes with --plugin")
     reporter = open_reporter()
     submission = _find(name, plugins, fusion, reporter).with_options(parse_settings(settings), seed, thresholds)
     if submission.thresholds is not None:
         find_strategy(submission.thresholds)
     found = load_plugins()
+    if fusion is not None and submission.fusion is None:
+        found.fusion(plain_name(fusion))
+        reporter.warn(f"a single encoder: there is nothing to fuse, and --fusion {fusion} is not used")
     # Before anything slow: a misspelt name, a wrong value or a missing GPU should fail at once.
     resolve_entrants(submission, found, view=None, demo=is_demo(data))
     resolve_device(device)
@@ -175,11 +185,11 @@ def _open_job(
     return Job(submission, dataset, view, found, workshop)
 
 
-def _find(name: str | None, plugins: tuple[str, ...], fusion: str, reporter: Reporter) -> Submission:
+def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, reporter: Reporter) -> Submission:
     from blemore_harness.submission import find_submission, from_plugins
 
     if name is None:
-        return from_plugins(plugins, fusion)
+        return from_plugins(plugins, DEFAULT_FUSION if fusion is None else fusion)
     submission, remark = find_submission(name, Path.cwd())
     if remark:
         reporter.warn(remark)
