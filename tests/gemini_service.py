@@ -195,7 +195,8 @@ def write_video(path: Path, seed: int, seconds: float = 0.5, sound: bool = False
     rng = np.random.default_rng(seed)
     picture = np.kron(rng.integers(0, 255, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
     with av.open(str(path), "w", format="mov") as file:
-        video = file.add_stream("libx264", rate=10, options={"crf": "30", "threads": "1", **options})
+        encoding = {"crf": "30", "threads": "1", "x264-params": "mbtree=0"}  # the same bytes each time
+        video = file.add_stream("libx264", rate=10, options=encoding | options)
         video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
         audio = file.add_stream("aac", rate=16000, layout="mono") if sound else None
         for index in range(round(seconds * 10)):
@@ -213,15 +214,11 @@ def write_video(path: Path, seed: int, seconds: float = 0.5, sound: bool = False
 
 
 def make_clips(folder: Path, count: int, **options: Any) -> Clips:
-    """Write `count` different clips and give them as the harness would: opaque ids, a digest of the content.
-
-    Files that are there already are taken as they are: x264 does not write the same bytes each time.
-    """
+    """Write `count` different clips and give them as the harness would: opaque ids, a digest of the content."""
     folder.mkdir(parents=True, exist_ok=True)
     items = []
     for index in range(count):
         path = folder / f"clip{index}.mov"
-        if not path.exists():
-            write_video(path, index, **options)
+        write_video(path, index, **options)
         items.append(Clip(f"c{index}", path, {}, hashlib.sha256(path.read_bytes()).hexdigest()))
     return Clips(tuple(items))

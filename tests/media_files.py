@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +24,10 @@ def gradient_frames(count: int, height: int = 48, width: int = 64) -> np.ndarray
         for number in range(count)
     ]
     return np.round(frames).astype(np.uint8)
+
+
+ENCODING = {"crf": "4", "g": "12", "threads": "1", "x264-params": "mbtree=0"}
+"""With B-frames, as cameras write; the same bytes each time, which needs one thread and no macroblock tree."""
 
 
 def sine(seconds: float, rate: int, hertz: float = 440.0, level: float = 0.5) -> np.ndarray:
@@ -42,7 +49,7 @@ def write_media(
     with av.open(str(path), "w", options=options) as container:
         video = audio = None
         if frames is not None:
-            video = container.add_stream("libx264", rate=FPS, options={"crf": "4", "g": "12"})
+            video = container.add_stream("libx264", rate=FPS, options=ENCODING)
             video.height, video.width = frames.shape[1:3]
             video.pix_fmt = "yuv420p"
         if sound is not None:
@@ -64,6 +71,25 @@ def write_media(
             container.mux(audio.encode(block))
             container.mux(audio.encode(None))
     return path
+
+
+def drifting_blocks(side: int) -> np.ndarray:
+    """Sixty frames of pale blocks that change a little, uint8 (60, side, side, 3)."""
+    noise, count = np.random.default_rng(0).integers(0, 255, (side, side, 3)), side // 8
+    means = [np.roll(noise, shift, 0).reshape(count, 8, count, 8, 3).mean(axis=(1, 3)) for shift in range(60)]
+    return np.stack([np.kron(mean, np.ones((8, 8, 1))) for mean in means]).astype(np.uint8)
+
+
+def printed_with_other_memory(code: str, *arguments: str) -> set[str]:
+    """What code prints in processes whose fresh memory is filled with one byte or another (glibc: MALLOC_PERTURB_)."""
+    words = [sys.executable, "-c", code, *arguments]
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    found = set()
+    for byte in ("0", "1", "90"):
+        environment = os.environ | {"MALLOC_PERTURB_": byte, "PYTHONPATH": path}
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        found.add(done.stdout.strip())
+    return found
 
 
 def clip_of(path: Path, name: str = "k7") -> Clip:

@@ -24,6 +24,7 @@ from blemore_harness.demo.plan import Plan, actor_name, make_plan
 from blemore_harness.demo.writing import UNFINISHED_MARKER, write_plan
 from blemore_harness.download import read_dataset
 from blemore_harness.errors import ConfigError, DataError, ExtraMissing
+from media_files import printed_with_other_memory
 
 OFFICIAL_METADATA = Path(__file__).parents[2] / "shared" / "blemore" / "train_metadata.csv"
 
@@ -221,6 +222,18 @@ def test_files_tell_nothing_beside_picture_and_sound(tiny_plan: Plan, tiny_demo:
     # Nothing but brands, languages and handlers, which every QuickTime file has.
     keys = {key for tag in tags[0] for key in tag}
     assert keys <= {"major_brand", "minor_version", "compatible_brands", "language", "handler_name", "vendor_id"}
+
+
+@pytest.mark.encoders
+def test_bytes_of_a_clip_do_not_depend_on_what_memory_held(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    code = (
+        "import hashlib, sys; import numpy as np; from pathlib import Path; from media_files import drifting_blocks\n"
+        "from blemore_harness.demo.clipfile import write_clip\n"
+        "write_clip(Path(sys.argv[1]), drifting_blocks(192), np.zeros((1, 115_200), np.float32), 48_000)\n"
+        "print(hashlib.sha256(Path(sys.argv[1]).read_bytes()).hexdigest())\n"
+    )
+    assert len(printed_with_other_memory(code, str(tmp_path / "clip.mov"))) == 1
 
 
 @pytest.mark.encoders

@@ -20,8 +20,11 @@ CLIP_BYTES = 64 * 1024
 """Size of every clip file, reached by a trailing `free` atom: a size that is always the same tells nothing."""
 CLIP_TIME = 1_735_689_600
 """Modification time of every clip, 2025-01-01 00:00 UTC: no order of making to be read from it."""
-VIDEO_OPTIONS = {"preset": "veryfast", "crf": "24", "maxrate": "120k", "bufsize": "60k", "threads": "1"}
-"""Bounded in rate, so that every clip fits; in one thread, because the result depends on the number of threads."""
+VIDEO_OPTIONS = {
+    "preset": "veryfast", "crf": "24", "maxrate": "120k", "bufsize": "60k", "threads": "1", "x264-params": "mbtree=0",
+}  # fmt: skip
+"""Bounded in rate, so that every clip fits; in one thread, because the result depends on the number of threads; without
+x264's macroblock tree, which gives other bytes where memory holds other things."""
 AUDIO_BITS = 64_000
 """Bits per second, a common rate of camera clips."""
 

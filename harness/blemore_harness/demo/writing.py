@@ -26,7 +26,7 @@ from blemore_harness.errors import DataError, ExtraMissing, RunError
 
 DEMO_MARKER = "blemore-demo.json"
 UNFINISHED_MARKER = ".blemore-demo-unfinished.json"
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Counts changes of the generator that change clips: a demo of another version is made anew."""
 CHUNK = 6
 """Clips per job: enough to pay for drawing the actor's portrait, few enough to keep all processes busy to the end."""
@@ -51,7 +51,7 @@ def write_demo(
 ) -> None:
     """Write the demo dataset, BLEMORE-shaped: metadata, labelled clips in `part_NN`, unlabelled ones in `test`.
 
-    The same arguments give the same bytes on the same machine, whatever `workers` is. An interrupted run is taken up
+    The same arguments give the same bytes, whatever `workers` is. An interrupted run is taken up
     where it stopped: each clip is written whole or not at all, and the marker comes last.
 
     Args:
