@@ -53,10 +53,10 @@ def make_context(folder: Path, **changes: object) -> Context:
     return Context("cpu", workspace=folder / "work", cache=Cache(folder / "cache"), **settings)
 
 
-def make_fold(train: int, held_out: int, actors: int = 5) -> Fold:
-    """A fold of clips without media; labels and actors go round."""
-    items = tuple(Clip(f"t{number}", content=f"{number:04x}") for number in range(train))
+def make_fold(train: int, held_out: int, actors: int = 5, video: Path | None = None) -> Fold:
+    """A fold of clips without media, or of one video that nobody opens; labels and actors go round."""
+    items = tuple(Clip(f"t{number}", video, content=f"{number:04x}") for number in range(train))
     labels = LABELS[np.arange(train) % len(LABELS)]
     names = tuple(f"A{number % actors}" for number in range(train))
-    others = tuple(Clip(f"h{number}", content=f"f{number:04x}") for number in range(held_out))
+    others = tuple(Clip(f"h{number}", video, content=f"f{number:04x}") for number in range(held_out))
     return Fold(0, Clips(items, names, labels), Clips(others))

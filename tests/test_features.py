@@ -275,15 +275,39 @@ def test_sources_and_rows_that_cannot_be_had() -> None:
         Family().settle(FeatureOptions(rows="embeddings"), frozenset({"wavlm_static_features"}))
 
 
+def seen(clips: Clips) -> Clips:
+    """The same clips, each with a video."""
+    return replace(clips, items=tuple(replace(clip, video_file=Path("film.mov")) for clip in clips))
+
+
 def test_extracted_features_are_described_like_released_ones(data: Path, tmp_path: Path) -> None:
-    family, view, context = Extractable(), view_of(data), make_context(tmp_path)
-    family.prepare(view.everything(), MEDIA, context)
-    given = family.embed(view.everything(), MEDIA, context)
+    family, clips, context = Extractable(), seen(view_of(data).everything()), make_context(tmp_path)
+    family.prepare(clips, MEDIA, context)
+    assert context.reporter.lines == ["family: features are made from the clips, no released 'WavLM_large' is read"]
+    given = family.embed(clips, MEDIA, context)
     expected = literal_statistics(np.full((2, 3), 5.0))
     np.testing.assert_array_equal(given.values, np.tile(expected, (32, 1)))
-    assert family.sequence(view.train.items[0], MEDIA, context).shape == (2, 3)
+    assert family.sequence(clips.items[0], MEDIA, context).shape == (2, 3)
     with pytest.raises(DataError, match="family reads released features only: expected 'WavLM_large'"):
-        Family().prepare(view.everything(), MEDIA, context)
+        Family().prepare(clips, MEDIA, context)
+
+
+def test_clips_without_a_video_are_refused_before_weights_are_fetched(data: Path, tmp_path: Path) -> None:
+    class Fetching(Extracting):
+        def prepare(self, clips: Clips, options: Any, context: Context) -> None:
+            raise AssertionError("weights of some gigabytes")
+
+    class Large(Family):
+        extractor = Fetching()
+
+    clips = view_of(data).everything()
+    some = replace(clips, items=(*seen(clips).items[:30], *clips.items[30:]))
+    said = (
+        rf"2 clips \(first: '{clips.ids[30]}'\) of 32 without a video to make features from: expected .*\.mov or \.mp4"
+        ".*, or released features in pre_extracted_train_data/WavLM_large_train"
+    )
+    with pytest.raises(MediaError, match=said):
+        Large().prepare(some, MEDIA, make_context(tmp_path))
 
 
 def test_aggregated_files_give_the_vectors_as_they_stand(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ from speech_models import (  # noqa: E402
 pytestmark = pytest.mark.encoders
 
 RATE = 16_000
+FILM = Path("film.mov")
+"""Of clips whose sound comes from `sounds`: nobody opens it."""
+
 ENCODERS = {encoder.name: encoder for encoder in speech.blemore_encoders()}
 
 
@@ -72,7 +75,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
 def add_clips(sounds: dict[str, np.ndarray], lengths: list[int]) -> Clips:
     for number, length in enumerate(lengths):
         sounds[f"k{number}"] = noise(length, seed=number)
-    return Clips(tuple(Clip(f"k{number}", content=f"{number:02x}") for number in range(len(lengths))))
+    return Clips(tuple(Clip(f"k{number}", FILM, content=f"{number:02x}") for number in range(len(lengths))))
 
 
 def settled(options: object, **changes: object) -> recipe.Recipe:
@@ -410,7 +413,7 @@ def test_wav2vec2_512_finds_the_vectors_of_wav2vec2(models, sounds, tmp_path):
 
 
 def labelled(sounds: dict[str, np.ndarray]) -> Fold:
-    fold = make_fold(6, 1, actors=3)
+    fold = make_fold(6, 1, actors=3, video=FILM)
     for number, name in enumerate((*fold.train.ids, *fold.held_out.ids)):
         sounds[name] = noise(3000 + 500 * (number % 2), seed=number)
     return fold

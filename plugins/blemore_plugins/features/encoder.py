@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol
@@ -13,12 +12,13 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clip, Clips, Fold
-from blemore_harness.errors import DataError, InvalidOption, MediaError, first_and_count
+from blemore_harness.errors import DataError, InvalidOption, MediaError
 from blemore_harness.hookspecs import Encoder, Model
 from blemore_harness.rows import Embeddings
 from blemore_harness.sequences import STATISTICS, describe_sequence
 from blemore_plugins.features.options import FeatureOptions
 from blemore_plugins.features.reading import read_released, read_statistics
+from blemore_plugins.features.refusals import refuse_missing, refuse_unseen, refuse_widths
 from blemore_plugins.hub import digest_file
 
 Sequence2D = NDArray[np.float32]
@@ -100,9 +100,13 @@ class FeatureEncoder(Encoder):
             WeightsMissing, ExtraMissing, DataError: see the family's extractor.
         """
         if options.source == "media":
-            self._extractor.prepare(clips, options, context)
+            extractor = self._extractor
+            refuse_unseen(clips, self.store)
+            if self.store:
+                context.log(f"{self.name}: features are made from the clips, no released '{self.store}' is read")
+            extractor.prepare(clips, options, context)
         else:
-            self._refuse_missing(clips, options)
+            refuse_missing(clips, self._source_name(options), options.source, self.name if self.extractor else "")
         store = self._open_vectors(options, context)
         widths: dict[str, int] = {}
         refused: list[MediaError] = []
@@ -115,7 +119,7 @@ class FeatureEncoder(Encoder):
                 bar.advance()
         if refused:
             raise MediaError(f"{refused[0]} ({len(refused)} of {len(clips)} clips cannot be used)", refused[0].clip)
-        _refuse_widths(widths, self._source_name(options))
+        refuse_widths(widths, self._source_name(options))
 
     def sequence(self, clip: Clip, options: Any, context: Context) -> Sequence2D:
         """Give the features of a clip, float32 (T, D).
@@ -179,24 +183,6 @@ class FeatureEncoder(Encoder):
     def _source_name(self, options: Any) -> str:
         return "".join(self.stores(options)) or "the extracted features"
 
-    def _refuse_missing(self, clips: Clips, options: Any) -> None:
-        """Refuse clips without features in the dataset."""
-        name = self._source_name(options)
-        missing = [clip.id for clip in clips if name not in clip.feature_files]
-        if not missing:
-            return
-        where = (
-            f"a row in {name}.npz"
-            if options.source == "statistics"
-            else f"a file <clip id> in pre_extracted_train_data/{name}_train or pre_extracted_test_data/{name}_test"
-        )
-        instead = f", or say --set {self.name}.source=media to extract them from the clips" if self.extractor else ""
-        raise MediaError(
-            f"{first_and_count(missing, 'clip')} of {len(clips)} without features in '{name}': expected {where}; "
-            f"complete it{instead}",
-            missing[0],
-        )
-
     def _open_vectors(self, options: Any, context: Context) -> Store:
         """Open the store of statistics, which lie beside extracted features, or under the content of released ones."""
         if options.source == "media":
@@ -221,17 +207,3 @@ class FeatureEncoder(Encoder):
                 "(pre_extracted_train_data and pre_extracted_test_data)"
             )
         return self.extractor
-
-
-def _refuse_widths(widths: Mapping[str, int], name: str) -> None:
-    """Refuse features of different lengths within one store; the most frequent one is taken for the right one."""
-    counts = Counter(widths.values()).most_common()
-    if len(counts) < 2:
-        return
-    usual = counts[0][0]
-    other: Sequence[str] = [clip for clip, width in widths.items() if width != usual]
-    raise MediaError(
-        f"expected the same D for all clips in '{name}', found {usual} in {counts[0][1]} clips and "
-        f"{widths[other[0]]} in {first_and_count(other, 'clip')}: put files of one encoder there",
-        other[0],
-    )
