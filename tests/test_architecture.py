@@ -37,8 +37,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "plugins": ("plugins", "early_fusion", "entrants"),
     "reports": (
-        "inspection", "scoring", "results", "predictions", "tables", "comparison", "terminal", "places", "archive",
-        "analysis", "analysis_tables", "consoles",
+        "inspection", "scoring", "results", "predictions", "system_table", "tables", "comparison", "terminal",
+        "places", "archive", "analysis", "analysis_tables", "consoles",
     ),
     "evaluation": (
         "calls", "errands", "worker", "warden", "worker_process", "isolation", "stages", "records", "pipeline",

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from blemore_harness.consoles import PlainConsole
-from blemore_harness.intervals import say_difference, short
+from blemore_harness.intervals import say_difference
+from blemore_harness.system_table import tabulate_systems
 
 TEXT_WIDTH = 118
 """Columns of `table.txt`."""
@@ -32,54 +33,8 @@ def draw_results(record: Mapping[str, Any]) -> RenderableType:
     """Draw the table of a record with everything that must be said about it."""
     data = record["data"]
     title = f"{record['submission']['name']}: {data['clips']} clips, {data['actors']} actors, {data['folds']} folds"
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("system", no_wrap=True)
-    table.add_column("modality", no_wrap=True)
-    for name in ("ACC_P", "ACC_S"):
-        table.add_column(f"official\n{name} ± sd", justify="right", no_wrap=True)
-    table.add_column("official\nScore", justify="right", no_wrap=True)
-    table.add_column("cross-fitted\nScore [95 %]", justify="right", no_wrap=True)
-    table.add_column("remark")
-    asked = {system["name"] for system in record["systems"] if system.get("times_asked")}
-    for system in record["systems"]:
-        table.add_row(*_cells(system, bool(asked & set(system["members"]))))
     mark = [Text(record["mark"], style="bold yellow")] if record["mark"] else []
-    return Group(*mark, table, *_remarks(record), *_strategies(record))
-
-
-def _cells(system: Mapping[str, Any], members_asked: bool) -> list[str | Text]:
-    name, modality = Text(system["name"], style="bold"), system["modality"] or system["kind"]
-    if system["status"] != "finished":
-        reason = system["reason"] if system["status"] == "skipped" else system["error"]["message"]
-        return [name, modality, "-", "-", "-", "-", Text(f"{system['status']}: {reason}", style="red")]
-    official, honest = system["official"], system["cross_fitted"]
-    return [
-        name,
-        modality,
-        _with_sd(official["acc_presence"]),
-        _with_sd(official["acc_salience"]),
-        f"{official['score']['mean']:.3f}",
-        Text(f"{honest['score']['mean']:.3f}", style="bold").append(_interval(system), style="not bold"),
-        "; ".join(_system_remarks(system) + (["members chosen on the held-out folds"] if members_asked else [])),
-    ]
-
-
-def _interval(system: Mapping[str, Any]) -> str:
-    """Write the interval of the cross-fitted Score; nothing for a record without."""
-    found = system.get("intervals")
-    return f" [{short(found['score'][0], 2)}, {short(found['score'][1], 2)}]" if found else ""
-
-
-def _system_remarks(system: Mapping[str, Any]) -> list[str]:
-    remarks = [system["mark"]] if system["mark"] else []
-    if system["times_asked"]:
-        remarks.append(f"chosen on the held-out folds (asked {system['times_asked']} times)")
-    final: dict[str, Any] = next((note for note in system["notes"] if note["fold"] is None), {})
-    if "chosen" in final:
-        remarks.append(f"chose {final['chosen']}")
-    if "weights" in final:
-        remarks.append(", ".join(f"{name} {weight:.2f}" for name, weight in final["weights"].items()))
-    return remarks
+    return Group(*mark, tabulate_systems(record, title), *_remarks(record), *_strategies(record))
 
 
 def _remarks(record: Mapping[str, Any]) -> list[Text]:
@@ -133,15 +88,20 @@ def _strategies(record: Mapping[str, Any]) -> list[RenderableType]:
         remarks = [
             {"itself": "optimistic: sees the scored fold", "all": "optimistic: sees all folds"}.get(row["sees"], "")
         ]
-        remarks.append("transductive: looks at other clips of the actor" if row["transductive"] else "")
+        remarks.append("transductive bound: told which clips are of one actor" if row["transductive"] else "")
         remarks.append(f"decodes the test clips ({record['test']['why']})" if name == used else "")
+        remarks.append(_guessed(record["test"]) if name == used and row["transductive"] else "")
         means = [f"{row[key]['mean']:.3f}" for key in ("acc_presence", "acc_salience", "score")]
         table.add_row(name, *means, "; ".join(filter(None, remarks)), style="bold" if name == used else None)
     return [Text(), table]
 
 
-def _with_sd(statistic: Mapping[str, float]) -> str:
-    return f"{statistic['mean']:.3f} ± {statistic['sd']:.3f}"
+def _guessed(test: Mapping[str, Any]) -> str:
+    """Say what a strategy is worth that has to guess the actors of test clips."""
+    return (
+        f"with actors guessed, as for test clips: Score {test['score_with_guessed_actors']:.3f} (adjusted Rand index "
+        f"of the guesses: {test['rand_index']:.2f} of 1)"
+    )
 
 
 def draw_rows(rows: Sequence[Mapping[str, str]]) -> RenderableType:
