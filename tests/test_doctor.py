@@ -108,21 +108,33 @@ def test_gpus() -> None:
     assert "driver too old" in look(state(gpu={"error": "driver too old"}), device="cuda")["gpu"].found
 
 
-MISSING = "the weights 'a/b' are not on this machine (HF_HUB_OFFLINE is set): fetch x of a/b"
+MISSING = {"kind": "weights", "error": "not here (no network): fetch x of a/b", "todo": "fetch x", "source": "a/b"}
 
 
 def test_weights_that_can_be_fetched_are_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = state(encoders={"prosody": {"kind": "WeightsMissing", "error": MISSING}})
+    found = state(encoders={"prosody": MISSING})
     monkeypatch.setattr(doctor.socket, "create_connection", lambda *arguments: open(os.devnull))  # noqa: SIM115, PTH123
     row = look(found, "prosody")["encoder prosody"]
     assert (row.verdict, row.todo) == ("warning", "they are fetched by: prepare --plugin prosody")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     row = look(found, "prosody")["encoder prosody"]
-    assert (row.verdict, row.todo) == ("problem", MISSING)
+    assert (row.verdict, row.todo) == ("problem", "fetch x")
+    assert row.found == "the weights 'a/b' are not on this machine, and HF_HUB_OFFLINE is set"
+
+
+def test_weights_cannot_be_fetched_where_the_hub_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> Any:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(doctor.socket, "create_connection", refuse)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    row = look(state(encoders={"prosody": MISSING}), "prosody")["encoder prosody"]
+    assert (row.verdict, row.todo) == ("problem", "fetch x")
+    assert row.found == "the weights 'a/b' are not on this machine, and huggingface.co cannot be reached from here"
 
 
 def test_weights_that_nobody_can_fetch_and_crashes_are_problems() -> None:
-    for kind, error in (("WeightsMissing", "by a link that no program can follow"), ("crash", "ValueError: oh")):
+    for kind, error in (("weights", "by a link that no program can follow"), ("crash", "ValueError: oh")):
         row = look(state(encoders={"prosody": {"kind": kind, "error": error}}), "prosody")["encoder prosody"]
         assert (row.verdict, row.todo) == ("problem", error)
 

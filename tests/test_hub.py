@@ -107,8 +107,9 @@ def test_a_repository_without_the_file_is_said(served):
 
 
 def test_a_repository_that_does_not_exist_is_said(served):
-    with pytest.raises(WeightsMissing, match=r"'owner/other' are not on this machine \(the hub says"):
+    with pytest.raises(WeightsMissing, match=r"'owner/other' are not on this machine \(the hub says") as caught:
         find(source="owner/other")
+    assert caught.value.source is None, "a network would not help"
 
 
 def test_nothing_is_fetched_unless_allowed(served):
@@ -120,13 +121,15 @@ def test_nothing_is_fetched_unless_allowed(served):
 def test_without_a_network_one_line_says_what_to_fetch_and_where_to_put_it(monkeypatch, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
+        # Bound and never listening, so that nobody else can be found there.
         use_hub(monkeypatch, tmp_path, free.getsockname()[1])
-    with pytest.raises(WeightsMissing) as caught:
-        find()
+        with pytest.raises(WeightsMissing) as caught:
+            find()
     line = str(caught.value)
     assert "\n" not in line
     assert "fetch config.json and model.safetensors or pytorch_model.bin of owner/model" in line
     assert line.endswith("--set toy.model=FOLDER")
+    assert (caught.value.source, line.endswith(caught.value.todo)) == ("owner/model", True)
 
 
 def test_a_hub_that_never_answers_is_left_in_time(monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ from blemore_harness.errors import BlemoreError
 from blemore_harness.inspection import inspect_dataset
 from blemore_harness.places import cache_root, is_demo
 from blemore_harness.plugins import Plugins
-from blemore_harness.rehearsal import NO_NETWORK, parts_of, rehearse_apart
+from blemore_harness.rehearsal import parts_of, rehearse_apart
 from blemore_harness.submission import Submission, plain_name
 from blemore_harness.surroundings import Finding, Verdict, look_at_disks, look_at_keys, size_of
 
@@ -149,24 +149,27 @@ def _judge_encoders(
         state = states[name]
         if not state["error"]:
             yield Finding(f"encoder {name}", "ok", plugins.encoder(plain_name(name)).system.summary)
-        elif state["kind"] == "WeightsMissing" and _could_fetch(state["error"]):
-            source = re.search(r"'[^']+'", state["error"])
-            found = f"the weights {source[0] if source else ''} are not on this machine yet"
-            yield Finding(f"encoder {name}", "warning", found, f"they are fetched by: prepare --plugin {name}")
+        elif state["kind"] == "weights" and "source" in state:
+            found = f"the weights '{state['source']}' are not on this machine"
+            why = _why_not_fetched()
+            if why:
+                yield Finding(f"encoder {name}", "problem", f"{found}, and {why}", state["todo"])
+            else:
+                yield Finding(f"encoder {name}", "warning", found, f"they are fetched by: prepare --plugin {name}")
         else:
             what = "crashed" if state["kind"] == "crash" else "cannot run"
             yield Finding(f"encoder {name}", "problem", what, state["error"])
 
 
-def _could_fetch(error: str) -> bool:
-    """Say whether only the rehearsal's lack of a network stood in the way, and there is one."""
-    if ("HF_HUB_OFFLINE" not in error and NO_NETWORK not in error) or os.environ.get("HF_HUB_OFFLINE"):
-        return False
+def _why_not_fetched() -> str:
+    """Say what stands between this machine and the hub; empty where nothing does."""
+    if os.environ.get("HF_HUB_OFFLINE"):
+        return "HF_HUB_OFFLINE is set"
     try:
         with socket.create_connection(HUB, HUB_SECONDS):
-            return True
+            return ""
     except OSError:
-        return False
+        return f"{HUB[0]} cannot be reached from here"
 
 
 def _read(data: Path | None) -> tuple[Dataset | None, list[Finding]]:

@@ -83,7 +83,18 @@ class InvalidOption(ConfigError):
 
 
 class WeightsMissing(BlemoreError):
-    """Pretrained weights that are neither on this machine nor reachable; says what to fetch and where to put it."""
+    """Pretrained weights that are neither on this machine nor reachable; says what to fetch and where to put it.
+
+    Args:
+        message: what is missing, why, and what to do.
+        source: hub id or address from which `prepare` fetches them where there is a network; None where it cannot.
+        todo: what to do without a network.
+    """
+
+    def __init__(self, message: str, source: str | None = None, todo: str = "") -> None:
+        super().__init__(message)
+        self.source = source
+        self.todo = todo
 
 
 class ExtraMissing(BlemoreError):

@@ -23,7 +23,7 @@ import numpy as np
 from blemore_harness.cache import Cache
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clip, Clips
-from blemore_harness.errors import ExtraMissing, HarnessError, printable
+from blemore_harness.errors import ExtraMissing, HarnessError, WeightsMissing, printable
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.options import build_options
 from blemore_harness.plugins import load_plugins
@@ -46,7 +46,6 @@ CODE = (
 """What the other process runs: the request as JSON, and where to leave the answer."""
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-NO_NETWORK = "no network in a rehearsal"
 
 
 def rehearse_apart(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +83,8 @@ def rehearse(request: Mapping[str, Any]) -> dict[str, Any]:
         packages: by name, `version` (None where not installed) and `error` (why it cannot be imported).
         gpu: name, bytes free and in all, and whether bfloat16 is fast; None without.
         clip: what decoding a generated clip ended in, `ok` or an error.
-        encoders: by name, `error` (empty where it is ready) and the `kind` of the error.
+        encoders: by name, `error` (empty where it is ready) and its `kind`; of weights that are missing (`weights`)
+            also what to do without a network (`todo`), and from where they are fetched with one (`source`).
     """
     _cut_off()
     found: dict[str, Any] = {"packages": {name: _try_import(name, module) for name, module in IMPORTS.items()}}
@@ -102,7 +102,7 @@ def _cut_off() -> None:
     def refuse(host: Any, *arguments: Any, **named: Any) -> Any:
         if host in (None, "", "localhost", "127.0.0.1", "::1"):
             return look_up(host, *arguments, **named)
-        raise OSError(NO_NETWORK)
+        raise OSError("no network in a rehearsal")
 
     socket.getaddrinfo = refuse
 
@@ -170,6 +170,9 @@ def _try_encoder(name: str, request: Mapping[str, Any]) -> dict[str, str]:
             system.prepare(Clips(()), options, context)
         if type(system).fit is Encoder.fit and importlib.util.find_spec("torch") is None:
             raise ExtraMissing("its head needs torch: pip install 'blemore-harness[encoders]'")
+    except WeightsMissing as error:
+        told = {"kind": "weights", "error": printable(str(error)), "todo": printable(error.todo)}
+        return {**told, "source": printable(error.source)} if error.source else told
     except HarnessError as error:
         return {"kind": type(error).__name__, "error": printable(str(error))}
     except BaseException as error:

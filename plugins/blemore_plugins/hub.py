@@ -196,9 +196,10 @@ def _in_cache(source: str, names: tuple[str, ...], revision: str) -> Path | None
 
 def _download(source: str, wanted: Sequence[tuple[str, ...]], option: str, revision: str) -> Iterator[Path]:
     from huggingface_hub import HfApi, constants, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
 
     if constants.HF_HUB_OFFLINE:
-        raise _missing(source, wanted, option, "HF_HUB_OFFLINE is set")
+        raise _missing(source, wanted, option, "HF_HUB_OFFLINE is set", fetchable=True)
     try:
         # Asked first because it makes one attempt; a download by itself retries for minutes.
         offered = {entry.rfilename for entry in HfApi().model_info(source, revision=revision, timeout=TIMEOUT).siblings}
@@ -211,18 +212,23 @@ def _download(source: str, wanted: Sequence[tuple[str, ...]], option: str, revis
         raise
     except Exception as error:  # whatever networks, proxies, disks and the hub can do
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise _missing(source, wanted, option, f"the hub says: {reason}") from error
+        fetchable = not isinstance(error, HfHubHTTPError)  # which is an answer, and it was no
+        raise _missing(source, wanted, option, f"the hub says: {reason}", fetchable) from error
 
 
 def _refuse(source: str, wanted: Sequence[tuple[str, ...]], option: str) -> Iterator[Path]:
     raise _missing(source, wanted, option, "nothing is fetched after `prepare`")
 
 
-def _missing(source: str, wanted: Sequence[tuple[str, ...]], option: str, why: str) -> WeightsMissing:
-    what = "FOLDER" if len(wanted) > 1 else "FILE"
+def _missing(
+    source: str, wanted: Sequence[tuple[str, ...]], option: str, why: str, fetchable: bool = False
+) -> WeightsMissing:
+    todo = (
+        f"fetch {_list(wanted)} of {source} from the Hugging Face hub where there is a network, put them in a folder "
+        f"here, and say --set {option}={'FOLDER' if len(wanted) > 1 else 'FILE'}"
+    )
     return WeightsMissing(
-        f"the weights '{source}' are not on this machine ({why}): fetch {_list(wanted)} of {source} from the Hugging "
-        f"Face hub where there is a network, put them in a folder here, and say --set {option}={what}"
+        f"the weights '{source}' are not on this machine ({why}): {todo}", source if fetchable else None, todo
     )
 
 

@@ -99,7 +99,8 @@ class VisionExtractor:
         try:
             return self.find(options, download)
         except WeightsMissing as error:
-            raise WeightsMissing(f"{error}{'; ' if self.hint else ''}{self.hint}") from error
+            hint = f"; {self.hint}" if self.hint else ""
+            raise WeightsMissing(f"{error}{hint}", error.source, f"{error.todo}{hint}") from error
 
     def open_store(self, options: Any, context: Context) -> Store:
         """Open the store of the features that these options and weights give."""
