@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import sys
 
 import numpy as np
 import pytest
@@ -196,6 +197,14 @@ def test_packages_that_are_not_installed_are_named(tmp_path, clips, monkeypatch)
     monkeypatch.setattr(extraction, "version", absent)
     with pytest.raises(ExtraMissing, match=r"dinov3 needs torch, transformers, timm .*pip install"):
         extracted("dinov3", clips, make_context(tmp_path))
+
+
+def test_weights_that_only_torch_can_find_name_it_where_it_is_not_installed(tmp_path, clips, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.hub", None)
+    monkeypatch.delattr(torch, "hub")
+    encoder = ENCODERS["videoswin"]
+    with pytest.raises(ExtraMissing, match=r"videoswin needs torch, torchvision .*pip install"):
+        encoder.prepare(clips, encoder.Options(source="media"), make_context(tmp_path))
 
 
 # Windows and pictures

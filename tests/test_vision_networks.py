@@ -5,6 +5,7 @@ Frames are decoded at full size for this, so that no JPEG stands between the two
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -24,6 +25,7 @@ from blemore_harness.errors import DataError, InvalidOption, WeightsMissing  # n
 from blemore_harness.media import read_frames  # noqa: E402
 from blemore_harness.networks import fitting_threads  # noqa: E402
 from blemore_plugins import vision  # noqa: E402
+from blemore_plugins.vision import families  # noqa: E402
 from fakes import make_context  # noqa: E402
 
 pytestmark = pytest.mark.encoders
@@ -292,6 +294,20 @@ CHECKPOINTS = {
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
+def test_names_may_begin_as_wrappers_make_them_begin(tmp_path, clips, name):
+    path = tmp_path / "plain.pth"
+    CHECKPOINTS[name](path)
+    held = torch.load(path, weights_only=True)
+    tensors = held.get("module", held)
+    expected = features(name, path, clips[2:], tmp_path)[0]
+    # DataParallel; a trainer or a class of the hub that holds the network as `model`, the whole file in a container.
+    for number, begin in enumerate(("module.", "model.", "module.model.")):
+        wrapped = tmp_path / f"{number}.pth"
+        torch.save({"state_dict": {begin + key: tensor for key, tensor in tensors.items()}, "epoch": 3}, wrapped)
+        np.testing.assert_array_equal(features(name, wrapped, clips[2:], tmp_path)[0], expected)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
 def test_a_checkpoint_that_differs_by_one_tensor_is_refused(tmp_path, clips, name):
     path = tmp_path / "weights.pth"
     CHECKPOINTS[name](path)
@@ -362,21 +378,26 @@ def test_gated_weights_say_how_to_get_them(tmp_path, clips, monkeypatch):
         features("videomaev2", tmp_path / "empty", clips[2:], tmp_path)
 
 
-def test_torchvisions_weights_are_fetched_once_or_named(tmp_path, clips, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-
-    def offline(address, **settings):
-        raise OSError(f"no network for {address}")
-
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
-    name = "swin3d_b_1k-24f7c7c6.pth"
-    with pytest.raises(WeightsMissing, match=rf"no network .*fetch https://download\.pytorch\.org/models/{name}"):
+def test_torchvisions_weights_are_fetched_once_or_named(tmp_path, clips, monkeypatch, capfd):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
+    served = tmp_path / "served"
+    served.mkdir()
+    monkeypatch.setattr(families, "TORCHVISION", served.as_uri())
+    files.save_videoswin(served / "tiny.pth")
+    name = f"swin3d_t-{hashlib.sha256((served / 'tiny.pth').read_bytes()).hexdigest()[:8]}.pth"
+    with pytest.raises(WeightsMissing, match=rf"No such file .*fetch {served.as_uri()}/{name} .*videoswin\.model=FILE"):
         features("videoswin", name, clips[2:], tmp_path)
     with pytest.raises(WeightsMissing, match=r"expected a \.pth file"):
         features("videoswin", "swin", clips[2:], tmp_path)
-    (tmp_path / "checkpoints").mkdir()
-    files.save_videoswin(tmp_path / "checkpoints" / name)
+    (served / "tiny.pth").rename(served / name)
     assert features("videoswin", name, clips[2:], tmp_path)[0].shape == (1, 16)
+    assert capfd.readouterr().err == ""
+    (served / name).unlink()
+    assert features("videoswin", name, clips[2:], tmp_path)[0].shape == (1, 16)
+    (served / "swin3d_b-00000000.pth").write_bytes(b"a page that says sorry")
+    with pytest.raises(WeightsMissing, match="what came is another file: its SHA-256 begins with"):
+        features("videoswin", "swin3d_b-00000000.pth", clips[2:], tmp_path)
+    assert [path.name for path in (tmp_path / "torch" / "checkpoints").iterdir()] == [name]
 
 
 def test_features_that_are_not_finite_are_refused(tmp_path, clips):

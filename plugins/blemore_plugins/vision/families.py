@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.error import HTTPError
 
 from blemore_harness.errors import WeightsMissing
 from blemore_plugins.hub import Weights
@@ -14,6 +15,9 @@ from blemore_plugins.vision.pictures import CLIP_MEAN, CLIP_STD, PictureRule
 
 if TYPE_CHECKING:
     from blemore_plugins.vision.running import Network
+
+TORCHVISION = "https://download.pytorch.org/models"
+"""Where torchvision's weights lie."""
 
 MARGIN = (8, 7)
 """The shorter side is resized to 256 px for a crop of 224, to 292 for one of 256."""
@@ -142,9 +146,13 @@ class VideoSwinExtractor(VisionExtractor):
         path = Path(options.model).expanduser()
         if path.is_file():
             return Weights((path,), None)
-        from torch import hub
+        try:
+            from torch import hub
 
-        address = f"https://download.pytorch.org/models/{options.model}"
+            from blemore_plugins.vision.loading import fetch_checked
+        except ImportError as error:
+            raise self._extra_missing(error) from error
+        address = f"{TORCHVISION}/{options.model}"
         kept = Path(hub.get_dir()) / "checkpoints" / options.model
         if "/" in options.model or path.suffix != ".pth":
             raise WeightsMissing(
@@ -153,18 +161,18 @@ class VideoSwinExtractor(VisionExtractor):
             )
         if not kept.is_file() and download:
             try:
-                # The name ends in the beginning of its digest, which torch checks.
-                hub.load_state_dict_from_url(address, progress=False, check_hash=True, weights_only=True)
+                fetch_checked(address, kept)
             except Exception as error:  # whatever networks and disks can do
-                raise self._not_here(options.model, address, str(error)) from error
+                answered = isinstance(error, HTTPError) or not isinstance(error, OSError)
+                raise self._not_here(options.model, address, str(error), not answered) from error
         if not kept.is_file():
             raise self._not_here(options.model, address, "nothing is fetched after `prepare`")
         return Weights((kept,), None)
 
-    def _not_here(self, name: str, address: str, why: str) -> WeightsMissing:
+    def _not_here(self, name: str, address: str, why: str, fetchable: bool = False) -> WeightsMissing:
+        todo = f"fetch {address} where there is a network, and say --set videoswin.model=FILE"
         return WeightsMissing(
-            f"the weights '{name}' are not on this machine ({why[:160]}): fetch {address} where there is a network, "
-            "and say --set videoswin.model=FILE"
+            f"the weights '{name}' are not on this machine ({why[:160]}): {todo}", address if fetchable else None, todo
         )
 
 

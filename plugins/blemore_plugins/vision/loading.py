@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from torch import Tensor
 
+from blemore_harness.cache import atomic_file
 from blemore_harness.errors import DataError, first_and_count
+from blemore_plugins.hub import TIMEOUT
 from blemore_plugins.s4d.checkpoint import read_tensors
 
 NOTHING = re.compile(r"(?!)")
+
+PREFIXES = ("module.", "model.")
+"""Put before names by wrappers for distributed training, and by trainers and hub classes that hold the network (as in
+`OpenGVLab/VideoMAEv2-giant`); no network here has names that begin so."""
+
+
+BLOCK = 1 << 20
+"""Bytes of a download that are held at a time."""
+
+
+def fetch_checked(address: str, target: Path) -> None:
+    """Download a file whose name ends in a dash and the beginning of its SHA-256, as torchvision's do: whole or not.
+
+    Raises:
+        OSError: no answer within `hub.TIMEOUT`, or a disk that is full.
+        ValueError: a file of another digest.
+    """
+    digest = hashlib.sha256()
+    with urlopen(address, timeout=TIMEOUT) as answer, atomic_file(target) as file:
+        while block := answer.read(BLOCK):
+            digest.update(block)
+            file.write(block)
+        if not digest.hexdigest().startswith(target.stem.rpartition("-")[2]):
+            raise ValueError(f"what came is another file: its SHA-256 begins with {digest.hexdigest()[:8]}")
 
 
 def read_weights(path: Path, markers: Mapping[str, int], kind: str) -> dict[str, Tensor]:
@@ -26,7 +54,7 @@ def read_weights(path: Path, markers: Mapping[str, int], kind: str) -> dict[str,
     Raises:
         DataError: a damaged file, or weights of another kind.
     """
-    tensors = read_tensors(path, prefixes=())
+    tensors = read_tensors(path, PREFIXES)
     for name, axes in markers.items():
         if name not in tensors or tensors[name].ndim != axes:
             found = "none" if name not in tensors else f"one with {tensors[name].ndim}"
