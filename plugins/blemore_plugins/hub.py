@@ -104,17 +104,21 @@ def digest_file(path: Path, cache: Cache) -> str:
     return digest
 
 
-def identify_source(source: str) -> str:
+def identify_source(source: str, wanted: Sequence[tuple[str, ...]] = ()) -> str:
     """Name weights by what they are and not by where they lie: the digest of a local file or folder, else the hub id.
 
-    A folder counts with its configuration and weight files.
+    A folder counts with its configuration and weight files, and with those that are `wanted` (see `find_weights`) of
+    the folders in it.
     """
     place = Path(source).expanduser()
     if not place.exists():
         return source
-    files = [place] if place.is_file() else sorted(f for f in place.iterdir() if f.suffix in WEIGHT_ENDINGS)
+    files = {place}
+    if place.is_dir():
+        inside = [next((place / name for name in names if (place / name).is_file()), place) for names in wanted]
+        files = {file for file in (*place.iterdir(), *inside) if file.suffix in WEIGHT_ENDINGS}
     digests = []
-    for path in files:
+    for path in sorted(files):
         with path.open("rb") as file:
             digests.append([path.name if place.is_dir() else "", hashlib.file_digest(file, "sha256").hexdigest()])
     return f"sha256:{digest_of(digests)}"

@@ -80,7 +80,7 @@ class VisionExtractor:
 
     def identify(self, options: VisionOptions) -> Mapping[str, object]:
         """Tell a local model by its content."""
-        return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model)}
+        return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model, self.files)}
 
     def find(self, options: Any, download: bool) -> Weights:
         """Find the weights; `download` allows the network."""
