@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return bench, bench.run(plugins, from_plugins(("one", "two"), "late")), bench.run(plugins, from_plugins(("one",)))
 
 
-def text_of(drawn: Any) -> str:
-    console = Console(file=io.StringIO(), width=118)
+def text_of(drawn: Any, width: int = 118) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(drawn)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -84,6 +85,38 @@ def test_an_analysis_is_drawn_whole(finished: Any) -> None:
     for word in ("late in", "demo: toys", "50/50", "A9", "most frequent wrong", "Brier", "blank: more", "><", "on 2"):
         assert word in text
     assert max(map(len, text.splitlines())) <= 118
+
+
+def test_nothing_is_cut_off_at_80_columns(finished: Any) -> None:
+    bench, (_, folder), (_, alone) = finished
+    runs = bench.root / "runs"
+    found = analyse_system(load_system(runs, folder.name))
+    compared = compare_systems(load_system(runs, folder.name, "one"), load_system(runs, alone.name))
+    assert "(" in compared["systems"][0]["title"], "both are called one, so that their runs tell them apart"
+    for drawn in (draw_analysis(found), draw_difference(compared)):
+        text = text_of(drawn, 80)
+        assert "\N{HORIZONTAL ELLIPSIS}" not in text
+        assert max(map(len, text.splitlines())) <= 80
+    for row in found["breakdown"]["emotion"]:
+        low, high = row["acc_presence_interval"]
+        shown = f"{row['acc_presence']:.3f} [{low:.3f}, {high:.3f}]".replace("0.", ".")
+        assert shown in text_of(draw_analysis(found), 80)
+
+
+def test_what_was_chosen_on_the_held_out_folds_is_marked_wherever_its_numbers_stand(finished: Any) -> None:
+    bench, (_, folder), (_, alone) = finished
+    fused, member = (load_system(bench.root / "runs", folder.name, name) for name in ("late", "one"))
+    other = load_system(bench.root / "runs", alone.name)
+    assert analyse_system(fused)["mark"] is None
+    systems = [row | {"times_asked": 40 * (row["name"] == "one")} for row in fused.record["systems"]]
+    record = {**fused.record, "systems": systems}
+    asked, of_asked = replace(member, record=record), replace(fused, record=record)
+    made = replace(other, record={**other.record, "data": {**other.record["data"], "fold_source": "made"}})
+    assert analyse_system(asked)["mark"] == "optimistic: chosen on the held-out folds (asked 40 times)"
+    assert analyse_system(of_asked)["mark"] == "optimistic: members chosen on the held-out folds"
+    assert "folds made here" in str(analyse_system(made)["mark"])
+    text = " ".join(text_of(draw_difference(compare_systems(of_asked, other))).split())
+    assert "late: optimistic: members chosen on the held-out folds" in text
 
 
 def test_two_runs_are_compared_on_the_same_clips(finished: Any) -> None:

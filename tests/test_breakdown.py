@@ -59,7 +59,7 @@ def test_every_group_equals_a_loop_over_its_clips() -> None:
             assert row["actors"] == len({found.actors[k] for k in mine})
             assert row["acc_presence"] == pytest.approx(len(present) / len(mine))
             assert row["acc_salience"] == (pytest.approx(len(exact) / len(blends)) if blends else None)
-            if kind == "actor":
+            if row["actors"] < 5:
                 assert row["acc_presence_interval"] is None
             else:
                 low, high = row["acc_presence_interval"]
@@ -69,6 +69,14 @@ def test_every_group_equals_a_loop_over_its_clips() -> None:
     both = [k for k in said if found.truth[k][0]]
     assert anger["precision"] == pytest.approx(len(both) / len(said))
     assert anger["recall"] == pytest.approx(len(both) / anger["clips"])
+
+
+def test_so_few_actors_have_no_interval() -> None:
+    groups = break_down(answers())
+    for kind, given in (("fold", False), ("gender", False), ("actor", False), ("emotion", True), ("kind", True)):
+        for row in groups[kind]:
+            assert (row["actors"] >= 5) is given
+            assert (row["acc_presence_interval"] is not None) is given
 
 
 def test_without_genders_there_is_no_such_group() -> None:
@@ -126,6 +134,14 @@ def test_calibration_equals_loops() -> None:
     assert found["blend_auc"] == pytest.approx(np.mean(wins))
     brier = [sum((v - t / 100) ** 2 for v, t in zip(a, b, strict=True)) for a, b in zip(values, truth, strict=True)]
     assert found["brier"] == pytest.approx(np.mean(brier))
+
+
+def test_rows_that_are_answers_are_told_from_probabilities() -> None:
+    truth = np.repeat(MORE, 20, axis=0).astype(np.int8)
+    crisp = np.where(truth == 70, 75, np.where(truth == 30, 25, truth)) / 100
+    assert measure_calibration(crisp, truth)["answers"] is True
+    assert measure_calibration(np.random.default_rng(0).dirichlet(np.ones(6), len(truth)), truth)["answers"] is False
+    assert measure_calibration(crisp[:5], truth[:5])["answers"] is False, "too few to say"
 
 
 def test_rows_that_are_the_truth_are_calibrated() -> None:

@@ -19,7 +19,7 @@ def record(presence: float = 0.3, salience: float = 0.18, **changed: Any) -> dic
     other = {name: {"mean": 0.9, "sd": 0.0} for name in means}
     return {
         "status": "finished",
-        "data": {"demo": changed.pop("demo", False)},
+        "data": {"demo": changed.pop("demo", False), "fold_source": changed.pop("fold_source", "metadata")},
         "submission": {"name": "baseline-x", "expect": changed.pop("expect", EXPECT)},
         "systems": [
             {"name": "member", "official": other},
@@ -57,11 +57,25 @@ def test_what_differs_is_drawn_with_rule_and_source() -> None:
     assert "a paper" in text
 
 
+def test_marks_and_honest_epochs_stand_beside_the_comparison() -> None:
+    given = record(mark="transductive: adapted")
+    console = Console(file=io.StringIO(), width=80)
+    console.print(draw_comparison(given, compare_with_published(given)))
+    text = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "transductive: adapted" in text
+    assert "expect to be below it" in text
+    given["systems"][0]["times_asked"] = 200
+    console = Console(file=io.StringIO(), width=80)
+    console.print(draw_comparison(given, compare_with_published(given)))
+    assert "expect to be below it" not in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"status": "failed"}, "baseline-x is failed: run the same command again"),
         ({"demo": True}, "demo dataset, and published numbers are of BLEMORE"),
+        ({"fold_source": "made"}, "on folds made here, and published numbers are of the official ones"),
         ({"expect": {}}, "nothing is published for baseline-x"),
         ({"expect": {"test_score": 0.2, "source": "s"}}, "nothing is published"),
     ],

@@ -96,10 +96,25 @@ def _describe(system: FinishedSystem, counts: ActorCounts, title: str) -> dict[s
         "title": title,
         "run": system.run,
         "system": system.name,
-        "mark": system.record["mark"],
+        "mark": "; ".join(_marks(system)) or None,
         "scores": dict(zip(MEASURES, score_counts(counts)[0].tolist(), strict=True)),
         "intervals": find_intervals(counts),
     }
+
+
+def _marks(system: FinishedSystem) -> list[str]:
+    """Say what must stand beside a system's numbers wherever they are shown."""
+    record = system.record
+    rows = {row["name"]: row for row in record["systems"]}
+    mine = rows[system.name]
+    marks = [record["mark"]] if record["mark"] else []
+    if asked := mine.get("times_asked"):
+        marks.append(f"optimistic: chosen on the held-out folds (asked {asked} times)")
+    if any(rows[name].get("times_asked") for name in mine["members"] if name in rows):
+        marks.append("optimistic: members chosen on the held-out folds")
+    if record["data"]["fold_source"] == "made":
+        marks.append("folds made here, not the official ones")
+    return marks
 
 
 def _title(system: FinishedSystem, other: FinishedSystem) -> str:

@@ -6,16 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from blemore_harness.breakdown import FEWEST
 from blemore_harness.comparison import MEASURES
 from blemore_harness.intervals import short, show_p
 
 SHADES = ((0.005, "█"), (0.01, "▓"), (0.02, "▒"), (0.05, "░"))
 """Cells of the heat map: the best Score less at most this much; blank for what loses more."""
 
+
+_NAME, _INTERVAL = 8, len(".578 [.522, .633]")
+"""Columns that names of groups, and numbers with an interval, are never narrower than."""
 
 _SWAPPED = {
     "rows": "p: both systems' rows swapped actor by actor, thresholds chosen anew; two-sided.",
@@ -29,7 +33,7 @@ def draw_difference(found: Mapping[str, Any]) -> RenderableType:
     """Draw a comparison as of `analysis.compare_systems`."""
     first, second = found["systems"]
     title = f"{found['thresholds']} thresholds, {found['clips']} clips, {found['actors']} actors"
-    table = _table(title, "", first["title"], second["title"], "difference", "p")
+    table = _table(title, "", first["title"], second["title"], "difference", "p", folded=(1, 2))
     for measure, name in MEASURES.items():
         row = found["differences"][measure]
         table.add_row(
@@ -59,12 +63,15 @@ def draw_analysis(found: Mapping[str, Any]) -> RenderableType:
     return Group(
         *mark, head, Text(f"cross-fitted: {numbers}"), Text(), *_groups(found["breakdown"]), *_errors(found["errors"]),
         *_calibration(found["calibration"]), *_sensitivity(found["sensitivity"]),
-        Text(f"[...]: {found['level']} % over actors. Groups: shares of their clips; out-of-fold rows.", style="dim"),
+        Text(
+            f"[...]: {found['level']} % interval over actors; models and thresholds are held fixed. All of out-of-fold "
+            "rows.", style="dim",
+        ),
     )  # fmt: skip
 
 
 def _groups(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[RenderableType]:
-    table = _table("groups of clips", "by", "", "clips", "blends", "ACC_P", "ACC_S", "named", "rightly")
+    table = _table("groups of clips", "by", "", "clips", "blends", "ACC_P", "ACC_S", folded=(1,))
     for kind, rows in breakdown.items():
         for k, row in enumerate(rows):
             table.add_row(
@@ -73,11 +80,17 @@ def _groups(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Re
                 str(row["clips"]),
                 str(row["blends"]),
                 *(_with_interval(row[m], row[f"{m}_interval"]) for m in ("acc_presence", "acc_salience")),
-                short(row["recall"]) if "recall" in row else "",
-                _number(row["precision"]) if "precision" in row else "",
                 end_section=k == len(rows) - 1,
             )
     yield table
+    yield Text(
+        f"Shares of a group's clips, not means over folds; no interval for fewer than {FEWEST} actors.", style="dim"
+    )
+    yield Text()
+    named = _table("emotions named", "", "clips", "named", "rightly")
+    for row in breakdown["emotion"]:
+        named.add_row(row["name"], str(row["clips"]), short(row["recall"]), _number(row["precision"]))
+    yield named
     yield Text(
         "named: share of the emotion's clips whose answer holds it; rightly: share of such answers.", style="dim"
     )
@@ -100,6 +113,8 @@ def _errors(errors: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def _calibration(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+    if found["answers"]:
+        yield Text("These rows are answers and no probabilities: what follows on calibration says little.", style="dim")
     largest = _table("largest probability", "bin", "clips", "mean", "true share", "present")
     for row in found["largest"]:
         numbers = (row["probability"], row["share"], row["present"])
@@ -129,8 +144,10 @@ def _sensitivity(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield table
     for name in ("alpha", "beta"):
         spread = found[name]
-        yield Text(f"{name} {short(spread['mean'])} ± {short(spread['sd'])}, {short(spread['min'])} to "
-                   f"{short(spread['max'])}")  # fmt: skip
+        yield Text(
+            f"best {name} of a fold: mean {short(spread['mean'])} ± {short(spread['sd'])} (sd, ddof=1), from "
+            f"{short(spread['min'])} to {short(spread['max'])}"
+        )
     drop = found["drop"]["score"]
     yield Text(f"mean loss with another fold's thresholds: {short(found['transfer_loss'])}")
     yield Text(f"official minus cross-fitted Score: {_with_interval(drop['difference'], drop['interval'])}")
@@ -153,7 +170,7 @@ def _heat_map(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         )
         yield Text(f"{short(alpha):>7} {cells}")
     legend = ", ".join(f"{shade} {short(loss)}" for loss, shade in SHADES)
-    yield Text(f"{'alpha':>7} loses at most: {legend}; blank: more", style="dim")
+    yield Text(f"{'alpha':>7} Score lost against the best: at most {legend}; blank: more", style="dim")
 
 
 def _shade(loss: float) -> str:
@@ -161,11 +178,18 @@ def _shade(loss: float) -> str:
     return next((shade for limit, shade in SHADES if loss <= limit + 1e-12), " ")
 
 
-def _table(title: str, *columns: str, left: Sequence[str] = ()) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+def _table(title: str, *columns: str, left: Sequence[str] = (), folded: Sequence[int] = ()) -> Table:
+    """Make a table whose numbers stay whole at 80 columns; names in `folded` columns may take several lines."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for k, column in enumerate(columns):
         named = k == 0 or column in ("", *left)
-        table.add_column(column, justify="left" if named else "right", no_wrap=k > 0)
+        justify: JustifyMethod = "left" if named else "right"
+        if k in folded:
+            table.add_column(column, justify=justify, overflow="fold", min_width=_NAME if named else _INTERVAL)
+        else:
+            table.add_column(column, justify=justify, no_wrap=k > 0)
     return table
 
 

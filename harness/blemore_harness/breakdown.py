@@ -22,6 +22,10 @@ BoolArray = NDArray[np.bool_]
 FREQUENT = 10
 """How many wrong answers are listed."""
 
+FEWEST = 5
+"""Actors that an interval needs. In simulation those of 95 % hold the truth in 88 % of cases with five actors, in 80 %
+with three, and in 55 % with two, where the ends are the two actors themselves."""
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -60,8 +64,8 @@ def break_down(answers: Answers) -> dict[str, list[dict[str, Any]]]:
 
     Returns:
         rows of `name`, `clips`, `actors`, `blends`, `acc_presence`, `acc_salience` (None without blends), each accuracy
-        with a 95 % interval over actors (`..._interval`; None for a single actor's clips, and where a fold has one
-        actor only). Emotions have `recall` and `precision` of being named at all.
+        with a 95 % interval over actors (`..._interval`; None for clips of fewer than `FEWEST` actors, and where a fold
+        has one actor only). Emotions have `recall` and `precision` of being named at all.
     """
     numbers, folds = number_actors(answers.folds, answers.actors)
     weights = draw_weights(folds)
@@ -117,8 +121,8 @@ def _row(
 def _interval(
     hits: BoolArray, of: BoolArray, numbers: NDArray[np.int64], weights: FloatArray | None
 ) -> list[float] | None:
-    """Give the percentile interval of a share over resampled actors; None for fewer than two actors."""
-    if weights is None or len(np.unique(numbers[of])) < 2:
+    """Give the percentile interval of a share over resampled actors; None for fewer than `FEWEST` of them."""
+    if weights is None or len(np.unique(numbers[of])) < FEWEST:
         return None
     right = np.bincount(numbers[hits], minlength=weights.shape[1])
     clips = np.bincount(numbers[of], minlength=weights.shape[1])

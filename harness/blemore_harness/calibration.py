@@ -16,6 +16,9 @@ from blemore_harness.protocol import FloatArray, top_two
 BINS = 10
 """Equally wide bins of probabilities (Guo et al., 2017, use 15 for ImageNet; here are some 2,500 clips)."""
 
+ANSWERS = 36
+"""Labels that a clip can have: systems that decide by themselves give as many different rows at most."""
+
 
 def measure_calibration(values: FloatArray, truth: LabelArray) -> dict[str, Any]:
     """Measure the calibration of rows.
@@ -25,6 +28,7 @@ def measure_calibration(values: FloatArray, truth: LabelArray) -> dict[str, Any]
         truth: int8 (N, 6) percentages of the same clips.
 
     Returns:
+        `answers`: whether the rows are answers and no probabilities: as few different ones as there are labels.
         `largest`: reliability rows of the largest probability (`low`, `high`, `clips`, `probability`, `share` that its
         emotion truly has, `present`: share of clips in which it is present at all).
         `expected_calibration_error`: mean distance of probability and share over bins, weighted by clips.
@@ -42,6 +46,7 @@ def measure_calibration(values: FloatArray, truth: LabelArray) -> dict[str, Any]
         for bin_, mask in _bins(high)
     ]
     return {
+        "answers": len(values) > ANSWERS and len(np.unique(values, axis=0)) <= ANSWERS,
         "largest": largest,
         "expected_calibration_error": sum(
             row["clips"] / len(values) * abs(row["probability"] - row["share"]) for row in largest

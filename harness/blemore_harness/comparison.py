@@ -33,7 +33,8 @@ def compare_with_published(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         a row per published number: measure, published, published_sd (or None), found, difference, allowed, agrees.
 
     Raises:
-        RunError: an unfinished run, a run on the demo dataset, or a submission without published numbers.
+        RunError: an unfinished run, a run on the demo dataset, on folds made here or without all clips, or a submission
+            without published numbers.
     """
     name, expected = record["submission"]["name"], record["submission"]["expect"]
     if record["status"] != "finished":
@@ -42,6 +43,11 @@ def compare_with_published(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise RunError(f"the run of {name} is on the demo dataset, and published numbers are of BLEMORE: give --data")
     if record["data"].get("left_out"):
         raise RunError(f"the run of {name} left out clips, and published numbers are of all: give all clips")
+    if record["data"].get("fold_source") == "made":
+        raise RunError(
+            f"the run of {name} is on folds made here, and published numbers are of the official ones: give metadata "
+            "with a fold for each clip"
+        )
     if not any(measure in expected for measure in MEASURES):
         raise RunError(f"nothing is published for {name}: its submission has no [expect] with {', '.join(MEASURES)}")
     found = record["systems"][-1]["official"]
@@ -83,4 +89,10 @@ def draw_comparison(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> Re
         )
     rule = f"allowed: {DEVIATIONS:g} published deviations over folds, at least {NOISE:g}."
     source = f"published: {record['submission']['expect'].get('source', 'no source given')}."
-    return Group(table, Text(rule, style="dim"), Text(source, style="dim"))
+    notes = [rule, source]
+    if not any(system.get("times_asked") for system in record["systems"]):
+        notes.append(
+            "found: no epoch was chosen on the held-out folds; where the published one was, expect to be below it."
+        )
+    mark = [Text(record["mark"], style="bold yellow")] if record.get("mark") else []
+    return Group(*mark, table, *(Text(note, style="dim") for note in notes))

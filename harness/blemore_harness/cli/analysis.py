@@ -25,7 +25,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Compare two runs, FIRST and SECOND, on the same clips: is the difference more than noise?
 
-    Actors are resampled for the interval; both systems' answers are swapped actor by actor for p.
+    Actors are resampled for the interval; both systems' rows are swapped actor by actor for p.
     """
     from blemore_harness.analysis import compare_systems
     from blemore_harness.analysis_tables import draw_difference
