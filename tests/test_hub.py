@@ -199,6 +199,15 @@ def test_weights_are_told_by_content_and_not_by_place(tmp_path: Path) -> None:
     assert hub.identify_source("facebook/wav2vec2-large") == "facebook/wav2vec2-large"
 
 
+def test_wanted_files_in_folders_of_a_folder_count(tmp_path: Path) -> None:
+    (tmp_path / "mae-g").mkdir()
+    seen = []
+    for content in (b"one", b"two"):
+        (tmp_path / "mae-g" / "giant.pth").write_bytes(content)
+        seen.append(hub.identify_source(str(tmp_path), [("giant.pth", "mae-g/giant.pth")]))
+    assert seen[0] != seen[1]
+
+
 def test_a_replaced_weights_file_is_another_identity(tmp_path: Path) -> None:
     file = tmp_path / "weights.pt"
     seen = []
