@@ -64,10 +64,14 @@ def test_marks_and_honest_epochs_stand_beside_the_comparison() -> None:
     text = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
     assert "transductive: adapted" in text
     assert "expect to be below it" in text
+    assert "which are not the official ones" in text
+    given["data"]["fold_source"] = "official"
     given["systems"][0]["times_asked"] = 200
     console = Console(file=io.StringIO(), width=80)
     console.print(draw_comparison(given, compare_with_published(given)))
-    assert "expect to be below it" not in console.file.getvalue()  # type: ignore[attr-defined]
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "expect to be below it" not in text
+    assert "official ones" not in text
 
 
 @pytest.mark.parametrize(

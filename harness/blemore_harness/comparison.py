@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blemore_harness.errors import RunError
+from blemore_harness.tables import describe_folds
 
 MEASURES = {"acc_presence": "ACC_P", "acc_salience": "ACC_S", "score": "Score"}
 
@@ -94,5 +95,6 @@ def draw_comparison(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> Re
         notes.append(
             "found: no epoch was chosen on the held-out folds; where the published one was, expect to be below it."
         )
+    notes += [words] if (words := describe_folds(record["data"])) else []
     mark = [Text(record["mark"], style="bold yellow")] if record.get("mark") else []
     return Group(*mark, table, *(Text(note, style="dim") for note in notes))

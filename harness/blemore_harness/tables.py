@@ -49,14 +49,23 @@ def _remarks(record: Mapping[str, Any]) -> list[Text]:
         lines.append(say_difference(difference["systems"][0], difference["systems"][1], difference))
     if any(system.get("times_asked") for system in record["systems"]):
         lines.append("chosen on the held-out folds: optimistic in both columns, as published validation numbers are.")
-    if record["data"]["fold_source"] == "made":
-        lines.append("folds: made here from a seed, the metadata has none; not comparable with published folds.")
+    if words := describe_folds(record["data"]):
+        lines.append(words)
     expected = record["submission"]["expect"]
     if expected:
         lines.append(f"published: {_published(expected)} ({expected.get('source', 'no source given')}).")
     return [Text(line, style="dim") for line in lines] + [
         Text(f"warning: {text}", style="yellow") for text in record["warnings"]
     ]
+
+
+def describe_folds(data: Mapping[str, Any]) -> str | None:
+    """Say that a record's folds are not the official ones; None where they are, and for the demo dataset's own."""
+    if data["fold_source"] == "made":
+        return "folds: made here from a seed, the metadata has none; not comparable with published folds."
+    if data["fold_source"] == "metadata" and not data["demo"]:
+        return "folds: those of the metadata, which are not the official ones; not comparable with published folds."
+    return None
 
 
 def _published(expected: Mapping[str, Any]) -> str:
