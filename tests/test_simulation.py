@@ -33,8 +33,17 @@ from blemore_harness.simulation.challenge import (
     draw_challenge,
     play_challenge,
 )
-from blemore_harness.simulation.contestants import RECIPE, Contestant, Material, find_contestants
-from blemore_harness.simulation.encoders import BETWEEN, PUBLISHED, Errors, Skill, World, draw_errors, make_rows
+from blemore_harness.simulation.contestants import DEFAULT_FUSIONS, RECIPE, Contestant, Material, find_contestants
+from blemore_harness.simulation.encoders import (
+    BETWEEN,
+    DEFAULT_ENCODERS,
+    PUBLISHED,
+    Errors,
+    Skill,
+    World,
+    draw_errors,
+    make_rows,
+)
 from blemore_harness.simulation.intervals import mean_interval, student_quantile
 from blemore_harness.simulation.labels import LabelTable, demo_table, draw_actors, table_of
 from blemore_harness.simulation.report import draw_simulation
@@ -393,3 +402,45 @@ def test_the_command_answers_in_json_and_in_tables_that_say_simulation() -> None
     assert tables.count("SIMULATED:") == 3
     for row in record["rows"]:
         assert f"{row['unseen']['score']:.3f}" in tables
+    assert f"{record['rows'][0]['official']:.3f}" in tables
+    narrow = Console(file=io.StringIO(), width=80)
+    narrow.print(draw_simulation(record))
+    text = narrow.file.getvalue()  # type: ignore[attr-defined]
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for row in record["rows"]:
+        line = next(line for line in text.splitlines() if line.strip().startswith(f"{row['fusion']} ")
+                    and f" {row['strategy']} " in line)  # fmt: skip
+        assert f"{row['unseen']['score']:.3f}" in line
+        assert all(remark in line for remark in row["remarks"])
+
+
+def test_one_challenge_has_no_interval_and_the_reference_no_difference(
+    table: LabelTable, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blemore_harness.simulation import bench as module
+
+    monkeypatch.setattr(module, "calibrate", lambda names, *_: [e for e in SKILLED if e.name in names])
+    record = simulate(Bench(1, PAIR, ("mean",), QUICK, test_actors=3), table, plugins, Notebook())
+    console = Console(file=io.StringIO(), width=120)
+    console.print(draw_simulation(record))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    [reference] = [line for line in lines if "the papers' way" in line and " averaged " in line]
+    assert " - " in reference
+    assert "+0.0000" not in reference
+    assert not any(" ± 0." in line for line in lines if line.startswith(" mean "))
+
+
+def test_the_record_says_which_options_every_fusion_had(table: LabelTable) -> None:
+    bench = Bench(fusions=("mean", "structured"), settings={"structured": {"epsilon": "0.001"}, "late": {"step": "1"}})
+    given = bench.options
+    assert given == {"structured": {"strengths": "0.03,0.1,0.3", "epsilon": "0.001"}, "late": {"step": "1"}}
+    [structured] = [each for each in bench.contestants(load_plugins()) if each.name == "structured"]
+    assert structured.options.strengths == (0.03, 0.1, 0.3)
+    assert structured.options.epsilon == 0.001
+
+
+def test_the_help_names_the_defaults() -> None:
+    text = "".join(CliRunner().invoke(cli, ["simulate", "--help"], terminal_width=500).output.split())
+    assert f"[default:{','.join(DEFAULT_FUSIONS)}]" in text
+    assert f"[default:{','.join(DEFAULT_ENCODERS)}]" in text

@@ -20,7 +20,7 @@ from blemore_harness.cli.root import cli, data_option, json_option, set_option
 @click.option(
     "--fusions",
     metavar="A,B,...",
-    help="Fusions to compare besides the papers' recipe [default: mean,logit-mean,late,stack,structured].",
+    help="Fusions to compare besides the papers' recipe [default: mean,logit-mean,late,stack,structured,best-of].",
 )
 @set_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Base seed of everything random.")

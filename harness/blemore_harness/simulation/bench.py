@@ -69,11 +69,16 @@ class Bench:
         if self.seed < 0:
             raise InvalidOption(f"seed: expected a number from 0, found {self.seed}")
 
+    @property
+    def options(self) -> dict[str, dict[str, object]]:
+        """Option values by fusion that differ from the fusions' own, `FAST` and `settings` together."""
+        named = {*self.fusions, *self.settings}
+        options = {name: {**FAST.get(name, {}), **self.settings.get(name, {})} for name in sorted(named)}
+        return {name: given for name, given in options.items() if given}
+
     def contestants(self, plugins: Plugins) -> tuple[Contestant, ...]:
         """Look up what is compared; errors as of `find_contestants`."""
-        named = {*self.fusions, *self.settings}
-        settings = {name: {**FAST.get(name, {}), **self.settings.get(name, {})} for name in sorted(named)}
-        return find_contestants(self.fusions, plugins, {name: given for name, given in settings.items() if given})
+        return find_contestants(self.fusions, plugins, self.options)
 
 
 def simulate(bench: Bench, table: LabelTable, plugins: Plugins, reporter: Reporter, workers: int = 1) -> dict[str, Any]:
@@ -112,7 +117,7 @@ def simulate(bench: Bench, table: LabelTable, plugins: Plugins, reporter: Report
         "notice": NOTICE,
         "settings": {
             "challenges": bench.challenges, "test_actors": bench.test_actors, "seed": bench.seed, **asdict(bench.world),
-            "options": {name: dict(given) for name, given in {**FAST, **bench.settings}.items()},
+            "options": bench.options,
         },
         "labels": {
             "source": table.source, "clips": len(table.truth), "actors": table.actor_count,

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+WIDE = 118
+"""Columns that the table of fusions and strategies needs for all that it can show."""
 
 
 def draw_simulation(record: Mapping[str, Any]) -> RenderableType:
     """Draw everything that a record of `bench.simulate` says."""
     notice = Text(record["notice"], style="bold yellow")
     warnings = [Text(f"warning: {text}", style="yellow") for text in record["warnings"]]
-    return Group(notice, *warnings, _encoders(record), _spread(record), _rows(record), *_legend(record))
+    return Group(notice, *warnings, _encoders(record), _spread(record), _Rows(record), *_legend(record))
 
 
 def _table(title: str) -> Table:
-    return Table(title=f"SIMULATED: {title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    return Table(
+        title=f"SIMULATED: {title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
 
 
 def _encoders(record: Mapping[str, Any]) -> Table:
@@ -58,7 +65,27 @@ def _spread(record: Mapping[str, Any]) -> Table:
     return table
 
 
-def _rows(record: Mapping[str, Any]) -> Table:
+@dataclass(frozen=True)
+class _Rows:
+    """The table of fusions and strategies: all columns where there is room for them, else those that say who is best.
+
+    Attributes:
+        record: as of `bench.simulate`.
+    """
+
+    record: Mapping[str, Any]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Draw as many columns as fit whole."""
+        wide = options.max_width >= WIDE
+        yield _rows(self.record, wide)
+        if not wide:
+            yield Text(
+                f"Official and cross-fitted Score, ACC_P and ACC_S are in --json, and here from {WIDE} columns on."
+            )
+
+
+def _rows(record: Mapping[str, Any], wide: bool) -> Table:
     settings, labels = record["settings"], record["labels"]
     table = _table(
         f"{settings['challenges']} challenges, {labels['actors']} training and {settings['test_actors']} unseen actors "
@@ -66,34 +93,34 @@ def _rows(record: Mapping[str, Any]) -> Table:
     )
     table.add_column("fusion", no_wrap=True)
     table.add_column("thresholds", no_wrap=True)
-    for name in ("official\nScore", "cross-fitted\nScore", "unseen\nACC_P", "unseen\nACC_S", "unseen\nScore"):
+    before = ("official\nScore", "cross-fitted\nScore", "unseen\nACC_P", "unseen\nACC_S") if wide else ()
+    for name in (*before, "unseen\nScore"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("against the\npapers' way", justify="right", no_wrap=True)
     table.add_column("remark")
     for row in record["rows"]:
-        unseen, important = row["unseen"], any(text in ("the papers' way", _DEFAULT) for text in row["remarks"])
+        unseen, important = row["unseen"], any(text in (_IS_REFERENCE, _DEFAULT) for text in row["remarks"])
+        numbers = (row["official"], row["cross_fitted"], unseen["acc_presence"], unseen["acc_salience"])
         table.add_row(
             row["fusion"],
             row["strategy"],
-            f"{row['official']:.3f}",
-            f"{row['cross_fitted']:.3f}",
-            f"{unseen['acc_presence']:.3f}",
-            f"{unseen['acc_salience']:.3f}",
+            *(f"{number:.3f}" for number in numbers[: len(before)]),
             Text(f"{unseen['score']:.3f}", style="bold"),
-            _difference(row["difference"]),
+            Text("-") if _IS_REFERENCE in row["remarks"] else _difference(row["difference"]),
             "; ".join([*row["remarks"], *_used(row["used"])]),
             style="bold" if important else None,
         )
     return table
 
 
+_IS_REFERENCE = "the papers' way"
 _DEFAULT = "default of the harness"
 
 
 def _difference(difference: Mapping[str, Any]) -> Text:
     half = difference["half_interval"]
-    if not half:
-        return Text(f"{difference['mean']:+.4f}" if half is None or difference["mean"] else "-")
+    if half is None:
+        return Text(f"{difference['mean']:+.4f}")
     style = ("green" if difference["mean"] > 0 else "red") if difference["clear"] else ""
     return Text(f"{difference['mean']:+.4f} ± {half:.4f}", style=style)
 
@@ -108,7 +135,8 @@ def _legend(record: Mapping[str, Any]) -> list[Text]:
         "unseen: on new actors, with everything chosen on the training actors; what a method is worth.",
         "official: thresholds (and weights) chosen on the folds that are scored, as papers report it; cross-fitted: on "
         "the other folds. The papers' recipe knows no such weights: there, those of the fold itself.",
-        "against the papers' way: difference of unseen Scores over the same challenges, ± half of its 95 % interval.",
+        "against the papers' way: difference of unseen Scores over the same challenges, ± half of its 95 % interval; "
+        "of twenty methods that are no better and no worse, one is clear of 0 by chance.",
         "bound: looks at other clips of the actor, and is told which these are, as no participant is.",
         f"chosen: the strategy with the best cross-fitted Score among those that look at one clip at a time. Seed "
         f"{settings['seed']}, bias {settings['bias']:g}, correlation {settings['correlation']:g}, sharpness "
