@@ -11,7 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 
 from blemore_harness.cli import main
+from blemore_harness.download import read_dataset
+from blemore_harness.scoring import render_score, score_file
 from builders import EMOTIONS, label_of, put, rows_of, write_download, write_metadata, write_probabilities_csv
 from real_material import REAL, needs_real, real_labels
 
@@ -232,6 +234,14 @@ def test_data_may_come_from_the_environment(
     file = write_probabilities_csv(tmp_path / "p.csv", perfect())
     monkeypatch.setenv("BLEMORE_DATA", str(data))
     assert call("score", file, "--json").json["score"] == 1.0
+
+
+def test_numbers_on_the_demo_dataset_say_so_on_stdout(data: Path, tmp_path: Path) -> None:
+    file = write_probabilities_csv(tmp_path / "p.csv", perfect())
+    found = score_file(file, replace(read_dataset(data), demo=True))
+    assert found["mark"] == "demo: generated clips"
+    assert render_score(found, chosen=True).startswith("demo: generated clips\nclips ")
+    assert "mark" not in score_file(file, read_dataset(data))
 
 
 def test_warnings_of_the_data_go_to_stderr(call: Call, data: Path, tmp_path: Path) -> None:

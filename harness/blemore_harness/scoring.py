@@ -18,6 +18,9 @@ from blemore_harness.thresholds import Choice, search_official
 ENDINGS = (".csv", ".npz", ".json")
 """Of files that can be scored."""
 
+DEMO_MARK = "demo: generated clips"
+"""Stands beside every number on the demo dataset."""
+
 
 def score_file(
     path: Path, dataset: Dataset, fold: int | None = None, alpha: float | None = None, beta: float | None = None
@@ -33,7 +36,8 @@ def score_file(
 
     Returns:
         clips, blends, alpha, beta, acc_presence, acc_salience, score, and best_presence and best_salience: the best
-        that each accuracy reaches alone anywhere on the official grid (equal to the accuracies for decoded labels).
+        that each accuracy reaches alone anywhere on the official grid (equal to the accuracies for decoded labels). On
+        the demo dataset also `mark`, in words.
 
     Raises:
         BlemoreError: an unreadable file, wrong rows, or not exactly the expected clips.
@@ -74,12 +78,14 @@ def score_file(
         "score": scores.score,
         "best_presence": best[0],
         "best_salience": best[1],
+        **({"mark": DEMO_MARK} if dataset.demo else {}),
     }
 
 
 def render_score(result: dict[str, Any], chosen: bool) -> str:
     """Put a result into lines for people; `chosen` says that the thresholds were chosen on these very clips."""
-    lines = [f"clips    {result['clips']} ({result['blends']} blends)"]
+    lines = [result["mark"]] if "mark" in result else []
+    lines += [f"clips    {result['clips']} ({result['blends']} blends)"]
     if result["alpha"] is not None:
         how = "chosen on these very clips: an optimistic number" if chosen else "as given"
         lines.append(f"alpha    {result['alpha']:.6g}    beta {result['beta']:.6g}    ({how})")
