@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -196,3 +198,18 @@ def test_digest_tells_facts_apart_whatever_their_order(one: dict[str, object], t
     assert digest_of(one) == digest_of(dict(reversed(one.items())))
     same = json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
     assert (digest_of(one) == digest_of(two)) == same
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_a_file_that_cannot_be_read_is_not_called_damaged(
+    store: Store, mmap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(CLIP, np.zeros(3))
+
+    def exhausted(*_given: object, **_settings: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "open", exhausted)
+    monkeypatch.setattr(np.lib.format, "open_memmap", exhausted)
+    with pytest.raises(DataError, match=r"cannot read cache file .*aa11\.npy \(Too many open files\)$"):
+        store.load(CLIP, mmap=mmap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,18 @@ def test_batches_give_every_clip_once_with_its_target(crops):
     possible = [normalise(torch.from_numpy(frames[training_indices(len(frames), 4, 2, draw)])[None])[0]
                 for draw in np.linspace(0, 1, 200, endpoint=False)]  # fmt: skip
     assert any(torch.equal(epoch[0][0][0], window) for window in possible)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted as Linux shows them")
+def test_an_epoch_over_thousands_of_clips_needs_few_open_files(tmp_path: Path):
+    fold, context = make_fold(60, 0), make_context(tmp_path)
+    store = context.cache.store("crops")
+    for clip in fold.train:
+        store.save(clip, np.zeros((20, 32, 32, 3), dtype=np.uint8))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    batches = TrainingBatches(fold.train.items, fold.train.targets, store, replace(SMALL, batch_size=2), "cpu")
+    for _ in batches.epoch(torch.Generator()):
+        assert len(list(Path("/proc/self/fd").iterdir())) < before + 20
 
 
 def test_mirroring_and_cropping_treat_all_frames_of_a_clip_alike(crops):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -24,6 +25,9 @@ LONGEST_NAME = 200
 
 MINUTE = 60.0
 """After so many seconds an empty temporary file without a lock is nobody's."""
+
+NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+"""Why a file that is whole may not be read just now: limits, rights, a disk or a network that fails."""
 
 
 def digest_of(facts: object, length: int = 16) -> str:
@@ -139,6 +143,8 @@ class Store:
         except FileNotFoundError:
             raise DataError(f"nothing computed for clip {clip.id} in {self.folder}: run `prepare` first") from None
         except Exception as error:  # a damaged header makes numpy stumble in many ways
+            if isinstance(error, OSError) and error.errno in NOT_DAMAGE:
+                raise DataError(f"cannot read cache file {path} ({error.strerror})") from error
             raise DataError(f"damaged cache file {path} ({error}): delete it and run again") from error
         return array
 

@@ -52,19 +52,20 @@ class TrainingBatches:
         self, clips: Sequence[Clip], targets: NDArray[np.float32], store: Store, options: S4DOptions, device: str
     ) -> None:
         self._options, self._device = options, device
-        self._crops = [store.load(clip, mmap=True) for clip in clips]
+        # Opened for each batch anew: an open file a clip is more than most systems allow.
+        self._clips, self._store = clips, store
         self._targets = torch.from_numpy(np.array(targets))
 
     @property
     def steps(self) -> int:
         """Batches of an epoch."""
-        return -(-len(self._crops) // self._options.batch_size)
+        return -(-len(self._clips) // self._options.batch_size)
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs (B, 3, frames, size, size) and targets (B, 6), each clip once, nearly equal batches."""
-        order = torch.randperm(len(self._crops), generator=generator)
-        draws = torch.rand(len(self._crops), 5, generator=generator)
-        parts = torch.tensor_split(torch.arange(len(self._crops)), self.steps)
+        order = torch.randperm(len(self._clips), generator=generator)
+        draws = torch.rand(len(self._clips), 5, generator=generator)
+        parts = torch.tensor_split(torch.arange(len(self._clips)), self.steps)
         with ThreadPoolExecutor(1) as reader:
             waiting = reader.submit(self._read, order[parts[0]], draws[parts[0]])
             for number, part in enumerate(parts):
@@ -79,7 +80,7 @@ class TrainingBatches:
         options = self._options
         found = []
         for number, draw in zip(which.tolist(), draws[:, 0].tolist(), strict=True):
-            crops = self._crops[number]
+            crops = self._store.load(self._clips[number], mmap=True)
             found.append(crops[training_indices(len(crops), options.frames, options.rate, draw)])
         return np.stack(found)
 
