@@ -328,6 +328,22 @@ class Counting:
 
 
 @encoders
+def test_sound_that_cannot_be_used_does_not_wait_for_all_other_clips(tmp_path: Path, monkeypatch):
+    asked: list[str] = []
+
+    def read(clip: Clip, rate: int) -> np.ndarray:
+        asked.append(clip.id)
+        if len(asked) == 3:
+            raise MediaError(f"clip {clip.id} has no sound track", clip.id)
+        return np.ones(rate, dtype=np.float32)
+
+    monkeypatch.setattr(sound, "read_sound", read)
+    clips = Clips(tuple(Clip(f"c{number}", content=f"{number:04x}") for number in range(400)))
+    with pytest.raises(MediaError, match="has no sound track"):
+        sound.prepare_waves(clips, make_context(tmp_path))
+    assert len(asked) < 100
+
+
 def test_batches_hold_every_clip_once_with_its_target():
     clips = [Clip(str(number)) for number in range(10)]
     targets = np.arange(60).reshape(10, 6)

@@ -25,6 +25,7 @@ from blemore_harness.options import build_options  # noqa: E402
 from blemore_harness.sequences import describe_sequence  # noqa: E402
 from blemore_plugins.hub import quiet_transformers  # noqa: E402
 from blemore_plugins.speech import Wav2Vec2Encoder, extraction, hearing, network, recipe  # noqa: E402
+from blemore_plugins.speech.encoder import describe_frames  # noqa: E402
 from blemore_plugins.speech.options import Wav2Vec2Options, parse_layers  # noqa: E402
 from fakes import make_context, make_fold  # noqa: E402
 from media_files import clip_of, gradient_frames, sine, write_media  # noqa: E402
@@ -371,11 +372,29 @@ def test_vectors_are_kept_under_what_they_were_made_from(released, sounds, tmp_p
     context = make_context(tmp_path)
     encoder.prepare(clips, options, context)
     encoder.embed(clips, dataclasses.replace(options, hidden="512", epochs=3), context)
-    for changed in ({"layers": "2-3"}, {"pooling": "clip"}, {"segments": 2}):
+    for changed in ({"layers": "2-3"}, {"pooling": "clip"}, {"pooling": "moments"}, {"segments": 2}):
         with pytest.raises(DataError, match="run `prepare` first"):
             encoder.embed(clips, dataclasses.replace(options, **changed), context)
     with pytest.raises(WeightsMissing, match=r"no weights at '.*absent'.*--set wav2vec2\.model="):
         encoder.prepare(clips, dataclasses.replace(options, model=str(tmp_path / "absent")), context)
+
+
+def test_moments_are_those_of_each_part_and_the_mean_of_the_clip():
+    frames = np.random.default_rng(4).normal(size=(7, 3)).astype(np.float32)
+    options = Wav2Vec2Options(pooling="moments")
+    expected = []
+    for first, end in ((0, 3), (3, 5), (5, 7)):
+        for column in range(3):
+            expected.append(statistics.fmean(frames[first:end, column].tolist()))
+        for column in range(3):
+            expected.append(statistics.pstdev(frames[first:end, column].tolist()))
+    expected += [statistics.fmean(frames[:, column].tolist()) for column in range(3)]
+    given = describe_frames(frames, options)
+    assert given.dtype == np.float32
+    np.testing.assert_allclose(given, expected, atol=1e-6)
+    brief = describe_frames(frames[:2], options)
+    np.testing.assert_allclose(brief.reshape(7, 3)[[2, 4]], [frames[1], frames[1]])
+    np.testing.assert_allclose(brief[-3:], frames[:2].mean(axis=0), rtol=1e-6)
 
 
 def test_other_weights_in_the_same_folder_are_other_vectors(sounds, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +14,7 @@ from blemore_harness.cache import Store
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clip
 from blemore_harness.errors import MediaError
+from blemore_harness.frame_files import work_side_by_side
 from blemore_harness.media import read_sound
 from blemore_harness.networks import seeded
 from blemore_plugins.finetuning.groups import NOTHING, Anatomy, Built
@@ -235,7 +235,5 @@ def prepare_waves(clips: Iterable[Clip], context: Context) -> None:
             raise MediaError(f"clip {clip.id}: expected sound for one frame of 25 ms, found {found}", clip.id)
         store.save(clip, wave)
 
-    with context.progress("sound: decoding", len(missing)) as bar, ThreadPoolExecutor(GROUP) as pool:
-        for future in [pool.submit(decode, clip) for clip in missing]:
-            future.result()
-            bar.advance()
+    with context.progress("sound: decoding", len(missing)) as bar:
+        work_side_by_side(decode, missing, GROUP, bar.advance)

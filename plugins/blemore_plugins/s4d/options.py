@@ -23,6 +23,10 @@ When = Literal["off", "training", "always"]
 class S4DOptions:
     """Options of `s4d`. Defaults are the challenge paper's where it says, else those of the released S4D.
 
+    Of the released recipe this leaves out what is meant for training the whole network on other data: slower lower
+    layers (decay .75), mixup and cutmix, smoothed labels, RandAugment and random erasing, crops from 8 % of the area
+    on, joint training on AffectNet; and its rule for the rate, 1e-5 for every 8 clips of a batch.
+
     Attributes:
         weights: hub id, a local `.pt`, `.pth` or `.safetensors` file, or one of `RANDOM`.
         scale: side of the crop in units of the detected face's longer side; 1.0 tight, 1.7 loose. The released code

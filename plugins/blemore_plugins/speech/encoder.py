@@ -74,7 +74,7 @@ class AudioEncoder(Encoder):
         context.note("model", {"type": recipe.kind.type, **recipe.identity(context.cache)})
 
         def keep(clip: Clip, frames: NDArray[np.float32], outputs: NDArray[np.float32]) -> None:
-            store.save(clip, np.concatenate([describe_sequence(frames, options.parts), outputs]))
+            store.save(clip, np.concatenate([describe_frames(frames, options), outputs]))
 
         missing = store.missing(clips)
         if missing:
@@ -143,6 +143,22 @@ class AudeeringEncoder(Wav2Vec2Encoder):
     small: ClassVar[str] = "wav2vec2-robust"
 
 
+def describe_frames(frames: NDArray[np.float32], options: AudioOptions) -> NDArray[np.float32]:
+    """Make one vector of a clip's frames, float32 (T, D), as `pooling` says.
+
+    Returns:
+        float32 (7 x D,); with `moments` ((2 x segments + 1) x D,): mean and deviation (ddof 0) of the first part, of
+        the next, and so on, then the mean of the whole clip. A clip of fewer frames has its last one repeated.
+    """
+    if options.pooling != "moments":
+        return describe_sequence(frames, options.parts)
+    exact = frames.astype(np.float64)
+    exact = np.pad(exact, ((0, max(0, options.parts - len(exact))), (0, 0)), mode="edge")
+    moments = [[part.mean(axis=0), part.std(axis=0)] for part in np.array_split(exact, options.parts)]
+    return np.concatenate([*np.concatenate(moments), frames.mean(axis=0, dtype=np.float64)]).astype(np.float32)
+
+
 def _open_store(recipe: Recipe, options: AudioOptions, context: Context) -> Store:
     """Open the store of the vectors that these options and weights give."""
-    return context.cache.store("speech-vectors", parts=options.parts, **recipe.facts(context.cache))
+    parts = f"moments {options.parts}" if options.pooling == "moments" else options.parts
+    return context.cache.store("speech-vectors", parts=parts, **recipe.facts(context.cache))

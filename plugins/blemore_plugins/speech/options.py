@@ -27,15 +27,16 @@ class AudioOptions(HeadOptions):
         layers: which hidden states are averaged, inclusive: `6-12`, `6`, `6,8,10`. Index 0 is what enters the first
             block, index k what leaves block k; blocks above the highest one are never computed. Or `last`: what the
             network itself gives last, after its final norm where it has one.
-        pooling: `segments` averages the statistics of equal parts of the clip; `clip` takes them over the whole of it.
-            The UZH paper says "over 3 segments" and gives the width of 7 statistics.
+        pooling: `segments` averages the seven statistics of equal parts of the clip; `clip` takes them over the whole
+            of it; `moments` joins mean and standard deviation of each part and the mean of the whole clip, which for 3
+            parts makes 7 numbers per dimension too. The UZH paper says "over 3 segments" and gives that width.
         segments: how many parts; a clip with fewer frames than that has one part per frame.
     """
 
     model: str = "facebook/w2v-bert-2.0"
     revision: str = "main"
     layers: str = LAST
-    pooling: Literal["segments", "clip"] = "segments"
+    pooling: Literal["segments", "clip", "moments"] = "segments"
     segments: int = 3
 
     def __post_init__(self) -> None:
@@ -48,7 +49,7 @@ class AudioOptions(HeadOptions):
     @property
     def parts(self) -> int:
         """Into how many parts a clip is cut for its statistics."""
-        return self.segments if self.pooling == "segments" else 1
+        return 1 if self.pooling == "clip" else self.segments
 
 
 @dataclass(frozen=True)
