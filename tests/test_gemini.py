@@ -265,7 +265,7 @@ def test_what_passes_is_tried_again(clips, tmp_path, reply):
 
 def test_a_hang_ends_at_the_time_limit(clips, tmp_path):
     with serving([Reply(hang=True)]) as service:
-        FakeTime().encoder().prepare(clips.take([0]), options(service, timeout=0.3), make_context(tmp_path))
+        FakeTime().encoder().prepare(clips.take([0]), options(service, timeout=2.0), make_context(tmp_path))
     assert len(service.requests) == 2
 
 

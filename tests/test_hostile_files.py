@@ -192,7 +192,7 @@ def test_scoring_a_pipe_ends(tmp_path: Path) -> None:
         "--data",
         str(data),
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1
     assert "error: cannot read p.csv: expected a regular file, found a pipe or device" in done.stderr
 

@@ -19,6 +19,9 @@ from blemore_harness.errors import RunError
 from blemore_harness.rows import Probabilities
 from blemore_harness.runs import Runs, SystemFolder, copy_submission, hold, read_json, write_json
 
+SECONDS = 300
+"""What no machine takes, however busy it is."""
+
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -43,7 +46,7 @@ class Holder:
         return self.process.stdout.readline().strip()
 
     def let_go(self) -> None:
-        self.process.communicate("\n", timeout=30)
+        self.process.communicate("\n", timeout=SECONDS)
 
 
 def test_second_process_waits_and_is_told_for_whom(tmp_path: Path) -> None:
@@ -63,7 +66,7 @@ def test_killed_holder_frees_the_folder(tmp_path: Path) -> None:
     first = Holder(tmp_path)
     assert first.says() == "held"
     first.process.send_signal(signal.SIGKILL)
-    first.process.communicate(timeout=30)
+    first.process.communicate(timeout=SECONDS)
     said: list[str] = []
     with hold(tmp_path, said.append):
         assert said == []
@@ -73,11 +76,14 @@ def test_killed_holder_frees_the_folder(tmp_path: Path) -> None:
 
 def test_hold_waits_within_a_process_as_well_and_survives_errors(tmp_path: Path) -> None:
     order: list[str] = []
-    inside = threading.Event()
+    waiting = threading.Event()
+
+    def say(text: str) -> None:
+        order.append("waits")
+        waiting.set()
 
     def second() -> None:
-        inside.set()
-        with hold(tmp_path, lambda text: order.append("waits")):
+        with hold(tmp_path, say):
             order.append("second")
 
     thread = threading.Thread(target=second)
@@ -85,14 +91,13 @@ def test_hold_waits_within_a_process_as_well_and_survives_errors(tmp_path: Path)
     def first() -> None:
         with hold(tmp_path, order.append):
             thread.start()
-            inside.wait(10)
-            thread.join(0.2)
+            assert waiting.wait(SECONDS)
             order.append("first")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         first()
-    thread.join(10)
+    thread.join(SECONDS)
     assert order == ["waits", "first", "second"]
 
 

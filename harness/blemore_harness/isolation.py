@@ -11,7 +11,7 @@ import pickle
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,15 @@ class Isolation:
 
     Attributes:
         limit: seconds that a fold may take, and a preparation may pass without a sign of progress; None for no limit.
+        locks: descriptors of the folders that are held for the workers.
     """
 
     limit: float | None = None
+    locks: tuple[int, ...] = ()
+
+    def holding(self, lock: int) -> Isolation:
+        """Give the same for workers that keep one more folder locked until they are gone."""
+        return replace(self, locks=(*self.locks, lock))
 
     def do(self, entrant: Entrant, errand: Errand, contexts: Sequence[Context], log: Path) -> Answer:
         """Have a worker do an errand; gives and raises what `errand.do` would.
@@ -50,7 +56,7 @@ class Isolation:
         packet = _pack(entrant, errand, contexts)
         restarts = isinstance(errand, Preparing | Embedding)
         limit = self.limit and self.limit * len(contexts)
-        with WorkerProcess.started(log) as worker, ExitStack() as stack:
+        with WorkerProcess.started(log, self.locks) as worker, ExitStack() as stack:
             return _converse(worker, packet, _Desk(contexts, stack), limit, restarts)
 
 

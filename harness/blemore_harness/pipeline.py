@@ -20,7 +20,7 @@ from blemore_harness.predictions import find_strategy, predict_test
 from blemore_harness.records import Recorder, start_record
 from blemore_harness.results import SystemRows, score_system
 from blemore_harness.rows import Embeddings, Probabilities
-from blemore_harness.runs import FoldResult, Runs, SystemFolder, hold
+from blemore_harness.runs import FoldResult, Runs, SystemFolder
 from blemore_harness.stages import Stage, part_name
 from blemore_harness.submission import Submission
 from blemore_harness.views import View
@@ -68,7 +68,7 @@ def evaluate(
     folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
     folder = workshop.runs.run(submission.name, entrants[-1].digest)
     recorder = Recorder(folder, start_record(submission, entrants, dataset, workshop.command), plugins, started)
-    with hold(folder, workshop.reporter.log), recorder.closing(workshop.device):
+    with stage.holding(folder) as stage, recorder.closing(workshop.device):
         encoders = [e for e in entrants if not e.members]
         _check_media([e for e in encoders if not e.identity["stores"]], dataset, workshop.reporter)
         rows: dict[str, SystemRows] = {}
@@ -101,14 +101,14 @@ def _run_encoder(
     entrant: Entrant, dataset: Dataset, stage: Stage, folder: SystemFolder, recorder: Recorder
 ) -> SystemRows:
     """Take or train every fold of an encoder, then the final fit where there are test clips to predict."""
-    with hold(folder.path, stage.reporter.log):
+    with stage.holding(folder.path) as held:
         parts = _parts(dataset)
         found = {index: folder.finished(part_name(index)) for index in parts}
         results = {index: result for index, result in found.items() if result is not None}
         for index, result in results.items():
             folder.drop_workspace(part_name(index))  # of a process that was killed before it could
             recorder.tell_fold(entrant, index, result, stage.view)
-        for index, result in stage.fit_encoder(entrant, folder, [index for index in parts if index not in results]):
+        for index, result in held.fit_encoder(entrant, folder, [index for index in parts if index not in results]):
             results[index] = result
             recorder.tell_fold(entrant, index, result, stage.view)
     return SystemRows.gather({index: results[index] for index in parts}, stage.view)
@@ -130,13 +130,13 @@ def _run_fusion(
         vectors = _vectors_of(fusion.members, stage, folders)
     train = {name: rows.out_of_fold for name, rows in members.items()}
     results: dict[int | None, FoldResult] = {}
-    with hold(folder.path, stage.reporter.log):
+    with stage.holding(folder.path) as held:
         for index in parts:
             held_out = {name: _test_rows(rows) if index is None else rows.out_of_fold for name, rows in members.items()}
             finished = folder.finished(part_name(index))
             if finished:
                 folder.drop_workspace(part_name(index))
-            results[index] = finished or stage.fit_fusion(fusion, folder, index, vectors or train, vectors or held_out)
+            results[index] = finished or held.fit_fusion(fusion, folder, index, vectors or train, vectors or held_out)
             recorder.tell_fold(fusion, index, results[index], stage.view)
     return SystemRows.gather(results, stage.view)
 
@@ -164,9 +164,9 @@ def _prepare_all(
         folder = folders[entrant.name]
         try:
             if _unfinished(folder, dataset):
-                with hold(folder.path, stage.reporter.log):
+                with stage.holding(folder.path) as held:
                     if _unfinished(folder, dataset):  # whoever held it may have done everything
-                        stage.prepare(entrant, folder)
+                        held.prepare(entrant, folder)
             ready.append(entrant)
         except PluginFailed as error:
             recorder.fail(entrant, error)

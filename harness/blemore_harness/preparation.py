@@ -15,7 +15,7 @@ from blemore_harness.hookspecs import Encoder
 from blemore_harness.pipeline import Workshop
 from blemore_harness.plugins import Plugins
 from blemore_harness.released import ORIGIN_FILE
-from blemore_harness.runs import SystemFolder, hold, read_json, write_json
+from blemore_harness.runs import SystemFolder, read_json, write_json
 from blemore_harness.stages import Stage
 from blemore_harness.submission import Submission
 from blemore_harness.views import View
@@ -53,8 +53,8 @@ def prepare_submission(
         folder = workshop.runs.system(entrant.name, entrant.identity, entrant.digest)
         row = {"name": entrant.name, "status": "ready", "seconds": "", "features": "", "remark": entrant.mark or ""}
         try:
-            with hold(folder.path, workshop.reporter.log):
-                stage.prepare(entrant, folder)
+            with stage.holding(folder.path) as held:
+                held.prepare(entrant, folder)
                 row["seconds"] = f"{(folder.prepared() or {})['seconds']:.1f}"
                 if export is not None:
                     written = [_export(single, folder, stage, export) for single in (entrant.parts or (entrant,))]

@@ -15,10 +15,11 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from blemore_harness.cache import cut_name, sweep_leftovers, write_atomically
 from blemore_harness.errors import RunError, first_and_count, suggest
@@ -28,6 +29,9 @@ from blemore_harness.rows import Probabilities
 RECORD_SCHEMA = 1
 RECORD_FILE = "record.json"
 PREPARED_FILE = "prepare.json"
+
+PATIENCE = 0.5
+"""Seconds after which somebody who waits for a folder says so."""
 
 
 @dataclass(frozen=True)
@@ -134,26 +138,30 @@ class Runs:
         found = [path for path in there if path.name == run] or [path for path in there if path.name.startswith(start)]
         if len(found) != 1:
             names = [path.name for path in there]
+            meant = [path.name for path in found] or names
+            listed = ", ".join(meant[:10]) + f", and {len(meant) - 10} more" * (len(meant) > 10)
             what = "several runs begin with" if found else "no run begins with"
             # Nobody misspells a digest: what stands before it is compared.
             hint = "" if found else suggest(run, [name.rpartition("-")[0] for name in names])
-            raise RunError(f"{what} '{run}' in {self.root} (there: {', '.join(names) or 'none'}){hint}")
+            raise RunError(f"{what} '{run}' in {self.root} (there: {listed or 'none'}){hint}")
         return found[0]
 
 
-@contextlib.contextmanager
-def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold a folder against other processes; a second one waits and says for whom. Freed even by SIGKILL."""
 def folder_name(name: str, digest: str) -> str:
     """Give the name of a folder: a long one is cut, and the digest still tells which it is."""
     return f"{cut_name(name)}-{digest}"
 
 
+@contextlib.contextmanager
+def hold(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
+    """Hold a folder against other processes; a second one waits and says for whom. Freed even by SIGKILL.
+
+    Gives the lock's file descriptor: a process that inherits it holds the folder too, while this one does and, where
+    this one is killed, until that one has ended as well.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock_soon(file):
             file.seek(0)
             say(f"{folder.name} is being worked on by process {file.read().strip() or '?'}: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -162,9 +170,23 @@ def folder_name(name: str, digest: str) -> str:
         file.flush()
         sweep_leftovers(folder, alone=True)
         try:
-            yield
+            yield file.fileno()
         finally:
             file.truncate(0)
+            fcntl.flock(file, fcntl.LOCK_UN)  # for whoever inherited it, too
+
+
+def _lock_soon(file: IO[str]) -> bool:
+    """Take a lock, or find that somebody keeps it; who is just ending is not worth a line."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(PATIENCE / 20)
 
 
 def _say_nothing(text: str) -> None:
@@ -217,10 +239,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object whole, keys in the order given."""
-    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object whole, keys in the order given."""
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.isolation import Isolation
 from blemore_harness.protocol import Scores
 from blemore_harness.rows import Embeddings, Probabilities
-from blemore_harness.runs import FoldResult, SystemFolder
+from blemore_harness.runs import FoldResult, SystemFolder, hold
 from blemore_harness.thresholds import search_official
 from blemore_harness.views import View
 
@@ -59,6 +59,12 @@ class Stage:
     device: str
     reporter: Reporter
     isolation: Isolation | None = None
+
+    @contextmanager
+    def holding(self, folder: Path) -> Iterator[Stage]:
+        """Hold a folder against other runs; gives a stage whose workers keep it locked until they are gone."""
+        with hold(folder, self.reporter.log) as lock:
+            yield self if self.isolation is None else replace(self, isolation=self.isolation.holding(lock))
 
     def prepare(self, entrant: Entrant, folder: SystemFolder) -> None:
         """Let an encoder download and extract; what it noted is kept for the record."""

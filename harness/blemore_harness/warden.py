@@ -12,18 +12,23 @@ import os
 import signal
 import socket
 import threading
+from functools import partial
 
 
-def watch_worker(line: int, life: int) -> int:
+def watch_worker(line: int, life: int, *locks: int) -> int:
     """Fork the worker and wait for its end; gives the exit code of the process that returns.
 
     Args:
         line: file descriptor on which the worker gets its errand and answers.
         life: file descriptor of a socket to the harness; its end means that the harness is gone.
+        locks: file descriptors of folders that stay locked until both processes have ended; nothing that the worker
+            forks gets them, since it may be made to live on.
     """
     worker = os.fork()
     if worker == 0:
         os.close(life)
+        for lock in locks:
+            os.register_at_fork(after_in_child=partial(os.close, lock))
         from blemore_harness.worker import serve
 
         return serve(line)

@@ -153,8 +153,9 @@ class LineBar:
 def serve(descriptor: int) -> int:
     """Take one errand from the line, do it and send the answer; gives the exit code."""
     faulthandler.enable()
-    # The harness asks with this signal where a worker stands whose time is over; the answer goes into its log.
-    faulthandler.register(signal.SIGUSR1)
+    # The harness asks with this signal where a worker stands whose time is over. The answer goes into its log; that it
+    # then ends, as the signal has it otherwise, says that the answer is complete.
+    faulthandler.register(signal.SIGUSR1, chain=True)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(KILL_ME_FIRST)
     connection = Connection(descriptor)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
@@ -21,15 +21,15 @@ from blemore_harness.errors import printable
 
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from blemore_harness.warden import watch_worker; "
-    "sys.exit(watch_worker(int(sys.argv[2]), int(sys.argv[3])))"
+    "sys.exit(watch_worker(*map(int, sys.argv[2:])))"
 )
 """What the new interpreter does: import from where this one imports, then hand over."""
 
 GRACE = 10.0
 """Seconds that a worker gets to end after it has answered."""
 
-STACK_SECONDS = 0.5
-"""Seconds that a worker gets to write down where it stands when its time is over."""
+STACK_SECONDS = 10.0
+"""Seconds that a worker gets to write down where it stands when its time is over; it ends once it has."""
 
 TAIL_LINES = 20
 """Lines of a worker's log that go into the record."""
@@ -48,19 +48,25 @@ class WorkerProcess:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, log: Path) -> Iterator[WorkerProcess]:
-        """Start a worker; when the block ends, it and whatever it started are gone."""
+    def started(cls, log: Path, locks: Sequence[int] = ()) -> Iterator[WorkerProcess]:
+        """Start a worker; when the block ends, it and whatever it started are gone.
+
+        Args:
+            log: gets what the worker prints; removed where that is nothing.
+            locks: descriptors of `runs.hold`: where the harness is killed, nobody else gets these folders before the
+                worker is gone as well, which may still be writing.
+        """
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)  # a dying worker of a run that was killed may still be writing its last words there
         here, there = Pipe()
         life, other = socket.socketpair()
-        numbers = [str(there.fileno()), str(other.fileno())]
-        words = [sys.executable, "-P", "-u", "-c", START, json.dumps(sys.path), *numbers]
+        passed = (there.fileno(), other.fileno(), *locks)
+        words = [sys.executable, "-P", "-u", "-c", START, json.dumps(sys.path), *map(str, passed)]
         with here, life, ExitStack() as stack:
             with there, other, log.open("xb") as output:
                 process = subprocess.Popen(
                     words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                    pass_fds=(there.fileno(), other.fileno()),
+                    pass_fds=passed,
                 )  # fmt: skip
                 # Before it is reaped: until then no other group can have its number.
                 stack.callback(process.wait)
