@@ -18,6 +18,9 @@ from blemore_harness.errors import ExtraMissing, MediaError
 CUT_SHARE = 0.9
 """A track with less than this share of its length was cut off: FFmpeg itself reads to the cut without a word."""
 
+LONGEST_FRAME = 10.0
+"""Seconds that frames may last on average where some are missing: beyond it the file's times are wrong."""
+
 MOST_PIXELS = 8192 * 4320
 """Pixels of a frame, as of the largest video that is in use (8K); a frame of these takes 106 MB."""
 
@@ -61,21 +64,34 @@ def check_media(clip: Clip, kind: Literal["video", "audio"]) -> Promise:
                 raise MediaError(
                     f"clip {clip.id}: the file is a list of other files ({', '.join(names)}), not a video", clip.id
                 )
-            found = container.streams.video if kind == "video" else container.streams.audio
-            if not found:
-                raise MediaError(f"clip {clip.id} has no {'picture' if kind == 'video' else 'sound track'}", clip.id)
-            return _promise(found[0], kind)
+            return _promise(_find_stream(container, kind, clip), kind)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise MediaError(f"clip {clip.id}: the file cannot be opened ({brief(error, clip)})", clip.id) from None
+
+
+def _find_stream(container: Any, kind: Literal["video", "audio"], clip: Clip) -> Any:
+    """Give the stream that is decoded: FFmpeg's choice for the picture, as decord's is, and the first for the sound.
+
+    Raises:
+        MediaError: none, none but a cover, or one in a format that FFmpeg does not know.
+    """
+    streams = container.streams.video if kind == "video" else container.streams.audio
+    what = "picture" if kind == "video" else "sound track"
+    if not streams:
+        raise MediaError(f"clip {clip.id} has no {what}", clip.id)
+    stream = (container.streams.best("video") or streams[0]) if kind == "video" else streams[0]
+    if kind == "video" and "attached_pic" in repr(stream.disposition):
+        raise MediaError(f"clip {clip.id} has no picture but a cover", clip.id)
+    if stream.codec_context is None:
+        raise MediaError(f"clip {clip.id} has a {what} in a format that FFmpeg does not know: convert it", clip.id)
+    return stream
 
 
 def _promise(stream: Any, kind: str) -> Promise:
     seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
     if kind == "audio":
         return Promise(0, seconds, 0)
-    # Without parameters that FFmpeg understands there is no decoder, and no size.
-    size = stream.codec_context
-    return Promise(stream.frames, seconds, size.width * size.height if size is not None else 0)
+    return Promise(stream.frames, seconds, stream.codec_context.width * stream.codec_context.height)
 
 
 @contextmanager
@@ -99,6 +115,9 @@ def open_video(clip: Clip) -> Iterator[tuple[Any, Promise]]:
         if count < CUT_SHARE * promise.frames:
             # An edit list may leave frames out, but then the track is shorter as well.
             seconds = float(reader.get_frame_timestamp(count - 1)[1] - reader.get_frame_timestamp(0)[0])
+            if seconds > LONGEST_FRAME * count:
+                found = f"{count} of {promise.frames} frames over {seconds:.0f} s"
+                raise MediaError(f"clip {clip.id}: {found}: the times in the file are damaged, convert it", clip.id)
             if seconds < CUT_SHARE * promise.seconds:
                 found = f"{count} of {promise.frames} frames"
                 raise MediaError(f"clip {clip.id}: the video ends after {found}: copy the file again", clip.id)
@@ -107,6 +126,8 @@ def open_video(clip: Clip) -> Iterator[tuple[Any, Promise]]:
         reason = brief(error, clip)
         if "The size must exactly match" in reason:  # rows that decord pads and does not cut again
             reason = "its width is one that decord fails on: convert it to another, such as a multiple of 64"
+        if "DECORD_" in reason:  # advice to have decord repeat frames in place of those that it cannot find
+            reason = "frames are not where the file says: convert it, or copy it again"
         raise MediaError(f"clip {clip.id}: the video cannot be decoded ({reason})", clip.id) from None
 
 

@@ -191,7 +191,8 @@ def read_sound(clip: Clip, rate: int = 16_000) -> NDArray[np.float32]:
 
 
 def _mean(part: Any) -> NDArray[np.float32]:
-    return part.to_ndarray().mean(axis=0, dtype=np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused by name, without a warning
+        return part.to_ndarray().mean(axis=0, dtype=np.float32)
 
 
 def _at_a_time(promise: Promise) -> int:

@@ -43,6 +43,8 @@ def doctor(
 
     if name is not None and plugins:
         raise click.UsageError("give either the NAME of a submission or --plugin, as in: doctor --plugin s4d,wav2vec2")
+    if settings and name is None and not plugins:
+        raise click.UsageError("--set goes with the NAME of a submission or --plugin: it is their options")
     submission = from_plugins(plugins) if plugins else find_submission(name, Path.cwd())[0] if name else None
     if submission is not None:
         submission = submission.with_options(parse_settings(settings), None, None)

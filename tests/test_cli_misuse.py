@@ -1,0 +1,108 @@
+"""Command lines that people get wrong: each is said in one line, nothing asked for is silently left aside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from blemore_harness.cli import cli
+from blemore_harness.errors import BlemoreError, ConfigError
+from blemore_harness.places import cache_root
+from blemore_harness.submission import find_submission
+from builders import rows_of, write_download
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLEMORE_CACHE", str(tmp_path / "cache"))
+    return str(write_download(tmp_path / "data", rows_of(actors=6, folds=3)))
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(cli, [*words])
+
+
+def refusal(*words: str) -> str:
+    done = call(*words)
+    assert isinstance(done.exception, BlemoreError), done.output
+    assert done.exception.exit_code == 1
+    return str(done.exception)
+
+
+def test_a_fusion_is_looked_up_and_said_to_be_unused_where_there_is_nothing_to_fuse(data: str) -> None:
+    assert "unknown fusion 'lat'; did you mean 'late'?" in refusal(
+        "run", "--plugin", "trivial-single", "--fusion", "lat", "--data", data
+    )
+    assert "'prosody' is an encoder, not a fusion" in refusal(
+        "run", "--plugin", "trivial-single", "--fusion", "prosody", "--data", data
+    )
+    done = call("run", "--plugin", "trivial-single", "--fusion", "late", "--data", data)
+    assert done.exit_code == 0, done.exception
+    assert "warning: a single encoder: there is nothing to fuse, and --fusion late is not used" in done.stderr
+
+
+def test_a_submission_s_fusion_cannot_be_overruled_in_silence(data: str) -> None:
+    done = call("run", "uzh-9enc", "--fusion", "mean", "--data", data)
+    assert done.exit_code == 2
+    assert "the submission 'uzh-9enc' says how it is fused: --fusion goes with --plugin" in done.stderr
+
+
+@pytest.mark.parametrize("minutes", ["nan", "inf", "-inf", "0", "-1", "x"])
+def test_a_time_limit_is_a_number_of_minutes(minutes: str) -> None:
+    done = call("run", "--plugin", "trivial-single", "--isolate", "--time-limit", minutes)
+    assert done.exit_code == 2
+    assert "time-limit" in done.stderr
+
+
+def test_more_plugins_than_a_folder_s_name_holds(data: str) -> None:
+    names = ",".join(f"trivial-single@v{number}" for number in range(30))
+    done = call("run", "--plugin", names, "--fusion", "mean", "--data", data)
+    assert done.exit_code == 0, done.exception
+    assert call("table", names).exit_code == 0
+    assert call("analyse", names).exit_code == 0
+
+
+def test_the_doctor_does_not_leave_options_aside() -> None:
+    done = call("doctor", "--set", "foo.x=1")
+    assert done.exit_code == 2
+    assert "--set goes with the NAME of a submission or --plugin" in done.stderr
+
+
+def test_many_runs_are_not_all_listed(tmp_path: Path) -> None:
+    for number in range(30):
+        folder = tmp_path / "runs" / f"run-{number:02d}-0123456789ab"
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text("{}")
+    said = refusal("table", "nothing", "--runs", str(tmp_path / "runs"))
+    assert said.endswith("run-09-0123456789ab, and 20 more)")
+    assert "(there: run-10-0123456789ab, run-11-0123456789ab, " in refusal(
+        "table", "run-1", "--runs", str(tmp_path / "runs")
+    )
+
+
+@pytest.mark.parametrize("name", ["submissions/uzh-9enc.toml", "uzh-9enc.toml", "./uzh-9enc", "/tmp/uzh-9enc.toml"])
+def test_a_submission_is_named_and_not_pointed_at(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"without folder and ending, found '.*'; did you mean 'uzh-9enc'\?"):
+        find_submission(name, tmp_path)
+
+
+def test_names_of_any_length_and_case(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown submission"):
+        find_submission("a" * 5000, tmp_path)
+    assert "did you mean 'wavlm'?" in refusal("run", "--plugin", "WavLM")
+
+
+def test_a_cache_in_nobody_s_home_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"BLEMORE_CACHE=~nobody-here/x.*name a folder for the cache"):
+        cache_root({"BLEMORE_CACHE": "~nobody-here/x"})
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(ConfigError, match="found no HOME"):
+        cache_root({})
+    assert cache_root({"XDG_CACHE_HOME": "/x"}) == Path("/x/blemore-harness")
