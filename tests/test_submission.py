@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import statistics
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from blemore_harness import submission as submission_module
 from blemore_harness.entrants import resolve_entrants
 from blemore_harness.errors import ConfigError, UnknownName
+from blemore_harness.options import build_options
 from blemore_harness.plugins import load_plugins
 from blemore_harness.submission import (
     Submission,
@@ -18,6 +21,8 @@ from blemore_harness.submission import (
     read_submission,
     shipped_folder,
 )
+from blemore_plugins.features.options import FeatureOptions
+from real_material import REAL, needs_real
 
 BASELINES = [
     "clip", "hicmae", "hubert", "imagebind", "imagebind-hubert", "imagebind-wavlm", "openface", "videomaev2",
@@ -184,7 +189,7 @@ def test_shipped_submission_names_plugins_and_options_that_exist(name: str) -> N
     assert [entrant.name for entrant in entrants] == [*found.encoders, *([found.fusion] if found.fusion else [])]
 
 
-BASELINES = {
+BASELINE_NUMBERS = {
     "clip": (".266±.021", ".105±.012", ".186", ".258", ".096", ".177"),
     "imagebind": (".290±.028", ".130±.008", ".210", ".261", ".087", ".174"),
     "openface": (".228±.014", ".119±.014", ".174", ".226", ".081", ".154"),
@@ -200,7 +205,7 @@ BASELINES = {
     "videomaev2-hubert": (".332±.016", ".138±.012", ".235", ".332", ".114", ".223"),
     "hicmae": (".298±.025", ".180±.036", ".239", ".268", ".180", ".224"),
 }
-PUBLISHED = {f"baseline-{name}": numbers for name, numbers in BASELINES.items()} | {
+PUBLISHED = {f"baseline-{name}": numbers for name, numbers in BASELINE_NUMBERS.items()} | {
     "trivial-single": (".078", "0", ".039", ".074", "0", ".037"),
     "trivial-blend": (".057", ".035", ".046", ".059", ".036", ".047"),
     "uzh-s4d": (".340±.024", ".140±.018", ".240"),
@@ -231,6 +236,37 @@ def test_published_numbers_are_those_that_were_printed(name: str) -> None:
             printed[f"{key}_sd"] = float(deviation)
     found = read_submission(shipped_folder() / f"{name}.toml").expect
     assert {key: value for key, value in found.items() if key != "source"} == printed
+
+
+RECORDED = {
+    "baseline-clip": ("aggregated", "clip"),
+    "baseline-imagebind": ("aggregated", "imagebind"),
+    "baseline-openface": ("aggregated", "openface"),
+    "baseline-videomaev2": ("aggregated", "videomae"),
+    "baseline-videoswin": ("aggregated", "videoswintransformer"),
+    "baseline-videomaev2-sub": ("subsampled", "videomae"),
+    "baseline-videoswin-sub": ("subsampled", "videoswintransformer"),
+}
+"""What the organisers call the features and the encoder in the folds that they recorded."""
+
+MODELS = {"Linear": "", "MLP_256": "256", "MLP_512": "512"}
+
+
+@needs_real
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_head_of_a_baseline_is_the_one_whose_recorded_folds_give_its_numbers(name: str) -> None:
+    found = read_submission(shipped_folder() / f"{name}.toml")
+    [options] = found.options.values()
+    head = build_options(name, FeatureOptions, dict(options))
+    with (REAL / "official_fold_runs.csv").open(newline="") as file:
+        folds = [row for row in csv.DictReader(file) if (row["features"], row["encoder"]) == RECORDED[name]]
+    recorded = [row for row in folds if MODELS[row["model"]] == head.hidden]
+    assert len(recorded) == 5
+    for measure in ("acc_presence", "acc_salience"):
+        values = [float(row[f"best_{measure}"]) for row in recorded]
+        assert found.expect[measure] == pytest.approx(statistics.fmean(values), abs=0.0006)
+        assert found.expect[f"{measure}_sd"] == pytest.approx(statistics.stdev(values), abs=0.0006)
+    assert max(int(float(row["epoch"])) for row in folds) in range(head.epochs - 10, head.epochs + 1)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -21,7 +21,7 @@ SequenceOf: TypeAlias = Callable[[Clip], Vectors]
 def fit_head_on_rows(sequence_of: SequenceOf, fold: Fold, options: HeadOptions, context: Context) -> HeadModel:
     """Train a head on every embedding of a fold's training clips; each row's target is its clip's.
 
-    The organisers' settings are those of the head `mlp-1024-subsampled`. Rows are standardised over all training rows
+    The organisers' settings are those of the head `mlp-512-subsampled`. Rows are standardised over all training rows
     and shuffled across clips. Every sequence is read twice, so that the rows lie in memory once.
 
     Args:

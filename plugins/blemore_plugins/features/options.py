@@ -21,7 +21,7 @@ class FeatureOptions(HeadOptions):
             the dataset has.
         rows: what the head is trained on: `clips` gives it a row of seven statistics per clip, `embeddings` every
             embedding of every clip as a row of its own, a clip's logits being averaged (the organisers' subsampled
-            variant, whose head is `mlp-1024-subsampled`); it needs features over time, so not `statistics`.
+            variant, whose head is `mlp-512-subsampled`); it needs features over time, so not `statistics`.
     """
 
     source: Source = "auto"
