@@ -560,7 +560,8 @@ def test_a_dataset_without_test_clips(call: Call, tmp_path: Path) -> None:
 def run_folder(tmp_path: Path) -> Path:
     """A finished run, as far as `submit` looks at one."""
     folder = tmp_path / "blemore-runs" / "uzh-s4d-0123456789ab"
-    record = {"schema": 1, "status": "finished", "mark": None, "test": {"file": "submission.zip"}}
+    record = {"schema": 1, "status": "finished", "mark": None, "data": {"demo": False}}
+    record["test"] = {"file": "submission.zip"}
     put(folder / "record.json", json.dumps(record))
     with zipfile.ZipFile(folder / "submission.zip", "w") as archive:
         archive.writestr("submission_template.json", json.dumps({"predictions": official()}))
@@ -586,8 +587,16 @@ def test_submit_a_run(call: Call, run_folder: Path, tmp_path: Path) -> None:
 
 def test_a_demo_run_is_not_for_codabench(call: Call, run_folder: Path) -> None:
     record = run_folder / "record.json"
-    record.write_text(record.read_text().replace("null", '"demo: untrained small encoders"'))
+    text = record.read_text().replace("null", '"demo: untrained small encoders"').replace("false", "true")
+    record.write_text(text)
     assert "(demo: untrained small encoders: not for Codabench)" in call("submit", "uzh").out
+
+
+def test_a_transductive_run_is_for_codabench_and_says_what_it_is(call: Call, run_folder: Path) -> None:
+    record = run_folder / "record.json"
+    record.write_text(record.read_text().replace("null", '"transductive test labels (actor-centred)"'))
+    said = call("submit", "uzh").out
+    assert "upload this file to Codabench (transductive test labels (actor-centred): say so" in said
 
 
 def test_wrong_run_names_say_what_is_there(call: Call, run_folder: Path, tmp_path: Path) -> None:

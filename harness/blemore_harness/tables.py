@@ -133,7 +133,7 @@ def draw_next_steps(record: Mapping[str, Any], folder: Path, data: Path | None) 
         lines.append(f"labels   {folder / test['file']} ({test['clips']} test clips by {test['system']})")
     if record["data"]["demo"] and data is None:
         lines.append("next     the same command with --data FOLDER runs on your BLEMORE download")
-    elif test and not record["mark"]:
+    elif test and not record["data"]["demo"]:
         lines.append(f"next     blemore-harness submit --check {folder / test['file']}, then upload it to Codabench")
     if any(system["status"] == "failed" for system in record["systems"]):
         lines.append("next     the full traceback of what failed stands in the record; the same command tries it again")

@@ -38,6 +38,7 @@ def score(
 @runs_option
 def submit(run: str | None, output: Path | None, check: Path | None, data: Path | None, runs: Path) -> int:
     """Write a RUN's leaderboard file for Codabench, or --check one: every reason that it would be rejected."""
+    from blemore_harness.archive import reading_record
     from blemore_harness.leaderboard import check_submission, official_test_ids
     from blemore_harness.places import open_dataset
     from blemore_harness.runs import Runs, copy_submission
@@ -46,10 +47,15 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
     if (run is None) == (check is None):
         raise click.UsageError("give either a RUN, or --check FILE")
     if check is None:
-        written, mark = copy_submission(Runs(runs).find(str(run)), output)
-        click.echo(
-            f"{written}: upload this file to Codabench" if not mark else f"{written} ({mark}: not for Codabench)"
-        )
+        folder = Runs(runs).find(str(run))
+        written, mark = copy_submission(folder, output)
+        with reading_record(folder) as record:
+            demo = record["data"]["demo"]
+        if demo:
+            click.echo(f"{written} ({mark}: not for Codabench)")
+        else:
+            said = f" ({mark}: say so wherever you report it)" if mark else ""
+            click.echo(f"{written}: upload this file to Codabench{said}")
         return 0
     expected = official_test_ids() if data is None else open_dataset(data, open_reporter()).test_ids
     if not expected:
