@@ -295,6 +295,18 @@ def test_what_is_no_aggregated_file_is_left_alone(data: Path) -> None:
         view_of(data).digest_store(STORE)
 
 
+@pytest.mark.parametrize(
+    ("file", "store"),
+    {
+        "videoswintransformer": "videoswintransformer", "VideoSwin": "videoswintransformer",
+        "videomae": "videomae", "videomaev2": "videomae", "wavlm": "wavlm",
+    }.items(),
+)  # fmt: skip
+def test_one_encoder_may_go_by_its_folder_or_by_the_organisers_name(data: Path, file: str, store: str) -> None:
+    write_aggregate(data / f"{file}_static_features.npz", {name: np.ones(14) for name in NAMES})
+    assert set(read_dataset(data).stores) == {f"{store}_static_features"}
+
+
 def test_a_folder_wins_over_a_file_of_the_same_name(data: Path) -> None:
     write_aggregate(data / f"{STORE}.npz", vectors_of(NAMES))
     put(data / "pre_extracted_train_data" / f"{STORE}_train" / f"{NAMES[0]}.npy", "released")

@@ -86,7 +86,7 @@ def test_they_are_what_they_say():
         "dinov3": ("DINOv3", "dinov3_static_features", None),
         "imagebind": ("ImageBind", "imagebind_static_features", 1024),
         "videomaev2": ("VideoMAEv2", "videomae_static_features", 1408),
-        "videoswin": ("VideoSwin", "videoswin_static_features", None),
+        "videoswin": ("VideoSwin", "videoswintransformer_static_features", None),
         "vjepa2": ("", "", None),
     }
     assert {encoder.modality for encoder in ENCODERS.values()} == {"video"}

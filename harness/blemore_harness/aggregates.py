@@ -22,6 +22,9 @@ from blemore_harness.sequences import STATISTICS
 ENDING = "_static_features.npz"
 KEYS = ("X", "filenames")
 
+OTHER_NAMES = {"videoswin": "videoswintransformer", "videomaev2": "videomae"}
+"""Names after the released folders, and the organisers' own for the same encoder, under which both are one store."""
+
 Place = tuple[Path, int]
 """A file and the number of a row in it."""
 
@@ -44,7 +47,10 @@ class Aggregate:
 def find_aggregate(file: Path) -> str | None:
     """Give the store of an aggregated file, `wavlm_static_features` in lower case; None for other files."""
     name = file.name.lower()
-    return name.removesuffix(".npz") if name.endswith(ENDING) and name != ENDING and file.is_file() else None
+    if not name.endswith(ENDING) or name == ENDING or not file.is_file():
+        return None
+    encoder = name.removesuffix(ENDING)
+    return OTHER_NAMES.get(encoder, encoder) + ENDING.removesuffix(".npz")
 
 
 def index_aggregate(files: Sequence[Path], is_clip: Callable[[str], bool]) -> Aggregate:

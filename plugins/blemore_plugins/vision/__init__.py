@@ -93,7 +93,8 @@ class VideoSwinEncoder(FeatureEncoder):
     """Video Swin base: a vector per window of 32 frames, every 16.
 
     The released features come from a network that was never released, fine-tuned on 13 classes: what is extracted here
-    with torchvision's weights is another thing. A fine-tuned file in torchvision's layout may be named instead.
+    with torchvision's weights is another thing. A fine-tuned file in torchvision's layout may be named instead. The
+    organisers' aggregated file is called `videoswintransformer`.
     """
 
     name: ClassVar[str] = "videoswin"
@@ -101,7 +102,7 @@ class VideoSwinEncoder(FeatureEncoder):
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = options.VideoSwinOptions
     store: ClassVar[str] = "VideoSwin"
-    statistics_store: ClassVar[str] = "videoswin_static_features"
+    statistics_store: ClassVar[str] = "videoswintransformer_static_features"
     extractor: ClassVar[Extractor | None] = families.VideoSwinExtractor()
     demo_options: ClassVar[Mapping[str, object]] = SMALL
 
