@@ -31,6 +31,7 @@ from blemore_harness.rows import Embeddings, Probabilities
 from blemore_harness.runs import Runs
 from blemore_harness.strategies import HONEST
 from blemore_harness.submission import Submission, from_plugins
+from blemore_harness.tables import draw_next_steps
 from blemore_harness.thresholds import official
 from blemore_harness.views import View, open_view
 from builders import label_of, put, rows_of, write_download
@@ -333,7 +334,12 @@ def test_transductive_thresholds_guess_the_actors_and_are_marked(bench: Bench) -
     assert test["groups"] >= 1
     assert 0 <= test["score_with_guessed_actors"] <= 1
     assert record["mark"] == "transductive test labels (actor-centred)"
-    assert "transductive test labels (actor-centred)" in (folder / "table.txt").read_text()
+    table = (folder / "table.txt").read_text()
+    assert "transductive test labels (actor-centred)" in table
+    assert table.count("transductive bound: told which clips are of one actor") == 3
+    said = f"with actors guessed, as for test clips: Score {test['score_with_guessed_actors']:.3f}"
+    assert said in " ".join(table.split())
+    assert "then upload it to Codabench" in str(draw_next_steps(record, folder, None))
     with pytest.raises(DataError, match="only where a member gives vectors"):
         bench.run(plugins, from_plugins(["two"]).with_options({}, None, "actor-rank"))
 
