@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,33 @@ def test_a_name_that_cannot_be_is_refused_with_advice(name: str, advice: str, tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["harness", "plugins", "x" * 61])
+def test_a_name_that_would_hide_a_package_or_fill_a_line_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is installed already, and would be hidden|at most 60 letters, found 61"):
+        write_plugin(name, "frozen", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "name",
+    ["none", "true", "encoder", "fusion", "embeddings", "probabilities", "invalid-option", "head", "class", "np"],
+)
+def test_words_of_python_and_of_the_template_are_good_names(name: str, kind: str, tmp_path: Path) -> None:
+    folder = write_plugin(name, kind, tmp_path)
+    (source,) = (folder / "src").glob("*/__init__.py")
+    module = types.ModuleType(f"made_{kind}")
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    try:
+        exec(compile(source.read_text(), source, "exec"), module.__dict__)
+    finally:
+        del sys.modules[module.__name__]
+    (system,) = getattr(module, "blemore_fusions" if kind == "fusion" else "blemore_encoders")()
+    assert system.name == name
+    assert system.Options() is not None
+    assert type(system).__mro__[1].__module__ == "blemore_harness.hookspecs"
+
+
 def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
     kept = tmp_path / "blemore-mine" / "notes.txt"
     kept.parent.mkdir()
@@ -120,4 +148,6 @@ def test_the_command_says_what_comes_next(tmp_path: Path) -> None:
     )
     assert done.exception is None
     assert "blemore-harness check mine" in done.stdout
+    spaced = CliRunner().invoke(cli, ["new-plugin", "mine", "--into", str(tmp_path / "a b")], standalone_mode=False)
+    assert f"pip install -e '{tmp_path}/a b/blemore-mine' && " in spaced.stdout
     assert (tmp_path / "blemore-mine" / "README.md").exists()

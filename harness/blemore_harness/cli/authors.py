@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,5 +113,7 @@ def new_plugin(name: str, kind: str, into: Path) -> None:
 
     folder = write_plugin(name, kind, into, load_plugins().offers)
     click.echo(f"{folder}: written. Next:")
-    click.echo(f"    pip install -e {folder} && blemore-harness check {name}")
-    click.echo(f"    cd {folder} && pytest")
+    # With ./ where a name could be taken for an option or a requirement.
+    place = shlex.quote(str(folder) if folder.is_absolute() else f"./{folder}")
+    click.echo(f"    pip install -e {place} && blemore-harness check {name}")
+    click.echo(f"    cd {place} && pytest")

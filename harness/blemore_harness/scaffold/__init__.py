@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import keyword
 import re
 from collections.abc import Collection
 from importlib.resources import files
@@ -12,6 +14,9 @@ from blemore_harness.errors import ConfigError
 from blemore_harness.plugins import NAME
 
 KINDS = ("encoder", "frozen", "fusion")
+
+LONGEST = 60
+"""Letters of a name: it is typed, and is part of names of folders."""
 
 SHARED = {"pyproject.toml": "pyproject.toml.txt", ".gitignore": "gitignore.txt"}
 """Files that all kinds have, with their templates."""
@@ -41,6 +46,8 @@ def write_plugin(name: str, kind: str, into: Path, taken: Collection[str] = ()) 
             f"{folder} is there already and is left alone: name another plugin, or another folder with --into"
         )
     module = "blemore_" + name.replace("-", "_")
+    if importlib.util.find_spec(module) is not None:
+        raise ConfigError(f"the package '{module}' is installed already, and would be hidden: choose another name")
     written = {
         f"src/{module}/__init__.py": f"{kind}.py.txt",
         f"src/{module}/py.typed": None,
@@ -48,7 +55,7 @@ def write_plugin(name: str, kind: str, into: Path, taken: Collection[str] = ()) 
         "README.md": "readme_fusion.md.txt" if kind == "fusion" else "readme_encoder.md.txt",
         **SHARED,
     }
-    words = {"NAME": name, "MODULE": module, "CLASS": "".join(part.capitalize() for part in name.split("-"))}
+    words = {"NAME": name, "MODULE": module, "CLASS": _class_name(name, kind)}
     for path, template in written.items():
         write_atomically(folder / path, "" if template is None else _fill(template, words))
     return folder
@@ -61,10 +68,20 @@ def _check_name(name: str, taken: Collection[str]) -> None:
         raise ConfigError(
             f"expected a name of lower case letters, digits and dashes, a letter first, found '{name}'{advice}"
         )
+    if len(name) > LONGEST:
+        raise ConfigError(f"expected a name of at most {LONGEST} letters, found {len(name)}")
     if name in taken:
         raise ConfigError(
             f"'{name}' is offered by an installed plugin already, and two cannot share a name: choose another"
         )
+
+
+def _class_name(name: str, kind: str) -> str:
+    """Give the name of the class: one that is a word of Python or of the template gets another word behind it."""
+    words = "".join(part.capitalize() for part in name.split("-"))
+    used = re.findall(r"\w+", _fill(f"{kind}.py.txt", {"CLASS": ""}))
+    taken = any(f"{words}{ending}" in used for ending in ("", "Options", "Model"))
+    return f"{words}Plugin" if taken or keyword.iskeyword(words) else words
 
 
 def _fill(template: str, words: dict[str, str]) -> str:
