@@ -76,6 +76,7 @@ from blemore_harness.frames import open_frames  # noqa: E402
 from blemore_plugins.finetuning import loop, model, sound, video  # noqa: E402
 from blemore_plugins.finetuning.batches import TrainingBatches, read_views  # noqa: E402
 from blemore_plugins.finetuning.pictures import Look, cut_square, fit_middle  # noqa: E402
+from blemore_plugins.s4d import training as s4d_training  # noqa: E402
 
 FAST = {
     "model": "random-small", "epochs": 3, "batch_size": 4, "learning_rate": 1e-3, "head_rate": 1e-2, "save_every": 1,
@@ -228,6 +229,20 @@ def test_bfloat16_is_near_float32(material, tmp_path: Path, system: str):
 
 
 @encoders
+@pytest.mark.parametrize(
+    ("native", "asked", "expected"),
+    [(True, "auto", True), (False, "auto", False), (True, "float32", False), (False, "bfloat16", True)],
+)
+def test_a_gpu_without_bfloat16_is_not_made_to_imitate_it(monkeypatch, native: bool, asked: str, expected: bool):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    monkeypatch.setattr(torch, "autocast", lambda *given: given)
+    blocks = [loop.precision(VideoMAEOptions(precision=asked), "cuda")]
+    blocks += [s4d_training.precision("cuda")] if asked == "auto" else []
+    for block in blocks:
+        assert (block == ("cuda", torch.bfloat16)) is expected
+
+
 def test_training_fits_the_labels(material, tmp_path: Path):
     (fold, folder), (encoder, kind, settings) = material, SYSTEMS["sound"]
     changed = {"epochs": 25, "front_end": True, "learning_rate": 2e-3, "ema": 0.5}

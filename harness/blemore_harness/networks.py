@@ -58,6 +58,13 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def has_bfloat16() -> bool:
+    """Say whether the GPU computes in bfloat16; before Ampere (V100, T4) it is imitated, slower than float32."""
+    import torch
+
+    return torch.cuda.is_available() and bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 @contextmanager
 def fitting_threads(network: Any) -> Iterator[None]:
     """Compute with a small network on one CPU thread inside the block; with a large one, on as many as torch likes."""

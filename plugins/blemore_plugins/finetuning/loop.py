@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from blemore_harness.cache import digest_of
 from blemore_harness.context import Context
 from blemore_harness.errors import BlemoreError
-from blemore_harness.networks import seeded
+from blemore_harness.networks import has_bfloat16, seeded
 from blemore_plugins.finetuning.averaging import Average
 from blemore_plugins.finetuning.batches import TrainingBatches
 from blemore_plugins.finetuning.groups import Anatomy, make_groups
@@ -109,8 +109,8 @@ def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def precision(options: FinetuningOptions, device: str) -> contextlib.AbstractContextManager[Any]:
     """Give the autocast block; bfloat16 has the range of float32, so that no loss needs scaling."""
     kind = torch.device(device).type
-    wanted = options.precision if options.precision != "auto" else "bfloat16" if kind == "cuda" else "float32"
-    return torch.autocast(kind, torch.bfloat16) if wanted == "bfloat16" else contextlib.nullcontext()
+    rounded = options.precision == "bfloat16" or (options.precision == "auto" and kind == "cuda" and has_bfloat16())
+    return torch.autocast(kind, torch.bfloat16) if rounded else contextlib.nullcontext()
 
 
 def _train_epoch(

@@ -36,8 +36,8 @@ class FinetuningOptions:
         weight_decay: AdamW's; none on biases, norms and position tables.
         head_dropout: share of the head's inputs dropped in training.
         clip: longest gradient (its norm over all weights); 0 for no limit.
-        precision: `auto` is bfloat16 where torch's autocast takes it on a GPU, and float32 on a CPU; weights, softmax
-            and loss are float32 in any case.
+        precision: `auto` is bfloat16 (torch's autocast) on a GPU that computes in it, and float32 elsewhere; weights,
+            softmax and loss are float32 in any case.
         selection: how the epoch is chosen: `inner` on an actor-disjoint part of the training clips (honest);
             `held-out` on the very fold that is scored, as the papers do (on the final fit, where nothing can be asked,
             as `inner`); `last` takes the last one.

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from blemore_harness.cache import atomic_file
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError
+from blemore_harness.networks import has_bfloat16
 from blemore_plugins.s4d.batches import TrainingBatches
 from blemore_plugins.s4d.network import S4DViTMoE
 from blemore_plugins.s4d.options import S4DOptions
@@ -96,8 +97,9 @@ def train(
 
 
 def precision(device: str) -> contextlib.AbstractContextManager[Any]:
-    """Give the autocast block for a device: bfloat16 on a GPU, which needs no loss scaling; full precision on a CPU."""
-    return torch.autocast("cuda", torch.bfloat16) if device.startswith("cuda") else contextlib.nullcontext()
+    """Give the autocast block for a device: bfloat16 (no loss needs scaling) on a GPU that has it, else float32."""
+    fast = device.startswith("cuda") and has_bfloat16()
+    return torch.autocast("cuda", torch.bfloat16) if fast else contextlib.nullcontext()
 
 
 def set_mode(network: S4DViTMoE, options: S4DOptions, training: bool) -> None:
