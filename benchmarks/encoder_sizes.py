@@ -1,27 +1,30 @@
 """Print what every encoder costs at its real size with random weights: parameters, clips a second, peak memory.
 
     python benchmarks/encoder_sizes.py [--device cuda] [--encoders clip,videomae,...] [--clips 32] [--batch 16]
-                                       [--small] [--json benchmarks/results/h200.json]
+                                       [--small] [--limit 360] [--json benchmarks/results/h200.json]
 
 Clips are made up, and written and read as films are. "Forward" runs frames or waves that wait in memory, with the
 precision and in the batches that extraction or prediction has. "Both ways" takes the gradients of all weights as well;
 of encoders that are trained, and of heads, it is an epoch of training as the plugin does it, optimiser included.
 "Waiting" is the share of that epoch in which the network had no batch; a GPU that is still busy meanwhile loses less.
 Memory is the peak of torch's on a GPU, on a CPU that of the whole process. Each is timed on its second round, and an
-encoder that fails is a row with the reason; the exit status is then 1. With `--small`, small networks show that it all
-runs. Encoders with weights on disk write them to a temporary folder first: up to 4 GB, one encoder at a time.
+encoder that fails is a row with the reason; the exit status is then 1. `--limit` gives an encoder up after so many
+seconds and keeps what was measured till then. With `--small`, small networks show that it all runs. Encoders with
+weights on disk write them to a temporary folder first: up to 4 GB, one encoder at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -77,8 +80,30 @@ class Row:
         return line if self.failure is None else f"{line}\n{'':20} {self.failure}"
 
 
-def measure_encoder(name: str, clips: Sequence[Clip], context: Context, batch: int, small: bool) -> Row:
-    """Measure one encoder; what fails is said in its row."""
+class GivenUp(Exception):
+    """An encoder took longer than it was allowed to."""
+
+
+@contextlib.contextmanager
+def giving_up(seconds: float) -> Iterator[None]:
+    """Raise `GivenUp` in the block once it has taken that long; 0 for no limit."""
+
+    def give_up(_signal: int, _frame: object) -> None:
+        raise GivenUp(f"after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def measure_encoder(
+    name: str, clips: Sequence[Clip], context: Context, batch: int, small: bool, limit: float = 0
+) -> Row:
+    """Measure one encoder for at most `limit` seconds; what fails is said in its row."""
     row = Row(name)
 
     def time_of(work: Callable[[int], int]) -> Measured:
@@ -86,15 +111,16 @@ def measure_encoder(name: str, clips: Sequence[Clip], context: Context, batch: i
         return measure(lambda: work(len(clips)), context.device)
 
     try:
-        with tempfile.TemporaryDirectory(prefix="weights-") as folder:
-            work = MAKERS[name](Order(name, clips, context, batch, small, Path(folder)))
-        row.parameters = work.parameters
-        forward = time_of(work.forward)
-        row.forward, row.forward_peak = forward.rate, forward.peak
-        both = time_of(work.backward)
-        check_gradients(work.network())
-        row.both_ways, row.both_ways_peak = both.rate, both.peak
-        row.waiting = work.waiting() if work.waiting else None
+        with giving_up(limit):
+            with tempfile.TemporaryDirectory(prefix="weights-") as folder:
+                work = MAKERS[name](Order(name, clips, context, batch, small, Path(folder)))
+            row.parameters = work.parameters
+            forward = time_of(work.forward)
+            row.forward, row.forward_peak = forward.rate, forward.peak
+            both = time_of(work.backward)
+            check_gradients(work.network())
+            row.both_ways, row.both_ways_peak = both.rate, both.peak
+            row.waiting = work.waiting() if work.waiting else None
     except Exception as error:  # whatever libraries and devices can do: the others go on
         row.failure = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return row
@@ -146,7 +172,7 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="clips-") as place:
         clips, context = write_films(Path(place), arguments.clips, form), make_context(Path(place), arguments.device)
         for name in names:
-            rows.append(measure_encoder(name, clips, context, arguments.batch, arguments.small))
+            rows.append(measure_encoder(name, clips, context, arguments.batch, arguments.small, arguments.limit))
             free_memory(arguments.device)
             print(rows[-1].draw(), flush=True)
             if arguments.json:  # after each, for a run that is broken off
@@ -166,6 +192,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=540)
     parser.add_argument("--width", type=int, default=960)
     parser.add_argument("--small", action="store_true", help="small networks, to see that everything runs")
+    parser.add_argument("--limit", type=float, default=0, help="seconds after which an encoder is given up; 0 for none")
     parser.add_argument("--json", type=Path, help="file for the figures, with device, versions and command")
     arguments = parser.parse_args()
     arguments.clips = arguments.clips or (4 if arguments.small else 32)

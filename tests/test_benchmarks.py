@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,8 +100,9 @@ def test_an_encoder_that_fails_is_a_row_and_the_others_go_on(
     monkeypatch.setitem(benchmark.MAKERS, "clip", make)
     file = tmp_path / "figures.json"
     asked = argparse.Namespace(
-        encoders="clip,linear", device="cpu", clips=1, batch=1, seconds=1, height=96, width=96, small=True, json=file
-    )
+        encoders="clip,linear", device="cpu", clips=1, batch=1, seconds=1, height=96, width=96, small=True, limit=0,
+        json=file,
+    )  # fmt: skip
     assert benchmark.run(asked) == 1
     failed, fine = json.loads(file.read_text(encoding="utf-8"))["rows"]
     assert failed["failure"] == "OutOfMemoryError: no room for it"
@@ -107,6 +110,24 @@ def test_an_encoder_that_fails_is_a_row_and_the_others_go_on(
     assert fine["failure"] is None
     assert fine["forward"] > 0
     assert "no room for it" in capsys.readouterr().out
+
+
+def test_an_encoder_that_takes_too_long_is_given_up_with_what_it_has(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(benchmark.GivenUp, match=r"after 0\.05 s"), benchmark.giving_up(0.05):
+        time.sleep(60)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+    def give_up(count: int) -> int:
+        raise benchmark.GivenUp("after 360 s")
+
+    work = benchmark.trained_work.Work(7, lambda: torch.nn.Linear(2, 1), lambda count: count, give_up)
+    monkeypatch.setitem(benchmark.MAKERS, "clip", lambda order: work)
+    row = benchmark.measure_encoder("clip", [None], argparse.Namespace(device="cpu"), 1, True, limit=360)
+    assert row.failure == "GivenUp: after 360 s"
+    assert (row.parameters, row.both_ways) == (7, None)
+    assert row.forward > 0
 
 
 def test_no_gradient_and_bad_gradients_are_failures(benchmark: ModuleType) -> None:
