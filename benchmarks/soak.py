@@ -1,6 +1,6 @@
 """Kills runs at random moments, resumes them, and compares every file with that of a run that nobody killed.
 
-    python benchmarks/soak.py --kills 100 [--heads] [--isolate] [--seed 0] [--json]
+    python benchmarks/soak.py --kills 100 [--heads] [--isolate] [--few] [--seed 0] [--json]
 
 A run evaluates two or three cheap encoders and a fusion of them on a small made-up download. It happens in a forked
 process with runs and cache of its own, which gets SIGKILL after a random share of the time that the whole run takes,
@@ -30,6 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from builders import rows_of, write_download
 from installed_plugins import make_site
 from second_distributions import offered
+
+from blemore_harness.plugins import load_plugins
 
 NOISE = """
 import numpy as np
@@ -225,6 +227,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the moments; machines differ all the same")
     parser.add_argument("--heads", action="store_true", help="add an encoder with a torch head")
     parser.add_argument("--isolate", action="store_true", help="with worker processes")
+    parser.add_argument("--few", action="store_true", help="one encoder alone, for a quick look")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
@@ -237,13 +240,16 @@ def main() -> int:
         site.install("heads", HEADS)
         data = write_download(root / "data", rows_of(actors=6, folds=3), tests=4)
         site.install("noise", NOISE)
-        names = "noise,file-bytes" + (",heads" if asked.heads else "")
-        words = ["blemore-harness", "run", "--plugin", names, "--data", str(data), "--device", "cpu"]
-        words += ["--fusion", "median"] + (["--isolate"] if asked.isolate else [])
+        names = ["noise", "file-bytes", *(["heads"] if asked.heads else [])]
+        names = [names[-1] if asked.heads else names[0]] if asked.few else names
+        words = ["blemore-harness", "run", "--plugin", ",".join(names), "--data", str(data), "--device", "cpu"]
+        words += [] if asked.few else ["--fusion", "median"]
+        words += ["--isolate"] if asked.isolate else []
         with offered(root / "second", "example_plugin"):
             # Here, so that a forked process starts at once.
-            for module in ("blemore_harness.pipeline", *(["torch"] if asked.heads else [])):
+            for module in ("blemore_harness.pipeline", "pandas", *(["torch", "torch._dynamo"] if asked.heads else [])):
                 importlib.import_module(module)
+            load_plugins()
             tally = soak(root, words, asked.kills, asked.seed)
     found = vars(tally) | {"folds_finished_when_killed": dict(sorted(tally.folds_finished_when_killed.items()))}
     if asked.json:

@@ -50,8 +50,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
 """Modules import from their own layer and from layers above them in this list, which is the way down to `errors`."""
 
 HEAVY = {
-    "av", "decord", "facenet_pytorch", "google.genai", "huggingface_hub", "safetensors", "timm", "torch",
-    "torchaudio", "torchvision", "transformers",
+    "av", "decord", "facenet_pytorch", "google.genai", "huggingface_hub", "pandas", "safetensors", "timm",
+    "torch", "torchaudio", "torchvision", "transformers",
 }  # fmt: skip
 """Packages that listing plugins must never load."""
 

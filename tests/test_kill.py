@@ -36,11 +36,11 @@ def test_killed_runs_end_with_the_files_of_one_that_was_left_alone() -> None:
 @pytest.mark.encoders
 def test_killed_runs_with_trained_heads_do_too() -> None:
     pytest.importorskip("torch")
-    assert soak("--kills", "1", "--heads", "--seed", "1")["kills"] >= 1
+    assert soak("--kills", "2", "--heads", "--few", "--seed", "1")["kills"] >= 2
 
 
 def test_killed_runs_with_workers_do_too() -> None:
-    assert soak("--kills", "1", "--isolate", "--seed", "2")["kills"] >= 1
+    assert soak("--kills", "2", "--isolate", "--few", "--seed", "2")["kills"] >= 2
 
 
 def test_the_comparison_sees_everything(tmp_path: Path) -> None:

@@ -7,15 +7,18 @@ import math
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from blemore_harness.dataset import EMOTIONS, LabelArray
 from blemore_harness.errors import MetadataError, first_and_count, suggest
-from blemore_harness.intake import LARGEST_TABLE, MOST_ROWS, check_file
+from blemore_harness.intake import LARGEST_TABLE, MOST_ROWS, check_file, read_number
 from blemore_harness.protocol import label_text, parse_clip_id
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REQUIRED = ("filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience")
 """Columns that must be there."""
@@ -51,10 +54,14 @@ def read_metadata(path: Path) -> MetadataRows:
             blends with neutral, labels that disagree with the file name, duplicate ids, an actor in two folds, missing
             folds. The message names the first offending clip and how many there are.
     """
+    import pandas as pd  # half a second that a worker process, which reads no metadata, need not wait
+
     table = _read_table(path)
     ids = tuple(_strip_ending(name) for name in table["filename"])
     repeated = pd.Series(ids).duplicated().to_numpy()
     _refuse(repeated, ids, "filename stands there more than once", "keep one row per clip")
+    paths = np.array([bool(set("/\\") & set(name)) or name in (".", "..") for name in ids])
+    _refuse(paths, ids, "filename is a path", "expected the name of the clip alone, files are found at any depth")
     actors = tuple(table["video_id"])
     _refuse(np.array([a == "" for a in actors]), ids, "video_id (the actor) is empty", "every clip needs its actor")
     truth = _read_labels(table, ids)
@@ -64,6 +71,8 @@ def read_metadata(path: Path) -> MetadataRows:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Read all cells as text without spaces around them; `pandas.read_csv` would guess at rows of uneven length."""
+    import pandas as pd
+
     try:
         # "utf-8-sig" also reads files without the byte order mark that spreadsheets like to write.
         check_file(path, LARGEST_TABLE)
@@ -191,7 +200,7 @@ def _read_numbers(column: pd.Series[str], ids: tuple[str, ...], name: str) -> ND
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        return read_number(text)
     except ValueError:
         return math.nan
 
