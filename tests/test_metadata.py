@@ -55,6 +55,25 @@ BAD_ROWS = {
     "shares of 1": (change(6, emotion_1_salience=".5", emotion_2_salience=".5"), "do not sum to 100 in 1 clip"),
     "infinite salience": (change(6, emotion_1_salience="inf"), "emotion_1_salience is not a number: 'inf' in 1 clip"),
     "huge salience": (change(6, emotion_1_salience="1e300"), "saliences that do not sum to 100 in 1 clip"),
+    "salience in digits of another script": (
+        change(6, emotion_1_salience="５０"),
+        "emotion_1_salience is not a number: '５０' in 1 clip",
+    ),
+    "salience with a separator": (change(6, emotion_1_salience="5_0"), "emotion_1_salience is not a number: '5_0'"),
+    "salience with a decimal comma": (change(6, emotion_1_salience='"50,0"'), "emotion_1_salience is not a number"),
+    "salience in per cent": (change(6, emotion_1_salience="50%"), "emotion_1_salience is not a number: '50%'"),
+    "negative saliences": (
+        change(6, emotion_1_salience="-30", emotion_2_salience="130"),
+        "saliences other than 50/50, 70/30 and 30/70 in 1 clip",
+    ),
+    "salience that is not a number": (change(6, emotion_1_salience="NaN"), "emotion_1_salience is not a number: 'NaN'"),
+    "file name that climbs": (
+        change(0, filename="../../A1_ang.mov"),
+        "filename is a path in 1 clip (first: '../../A1_ang')",
+    ),
+    "file name with a folder": (change(0, filename="train/A1_ang_int1_ver1.mov"), "filename is a path in 1 clip"),
+    "file name of Windows": (change(0, filename="C:\\clips\\a.mov"), "filename is a path in 1 clip"),
+    "file name that is a folder": (change(0, filename=".."), "filename is a path in 1 clip (first: '..')"),
     "saliences 60/40": (
         change(7, emotion_1_salience="60", emotion_2_salience="40"),
         "saliences other than 50/50, 70/30 and 30/70 in 1 clip (first: 'A1_mix_ang_fea_70_30_ver1')",

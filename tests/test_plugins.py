@@ -117,6 +117,10 @@ BROKEN = {
         "class Odd(Toy):\n    Options = Need\n@hookimpl\ndef blemore_encoders():\n    return [Odd()]",
         "missing 1 required positional argument: 'size'",
     ),
+    "has demo options that it does not know": (
+        "class Odd(Toy):\n    demo_options = {'epoch': 3}\n@hookimpl\ndef blemore_encoders():\n    return [Odd()]",
+        "Odd.demo_options: unknown option of toy 'epoch'",
+    ),
     "offers one name twice": (
         "@hookimpl\ndef blemore_encoders():\n    return [Toy(), Toy()]",
         "'toy' is offered twice",

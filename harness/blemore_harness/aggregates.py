@@ -25,6 +25,9 @@ KEYS = ("X", "filenames")
 OTHER_NAMES = {"videoswin": "videoswintransformer", "videomaev2": "videomae"}
 """Names after the released folders, and the organisers' own for the same encoder, under which both are one store."""
 
+LARGEST = 4_000_000_000
+"""Bytes that an array may unpack to; the largest of the challenge's (2 x 1408 numbers, 3050 clips) takes 0.5 GB."""
+
 Place = tuple[Path, int]
 """A file and the number of a row in it."""
 
@@ -128,6 +131,10 @@ def _read_member(path: Path, key: str) -> NDArray[Any]:
             there = [name.removesuffix(".npy") for name in archive.namelist()]
             if key not in there:
                 raise _refusal(path, f"expected the keys {' and '.join(KEYS)}, found {printable(', '.join(there))}")
+            size = archive.getinfo(f"{key}.npy").file_size
+            if size > LARGEST:
+                found = f"{size / 1e9:.0f} GB, and at most {LARGEST / 1e9:.0f} GB are read"
+                raise _refusal(path, f"'{key}' unpacks to {found}")
             with archive.open(f"{key}.npy") as file:
                 array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     except DataError:

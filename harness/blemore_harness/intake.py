@@ -34,3 +34,17 @@ def check_file(path: Path, most: int) -> None:
     if state.st_size > most:
         found = f"{state.st_size / 1e6:.0f} MB, and at most {most / 1e6:.0f} MB are read: is it the right file?"
         raise OSError(errno.EFBIG, found, str(path))
+
+
+def read_number(text: str) -> float:
+    """Read a number as tables have them: `float` also takes digits of other scripts, and `7_0` for 70.
+
+    >>> read_number(" 7e1 ")
+    70.0
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not text.isascii() or "_" in text:
+        raise ValueError(f"not a plain number: {text!r}")
+    return float(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import sys
 import zipfile
 import zlib
@@ -148,7 +149,7 @@ def _read(path: Path, problems: list[Problem]) -> bytes | None:
     except OSError as error:
         problems.append(Problem("unreadable", f"cannot read {path}: {error.strerror or error}"))
     # What a damaged, encrypted or exotic zip makes zipfile raise.
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError) as error:
         problems.append(Problem("zip", f"{path.name} is a damaged or unusual zip ({error}): zip the file again"))
     return None
 

@@ -16,6 +16,7 @@ from blemore_harness import hookspecs
 from blemore_harness.distributions import Distribution, find_distribution
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.hookspecs import PROJECT, Encoder, Fusion, Modality
+from blemore_harness.options import build_options
 
 System = Encoder | Fusion
 
@@ -198,6 +199,10 @@ def _check_system(system: System) -> None:
     if parameters is None or not parameters.frozen:
         raise TypeError(f"{found}.Options: expected a frozen dataclass")
     system.Options()  # every field has a default, and the defaults pass their own checks
+    try:
+        build_options(system.name, system.Options, system.demo_options)
+    except ConfigError as error:
+        raise ValueError(f"{found}.demo_options: {error}") from error
 
 
 def _add_failure(plugins: Plugins, name: str, distribution: Distribution, status: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import lzma
 import zipfile
 import zlib
 from itertools import islice
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from blemore_harness.cache import atomic_file, write_atomically
 from blemore_harness.dataset import EMOTIONS, LabelArray
 from blemore_harness.errors import InvalidPredictions, InvalidProbabilities, first_and_count, suggest
-from blemore_harness.intake import LARGEST_TABLE, MOST_ROWS, check_file
+from blemore_harness.intake import LARGEST_TABLE, MOST_ROWS, check_file, read_number
 from blemore_harness.rows import Probabilities
 from blemore_harness.submission_format import (
     MAX_BYTES,
@@ -37,6 +38,9 @@ COLUMNS = (NAMES_COLUMN, *EMOTIONS)
 
 ARRAYS = ("filenames", "probabilities")
 """Arrays that an `.npz` must have: names (N,) and probabilities (N, 6) in the order of `EMOTIONS`."""
+
+
+_ARCHIVE_ERRORS = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 def read_probabilities(path: Path) -> Probabilities:
@@ -154,7 +158,7 @@ def _to_numbers(names: list[str], cells: list[list[str]]) -> NDArray[np.float64]
     bad = []
     for i, row in enumerate(cells):
         try:
-            values[i] = [float(cell) for cell in row]
+            values[i] = [read_number(cell) for cell in row]
         except ValueError:
             bad.append(i)
     if bad:
@@ -167,7 +171,7 @@ def _to_numbers(names: list[str], cells: list[list[str]]) -> NDArray[np.float64]
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        read_number(text)
     except ValueError:
         return False
     return True
@@ -192,7 +196,7 @@ def _read_npz(path: Path) -> tuple[list[str], NDArray[np.float64]]:
         texts = np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names
         listed = texts.tolist()
     # What damaged and hostile archives make numpy and zipfile raise; a header may claim any size, and any character.
-    except (ValueError, EOFError, MemoryError, SystemError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_ARCHIVE_ERRORS, MemoryError, SystemError) as error:
         raise InvalidProbabilities(f"not an .npz of plain arrays (names as text, not as objects): {error}") from error
     if texts.ndim != 1 or texts.dtype.kind != "U" or values.dtype.kind not in "fiu":
         raise InvalidProbabilities(

@@ -23,6 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from blemore_harness.aggregates import index_aggregate, read_aggregate
 from blemore_harness.errors import BlemoreError
 from blemore_harness.leaderboard import INNER_NAME, check_submission, official_test_ids
 from blemore_harness.metadata import read_metadata
@@ -42,6 +43,9 @@ TOKENS = (
     "é😀".encode(),
 )  # fmt: skip
 """What is put in: punctuation, marks, numbers at the edges, deep nesting, beginnings of other formats."""
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+"""Every way in which zips are compressed: each has errors of its own."""
 
 Reader = Callable[[Path], object]
 Target = tuple[str, list[bytes], Reader]
@@ -69,10 +73,25 @@ def npz_of(names: np.ndarray, values: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def rezipped(data: bytes, method: int) -> bytes:
+    """An archive with the same members, compressed in another way."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as given, zipfile.ZipFile(file, "w", method) as archive:
+        for name in given.namelist():
+            archive.writestr(name, given.read(name))
+    return file.getvalue()
+
+
+def aggregate_of(rows: int) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, X=np.ones((rows, 14), dtype=np.float32), filenames=np.array([f"a{k}.npy" for k in range(rows)]))
+    return file.getvalue()
+
+
 def targets() -> dict[str, Target]:
     """Give by name: the ending of the file, valid files to begin with, and the reader."""
     table = "\n".join([f"filename,{','.join(EMOTIONS)}", *(f"a{k},0.5,0.5,0,0,0,0" for k in range(4)), ""]).encode()
-    zips = [zip_of(INNER_NAME, labels_of(5), method) for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]
+    zips = [zip_of(INNER_NAME, labels_of(5), method) for method in METHODS]
     arrays = npz_of(np.array(["a", "b"]), np.full((2, 6), 1 / 6))
     toml = b'plugins = ["s4d", "wav2vec2"]\nfusion = "late"\nseed = 3\n'
     toml += b'[set.wav2vec2]\nlayers = "6-12"\n[expect]\nscore = 0.3\n'
@@ -81,13 +100,18 @@ def targets() -> dict[str, Target]:
         "submission": (".zip", [*zips, zip_of("a/" + INNER_NAME, labels_of(2), 0)], check_zip),
         "labels": (".json", [labels_of(3), b'{"predictions": {}}'], check_json),
         "csv": (".csv", [table], read_probabilities),
-        "npz": (".npz", [arrays], read_probabilities),
+        "npz": (".npz", [rezipped(arrays, method) for method in METHODS], read_probabilities),
+        "aggregate": (".npz", [rezipped(aggregate_of(3), method) for method in METHODS], read_all_rows),
         "toml": (".toml", [toml], read_submission),
     }
 
 
 def check_zip(path: Path) -> object:
     return [str(problem) for problem in check_submission(path, official_test_ids()[:5])]
+
+
+def read_all_rows(path: Path) -> object:
+    return read_aggregate(index_aggregate([path], bool))
 
 
 def check_json(path: Path) -> object:
@@ -128,7 +152,7 @@ def run(
     while time.monotonic() < end and (most is None or sum(counts.values()) < most):
         for name, (ending, corpus, read) in chosen.items():
             data = mutate(rng.choice(corpus), corpus, rng)
-            if name == "submission" and rng.random() < 0.7:  # a whole zip around a changed text
+            if name == "submission" and rng.random() < 0.5:  # a whole zip around a changed text
                 data = zip_of(INNER_NAME, mutate(labels_of(3), [labels_of(2)], rng), rng.choice((0, 8)))
             path = folder / f"case{ending}"
             path.write_bytes(data)
