@@ -62,6 +62,13 @@ def test_the_record_and_its_table_hold_intervals_and_the_best_difference(finishe
     assert "paired over actors" not in render_text(alone)
 
 
+def test_a_table_without_intervals_says_why(finished: Any) -> None:
+    _, (record, _), _ = finished
+    assert "no [95 %]" not in render_text(record)
+    bare = {**record, "systems": [row | {"intervals": None} for row in record["systems"]]}
+    assert "no [95 %]: a fold has one actor only" in render_text(bare)
+
+
 def test_rows_read_back_score_what_the_record_says(finished: Any) -> None:
     bench, (record, folder), _ = finished
     for name in ("one", "late"):

@@ -230,6 +230,24 @@ def test_labels_of_unseen_actors_change_no_choice(table: LabelTable, plugins: Pl
             assert outcomes[1].unseen == score(other.truth, labels)
 
 
+@pytest.mark.parametrize("name", [name for name in DEFAULT_FUSIONS if name != "best-of"])
+def test_labels_of_a_fold_change_no_row_that_a_fusion_gives_for_it(
+    table: LabelTable, plugins: Plugins, tmp_path: Path, name: str
+) -> None:
+    material, _ = drawn(table)
+    quick = {"stack": {"strengths": "0.1"}, "structured": {"strengths": "0.1"}, **QUICK}
+    settings = {"late": QUICK["late"]} | ({name: quick[name]} if name in quick else {})
+    contestant = find_contestants((name,), plugins, settings)[-1]
+    before = contestant.fuse(material, make_context(tmp_path)).validation
+    own = np.flatnonzero(table.folds == 1)
+    truth = table.truth.copy()
+    truth[own] = truth[np.random.default_rng(0).permutation(own)]
+    other = dataclasses.replace(material, train=dataclasses.replace(material.train, truth=truth))
+    after = contestant.fuse(other, make_context(tmp_path)).validation
+    assert (before[own] == after[own]).all()
+    assert name in ("mean", "logit-mean") or not (before == after).all(), "other folds may learn from them"
+
+
 def test_every_strategy_that_can_decode_is_tried_and_only_bounds_are_told_who_acts(
     table: LabelTable, plugins: Plugins
 ) -> None:

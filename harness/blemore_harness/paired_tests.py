@@ -6,8 +6,8 @@ the thresholds that they happened to get. Where only answers are known, these ar
 and the test speaks of these very answers only.
 
 On simulated pairs of equal worth (the challenge's clips, thresholds chosen cross-fitted for each), swapped rows give p
-below .05 for about 5 % of pairs; swapped answers do for 6 % by ACC_P, 15 % by ACC_S and 7 % by Score, since the best
-beta jumps and takes ACC_S with it.
+below .05 for 5 % of 400 pairs by ACC_P and 6 % by ACC_S and Score; swapped answers do for 6, 15 and 7 % of 800 pairs,
+since the best beta jumps and takes ACC_S with it.
 """
 
 from __future__ import annotations

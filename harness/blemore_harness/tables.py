@@ -45,6 +45,8 @@ def _remarks(record: Mapping[str, Any]) -> list[Text]:
     ]
     if any(system.get("intervals") for system in record["systems"]):
         lines.append("[95 %]: other actors, same models and thresholds (bootstrap over actors within folds).")
+    elif any(system["status"] == "finished" for system in record["systems"]):
+        lines.append("no [95 %]: a fold has one actor only, who says nothing about others.")
     if difference := record.get("difference"):
         lines.append(say_difference(difference["systems"][0], difference["systems"][1], difference))
     if any(system.get("times_asked") for system in record["systems"]):
