@@ -165,7 +165,7 @@ def test_features_of_two_kinds_are_never_mixed(place: Place, tmp_path: Path) -> 
 
 
 def test_nothing_to_export_is_said_before_anything_is_done(place: Place, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing to export: plain gives no features over time"):
+    with pytest.raises(ConfigError, match="nothing to export: plain has no folder in the released layout"):
         place.prepare("plain", export=tmp_path / "out")
     assert place.plain.prepared == []
     assert not (tmp_path / "out").exists()

@@ -40,13 +40,15 @@ def prepare_submission(
 
     Raises:
         BlemoreError: something that the user can fix; what was extracted is kept.
-        ConfigError: an export of encoders none of which has features over time.
+        ConfigError: an export of encoders none of which has a folder in the released layout.
     """
     encoders = [e for e in resolve_entrants(submission, plugins, view, dataset.demo) if isinstance(e.system, Encoder)]
     singles = [single for encoder in encoders for single in (encoder.parts or (encoder,))]
     if export is not None and not any(_store(single) for single in singles):
         names = ", ".join(single.name for single in singles)
-        raise ConfigError(f"nothing to export: {names} gives no features over time (see the table of the README)")
+        raise ConfigError(
+            f"nothing to export: {names} has no folder in the released layout; docs/encoders.md lists the encoders that do"
+        )
     stage = Stage(view, workshop.cache, workshop.device, workshop.reporter, workshop.isolation)
     rows = []
     for entrant in encoders:
