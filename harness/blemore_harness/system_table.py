@@ -111,7 +111,7 @@ def _line(system: Mapping[str, Any], members_asked: bool) -> Line:
 def _interval(system: Mapping[str, Any]) -> str:
     """Write the interval of the cross-fitted Score; nothing for a record without."""
     found = system.get("intervals")
-    return f" [{short(found['score'][0], 2)}, {short(found['score'][1], 2)}]" if found else ""
+    return f" [{short(found['score'][0])}, {short(found['score'][1])}]" if found else ""
 
 
 def _system_remarks(system: Mapping[str, Any]) -> list[str]:
