@@ -1,17 +1,22 @@
 """How much faster the exhaustive weight search is than decoding every point at 400 pairs of thresholds.
 
     python benchmarks/weight_search.py [members] [clips]
+    python benchmarks/weight_search.py --folds [--fusion best-of] [members] [clips]
 
 All ways run in this process on the same rows and give the same Scores, which is checked. The slow ones are timed on a
 few points and projected to the whole grid of step 0.1; the compiled search then runs over the whole grid. Labels are
 the real ones where the BLEMORE material lies beside this checkout (../shared/blemore), rows are made up.
+
+With `--folds`, all that a run asks of a fusion is timed: the five folds and the final fit, one by one and together.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,18 +24,26 @@ from typing import Any
 
 import numpy as np
 
+from blemore_harness.dataset import Clip, Clips, Fold
+from blemore_harness.hookspecs import Fusion
 from blemore_harness.protocol import decode, score
+from blemore_harness.rows import Probabilities
 from blemore_harness.thresholds import OFFICIAL_GRID
+from blemore_plugins.best_of import BestOf
+from blemore_plugins.late import LateFusion
 from blemore_plugins.late.mean import mean_rows
 from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, allowed_threads
 from blemore_plugins.late.simplex import bounded_grid
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from fakes import Notebook, make_context
 from golden import literal_protocol as literal
 from real_material import REAL, real_labels
 
-MEMBERS, CLIPS, PARTS = 12, 2456, 10
+MEMBERS, CLIPS, PARTS, FOLDS = 12, 2456, 10, 5
+
+FUSIONS = {"late": LateFusion, "best-of": BestOf}
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -77,11 +90,62 @@ def search_whole(scorer: CompiledScorer, members: int, parts: int) -> np.ndarray
     return scorer.best_of(bounded_grid(members, parts), progress.append)[0]
 
 
-def main() -> None:
+Case = tuple[list[Fold], list[dict[str, Probabilities]]]
+
+
+def make_folds(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> Case:
+    """Five folds of 47 actors and the final fit, each with the members' rows for its training clips."""
+    ids = np.array([f"c{number}" for number in range(len(truth))])
+    actor = np.arange(len(truth)) % 47
+    folds, members = [], []
+    for number in (*range(FOLDS), None):
+        inside = np.ones(len(truth), bool) if number is None else actor % FOLDS != number
+        train = Clips(tuple(map(Clip, ids[inside])), tuple(f"A{each}" for each in actor[inside]), truth[inside])
+        held_out = (Clip("test"),) if number is None else tuple(map(Clip, ids[~inside]))
+        folds.append(Fold(number, train, Clips(held_out)))
+        members.append({f"m{m:02}": Probabilities(train.ids, values[inside]) for m, values in enumerate(rows)})
+    return folds, members
+
+
+def compare_folds(fusion: Fusion, case: Case) -> None:
+    """Time a fusion's fits one by one and together, in seconds and in work of all cores, and check that they agree."""
+    folds, members = case
+    told: dict[str, list[dict[str, object]]] = {}
+    spent: dict[str, tuple[float, float]] = {}
+    for way in ("one by one", "together"):
+        books = [Notebook() for _ in folds]
+        with tempfile.TemporaryDirectory() as folder:
+            contexts = [make_context(Path(folder) / str(n), reporter=book) for n, book in enumerate(books)]
+            for context in contexts:
+                context.workspace.mkdir(parents=True)
+            work = time.process_time()
+            models, seconds = timed(lambda: fit_folds(fusion, way, folds, members, contexts))  # noqa: B023
+            spent[way] = seconds, time.process_time() - work
+        told[way] = [{**book.notes, "learnt": repr(model)} for book, model in zip(books, models, strict=True)]
+    same = told["one by one"] == told["together"]
+    print(
+        f"{fusion.name}: {len(members[0])} members, {len(folds[-1].train)} clips, {len(folds)} fits, the same: {same}"
+    )
+    print(f"{allowed_threads()} threads of {os.cpu_count()} cores, load of the machine {os.getloadavg()[0]:.1f}")
+    if fusion.name == "best-of":
+        print(f"chosen: {', '.join(str(facts['chosen']) for facts in told['together'])}")
+    for way, (seconds, work) in spent.items():
+        print(f"{way:12} {seconds:8.1f} s {work:8.1f} s of processor time")
+    ratio = [one / other for one, other in zip(spent["one by one"], spent["together"], strict=True)]
+    print(f"together is {ratio[0]:.2f} times as fast, with {ratio[1]:.2f} times less processor time")
+
+
+def fit_folds(fusion: Fusion, way: str, folds: list[Fold], members: Any, contexts: Any) -> list[Any]:
+    """Fit as a run does: at once where that is asked for and the fusion does it, else fold by fold."""
+    options = fusion.Options()
+    models = fusion.fit_together(folds, members, options, contexts) if way == "together" else None
+    cases = zip(folds, members, contexts, strict=True)
+    return list(models or [fusion.fit(fold, given, options, context) for fold, given, context in cases])
+
+
+def compare_ways(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> None:
     """Time, compare, print."""
-    members = int(sys.argv[1]) if len(sys.argv) > 1 else MEMBERS
-    truth = make_truth(int(sys.argv[2]) if len(sys.argv) > 2 else CLIPS)
-    rows = make_rows(members, truth)
+    members = len(rows)
     grid = bounded_grid(members, PARTS)
     points = grid.weights(grid.block(grid.size // 2, grid.size // 2 + 20))
     scorer = CompiledScorer(rows, truth)
@@ -106,6 +170,25 @@ def main() -> None:
         print(f"{name:24} {spent * 1000:12.4f} ms a point {whole:14,.1f} s the whole grid   x {spent / each:,.0f}")
     print(f"compiling took {compiling:.1f} s, once per process; memory grew by {grown:.1f} MiB during the search")
     print(f"best weights {(best / PARTS).tolist()}, Score {scorer.scores(grid.weights(best)[None])[0]:.4f}")
+
+
+def main() -> None:
+    """Do what is asked for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("members", nargs="?", type=int, default=MEMBERS)
+    parser.add_argument("clips", nargs="?", type=int, default=CLIPS)
+    parser.add_argument("--folds", action="store_true")
+    parser.add_argument("--fusion", choices=FUSIONS, default="late")
+    asked = parser.parse_args()
+    truth = make_truth(asked.clips)
+    rows = make_rows(asked.members, truth)
+    if asked.folds:
+        scorer = CompiledScorer(rows, truth)  # compiled before anything is timed
+        search_whole(scorer, asked.members, 1)
+        scorer.scores(np.full((1, asked.members), 1 / asked.members))
+        compare_folds(FUSIONS[asked.fusion](), make_folds(rows, truth))
+    else:
+        compare_ways(rows, truth)
 
 
 if __name__ == "__main__":

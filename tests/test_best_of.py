@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
+from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.errors import InvalidOption
+from blemore_harness.hookspecs import Fusion
 from blemore_harness.protocol import decode, score
+from blemore_harness.rows import Probabilities
 from blemore_harness.thresholds import search_official
 from blemore_plugins.average import LogitMean, Mean
 from blemore_plugins.best_of import BestOf, BestOfOptions
 from blemore_plugins.late import LateFusion, LateOptions
 from blemore_plugins.strengths import actor_folds
-from fakes import make_fold
+from fakes import Notebook, make_context, make_fold
 from fusion_cases import fit, make_members, make_truth, predict
 
 TRUTH = make_truth(0, 210)
@@ -68,6 +75,54 @@ def test_tries_say_nothing_and_the_same_seed_chooses_the_same() -> None:
     assert book.notes == other.notes
     assert (predict(first, MEMBERS) == predict(again, MEMBERS)).all()
     assert [label for label, _ in book.bars if label == "late: weights"] in ([], ["late: weights"])
+
+
+def fit_together(folds: list[Fold], settings: BestOfOptions, home: Path) -> tuple[Any, list[Notebook]]:
+    """Fit folds at once, with the rows of `MEMBERS` for their clips; gives the models and what they told."""
+    books = [Notebook() for _ in folds]
+    contexts = [make_context(home / str(n), reporter=book) for n, book in enumerate(books)]
+    given = []
+    for fold, context in zip(folds, contexts, strict=True):
+        context.workspace.mkdir(parents=True, exist_ok=True)
+        at = [int(name[1:]) for name in fold.train.ids]
+        given.append({name: Probabilities(fold.train.ids, rows[at]) for name, rows in MEMBERS.items()})
+    return BestOf().fit_together(folds, given, settings, contexts), books
+
+
+def make_folds(count: int) -> list[Fold]:
+    """Folds over the clips, each of two actors."""
+    clips = Clips(tuple(Clip(f"c{i}") for i in range(len(TRUTH))), tuple(f"A{i % 8}" for i in range(len(TRUTH))), TRUTH)
+    part = np.arange(len(TRUTH)) % 8 // 2
+    return [Fold(n, clips.take(part != n), clips.take(part == n).unlabelled()) for n in range(count)]
+
+
+def test_folds_that_choose_late_share_its_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options, folds = BestOfOptions(candidates=("late", "mean")), make_folds(3)
+    models, books = fit_together(folds, options, tmp_path)
+    assert [book.notes["chosen"] for book in books] == ["late"] * 3
+    assert [label for book in books for label, _ in book.bars if label == "late: weights"] == ["late: weights"]
+    monkeypatch.setattr(LateFusion, "fit_together", Fusion.fit_together)
+    for fold, model, book in zip(folds, models, books, strict=True):
+        other = Notebook()
+        at = [int(name[1:]) for name in fold.train.ids]
+        given = {name: Probabilities(fold.train.ids, rows[at]) for name, rows in MEMBERS.items()}
+        alone = BestOf().fit(fold, given, options, make_context(tmp_path / "alone", reporter=other))
+        assert dict(alone.weights) == dict(model.weights)
+        assert book.notes == other.notes
+
+
+def test_where_nothing_is_shared_choices_are_kept_and_folds_are_finished_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, folds = BestOfOptions(candidates=("mean", "logit-mean")), make_folds(2)
+    assert fit_together(folds, options, tmp_path)[0] is None
+    first = {path.name: path.read_text() for path in (tmp_path / "0" / "work").iterdir()}
+    assert list(first) == ["inner-scores.json"]
+    monkeypatch.setattr(BestOf, "_try", None)  # nothing is tried again
+    _, books = fit_together(folds, options, tmp_path)
+    scores = json.loads(first["inner-scores.json"])
+    assert books[0].notes["chosen"] == max(scores, key=lambda name: scores[name])
+    assert books[0].notes["inner scores"] == {name: round(score, 6) for name, score in scores.items()}
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,22 @@ def need_all(fold: Any, context: Any) -> None:
         raise ValueError("an emotion without clips")
 
 
+def peek(self: Any, folds: Any, options: Any, contexts: Any) -> list[Any]:
+    """What one fold holds out others learn from: labels for everybody."""
+    labels = {name: row for fold in folds for name, row in zip(fold.train.ids, fold.train.targets, strict=True)}
+    return [Knowing(labels)] * len(folds)
+
+
+@dataclass(frozen=True)
+class Knowing:
+    """A model that knows labels by heart."""
+
+    labels: dict[str, np.ndarray]
+
+    def predict(self, clips: Clips, *others: Any) -> Probabilities:
+        return Probabilities(clips.ids, np.array([self.labels[name] for name in clips.ids], dtype=np.float64))
+
+
 def spoil_labels(fold: Any, context: Any) -> None:
     fold.train.truth.setflags(write=True)
     fold.train.truth[0] = np.roll(fold.train.truth[0], 1)
@@ -231,6 +247,7 @@ FAULTY: dict[str, tuple[str, Encoder, str]] = {
         "together", encoder(fit_together=lambda self, folds, o, c: [Centroids(np.roll(np.eye(6), 1, 0))] * len(folds)),
         "learnt beside others",
     ),
+    "labels of other folds": ("together", encoder(fit_together=peek), "its labels least of all"),
     "labels turned round": ("inputs", fitting(spoil_labels), "labels of the training clips; work on copies"),
     "a file beside": ("writes", fitting(beside), r"fit: .*/beside\.txt"),
     "temporary files": ("writes", fitting(leave_temporary), "a temporary file"),
@@ -325,8 +342,29 @@ def test_fusions_are_checked_with_rows_or_vectors(session: Session) -> None:
     found = verdicts(Voting(), session)
     assert [verdict for verdict in found.values() if not verdict.good] == []
     assert list(found) == [check.name for check in checks_for(is_fusion=True)]
+    assert found["together"].status == "skipped"
     wrong = {name for name, verdict in verdicts(Concatenating(), session).items() if not verdict.good}
     assert wrong == {"learns"}
+
+
+def test_fusions_that_learn_folds_together_learn_each_from_its_own_clips(session: Session) -> None:
+    class Together(Voting):
+        def fit_together(self, folds: Any, members: Any, options: Any, contexts: Any) -> Any:
+            for fold, given in zip(folds, members, strict=True):
+                assert all(rows.ids == fold.train.ids for rows in given.values())
+            known = {name for fold in folds for name in fold.train.ids}
+            assert known > {*folds[0].held_out.ids}, "otherwise nobody could peek"
+            return [self.fit(*case, options, None) for case in zip(folds, members, strict=True)]
+
+    assert verdicts(Together(), session, "together")["together"].status == "passed"
+
+    class Peeking(Voting):
+        def fit_together(self, folds: Any, members: Any, options: Any, contexts: Any) -> Any:
+            return peek(self, folds, options, contexts)
+
+    verdict = verdicts(Peeking(), session, "together")["together"]
+    assert verdict.status == "failed"
+    assert "its labels least of all" in verdict.reason
 
 
 def test_the_order_and_number_of_members_are_checked(session: Session) -> None:

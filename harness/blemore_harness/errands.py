@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clips, Fold
 from blemore_harness.errors import InvalidProbabilities
-from blemore_harness.hookspecs import Encoder, Fusion
+from blemore_harness.hookspecs import Encoder, Fusion, FusionModel, Model
 from blemore_harness.rows import Embeddings, Probabilities
 
 Members = Mapping[str, Probabilities | Embeddings]
 Answer = tuple[Probabilities, ...] | Embeddings | None
-"""Rows by fold (or by question), vectors, or None: nothing to answer, or folds that are not learnt together."""
+"""Rows by fold, vectors, or None: nothing to answer, or folds that are not learnt together."""
 
 
 class Errand(Protocol):
@@ -52,29 +54,18 @@ class Fitting:
 
     fold: Fold
 
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Ids of the clips that rows must come back for."""
+        return self.fold.held_out.ids
+
     def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...]:
         """Call `fit` and the model's `predict`."""
-        model = system.fit(self.fold, options, contexts[0])
-        return (_checked(model.predict(self.fold.held_out, contexts[0])),)
+        return (self.predict(system.fit(self.fold, options, contexts[0]), contexts[0]),)
 
-
-@dataclass(frozen=True)
-class FittingTogether:
-    """Learn several folds at once."""
-
-    folds: tuple[Fold, ...]
-
-    def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...] | None:
-        """Call `fit_together` and every model's `predict`; None where the system wants its folds one by one."""
-        models = system.fit_together(self.folds, options, contexts)
-        if models is None:
-            return None
-        if len(models) != len(self.folds):
-            raise InvalidProbabilities(f"expected {len(self.folds)} models of `fit_together`, found {len(models)}")
-        return tuple(
-            _checked(model.predict(fold.held_out, context))
-            for fold, model, context in zip(self.folds, models, contexts, strict=True)
-        )
+    def predict(self, model: Model, context: Context) -> Probabilities:
+        """Call the model's `predict`."""
+        return _checked(model.predict(self.fold.held_out, context))
 
 
 @dataclass(frozen=True)
@@ -91,10 +82,74 @@ class Fusing:
     members: Members
     asked: tuple[tuple[Clips, Members], ...]
 
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Ids of the clips that rows must come back for."""
+        return tuple(name for clips, _ in self.asked for name in clips.ids)
+
     def do(self, system: Fusion, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...]:
         """Call `fit` and the model's `predict`."""
-        model = system.fit(self.fold, self.members, options, contexts[0])
-        return tuple(_checked(model.predict(clips, members, contexts[0])) for clips, members in self.asked)
+        return (self.predict(system.fit(self.fold, self.members, options, contexts[0]), contexts[0]),)
+
+    def predict(self, model: FusionModel, context: Context) -> Probabilities:
+        """Call the model's `predict` for every set of clips."""
+        given = [_checked(model.predict(clips, members, context)) for clips, members in self.asked]
+        ids = tuple(name for rows in given for name in rows.ids)
+        return Probabilities(ids, np.concatenate([rows.values for rows in given]))
+
+
+def plan_fusing(system: Fusion, fold: Fold, train: Members, held_out: Members) -> Fusing:
+    """Say what a fusion learns a fold from, and what it fuses.
+
+    On the final fit of a fusion of rows, where the weights come from all training clips, those are fused too: the
+    papers' number, chosen on the clips that it is scored on. One of vectors would be scored on what it knows by heart.
+
+    Args:
+        train: by member, rows for (at least) the fold's training clips, opaque ids; or vectors of all clips.
+        held_out: by member, rows for (at least) the held-out clips, or vectors.
+    """
+    rows_only = system.takes == "probabilities"
+    known = fold.train.ids if rows_only else (*fold.train.ids, *fold.held_out.ids)
+    learn = {name: given.pick(known) for name, given in train.items()}
+    seen = {name: given.pick(fold.held_out.ids) for name, given in held_out.items()}
+    asked: list[tuple[Clips, Members]] = [(fold.held_out, seen)]
+    if fold.index is None and rows_only:
+        asked.insert(0, (fold.train.unlabelled(), learn))
+    return Fusing(fold, learn, tuple(asked))
+
+
+@dataclass(frozen=True)
+class FittingTogether:
+    """Learn several folds at once."""
+
+    parts: tuple[Fitting, ...]
+
+    def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...] | None:
+        """Call `fit_together` and every model's `predict`; None where the system wants its folds one by one."""
+        models = system.fit_together([part.fold for part in self.parts], options, contexts)
+        return _predict_all(self.parts, models, contexts)
+
+
+@dataclass(frozen=True)
+class FusingTogether:
+    """Learn to fuse several folds at once."""
+
+    parts: tuple[Fusing, ...]
+
+    def do(self, system: Fusion, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...] | None:
+        """As `FittingTogether.do`."""
+        folds, members = [part.fold for part in self.parts], [part.members for part in self.parts]
+        return _predict_all(self.parts, system.fit_together(folds, members, options, contexts), contexts)
+
+
+def _predict_all(
+    parts: Sequence[Fitting | Fusing], models: Sequence[Any] | None, contexts: Sequence[Context]
+) -> tuple[Probabilities, ...] | None:
+    if models is None:
+        return None
+    if len(models) != len(parts):
+        raise InvalidProbabilities(f"expected {len(parts)} models of `fit_together`, found {len(models)}")
+    return tuple(part.predict(model, context) for part, model, context in zip(parts, models, contexts, strict=True))
 
 
 def _checked(given: object) -> Probabilities:

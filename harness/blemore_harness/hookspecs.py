@@ -149,8 +149,10 @@ class Encoder:
         """Learn several folds at once, a context for each; None has them learnt one by one with `fit`.
 
         For systems whose folds fill a GPU together and not alone. The models must be those of `fit` but for rounding:
-        same initial weights, batches and dropout. The default trains the heads of the default `fit` together on a GPU;
-        a system with another `fit` has none.
+        same initial weights, batches and dropout. What one fold holds out others learn from, so that its labels are
+        within reach here: a model learns from the training clips of its own fold and nothing else, as the check
+        `together` tells. The default trains the heads of the default `fit` together on a GPU; a system with another
+        `fit` has none.
         """
         if type(self).fit is not Encoder.fit:
             return None
@@ -158,6 +160,15 @@ class Encoder:
 
         head = options if isinstance(options, HeadOptions) else HeadOptions()
         return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)
+
+    def learns_together(self, options: Any, device: str) -> bool:
+        """Say whether `fit_together` has anything to give on this device.
+
+        Asked before contexts, or a worker process, are made for it. The default says so for one of the class's own,
+        and of the default `fit` on a GPU.
+        """
+        own = type(self).fit_together is not Encoder.fit_together
+        return own or (type(self).fit is Encoder.fit and device.startswith("cuda"))
 
 
 class Fusion:
@@ -191,6 +202,17 @@ class Fusion:
         that learns from those of the held-out clips is transductive, and its `mark` must say so.
         """
         raise PluginFailed(f"'{self.name}' does not define `fit`", self.name)
+
+    def fit_together(
+        self, folds: Sequence[Fold], members: Sequence[Mapping[str, Any]], options: Any, contexts: Sequence[Context]
+    ) -> Sequence[FusionModel] | None:
+        """Learn several folds at once, members and a context for each; None has them learnt one by one with `fit`.
+
+        For fusions that search on nearly the same rows fold by fold and can share that work. The models must be those
+        of `fit`. What `Encoder.fit_together` says of labels holds here, too; where worker processes keep the labels
+        apart (`--isolate`), fusions learn one by one. The default gives None.
+        """
+        return None
 
 
 @hookspec

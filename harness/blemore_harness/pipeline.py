@@ -103,11 +103,7 @@ def _run_encoder(
     """Take or train every fold of an encoder, then the final fit where there are test clips to predict."""
     with stage.holding(folder.path) as held:
         parts = _parts(dataset)
-        found = {index: folder.finished(part_name(index)) for index in parts}
-        results = {index: result for index, result in found.items() if result is not None}
-        for index, result in results.items():
-            folder.drop_workspace(part_name(index))  # of a process that was killed before it could
-            recorder.tell_fold(entrant, index, result, stage.view)
+        results = _take_finished(entrant, parts, stage, folder, recorder)
         for index, result in held.fit_encoder(entrant, folder, [index for index in parts if index not in results]):
             results[index] = result
             recorder.tell_fold(entrant, index, result, stage.view)
@@ -129,16 +125,26 @@ def _run_fusion(
     if _takes_vectors(fusion) and any(folder.finished(part_name(index)) is None for index in parts):
         vectors = _vectors_of(fusion.members, stage, folders)
     train = {name: rows.out_of_fold for name, rows in members.items()}
-    results: dict[int | None, FoldResult] = {}
+    tests = {name: _test_rows(rows) for name, rows in members.items()}
     with stage.holding(folder.path) as held:
-        for index in parts:
-            held_out = {name: _test_rows(rows) if index is None else rows.out_of_fold for name, rows in members.items()}
-            finished = folder.finished(part_name(index))
-            if finished:
-                folder.drop_workspace(part_name(index))
-            results[index] = finished or held.fit_fusion(fusion, folder, index, vectors or train, vectors or held_out)
-            recorder.tell_fold(fusion, index, results[index], stage.view)
-    return SystemRows.gather(results, stage.view)
+        results = _take_finished(fusion, parts, stage, folder, recorder)
+        asked = {i: vectors or (tests if i is None else train) for i in parts if i not in results}
+        for index, result in held.fit_fusion(fusion, folder, vectors or train, asked):
+            results[index] = result
+            recorder.tell_fold(fusion, index, result, stage.view)
+    return SystemRows.gather({index: results[index] for index in parts}, stage.view)
+
+
+def _take_finished(
+    entrant: Entrant, parts: Sequence[int | None], stage: Stage, folder: SystemFolder, recorder: Recorder
+) -> dict[int | None, FoldResult]:
+    """Take the folds that are on disk already."""
+    found = {index: folder.finished(part_name(index)) for index in parts}
+    results = {index: result for index, result in found.items() if result is not None}
+    for index, result in results.items():
+        folder.drop_workspace(part_name(index))  # of a process that was killed before it could
+        recorder.tell_fold(entrant, index, result, stage.view)
+    return results
 
 
 def _takes_vectors(fusion: Entrant) -> bool:

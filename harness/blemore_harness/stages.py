@@ -6,7 +6,7 @@ Each asks the disk first, guards the call, checks what came back, and keeps it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Cache
 from blemore_harness.calls import Notebook, PluginReporter, guard
 from blemore_harness.context import Context, Desk, Reporter, refuse_to_score
-from blemore_harness.dataset import Clip, Clips, Fold
+from blemore_harness.dataset import Clip, Clips
 from blemore_harness.devices import resolve_device
 from blemore_harness.entrants import Entrant
 from blemore_harness.errands import (
@@ -29,8 +29,10 @@ from blemore_harness.errands import (
     Fitting,
     FittingTogether,
     Fusing,
+    FusingTogether,
     Members,
     Preparing,
+    plan_fusing,
 )
 from blemore_harness.errors import InvalidProbabilities
 from blemore_harness.hookspecs import Encoder, Fusion
@@ -102,68 +104,72 @@ class Stage:
 
         Several folds are trained at once where the encoder says that this is faster.
         """
-        if len(indices) > 1:
-            together = self._fit_together(entrant, folder, [self.view.fold(index) for index in indices])
-            if together is not None:
-                yield from together.items()
-                return
-        for index in indices:
-            fold = self.view.fold(index)
-            yield index, self._fit(entrant, folder, fold, Fitting(fold), fold.held_out.ids)
-
-    def _fit_together(
-        self, entrant: Entrant, folder: SystemFolder, folds: Sequence[Fold]
-    ) -> dict[int | None, FoldResult] | None:
-        """Let an encoder train folds at once; None where it does not want to."""
-        started = time.perf_counter()
-        with ExitStack() as stack:
-            calls = [
-                stack.enter_context(self._call(entrant, folder, part_name(fold.index), fold.index)) for fold in folds
-            ]
-            contexts = [context for context, _ in calls]
-            given = self._do(entrant, FittingTogether(tuple(folds)), contexts, folder.log("folds"))
-            if given is None:
-                return None
-            assert isinstance(given, tuple)
-            seconds = (time.perf_counter() - started) / len(folds)
-            return {
-                fold.index: self._finish(folder, fold, rows.aligned(fold.held_out.ids), notebook, seconds)
-                for fold, rows, (_, notebook) in zip(folds, given, calls, strict=True)
-            }
+        system = entrant.system
+        assert isinstance(system, Encoder)
+        parts = tuple(Fitting(self.view.fold(index)) for index in indices)
+        with guard(entrant, self.view, "folds"):
+            at_once = len(parts) > 1 and system.learns_together(entrant.options, resolve_device(self.device))
+        yield from self._fit_all(entrant, folder, FittingTogether(parts), at_once)
 
     def fit_fusion(
-        self, entrant: Entrant, folder: SystemFolder, index: int | None, train: Members, held_out: Members
-    ) -> FoldResult:
-        """Train a fusion on what its members give and fuse what they give for the held-out clips.
+        self, entrant: Entrant, folder: SystemFolder, train: Members, held_out: Mapping[int | None, Members]
+    ) -> Iterator[tuple[int | None, FoldResult]]:
+        """Train a fusion on what its members give and fuse what they give for the held-out clips, fold by fold.
+
+        Several folds are learnt at once where the fusion does that, but not in worker processes: the labels that a
+        fold holds out stay out of them.
 
         Args:
-            train: by member, rows for (at least) the fold's training clips, opaque ids; or vectors of all clips.
-            held_out: by member, rows for the fold's held-out clips. On the final fit of a fusion of rows, where the
-                weights come from all training clips, those are fused too: the papers' number, chosen on the clips that
-                it is scored on. One of vectors would be scored on what it has learnt by heart.
+            train: by member, rows for (at least) the training clips of the folds, opaque ids; or vectors of all clips.
+            held_out: by fold and member, rows for the held-out clips.
         """
         system = entrant.system
         assert isinstance(system, Fusion)
-        fold = self.view.fold(index)
-        known = fold.train.ids if system.takes == "probabilities" else (*fold.train.ids, *fold.held_out.ids)
-        learn = {name: given.pick(known) for name, given in train.items()}
-        seen = {name: given.pick(fold.held_out.ids) for name, given in held_out.items()}
-        asked: list[tuple[Clips, Members]] = [(fold.held_out, seen)]
-        if index is None and system.takes == "probabilities":
-            asked.insert(0, (fold.train.unlabelled(), learn))
-        expected = tuple(name for clips, _ in asked for name in clips.ids)
-        return self._fit(entrant, folder, fold, Fusing(fold, learn, tuple(asked)), expected)
+        parts = tuple(plan_fusing(system, self.view.fold(index), train, held_out[index]) for index in held_out)
+        own = type(system).fit_together is not Fusion.fit_together
+        at_once = len(parts) > 1 and own and self.isolation is None
+        yield from self._fit_all(entrant, folder, FusingTogether(parts), at_once)
 
-    def _fit(
-        self, entrant: Entrant, folder: SystemFolder, fold: Fold, errand: Errand, expected: tuple[str, ...]
-    ) -> FoldResult:
+    def _fit_all(
+        self, entrant: Entrant, folder: SystemFolder, errand: FittingTogether | FusingTogether, at_once: bool
+    ) -> Iterator[tuple[int | None, FoldResult]]:
+        """Learn folds at once where that is worth asking for and the system then does it, else one by one."""
         started = time.perf_counter()
-        part = part_name(fold.index)
-        with self._call(entrant, folder, part, fold.index) as (context, notebook):
+        together = self._fit_together(entrant, folder, errand) if at_once else None
+        if together is not None:
+            yield from together.items()
+            return
+        asking = (time.perf_counter() - started) / max(len(errand.parts), 1)
+        for part in errand.parts:
+            yield part.fold.index, self._fit(entrant, folder, part, asking)
+
+    def _fit(self, entrant: Entrant, folder: SystemFolder, errand: Fitting | Fusing, before: float) -> FoldResult:
+        """Let a system learn a fold; `before` is how many seconds were spent on it already."""
+        started = time.perf_counter() - before
+        part = part_name(errand.fold.index)
+        with self._call(entrant, folder, part, errand.fold.index) as (context, notebook):
             given = self._do(entrant, errand, [context], folder.log(part))
             assert isinstance(given, tuple)
-            rows = _joined(given).aligned(expected)
-            return self._finish(folder, fold, rows, notebook, time.perf_counter() - started)
+            return self._finish(folder, errand, given[0], notebook, time.perf_counter() - started)
+
+    def _fit_together(
+        self, entrant: Entrant, folder: SystemFolder, errand: FittingTogether | FusingTogether
+    ) -> dict[int | None, FoldResult] | None:
+        """Let a system learn folds at once; None where it does not want to."""
+        started = time.perf_counter()
+        parts: tuple[Fitting | Fusing, ...] = errand.parts
+        with guard(entrant, self.view, "folds"), ExitStack() as stack:
+            indices = [part.fold.index for part in parts]
+            calls = [stack.enter_context(self._open(entrant, folder, part_name(index), index)) for index in indices]
+            given = self._do(entrant, errand, [context for context, _ in calls], folder.log("folds"))
+            if given is None:
+                return None
+            assert isinstance(given, tuple)
+            seconds = (time.perf_counter() - started) / len(parts)
+            return {
+                part.fold.index: self._finish(folder, part, rows, notebook, seconds)
+                for part, rows, (_, notebook) in zip(parts, given, calls, strict=True)
+            }
 
     def _do(self, entrant: Entrant, errand: Errand, contexts: Sequence[Context], log: Path) -> Answer:
         if self.isolation is not None:
@@ -171,16 +177,12 @@ class Stage:
         return errand.do(entrant.system, entrant.options, contexts)
 
     def _finish(
-        self,
-        folder: SystemFolder,
-        fold: Fold,
-        rows: Probabilities,
-        notebook: Notebook,
-        seconds: float,
+        self, folder: SystemFolder, errand: Fitting | Fusing, given: Probabilities, notebook: Notebook, seconds: float
     ) -> FoldResult:
         """Keep what came back under real clip names."""
+        rows, index = given.aligned(errand.expected), errand.fold.index
         facts = {
-            "fold": fold.index,
+            "fold": index,
             "clips": len(rows.ids),
             "seconds": round(seconds, 3),
             "times_asked": notebook.asked,
@@ -188,13 +190,20 @@ class Stage:
             "warnings": notebook.warnings,
         }
         real = Probabilities(tuple(self.view.real[name] for name in rows.ids), rows.values)
-        return folder.keep(part_name(fold.index), real, facts)
+        return folder.keep(part_name(index), real, facts)
 
     @contextmanager
     def _call(
         self, entrant: Entrant, folder: SystemFolder, part: str, index: int | None
     ) -> Iterator[tuple[Context, Notebook]]:
         """Open everything that a call into a plugin needs, and guard it."""
+        with guard(entrant, self.view, part), self._open(entrant, folder, part, index) as opened:
+            yield opened
+
+    @contextmanager
+    def _open(
+        self, entrant: Entrant, folder: SystemFolder, part: str, index: int | None
+    ) -> Iterator[tuple[Context, Notebook]]:
         notebook = Notebook(self.reporter, self.view.translate)
         services: dict[str, Callable[..., Any]] = {
             "log": notebook.log,
@@ -202,7 +211,7 @@ class Stage:
             "note": notebook.note,
             "score": self._scorer(index, notebook),
         }
-        with guard(entrant, self.view, part), Desk(services).open() as ask:
+        with Desk(services).open() as ask:
             yield (
                 Context(
                     device=resolve_device(self.device),
@@ -234,8 +243,3 @@ class Stage:
 def part_name(index: int | None) -> str:
     """Give the file stem of a fold: `fold-0`, or `final` for the final fit."""
     return "final" if index is None else f"fold-{index}"
-
-
-def _joined(given: Sequence[Probabilities]) -> Probabilities:
-    ids = tuple(name for rows in given for name in rows.ids)
-    return Probabilities(ids, np.concatenate([rows.values for rows in given]))

@@ -6,13 +6,16 @@ learn. Which holds is a question to the training actors: each candidate learns f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from blemore_harness.cache import write_atomically
 from blemore_harness.context import Context, Progress
 from blemore_harness.dataset import Fold
 from blemore_harness.errors import InvalidOption
@@ -60,16 +63,62 @@ class BestOf(Fusion):
         self, fold: Fold, members: Mapping[str, Probabilities], options: BestOfOptions, context: Context
     ) -> FusionModel:
         """Choose by inner folds, then fit what was chosen."""
-        scores = {}
-        with context.progress("best-of: candidates", len(options.candidates)) as bar:
-            for name in options.candidates:
-                scores[name] = self._try(name, fold, members, options, context)
-                bar.advance()
+        system = make_candidate(self._choose(fold, members, options, context))
+        return system.fit(fold, members, system.Options(), context)
+
+    def fit_together(
+        self,
+        folds: Sequence[Fold],
+        members: Sequence[Mapping[str, Probabilities]],
+        options: BestOfOptions,
+        contexts: Sequence[Context],
+    ) -> list[FusionModel] | None:
+        """Choose for every fold by itself, then fit at once the folds that chose what shares work between them.
+
+        None where no two did: every fold is then finished by itself. What was chosen is kept in the workspaces, so that
+        neither this nor an interruption has it tried again.
+        """
+        chosen = []
+        for fold, given, context in zip(folds, members, contexts, strict=True):
+            chosen.append(self._choose(fold, given, options, context, keep=True))
+        if max(Counter(filter(_shares_work, chosen)).values(), default=0) < 2:
+            return None
+        models: dict[int, FusionModel] = {}
+        for name in dict.fromkeys(chosen):
+            numbers = [number for number, each in enumerate(chosen) if each == name]
+            system = make_candidate(name)
+            found = _fit_all(
+                system,
+                system.Options(),
+                [folds[number] for number in numbers],
+                [members[number] for number in numbers],
+                [contexts[number] for number in numbers],
+            )
+            models |= zip(numbers, found, strict=True)
+        return [models[number] for number in range(len(folds))]
+
+    def _choose(
+        self,
+        fold: Fold,
+        members: Mapping[str, Probabilities],
+        options: BestOfOptions,
+        context: Context,
+        keep: bool = False,
+    ) -> Name:
+        """Give the candidate with the best inner Score: the one that is kept in the workspace, or by trying all."""
+        kept = context.workspace / "inner-scores.json"
+        scores: dict[str, float] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        if not scores:
+            with context.progress("best-of: candidates", len(options.candidates)) as bar:
+                for name in options.candidates:
+                    scores[name] = self._try(name, fold, members, options, context)
+                    bar.advance()
+            if keep:
+                write_atomically(kept, json.dumps(scores))
         chosen = max(options.candidates, key=lambda name: scores[name])
         context.note("chosen", chosen)
         context.note("inner scores", {name: round(score, 6) for name, score in scores.items()})
-        system = make_candidate(chosen)
-        return system.fit(fold, members, system.Options(), context)
+        return chosen
 
     def _try(
         self, name: Name, fold: Fold, members: Mapping[str, Probabilities], options: BestOfOptions, context: Context
@@ -80,12 +129,13 @@ class BestOf(Fusion):
         settings = LateOptions(search="climb") if name == "late" else system.Options()
         quiet = replace(context, reporter=_Quiet())
         masks = actor_folds(fold.train, options.inner_folds, context.seed)
+        inner = [Fold(fold.index, fold.train.take(~mask), fold.train.take(mask).unlabelled()) for mask in masks]
+        learn = [_pick(members, each.train.ids) for each in inner]
+        models = _fit_all(system, settings, inner, learn, [quiet] * len(inner))
         rows, part = np.zeros((len(fold.train), 6)), np.zeros(len(fold.train), dtype=np.int64)
-        for number, mask in enumerate(masks):
-            inner = Fold(fold.index, fold.train.take(~mask), fold.train.take(mask).unlabelled())
-            model = system.fit(inner, _pick(members, inner.train.ids), settings, quiet)
-            given = model.predict(inner.held_out, _pick(members, inner.held_out.ids), quiet)
-            rows[mask], part[mask] = given.pick(inner.held_out.ids).values, number
+        for number, (mask, each, model) in enumerate(zip(masks, inner, models, strict=True)):
+            given = model.predict(each.held_out, _pick(members, each.held_out.ids), quiet)
+            rows[mask], part[mask] = given.pick(each.held_out.ids).values, number
         choices = cross_fitted(rows, fold.train.labels, part)
         return float(np.mean([choice.scores.score for choice in choices.values()]))
 
@@ -96,6 +146,27 @@ def make_candidate(name: Name) -> Fusion:
         "late": LateFusion, "structured": Structured, "stack": Stack, "logit-mean": LogitMean, "mean": Mean,
     }  # fmt: skip
     return kinds[name]()
+
+
+def _shares_work(name: Name) -> bool:
+    return type(make_candidate(name)).fit_together is not Fusion.fit_together
+
+
+def _fit_all(
+    system: Fusion,
+    settings: Any,
+    folds: Sequence[Fold],
+    members: Sequence[Mapping[str, Probabilities]],
+    contexts: Sequence[Context],
+) -> Sequence[FusionModel]:
+    """Fit folds at once where the fusion does that, else one by one: the models are the same."""
+    together = system.fit_together(folds, members, settings, contexts) if len(folds) > 1 else None
+    if together is not None:
+        return together
+    return [
+        system.fit(fold, given, settings, context)
+        for fold, given, context in zip(folds, members, contexts, strict=True)
+    ]
 
 
 def _pick(members: Mapping[str, Probabilities], ids: tuple[str, ...]) -> dict[str, Probabilities]:

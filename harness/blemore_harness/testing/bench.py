@@ -14,7 +14,7 @@ from blemore_harness.cache import Cache, digest_of
 from blemore_harness.context import Context, refuse_to_score
 from blemore_harness.dataset import Clips, Fold
 from blemore_harness.errors import InvalidProbabilities
-from blemore_harness.hookspecs import Encoder
+from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.protocol import Scores
 from blemore_harness.rows import FloatArray, Probabilities
 from blemore_harness.testing.material import Material, digest_inputs, make_members
@@ -90,6 +90,13 @@ class Bench:
     def members(self) -> dict[str, Any]:
         """Give what members give for all clips, by member; empty for an encoder."""
         return dict(self._given)
+
+    def members_of(self, fold: Fold, members: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Give what a fusion learns a fold from, by member: of `members`, or of the usual ones."""
+        system = self.subject.system
+        rows_only = isinstance(system, Fusion) and system.takes == "probabilities"
+        known = fold.train.ids if rows_only else (*fold.train.ids, *fold.held_out.ids)
+        return {name: rows.pick(known) for name, rows in (self._given if members is None else members).items()}
 
     def _make_members(self) -> dict[str, Any]:
         if isinstance(self.subject.system, Encoder):
@@ -191,11 +198,12 @@ class Bench:
         cache = Cache((root if root.name in COLD else self._root / COLD[0]) / "cache")
         return Context(device, SEED, root / "workspace", cache, Notebook(stop_at), **changes)
 
-    def call(self, part: str, context: Context, work: Callable[[], Any]) -> Any:
-        """Call into the plugin with the guards up: what they see goes to `findings`."""
+    def call(self, part: str, context: Context, work: Callable[[], Any], *others: Context) -> Any:
+        """Call into the plugin, with one context or more, the guards up: what they see goes to `findings`."""
         offline = part != "prepare" or not self.subject.network
         # Users' caches of weights are written where weights may be fetched.
-        writable = [context.workspace, context.cache.root, *([] if offline else [Path.home()])]
+        workspaces = [each.workspace for each in (context, *others)]
+        writable = [*workspaces, context.cache.root, *([] if offline else [Path.home()])]
         scratch = context.workspace.parent / f"temporary-{part}"
         self._calls += 1
         with stirred(self._calls):
@@ -228,8 +236,7 @@ class Bench:
         system = self.subject.system
         if isinstance(system, Encoder):
             return system.fit(fold, self.options, context)
-        known = fold.train.ids if system.takes == "probabilities" else (*fold.train.ids, *fold.held_out.ids)
-        return system.fit(fold, {name: rows.pick(known) for name, rows in members.items()}, self.options, context)
+        return system.fit(fold, self.members_of(fold, members), self.options, context)
 
     def _score(self, probabilities: Probabilities) -> Scores:
         held_out = self.fold.held_out.ids

@@ -48,7 +48,7 @@ CHECKS: tuple[Check, ...] = (
     Check("learns", "it tells labels apart that can be seen and heard", behaviour.check_learns),
     Check("vectors", "a clip's vector does not depend on order and company", behaviour.check_vectors, fusions=False),
     Check("sequence", "features over time are float32 (T, D)", behaviour.check_sequence, fusions=False),
-    Check("together", "folds learnt together are those learnt alone", behaviour.check_together, fusions=False),
+    Check("together", "folds learnt together are those learnt alone", behaviour.check_together),
     Check("member-order", "the order of members changes nothing", behaviour.check_member_order, encoders=False),
     Check("one-member", "a single member can be fused", behaviour.check_one_member, encoders=False),
     Check("inputs", "arrays and files that it is given stay as they are", limits.check_inputs),

@@ -76,6 +76,20 @@ class Material:
         """All clips as `prepare` is given them: unlabelled, in an order that says nothing."""
         return Clips(tuple(sorted((*self.fold.train, *self.fold.held_out), key=lambda clip: clip.id)))
 
+    def turned(self) -> Fold:
+        """Give another fold: it learns from what the first one holds out, and holds out an actor of the first one's."""
+        train, held_out = self.fold.train, self.fold.held_out
+        actors = np.array(train.actors)
+        chosen = actors == min(actors.tolist())
+        labels = np.array([np.round(self.truth[name] * 100) for name in held_out.ids], dtype=np.int8)
+        kept = train.take(~chosen)
+        joined = Clips(
+            (*kept, *held_out),
+            (*(kept.actors or ()), *["held out"] * len(held_out)),
+            np.concatenate([kept.labels, labels]),
+        )
+        return Fold(HELD_OUT_FOLD + 1, joined, train.take(chosen).unlabelled())
+
 
 def write_clips(folder: Path) -> None:
     """Write the clips and their metadata, as a download lies on disk.

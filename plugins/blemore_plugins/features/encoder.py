@@ -166,6 +166,10 @@ class FeatureEncoder(Encoder):
 
         return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, options, contexts)
 
+    def learns_together(self, options: Any, device: str) -> bool:
+        """Say so where `fit_together` trains heads."""
+        return bool(options.rows == "clips" and device.startswith("cuda"))
+
     def _first_source(self, options: Any, stores: frozenset[str]) -> str:
         if self.store in stores:
             return "released"

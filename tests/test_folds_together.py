@@ -1,0 +1,268 @@
+"""Fusions that learn several folds at once leave the files of one by one, and use no held-out label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pluggy
+import pytest
+
+from blemore_harness import hookspecs
+from blemore_harness.cache import Cache
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clips, Fold
+from blemore_harness.distributions import Distribution
+from blemore_harness.download import read_dataset
+from blemore_harness.entrants import Entrant
+from blemore_harness.errands import Answer, Errand, Fusing, FusingTogether
+from blemore_harness.errors import BlemoreError, DataError
+from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
+from blemore_harness.isolation import Isolation
+from blemore_harness.pipeline import Workshop, evaluate
+from blemore_harness.plugins import Plugins, register
+from blemore_harness.rows import Probabilities
+from blemore_harness.runs import Runs
+from blemore_harness.submission import Submission
+from blemore_harness.views import open_view
+from blemore_plugins import best_of, late
+from builders import rows_of, write_download
+from fakes import Notebook
+
+FUSIONS = ["late", "best-of"]
+
+SETTINGS = {"best-of": {"candidates": ("late", "mean")}}
+"""What `best-of` chooses from: nothing that takes long."""
+
+
+class Toy(Encoder):
+    """Rows that depend on the clip alone, and know its label a little."""
+
+    summary, modality = "noise and some truth", "audio"
+
+    def __init__(self, name: str, number: int, truth: dict[str, np.ndarray[Any, Any]]) -> None:
+        self.name, self.number, self.truth = name, number, truth  # type: ignore[misc]
+        self.asked: list[int | None] = []
+
+    def fit(self, fold: Fold, options: Any, context: Context) -> Toy:
+        self.asked.append(fold.index)
+        return self
+
+    def predict(self, clips: Clips, context: Context) -> Probabilities:
+        rows = []
+        for clip in clips:
+            noise = np.random.default_rng([self.number, int(clip.content[:8], 16)]).dirichlet(np.ones(6))
+            skill = 0.3 * self.number
+            rows.append((1 - skill) * noise + skill * self.truth.get(clip.content, noise))
+        return Probabilities(clips.ids, np.array(rows))
+
+
+class Alone(Fusion):
+    """A fusion as it is where nothing is learnt together."""
+
+    def __init__(self, other: Fusion) -> None:
+        self.name, self.summary, self.Options, self.fit = other.name, "x", other.Options, other.fit  # type: ignore[misc]
+
+
+class Offer:
+    """A plugin of whatever it is given."""
+
+    def __init__(self, encoders: Sequence[Encoder], fusions: Sequence[Fusion]) -> None:
+        self.encoders, self.fusions = encoders, fusions
+
+    @hookimpl
+    def blemore_encoders(self) -> Sequence[Encoder]:
+        return self.encoders
+
+    @hookimpl
+    def blemore_fusions(self) -> Sequence[Fusion]:
+        return self.fusions
+
+
+@dataclass(frozen=True)
+class Listening(Isolation):
+    """Does errands in this process, and keeps which they were."""
+
+    heard: list[Errand] = field(default_factory=list)
+
+    def do(self, entrant: Entrant, errand: Errand, contexts: Sequence[Context], log: Path) -> Answer:
+        self.heard.append(errand)
+        return errand.do(entrant.system, entrant.options, contexts)
+
+
+class Place:
+    """A small dataset, a place to run it, and what came of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.dataset = read_dataset(write_download(root / "data", rows_of(actors=6, folds=3), tests=4))
+        self.view = open_view(self.dataset, root / "views")
+        pairs = zip(self.view.train, self.view.train.labels / 100, strict=True)
+        truth = {clip.content: row for clip, row in pairs}
+        self.toys = [Toy(name, number, truth) for number, name in enumerate(("one", "two", "three"))]
+        self.reporter = Notebook()
+
+    def run(self, fusion: Fusion, folder: str = "runs", isolation: Isolation | None = None) -> dict[str, Any]:
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager.add_hookspecs(hookspecs)
+        plugins = Plugins(manager)
+        register(plugins, Offer(self.toys, [fusion]), "toys", Distribution("toys", "1"))
+        assert plugins.failures == []
+        runs, cache = Runs(self.root / folder), Cache(self.root / "cache")
+        workshop = Workshop(runs, cache, "cpu", self.reporter, isolation=isolation)
+        settings = {name: given for name, given in SETTINGS.items() if name == fusion.name}
+        submission = Submission("toys", ("one", "two", "three"), fusion.name, options=settings)
+        return evaluate(submission, self.dataset, self.view, plugins, workshop)[0]
+
+    def files(self, fusion: Fusion, folder: str) -> dict[str, Any]:
+        """What a fusion left on disk, but for times."""
+        (home,) = (self.root / folder / "systems").glob(f"{fusion.name}-*")
+        found: dict[str, Any] = {path.name: path.read_bytes() for path in home.rglob("*.csv")}
+        for path in home.glob("*.json"):
+            found[path.name] = {k: v for k, v in json.loads(path.read_text()).items() if k != "seconds"}
+        assert not (home / "work").exists() or not list((home / "work").iterdir())
+        return found
+
+
+def make(name: str) -> Fusion:
+    return late.LateFusion() if name == "late" else best_of.BestOf()
+
+
+def lasting(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: lasting(v) for k, v in value.items() if k not in ("seconds", "execution")}
+    return [lasting(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_files_and_record_are_those_of_one_by_one(name: str, tmp_path: Path) -> None:
+    place, fusion = Place(tmp_path), make(name)
+    together = place.run(fusion)
+    bars = [label for label, _ in place.reporter.bars if label.startswith("late: weights")]
+    assert bars == ["late: weights (fold-0)"], "all folds are served by one pass over the points"
+    alone = place.run(Alone(make(name)), "alone")
+    assert lasting(together["systems"]) == lasting(alone["systems"])
+    assert place.files(fusion, "runs") == place.files(fusion, "alone")
+    if name == "best-of":
+        chosen = [note["chosen"] for note in together["systems"][-1]["notes"]]
+        assert chosen.count("late") >= 2, "otherwise this tests nothing"
+
+
+class Stopped(Fusion):
+    """Learns one by one and is interrupted at one fold."""
+
+    def __init__(self, other: Fusion, at: int | None) -> None:
+        self.name, self.summary, self.Options = other.name, "x", other.Options  # type: ignore[misc]
+        self.other, self.at = other, at
+
+    def fit(self, fold: Fold, members: Any, options: Any, context: Context) -> Any:
+        if fold.index == self.at:
+            raise KeyboardInterrupt
+        return self.other.fit(fold, members, options, context)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("at", [1, 2, None])
+def test_whatever_was_finished_before_an_interruption_the_bits_are_the_same(
+    name: str, at: int | None, tmp_path: Path
+) -> None:
+    place, fusion = Place(tmp_path), make(name)
+    whole = place.run(fusion, "whole")
+    with pytest.raises(KeyboardInterrupt):
+        place.run(Stopped(make(name), at))
+    rest = place.run(fusion)
+    assert lasting(rest["systems"]) == lasting(whole["systems"])
+    assert place.files(fusion, "runs") == place.files(fusion, "whole")
+
+
+def test_an_interruption_between_choices_keeps_those_that_were_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, fusion = Place(tmp_path), best_of.BestOf()
+    whole = place.run(fusion, "whole")
+    tried: list[int | None] = []
+    literally = best_of.BestOf._try
+
+    def try_or_stop(self: Any, name: Any, fold: Fold, *rest: Any) -> float:
+        if fold.index == 2 and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
+        tried.append(fold.index)
+        return literally(self, name, fold, *rest)
+
+    stopped: list[bool] = []
+    monkeypatch.setattr(best_of.BestOf, "_try", try_or_stop)
+    with pytest.raises(KeyboardInterrupt):
+        place.run(fusion)
+    assert tried == [0, 0, 1, 1]
+    assert lasting(place.run(fusion)["systems"]) == lasting(whole["systems"])
+    assert tried == [0, 0, 1, 1, 2, 2, None, None]
+    assert place.files(fusion, "runs") == place.files(fusion, "whole")
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_labels_of_a_fold_change_nothing_that_is_used_on_it(name: str, tmp_path: Path) -> None:
+    """Ids, files, seeds and members' rows stay as they are; what the clips of fold 1 show is drawn anew."""
+    first, second = Place(tmp_path / "first"), Place(tmp_path / "second")
+    held_out = np.array(second.view.folds) == 1
+    labels = np.array(second.view.train.labels)
+    labels[held_out] = labels[held_out][np.random.default_rng(0).permutation(int(held_out.sum()))]
+    train = Clips(second.view.train.items, second.view.train.actors, labels)
+    second.view = replace(second.view, train=train)
+    notes, rows = [], []
+    for place in (first, second):
+        alone = Alone(make(name))
+        together, literal = place.run(make(name)), place.run(alone, "alone")
+        files = place.files(alone, "runs")
+        assert files == place.files(alone, "alone")
+        assert lasting(together["systems"]) == lasting(literal["systems"]), "thresholds are those of one by one, too"
+        notes.append([files[f"{part}.json"]["notes"] for part in ("fold-0", "fold-1", "fold-2", "final")])
+        rows.append(files["fold-1.csv"])
+    assert notes[0][1] == notes[1][1]
+    assert rows[0] == rows[1]
+    assert notes[0] != notes[1], "the other folds do learn from these labels"
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_workers_are_sent_one_fold_at_a_time(name: str, tmp_path: Path) -> None:
+    place, workers = Place(tmp_path), Listening()
+    record = place.run(make(name), isolation=workers)
+    fusing = [errand for errand in workers.heard if isinstance(errand, Fusing | FusingTogether)]
+    assert [getattr(errand, "fold", None) and errand.fold.index for errand in fusing] == [0, 1, 2, None]  # type: ignore[union-attr]
+    assert lasting(record["systems"]) == lasting(place.run(make(name), "here")["systems"])
+
+
+class Refusing(Toy):
+    """Says why it cannot learn folds at once, or says nothing."""
+
+    def __init__(self, truth: dict[str, np.ndarray[Any, Any]], willing: bool) -> None:
+        super().__init__("three", 3, truth)
+        self.willing, self.seen = willing, 0
+
+    def learns_together(self, options: Any, device: str) -> bool:
+        return self.willing
+
+    def fit_together(self, folds: Any, options: Any, contexts: Any) -> Any:
+        self.seen += 1
+        raise DataError("these folds are odd")
+
+
+def test_an_encoder_that_gains_nothing_is_not_asked_and_costs_no_worker(tmp_path: Path) -> None:
+    place, workers = Place(tmp_path), Listening()
+    place.toys[2] = modest = Refusing(place.toys[2].truth, willing=False)
+    place.run(late.LateFusion(), isolation=workers)
+    assert modest.seen == 0
+    assert modest.asked == [0, 1, 2, None]
+    assert {type(errand).__name__ for errand in workers.heard} == {"Preparing", "Fitting", "Fusing"}
+
+
+def test_an_error_in_folds_together_names_the_system_once(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.toys[2] = Refusing(place.toys[2].truth, willing=True)
+    with pytest.raises(BlemoreError) as caught:
+        place.run(late.LateFusion())
+    assert str(caught.value) == "three: these folds are odd"
