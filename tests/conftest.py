@@ -1,4 +1,4 @@
-"""Every test begins from the same state of the shared random generators, whatever ran before it."""
+"""What holds for every test: its random numbers are the same each time, and a busy machine is no failure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples each time, in whatever time they take.
+settings.register_profile("sure", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sure")
 
 
 @pytest.hookimpl(tryfirst=True)
