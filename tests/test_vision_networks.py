@@ -117,6 +117,15 @@ def test_dinov3_may_come_in_timms_layout(tmp_path, clips):
     close(found, tokens[:, 0])
 
 
+def test_a_network_that_this_timm_has_not_is_named(tmp_path, clips):
+    pytest.importorskip("timm")
+    files.save_timm_dinov3(tmp_path / "timm")
+    path = tmp_path / "timm" / "config.json"
+    path.write_text(path.read_text().replace("vit_small_patch16_dinov3", "vit_grand_patch16_dinov3"))
+    with pytest.raises(DataError, match=r"timm \d.* cannot make 'vit_grand_patch16_dinov3' .*from 1\.0\.20 on; pip"):
+        features("dinov3", tmp_path / "timm", clips[2:], tmp_path)
+
+
 def windows_of(frames, length, step, filler):
     """Cut (T, ...) into windows; the last one is filled up."""
     starts, start = [0], 0
@@ -402,7 +411,7 @@ def test_torchvisions_weights_are_fetched_once_or_named(tmp_path, clips, monkeyp
 
 def test_features_that_are_not_finite_are_refused(tmp_path, clips):
     tensors = files.videomae_tensors(depth=1)
-    tensors["fc_norm.bias"][3] = float("nan")
+    tensors["fc_norm.weight"][:] = 3e38  # fits float32, and what comes of it does not
     torch.save(tensors, tmp_path / "g.pth")
     with pytest.raises(DataError, match="NaN or infinite features for clip v2"):
         features("videomaev2", tmp_path / "g.pth", clips[2:], tmp_path)

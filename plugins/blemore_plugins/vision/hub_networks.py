@@ -113,7 +113,10 @@ def _build_timm(weights: Weights) -> Network:
         with seeded(0):
             model = timm.create_model(config["architecture"], pretrained=False, **settings)
     except (RuntimeError, TypeError) as error:
-        raise DataError(f"timm cannot make '{config['architecture']}' ({error}): expected a DINOv3 network") from error
+        raise DataError(
+            f"timm {timm.__version__} cannot make '{config['architecture']}' ({error}): expected a DINOv3 network, "
+            'which timm has from 1.0.20 on; pip install -U "blemore-harness[encoders]"'
+        ) from error
     tensors = read_weights(weights.files[1], {"patch_embed.proj.weight": 4}, "DINOv3 in timm's layout")
     load_exactly(model, tensors, str(weights.files[1]))
     return Network(model, _of_frames(model), SIDE)
