@@ -62,6 +62,13 @@ def test_the_record_and_its_table_hold_intervals_and_the_best_difference(finishe
     assert "paired over actors" not in render_text(alone)
 
 
+def test_official_numbers_of_a_fusion_are_said_to_be_of_what_it_learnt_from(finished: Any) -> None:
+    _, (record, _), (alone, _) = finished
+    said = "learnt from the very clips that are scored"
+    assert said in " ".join(render_text(record).split())
+    assert said not in " ".join(render_text(alone).split())
+
+
 def test_a_table_without_intervals_says_why(finished: Any) -> None:
     _, (record, _), _ = finished
     assert "no [95 %]" not in render_text(record)

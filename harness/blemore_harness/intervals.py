@@ -211,7 +211,8 @@ def say_difference(first: str, second: str, found: Mapping[str, Any], what: str 
     """
     difference = found["difference"]
     side = "above" if difference > 0 else "below"
-    start = f"{first} is {short(abs(difference))} {side} {second}" if difference else f"{first} and {second} are equal"
+    equal = abs(difference) < 1e-12  # sums in another order differ in the last bits
+    start = f"{first} and {second} are equal" if equal else f"{first} is {short(abs(difference))} {side} {second}"
     if found["interval"] is None:
         return f"{start} in {what}; no interval, a fold has one actor only."
     low, high = found["interval"]

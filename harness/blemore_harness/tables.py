@@ -43,6 +43,11 @@ def _remarks(record: Mapping[str, Any]) -> list[Text]:
         "mean over folds, sd with ddof=1.",
         "cross-fitted: alpha, beta and weights chosen on the other folds: expect about this on new actors.",
     ]
+    if any(system["kind"] == "fusion" and system["status"] == "finished" for system in record["systems"]):
+        lines.append(
+            "official numbers of a fusion that learns: it learnt from the very clips that are scored, as the papers' "
+            "weights did; one that learns more than a weight per member gains more by it, and is not comparable there."
+        )
     if any(system.get("intervals") for system in record["systems"]):
         lines.append("[95 %]: other actors, same models and thresholds (bootstrap over actors within folds).")
     elif any(system["status"] == "finished" for system in record["systems"]):
