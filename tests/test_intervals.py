@@ -154,8 +154,8 @@ def test_beyond_noise_needs_interval_and_p(interval: list[float], p: float, verd
          "within noise (95 % .002 to .039, but p .133, paired over actors)."),
         ({"difference": -0.02, "interval": [-0.05, 0.01], "p": 0.2}, "a is .020 below b in cross-fitted Score: within "
          "noise (95 % -.050 to .010, p .200, paired over actors)."),
-        ({"difference": 1e-17, "interval": [0.0, 0.0], "p": 1.0}, "a and b are equal in cross-fitted Score: within noise "
-         "(95 % .000 to .000, p 1.000, paired over actors)."),
+        ({"difference": 1e-17, "interval": [0.0, 0.0], "p": 1.0}, "a and b are equal in cross-fitted Score: within "
+         "noise (95 % .000 to .000, p 1.000, paired over actors)."),
     ],
 )  # fmt: skip
 def test_the_sentence_says_which_is_better_and_where_interval_and_p_disagree(found: dict[str, Any], said: str) -> None:
