@@ -17,6 +17,7 @@ from typing import Any
 from blemore_harness.cache import Cache, digest_of, write_atomically
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing, first_and_count
 from blemore_harness.networks import seeded
+from blemore_plugins.numbers import refuse_numbers
 
 TIMEOUT = 10.0
 """Seconds to wait for the hub's first answer; there is one attempt, so that an offline machine says so at once."""
@@ -125,7 +126,7 @@ def identify_source(source: str, wanted: Sequence[tuple[str, ...]] = ()) -> str:
 
 
 def load_strictly(kind: Any, folder: Path, allowed: re.Pattern[str], **settings: Any) -> Any:
-    """Load a transformers model and refuse every difference between file and network that is not documented.
+    """Load a transformers model, in eval mode, and refuse every undocumented difference between file and network.
 
     Args:
         kind: a model class of transformers.
@@ -133,16 +134,14 @@ def load_strictly(kind: Any, folder: Path, allowed: re.Pattern[str], **settings:
         allowed: names that may be in the file alone or in the network alone; a full match is asked for.
         settings: further arguments of `from_pretrained`, such as `num_hidden_layers`.
 
-    Returns:
-        The model in eval mode.
-
     Raises:
-        DataError: a damaged file; or names missing, unexpected or of another shape outside `allowed`.
+        DataError: a damaged file; names missing, unexpected or of another shape outside `allowed`; weights like NaN.
     """
+    settings |= {"output_loading_info": True, "local_files_only": True, "ignore_mismatched_sizes": True}  # all reported
     try:
         # Seeded: what is in the network alone gets the same fresh values each time, and no other draw is disturbed.
         with quiet_transformers(), seeded(0):
-            model, report = kind.from_pretrained(folder, output_loading_info=True, local_files_only=True, **settings)
+            model, report = kind.from_pretrained(folder, **settings)
     except Exception as error:  # whatever pickle, safetensors and torch make of a damaged file
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise DataError(f"the weights in {folder} cannot be loaded ({reason}): fetch them again") from error
@@ -156,6 +155,7 @@ def load_strictly(kind: Any, folder: Path, allowed: re.Pattern[str], **settings:
             )
     if report.get("error_msgs"):
         raise DataError(f"the weights in {folder} cannot be loaded: {report['error_msgs'][0]}")
+    refuse_numbers(model.named_parameters(), f"the weights in {folder}")
     return model.eval()
 
 

@@ -13,6 +13,7 @@ from blemore_harness.errors import DataError, first_and_count
 from blemore_harness.networks import seeded
 from blemore_plugins.hicmae.network import HiCMAE
 from blemore_plugins.hicmae.shape import HEAD_WIDTH, Shape
+from blemore_plugins.numbers import refuse_numbers
 from blemore_plugins.s4d.checkpoint import read_tensors
 
 PREFIXES = ("module.",)
@@ -85,6 +86,7 @@ def load_network(path: Path, image: int) -> tuple[HiCMAE, Loaded]:
         found = ", ".join(f"{kind} {first_and_count(names, 'tensor')}" for kind, names in problems.items())
         raise DataError(f"{path.name} does not fit HiCMAE: {found}; fetch the released file again")
     taken = {name: tensor for name, tensor in tensors.items() if name in own}
+    refuse_numbers(taken.items(), f"the weights of {path.name}")
     network.load_state_dict({**own, **taken})
     return network.eval(), Loaded("pre-trained" if pretrained else "fine-tuned", len(taken), len(ignored))
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from blemore_harness.errors import DataError, first_and_count
+from blemore_plugins.numbers import refuse_numbers
 from blemore_plugins.s4d.network import S4DViTMoE
 from blemore_plugins.s4d.shape import ADAPTER_RATIO, HEAD_WIDTH, Shape
 
@@ -160,6 +161,7 @@ def load_into(network: S4DViTMoE, tensors: Mapping[str, Tensor], source: str) ->
         ],
     )
     taken = {name: tensor for name, tensor in tensors.items() if name in own}
+    refuse_numbers(taken.items(), f"the weights of {source}")
     network.load_state_dict({**own, **taken})
     return Loaded("pretrained" if pretrained else "fine-tuned", len(taken), _parts(fresh), len(ignored), old_classes)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from blemore_harness.cache import atomic_file
 from blemore_harness.errors import DataError, first_and_count
 from blemore_plugins.hub import TIMEOUT
+from blemore_plugins.numbers import refuse_numbers
 from blemore_plugins.s4d.checkpoint import read_tensors
 
 NOTHING = re.compile(r"(?!)")
@@ -81,7 +82,8 @@ def load_exactly(network: Any, tensors: Mapping[str, Tensor], source: str, left_
         left_out: names that may be in the file alone; a full match is asked for.
 
     Raises:
-        DataError: names missing, unexpected or of another shape: the first of each and the counts.
+        DataError: names missing, unexpected or of another shape: the first of each and the counts; or weights that are
+            no numbers.
     """
     own = network.state_dict()
     problems = {
@@ -94,5 +96,6 @@ def load_exactly(network: Any, tensors: Mapping[str, Tensor], source: str, left_
         raise DataError(
             f"{source} does not fit {type(network).__name__}: {text}; expected the released layout: fetch it again"
         )
+    refuse_numbers(((name, tensors[name]) for name in own), f"the weights of {source}")
     network.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in own.items()}, assign=True)
     return network.eval()
