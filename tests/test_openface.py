@@ -164,6 +164,18 @@ def test_frames_with_nan_are_left_out_where_asked_and_counted(tmp_path: Path) ->
         OpenFace().prepare(Clips((one, two)), RELEASED, make_context(tmp_path))
 
 
+def test_what_an_export_wrote_is_read_again(tmp_path: Path) -> None:
+    np.save(tmp_path / "c1.npy", FRAMES)
+    clip = clip_of(tmp_path / "c1.npy")
+    np.testing.assert_array_equal(read(clip), FRAMES)
+    context = make_context(tmp_path, reporter=Notebook())
+    OpenFace().prepare(Clips((clip,)), SKIP, context)
+    assert context.reporter.notes["frames left out"] == {"absent": 0, "of": len(FRAMES), "clips": 0}
+    np.save(tmp_path / "c2.npy", FRAMES[:, :10])
+    with pytest.raises(MediaError, match=r"expected features \(T, 11\) .*found \(4, 10\)"):
+        read(clip_of(tmp_path / "c2.npy", "c2"))
+
+
 def test_a_clip_without_a_whole_frame(tmp_path: Path) -> None:
     clip = table(tmp_path / "a.csv", HEADER, "1,2,3,nan", "1,2,3,")
     with pytest.raises(MediaError, match=r"no frame in 'OpenFace_3' is free of nan \(2 in all\)"):

@@ -18,6 +18,7 @@ from blemore_harness.errors import MediaError, printable
 from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_plugins.features.encoder import FeatureEncoder
 from blemore_plugins.features.options import FeatureOptions
+from blemore_plugins.features.reading import read_released
 from blemore_plugins.hub import digest_file
 
 UNITS = 8
@@ -106,7 +107,7 @@ class OpenFace(FeatureEncoder):
 
 
 def read_frames(clip: Clip, store: str) -> tuple[list[int], NDArray[np.float32]]:
-    """Read a released file as it stands.
+    """Read a released file as it stands, or the array that `prepare --export` made of one.
 
     Returns:
         the line of each frame in the file, and float32 (T, 11): emotion index, gaze yaw, gaze pitch, action units; NaN
@@ -116,6 +117,9 @@ def read_frames(clip: Clip, store: str) -> tuple[list[int], NDArray[np.float32]]
         MediaError: no text in columns, a column that is missing, a line that is too short, or what is no number.
     """
     path = clip.features(store)
+    if path.suffix.lower() == ".npy":
+        array = read_released(clip, store, WIDTH)
+        return list(range(1, len(array) + 1)), array
     lines: list[int] = []
     frames: list[list[float]] = []
     try:
