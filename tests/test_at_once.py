@@ -9,9 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from builders import rows_of, write_download
 from installed_plugins import make_site
 from second_distributions import environment
+
+pytestmark = pytest.mark.once
 
 GATED = """
 import time

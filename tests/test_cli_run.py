@@ -15,6 +15,8 @@ import pytest
 from builders import rows_of, write_download
 from installed_plugins import make_site
 
+pytestmark = pytest.mark.once
+
 MODEL = """
 import numpy as np
 import os

@@ -23,6 +23,8 @@ from builders import rows_of, write_download
 from second_distributions import environment
 from test_pipeline import Noisy, Silent, offer
 
+pytestmark = pytest.mark.once
+
 FSYNC = os.fsync
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from blemore_harness.cache import atomic_file, sweep_leftovers
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 
 
