@@ -14,6 +14,7 @@ from blemore_harness.heads import HeadOptions
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.plugins import load_plugins
 from blemore_harness.testing import Session, Subject, check_subject
+from blemore_plugins.best_of import BestOfOptions
 from blemore_plugins.strengths import LogisticOptions
 
 SYSTEMS = {
@@ -44,6 +45,8 @@ def smaller(system: Any) -> Mapping[str, object]:
         return {"hidden": "64", "epochs": 25, "patience": 10}
     if issubclass(system.Options, LogisticOptions):
         return {"strengths": (0.3, 3.0)}
+    if issubclass(system.Options, BestOfOptions):
+        return {"candidates": ("mean", "late"), "inner_folds": 2}
     return {}
 
 
