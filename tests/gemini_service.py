@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.asked[content] += 1
         reply = self.server.script(number, content) or Reply()
         if reply.hang:
-            self.server.released.wait(20)
+            self.server.released.wait(300)
             self.close_connection = True
             return
         if reply.body is None:

@@ -234,7 +234,7 @@ def test_threads_of_a_plugin_may_ask_at_once(view: View, tmp_path: Path) -> None
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(300)
     assert found == {seed: search_official(rows.values, truth).scores for seed, rows in asked.items()}
     assert notebook.asked == 40
 
@@ -255,7 +255,7 @@ def test_threads_that_ask_while_the_desk_closes_get_an_answer_or_an_error() -> N
             for thread in threads:
                 thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(300)
         assert outcomes == ["refused"] * 3
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,12 @@ ENCODERS = ("s4d", "wav2vec2", "gemini")
 MARK = "demo: untrained small encoders, stand-in embeddings"
 TRIVIAL = 3 / 36
 """ACC_P of always saying the most frequent pair: 3 of the 36 label cells of the demo dataset."""
+
+
+def seconds_of_children() -> float:
+    """The time that processors spent on all commands so far, however busy they are with others."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Newcomer:
@@ -96,10 +102,10 @@ def test_the_leaderboard_file_is_the_datasets(newcomer: Newcomer, record: dict[s
 
 def test_the_same_command_again_only_reads(newcomer: Newcomer, record: dict[str, Any]) -> None:
     results = {path: path.stat().st_mtime_ns for path in newcomer.home.rglob("systems/*/*.csv")}
-    started = time.perf_counter()
+    before = seconds_of_children()
     again = newcomer.types("run", "--plugin", ",".join(ENCODERS), "--json")
     assert again.returncode == 0, again.stderr
-    assert time.perf_counter() - started < 60
+    assert seconds_of_children() - before < 60
     assert results == {path: path.stat().st_mtime_ns for path in newcomer.home.rglob("systems/*/*.csv")}
     read = json.loads(again.stdout)
     assert read["systems"] == record["systems"]

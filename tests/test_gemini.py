@@ -50,7 +50,7 @@ def key(monkeypatch):
 
 
 def options(service, **given):
-    return GeminiOptions(**{"consent": True, "base_url": service.address, "workers": 1, "timeout": 5.0, **given})
+    return GeminiOptions(**{"consent": True, "base_url": service.address, "workers": 1, "timeout": 60.0, **given})
 
 
 def sent_media(request):

@@ -377,7 +377,7 @@ def test_sound_is_decoded_while_the_network_computes(models, sounds, tmp_path, m
         return sounds[clip.id]
 
     def run(frozen, inputs):
-        waited.append(later.wait(timeout=20))
+        waited.append(later.wait(timeout=300))
         return real(frozen, inputs)
 
     monkeypatch.setattr(extraction, "WINDOW_BYTES", 0)
