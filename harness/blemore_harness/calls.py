@@ -16,6 +16,7 @@ from blemore_harness.errors import (
     BlemoreError,
     ExtraMissing,
     HarnessError,
+    InvalidEmbeddings,
     InvalidProbabilities,
     PluginFailed,
     RunError,
@@ -81,12 +82,13 @@ class Crash(Exception):
 def guard(entrant: Entrant, view: View, part: str) -> Iterator[None]:
     """Turn whatever a plugin raises into an error that names it, with real clip names.
 
-    What the user can fix stays so; rows that are no probabilities and anything unforeseen are the plugin's failure.
+    What the user can fix stays so; rows that are no probabilities, vectors that are none and anything unforeseen are
+    the plugin's failure.
     """
     where = f"{entrant.name} ({part})"
     try:
         yield
-    except InvalidProbabilities as error:
+    except (InvalidProbabilities, InvalidEmbeddings) as error:
         raise PluginFailed(f"{where}: {view.translate(str(error))}", entrant.name) from error
     except BlemoreError as error:
         message = view.translate(f"{entrant.name}: {error}")

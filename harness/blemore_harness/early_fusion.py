@@ -14,7 +14,7 @@ from blemore_harness.dataset import Clips
 from blemore_harness.errors import ConfigError
 from blemore_harness.heads import HeadOptions
 from blemore_harness.hookspecs import Encoder, Modality
-from blemore_harness.rows import Embeddings
+from blemore_harness.rows import Embeddings, vectors_of
 
 JOINT = "+"
 """Stands between the names of encoders whose vectors are joined: `imagebind+wavlm`."""
@@ -86,8 +86,7 @@ class EarlyFusion(Encoder):
         columns = []
         for part in self._parts:
             given = part.encoder.embed(clips, part.options, self._context_of(part, context))
-            position = {name: i for i, name in enumerate(given.ids)}
-            columns.append(given.values[[position[name] for name in clips.ids]])
+            columns.append(vectors_of(given, clips.ids).values)
         return Embeddings(clips.ids, np.concatenate(columns, axis=1))
 
     def _context_of(self, part: Part, context: Context) -> Context:

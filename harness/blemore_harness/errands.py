@@ -12,7 +12,7 @@ from blemore_harness.context import Context
 from blemore_harness.dataset import Clips, Fold
 from blemore_harness.errors import InvalidProbabilities
 from blemore_harness.hookspecs import Encoder, Fusion, FusionModel, Model
-from blemore_harness.rows import Embeddings, Probabilities
+from blemore_harness.rows import Embeddings, Probabilities, vectors_of
 
 Members = Mapping[str, Probabilities | Embeddings]
 Answer = tuple[Probabilities, ...] | Embeddings | None
@@ -45,7 +45,7 @@ class Embedding:
 
     def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> Embeddings:
         """Call `embed`; the vectors come in the order of the clips."""
-        return system.embed(self.clips, options, contexts[0]).pick(self.clips.ids)
+        return vectors_of(system.embed(self.clips, options, contexts[0]), self.clips.ids)
 
 
 @dataclass(frozen=True)

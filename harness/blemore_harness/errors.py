@@ -2,6 +2,7 @@
 
     BlemoreError                 the user can fix it: exit code 1
     ├── DataError                a dataset on disk is not what it should be
+    │   ├── InvalidEmbeddings    vectors that are not finite numbers, or not one for each clip
     │   ├── MetadataError        rows of train_metadata.csv (labels, folds, ids)
     │   └── MediaError           one clip's video, sound or features; knows the clip
     ├── InvalidProbabilities     rows that are not probabilities, or not of the expected clips
@@ -37,6 +38,10 @@ class BlemoreError(HarnessError):
 
 class DataError(BlemoreError):
     """A dataset on disk is not what it should be."""
+
+
+class InvalidEmbeddings(DataError):
+    """Vectors that are not finite numbers, or not of exactly one for each clip."""
 
 
 class MetadataError(DataError):

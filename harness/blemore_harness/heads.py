@@ -10,10 +10,9 @@ import numpy as np
 
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clips, Fold
-from blemore_harness.errors import DataError, first_and_count
 from blemore_harness.head_models import HeadModel, Rows, fit_models
 from blemore_harness.recipes import HeadOptions
-from blemore_harness.rows import Embeddings
+from blemore_harness.rows import Embeddings, vectors_of
 
 __all__ = ["HeadModel", "HeadOptions", "fit_head", "fit_heads", "fit_heads_together"]
 
@@ -71,9 +70,5 @@ def fit_heads_together(
 
 def _one_row_each(embed: Embed, clips: Clips) -> Rows:
     """Give the vectors of clips in their order."""
-    given = embed(clips)
-    position = {name: i for i, name in enumerate(given.ids)}
-    missing = [name for name in clips.ids if name not in position]
-    if missing:
-        raise DataError(f"`embed` left out {first_and_count(missing, 'clip')}: expected a vector for every clip")
-    return Rows(given.values[[position[name] for name in clips.ids]], np.ones(len(clips), dtype=np.int64))
+    vectors = vectors_of(embed(clips), clips.ids).values
+    return Rows(vectors.copy(), np.ones(len(clips), dtype=np.int64))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.dataset import EMOTIONS
-from blemore_harness.errors import DataError, InvalidProbabilities, first_and_count
+from blemore_harness.errors import InvalidEmbeddings, InvalidProbabilities, first_and_count
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -96,6 +96,9 @@ class Embeddings:
     Args:
         ids: clip ids, unique.
         values: float32 (N, D), finite.
+
+    Raises:
+        InvalidEmbeddings: something else; names the first offending clip where there is one.
     """
 
     ids: tuple[str, ...]
@@ -106,18 +109,40 @@ class Embeddings:
             with np.errstate(over="ignore"):  # numbers that float32 cannot hold are refused below, as infinite
                 values = _readonly(self.values, np.float32)
         except (TypeError, ValueError) as error:
-            raise DataError(f"expected one vector of numbers per clip, found something else: {error}") from error
+            raise InvalidEmbeddings(
+                f"expected one vector of numbers per clip, found something else: {error}"
+            ) from error
         object.__setattr__(self, "ids", tuple(self.ids))
         object.__setattr__(self, "values", values)
         if values.ndim != 2 or len(values) != len(self.ids) or len(set(self.ids)) != len(self.ids):
-            raise DataError(f"expected one vector per clip ({len(self.ids)} unique ids), found shape {values.shape}")
+            raise InvalidEmbeddings(
+                f"expected one vector per clip ({len(self.ids)} unique ids), found shape {values.shape}"
+            )
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if bad.size:
-            raise DataError(f"NaN or infinite embedding in {first_and_count([self.ids[i] for i in bad], 'clip')}")
+            raise InvalidEmbeddings(
+                f"NaN or infinite embedding in {first_and_count([self.ids[i] for i in bad], 'clip')}"
+            )
 
     def pick(self, ids: Sequence[str]) -> Embeddings:
         """Give the vectors of some clips, in the order of `ids`; a clip without a vector is a `KeyError`."""
         return Embeddings(tuple(ids), self.values[_positions(self.ids, ids)])
+
+
+def vectors_of(given: object, ids: Sequence[str]) -> Embeddings:
+    """Check what an `embed` gave, and put it into the order of `ids`.
+
+    Raises:
+        InvalidEmbeddings: no `Embeddings`, or none for some of the clips.
+    """
+    if not isinstance(given, Embeddings):
+        raise InvalidEmbeddings(f"expected `embed` to give Embeddings(ids, values), found {type(given).__name__}")
+    there = set(given.ids)
+    missing = [name for name in ids if name not in there]
+    if missing:
+        found = first_and_count(missing, "clip")
+        raise InvalidEmbeddings(f"`embed` left out {found}: expected a vector for every clip, under the clip's own id")
+    return given.pick(ids)
 
 
 def _positions(there: Sequence[str], wanted: Sequence[str]) -> list[int]:

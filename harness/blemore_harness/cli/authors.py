@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blemore_harness.cli.root import cli, json_option, set_option
-from blemore_harness.errors import ConfigError
+from blemore_harness.cli.root import cli, json_option, keeping_stdout, set_option
+from blemore_harness.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from blemore_harness.testing import Subject, Verdict
@@ -46,13 +46,16 @@ def check(
     from blemore_harness.terminal import answer_console, open_reporter
     from blemore_harness.testing import Session, check_subject, checks_for, exit_code
 
-    subject = _find(name, load_plugins(), settings, network, _reasons("--skip", skipped), _reasons("--known", known))
+    with keeping_stdout():
+        plugins = load_plugins()
+    subject = _find(name, plugins, settings, network, _reasons("--skip", skipped), _reasons("--known", known))
     names = [part.strip() for part in (only or "").split(",") if part.strip()]
     says = {check.name: check.says for check in checks_for(subject.is_fusion)}
     verdicts: list[Verdict] = []
     with (
         tempfile.TemporaryDirectory(prefix="blemore-check-") as folder,
         open_reporter().progress(f"checking {name}", len(names or says)) as bar,
+        keeping_stdout(),
     ):
         for verdict in check_subject(subject, Session(Path(folder)), names):
             verdicts.append(verdict)
@@ -64,7 +67,7 @@ def check(
         rows = [{"check": v.check, "status": v.status, "summary": v.reason or says[v.check]} for v in verdicts]
         answer_console().print(draw_rows(rows))
         for trace in dict.fromkeys(verdict.trace for verdict in verdicts if verdict.trace):
-            click.echo(trace, err=True)
+            click.echo("\n".join(map(printable, trace.splitlines())), err=True)
     return exit_code(verdicts)
 
 

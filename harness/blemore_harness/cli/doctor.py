@@ -12,6 +12,7 @@ from blemore_harness.cli.root import (
     data_option,
     device_option,
     json_option,
+    keeping_stdout,
     plugin_option,
     runs_option,
     set_option,
@@ -48,7 +49,8 @@ def doctor(
     submission = from_plugins(plugins) if plugins else find_submission(name, Path.cwd())[0] if name else None
     if submission is not None:
         submission = submission.with_options(parse_settings(settings), None, None)
-    findings = examine(submission, load_plugins(), data, device, runs)
+    with keeping_stdout():
+        findings = examine(submission, load_plugins(), data, device, runs)
     rows = [finding.row() for finding in findings]
     if as_json:
         click.echo(json.dumps(rows, indent=2))

@@ -16,6 +16,7 @@ from blemore_harness.cli.root import (
     data_option,
     device_option,
     json_option,
+    keeping_stdout,
     plugin_option,
     runs_option,
     seed_option,
@@ -83,11 +84,12 @@ def run(
         raise click.UsageError("--time-limit needs --isolate: only a process of its own can be stopped")
     if time_limit is not None and not math.isfinite(time_limit):
         raise click.UsageError(f"--time-limit expects minutes, found {time_limit}: leave it out for no limit")
-    job = _open_job("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
     isolation = Isolation(time_limit and time_limit * 60) if isolate else None
-    workshop = replace(job.workshop, isolation=isolation)
     work = evaluate_remainder if skip_bad_clips else evaluate
-    record, folder = work(job.submission, job.dataset, job.view, job.plugins, workshop)
+    with keeping_stdout():
+        job = _open_job("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
+        workshop = replace(job.workshop, isolation=isolation)
+        record, folder = work(job.submission, job.dataset, job.view, job.plugins, workshop)
     if as_json:
         click.echo(json.dumps(record, indent=2))
     else:
@@ -119,8 +121,9 @@ def prepare(
     from blemore_harness.tables import draw_rows
     from blemore_harness.terminal import answer_console
 
-    job = _open_job("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
-    rows = prepare_submission(job.submission, job.dataset, job.view, job.plugins, job.workshop, export)
+    with keeping_stdout():
+        job = _open_job("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
+        rows = prepare_submission(job.submission, job.dataset, job.view, job.plugins, job.workshop, export)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3
 

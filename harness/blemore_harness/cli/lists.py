@@ -6,7 +6,7 @@ import json
 
 import click
 
-from blemore_harness.cli.root import cli, json_option
+from blemore_harness.cli.root import cli, json_option, keeping_stdout
 
 
 @cli.command("plugins")
@@ -19,7 +19,8 @@ def list_plugins(as_json: bool) -> None:
     from blemore_harness.tables import draw_rows
     from blemore_harness.terminal import answer_console
 
-    rows = [asdict(row) for row in load_plugins().rows()]
+    with keeping_stdout():
+        rows = [asdict(row) for row in load_plugins().rows()]
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -41,3 +44,10 @@ def cli() -> None:
 
     Try `blemore-harness run --plugin s4d,wav2vec2,gemini`: it needs no data, weights or key.
     """
+
+
+@contextlib.contextmanager
+def keeping_stdout() -> Iterator[None]:
+    """Keep stdout for the answer: what plugins and libraries print in the block goes to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield

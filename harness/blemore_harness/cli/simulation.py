@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.cli.root import cli, data_option, json_option, set_option
+from blemore_harness.cli.root import cli, data_option, json_option, keeping_stdout, set_option
 
 
 @cli.command()
@@ -61,12 +61,14 @@ def simulate(
         **{name: value for name, value in chosen.items() if value is not None},
     )  # fmt: skip
     reporter = open_reporter()
-    plugins = load_plugins()
+    with keeping_stdout():
+        plugins = load_plugins()
     bench.contestants(plugins)  # a misspelt name fails before anything is read
     if data is None:
         reporter.warn("No --data given: using the label table of the generated DEMO dataset, with few actors.")
     table = demo_table() if data is None else table_of(open_dataset(data, reporter))
-    record = benches.simulate(bench, table, plugins, reporter, workers or usable_cpus())
+    with keeping_stdout():
+        record = benches.simulate(bench, table, plugins, reporter, workers or usable_cpus())
     click.echo(json.dumps(record, indent=2)) if as_json else answer_console().print(draw_simulation(record))
 
 

@@ -29,7 +29,8 @@ def check_writes(bench: Bench) -> None:
     if bench.findings.written:
         raise Broken(
             f"it wrote outside its workspace and the cache: {_few(bench.findings.written)}; keep per-clip arrays in "
-            "`context.cache`, files of a fold in `context.workspace`, and remove temporary files"
+            "`context.cache`, files of a fold in `context.workspace`, remove temporary files, and say things with "
+            "`context.log`: stdout is the answer of a command"
         )
 
 

@@ -5,11 +5,12 @@ Both are seen through Python's audit events: what a library does in C alone, or 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,16 @@ class Watch:
         scratch.mkdir(parents=True, exist_ok=True)
         seen = Seen([*(folder.resolve() for folder in writable), scratch.resolve()], offline)
         before, tempfile.tempdir = tempfile.tempdir, str(scratch)
+        printed = io.StringIO()
         self._now = seen
         try:
-            yield seen
+            with redirect_stdout(printed):
+                yield seen
         finally:
             self._now = None
             tempfile.tempdir = before
+            if line := printed.getvalue().strip().split("\n")[0]:
+                seen.written.append(f"'{line[:40]}' on stdout")
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         seen = self._now
