@@ -102,6 +102,14 @@ def percentages(label: dict[str, int]) -> list[int]:
     return [label.get(name, 0) for name in EMOTIONS]
 
 
+def add_up(values: list[float]) -> float:
+    """Add from left to right; the sum of Python 3.12 and later carries what rounding lost."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
 def make_row(kind: int, source: random.Random) -> list[float]:
     """One row: random, peaked, tied, zeroed, sparse, on points of the grid, or of float32 precision."""
     if kind == 0:
@@ -121,9 +129,9 @@ def make_row(kind: int, source: random.Random) -> list[float]:
         return [source.choice((0.0, source.choice(grid), source.choice(grid) - source.choice(grid))) for _ in range(6)]
     else:
         raw = [source.random() for _ in range(6)]
-        total = sum(raw)
+        total = add_up(raw)
         return [struct.unpack("f", struct.pack("f", value / total))[0] for value in raw]
-    total = sum(raw)
+    total = add_up(raw)
     return [value / total for value in raw] if total else raw
 
 

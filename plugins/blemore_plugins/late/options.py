@@ -95,7 +95,7 @@ def share_out(given: dict[str, float], members: Iterable[str], renormalise: bool
             f"weights: '{strangers[0]}' does not take part (members: {', '.join(names)}); "
             "set renormalise=true to drop it and have the others sum to 1"
         )
-    total = sum(given[name] for name in names)
+    total = math.fsum(given[name] for name in names)  # `sum` rounds in another way from Python 3.12 on
     if total <= 0:
         raise ConfigError(f"weights: expected one above 0 among {', '.join(names)}, found none")
     return {name: given[name] / total for name in names}
