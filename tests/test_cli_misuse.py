@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from blemore_harness.cli import cli
+from blemore_harness.cli import cli, main
 from blemore_harness.errors import BlemoreError, ConfigError
 from blemore_harness.places import cache_root
 from blemore_harness.submission import find_submission
@@ -106,3 +108,22 @@ def test_a_cache_in_nobody_s_home_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ConfigError, match="found no HOME"):
         cache_root({})
     assert cache_root({"XDG_CACHE_HOME": "/x"}) == Path("/x/blemore-harness")
+
+
+@pytest.mark.parametrize(("word", "resumes"), [("run", True), ("prepare", True), ("simulate", False), ("check", False)])
+def test_ctrl_c_promises_only_what_is_so(
+    word: str, resumes: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["blemore-harness", word])
+    monkeypatch.setattr(cli, "main", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 130
+    assert ("the same command resumes" in capsys.readouterr().err) == resumes

@@ -17,6 +17,9 @@ __all__ = ["analysis", "authors", "cli", "doctor", "evaluation", "files", "lists
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
+RESUMED = (["run"], ["prepare"], ["data"])
+"""Commands that go on where they were interrupted, clip by clip and fold by fold."""
+
 
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
@@ -29,7 +32,8 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted: what was finished is kept, the same command resumes", err=True)
+        kept = ": what was finished is kept, the same command resumes" if sys.argv[1:2] in RESUMED else ""
+        click.echo(f"interrupted{kept}", err=True)
         code = INTERRUPTED
     except HarnessError as error:
         click.echo(f"error: {printable(str(error))}", err=True)
