@@ -152,7 +152,9 @@ def test_words_of_a_record_are_only_words(run: Path) -> None:
     assert done.exit_code == 0, done.exception
     assert done.stdout.count("[/x]") >= 5
     record = read_json(run / "record.json")
-    for text in (done.stdout, render_text(record)):
+    sent = command(run, "submit", run.name)
+    assert sent.exit_code == 0, sent.exception
+    for text in (done.stdout, render_text(record), sent.stdout):
         assert all(line.isprintable() for line in text.splitlines())
         assert "\\x1b[31m" in text
 

@@ -52,10 +52,10 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
         with reading_record(folder) as record:
             demo = record["data"]["demo"]
         if demo:
-            click.echo(f"{written} ({mark}: not for Codabench)")
+            click.echo(printable(f"{written} ({mark}: not for Codabench)"))
         else:
             said = f" ({mark}: say so wherever you report it)" if mark else ""
-            click.echo(f"{written}: upload this file to Codabench{said}")
+            click.echo(printable(f"{written}: upload this file to Codabench{said}"))
         return 0
     expected = official_test_ids() if data is None else open_dataset(data, open_reporter()).test_ids
     if not expected:
