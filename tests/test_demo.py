@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blemore_harness import places
 from blemore_harness.dataset import EMOTIONS
 from blemore_harness.demo import DEMO_MARKER, demo_is_complete, label_cells, write_demo
 from blemore_harness.demo.actors import make_actor
@@ -301,6 +302,16 @@ def test_complete_means_this_version_seed_and_counts(tmp_path: Path) -> None:
     assert not demo_is_complete(tmp_path)
     (tmp_path / DEMO_MARKER).write_text("{broken")
     assert not demo_is_complete(tmp_path)
+
+
+def test_clips_of_an_older_generator_are_in_nobodys_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BLEMORE_CACHE", str(tmp_path))
+    monkeypatch.setattr(places, "GENERATOR_VERSION", 1)
+    old = places.demo_folder()
+    monkeypatch.undo()
+    monkeypatch.setenv("BLEMORE_CACHE", str(tmp_path))
+    assert old.parent == places.demo_folder().parent == tmp_path
+    assert old != places.demo_folder()
 
 
 @pytest.mark.encoders

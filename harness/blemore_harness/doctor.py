@@ -15,7 +15,7 @@ from blemore_harness.download import Dataset, read_dataset
 from blemore_harness.entrants import resolve_entrants
 from blemore_harness.errors import BlemoreError
 from blemore_harness.inspection import inspect_dataset
-from blemore_harness.places import cache_root, is_demo
+from blemore_harness.places import demo_folder, is_demo
 from blemore_harness.plugins import Plugins
 from blemore_harness.rehearsal import parts_of, rehearse_apart
 from blemore_harness.submission import Submission, plain_name
@@ -174,7 +174,7 @@ def _why_not_fetched() -> str:
 
 def _read(data: Path | None) -> tuple[Dataset | None, list[Finding]]:
     if data is None:
-        folder = cache_root() / "demo"
+        folder = demo_folder()
         there = demo_is_complete(folder)
         found = "the generated demo dataset" + ("" if there else ", which the first run draws (a minute)")
         told = [Finding("dataset", "ok", found, "name your BLEMORE download with --data")]

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from blemore_harness.context import Progress, Reporter
-from blemore_harness.demo import DEMO_MARKER, demo_is_complete, write_demo
+from blemore_harness.demo import DEMO_MARKER, GENERATOR_VERSION, demo_is_complete, write_demo
 from blemore_harness.download import Dataset, read_dataset
 from blemore_harness.errors import ConfigError
 from blemore_harness.runs import hold
@@ -38,6 +38,11 @@ def cache_root(environment: Mapping[str, str] = os.environ) -> Path:
         ) from None
 
 
+def demo_folder() -> Path:
+    """Give the folder of the demo dataset in the cache; clips of another version of the generator lie elsewhere."""
+    return cache_root() / f"demo-{GENERATOR_VERSION}"
+
+
 def open_dataset(data: Path | None, reporter: Reporter, fold_seed: int = 0) -> Dataset:
     """Read the dataset at `data`; without one, the generated demo dataset, made if need be, and say so loudly."""
     if data is not None:
@@ -46,7 +51,7 @@ def open_dataset(data: Path | None, reporter: Reporter, fold_seed: int = 0) -> D
             reporter.warn(text)
         return dataset
     reporter.warn(DEMO_NOTICE)
-    folder = cache_root() / "demo"
+    folder = demo_folder()
     make_demo(folder, reporter)
     return read_dataset(folder, fold_seed)
 
@@ -62,7 +67,7 @@ def open_labels(data: Path | None, reporter: Reporter) -> Dataset:
     Raises:
         ConfigError: no data named, and no demo dataset drawn before.
     """
-    if data is None and not demo_is_complete(cache_root() / "demo"):
+    if data is None and not demo_is_complete(demo_folder()):
         raise ConfigError("scoring needs labels: name your BLEMORE download with --data (or BLEMORE_DATA)")
     return open_dataset(data, reporter)
 

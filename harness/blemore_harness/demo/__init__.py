@@ -5,6 +5,6 @@ drawn without regard to labels, all files have one size and one time, and there 
 """
 
 from blemore_harness.demo.plan import Cell, label_cells
-from blemore_harness.demo.writing import DEMO_MARKER, demo_is_complete, write_demo
+from blemore_harness.demo.writing import DEMO_MARKER, GENERATOR_VERSION, demo_is_complete, write_demo
 
-__all__ = ["DEMO_MARKER", "Cell", "demo_is_complete", "label_cells", "write_demo"]
+__all__ = ["DEMO_MARKER", "GENERATOR_VERSION", "Cell", "demo_is_complete", "label_cells", "write_demo"]
