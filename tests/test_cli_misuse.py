@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def test_a_submission_s_fusion_cannot_be_overruled_in_silence(data: str) -> None
     assert "the submission 'uzh-9enc' says how it is fused: --fusion goes with --plugin" in done.stderr
 
 
-@pytest.mark.parametrize("minutes", ["nan", "inf", "-inf", "0", "-1", "x"])
+@pytest.mark.parametrize("minutes", ["nan", "inf", "-inf", "0", "-1", "x", "1e300"])
 def test_a_time_limit_is_a_number_of_minutes(minutes: str) -> None:
     done = call("run", "--plugin", "trivial-single", "--isolate", "--time-limit", minutes)
     assert done.exit_code == 2
@@ -94,6 +96,8 @@ def test_a_submission_is_named_and_not_pointed_at(name: str, tmp_path: Path) -> 
 def test_names_of_any_length_and_case(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown submission"):
         find_submission("a" * 5000, tmp_path)
+    for name in ("\udcff", "ü" * 5000, "\udcff" * 5000):
+        assert "no run begins with" in refusal("table", name, "--runs", str(tmp_path))
     assert "did you mean 'wavlm'?" in refusal("run", "--plugin", "WavLM")
 
 
@@ -127,3 +131,12 @@ def test_ctrl_c_promises_only_what_is_so(
         signal.signal(signal.SIGTERM, before)
     assert ended.value.code == 130
     assert ("the same command resumes" in capsys.readouterr().err) == resumes
+
+
+def test_a_terminal_that_knows_ascii_alone_gets_an_answer(tmp_path: Path) -> None:
+    code = "import sys; from blemore_harness.cli import main; sys.argv[1:] = ['submissions']; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()

@@ -46,7 +46,8 @@ def cut_name(name: str) -> str:
     >>> len(cut_name("wavlm," * 50)), cut_name("wavlm,s4d")
     (200, 'wavlm,s4d')
     """
-    return name.encode()[:LONGEST_NAME].decode(errors="ignore")
+    data = os.fsencode(name)
+    return name if len(data) <= LONGEST_NAME else data[:LONGEST_NAME].decode(errors="ignore")
 
 
 @contextlib.contextmanager

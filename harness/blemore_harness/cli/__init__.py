@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ def main() -> None:
     """Run the command line; errors become one line and an exit code."""
     # Schedulers end a job with SIGTERM: it leaves a usable run as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # one that knows ASCII alone shows the rest as codes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()

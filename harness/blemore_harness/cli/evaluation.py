@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,10 @@ if TYPE_CHECKING:
     from blemore_harness.plugins import Plugins
     from blemore_harness.submission import Submission
     from blemore_harness.views import View
+
+
+MOST_MINUTES = 1_000_000
+"""Of a time limit: two years."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def run(
 
     if time_limit is not None and not isolate:
         raise click.UsageError("--time-limit needs --isolate: only a process of its own can be stopped")
-    if time_limit is not None and not math.isfinite(time_limit):
+    if time_limit is not None and not 0 < time_limit <= MOST_MINUTES:  # NaN is neither
         raise click.UsageError(f"--time-limit expects minutes, found {time_limit}: leave it out for no limit")
     isolation = Isolation(time_limit and time_limit * 60) if isolate else None
     work = evaluate_remainder if skip_bad_clips else evaluate
