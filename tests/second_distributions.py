@@ -12,6 +12,12 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
+MAIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from blemore_harness.cli import main; main()"
+)
+"""The command line as in a terminal: what a shell starts in the background ignores Ctrl-C, tests of ours included."""
+
 
 def put_on_path(name: str, folder: Path) -> list[Path]:
     """Give the folders that make a distribution importable and known: none where it is installed.

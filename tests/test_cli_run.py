@@ -14,6 +14,7 @@ import pytest
 
 from builders import rows_of, write_download
 from installed_plugins import make_site
+from second_distributions import MAIN
 
 pytestmark = pytest.mark.once
 
@@ -77,7 +78,7 @@ class Desk:
         }
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", "from blemore_harness.cli import main; main()", "run", "--device", "cpu"]
+        command = [sys.executable, "-c", MAIN, "run", "--device", "cpu"]
         return subprocess.Popen(
             [*command, "--data", "data", *words], cwd=self.home, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,

@@ -27,7 +27,7 @@ from blemore_harness.views import View, open_view
 from blemore_harness.worker_process import WorkerProcess
 from builders import rows_of, write_download
 from installed_plugins import make_site
-from second_distributions import environment, offered
+from second_distributions import MAIN, environment, offered
 from test_pipeline import Silent, system
 
 pytestmark = pytest.mark.once
@@ -178,7 +178,7 @@ def blemore_encoders():
     return [Saying()]
 """
 
-COMMAND = [sys.executable, "-c", "from blemore_harness.cli import main; main()", "run", "--device", "cpu"]
+COMMAND = [sys.executable, "-c", MAIN, "run", "--device", "cpu"]
 
 SECONDS = 300
 """What no machine takes, however busy it is."""
