@@ -105,7 +105,10 @@ def test_what_plugins_print_goes_to_stderr(home: Path, words: tuple[str, ...]) -
     assert "at import" in done.stderr
 
 
+@pytest.mark.encoders
 def test_the_check_finds_what_is_printed(home: Path) -> None:
+    pytest.importorskip("av")
+    pytest.importorskip("PIL")
     done = run(home, "check", "printing", "--only", "writes", "--json")
     [row] = json.loads(done.stdout)
     assert row["status"] == "failed"
