@@ -22,7 +22,7 @@ import torch
 
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clip, Clips, Fold
-from blemore_harness.grid import GridCounter
+from blemore_harness.decoding.grid import GridCounter
 from blemore_harness.heads import HeadModel, HeadOptions, fit_head, fit_heads_together
 from blemore_harness.rows import Embeddings, Probabilities
 

@@ -27,11 +27,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from blemore_harness.systems.plugins import load_plugins
 from builders import rows_of, write_download
 from installed_plugins import make_site
 from second_distributions import offered
-
-from blemore_harness.plugins import load_plugins
 
 NOISE = """
 import numpy as np

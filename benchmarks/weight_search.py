@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.dataset import Clip, Clips, Fold
+from blemore_harness.decoding.thresholds import OFFICIAL_GRID
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.protocol import decode, score
 from blemore_harness.rows import Probabilities
-from blemore_harness.thresholds import OFFICIAL_GRID
 from blemore_plugins.best_of import BestOf
 from blemore_plugins.late import LateFusion
 from blemore_plugins.late.mean import mean_rows

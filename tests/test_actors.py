@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blemore_harness.actors import COMPONENTS, join_vectors, learn_actors, rand_index, silhouette
+from blemore_harness.decoding.actors import COMPONENTS, join_vectors, learn_actors, rand_index, silhouette
 from blemore_harness.errors import DataError
 
 

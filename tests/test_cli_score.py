@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from blemore_harness.cli import main
-from blemore_harness.download import read_dataset
-from blemore_harness.scoring import render_score, score_file
+from blemore_harness.data.download import read_dataset
+from blemore_harness.files.scoring import render_score, score_file
 from builders import EMOTIONS, label_of, put, rows_of, write_download, write_metadata, write_probabilities_csv
 from real_material import REAL, needs_real, real_labels
 

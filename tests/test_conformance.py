@@ -12,7 +12,7 @@ import pytest
 
 from blemore_harness.heads import HeadOptions
 from blemore_harness.hookspecs import Encoder
-from blemore_harness.plugins import load_plugins
+from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.testing import Session, Subject, check_subject
 from blemore_plugins.best_of import BestOfOptions
 from blemore_plugins.strengths import LogisticOptions

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from blemore_harness import places
+from blemore_harness.data.download import read_dataset
 from blemore_harness.dataset import EMOTIONS
 from blemore_harness.demo import DEMO_MARKER, demo_is_complete, label_cells, write_demo
 from blemore_harness.demo.actors import make_actor
@@ -23,7 +24,6 @@ from blemore_harness.demo.clipfile import CLIP_BYTES, write_clip
 from blemore_harness.demo.performance import FACE_ACTIONS, VOICE_CONTROLS, make_style, play
 from blemore_harness.demo.plan import Plan, actor_name, make_plan
 from blemore_harness.demo.writing import UNFINISHED_MARKER, write_plan
-from blemore_harness.download import read_dataset
 from blemore_harness.errors import ConfigError, DataError, ExtraMissing
 from media_files import printed_with_other_memory
 

@@ -15,21 +15,21 @@ import pytest
 from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
 from blemore_harness.context import Context
+from blemore_harness.data.download import read_dataset
+from blemore_harness.data.views import open_view
 from blemore_harness.dataset import Clips
-from blemore_harness.distributions import Distribution
-from blemore_harness.download import read_dataset
-from blemore_harness.early_fusion import EarlyFusion, Part
-from blemore_harness.entrants import Entrant, resolve_entrants
 from blemore_harness.errors import ConfigError
 from blemore_harness.heads import HeadOptions
 from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_harness.options import parse_settings
 from blemore_harness.pipeline import Workshop, evaluate
-from blemore_harness.plugins import Plugins, register
 from blemore_harness.rows import Embeddings
 from blemore_harness.runs import Runs
 from blemore_harness.submission import from_plugins
-from blemore_harness.views import open_view
+from blemore_harness.systems.distributions import Distribution
+from blemore_harness.systems.early_fusion import EarlyFusion, Part
+from blemore_harness.systems.entrants import Entrant, resolve_entrants
+from blemore_harness.systems.plugins import Plugins, register
 from builders import put, write_download
 from fakes import Notebook, make_context, make_fold
 

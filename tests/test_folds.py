@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from blemore_harness.data.folds import FOLD_COUNT, OFFICIAL_FOLDS, are_official, make_folds
+from blemore_harness.data.metadata import MetadataRows, read_metadata
 from blemore_harness.errors import ConfigError, MetadataError
-from blemore_harness.folds import FOLD_COUNT, OFFICIAL_FOLDS, are_official, make_folds
-from blemore_harness.metadata import MetadataRows, read_metadata
 from builders import label_of, rows_of
 from real_material import REAL, needs_real
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from blemore_harness.cache import Cache
-from blemore_harness.download import read_dataset
+from blemore_harness.data.download import read_dataset
+from blemore_harness.data.views import View, open_view
 from blemore_harness.errors import BlemoreError, advise
 from blemore_harness.pipeline import Workshop, evaluate
-from blemore_harness.plugins import Plugins
 from blemore_harness.runs import Runs
 from blemore_harness.submission import from_plugins
-from blemore_harness.views import View, open_view
+from blemore_harness.systems.plugins import Plugins
 from builders import rows_of, write_download
 from second_distributions import environment
 from test_pipeline import Noisy, Silent, offer

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from blemore_harness.dataset import Clips, Fold
-from blemore_harness.head_training import Task, train_heads
+from blemore_harness.decoding.thresholds import search_official
 from blemore_harness.heads import HeadOptions, fit_head, fit_heads, fit_heads_together
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.networks import build_mlp, training_logits
 from blemore_harness.rows import Embeddings
-from blemore_harness.thresholds import search_official
+from blemore_harness.training.head_training import Task, train_heads
 from fakes import LABELS, make_context, make_fold
 
 torch = pytest.importorskip("torch")

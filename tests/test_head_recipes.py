@@ -14,8 +14,8 @@ from blemore_harness.heads import HeadOptions, fit_head
 from blemore_harness.options import build_options, describe_options
 from blemore_harness.recipes import HEADS
 from blemore_harness.rows import Embeddings
-from blemore_harness.scaling import fit_scaler
 from blemore_harness.subsampled import fit_head_on_rows
+from blemore_harness.training.scaling import fit_scaler
 from fakes import LABELS, make_context, make_fold
 from golden import literal_protocol
 

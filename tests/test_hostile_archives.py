@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from blemore_harness import aggregates
-from blemore_harness.aggregates import index_aggregate, read_aggregate
 from blemore_harness.cli import cli
+from blemore_harness.data import aggregates
+from blemore_harness.data.aggregates import index_aggregate, read_aggregate
 from blemore_harness.errors import BlemoreError, DataError
-from blemore_harness.leaderboard import INNER_NAME, check_submission
-from blemore_harness.prediction_files import read_probabilities
+from blemore_harness.files.leaderboard import INNER_NAME, check_submission
+from blemore_harness.files.prediction_files import read_probabilities
 
 IDS = [f"test_{number:04d}" for number in range(1, 200)]
 LABELS = json.dumps({"predictions": {f"{name}.mov": [{"emotion": "ang", "salience": 100}] for name in IDS}}).encode()

@@ -278,7 +278,7 @@ def test_every_kind_of_encoder_gives_a_result_or_names_the_clip(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
     from blemore_harness.options import build_options
-    from blemore_harness.plugins import load_plugins
+    from blemore_harness.systems.plugins import load_plugins
 
     for package in {"prosody": ["librosa"], "s4d": ["facenet_pytorch"]}.get(name, ["transformers"]):
         pytest.importorskip(package)

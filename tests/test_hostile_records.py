@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from blemore_harness.analysis import analyse_system
-from blemore_harness.archive import load_system, reading_record
 from blemore_harness.cli import cli
-from blemore_harness.download import read_dataset
+from blemore_harness.data.download import read_dataset
+from blemore_harness.data.views import open_view
 from blemore_harness.errors import BlemoreError, RunError
+from blemore_harness.reports.analysis import analyse_system
+from blemore_harness.reports.archive import load_system, reading_record
+from blemore_harness.reports.tables import draw_results, render_text
 from blemore_harness.runs import Runs, copy_submission, read_json
 from blemore_harness.submission import from_plugins
-from blemore_harness.tables import draw_results, render_text
-from blemore_harness.views import open_view
 from builders import rows_of, write_download
 from test_pipeline import Bench, Noisy, offer
 

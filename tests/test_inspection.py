@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from blemore_harness.download import read_dataset
-from blemore_harness.inspection import inspect_dataset, render_inspection
+from blemore_harness.data.download import read_dataset
+from blemore_harness.data.inspection import inspect_dataset, render_inspection
 from builders import COLUMNS, put, rows_of, write_download, write_metadata
 from real_material import REAL, needs_real, real_labels
 

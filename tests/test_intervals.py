@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from blemore_harness.errors import DataError, InvalidPredictions
-from blemore_harness.intervals import (
+from blemore_harness.protocol import score
+from blemore_harness.statistics.intervals import (
     MEASURES,
     ActorCounts,
     count_actors,
@@ -18,8 +19,7 @@ from blemore_harness.intervals import (
     say_difference,
     score_counts,
 )
-from blemore_harness.paired_tests import compare_counts
-from blemore_harness.protocol import score
+from blemore_harness.statistics.paired_tests import compare_counts
 from fakes import LABELS
 
 FOLDS = np.repeat(np.arange(5), [10, 9, 9, 9, 10])

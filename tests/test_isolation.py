@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from blemore_harness.cache import Cache
-from blemore_harness.download import read_dataset
+from blemore_harness.data.download import read_dataset
+from blemore_harness.data.views import View, open_view
 from blemore_harness.errors import BlemoreError, MediaError, PluginFailed
-from blemore_harness.isolation import Isolation
+from blemore_harness.execution.isolation import Isolation
+from blemore_harness.execution.worker_process import WorkerProcess
 from blemore_harness.pipeline import Workshop, evaluate
-from blemore_harness.plugins import load_plugins
 from blemore_harness.runs import Runs, hold
 from blemore_harness.submission import from_plugins
-from blemore_harness.views import View, open_view
-from blemore_harness.worker_process import WorkerProcess
+from blemore_harness.systems.plugins import load_plugins
 from builders import rows_of, write_download
 from installed_plugins import make_site
 from second_distributions import MAIN, environment, offered
@@ -376,7 +376,7 @@ HARNESS = """
 import sys, time
 from pathlib import Path
 from blemore_harness.runs import hold
-from blemore_harness.worker_process import WorkerProcess
+from blemore_harness.execution.worker_process import WorkerProcess
 folder = Path(sys.argv[1])
 with hold(folder, print) as lock, WorkerProcess.started(folder / "fold-0.log", (lock,)) as worker:
     while not worker.said.endswith(b"\\n"):

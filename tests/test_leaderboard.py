@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemore_harness import leaderboard
 from blemore_harness.errors import ConfigError, InvalidPredictions
-from blemore_harness.leaderboard import INNER_NAME, check_submission, official_test_ids, write_submission
-from blemore_harness.prediction_files import read_predictions
+from blemore_harness.files import leaderboard
+from blemore_harness.files.leaderboard import INNER_NAME, check_submission, official_test_ids, write_submission
+from blemore_harness.files.prediction_files import read_predictions
 from real_material import REAL, needs_real
 from test_prediction_files import BAD_LABELS, entry
 

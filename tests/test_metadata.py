@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blemore_harness.data.folds import OFFICIAL_FOLDS
+from blemore_harness.data.metadata import read_metadata
 from blemore_harness.errors import MetadataError
-from blemore_harness.folds import OFFICIAL_FOLDS
-from blemore_harness.metadata import read_metadata
 from builders import COLUMNS, Row, blend, label_of, put, rows_of, single, write_metadata
 from real_material import REAL, needs_real, real_labels
 

@@ -160,7 +160,7 @@ def test_described_options_are_json_types() -> None:
 
 @pytest.mark.parametrize("name", ["s4d", "wav2vec2", "gemini", "late"])
 def test_in_tree_options_survive_a_round_trip_and_suggest(name: str) -> None:
-    from blemore_harness.plugins import load_plugins
+    from blemore_harness.systems.plugins import load_plugins
 
     plugins = load_plugins({})
     (offer,) = plugins.offers[name]

@@ -20,20 +20,20 @@ import pytest
 from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
 from blemore_harness.context import Context
+from blemore_harness.data.download import Dataset, read_dataset
+from blemore_harness.data.views import View, open_view
 from blemore_harness.dataset import Clips, Fold
-from blemore_harness.distributions import Distribution
-from blemore_harness.download import Dataset, read_dataset
+from blemore_harness.decoding.strategies import HONEST
+from blemore_harness.decoding.thresholds import official
 from blemore_harness.errors import BlemoreError, ConfigError, DataError, MediaError, UnknownName
 from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
 from blemore_harness.pipeline import Workshop, evaluate
-from blemore_harness.plugins import Plugins, register
+from blemore_harness.reports.tables import draw_next_steps
 from blemore_harness.rows import Embeddings, Probabilities
 from blemore_harness.runs import Runs
-from blemore_harness.strategies import HONEST
 from blemore_harness.submission import Submission, from_plugins
-from blemore_harness.tables import draw_next_steps
-from blemore_harness.thresholds import official
-from blemore_harness.views import View, open_view
+from blemore_harness.systems.distributions import Distribution
+from blemore_harness.systems.plugins import Plugins, register
 from builders import label_of, put, rows_of, write_download
 from golden import literal_protocol
 
@@ -524,7 +524,7 @@ def test_weights_are_never_chosen_on_the_clips_that_they_are_scored_on(bench: Be
 
 
 def test_the_leaderboard_file_holds_the_test_clips(bench: Bench) -> None:
-    from blemore_harness.leaderboard import check_submission
+    from blemore_harness.files.leaderboard import check_submission
 
     plugins, _ = offer(Noisy("one"), Noisy("two"))
     record, folder = bench.run(plugins, from_plugins(["one", "two"], "late"))

@@ -15,7 +15,7 @@ import pytest
 from rich.table import Table
 
 from blemore_harness.consoles import PlainConsole
-from blemore_harness.tables import draw_rows
+from blemore_harness.reports.tables import draw_rows
 from blemore_harness.terminal import QUIET_SECONDS, LineBar, TerminalReporter
 
 NASTY = "a[/x] [red]b :smile: \x1b[31m\x1b]0;title\x07\x9b2J\r\u202eevil"

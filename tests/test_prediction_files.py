@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemore_harness import submission_format
 from blemore_harness.errors import InvalidPredictions, InvalidProbabilities
-from blemore_harness.prediction_files import read_predictions, read_probabilities, write_probabilities
+from blemore_harness.files import submission_format
+from blemore_harness.files.prediction_files import read_predictions, read_probabilities, write_probabilities
 from blemore_harness.rows import Probabilities
 from real_material import EMOTIONS, REAL, needs_real
 

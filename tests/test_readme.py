@@ -52,11 +52,11 @@ def test_every_command_in_the_readme_is_understood(words: list[str]) -> None:
 def test_the_plugin_in_the_readme_works_as_printed(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("av")
+    from blemore_harness.data.download import read_dataset
+    from blemore_harness.data.views import open_view
     from blemore_harness.demo.plan import make_plan
     from blemore_harness.demo.writing import write_plan
-    from blemore_harness.download import read_dataset
     from blemore_harness.submission import from_plugins
-    from blemore_harness.views import open_view
     from test_pipeline import Bench, offer, system
 
     [block] = re.findall(r"```python\n(.*?)```", marked("plugin"), flags=re.DOTALL)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemore_harness.download import read_dataset
+from blemore_harness.data.download import read_dataset
+from blemore_harness.data.inspection import inspect_dataset, render_inspection
+from blemore_harness.data.released import STORES, find_store, join_spellings
+from blemore_harness.data.views import View, open_view
 from blemore_harness.errors import DataError
-from blemore_harness.inspection import inspect_dataset, render_inspection
-from blemore_harness.released import STORES, find_store, join_spellings
-from blemore_harness.views import View, open_view
 from builders import put, rows_of, write_download, write_metadata
 from released_files import write_aggregate
 

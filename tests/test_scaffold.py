@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from blemore_harness.cli import cli
 from blemore_harness.errors import ConfigError
 from blemore_harness.hookspecs import Encoder
-from blemore_harness.plugins import load_plugins
 from blemore_harness.scaffold import KINDS, write_plugin
+from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.testing import checks_for
 
 

@@ -8,15 +8,15 @@ import statistics
 import numpy as np
 import pytest
 
+from blemore_harness.decoding.thresholds import cross_fitted, official
 from blemore_harness.protocol import decode, score
-from blemore_harness.sensitivity import (
+from blemore_harness.statistics.sensitivity import (
     decode_by_fold,
     expected_drop,
     mean_loss,
     measure_sensitivity,
     summarise_thresholds,
 )
-from blemore_harness.thresholds import cross_fitted, official
 from fakes import LABELS
 from real_material import REAL, needs_real
 

@@ -17,11 +17,11 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from blemore_harness.cli import cli
+from blemore_harness.data.download import read_dataset
 from blemore_harness.dataset import Fold
-from blemore_harness.download import read_dataset
+from blemore_harness.decoding.strategies import HONEST, STRATEGIES
 from blemore_harness.errors import ConfigError, InvalidOption, PluginFailed, UnknownName
 from blemore_harness.hookspecs import Fusion, NoOptions
-from blemore_harness.plugins import Plugins, load_plugins
 from blemore_harness.protocol import decode, score
 from blemore_harness.simulation.bench import NOTICE, Bench, simulate
 from blemore_harness.simulation.calibration import Calibrated, calibrate, explain_misses
@@ -49,7 +49,7 @@ from blemore_harness.simulation.labels import LabelTable, demo_table, draw_actor
 from blemore_harness.simulation.report import draw_simulation
 from blemore_harness.simulation.summary import REFERENCE, describe_spread
 from blemore_harness.simulation.workers import play_all
-from blemore_harness.strategies import HONEST, STRATEGIES
+from blemore_harness.systems.plugins import Plugins, load_plugins
 from fakes import Notebook, make_context
 from real_material import REAL, needs_real
 
@@ -171,7 +171,7 @@ def test_the_demo_table_is_that_of_the_demo_dataset(tmp_path: Path) -> None:
 
 def official_mean(encoder: Calibrated, table: LabelTable, world: World, seeds: range) -> Array:
     """Official accuracies on draws that nobody calibrated on."""
-    from blemore_harness.thresholds import official
+    from blemore_harness.decoding.thresholds import official
 
     found = []
     for seed in seeds:

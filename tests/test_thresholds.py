@@ -11,10 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemore_harness import thresholds
-from blemore_harness.errors import DataError, InvalidPredictions, InvalidProbabilities
-from blemore_harness.protocol import Scores, decode, score
-from blemore_harness.thresholds import (
+from blemore_harness.decoding import thresholds
+from blemore_harness.decoding.thresholds import (
     OFFICIAL_GRID,
     GridCounter,
     GridScores,
@@ -23,6 +21,8 @@ from blemore_harness.thresholds import (
     search_official,
     summarise,
 )
+from blemore_harness.errors import DataError, InvalidPredictions, InvalidProbabilities
+from blemore_harness.protocol import Scores, decode, score
 from golden import literal_protocol as literal
 from real_material import REAL, needs_real, real_labels
 

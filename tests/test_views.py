@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemore_harness import views
+from blemore_harness.data import views
+from blemore_harness.data.download import read_dataset
+from blemore_harness.data.views import View, open_view
 from blemore_harness.dataset import EMOTIONS, Clip, Clips
-from blemore_harness.download import read_dataset
 from blemore_harness.errors import DataError
-from blemore_harness.views import View, open_view
 from builders import Row, label_of, put, rows_of, write_download, write_metadata
 
 OPAQUE = re.compile(r"c[0-9a-f]{16}")
@@ -227,8 +227,8 @@ def test_the_view_does_not_depend_on_where_the_data_lies(data: Path, cache: Path
 
 def test_the_view_is_the_same_in_every_process(data: Path, cache: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from blemore_harness.download import read_dataset; "
-        "from blemore_harness.views import open_view; "
+        "import sys; from pathlib import Path; from blemore_harness.data.download import read_dataset; "
+        "from blemore_harness.data.views import open_view; "
         "v = open_view(read_dataset(Path(sys.argv[1])), Path(sys.argv[2])); print(v.digest, *v.train.ids)"
     )
     said = []

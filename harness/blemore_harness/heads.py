@@ -10,9 +10,9 @@ import numpy as np
 
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clips, Fold
-from blemore_harness.head_models import HeadModel, Rows, fit_models
 from blemore_harness.recipes import HeadOptions
 from blemore_harness.rows import Embeddings, vectors_of
+from blemore_harness.training.head_models import HeadModel, Rows, fit_models
 
 __all__ = ["HeadModel", "HeadOptions", "fit_head", "fit_heads", "fit_heads_together"]
 

@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from blemore_harness.dataset import EMOTIONS
 
 if TYPE_CHECKING:
@@ -22,12 +19,6 @@ LANES = 16
 
 SMALL = 2_000_000
 """Below so many parameters threads cost more than they give; on a busy machine they took twenty times as long."""
-
-
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give rows of probabilities that sum to 1, from logits (N, 6)."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def build_mlp(inputs: int, widths: Sequence[int], batch_norm: bool, dropout: float) -> Any:

@@ -10,20 +10,20 @@ from typing import Any
 
 from blemore_harness.cache import Cache, sweep_leftovers
 from blemore_harness.context import Reporter
-from blemore_harness.download import Dataset
-from blemore_harness.entrants import Entrant, resolve_entrants
+from blemore_harness.data.download import Dataset
+from blemore_harness.data.views import View
 from blemore_harness.errors import PluginFailed
+from blemore_harness.execution.isolation import Isolation
+from blemore_harness.execution.stages import Stage, part_name
 from blemore_harness.hookspecs import Fusion
-from blemore_harness.isolation import Isolation
-from blemore_harness.plugins import Plugins
-from blemore_harness.predictions import find_strategy, predict_test
-from blemore_harness.records import Recorder, start_record
-from blemore_harness.results import SystemRows, score_system
+from blemore_harness.reports.predictions import find_strategy, predict_test
+from blemore_harness.reports.records import Recorder, start_record
+from blemore_harness.reports.results import SystemRows, score_system
 from blemore_harness.rows import Embeddings, Probabilities
 from blemore_harness.runs import FoldResult, Runs, SystemFolder
-from blemore_harness.stages import Stage, part_name
 from blemore_harness.submission import Submission
-from blemore_harness.views import View
+from blemore_harness.systems.entrants import Entrant, resolve_entrants
+from blemore_harness.systems.plugins import Plugins
 
 Folders = Mapping[str, SystemFolder]
 

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from blemore_harness.context import Progress, Reporter
+from blemore_harness.data.download import Dataset, read_dataset
+from blemore_harness.data.views import View, open_view
 from blemore_harness.demo import DEMO_MARKER, GENERATOR_VERSION, demo_is_complete, write_demo
-from blemore_harness.download import Dataset, read_dataset
 from blemore_harness.errors import ConfigError
 from blemore_harness.runs import hold
-from blemore_harness.views import View, open_view
 
 DEMO_NOTICE = (
     "No --data given: using the generated DEMO dataset (drawn faces, synthesised voices). "

@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import atomic_file
-from blemore_harness.download import Dataset
-from blemore_harness.entrants import Entrant, resolve_entrants
+from blemore_harness.data.download import Dataset
+from blemore_harness.data.released import ORIGIN_FILE
+from blemore_harness.data.views import View
 from blemore_harness.errors import ConfigError, PluginFailed, RunError
+from blemore_harness.execution.stages import Stage
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.pipeline import Workshop
-from blemore_harness.plugins import Plugins
-from blemore_harness.released import ORIGIN_FILE
 from blemore_harness.runs import SystemFolder, read_json, write_json
-from blemore_harness.stages import Stage
 from blemore_harness.submission import Submission
-from blemore_harness.views import View
+from blemore_harness.systems.entrants import Entrant, resolve_entrants
+from blemore_harness.systems.plugins import Plugins
 
 
 def prepare_submission(

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from blemore_harness.containers import check_media
+from blemore_harness.data.download import Dataset
+from blemore_harness.data.views import View
 from blemore_harness.dataset import Clip
-from blemore_harness.download import Dataset
 from blemore_harness.errors import DataError, ExtraMissing, MediaError, first_and_count
 from blemore_harness.pipeline import Workshop, evaluate
 from blemore_harness.places import open_dataset_view
-from blemore_harness.plugins import Plugins
 from blemore_harness.preparation import prepare_submission
 from blemore_harness.submission import Submission
-from blemore_harness.views import View
+from blemore_harness.systems.plugins import Plugins
 
 
 def evaluate_remainder(

@@ -154,3 +154,9 @@ def _readonly(values: ArrayLike, dtype: type[Scalar]) -> NDArray[Scalar]:
     array = np.array(values, dtype=dtype)
     array.setflags(write=False)
     return array
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give rows of probabilities that sum to 1, from logits (N, K)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

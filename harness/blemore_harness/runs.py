@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from blemore_harness.cache import cut_name, sweep_leftovers, write_atomically
 from blemore_harness.errors import RunError, first_and_count, suggest
-from blemore_harness.prediction_files import read_probabilities, write_probabilities
+from blemore_harness.files.prediction_files import read_probabilities, write_probabilities
 from blemore_harness.rows import Probabilities
 
 RECORD_SCHEMA = 1

@@ -11,9 +11,9 @@ import numpy as np
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.errors import DataError
-from blemore_harness.head_models import HeadModel, Rows, fit_models
 from blemore_harness.recipes import HeadOptions
-from blemore_harness.scaling import Vectors
+from blemore_harness.training.head_models import HeadModel, Rows, fit_models
+from blemore_harness.training.scaling import Vectors
 
 SequenceOf: TypeAlias = Callable[[Clip], Vectors]
 

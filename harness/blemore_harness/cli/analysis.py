@@ -27,9 +27,9 @@ def compare(
 
     Actors are resampled for the interval; both systems' rows are swapped actor by actor for p.
     """
-    from blemore_harness.analysis import compare_systems
-    from blemore_harness.analysis_tables import draw_difference
-    from blemore_harness.archive import load_system
+    from blemore_harness.reports.analysis import compare_systems
+    from blemore_harness.reports.analysis_tables import draw_difference
+    from blemore_harness.reports.archive import load_system
     from blemore_harness.terminal import answer_console
 
     one = load_system(runs, first, system, data)
@@ -48,9 +48,9 @@ def analyse(run: str, system: str | None, data: Path | None, runs: Path, as_json
 
     Everything is on out-of-fold rows and cross-fitted thresholds; --json has every number.
     """
-    from blemore_harness.analysis import analyse_system
-    from blemore_harness.analysis_tables import draw_analysis
-    from blemore_harness.archive import load_system
+    from blemore_harness.reports.analysis import analyse_system
+    from blemore_harness.reports.analysis_tables import draw_analysis
+    from blemore_harness.reports.archive import load_system
     from blemore_harness.terminal import answer_console
 
     found = analyse_system(load_system(runs, run, system, data))

@@ -41,8 +41,8 @@ def check(
     """
     import tempfile
 
-    from blemore_harness.plugins import load_plugins
-    from blemore_harness.tables import draw_rows
+    from blemore_harness.reports.tables import draw_rows
+    from blemore_harness.systems.plugins import load_plugins
     from blemore_harness.terminal import answer_console, open_reporter
     from blemore_harness.testing import Session, check_subject, checks_for, exit_code
 
@@ -76,8 +76,8 @@ def _find(
 ) -> Subject:
     """Look a system up, whichever kind it is."""
     from blemore_harness.options import parse_settings
-    from blemore_harness.plugins import Plugins
     from blemore_harness.submission import plain_name
+    from blemore_harness.systems.plugins import Plugins
     from blemore_harness.testing import Subject
 
     assert isinstance(plugins, Plugins)
@@ -111,8 +111,8 @@ def _reasons(option: str, given: tuple[str, ...]) -> dict[str, str]:
 )
 def new_plugin(name: str, kind: str, into: Path) -> None:
     """Write a NEW PLUGIN: a package that installs, works and passes its own tests."""
-    from blemore_harness.plugins import load_plugins
     from blemore_harness.scaffold import write_plugin
+    from blemore_harness.systems.plugins import load_plugins
 
     folder = write_plugin(name, kind, into, load_plugins().offers)
     click.echo(f"{folder}: written. Next:")

@@ -35,11 +35,11 @@ def doctor(
 
     Nothing is fetched, no clip is decoded but a generated one, and no key is shown.
     """
-    from blemore_harness.doctor import examine
+    from blemore_harness.doctor.diagnosis import examine
     from blemore_harness.options import parse_settings
-    from blemore_harness.plugins import load_plugins
+    from blemore_harness.reports.tables import draw_rows
     from blemore_harness.submission import find_submission, from_plugins
-    from blemore_harness.tables import draw_rows
+    from blemore_harness.systems.plugins import load_plugins
     from blemore_harness.terminal import answer_console
 
     if name is not None and plugins:

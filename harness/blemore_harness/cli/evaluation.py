@@ -25,11 +25,11 @@ from blemore_harness.submission import DEFAULT_FUSION, plain_name
 
 if TYPE_CHECKING:
     from blemore_harness.context import Reporter
-    from blemore_harness.download import Dataset
+    from blemore_harness.data.download import Dataset
+    from blemore_harness.data.views import View
     from blemore_harness.pipeline import Workshop
-    from blemore_harness.plugins import Plugins
     from blemore_harness.submission import Submission
-    from blemore_harness.views import View
+    from blemore_harness.systems.plugins import Plugins
 
 
 MOST_MINUTES = 1_000_000
@@ -79,7 +79,7 @@ def run(
 
     The same command again takes what is finished from disk.
     """
-    from blemore_harness.isolation import Isolation
+    from blemore_harness.execution.isolation import Isolation
     from blemore_harness.pipeline import evaluate
     from blemore_harness.remainder import evaluate_remainder
 
@@ -121,7 +121,7 @@ def prepare(
     An interrupted preparation goes on where it stopped, clip by clip.
     """
     from blemore_harness.preparation import prepare_submission
-    from blemore_harness.tables import draw_rows
+    from blemore_harness.reports.tables import draw_rows
     from blemore_harness.terminal import answer_console
 
     with keeping_stdout():
@@ -138,10 +138,10 @@ def prepare(
 @json_option
 def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
     """Show the table of a finished RUN again, or --check its official numbers against the published ones."""
-    from blemore_harness.archive import reading_record
-    from blemore_harness.comparison import compare_with_published, draw_comparison
+    from blemore_harness.reports.archive import reading_record
+    from blemore_harness.reports.comparison import compare_with_published, draw_comparison
+    from blemore_harness.reports.tables import draw_results
     from blemore_harness.runs import Runs
-    from blemore_harness.tables import draw_results
     from blemore_harness.terminal import answer_console
 
     with reading_record(Runs(runs).find(run)) as record:
@@ -161,13 +161,13 @@ def _open_job(
     """Find what is asked for and open the dataset."""
     from blemore_harness.cache import Cache
     from blemore_harness.devices import resolve_device
-    from blemore_harness.entrants import resolve_entrants
     from blemore_harness.options import parse_settings
     from blemore_harness.pipeline import Workshop
     from blemore_harness.places import cache_root, is_demo, open_dataset, open_dataset_view
-    from blemore_harness.plugins import load_plugins
-    from blemore_harness.predictions import find_strategy
+    from blemore_harness.reports.predictions import find_strategy
     from blemore_harness.runs import Runs
+    from blemore_harness.systems.entrants import resolve_entrants
+    from blemore_harness.systems.plugins import load_plugins
     from blemore_harness.terminal import open_reporter
 
     if (name is None) == (not plugins):
@@ -203,7 +203,7 @@ def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, report
 
 
 def _show_results(record: dict[str, Any], folder: Path, data: Path | None) -> None:
-    from blemore_harness.tables import draw_next_steps, draw_results
+    from blemore_harness.reports.tables import draw_next_steps, draw_results
     from blemore_harness.terminal import answer_console
 
     console = answer_console()

@@ -22,8 +22,8 @@ def score(
     file: Path, data: Path | None, fold: int | None, alpha: float | None, beta: float | None, as_json: bool
 ) -> None:
     """Score probabilities (.csv, .npz) or decoded labels (.json) of training clips."""
+    from blemore_harness.files.scoring import render_score, score_file
     from blemore_harness.places import open_labels
-    from blemore_harness.scoring import render_score, score_file
     from blemore_harness.terminal import open_reporter
 
     result = score_file(file, open_labels(data, open_reporter()), fold, alpha, beta)
@@ -38,9 +38,9 @@ def score(
 @runs_option
 def submit(run: str | None, output: Path | None, check: Path | None, data: Path | None, runs: Path) -> int:
     """Write a RUN's leaderboard file for Codabench, or --check one: every reason that it would be rejected."""
-    from blemore_harness.archive import reading_record
-    from blemore_harness.leaderboard import check_submission, official_test_ids
+    from blemore_harness.files.leaderboard import check_submission, official_test_ids
     from blemore_harness.places import open_dataset
+    from blemore_harness.reports.archive import reading_record
     from blemore_harness.runs import Runs, copy_submission
     from blemore_harness.terminal import open_reporter
 
@@ -78,8 +78,8 @@ def data() -> None:
 @json_option
 def data_check(folder: Path, as_json: bool) -> None:
     """Print what a download holds: clips, actors, folds, labels, media and features, present and missing."""
-    from blemore_harness.download import read_dataset
-    from blemore_harness.inspection import inspect_dataset, render_inspection
+    from blemore_harness.data.download import read_dataset
+    from blemore_harness.data.inspection import inspect_dataset, render_inspection
 
     found = inspect_dataset(read_dataset(folder))
     click.echo(json.dumps(found, indent=2) if as_json else render_inspection(found))

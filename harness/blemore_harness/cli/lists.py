@@ -15,8 +15,8 @@ def list_plugins(as_json: bool) -> None:
     """List encoders and fusions, who offers them, and plugins that failed to load."""
     from dataclasses import asdict
 
-    from blemore_harness.plugins import load_plugins
-    from blemore_harness.tables import draw_rows
+    from blemore_harness.reports.tables import draw_rows
+    from blemore_harness.systems.plugins import load_plugins
     from blemore_harness.terminal import answer_console
 
     with keeping_stdout():
@@ -28,8 +28,8 @@ def list_plugins(as_json: bool) -> None:
 @json_option
 def show_submissions(as_json: bool) -> None:
     """List the named systems that ship with the harness, for `run NAME`."""
+    from blemore_harness.reports.tables import draw_rows
     from blemore_harness.submission import list_submissions
-    from blemore_harness.tables import draw_rows
     from blemore_harness.terminal import answer_console
 
     rows = [

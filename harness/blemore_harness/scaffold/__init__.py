@@ -11,7 +11,7 @@ from pathlib import Path
 
 from blemore_harness.cache import write_atomically
 from blemore_harness.errors import ConfigError
-from blemore_harness.plugins import NAME
+from blemore_harness.systems.plugins import NAME
 
 KINDS = ("encoder", "frozen", "fusion")
 

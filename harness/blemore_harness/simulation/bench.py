@@ -10,7 +10,6 @@ from typing import Any
 
 from blemore_harness.context import Reporter
 from blemore_harness.errors import InvalidOption
-from blemore_harness.plugins import Plugins
 from blemore_harness.simulation.calibration import Calibrated, calibrate, explain_misses
 from blemore_harness.simulation.challenge import ChallengeResult, draw_challenge, play_challenge
 from blemore_harness.simulation.contestants import DEFAULT_FUSIONS, Contestant, find_contestants
@@ -18,6 +17,7 @@ from blemore_harness.simulation.encoders import DEFAULT_ENCODERS, PUBLISHED, Wor
 from blemore_harness.simulation.labels import LabelTable
 from blemore_harness.simulation.summary import describe_rows, describe_spread
 from blemore_harness.simulation.workers import play_all
+from blemore_harness.systems.plugins import Plugins
 
 NOTICE = (
     "SIMULATION: rows of simulated encoders, not of real ones. No number here is a result on BLEMORE; what carries "

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from blemore_harness.context import Context
 from blemore_harness.dataset import Clips, Fold
+from blemore_harness.decoding.thresholds import search_official
 from blemore_harness.errors import ConfigError, HarnessError, PluginFailed
 from blemore_harness.hookspecs import Fusion, FusionModel, NoOptions
 from blemore_harness.options import build_options
-from blemore_harness.plugins import Plugins
 from blemore_harness.protocol import FloatArray
 from blemore_harness.rows import Probabilities
-from blemore_harness.thresholds import search_official
+from blemore_harness.systems.plugins import Plugins
 
 RECIPE = "papers' recipe"
 """Weights searched on each validation fold by itself, averaged over folds (arXiv 2603.23650, III-F and table III)."""

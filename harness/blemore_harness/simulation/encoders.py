@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from blemore_harness.dataset import EMOTIONS, LabelArray
-from blemore_harness.decoders import Groups
+from blemore_harness.decoding.decoders import Groups
 from blemore_harness.errors import InvalidOption, UnknownName
 from blemore_harness.hookspecs import Modality
 from blemore_harness.protocol import MAJOR, MINOR, SINGLE, FloatArray

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from blemore_harness.data.download import Dataset
 from blemore_harness.dataset import Clip, Clips, LabelArray
-from blemore_harness.decoders import Groups
+from blemore_harness.decoding.decoders import Groups
 from blemore_harness.demo.plan import make_plan
-from blemore_harness.download import Dataset
 from blemore_harness.errors import DataError
 from blemore_harness.protocol import parse_clip_id
 

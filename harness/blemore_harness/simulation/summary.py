@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from blemore_harness.decoding.strategies import STRATEGIES
 from blemore_harness.errors import DataError
 from blemore_harness.simulation.challenge import CHOSEN, ChallengeResult, Outcome
 from blemore_harness.simulation.contestants import RECIPE
 from blemore_harness.simulation.intervals import mean_interval
-from blemore_harness.strategies import STRATEGIES
 from blemore_harness.submission import DEFAULT_FUSION
 
 REFERENCE = (RECIPE, "averaged")

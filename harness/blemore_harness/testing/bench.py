@@ -13,6 +13,7 @@ import numpy as np
 from blemore_harness.cache import Cache, digest_of
 from blemore_harness.context import Context, refuse_to_score
 from blemore_harness.dataset import Clips, Fold
+from blemore_harness.decoding.thresholds import search_official
 from blemore_harness.errors import InvalidProbabilities
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.protocol import Scores
@@ -23,7 +24,6 @@ from blemore_harness.testing.subjects import Session, Subject
 from blemore_harness.testing.surroundings import list_changes, look_around, stirred
 from blemore_harness.testing.verdicts import Broken
 from blemore_harness.testing.watching import list_leftovers
-from blemore_harness.thresholds import search_official
 
 COLD = ("first", "again", "repeated", "gpu")
 """Trials with a cache of their own; the others find what the first one computed from the clips."""

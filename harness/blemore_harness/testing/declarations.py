@@ -13,11 +13,11 @@ from typing import Any
 import pluggy
 
 from blemore_harness import hookspecs
-from blemore_harness.distributions import Distribution
 from blemore_harness.errors import HarnessError, UnknownName
 from blemore_harness.hookspecs import PROJECT, Encoder, hookimpl
 from blemore_harness.options import build_options, describe_options
-from blemore_harness.plugins import Plugins, System, register
+from blemore_harness.systems.distributions import Distribution
+from blemore_harness.systems.plugins import Plugins, System, register
 from blemore_harness.testing.bench import Bench
 from blemore_harness.testing.verdicts import Broken, NotApplicable, Verdict
 

@@ -16,9 +16,9 @@ from blemore_harness.cache import write_atomically
 from blemore_harness.context import Context
 from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.errors import DataError
-from blemore_harness.grid import GridCounter
-from blemore_harness.networks import fitting_threads, seeded, softmax
-from blemore_harness.rows import Probabilities
+from blemore_harness.networks import fitting_threads, seeded
+from blemore_harness.rows import Probabilities, softmax
+from blemore_harness.training.judging import InnerJudge
 from blemore_plugins.finetuning.batches import Source, TrainingBatches, read_views
 from blemore_plugins.finetuning.groups import Built, count_weights
 from blemore_plugins.finetuning.loop import Course, Judge, Quality, precision, train
@@ -158,14 +158,8 @@ class _Trainer:
 
     def ask_inside(self, check: Clips) -> Judge:
         """Judge by the official Score on clips of other actors; equal Scores by their likelihood."""
-        targets, counter = check.targets.astype(np.float64), GridCounter(check.labels)
-
-        def judge(network: nn.Module) -> Quality:
-            rows = predict_rows(network, check, self.source, self.options, self.context)
-            likelihood = float((targets * np.log(np.maximum(rows, 1e-12))).sum(axis=1).mean())
-            return counter.count(rows).choose().scores.score, likelihood
-
-        return judge
+        inner = InnerJudge(check)
+        return lambda network: inner.grade(predict_rows(network, check, self.source, self.options, self.context))
 
     def ask_outside(self, held_out: Clips) -> Judge:
         """Judge by asking for the Score on the held-out clips, as the papers do."""

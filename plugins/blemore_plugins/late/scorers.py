@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from blemore_harness.dataset import LabelArray
-from blemore_harness.grid import OFFICIAL_GRID, GridCounter, GridScores
+from blemore_harness.decoding.grid import OFFICIAL_GRID, GridCounter, GridScores
 from blemore_harness.rows import FloatArray
 from blemore_plugins.late.answers import tabulate, value_answers
 from blemore_plugins.late.mean import mean_rows

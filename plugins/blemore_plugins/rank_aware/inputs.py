@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blemore_harness.errors import DataError, first_and_count
 from blemore_harness.rows import Embeddings
-from blemore_harness.scaling import Scaler, fit_scaler
+from blemore_harness.training.scaling import Scaler, fit_scaler
 
 Members: TypeAlias = Mapping[str, Embeddings]
 

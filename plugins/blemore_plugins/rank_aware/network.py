@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blemore_harness.dataset import EMOTIONS
-from blemore_harness.networks import softmax
+from blemore_harness.rows import softmax
 
 HEAD = len(EMOTIONS)
 """Logits of either head."""

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from blemore_harness.cache import digest_of
 from blemore_harness.context import Context
 from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
-from blemore_harness.networks import fitting_threads, softmax
-from blemore_harness.rows import Probabilities
-from blemore_harness.thresholds import search_official
+from blemore_harness.networks import fitting_threads
+from blemore_harness.rows import Probabilities, softmax
+from blemore_harness.training.judging import InnerJudge
 from blemore_plugins.hub import find_weights
 from blemore_plugins.s4d.batches import TrainingBatches, read_views
 from blemore_plugins.s4d.checkpoint import load_into, read_tensors, shape_of
@@ -100,13 +100,8 @@ def _choose_judge(fold: Fold, options: S4DOptions, context: Context) -> tuple[Cl
     """Give the clips to learn from and who says which epoch is best."""
     if options.selection == "inner":
         learn, check = fold.train.inner_split(context.seed)
-
-        def ask_inside(network: S4DViTMoE) -> Quality:
-            rows = predict_rows(network, check, options, context)
-            likelihood = float((check.targets * np.log(np.maximum(rows, 1e-12))).sum(axis=1).mean())
-            return search_official(rows, check.labels).scores.score, likelihood
-
-        return learn, ask_inside
+        inner = InnerJudge(check)
+        return learn, lambda network: inner.grade(predict_rows(network, check, options, context))
     if options.selection == "held-out" and not context.final:
 
         def ask_outside(network: S4DViTMoE) -> Quality:

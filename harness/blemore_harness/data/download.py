@@ -1,0 +1,226 @@
+"""Reads a BLEMORE download as it lies on disk: metadata, videos and released features, joined on the clip id."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.data.aggregates import Aggregate, find_aggregate, index_aggregate
+from blemore_harness.data.folds import are_official, make_folds
+from blemore_harness.data.metadata import read_metadata
+from blemore_harness.data.released import FEATURE_ENDINGS, Features, find_extracted, find_store, join_spellings
+from blemore_harness.dataset import LabelArray
+from blemore_harness.demo import DEMO_MARKER
+from blemore_harness.errors import DataError, first_and_count, printable
+
+METADATA_FILE = "train_metadata.csv"
+VIDEO_ENDINGS = (".mov", ".mp4")
+TEST_ID = re.compile(r"test_\d{4,}")
+
+_ODD = {
+    "copies": ("video", "more than once", "the first is used"),
+    "broken": ("video", "empty or no files", "counted as missing, download them again"),
+    "strange": ("video", "that no row of the metadata names", "left alone"),
+    "closed": ("folder", "that cannot be looked into", "what is inside counts as missing"),
+    "twice": ("feature file", "more than once", "the first is used"),
+}
+"""What may look odd on disk: its noun, how it was found, what to do."""
+
+FoldSource = Literal["official", "metadata", "made"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A BLEMORE download with its real names; never handed to a plugin.
+
+    Attributes:
+        root: the directory it was read from.
+        ids: training clip ids in metadata order (N).
+        actors: actor per training clip.
+        genders: gender per training clip, empty text where the metadata has none.
+        truth: int8 (N, 6) percentages.
+        folds: int64 (N,), fold per training clip.
+        fold_source: whose folds they are: the organisers', other ones of the metadata, or made here from a seed.
+        test_ids: ids of the unlabelled test clips, sorted.
+        videos: video file by clip id.
+        features: released feature files by store, then clip id.
+        aggregates: the organisers' aggregated features by store, such as `wavlm_static_features`; none of a store that
+            `features` has.
+        demo: whether this is the generated demo dataset.
+        warnings: what looked odd but can be worked with.
+        left_out: why a clip of the download is not in here, by its id; only of a run that was asked to leave out
+            clips that cannot be used.
+    """
+
+    root: Path
+    ids: tuple[str, ...]
+    actors: tuple[str, ...]
+    genders: tuple[str, ...]
+    truth: LabelArray
+    folds: NDArray[np.int64]
+    fold_source: FoldSource
+    test_ids: tuple[str, ...] = ()
+    videos: Mapping[str, Path] = field(default_factory=dict)
+    features: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
+    demo: bool = False
+    warnings: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fold_numbers(self) -> tuple[int, ...]:
+        """The folds in order."""
+        return tuple(int(k) for k in np.unique(self.folds))
+
+    @property
+    def stores(self) -> dict[str, Collection[str]]:
+        """Ids of the clips that each store has features of, by the store's name."""
+        released = {store: paths.keys() for store, paths in self.features.items()}
+        return {**released, **{store: aggregate.places.keys() for store, aggregate in self.aggregates.items()}}
+
+    @property
+    def blends(self) -> NDArray[np.bool_]:
+        """Bool (N,): whether a training clip is a blend."""
+        return np.asarray((self.truth > 0).sum(axis=1) == 2)
+
+
+def read_dataset(path: Path, fold_seed: int = 0) -> Dataset:
+    """Read a download.
+
+    Args:
+        path: the directory that holds `train_metadata.csv`, or that file.
+        fold_seed: seed of the folds that are made where the metadata has none.
+
+    Raises:
+        DataError: nothing there, or metadata that contradicts itself (see `metadata.read_metadata`).
+    """
+    table = _find_metadata(path)
+    root = table.parent
+    rows = read_metadata(table)
+    labelled = [name for name in rows.ids if TEST_ID.fullmatch(name)]
+    if labelled:
+        raise DataError(
+            f"{first_and_count(labelled, 'test clip')} in {table.name}: test clips carry no labels, keep training clips"
+        )
+    found = _find_files(root, set(rows.ids))
+    warnings = found.warnings
+    if rows.folds is None:
+        folds, source = make_folds(rows.actors, rows.truth, fold_seed), "made"
+        warnings.append(
+            f"the metadata has no fold column: made {len(set(folds))} actor-disjoint folds (seed {fold_seed})"
+        )
+    else:
+        folds, source = rows.folds, "official" if are_official(rows.actors, rows.folds) else "metadata"
+    folds.setflags(write=False)
+    known = set(found.videos).union(*found.features.values(), *(a.places for a in found.aggregates.values()))
+    test_ids = tuple(sorted(name for name in known if TEST_ID.fullmatch(name)))
+    return Dataset(
+        root=root.resolve(),
+        ids=rows.ids,
+        actors=rows.actors,
+        genders=rows.genders,
+        truth=rows.truth,
+        folds=folds,
+        fold_source=source,  # type: ignore[arg-type]
+        test_ids=test_ids,
+        videos=found.videos,
+        features=found.features,
+        aggregates=found.aggregates,
+        demo=(root / DEMO_MARKER).is_file(),
+        warnings=tuple(warnings),
+    )
+
+
+def _find_metadata(path: Path) -> Path:
+    """Give the metadata file that `path` is or holds."""
+    try:
+        table = path / METADATA_FILE if path.is_dir() else path
+        found, there = table.is_file(), path.exists()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    if not found:
+        what = f"no {METADATA_FILE} in {path}" if there else f"{path} does not exist"
+        raise DataError(
+            f"{what}: point --data (or BLEMORE_DATA) at the folder of your BLEMORE download, or leave it out to use "
+            "the generated demo dataset"
+        )
+    return table
+
+
+@dataclass
+class _Files:
+    """What lies below the root, as it is found; `odd` holds names of what cannot be used, by kind."""
+
+    videos: dict[str, Path] = field(default_factory=dict)
+    features: Features = field(default_factory=dict)
+    aggregates: dict[str, Aggregate] = field(default_factory=dict)
+    odd: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in _ODD})
+    warnings: list[str] = field(default_factory=list)
+
+    def take_video(self, file: Path, known: set[str]) -> None:
+        stem = file.stem
+        if stem not in known and not TEST_ID.fullmatch(stem):
+            self.odd["strange"].append(file.name)
+        elif stem in self.videos:
+            self.odd["copies"].append(f"{self.videos[stem]} and {file}")
+        elif not file.is_file() or not file.stat().st_size:
+            self.odd["broken"].append(file.name)
+        else:
+            self.videos[stem] = file
+
+    def take_features(self, file: Path, store: str) -> None:
+        there = self.features.setdefault(store, {}).setdefault(file.stem, file)
+        if there != file:
+            self.odd["twice"].append(f"{there} and {file}")
+
+
+def _find_files(root: Path, known: set[str]) -> _Files:
+    """Find videos and released features by clip id, at any depth, and say what looks odd."""
+    files = _Files()
+    aggregated: dict[str, list[Path]] = {}
+    for folder, names in _walk(root, files.odd["closed"]):
+        store = find_store(folder)
+        for file in (folder / name for name in names):
+            ending = file.suffix.lower()
+            if ending in VIDEO_ENDINGS:
+                files.take_video(file, known)
+            elif store and ending in FEATURE_ENDINGS and file.is_file():
+                files.take_features(file, store)
+            elif name := find_aggregate(file):
+                aggregated.setdefault(name, []).append(file)
+    files.features, spelled = join_spellings(files.features)
+    for name in sorted(aggregated.keys() - files.features.keys()):
+        found = aggregated[name]
+        files.aggregates[name] = index_aggregate(found, lambda clip: clip in known or bool(TEST_ID.fullmatch(clip)))
+    for kind, (noun, what, advice) in _ODD.items():
+        if names := files.odd[kind]:
+            files.warnings.append(printable(f"{first_and_count(names, noun)} found {what}: {advice}"))
+    files.warnings += [
+        *find_extracted(files.features),
+        *spelled,
+        *(printable(a.trouble) for a in files.aggregates.values() if a.trouble),
+    ]
+    return files
+
+
+def _walk(root: Path, closed: list[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Visit folders in a fixed order, linked ones too but each once, leaving hidden files and folders out.
+
+    Folders that cannot be looked into are added to `closed`.
+    """
+    seen = set()
+    for folder, subfolders, names in os.walk(root, onerror=lambda e: closed.append(e.filename), followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield Path(folder), sorted(name for name in names if not name.startswith("."))

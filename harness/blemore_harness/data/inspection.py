@@ -1,0 +1,77 @@
+"""Says what a download holds: clips, actors, folds, labels, media and features, present and missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from blemore_harness.data.download import Dataset
+from blemore_harness.dataset import EMOTIONS
+from blemore_harness.errors import printable
+from blemore_harness.protocol import label_text
+
+
+def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
+    """Count everything that `blemore-harness data check` prints; JSON types only."""
+    actors = {actor: int(fold) for actor, fold in zip(dataset.actors, dataset.folds, strict=True)}
+    everything = (*dataset.ids, *dataset.test_ids)
+    missing = [name for name in everything if name not in dataset.videos]
+    singles = Counter(EMOTIONS[int(row.argmax())] for row in dataset.truth[~dataset.blends])
+    blends = Counter(label_text(row) for row in dataset.truth[dataset.blends])
+    return {
+        "root": str(dataset.root),
+        "demo": dataset.demo,
+        "clips": len(dataset.ids),
+        "actors": len(actors),
+        "singles": {name: singles[name] for name in EMOTIONS},
+        "blends": dict(sorted(blends.items())),
+        "fold_source": dataset.fold_source,
+        "folds": {
+            str(k): {
+                "clips": int((dataset.folds == k).sum()),
+                "blends": int((dataset.blends & (dataset.folds == k)).sum()),
+                "actors": sorted(actor for actor, fold in actors.items() if fold == k),
+            }
+            for k in dataset.fold_numbers
+        },
+        "test_clips": len(dataset.test_ids),
+        "videos": {"present": len(everything) - len(missing), "missing": len(missing), "first_missing": missing[:1]},
+        "features": {
+            store: {
+                "train": sum(name in clips for name in dataset.ids),
+                "test": sum(name in clips for name in dataset.test_ids),
+            }
+            for store, clips in sorted(dataset.stores.items())
+        },
+        "warnings": list(dataset.warnings),
+    }
+
+
+def render_inspection(found: dict[str, Any]) -> str:
+    """Put the counts into lines for people."""
+    videos = found["videos"]
+    source = {
+        "official": "the official ones",
+        "metadata": "from the metadata: NOT the official folds",
+        "made": "made here because the metadata has none: NOT the official folds",
+    }
+    blends = sum(found["blends"].values())
+    lines = [
+        f"dataset    {printable(found['root'])}" + (" (generated demo clips)" if found["demo"] else ""),
+        f"clips      {found['clips']} training, {found['test_clips']} test",
+        f"actors     {found['actors']} in training",
+        f"labels     {found['clips'] - blends} single ({', '.join(f'{k} {v}' for k, v in found['singles'].items())}), "
+        f"{blends} blends of {len(found['blends'])} kinds",
+        f"folds      {len(found['folds'])}, {source[found['fold_source']]}",
+    ]
+    lines += [
+        f"  fold {k}   {fold['clips']} clips, {fold['blends']} blends, {len(fold['actors'])} actors"
+        for k, fold in found["folds"].items()
+    ]
+    first = f" (first: {videos['first_missing'][0]})" if videos["missing"] else ""
+    lines.append(f"videos     {videos['present']} present, {videos['missing']} missing{first}")
+    for store, counts in found["features"].items():
+        lines.append(f"features   {store}: {counts['train']} training, {counts['test']} test")
+    if not found["features"]:
+        lines.append("features   no released ones found")
+    return "\n".join([*lines, *(f"warning    {text}" for text in found["warnings"])])

@@ -1,0 +1,174 @@
+"""The named strategies that turn probabilities into labels, each chosen on some folds and scored on others.
+
+Every strategy is a rule that learns from labelled rows and gives a decoder. The harness chooses for fold k on the other
+folds, so that nothing is scored on clips that it was chosen on, except where a strategy's name says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.dataset import LabelArray
+from blemore_harness.decoding.decoders import (
+    CentredDecoder,
+    Decoder,
+    GapDecoder,
+    Groups,
+    Measure,
+    ThresholdDecoder,
+    centre_rows,
+    log_rows,
+    measure_gaps,
+)
+from blemore_harness.decoding.exact import search_exact
+from blemore_harness.decoding.grid import OFFICIAL_GRID, GridCounter, Thresholds
+from blemore_harness.decoding.label_model import fit_expected_score
+from blemore_harness.errors import DataError
+from blemore_harness.protocol import FloatArray, Scores, score
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labelled rows that a strategy learns from.
+
+    Attributes:
+        values: float64 (N, 6) probabilities, each row from a model that never saw its clip.
+        truth: int8 (N, 6) percentages.
+        folds: int64 (N,) fold of each clip.
+        groups: int64 (N,) a number per actor.
+    """
+
+    values: FloatArray
+    truth: LabelArray
+    folds: NDArray[np.int64]
+    groups: Groups
+
+    def take(self, mask: NDArray[np.bool_]) -> Sample:
+        """Give the clips of a boolean mask (N,)."""
+        return Sample(self.values[mask], self.truth[mask], self.folds[mask], self.groups[mask])
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A named way to choose a decoder.
+
+    Attributes:
+        name: what users type after `--thresholds`.
+        summary: what it does, in a few words.
+        learn: gives a decoder from labelled rows.
+        sees: whether it is chosen on the `others` (the honest way), on the fold `itself`, or on `all` folds together.
+        transductive: whether it looks at other clips of the actor that it decodes.
+    """
+
+    name: str
+    summary: str
+    learn: Callable[[Sample], Decoder]
+    sees: str = "others"
+    transductive: bool = False
+
+
+def evaluate_strategy(strategy: Strategy, sample: Sample, guessed: Groups | None = None) -> dict[int, Scores]:
+    """Score a strategy on every fold, chosen on what it may see.
+
+    Args:
+        guessed: groups (N,) with which held-out clips are decoded in place of their true actors, as for test clips.
+
+    Raises:
+        DataError: fewer than two folds, for a strategy that chooses on the others.
+    """
+    labels = decode_folds(strategy, sample, guessed)
+    numbers = [int(k) for k in np.unique(sample.folds)]
+    return {k: score(sample.truth[sample.folds == k], labels[sample.folds == k]) for k in numbers}
+
+
+def decode_folds(strategy: Strategy, sample: Sample, guessed: Groups | None = None) -> LabelArray:
+    """Decode every clip with what the strategy learnt on what it may see of the clip's fold: int8 (N, 6).
+
+    Arguments and errors as of `evaluate_strategy`.
+    """
+    numbers = [int(k) for k in np.unique(sample.folds)]
+    if strategy.sees == "others" and len(numbers) < 2:
+        raise DataError(f"'{strategy.name}' chooses on the other folds and needs at least 2, found {len(numbers)}")
+    everywhere = strategy.learn(sample) if strategy.sees == "all" else None
+    known = sample.groups if guessed is None else guessed
+    labels = np.zeros_like(sample.truth)
+    for fold in numbers:
+        held_out = sample.folds == fold
+        seen = sample.take(held_out if strategy.sees == "itself" else ~held_out)
+        decoder = everywhere or strategy.learn(seen)
+        labels[held_out] = decoder.decode(sample.values[held_out], known[held_out])
+    return labels
+
+
+def _grid(sample: Sample) -> Decoder:
+    return ThresholdDecoder(GridCounter(sample.truth).count(sample.values).choose().thresholds)
+
+
+def _best_fold(sample: Sample) -> Decoder:
+    choices = [grid.choose() for grid in GridCounter(sample.truth, sample.folds).per_fold(sample.values).values()]
+    return ThresholdDecoder(max(choices, key=lambda choice: choice.scores.score).thresholds)
+
+
+def _averaged(sample: Sample) -> Decoder:
+    grids = GridCounter(sample.truth, sample.folds).per_fold(sample.values).values()
+    chosen = [grid.choose().thresholds for grid in grids]
+    mean = Thresholds(float(np.mean([t.alpha for t in chosen])), float(np.mean([t.beta for t in chosen])))
+    return ThresholdDecoder(mean)
+
+
+def _decoupled(sample: Sample) -> Decoder:
+    grid = GridCounter(sample.truth).count(sample.values)
+    alpha = int(grid.presence[:, 0].argmax())
+    beta = int(grid.salience[alpha].argmax())
+    return ThresholdDecoder(Thresholds(float(OFFICIAL_GRID[alpha]), float(OFFICIAL_GRID[beta])))
+
+
+def _exact(sample: Sample) -> Decoder:
+    return ThresholdDecoder(search_exact(sample.values, sample.truth))
+
+
+def _centred(sample: Sample) -> Decoder:
+    centre = log_rows(sample.values).mean(axis=0)
+    moved = centre_rows(sample.values, sample.groups, centre)
+    return CentredDecoder(GridCounter(sample.truth).count(moved).choose().thresholds, centre)
+
+
+def _gaps(measure: Measure, sample: Sample) -> Decoder:
+    measured = measure_gaps(sample.values, sample.groups, measure)
+    return GapDecoder(GridCounter(sample.truth).count(sample.values, measured).choose().thresholds, measure)
+
+
+def _expected_score(sample: Sample) -> Decoder:
+    return fit_expected_score(sample.values, sample.truth)
+
+
+STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
+    {
+        strategy.name: strategy
+        for strategy in (
+            Strategy("official", "alpha and beta of the scored fold itself", _grid, sees="itself"),
+            Strategy("pooled", "one alpha and beta for all folds, the scored one too", _grid, sees="all"),
+            Strategy("cross-fitted", "alpha and beta of the other folds' clips together", _grid),
+            Strategy("best-fold", "alpha and beta of the best of the other folds", _best_fold),
+            Strategy("averaged", "mean of the other folds' alphas and betas", _averaged),
+            Strategy("decoupled", "alpha for ACC_P first, then beta for ACC_S", _decoupled),
+            Strategy("exact", "the best real numbers instead of the grid", _exact),
+            Strategy("expected-score", "the label that gains most under calibrated probabilities", _expected_score),
+            Strategy("actor-centred", "every actor's mean logit removed first", _centred, transductive=True),
+            Strategy(
+                "actor-rank", "beta as a quantile of the actor's own gaps", partial(_gaps, "rank"), transductive=True
+            ),
+            Strategy("actor-scaled", "gaps standardised within the actor", partial(_gaps, "normal"), transductive=True),
+        )
+    }
+)
+"""Every strategy by name, in the order in which tables show them."""
+
+HONEST = tuple(s.name for s in STRATEGIES.values() if s.sees == "others" and not s.transductive)
+"""Strategies chosen on other folds that look at one clip at a time: the default for test clips is one of them."""

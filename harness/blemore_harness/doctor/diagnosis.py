@@ -1,0 +1,194 @@
+"""Looks a machine and a planned run over before the first minute is spent: what works, what does not, what to do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blemore_harness.data.download import Dataset, read_dataset
+from blemore_harness.data.inspection import inspect_dataset
+from blemore_harness.demo import demo_is_complete
+from blemore_harness.doctor.rehearsal import parts_of, rehearse_apart
+from blemore_harness.doctor.surroundings import Finding, Verdict, look_at_disks, look_at_keys, size_of
+from blemore_harness.errors import BlemoreError
+from blemore_harness.places import demo_folder, is_demo
+from blemore_harness.submission import Submission, plain_name
+from blemore_harness.systems.entrants import resolve_entrants
+from blemore_harness.systems.plugins import Plugins
+
+HUB = ("huggingface.co", 443)
+HUB_SECONDS = 3.0
+
+TORCHAUDIO_ENDS = (2, 15)
+"""torchaudio 2.11, its last release, cannot be imported beside this torch or a later one."""
+
+TRANSFORMERS_SOUND = (5, 18)
+"""transformers before that loads some biases of VideoMAE as zeros without an error."""
+
+
+def examine(
+    submission: Submission | None,
+    plugins: Plugins,
+    data: Path | None,
+    device: str,
+    runs: Path,
+    rehearse: Callable[[Mapping[str, Any]], dict[str, Any]] = rehearse_apart,
+) -> list[Finding]:
+    """Look at everything that a run needs.
+
+    Args:
+        submission: what is to be run; None looks at the machine only.
+        plugins: as loaded.
+        data: folder of the download; None for the demo dataset.
+        device: as asked for.
+        runs: where runs are kept.
+        rehearse: tries packages and encoders; another one in tests.
+
+    Raises:
+        ConfigError: a system or an option that nobody offers, or a value that it cannot have.
+    """
+    findings = [Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
+    findings += [
+        Finding(f"plugin {row.name}", "warning", row.summary, "see `blemore-harness plugins`")
+        for row in plugins.failures
+    ]
+    dataset, told = _read(data)
+    encoders = parts_of(submission.encoders) if submission else ()
+    if submission:
+        resolve_entrants(submission, plugins, None, is_demo(data))  # a misspelt name or option is said at once
+    state = rehearse(
+        {
+            "encoders": encoders,
+            "options": {name: dict(values) for name, values in (submission.options if submission else {}).items()},
+            "stores": sorted(dataset.stores) if dataset else [],
+            "demo": is_demo(data),
+        }
+    )
+    if "crashed" in state:
+        todo = "look for the package that ends Python: python -X faulthandler -c 'import torch, transformers, decord'"
+        findings.append(Finding("rehearsal", "problem", f"ended early: {state['crashed']}", todo))
+    else:
+        findings += judge_packages(state["packages"])
+        findings += [_judge_gpu(state["gpu"], device), _judge_clip(state["clip"])]
+        findings += _judge_encoders(encoders, plugins, state["encoders"])
+    clips = len(dataset.ids) + len(dataset.test_ids) if dataset and encoders else 0
+    findings += [*told, look_at_keys(), *look_at_disks(clips, runs)]
+    return findings
+
+
+def judge_packages(packages: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """Say which packages of the extra are missing, too old, or of builds that do not go together.
+
+    Args:
+        packages: `version` and `error` by name, as `rehearsal.rehearse` gives them.
+    """
+    absent = [name for name, state in packages.items() if state["version"] is None]
+    there = {name: state for name, state in packages.items() if state["version"] is not None}
+    sound = ", ".join(f"{name} {state['version']}" for name, state in there.items() if not state["error"])
+    if sound:
+        yield Finding("packages", "ok", sound)
+    if absent:
+        todo = "most encoders need them: pip install 'blemore-harness[encoders]'"
+        yield Finding("packages", "warning", f"not installed: {', '.join(absent)}", todo)
+    torch = str(there.get("torch", {}).get("version", ""))
+    for name, state in there.items():
+        if state["error"]:
+            yield Finding(name, "problem", f"{state['version']}: {state['error']}", _cure(name, state["error"], torch))
+    transformers = there.get("transformers")
+    if transformers and _numbers(transformers["version"]) < TRANSFORMERS_SOUND:
+        found = f"{transformers['version']} loads some biases of VideoMAE as zeros without an error"
+        yield Finding("transformers", "problem", found, "pip install 'transformers>=5.18,<6'")
+
+
+def _cure(name: str, error: str, torch: str) -> str:
+    if "torchvision::nms" in error:
+        return (
+            "torch and torchvision are of different builds (such as one for the CPU only and one for CUDA): install "
+            "both from the same index, pip install --force-reinstall torch torchvision"
+        )
+    if name in ("torchaudio", "transformers") and _numbers(torch) >= TORCHAUDIO_ENDS:
+        return "torchaudio 2.11 is its last release and ends at torch 2.14: pip install 'torch>=2.11,<2.15' torchvision"
+    return f"pip install --force-reinstall {name}, or the whole set: pip install 'blemore-harness[encoders]'"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
+def _judge_gpu(gpu: Mapping[str, Any] | None, device: str) -> Finding:
+    if gpu is None or "error" in gpu:
+        why = f" ({gpu['error']})" if gpu else ""
+        if device == "cuda":
+            return Finding(
+                "gpu", "problem", f"torch sees none{why}", "check the driver with nvidia-smi, or --device cpu"
+            )
+        return Finding("gpu", "ok", f"none{why}: encoders run on the CPU, which takes hours for large ones")
+    kind = "bfloat16" if gpu["bfloat16"] else "no fast bfloat16"
+    return Finding("gpu", "ok", f"{gpu['name']}, {size_of(gpu['free'])} of {size_of(gpu['total'])} free, {kind}")
+
+
+def _judge_clip(found: str) -> Finding:
+    if found == "ok":
+        return Finding("decoders", "ok", "a generated clip of one second was written and read back")
+    verdict: Verdict = "warning" if found.startswith("not tried") else "problem"
+    return Finding(
+        "decoders", verdict, found, "pip install 'blemore-harness[encoders]'; uninstall decord where decord2 is"
+    )
+
+
+def _judge_encoders(
+    encoders: Sequence[str], plugins: Plugins, states: Mapping[str, Mapping[str, str]]
+) -> Iterator[Finding]:
+    """Say whether each encoder would start; what only needs the network is a warning where the hub can be reached."""
+    for name in encoders:
+        state = states[name]
+        if not state["error"]:
+            yield Finding(f"encoder {name}", "ok", plugins.encoder(plain_name(name)).system.summary)
+        elif state["kind"] == "weights" and "source" in state:
+            found = f"the weights '{state['source']}' are not on this machine"
+            why = _why_not_fetched()
+            if why:
+                yield Finding(f"encoder {name}", "problem", f"{found}, and {why}", state["todo"])
+            else:
+                yield Finding(f"encoder {name}", "warning", found, f"they are fetched by: prepare --plugin {name}")
+        else:
+            what = "crashed" if state["kind"] == "crash" else "cannot run"
+            yield Finding(f"encoder {name}", "problem", what, state["error"])
+
+
+def _why_not_fetched() -> str:
+    """Say what stands between this machine and the hub; empty where nothing does."""
+    if os.environ.get("HF_HUB_OFFLINE"):
+        return "HF_HUB_OFFLINE is set"
+    try:
+        with socket.create_connection(HUB, HUB_SECONDS):
+            return ""
+    except OSError:
+        return f"{HUB[0]} cannot be reached from here"
+
+
+def _read(data: Path | None) -> tuple[Dataset | None, list[Finding]]:
+    if data is None:
+        folder = demo_folder()
+        there = demo_is_complete(folder)
+        found = "the generated demo dataset" + ("" if there else ", which the first run draws (a minute)")
+        told = [Finding("dataset", "ok", found, "name your BLEMORE download with --data")]
+        return (read_dataset(folder) if there else None), told
+    try:
+        dataset = read_dataset(data)
+    except BlemoreError as error:
+        return None, [Finding("dataset", "problem", f"{data} cannot be used", str(error))]
+    facts = inspect_dataset(dataset)
+    videos = facts["videos"]
+    found = f"{facts['clips']} training and {facts['test_clips']} test clips, {facts['actors']} actors"
+    told = [Finding("dataset", "ok", f"{found}; features: {', '.join(facts['features']) or 'none'}")]
+    if videos["missing"]:
+        what = f"{videos['missing']} of {videos['missing'] + videos['present']} (first: {videos['first_missing'][0]})"
+        told.append(Finding("videos", "warning", f"missing: {what}", "encoders without released features need them"))
+    told += [Finding("dataset", "warning", text) for text in facts["warnings"]]
+    return dataset, told

@@ -1,0 +1,219 @@
+"""What is tried in a process of its own before a run: packages, decoders, GPU, and encoders with nothing to do.
+
+A package that crashes on import, or one that was built for another torch, takes only that process with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blemore_harness.cache import Cache
+from blemore_harness.context import Context
+from blemore_harness.dataset import Clip, Clips
+from blemore_harness.errors import ExtraMissing, HarnessError, WeightsMissing, printable
+from blemore_harness.hookspecs import Encoder
+from blemore_harness.options import build_options
+from blemore_harness.submission import plain_name
+from blemore_harness.systems.plugins import load_plugins
+
+IMPORTS = {
+    "torch": "torch", "torchvision": "torchvision", "torchaudio": "torchaudio", "transformers": "transformers",
+    "timm": "timm", "facenet-pytorch": "facenet_pytorch", "av": "av", "decord2": "decord", "librosa": "librosa",
+    "pillow": "PIL", "safetensors": "safetensors", "scipy": "scipy", "google-genai": "google.genai",
+}  # fmt: skip
+"""Packages of the extra `encoders` by their names in the registry, and as they are imported; torch first."""
+
+SECONDS = 240
+"""How long a rehearsal may take: imports from a cold network disk are slow."""
+
+CODE = (
+    "import json, sys; from pathlib import Path; from blemore_harness.doctor.rehearsal import rehearse; "
+    "Path(sys.argv[2]).write_text(json.dumps(rehearse(json.loads(sys.argv[1]))))"
+)
+"""What the other process runs: the request as JSON, and where to leave the answer."""
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+
+def rehearse_apart(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Do `rehearse` in another process, without a network.
+
+    Returns:
+        as of `rehearse`; with `crashed`, the last line that the process left, where it did not come to an end.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        path = os.pathsep.join(filter(None, (*sys.path, os.environ.get("PYTHONPATH", ""))))
+        command = [sys.executable, "-c", CODE, json.dumps(request), str(answer)]
+        try:
+            done = subprocess.run(
+                command, env={**os.environ, **OFFLINE, "PYTHONPATH": path}, capture_output=True, text=True,
+                timeout=SECONDS, check=False, stdin=subprocess.DEVNULL, errors="replace",
+            )  # fmt: skip
+            if answer.exists():
+                found: dict[str, Any] = json.loads(answer.read_text())
+                return found
+            last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        except subprocess.TimeoutExpired:
+            last = [f"not done after {SECONDS} s"]
+        return {"crashed": printable(last[0])[:300]}
+
+
+def rehearse(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Try everything that the request names; never raises for what it finds.
+
+    Args:
+        request: `encoders`, their names; `options` by encoder; `stores` of the dataset; `demo`, whether it is the
+            generated one.
+
+    Returns:
+        packages: by name, `version` (None where not installed) and `error` (why it cannot be imported).
+        gpu: name, bytes free and in all, and whether bfloat16 is fast; None without.
+        clip: what decoding a generated clip ended in, `ok` or an error.
+        encoders: by name, `error` (empty where it is ready) and its `kind`; of weights that are missing (`weights`)
+            also what to do without a network (`todo`), and from where they are fetched with one (`source`).
+    """
+    _cut_off()
+    found: dict[str, Any] = {"packages": {name: _try_import(name, module) for name, module in IMPORTS.items()}}
+    usable = {name for name, state in found["packages"].items() if state["version"] and not state["error"]}
+    found["gpu"] = _describe_gpu() if "torch" in usable else None
+    found["clip"] = _decode_clip() if {"av", "decord2", "pillow"} <= usable else "not tried: a decoder is missing"
+    found["encoders"] = {name: _try_encoder(name, request) for name in request["encoders"]}
+    return found
+
+
+def _cut_off() -> None:
+    """Let nothing but this machine be reached: libraries would fetch weights."""
+    look_up = socket.getaddrinfo
+
+    def refuse(host: Any, *arguments: Any, **named: Any) -> Any:
+        if host in (None, "", "localhost", "127.0.0.1", "::1"):
+            return look_up(host, *arguments, **named)
+        raise OSError("no network in a rehearsal")
+
+    socket.getaddrinfo = refuse
+
+
+def _try_import(name: str, module: str) -> dict[str, Any]:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return {"version": None, "error": ""}
+    try:
+        importlib.import_module(module)
+    except BaseException as error:  # packages end imports in every way
+        return {"version": version, "error": _brief(error)}
+    return {"version": version, "error": ""}
+
+
+def _describe_gpu() -> dict[str, Any] | None:
+    import torch
+
+    try:
+        if not torch.cuda.is_available():
+            return None
+        free, total = torch.cuda.mem_get_info()
+        major, _ = torch.cuda.get_device_capability()
+        return {"name": torch.cuda.get_device_name(), "free": free, "total": total, "bfloat16": major >= 8}
+    except Exception as error:  # a driver that does not fit
+        return {"error": _brief(error)}
+
+
+def _decode_clip() -> str:
+    """Write a second of picture and sound and read it back."""
+    from blemore_harness.demo.clipfile import write_clip
+    from blemore_harness.demo.faces import FRAME
+    from blemore_harness.demo.plan import FRAME_RATE
+    from blemore_harness.media import read_frames, read_sound
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "clip.mov"
+            levels = np.linspace(40, 200, FRAME_RATE).astype(np.uint8)
+            frames = np.broadcast_to(levels[:, None, None, None], (FRAME_RATE, FRAME, FRAME, 3))
+            sound = 0.3 * np.sin(np.arange(16_000) * 2 * np.pi * 440 / 16_000)
+            write_clip(path, iter(frames), sound.astype(np.float32)[None], 16_000)
+            clip = Clip("one-second", path)
+            seen, heard = read_frames(clip), read_sound(clip)
+        # Codecs round; a wrong decoder gives something else altogether.
+        right = seen.shape == frames.shape and np.abs(seen.astype(int) - frames).max() < 20
+        return (
+            "ok" if right and len(heard) >= 15_000 else f"decoded {seen.shape} and {heard.shape}, not what was written"
+        )
+    except Exception as error:
+        return _brief(error)
+
+
+def _try_encoder(name: str, request: Mapping[str, Any]) -> dict[str, str]:
+    """Prepare an encoder with no clips: it looks for weights, packages and keys, and has nothing to compute."""
+    try:
+        system = load_plugins().encoder(plain_name(name)).system
+        assert isinstance(system, Encoder)
+        given = {**(system.demo_options if request["demo"] else {}), **request["options"].get(name, {})}
+        options = system.settle(build_options(name, system.Options, given), frozenset(request["stores"]))
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            context = Context("cpu", 0, place, Cache(place / "cache"), _Silent())
+            system.prepare(Clips(()), options, context)
+        if type(system).fit is Encoder.fit and importlib.util.find_spec("torch") is None:
+            raise ExtraMissing("its head needs torch: pip install 'blemore-harness[encoders]'")
+    except WeightsMissing as error:
+        told = {"kind": "weights", "error": printable(str(error)), "todo": printable(error.todo)}
+        return {**told, "source": printable(error.source)} if error.source else told
+    except HarnessError as error:
+        return {"kind": type(error).__name__, "error": printable(str(error))}
+    except BaseException as error:
+        return {"kind": "crash", "error": _brief(error)}
+    return {"kind": "", "error": ""}
+
+
+class _Silent:
+    """A reporter that nobody reads."""
+
+    def progress(self, label: str, total: int) -> _Silent:
+        return self
+
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def advance(self, count: int = 1) -> None:
+        pass
+
+    def log(self, message: str) -> None:
+        pass
+
+    def warn(self, message: str) -> None:
+        pass
+
+    def note(self, name: str, value: object) -> None:
+        pass
+
+
+def parts_of(encoders: Sequence[str]) -> tuple[str, ...]:
+    """Give the single encoders that are joined in `a+b`, each once.
+
+    >>> parts_of(["wavlm+imagebind", "wavlm"])
+    ('wavlm', 'imagebind')
+    """
+    return tuple(dict.fromkeys(part for name in encoders for part in name.split("+")))
+
+
+def _brief(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return printable(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)[:300]

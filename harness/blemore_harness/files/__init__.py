@@ -1,0 +1,1 @@
+"""Files of probabilities and labels: read, written, scored and checked."""

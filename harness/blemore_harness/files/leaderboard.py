@@ -1,0 +1,222 @@
+"""The Codabench leaderboard file: writing it, and explaining every reason why one would be rejected or mis-scored."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from blemore_harness.cache import write_atomically
+from blemore_harness.dataset import EMOTIONS, LabelArray
+from blemore_harness.errors import ConfigError, InvalidPredictions, first_and_count, suggest
+from blemore_harness.files.submission_format import MAX_BYTES, clip_id, label_complaints, parse_submission, repeated
+from blemore_harness.intake import check_file
+from blemore_harness.protocol import BLENDS, NEUTRAL, SINGLE
+
+INNER_NAME = "submission_template.json"
+"""The only file in the zip's root (Codabench page of the challenge)."""
+
+KEY_ENDING = ".mov"
+"""What every clip id carries as a key of the file (organisers' template)."""
+
+TEST_CLIPS = 594
+"""Test clips of the released challenge (organisers' template)."""
+
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip can say: the same labels give the same bytes."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of mistake in a leaderboard file.
+
+    Attributes:
+        kind: a short name of the kind, such as `missing`.
+        message: a line for people: what was found, where first, how often, what to do.
+    """
+
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def official_test_ids() -> tuple[str, ...]:
+    """Give the ids of the challenge's test clips, `test_0001` to `test_0594`."""
+    return tuple(f"test_{number:04d}" for number in range(1, TEST_CLIPS + 1))
+
+
+def write_submission(path: Path, ids: Sequence[str], labels: LabelArray) -> None:
+    """Write the zip that Codabench takes, whole or not at all; the same labels give the same bytes.
+
+    Args:
+        path: ends in `.zip`.
+        ids: test clips, with or without `.mov`.
+        labels: int8 (N, 6) percentages in the order of `EMOTIONS`.
+
+    Raises:
+        InvalidPredictions: labels that the protocol does not know, repeated clips, or none.
+        ConfigError: a path that does not end in `.zip`.
+    """
+    if path.suffix.lower() != ".zip":
+        raise ConfigError(f"Codabench takes a .zip, so name the file {path.stem}.zip instead of {path.name}")
+    text = json.dumps({"predictions": _entries([clip_id(name) for name in ids], labels)}, indent=4)
+    member = zipfile.ZipInfo(INNER_NAME, ZIP_TIME)
+    member.create_system = 3  # Unix, wherever it is written
+    member.external_attr = 0o644 << 16
+    archive = io.BytesIO()
+    # Stored: what deflate gives differs between builds of zlib.
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        file.writestr(member, text)
+    write_atomically(path, archive.getvalue())
+
+
+def check_submission(path: Path, expected_ids: Iterable[str]) -> list[Problem]:
+    """Say everything for which a leaderboard file would be rejected or mis-scored; an empty list means it is fine.
+
+    Nothing is extracted to disk, and nothing above 10 MB is read.
+
+    Args:
+        path: a `.zip` as uploaded, or the `.json` that goes into one.
+        expected_ids: the test clips, such as `official_test_ids()`.
+    """
+    problems: list[Problem] = []
+    data = _read(path, problems)
+    if data is None:
+        return problems
+    try:
+        entries = parse_submission(data)
+    except InvalidPredictions as error:
+        return [*problems, Problem("format", str(error))]
+    expected = [clip_id(name) for name in expected_ids]
+    return problems + _check_keys([name for name, _ in entries], expected) + _check_labels(entries)
+
+
+def _entries(ids: Sequence[str], labels: LabelArray) -> dict[str, list[dict[str, Any]]]:
+    if labels.shape != (len(ids), len(EMOTIONS)) or not ids:
+        raise InvalidPredictions(
+            f"expected labels ({len(ids)}, {len(EMOTIONS)}) for at least one clip, found {labels.shape}"
+        )
+    if twice := repeated(ids):
+        raise InvalidPredictions(f"expected every clip once, found {first_and_count(twice, 'repeated clip')}")
+    entries = {name: _entry(row) for name, row in zip(ids, np.asarray(labels).tolist(), strict=True)}
+    if wrong := [name for name, entry in entries.items() if not entry]:
+        raise InvalidPredictions(
+            f"expected one emotion at 100, or two other than neutral at 50/50, 70/30 or 30/70; "
+            f"found {first_and_count(wrong, 'other label')}"
+        )
+    return {f"{name}{KEY_ENDING}": entry for name, entry in entries.items()}
+
+
+def _entry(row: list[int]) -> list[dict[str, Any]]:
+    """Give a clip's entry; an empty one for a row that is no label."""
+    present = [(name, share) for name, share in zip(EMOTIONS, row, strict=True) if share != 0]
+    shares = tuple(share for _, share in present)
+    if shares == (SINGLE,):
+        # A float for singles and integers for blends, as in the organisers' template.
+        return [{"emotion": present[0][0], "salience": float(SINGLE)}]
+    if shares in BLENDS and row[NEUTRAL] == 0:
+        return [{"emotion": name, "salience": share} for name, share in present]
+    return []
+
+
+def _read(path: Path, problems: list[Problem]) -> bytes | None:
+    """Give the bytes of the JSON, where there is one, and add what is wrong with the file around it."""
+    try:
+        check_file(path, sys.maxsize)
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            problems.append(Problem("size", f"{path.name} has {size} bytes; a submission stays far below {MAX_BYTES}"))
+            return None
+        if zipfile.is_zipfile(path):
+            if path.suffix.lower() != ".zip":
+                problems.append(Problem("ending", f"{path.name} is a zip: let its name end in .zip"))
+            with zipfile.ZipFile(path) as archive:
+                return _read_member(archive, problems)
+        if path.suffix.lower() == ".zip":
+            problems.append(Problem("zip", f"{path.name} is not a zip: Codabench takes a zip that holds {INNER_NAME}"))
+        return path.read_bytes()
+    except OSError as error:
+        problems.append(Problem("unreadable", f"cannot read {path}: {error.strerror or error}"))
+    # What a damaged, encrypted or exotic zip makes zipfile raise.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError) as error:
+        problems.append(Problem("zip", f"{path.name} is a damaged or unusual zip ({error}): zip the file again"))
+    return None
+
+
+def _read_member(archive: zipfile.ZipFile, problems: list[Problem]) -> bytes | None:
+    members = archive.infolist()
+    names = [member.filename for member in members]
+    litter = [name for name in names if _is_litter(name)]
+    climbing = [name for name in names if _climbs(name)]
+    nested = [name for name in names if "/" in name and name not in litter and name not in climbing]
+    files = [m for m in members if not m.is_dir() and m.filename not in litter and m.filename not in climbing]
+    advice = f"the zip's root must hold {INNER_NAME} and nothing else"
+    found = (
+        ("litter", litter, "macOS extra", f"{advice} (made with zip -X, it does)"),
+        ("climbing", climbing, "climbing path", advice),
+        ("nesting", nested, "nested member", f"{advice}; zip the file itself, not its folder"),
+    )
+    problems += [Problem(kind, f"{first_and_count(which, what)}: {end}") for kind, which, what, end in found if which]
+    if len(files) != 1:
+        listed = first_and_count([member.filename for member in files], "file")
+        problems.append(Problem("files", f"expected exactly one file in the zip, found {listed}: {advice}"))
+    best = [m for m in files if PurePosixPath(m.filename).name == INNER_NAME] or files
+    if not best:
+        return None
+    if PurePosixPath(best[0].filename).name != INNER_NAME:
+        problems.append(Problem("name", f"the file in the zip is called '{best[0].filename}': call it {INNER_NAME}"))
+    with archive.open(best[0]) as file:
+        # Read one byte more than allowed: the size that a zip declares may be a lie.
+        data = file.read(MAX_BYTES + 1) if best[0].file_size <= MAX_BYTES else None
+    if data is None or len(data) > MAX_BYTES:
+        problems.append(
+            Problem("size", f"'{best[0].filename}' unpacks to more than {MAX_BYTES} bytes: not a submission")
+        )
+        return None
+    return data
+
+
+def _is_litter(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return "__MACOSX" in parts or (bool(parts) and (parts[-1] == ".DS_Store" or parts[-1].startswith("._")))
+
+
+def _climbs(name: str) -> bool:
+    return ".." in PurePosixPath(name.replace("\\", "/")).parts or name.startswith(("/", "\\")) or name[1:2] == ":"
+
+
+def _check_keys(names: list[str], expected: list[str]) -> list[Problem]:
+    wanted = set(expected)
+    stems = [clip_id(name) for name in names]
+    misnamed = [n for n, stem in zip(names, stems, strict=True) if stem in wanted and n != f"{stem}{KEY_ENDING}"]
+    unknown = [name for name, stem in zip(names, stems, strict=True) if stem not in wanted]
+    present = set(stems)
+    missing = [name for name in expected if name not in present]
+    hint = suggest(unknown[0], [f"{name}{KEY_ENDING}" for name in expected]) if unknown else ""
+    found = (
+        ("missing", missing, "missing clip", f"the file must hold all {len(expected)} test clips"),
+        ("unknown", unknown, "unknown clip", f"the file must hold only the {len(expected)} test clips{hint}"),
+        ("ending", misnamed, "misnamed key", f"write the clip's name and {KEY_ENDING} after it"),
+        ("duplicate", repeated(stems), "repeated clip", "each must stand there once; readers keep the last silently"),
+    )
+    return [Problem(kind, f"{first_and_count(which, what)}: {end}") for kind, which, what, end in found if which]
+
+
+def _check_labels(entries: list[tuple[str, Any]]) -> list[Problem]:
+    """Gather the complaints about labels by kind, in the order in which the kinds first appear."""
+    by_kind: dict[str, tuple[str, list[str]]] = {}
+    for name, label in entries:
+        for kind, found in label_complaints(label, text_is_number=False):
+            by_kind.setdefault(kind, (found, []))[1].append(name)
+    return [Problem(kind, f"{first_and_count(names, 'label')} with {text}") for kind, (text, names) in by_kind.items()]

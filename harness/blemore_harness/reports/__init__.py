@@ -1,0 +1,1 @@
+"""What folds add up to: scored, written down, drawn for people, read back and compared."""

@@ -1,0 +1,222 @@
+"""Finds plugins one at a time, keeps who offered what, and turns failures into rows instead of exits."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from textwrap import shorten
+from typing import Any, get_args
+
+import pluggy
+
+from blemore_harness import hookspecs
+from blemore_harness.errors import ConfigError, UnknownName
+from blemore_harness.hookspecs import PROJECT, Encoder, Fusion, Modality
+from blemore_harness.options import build_options
+from blemore_harness.systems.distributions import Distribution, find_distribution
+
+System = Encoder | Fusion
+
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+"""What a system may be called: the name is typed, and is part of a folder's name."""
+
+
+@dataclass(frozen=True)
+class PluginRow:
+    """One line of `blemore-harness plugins`."""
+
+    name: str
+    kind: str
+    modality: str
+    distribution: str
+    version: str
+    status: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A system and who offered it."""
+
+    system: System
+    plugin: str
+    distribution: Distribution
+
+
+@dataclass
+class Plugins:
+    """Everything that could be loaded, and a row for everything that could not.
+
+    Made by `load_plugins` and passed along.
+    """
+
+    manager: pluggy.PluginManager
+    offers: dict[str, list[Offer]] = field(default_factory=dict)
+    failures: list[PluginRow] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def encoder(self, name: str) -> Offer:
+        """Look an encoder up.
+
+        Raises:
+            UnknownName: nobody offers it; the message suggests.
+            ConfigError: two plugins offer it, or it is a fusion.
+        """
+        return self._find(name, Encoder, "encoder")
+
+    def fusion(self, name: str) -> Offer:
+        """Look a fusion up; errors as of `encoder`."""
+        return self._find(name, Fusion, "fusion")
+
+    def _find(self, name: str, kind: type[Any], word: str) -> Offer:
+        offers = self.offers.get(name, [])
+        if not offers:
+            known = [n for n, found in self.offers.items() if isinstance(found[0].system, kind)]
+            message = str(UnknownName.among(word, name, known))
+            if self.failures:
+                failed = ", ".join(row.name for row in self.failures)
+                message += f"; plugins that failed to load: {failed} (see `plugins`)"
+            if self.left_out:
+                message += f"; left out by BLEMORE_PLUGINS or BLEMORE_BLOCK: {', '.join(self.left_out)}"
+            raise UnknownName(message)
+        if len(offers) > 1:
+            both = " and ".join(f"{o.plugin} ({o.distribution.name} {o.distribution.version})" for o in offers)
+            count = "two" if len(offers) == 2 else str(len(offers))
+            raise ConfigError(
+                f"{count} plugins offer '{name}': {both}; leave one out with BLEMORE_BLOCK={offers[1].plugin}"
+            )
+        if not isinstance(offers[0].system, kind):
+            if kind is Encoder:
+                raise ConfigError(f"'{name}' is a fusion, not an encoder: give it to --fusion")
+            raise ConfigError(f"'{name}' is an encoder, not a fusion: give it to --plugin")
+        return offers[0]
+
+    def rows(self) -> list[PluginRow]:
+        """List everything by kind and name, failures last."""
+        rows = []
+        for name, offers in self.offers.items():
+            for offer in offers:
+                system = offer.system
+                status = "ok" if len(offers) == 1 else f"conflict: offered by {len(offers)} plugins"
+                kind, modality = ("encoder", system.modality) if isinstance(system, Encoder) else ("fusion", "")
+                rows.append(PluginRow(name, kind, modality, *_label(offer.distribution), status, system.summary))
+        return sorted(rows, key=lambda row: (row.kind, row.name)) + sorted(self.failures, key=lambda row: row.name)
+
+    def tell(self, hook: str, **arguments: object) -> list[str]:
+        """Call a notification hook of every plugin; one that raises becomes a warning, the others are still told."""
+        warnings = []
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            wanted = {name: arguments[name] for name in implementation.argnames}
+            try:
+                implementation.function(**wanted)
+            except (Exception, SystemExit) as error:
+                warnings.append(f"plugin {implementation.plugin_name}: {hook} raised {_brief(error)}")
+        return warnings
+
+
+def load_plugins(environment: Mapping[str, str] = os.environ) -> Plugins:
+    """Load every plugin that is installed.
+
+    `BLEMORE_PLUGINS=a,b` loads only these, `BLEMORE_BLOCK=c` all but these: entry-point names, to find a culprit.
+    """
+    only, blocked = (_names(environment.get(v, "")) for v in ("BLEMORE_PLUGINS", "BLEMORE_BLOCK"))
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    plugins = Plugins(manager)
+    points = importlib.metadata.entry_points(group=PROJECT)
+    for point in sorted(points, key=lambda point: point.name):
+        if (only and point.name not in only) or point.name in blocked:
+            plugins.left_out.append(point.name)
+            continue
+        try:
+            module = point.load()
+        except (Exception, SystemExit) as error:
+            _add_failure(plugins, point.name, find_distribution(point.dist, None), f"import failed: {_brief(error)}")
+            continue
+        register(plugins, module, point.name, find_distribution(point.dist, module))
+    return plugins
+
+
+def register(plugins: Plugins, module: object, name: str, distribution: Distribution) -> None:
+    """Add one loaded plugin; whatever is wrong with it becomes a row."""
+    manager = plugins.manager
+    if manager.has_plugin(name):
+        _add_failure(plugins, name, distribution, "not loaded: another distribution has an entry point of this name")
+        return
+    try:
+        manager.register(module, name)
+        manager.check_pending()
+        _refuse_wrappers(manager, module)
+    except Exception as error:
+        if manager.has_plugin(name):
+            manager.unregister(name=name)
+        _add_failure(plugins, name, distribution, f"wrong hook: {_brief(error)}")
+        return
+    for hook, kind in (("blemore_encoders", Encoder), ("blemore_fusions", Fusion)):
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name != name:
+                continue
+            try:
+                for system in _offered(implementation.function, kind):
+                    plugins.offers.setdefault(system.name, []).append(Offer(system, name, distribution))
+            except (Exception, SystemExit) as error:
+                _add_failure(plugins, name, distribution, f"{hook} failed: {_brief(error)}")
+
+
+def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:
+    """Hooks are called one by one, and none may stand around another."""
+    for caller in manager.get_hookcallers(module) or ():
+        for implementation in caller.get_hookimpls():
+            if implementation.plugin is module and (implementation.wrapper or implementation.hookwrapper):
+                raise TypeError(f"{caller.name} is a hook wrapper, expected a plain function")
+
+
+def _offered(function: Any, kind: type[Any]) -> Iterable[System]:
+    systems = list(function())
+    for system in systems:
+        if not isinstance(system, kind):
+            raise TypeError(f"expected {kind.__name__} objects, found {type(system).__name__}")
+        _check_system(system)
+    repeated = [s.name for i, s in enumerate(systems) if s.name in {other.name for other in systems[:i]}]
+    if repeated:
+        raise ValueError(f"'{repeated[0]}' is offered twice")
+    return systems
+
+
+def _check_system(system: System) -> None:
+    found = type(system).__name__
+    for attribute in ("name", "summary", *(["modality"] if isinstance(system, Encoder) else [])):
+        if not isinstance(getattr(system, attribute, None), str):
+            raise TypeError(f"{found} lacks the text attribute `{attribute}`")
+    if not NAME.fullmatch(system.name):
+        raise ValueError(f"expected a name of lower case letters, digits and dashes, found '{system.name}'")
+    if isinstance(system, Encoder) and system.modality not in get_args(Modality):
+        raise ValueError(f"expected a modality of {', '.join(get_args(Modality))}, found '{system.modality}'")
+    parameters = getattr(system.Options, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        raise TypeError(f"{found}.Options: expected a frozen dataclass")
+    system.Options()  # every field has a default, and the defaults pass their own checks
+    try:
+        build_options(system.name, system.Options, system.demo_options)
+    except ConfigError as error:
+        raise ValueError(f"{found}.demo_options: {error}") from error
+
+
+def _add_failure(plugins: Plugins, name: str, distribution: Distribution, status: str) -> None:
+    plugins.failures.append(PluginRow(name, "plugin", "", *_label(distribution), "failed", status))
+
+
+def _label(distribution: Distribution) -> tuple[str, str]:
+    return distribution.name, distribution.version
+
+
+def _brief(error: BaseException) -> str:
+    message = shorten(str(error), 300)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _names(text: str) -> set[str]:
+    return {name.strip() for name in text.split(",") if name.strip()}

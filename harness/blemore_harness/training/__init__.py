@@ -1,0 +1,1 @@
+"""The one training loop of all heads, and what goes into it."""
