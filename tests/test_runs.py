@@ -174,6 +174,22 @@ def test_changed_missing_or_damaged_results_are_refused_by_name(tmp_path: Path) 
             folder.finished("fold-0")
 
 
+def test_a_system_that_somebody_trains_is_opened_at_once(tmp_path: Path) -> None:
+    runs, opened = Runs(tmp_path), threading.Event()
+
+    def open_it() -> None:
+        runs.system("s4d", {"seed": 0}, "0")
+        opened.set()
+
+    with hold(tmp_path / "systems" / "s4d-0", lambda text: None):
+        thread = threading.Thread(target=open_it)
+        thread.start()
+        assert not opened.wait(0.3), "nobody has said yet what the folder is for"
+        write_json(tmp_path / "systems" / "s4d-0" / "identity.json", {"seed": 0})
+        assert opened.wait(60)
+    thread.join()
+
+
 def test_system_folder_says_what_it_holds_and_keeps_it(tmp_path: Path) -> None:
     one = Runs(tmp_path).system("s4d", {"system": "s4d", "seed": 0}, "abc")
     assert one == Runs(tmp_path).system("s4d", {"system": "s4d", "seed": 0}, "abc")

@@ -29,6 +29,7 @@ from blemore_harness.rows import Probabilities
 RECORD_SCHEMA = 1
 RECORD_FILE = "record.json"
 PREPARED_FILE = "prepare.json"
+LOCK_FILE = ".lock"
 
 PATIENCE = 0.5
 """Seconds after which somebody who waits for a folder says so."""
@@ -111,9 +112,12 @@ class Runs:
         """Open the folder of a system, made if need be."""
         folder = self.root / "systems" / folder_name(name, digest)
         described = folder / "identity.json"
-        if not described.exists():
-            with hold(folder, _say_nothing):
-                write_json(described, identity)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Whoever is at work there has written it, or is about to: the end of that work is not waited for.
+        while not described.exists():
+            with (folder / LOCK_FILE).open("a+") as file:
+                if _lock_soon(file):
+                    write_json(described, identity)
         return SystemFolder(folder)
 
     def run(self, name: str, digest: str) -> Path:
@@ -160,7 +164,7 @@ def hold(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
     this one is killed, until that one has ended as well.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    with (folder / LOCK_FILE).open("a+") as file:
         if not _lock_soon(file):
             file.seek(0)
             say(f"{folder.name} is being worked on by process {file.read().strip() or '?'}: waiting for it")
@@ -187,10 +191,6 @@ def _lock_soon(file: IO[str]) -> bool:
             if time.monotonic() >= until:
                 return False
             time.sleep(PATIENCE / 20)
-
-
-def _say_nothing(text: str) -> None:
-    """Waiting for somebody who writes one file is not worth a line."""
 
 
 def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
