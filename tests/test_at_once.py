@@ -82,6 +82,7 @@ def test_runs_of_overlapping_systems_wait_and_end_with_one_truth(tmp_path: Path)
     try:
         while sum("waiting for it" in crowd.story(number) for number in range(len(orders))) < len(orders) - 1:
             assert time.monotonic() < until, [crowd.story(number) for number in range(len(orders))]
+            assert all(process.poll() is None for process in running), "one ended before its turn"
             time.sleep(0.05)
         assert any(f"is being worked on by process {process.pid}: waiting" in crowd.story(n)
                    for process in running for n in range(len(orders)))  # fmt: skip
