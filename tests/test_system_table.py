@@ -67,3 +67,15 @@ def test_a_narrow_table_names_the_system_of_each_remark() -> None:
     assert "gone: failed: out of luck" in lines
     assert "modality" in draw(118)
     assert "modality" not in draw(80)
+
+
+@pytest.mark.parametrize("weights", [{"file": "model.bin", "loaded": 380}, "random-small", ["a", "b"]])
+@pytest.mark.parametrize("kind", ["encoder", "fusion"])
+def test_notes_of_any_shape_are_drawn(kind: str, weights: object) -> None:
+    """As of `s4d`, which notes under `weights` the file that it loaded."""
+    noted = system("s4d", kind=kind, notes=[{"fold": None, "weights": weights, "chosen": 3}])
+    console = Console(file=io.StringIO(), width=200)
+    console.print(tabulate_systems({"systems": [noted]}, "a run"))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "s4d" in text
+    assert "chose 3" not in text

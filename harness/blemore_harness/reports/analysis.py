@@ -7,6 +7,7 @@ from typing import Any
 
 from blemore_harness.decoding.strategies import STRATEGIES
 from blemore_harness.reports.archive import FinishedSystem, check_same_clips
+from blemore_harness.reports.system_table import describe_selection
 from blemore_harness.statistics.breakdown import Answers, break_down, count_errors
 from blemore_harness.statistics.calibration import measure_calibration
 from blemore_harness.statistics.intervals import (
@@ -105,13 +106,9 @@ def _describe(system: FinishedSystem, counts: ActorCounts, title: str) -> dict[s
 def _marks(system: FinishedSystem) -> list[str]:
     """Say what must stand beside a system's numbers wherever they are shown."""
     record = system.record
-    rows = {row["name"]: row for row in record["systems"]}
-    mine = rows[system.name]
+    mine = next(row for row in record["systems"] if row["name"] == system.name)
     marks = [record["mark"]] if record["mark"] else []
-    if asked := mine.get("times_asked"):
-        marks.append(f"optimistic: chosen on the held-out folds (asked {asked} times)")
-    if any(rows[name].get("times_asked") for name in mine["members"] if name in rows):
-        marks.append("optimistic: members chosen on the held-out folds")
+    marks += [f"optimistic: {words}" for words in describe_selection(mine, record["systems"])]
     if record["data"]["fold_source"] == "made":
         marks.append("folds made here, not the official ones")
     return marks

@@ -89,11 +89,26 @@ class SystemTable:
 
 def tabulate_systems(record: Mapping[str, Any], title: str) -> SystemTable:
     """Make the table of a record's systems."""
-    asked = {system["name"] for system in record["systems"] if system.get("times_asked")}
-    return SystemTable(title, [_line(system, bool(asked & set(system["members"]))) for system in record["systems"]])
+    return SystemTable(title, [_line(system, record["systems"]) for system in record["systems"]])
 
 
-def _line(system: Mapping[str, Any], members_asked: bool) -> Line:
+def describe_selection(system: Mapping[str, Any], systems: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what was chosen on the held-out folds: a system's own epochs, those of its members.
+
+    Args:
+        system: its row of a record.
+        systems: all rows of that record.
+    """
+    asked = {row["name"] for row in systems if row.get("times_asked")}
+    found = []
+    if system["name"] in asked:
+        found.append(f"chosen on the held-out folds (asked {system['times_asked']} times)")
+    if asked & set(system["members"]):
+        found.append("members chosen on the held-out folds")
+    return found
+
+
+def _line(system: Mapping[str, Any], systems: Sequence[Mapping[str, Any]]) -> Line:
     name, modality = system["name"], system["modality"] or system["kind"]
     if system["status"] != "finished":
         reason = system["reason"] if system["status"] == "skipped" else system["error"]["message"]
@@ -104,7 +119,7 @@ def _line(system: Mapping[str, Any], members_asked: bool) -> Line:
         (official["score"]["mean"], None, ""),
         (honest["score"]["mean"], None, _interval(system)),
     )
-    remarks = _system_remarks(system) + (["members chosen on the held-out folds"] if members_asked else [])
+    remarks = [*([system["mark"]] if system["mark"] else []), *_learnt(system), *describe_selection(system, systems)]
     return Line(name, modality, numbers, "; ".join(remarks), failed=False)
 
 
@@ -114,15 +129,15 @@ def _interval(system: Mapping[str, Any]) -> str:
     return f" [{short(found['score'][0])}, {short(found['score'][1])}]" if found else ""
 
 
-def _system_remarks(system: Mapping[str, Any]) -> list[str]:
-    remarks = [system["mark"]] if system["mark"] else []
-    if system["times_asked"]:
-        remarks.append(f"chosen on the held-out folds (asked {system['times_asked']} times)")
+def _learnt(system: Mapping[str, Any]) -> list[str]:
+    """Say what a fusion chose and how it weighs its members; notes of others by these names mean something else."""
+    if system["kind"] != "fusion":
+        return []
     final: dict[str, Any] = next((note for note in system["notes"] if note["fold"] is None), {})
-    if "chosen" in final:
-        remarks.append(f"chose {final['chosen']}")
-    if "weights" in final:
-        remarks.append(", ".join(f"{name} {weight:.2f}" for name, weight in final["weights"].items()))
+    chosen, weights = final.get("chosen"), final.get("weights")
+    remarks = [f"chose {chosen}"] if isinstance(chosen, str) else []
+    if isinstance(weights, dict) and all(isinstance(weight, int | float) for weight in weights.values()):
+        remarks.append(", ".join(f"{name} {weight:.2f}" for name, weight in weights.items()))
     return remarks
 
 
