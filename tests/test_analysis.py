@@ -23,15 +23,13 @@ from blemore_harness.reports.archive import load_system
 from blemore_harness.reports.tables import render_text
 from blemore_harness.submission import from_plugins
 from builders import rows_of, write_download
-from test_pipeline import Bench, Noisy, offer, system
+from test_pipeline import Bench, Noisy, offer, open_bench, system
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A bench, and the record and folder of one run with a fusion and of one without."""
-    root = tmp_path_factory.mktemp("bench")
-    dataset = read_dataset(write_download(root / "data", rows_of(actors=9, folds=3), tests=2))
-    bench = Bench(dataset, open_view(dataset, root / "views"), root)
+    bench = open_bench(tmp_path_factory.mktemp("bench"), actors=9, tests=2)
     plugins, _ = offer(Noisy("one"), Noisy("two", 2.0))
     return bench, bench.run(plugins, from_plugins(("one", "two"), "late")), bench.run(plugins, from_plugins(("one",)))
 

@@ -14,16 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from blemore_harness.cli import cli
-from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import open_view
 from blemore_harness.errors import BlemoreError, RunError
 from blemore_harness.reports.analysis import analyse_system
 from blemore_harness.reports.archive import load_system, reading_record
 from blemore_harness.reports.tables import draw_results, render_text
 from blemore_harness.runs import Runs, copy_submission, read_json
 from blemore_harness.submission import from_plugins
-from builders import rows_of, write_download
-from test_pipeline import Bench, Noisy, offer
+from test_pipeline import Noisy, offer, open_bench
 
 NASTY = "[/x] \x1b[31m\x9b2J"
 
@@ -31,9 +28,7 @@ NASTY = "[/x] \x1b[31m\x9b2J"
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run with a fusion."""
-    root = tmp_path_factory.mktemp("bench")
-    dataset = read_dataset(write_download(root / "data", rows_of(actors=9, folds=3), tests=2))
-    bench = Bench(dataset, open_view(dataset, root / "views"), root)
+    bench = open_bench(tmp_path_factory.mktemp("bench"), actors=9, tests=2)
     plugins, _ = offer(Noisy("one"), Noisy("two", 2.0))
     return bench.run(plugins, from_plugins(("one", "two"), "late"))[1]
 

@@ -155,10 +155,15 @@ class Bench:
         return record, folder
 
 
+def open_bench(root: Path, actors: int, tests: int) -> Bench:
+    """A bench of three folds in an empty folder."""
+    dataset = read_dataset(write_download(root / "data", rows_of(actors=actors, folds=3), tests=tests))
+    return Bench(dataset, open_view(dataset, root / "views"), root)
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    dataset = read_dataset(write_download(tmp_path / "data", rows_of(actors=6, folds=3), tests=4))
-    return Bench(dataset, open_view(dataset, tmp_path / "views"), tmp_path)
+    return open_bench(tmp_path, actors=6, tests=4)
 
 
 def offer(*encoders: Encoder, fusions: tuple[Fusion, ...] = ()) -> tuple[Plugins, Watcher]:

@@ -302,12 +302,16 @@ CHECKPOINTS = {
 }
 
 
+def tensors_of(path):
+    held = torch.load(path, weights_only=True)
+    return held.get("module", held)
+
+
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_names_may_begin_as_wrappers_make_them_begin(tmp_path, clips, name):
     path = tmp_path / "plain.pth"
     CHECKPOINTS[name](path)
-    held = torch.load(path, weights_only=True)
-    tensors = held.get("module", held)
+    tensors = tensors_of(path)
     expected = features(name, path, clips[2:], tmp_path)[0]
     # DataParallel; a trainer or a class of the hub that holds the network as `model`, the whole file in a container.
     for number, begin in enumerate(("module.", "model.", "module.model.")):
@@ -320,8 +324,7 @@ def test_names_may_begin_as_wrappers_make_them_begin(tmp_path, clips, name):
 def test_a_checkpoint_that_differs_by_one_tensor_is_refused(tmp_path, clips, name):
     path = tmp_path / "weights.pth"
     CHECKPOINTS[name](path)
-    held = torch.load(path, weights_only=True)
-    held = held.get("module", held)
+    held = tensors_of(path)
     key = next(key for key in held if key.endswith(("fc1.bias", "mlp.0.bias")))
     others = {k: v for k, v in held.items() if k != key}
     for changed, what in (
