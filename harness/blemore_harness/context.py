@@ -41,6 +41,27 @@ class Reporter(Protocol):
         """Keep a fact (JSON types only) in the record, such as a count of clips without a face."""
 
 
+class Silent:
+    """A reporter, and a bar, that nobody reads: for trial fits, whose story is not the run's."""
+
+    @contextlib.contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Silent]:
+        """Show nothing."""
+        yield self
+
+    def advance(self, count: int = 1) -> None:
+        """Count nothing."""
+
+    def log(self, message: str) -> None:
+        """Say nothing."""
+
+    def warn(self, message: str) -> None:
+        """Say nothing."""
+
+    def note(self, name: str, value: object) -> None:
+        """Keep nothing."""
+
+
 def refuse_to_score(probabilities: Probabilities) -> Scores:
     """Stand in for `Context.score` where nothing is held out: in `prepare`, in `embed` and on the final fit."""
     raise BlemoreError(

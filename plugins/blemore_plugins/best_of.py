@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from blemore_harness.cache import write_atomically
-from blemore_harness.context import Context, Progress
+from blemore_harness.context import Context, Silent
 from blemore_harness.dataset import Fold
 from blemore_harness.decoding.thresholds import cross_fitted
 from blemore_harness.errors import InvalidOption
@@ -127,7 +126,7 @@ class BestOf(Fusion):
         system = make_candidate(name)
         # A whole grid of weights for many members is searched once, for what is chosen.
         settings = LateOptions(search="climb") if name == "late" else system.Options()
-        quiet = replace(context, reporter=_Quiet())
+        quiet = replace(context, reporter=Silent())
         masks = actor_folds(fold.train, options.inner_folds, context.seed)
         inner = [Fold(fold.index, fold.train.take(~mask), fold.train.take(mask).unlabelled()) for mask in masks]
         learn = [_pick(members, each.train.ids) for each in inner]
@@ -171,30 +170,6 @@ def _fit_all(
 
 def _pick(members: Mapping[str, Probabilities], ids: tuple[str, ...]) -> dict[str, Probabilities]:
     return {name: rows.pick(ids) for name, rows in members.items()}
-
-
-class _Quiet:
-    """What candidates say while they are tried is not kept."""
-
-    @contextmanager
-    def _bar(self) -> Iterator[Progress]:
-        yield self
-
-    def progress(self, label: str, total: int) -> AbstractContextManager[Progress]:
-        """Open nothing."""
-        return self._bar()
-
-    def advance(self, count: int = 1) -> None:
-        """Count nothing."""
-
-    def log(self, message: str) -> None:
-        """Say nothing."""
-
-    def warn(self, message: str) -> None:
-        """Say nothing."""
-
-    def note(self, name: str, value: object) -> None:
-        """Keep nothing."""
 
 
 @hookimpl

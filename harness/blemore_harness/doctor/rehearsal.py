@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.cache import Cache
-from blemore_harness.context import Context
+from blemore_harness.context import Context, Silent
 from blemore_harness.dataset import Clip, Clips
 from blemore_harness.errors import ExtraMissing, HarnessError, WeightsMissing, printable
 from blemore_harness.hookspecs import Encoder
@@ -166,7 +166,7 @@ def _try_encoder(name: str, request: Mapping[str, Any]) -> dict[str, str]:
         options = system.settle(build_options(name, system.Options, given), frozenset(request["stores"]))
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
-            context = Context("cpu", 0, place, Cache(place / "cache"), _Silent())
+            context = Context("cpu", 0, place, Cache(place / "cache"), Silent())
             system.prepare(Clips(()), options, context)
         if type(system).fit is Encoder.fit and importlib.util.find_spec("torch") is None:
             raise ExtraMissing("its head needs torch: pip install 'blemore-harness[encoders]'")
@@ -178,31 +178,6 @@ def _try_encoder(name: str, request: Mapping[str, Any]) -> dict[str, str]:
     except BaseException as error:
         return {"kind": "crash", "error": _brief(error)}
     return {"kind": "", "error": ""}
-
-
-class _Silent:
-    """A reporter that nobody reads."""
-
-    def progress(self, label: str, total: int) -> _Silent:
-        return self
-
-    def __enter__(self) -> _Silent:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def advance(self, count: int = 1) -> None:
-        pass
-
-    def log(self, message: str) -> None:
-        pass
-
-    def warn(self, message: str) -> None:
-        pass
-
-    def note(self, name: str, value: object) -> None:
-        pass
 
 
 def parts_of(encoders: Sequence[str]) -> tuple[str, ...]:

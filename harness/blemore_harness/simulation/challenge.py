@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from blemore_harness.cache import Cache
-from blemore_harness.context import Context
+from blemore_harness.context import Context, Silent
 from blemore_harness.dataset import Clips, LabelArray
 from blemore_harness.decoding.decoders import Groups
 from blemore_harness.decoding.grid import GridCounter
@@ -70,27 +69,6 @@ class NewActors:
 
     truth: LabelArray
     groups: Groups
-
-
-class Silent:
-    """A reporter for the thousands of small fits of a simulation."""
-
-    @contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Silent]:
-        """Show nothing."""
-        yield self
-
-    def advance(self, count: int = 1) -> None:
-        """Count nothing."""
-
-    def log(self, message: str) -> None:
-        """Say nothing."""
-
-    def warn(self, message: str) -> None:
-        """Say nothing: it would be said once for every fit."""
-
-    def note(self, name: str, value: object) -> None:
-        """Keep nothing."""
 
 
 def draw_challenge(
