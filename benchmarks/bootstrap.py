@@ -14,8 +14,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.statistics.intervals import RESAMPLES, ActorCounts, draw_weights, find_intervals, score_counts
-from blemore_harness.statistics.paired_tests import compare_counts
+from blemore_harness.scoring.intervals import RESAMPLES, ActorCounts, draw_weights, find_intervals, score_counts
+from blemore_harness.scoring.paired_tests import compare_counts
 
 SIMULATIONS = 1500
 DRAWS = 500

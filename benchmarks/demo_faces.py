@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.dataset import EMOTIONS
+from blemore_harness.clips import EMOTIONS
 from blemore_harness.demo import write_demo
 
 ALPHAS = np.linspace(0.05, 0.95, 20)

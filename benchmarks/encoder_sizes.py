@@ -36,9 +36,9 @@ from films import Format, make_context, write_films
 from meters import Measured, free_memory, measure
 from work import Order, check_gradients
 
-from blemore_harness.cache import write_atomically
+from blemore_harness.clips import Clip
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip
+from blemore_harness.disk import write_atomically
 
 MAKERS = {**trained_work.MAKERS, **frozen_work.MAKERS}
 

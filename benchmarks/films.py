@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from blemore_harness.cache import Cache
+from blemore_harness.clips import Clip
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip
 
 RATE, FPS = 16_000, 25
 GRAINS = 8

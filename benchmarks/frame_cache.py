@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image
 
 from blemore_harness.cache import Cache
-from blemore_harness.dataset import Clip
-from blemore_harness.frames import SHORT_SIDE, open_frames, shrunk_size
-from blemore_harness.media import iter_frames, resize
+from blemore_harness.clips import Clip
+from blemore_harness.media.frame_cache import SHORT_SIDE, open_frames, shrunk_size
+from blemore_harness.media.frames import iter_frames, resize
 
 SIZES = ((1080, 1920), (720, 1280), (144, 192))
 

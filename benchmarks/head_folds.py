@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips, Fold
-from blemore_harness.decoding.grid import GridCounter
-from blemore_harness.heads import HeadModel, HeadOptions, fit_head, fit_heads_together
-from blemore_harness.rows import Embeddings, Probabilities
+from blemore_harness.heads.fitting import HeadModel, HeadOptions, fit_head, fit_heads_together
+from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.protocol.grid import GridCounter
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

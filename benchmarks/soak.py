@@ -34,7 +34,7 @@ from second_distributions import offered
 
 NOISE = """
 import numpy as np
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
 
 class Model:
     def __init__(self, prior):
@@ -62,8 +62,8 @@ def blemore_encoders():
 HEADS = """
 import numpy as np
 from dataclasses import dataclass
-from blemore_harness.rows import Embeddings
-from blemore_harness.heads import HeadOptions
+from blemore_harness.predictions import Embeddings
+from blemore_harness.heads.fitting import HeadOptions
 
 @dataclass(frozen=True)
 class SmallHead(HeadOptions):

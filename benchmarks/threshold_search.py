@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from blemore_harness.decoding.thresholds import OFFICIAL_GRID, GridCounter, search_official
-from blemore_harness.protocol import decode, score
+from blemore_harness.protocol.rules import decode, score
+from blemore_harness.protocol.thresholds import OFFICIAL_GRID, GridCounter, search_official
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from work import Order, Work, count_weights
 
+from blemore_harness.clips import EMOTIONS, Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import EMOTIONS, Clip, Clips
-from blemore_harness.frames import open_frames
+from blemore_harness.heads.options import HEADS, HeadOptions
+from blemore_harness.heads.training import Task, train_heads
+from blemore_harness.media.frame_cache import open_frames
 from blemore_harness.networks import build_mlp, fitting_threads, forward_rows, seeded
-from blemore_harness.recipes import HEADS, HeadOptions
-from blemore_harness.sequences import STATISTICS
-from blemore_harness.training.head_training import Task, train_heads
+from blemore_harness.pooling import STATISTICS
 from blemore_plugins import finetuning, s4d
 from blemore_plugins.finetuning import sound, video
 from blemore_plugins.finetuning.batches import TrainingBatches

@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from blemore_harness.dataset import Clip, Clips, Fold
-from blemore_harness.decoding.thresholds import OFFICIAL_GRID
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.hookspecs import Fusion
-from blemore_harness.protocol import decode, score
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.rules import decode, score
+from blemore_harness.protocol.thresholds import OFFICIAL_GRID
 from blemore_plugins.best_of import BestOf
 from blemore_plugins.late import LateFusion
 from blemore_plugins.late.mean import mean_rows

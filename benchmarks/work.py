@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from blemore_harness.clips import Clip
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip
 
 
 @dataclass(frozen=True)

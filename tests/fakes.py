@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from blemore_harness.cache import Cache
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips, Fold
 
 LABELS = np.array(
     [[100, 0, 0, 0, 0, 0], [0, 100, 0, 0, 0, 0], [0, 0, 0, 100, 0, 0], [50, 50, 0, 0, 0, 0], [70, 0, 0, 30, 0, 0]]

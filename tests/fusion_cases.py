@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from blemore_harness.dataset import Clip, Clips, Fold
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.hookspecs import Fusion
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
 from fakes import Notebook, make_context
 
 Array = np.ndarray[Any, Any]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.cache import Cache
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips
 from blemore_plugins.gemini import GeminiEncoder
 from blemore_plugins.gemini.pacing import Pace
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import dedent
 
 HEAD = """
-from blemore_harness.dataset import EMOTIONS
+from blemore_harness.clips import EMOTIONS
 from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
 
 class Toy(Encoder):

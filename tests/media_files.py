@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from blemore_harness.dataset import Clip
+from blemore_harness.clips import Clip
 
 FPS = 25
 

@@ -16,12 +16,12 @@ from rich.console import Console
 from blemore_harness.cli import cli
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.views import open_view
+from blemore_harness.drawing.analysis_tables import draw_analysis, draw_difference
+from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import DataError, RunError, UnknownName
-from blemore_harness.reports.analysis import analyse_system, compare_systems
-from blemore_harness.reports.analysis_tables import draw_analysis, draw_difference
-from blemore_harness.reports.archive import load_system
-from blemore_harness.reports.tables import render_text
-from blemore_harness.submission import from_plugins
+from blemore_harness.records.analysis import analyse_system, compare_systems
+from blemore_harness.records.reading import load_system
+from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
 from test_pipeline import Bench, Noisy, offer, open_bench, system
 

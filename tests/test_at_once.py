@@ -21,7 +21,7 @@ GATED = """
 import time
 from pathlib import Path
 import numpy as np
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
 
 class Model:
     def predict(self, clips, context):

@@ -16,7 +16,7 @@ from types import ModuleType
 
 import pytest
 
-from blemore_harness.recipes import HEADS
+from blemore_harness.heads.options import HEADS
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.encoders

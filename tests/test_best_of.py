@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemore_harness.dataset import Clip, Clips, Fold
-from blemore_harness.decoding.thresholds import search_official
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Fusion
-from blemore_harness.protocol import decode, score
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.rules import decode, score
+from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins.average import LogitMean, Mean
 from blemore_plugins.best_of import BestOf, BestOfOptions
 from blemore_plugins.late import LateFusion, LateOptions

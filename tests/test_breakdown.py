@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from blemore_harness.dataset import EMOTIONS
-from blemore_harness.statistics.breakdown import Answers, break_down, count_errors
-from blemore_harness.statistics.calibration import measure_calibration
+from blemore_harness.clips import EMOTIONS
+from blemore_harness.scoring.breakdown import Answers, break_down, count_errors
+from blemore_harness.scoring.calibration import measure_calibration
 from fakes import LABELS
 
 NEUTRAL = [[0, 0, 0, 0, 0, 100]]

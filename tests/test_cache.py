@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemore_harness.cache import Cache, Store, atomic_file, digest_of, write_atomically
-from blemore_harness.dataset import Clip
+from blemore_harness.cache import Cache, Store
+from blemore_harness.clips import Clip
+from blemore_harness.disk import atomic_file, digest_of, write_atomically
 from blemore_harness.errors import DataError
 
 CLIP = Clip("c1", content="aa11")

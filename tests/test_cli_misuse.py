@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from blemore_harness.cli import cli, main
+from blemore_harness.disk import cache_root
 from blemore_harness.errors import BlemoreError, ConfigError
-from blemore_harness.places import cache_root
-from blemore_harness.submission import find_submission
+from blemore_harness.systems.submission import find_submission
 from builders import rows_of, write_download
 
 

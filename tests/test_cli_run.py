@@ -23,7 +23,7 @@ import numpy as np
 import os
 import time
 from pathlib import Path
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
 
 class Model:
     def predict(self, clips, context):

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from blemore_harness.drawing.published import draw_comparison
 from blemore_harness.errors import RunError
-from blemore_harness.reports.comparison import compare_with_published, draw_comparison
+from blemore_harness.records.published import compare_with_published
 
 EXPECT = {"acc_presence": 0.298, "acc_presence_sd": 0.025, "acc_salience": 0.18, "score": 0.239, "source": "a paper"}
 

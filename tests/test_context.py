@@ -21,16 +21,16 @@ import pytest
 from rich.console import Console
 
 from blemore_harness.cache import Cache
+from blemore_harness.cli.terminal import TerminalReporter
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context, Desk
 from blemore_harness.data.views import View
-from blemore_harness.dataset import Clip, Clips, Fold
-from blemore_harness.decoding.thresholds import search_official
 from blemore_harness.errors import BlemoreError, InvalidProbabilities
-from blemore_harness.execution.stages import Stage
-from blemore_harness.protocol import Scores
-from blemore_harness.rows import Probabilities
-from blemore_harness.runs import Runs
-from blemore_harness.terminal import TerminalReporter
+from blemore_harness.files.runs import Runs
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.rules import Scores
+from blemore_harness.protocol.thresholds import search_official
+from blemore_harness.running.steps import Stage
 
 NAME = re.compile(r"A\d+_(ang|mix|neu|fea)_\w+")
 

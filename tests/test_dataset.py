@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from blemore_harness import errors
-from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
+from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidProbabilities, MediaError
-from blemore_harness.rows import Embeddings, Probabilities
+from blemore_harness.predictions import Embeddings, Probabilities
 
 IDS = ("c1", "c2", "c3", "c4")
 TRUTH = [[100, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 100], [70, 0, 30, 0, 0, 0], [0, 50, 0, 0, 50, 0]]

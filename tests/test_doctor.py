@@ -18,8 +18,8 @@ from blemore_harness.doctor.diagnosis import examine, judge_packages
 from blemore_harness.doctor.rehearsal import IMPORTS, rehearse_apart
 from blemore_harness.doctor.surroundings import Finding, look_at_disks, look_at_keys
 from blemore_harness.errors import ConfigError
-from blemore_harness.submission import from_plugins
 from blemore_harness.systems.plugins import load_plugins
+from blemore_harness.systems.submission import from_plugins
 from builders import write_download
 
 GOOD = {

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from blemore_harness.data import download
-from blemore_harness.data.download import Dataset, read_dataset
-from blemore_harness.demo import DEMO_MARKER
+from blemore_harness.data.download import DEMO_MARKER, Dataset, read_dataset
 from blemore_harness.errors import DataError, MetadataError
 from builders import COLUMNS, label_of, put, rows_of, single, write_download, write_metadata
 from real_material import REAL, needs_real

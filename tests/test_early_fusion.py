@@ -14,22 +14,23 @@ import pytest
 
 from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
+from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.views import open_view
-from blemore_harness.dataset import Clips
 from blemore_harness.errors import ConfigError
-from blemore_harness.heads import HeadOptions
+from blemore_harness.files.runs import Runs
+from blemore_harness.heads.fitting import HeadOptions
 from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_harness.options import parse_settings
-from blemore_harness.pipeline import Workshop, evaluate
-from blemore_harness.rows import Embeddings
-from blemore_harness.runs import Runs
-from blemore_harness.submission import from_plugins
+from blemore_harness.pipeline import evaluate
+from blemore_harness.predictions import Embeddings
+from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.early_fusion import EarlyFusion, Part
-from blemore_harness.systems.entrants import Entrant, resolve_entrants
 from blemore_harness.systems.plugins import Plugins, register
+from blemore_harness.systems.resolved import Entrant, resolve_entrants
+from blemore_harness.systems.submission import from_plugins
 from builders import put, write_download
 from fakes import Notebook, make_context, make_fold
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from blemore_harness.cache import Store
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.views import View, open_view
-from blemore_harness.dataset import Clip, Clips
 from blemore_harness.errors import DataError, InvalidOption, MediaError
 from blemore_plugins.features.encoder import FeatureEncoder
 from blemore_plugins.features.options import FeatureOptions

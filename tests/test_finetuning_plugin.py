@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.errors import BlemoreError, DataError, InvalidOption, MediaError, WeightsMissing
 from blemore_harness.hookspecs import Encoder
-from blemore_harness.protocol import Scores
+from blemore_harness.protocol.rules import Scores
 from blemore_plugins.finetuning import SoundEncoder, TimeSformerEncoder, VideoMAEEncoder, blemore_encoders
 from blemore_plugins.finetuning.options import SoundOptions, TimeSformerOptions, VideoMAEOptions
 from fakes import LABELS, make_context
@@ -72,7 +72,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("av")
 encoders = pytest.mark.encoders
 
-from blemore_harness.frames import open_frames  # noqa: E402
+from blemore_harness.media.frame_cache import open_frames  # noqa: E402
 from blemore_plugins.finetuning import loop, model, sound, video  # noqa: E402
 from blemore_plugins.finetuning.batches import TrainingBatches, read_views  # noqa: E402
 from blemore_plugins.finetuning.pictures import Look, cut_square, fit_middle  # noqa: E402

@@ -15,11 +15,12 @@ pytest.importorskip("torch")  # before decord: see media
 pytest.importorskip("decord")
 Image = pytest.importorskip("PIL.Image")
 
-from blemore_harness import frame_files, frames  # noqa: E402
 from blemore_harness.cache import Cache  # noqa: E402
 from blemore_harness.errors import ConfigError, DataError, MediaError  # noqa: E402
-from blemore_harness.frames import FrameCache, open_frames, shrunk_size  # noqa: E402
-from blemore_harness.media import read_frames, resize  # noqa: E402
+from blemore_harness.media import frame_cache as frames
+from blemore_harness.media import frame_files  # noqa: E402
+from blemore_harness.media.frame_cache import FrameCache, open_frames, shrunk_size  # noqa: E402
+from blemore_harness.media.frames import read_frames, resize  # noqa: E402
 from fakes import make_context  # noqa: E402
 from media_files import clip_of, gradient_frames, write_media  # noqa: E402
 
@@ -187,8 +188,8 @@ def test_many_threads_and_processes_may_read_and_remove_at_once(tmp_path, clips,
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(read, range(24)))
     code = (
-        "import pathlib, sys; from blemore_harness.cache import Cache; from blemore_harness.dataset import Clip; "
-        "from blemore_harness.frames import open_frames; "
+        "import pathlib, sys; from blemore_harness.cache import Cache; from blemore_harness.clips import Clip; "
+        "from blemore_harness.media.frame_cache import open_frames; "
         "print(open_frames(Cache(pathlib.Path(sys.argv[1]))).read(Clip('c', pathlib.Path(sys.argv[2]), "
         "content=sys.argv[3])).sum())"
     )

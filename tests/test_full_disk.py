@@ -15,10 +15,11 @@ from blemore_harness.cache import Cache
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.views import View, open_view
 from blemore_harness.errors import BlemoreError, advise
-from blemore_harness.pipeline import Workshop, evaluate
-from blemore_harness.runs import Runs
-from blemore_harness.submission import from_plugins
+from blemore_harness.files.runs import Runs
+from blemore_harness.pipeline import evaluate
+from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.plugins import Plugins
+from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
 from second_distributions import environment
 from test_pipeline import Noisy, Silent, offer

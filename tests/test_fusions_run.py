@@ -12,17 +12,18 @@ import pytest
 
 from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.views import open_view
-from blemore_harness.dataset import Clips, Fold
+from blemore_harness.files.runs import Runs
 from blemore_harness.hookspecs import Encoder, hookimpl
-from blemore_harness.pipeline import Workshop, evaluate
-from blemore_harness.rows import Probabilities
-from blemore_harness.runs import Runs
-from blemore_harness.submission import Submission
+from blemore_harness.pipeline import evaluate
+from blemore_harness.predictions import Probabilities
+from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
+from blemore_harness.systems.submission import Submission
 from blemore_plugins import average, best_of, late, stack, structured
 from builders import rows_of, write_download
 from fakes import Notebook

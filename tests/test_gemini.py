@@ -335,7 +335,7 @@ def test_refusals_alone_are_blamed_on_the_request(tmp_path):
 
 
 def test_a_broken_file_is_named_after_all_others_are_done(clips, tmp_path):
-    from blemore_harness.dataset import Clip, Clips
+    from blemore_harness.clips import Clip, Clips
 
     broken = tmp_path / "broken.mov"
     broken.write_bytes(b"not a video")
@@ -399,7 +399,7 @@ def test_a_killed_extraction_goes_on_and_pays_nothing_twice(clips, tmp_path):
 
 
 def test_the_same_video_twice_is_paid_once(clips, tmp_path):
-    from blemore_harness.dataset import Clip, Clips
+    from blemore_harness.clips import Clip, Clips
 
     first = clips.items[0]
     twins = Clips((first, Clip("twin", first.video_file, {}, first.content)))

@@ -14,7 +14,7 @@ pytest.importorskip("av")
 
 import av
 
-from blemore_harness.dataset import Clip
+from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError
 from blemore_plugins.gemini import clipping
 from blemore_plugins.gemini.clipping import Window, cut_sound, cut_video

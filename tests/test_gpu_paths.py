@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("torchvision")
 
+from blemore_harness.clips import Clip, Clips  # noqa: E402
 from blemore_harness.context import Context  # noqa: E402
-from blemore_harness.dataset import Clip, Clips  # noqa: E402
-from blemore_harness.recipes import HeadOptions  # noqa: E402
-from blemore_harness.training.head_models import _predict_rows  # noqa: E402
-from blemore_harness.training.head_training import Task, train_heads  # noqa: E402
+from blemore_harness.heads.models import _predict_rows  # noqa: E402
+from blemore_harness.heads.options import HeadOptions  # noqa: E402
+from blemore_harness.heads.training import Task, train_heads  # noqa: E402
 from blemore_plugins import finetuning, hicmae, s4d, speech, vision  # noqa: E402
 from blemore_plugins.finetuning import batches, loop, model, sound, video  # noqa: E402
 from blemore_plugins.finetuning.lora import attach_lora, merge_lora  # noqa: E402

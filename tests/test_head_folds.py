@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from blemore_harness.dataset import Clips, Fold
-from blemore_harness.decoding.thresholds import search_official
-from blemore_harness.heads import HeadOptions, fit_head, fit_heads, fit_heads_together
+from blemore_harness.clips import Clips, Fold
+from blemore_harness.heads.fitting import HeadOptions, fit_head, fit_heads, fit_heads_together
+from blemore_harness.heads.training import Task, train_heads
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.networks import build_mlp, training_logits
-from blemore_harness.rows import Embeddings
-from blemore_harness.training.head_training import Task, train_heads
+from blemore_harness.predictions import Embeddings
+from blemore_harness.protocol.thresholds import search_official
 from fakes import LABELS, make_context, make_fold
 
 torch = pytest.importorskip("torch")
@@ -231,7 +231,7 @@ def test_on_a_gpu_the_default_fit_trains_together_and_others_do_not(tmp_path, mo
         given.append((embed_with(folds[0].held_out, contexts[0]).ids, *rest))
         return ["models"]
 
-    monkeypatch.setattr("blemore_harness.heads.fit_heads_together", together)
+    monkeypatch.setattr("blemore_harness.heads.fitting.fit_heads_together", together)
     assert Vectors().fit_together(folds, SMALL, contexts) == ["models"]
     assert given == [(folds[0].held_out.ids, folds, SMALL, contexts)]
     assert Vectors().fit_together(folds[:1], SMALL, contexts[:1]) is None

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
+from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidOption
-from blemore_harness.heads import HeadOptions, fit_head
+from blemore_harness.heads.fitting import HeadOptions, fit_head
+from blemore_harness.heads.options import HEADS
+from blemore_harness.heads.scaling import fit_scaler
+from blemore_harness.heads.subsampled import fit_head_on_rows
 from blemore_harness.options import build_options, describe_options
-from blemore_harness.recipes import HEADS
-from blemore_harness.rows import Embeddings
-from blemore_harness.subsampled import fit_head_on_rows
-from blemore_harness.training.scaling import fit_scaler
+from blemore_harness.predictions import Embeddings
 from fakes import LABELS, make_context, make_fold
 from golden import literal_protocol
 

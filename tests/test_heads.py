@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
-from blemore_harness.decoding.grid import GridCounter
-from blemore_harness.decoding.thresholds import search_official
+from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidOption
-from blemore_harness.heads import HeadModel, HeadOptions, fit_head
+from blemore_harness.heads.fitting import HeadModel, HeadOptions, fit_head
 from blemore_harness.networks import batches, build_mlp, fitting_threads, forward_rows, seeded
-from blemore_harness.rows import Embeddings, softmax
+from blemore_harness.predictions import Embeddings, softmax
+from blemore_harness.protocol.grid import GridCounter
+from blemore_harness.protocol.thresholds import search_official
 from fakes import LABELS, make_context, make_fold
 
 torch = pytest.importorskip("torch")

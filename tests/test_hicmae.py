@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.errors import InvalidOption, MediaError
 from blemore_plugins.hicmae import HiCMAEEncoder, blemore_encoders, extraction
 from blemore_plugins.hicmae.options import HiCMAEOptions
@@ -85,8 +85,8 @@ from blemore_harness.demo.actors import make_actor  # noqa: E402
 from blemore_harness.demo.faces import draw_frames, draw_portrait  # noqa: E402
 from blemore_harness.demo.performance import play  # noqa: E402
 from blemore_harness.demo.plan import make_plan  # noqa: E402
-from blemore_harness.media import read_sound  # noqa: E402
-from blemore_harness.sequences import describe_sequence  # noqa: E402
+from blemore_harness.media.frames import read_sound  # noqa: E402
+from blemore_harness.pooling import describe_sequence  # noqa: E402
 from blemore_plugins.hicmae.running import Chunks, build_network, embed_chunks  # noqa: E402
 from blemore_plugins.hicmae.sound import log_mel  # noqa: E402
 from blemore_plugins.s4d.faces import open_crops  # noqa: E402

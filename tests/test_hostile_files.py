@@ -22,17 +22,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blemore_harness.cache import Store
+from blemore_harness.clips import Clip
 from blemore_harness.data.aggregates import index_aggregate
 from blemore_harness.data.metadata import read_metadata
-from blemore_harness.dataset import Clip
-from blemore_harness.decoding.thresholds import search_official
+from blemore_harness.disk import LARGEST_TABLE, MOST_ROWS
 from blemore_harness.errors import BlemoreError, ConfigError, DataError, InvalidProbabilities, MetadataError
 from blemore_harness.files.leaderboard import INNER_NAME, MAX_BYTES, check_submission
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities, write_probabilities
-from blemore_harness.intake import LARGEST_TABLE, MOST_ROWS
-from blemore_harness.protocol import decode, score
-from blemore_harness.rows import Probabilities
-from blemore_harness.submission import read_submission
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.rules import decode, score
+from blemore_harness.protocol.thresholds import search_official
+from blemore_harness.systems.submission import read_submission
 from blemore_plugins.features.reading import read_released, read_statistics
 from builders import EMOTIONS, label_of, rows_of, write_metadata, write_probabilities_csv
 from fuzz.readers import run as fuzz

@@ -14,12 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from blemore_harness.cli import cli
+from blemore_harness.disk import read_json
+from blemore_harness.drawing.tables import draw_results, render_text
 from blemore_harness.errors import BlemoreError, RunError
-from blemore_harness.reports.analysis import analyse_system
-from blemore_harness.reports.archive import load_system, reading_record
-from blemore_harness.reports.tables import draw_results, render_text
-from blemore_harness.runs import Runs, copy_submission, read_json
-from blemore_harness.submission import from_plugins
+from blemore_harness.files.runs import Runs, copy_submission
+from blemore_harness.records.analysis import analyse_system
+from blemore_harness.records.reading import load_system, reading_record
+from blemore_harness.systems.submission import from_plugins
 from test_pipeline import Noisy, offer, open_bench
 
 NASTY = "[/x] \x1b[31m\x9b2J"

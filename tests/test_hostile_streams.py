@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from blemore_harness.errors import MediaError
-from blemore_harness.media import iter_frames, read_frames, read_sound, video_info
+from blemore_harness.media.frames import iter_frames, read_frames, read_sound, video_info
 from media_files import FPS, clip_of, gradient_frames, sine, write_media
 from test_hostile_media import refusal
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from blemore_harness.errors import DataError, InvalidPredictions
-from blemore_harness.protocol import score
-from blemore_harness.statistics.intervals import (
+from blemore_harness.protocol.rules import score
+from blemore_harness.scoring.intervals import (
     MEASURES,
     ActorCounts,
     count_actors,
@@ -19,7 +19,7 @@ from blemore_harness.statistics.intervals import (
     say_difference,
     score_counts,
 )
-from blemore_harness.statistics.paired_tests import compare_counts
+from blemore_harness.scoring.paired_tests import compare_counts
 from fakes import LABELS
 
 FOLDS = np.repeat(np.arange(5), [10, 9, 9, 9, 10])

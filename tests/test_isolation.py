@@ -18,13 +18,15 @@ import pytest
 from blemore_harness.cache import Cache
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.views import View, open_view
+from blemore_harness.disk import hold
 from blemore_harness.errors import BlemoreError, MediaError, PluginFailed
-from blemore_harness.execution.isolation import Isolation
-from blemore_harness.execution.worker_process import WorkerProcess
-from blemore_harness.pipeline import Workshop, evaluate
-from blemore_harness.runs import Runs, hold
-from blemore_harness.submission import from_plugins
+from blemore_harness.files.runs import Runs
+from blemore_harness.pipeline import evaluate
+from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.worker_process import WorkerProcess
+from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.plugins import load_plugins
+from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
 from installed_plugins import make_site
 from second_distributions import MAIN, environment, offered
@@ -43,7 +45,7 @@ import time
 from pathlib import Path
 import numpy as np
 from blemore_harness.errors import BlemoreError, MediaError
-from blemore_harness.rows import Embeddings, Probabilities
+from blemore_harness.predictions import Embeddings, Probabilities
 
 class Model:
     def __init__(self, prior):
@@ -162,7 +164,7 @@ def blemore_encoders():
 
 EDITED = """
 import numpy as np
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
 
 class Model:
     def predict(self, clips, context):
@@ -375,8 +377,8 @@ def test_last_words_of_a_killed_run_do_not_reach_the_log_of_the_next(tmp_path: P
 HARNESS = """
 import sys, time
 from pathlib import Path
-from blemore_harness.runs import hold
-from blemore_harness.execution.worker_process import WorkerProcess
+from blemore_harness.disk import hold
+from blemore_harness.running.worker_process import WorkerProcess
 folder = Path(sys.argv[1])
 with hold(folder, print) as lock, WorkerProcess.started(folder / "fold-0.log", (lock,)) as worker:
     while not worker.said.endswith(b"\\n"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from blemore_harness.cache import atomic_file, sweep_leftovers
+from blemore_harness.disk import atomic_file, sweep_leftovers
 
 pytestmark = pytest.mark.once
 

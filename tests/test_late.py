@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
-from blemore_harness.decoding.thresholds import search_official
+from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.errors import ConfigError, InvalidOption
 from blemore_harness.options import build_options, identify_options
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins.late import LateFusion, LateOptions, WeightedMean, mean_rows
 from fakes import Notebook, make_context
 from golden import literal_protocol

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemore_harness.decoding.thresholds import OFFICIAL_GRID, search_official
 from blemore_harness.errors import ConfigError
-from blemore_harness.protocol import decode, score
+from blemore_harness.protocol.rules import decode, score
+from blemore_harness.protocol.thresholds import OFFICIAL_GRID, search_official
 from blemore_plugins.late import mean_rows
 from blemore_plugins.late.options import LateOptions
 from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, Scorer, TensorScorer, allowed_threads

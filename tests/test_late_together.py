@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemore_harness.dataset import Clip, Clips, Fold
-from blemore_harness.decoding.thresholds import search_official
-from blemore_harness.rows import Probabilities
+from blemore_harness.clips import Clip, Clips, Fold
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins.late import LateFusion, LateOptions, mean_rows
 from blemore_plugins.late.simplex import bounded_grid
 from blemore_plugins.late.subsets import NONE, Subsets, find_subsets

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemore_harness.dataset import Clip
+from blemore_harness.clips import Clip
 from blemore_harness.errors import ExtraMissing, MediaError
-from blemore_harness.media import iter_frames, read_frames, read_sound, resize, uniform_indices, video_info
+from blemore_harness.media.frames import iter_frames, read_frames, read_sound, resize, uniform_indices, video_info
 from media_files import FPS, clip_of, gradient_frames, sine, write_media
 
 av = pytest.importorskip("av")
@@ -144,8 +144,8 @@ def test_torch_works_after_frames_were_read(clip):
     pytest.importorskip("torch")
     script = (
         "import sys, pathlib\n"
-        "from blemore_harness.dataset import Clip\n"
-        "from blemore_harness.media import read_frames\n"
+        "from blemore_harness.clips import Clip\n"
+        "from blemore_harness.media.frames import read_frames\n"
         "assert len(read_frames(Clip('a', pathlib.Path(sys.argv[1])), [0])) == 1\n"
         "import torch\n"
         "torch.nn.Linear(8, 16)(torch.ones(2, 64, 8)).sum().backward()\n"

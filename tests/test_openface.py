@@ -14,15 +14,16 @@ import pytest
 
 from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.views import open_view
-from blemore_harness.dataset import Clip, Clips
 from blemore_harness.errors import DataError, InvalidOption, MediaError
-from blemore_harness.pipeline import Workshop, evaluate
-from blemore_harness.runs import Runs
-from blemore_harness.submission import from_plugins
+from blemore_harness.files.runs import Runs
+from blemore_harness.pipeline import evaluate
+from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
+from blemore_harness.systems.submission import from_plugins
 from blemore_plugins import openface
 from blemore_plugins.openface import OpenFace, OpenFaceOptions
 from builders import rows_of, write_metadata

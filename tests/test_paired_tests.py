@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blemore_harness.decoding.thresholds import cross_fitted
 from blemore_harness.errors import DataError
-from blemore_harness.statistics import paired_tests
-from blemore_harness.statistics.intervals import ActorCounts, count_actors, count_grids
-from blemore_harness.statistics.paired_tests import compare_counts, swap_answers, swap_rows
-from blemore_harness.statistics.sensitivity import decode_by_fold
+from blemore_harness.protocol.thresholds import cross_fitted
+from blemore_harness.scoring import paired_tests
+from blemore_harness.scoring.intervals import ActorCounts, count_actors, count_grids
+from blemore_harness.scoring.paired_tests import compare_counts, swap_answers, swap_rows
+from blemore_harness.scoring.sensitivity import decode_by_fold
 from fakes import LABELS
 from test_intervals import clips, literal_scores, simulate
 

@@ -19,21 +19,22 @@ import pytest
 
 from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.data.download import Dataset, read_dataset
 from blemore_harness.data.views import View, open_view
-from blemore_harness.dataset import Clips, Fold
 from blemore_harness.decoding.strategies import HONEST
-from blemore_harness.decoding.thresholds import official
+from blemore_harness.drawing.tables import draw_next_steps
 from blemore_harness.errors import BlemoreError, ConfigError, DataError, MediaError, UnknownName
+from blemore_harness.files.runs import Runs
 from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
-from blemore_harness.pipeline import Workshop, evaluate
-from blemore_harness.reports.tables import draw_next_steps
-from blemore_harness.rows import Embeddings, Probabilities
-from blemore_harness.runs import Runs
-from blemore_harness.submission import Submission, from_plugins
+from blemore_harness.pipeline import evaluate
+from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.protocol.thresholds import official
+from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
+from blemore_harness.systems.submission import Submission, from_plugins
 from builders import label_of, put, rows_of, write_download
 from golden import literal_protocol
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from rich.table import Table
 
-from blemore_harness.consoles import PlainConsole
-from blemore_harness.reports.tables import draw_rows
-from blemore_harness.terminal import QUIET_SECONDS, LineBar, TerminalReporter
+from blemore_harness.cli.terminal import QUIET_SECONDS, LineBar, TerminalReporter
+from blemore_harness.drawing.console import PlainConsole
+from blemore_harness.drawing.tables import draw_rows
 
 NASTY = "a[/x] [red]b :smile: \x1b[31m\x1b]0;title\x07\x9b2J\r\u202eevil"
 WRITTEN = "a[/x] [red]b :smile: \\x1b[31m\\x1b]0;title\\x07\\x9b2J\\r\\u202eevil"

@@ -15,7 +15,7 @@ from installed_plugins import make_site
 
 MISTAKES = """
 import numpy as np
-from blemore_harness.rows import Embeddings, Probabilities
+from blemore_harness.predictions import Embeddings, Probabilities
 
 print("\x1b[31mat import")
 
@@ -30,7 +30,7 @@ class Bad(Toy):
     Options = Toy.Options
 
     def fit(self, fold, options, context):
-        from blemore_harness.rows import vectors_of  # as a head does, without torch
+        from blemore_harness.predictions import vectors_of  # as a head does, without torch
         vectors_of(self.embed(fold.train, options, context), fold.train.ids)
         return Model()
 

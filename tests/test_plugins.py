@@ -18,7 +18,7 @@ import pytest
 from blemore_harness import hookspecs
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.hookspecs import Encoder, hookimpl
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
 from blemore_harness.systems.distributions import Distribution, find_distribution
 from blemore_harness.systems.plugins import PluginRow, Plugins, load_plugins, register
 from installed_plugins import Site, make_site
@@ -286,7 +286,7 @@ def test_blemore_run_finished_may_take_fewer_arguments() -> None:
 
 
 def test_hooks_get_a_copy_of_the_record(tmp_path: Path) -> None:
-    from blemore_harness.reports.records import Recorder
+    from blemore_harness.records.writing import Recorder
 
     plugins = load_plugins({"BLEMORE_PLUGINS": "late"})
     good = Listener()

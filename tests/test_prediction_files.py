@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from blemore_harness.errors import InvalidPredictions, InvalidProbabilities
 from blemore_harness.files import submission_format
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities, write_probabilities
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
 from real_material import EMOTIONS, REAL, needs_real
 
 HEADER = "filename,ang,disg,fea,hap,sad,neu"

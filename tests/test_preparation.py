@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 
 from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.views import open_view
-from blemore_harness.dataset import Clip, Clips
 from blemore_harness.errors import ConfigError, MediaError, RunError
+from blemore_harness.files.runs import Runs
 from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_harness.options import parse_settings
-from blemore_harness.pipeline import Workshop
-from blemore_harness.preparation import prepare_submission
-from blemore_harness.rows import Embeddings
-from blemore_harness.runs import Runs
-from blemore_harness.submission import from_plugins
+from blemore_harness.predictions import Embeddings
+from blemore_harness.running.preparation import prepare_submission
+from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
+from blemore_harness.systems.submission import from_plugins
 from builders import put, write_download
 from fakes import Notebook
 from test_early_fusion import ToyOptions

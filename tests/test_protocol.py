@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemore_harness import protocol
 from blemore_harness.errors import ConfigError, InvalidPredictions, InvalidProbabilities
-from blemore_harness.protocol import (
+from blemore_harness.protocol import rules as protocol
+from blemore_harness.protocol.rules import (
     ClipName,
     Scores,
     acc_presence,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemore_harness.dataset import Clip, Clips, Fold
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.hookspecs import FusionModel
-from blemore_harness.rows import Embeddings
+from blemore_harness.predictions import Embeddings
 from blemore_plugins.rank_aware import TRANSDUCTIVE, RankAwareFusion, RankAwareOptions, blemore_fusions
 from fakes import Notebook, make_context
 from fusion_cases import make_truth

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from blemore_harness.cli import cli
-from blemore_harness.submission import KEYS
+from blemore_harness.systems.submission import KEYS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,7 +56,7 @@ def test_the_plugin_in_the_readme_works_as_printed(tmp_path: Path) -> None:
     from blemore_harness.data.views import open_view
     from blemore_harness.demo.plan import make_plan
     from blemore_harness.demo.writing import write_plan
-    from blemore_harness.submission import from_plugins
+    from blemore_harness.systems.submission import from_plugins
     from test_pipeline import Bench, offer, system
 
     [block] = re.findall(r"```python\n(.*?)```", marked("plugin"), flags=re.DOTALL)

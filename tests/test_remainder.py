@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 
 from blemore_harness.cache import Cache
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.data.download import Dataset, read_dataset
 from blemore_harness.data.views import View, open_view
-from blemore_harness.dataset import Clips, Fold
 from blemore_harness.errors import DataError, MediaError, RunError
+from blemore_harness.files.runs import Runs, copy_submission
 from blemore_harness.hookspecs import Encoder
-from blemore_harness.pipeline import Workshop, evaluate
-from blemore_harness.remainder import evaluate_remainder, leave_out
-from blemore_harness.reports.comparison import compare_with_published
-from blemore_harness.rows import Probabilities
-from blemore_harness.runs import Runs, copy_submission
-from blemore_harness.submission import from_plugins
+from blemore_harness.pipeline import evaluate, evaluate_remainder
+from blemore_harness.predictions import Probabilities
+from blemore_harness.records.published import compare_with_published
+from blemore_harness.running.skipping import leave_out
+from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.plugins import Plugins
+from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
 from test_pipeline import Silent, offer
 

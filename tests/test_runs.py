@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blemore_harness.disk import hold, read_json, write_json
 from blemore_harness.errors import RunError
-from blemore_harness.rows import Probabilities
-from blemore_harness.runs import Runs, SystemFolder, copy_submission, hold, read_json, write_json
+from blemore_harness.files.runs import Runs, SystemFolder, copy_submission
+from blemore_harness.predictions import Probabilities
 
 SECONDS = 300
 """What no machine takes, however busy it is."""
@@ -25,7 +26,7 @@ SECONDS = 300
 HOLDER = """
 import sys, time
 from pathlib import Path
-from blemore_harness.runs import hold
+from blemore_harness.disk import hold
 with hold(Path(sys.argv[1]), lambda text: print(text, flush=True)):
     print("held", flush=True)
     sys.stdin.readline()

@@ -15,7 +15,7 @@ pytest.importorskip("facenet_pytorch")
 pytest.importorskip("decord")
 pytest.importorskip("av")
 
-from blemore_harness.dataset import Clips  # noqa: E402
+from blemore_harness.clips import Clips  # noqa: E402
 from blemore_harness.demo.actors import make_actor  # noqa: E402
 from blemore_harness.demo.faces import draw_frames, draw_portrait  # noqa: E402
 from blemore_harness.demo.performance import play  # noqa: E402

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blemore_harness.dataset import Clips, Fold
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.errors import BlemoreError, InvalidOption, WeightsMissing
-from blemore_harness.protocol import Scores
+from blemore_harness.protocol.rules import Scores
 from blemore_plugins.s4d import S4DEncoder, blemore_encoders
 from blemore_plugins.s4d.options import S4DOptions
 from fakes import make_context, make_fold

@@ -8,9 +8,9 @@ import statistics
 import numpy as np
 import pytest
 
-from blemore_harness.decoding.thresholds import cross_fitted, official
-from blemore_harness.protocol import decode, score
-from blemore_harness.statistics.sensitivity import (
+from blemore_harness.protocol.rules import decode, score
+from blemore_harness.protocol.thresholds import cross_fitted, official
+from blemore_harness.scoring.sensitivity import (
     decode_by_fold,
     expected_drop,
     mean_loss,

@@ -17,12 +17,12 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from blemore_harness.cli import cli
+from blemore_harness.clips import Fold
 from blemore_harness.data.download import read_dataset
-from blemore_harness.dataset import Fold
 from blemore_harness.decoding.strategies import HONEST, STRATEGIES
 from blemore_harness.errors import ConfigError, InvalidOption, PluginFailed, UnknownName
 from blemore_harness.hookspecs import Fusion, NoOptions
-from blemore_harness.protocol import decode, score
+from blemore_harness.protocol.rules import decode, score
 from blemore_harness.simulation.bench import NOTICE, Bench, simulate
 from blemore_harness.simulation.calibration import Calibrated, calibrate, explain_misses
 from blemore_harness.simulation.challenge import (
@@ -171,7 +171,7 @@ def test_the_demo_table_is_that_of_the_demo_dataset(tmp_path: Path) -> None:
 
 def official_mean(encoder: Calibrated, table: LabelTable, world: World, seeds: range) -> Array:
     """Official accuracies on draws that nobody calibrated on."""
-    from blemore_harness.decoding.thresholds import official
+    from blemore_harness.protocol.thresholds import official
 
     found = []
     for seed in seeds:

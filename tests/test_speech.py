@@ -16,10 +16,10 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from blemore_harness.dataset import Clip, Clips, Fold  # noqa: E402
+from blemore_harness.clips import Clip, Clips, Fold  # noqa: E402
 from blemore_harness.errors import DataError, InvalidOption, MediaError, WeightsMissing  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
-from blemore_harness.sequences import describe_sequence  # noqa: E402
+from blemore_harness.pooling import describe_sequence  # noqa: E402
 from blemore_plugins import speech  # noqa: E402
 from blemore_plugins.speech import extraction, network, recipe  # noqa: E402
 from blemore_plugins.speech.hearing import Ear  # noqa: E402

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blemore_harness.dataset import Clip, Clips
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.options import build_options
 from blemore_plugins import logistic

@@ -8,20 +8,14 @@ import numpy as np
 import pytest
 
 from blemore_harness.decoding import label_model
-from blemore_harness.decoding.decoders import (
-    CentredDecoder,
-    GapDecoder,
-    ThresholdDecoder,
-    centre_rows,
-    measure_gaps,
-)
+from blemore_harness.decoding.decoders import CentredDecoder, GapDecoder, ThresholdDecoder, centre_rows, measure_gaps
 from blemore_harness.decoding.exact import search_exact
-from blemore_harness.decoding.grid import OFFICIAL_GRID, Thresholds
 from blemore_harness.decoding.label_model import all_labels, fit_expected_score
 from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, evaluate_strategy
-from blemore_harness.decoding.thresholds import cross_fitted, official, search_official
 from blemore_harness.errors import DataError
-from blemore_harness.protocol import decode, score
+from blemore_harness.protocol.grid import OFFICIAL_GRID, Thresholds
+from blemore_harness.protocol.rules import decode, score
+from blemore_harness.protocol.thresholds import cross_fitted, official, search_official
 
 LABELS = all_labels()
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemore_harness.dataset import EMOTIONS
-from blemore_harness.decoding.thresholds import OFFICIAL_GRID, search_official
-from blemore_harness.protocol import decode, score
+from blemore_harness.clips import EMOTIONS
+from blemore_harness.protocol.rules import decode, score
+from blemore_harness.protocol.thresholds import OFFICIAL_GRID, search_official
 from blemore_plugins.structured import (
     BETA_BELOW,
     MAX_ALPHA,

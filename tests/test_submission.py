@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from blemore_harness import submission as submission_module
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.options import build_options
-from blemore_harness.submission import (
+from blemore_harness.systems import submission as submission_module
+from blemore_harness.systems.plugins import load_plugins
+from blemore_harness.systems.resolved import resolve_entrants
+from blemore_harness.systems.submission import (
     Submission,
     find_submission,
     from_plugins,
@@ -19,8 +21,6 @@ from blemore_harness.submission import (
     read_submission,
     shipped_folder,
 )
-from blemore_harness.systems.entrants import resolve_entrants
-from blemore_harness.systems.plugins import load_plugins
 from blemore_plugins.features.options import FeatureOptions
 from real_material import REAL, needs_real
 

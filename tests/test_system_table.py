@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from blemore_harness.reports.system_table import tabulate_systems
+from blemore_harness.drawing.system_table import tabulate_systems
 
 NAMES = ("prosody", "wav2vec2-finetuned", "late")
 INTERVAL = {"score": [0.3131, 0.4621]}

@@ -21,10 +21,10 @@ import pytest
 from click.testing import CliRunner
 
 from blemore_harness.cli import cli
-from blemore_harness.dataset import Clips
+from blemore_harness.clips import Clips
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.hookspecs import Encoder, Fusion
-from blemore_harness.rows import Embeddings, Probabilities
+from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.testing import CHECKS, Session, Subject, Verdict, check_subject, checks_for, exit_code
 from blemore_harness.testing.material import Material, make_rows_material
 from installed_plugins import HEAD, make_site

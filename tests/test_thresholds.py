@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemore_harness.decoding import thresholds
-from blemore_harness.decoding.thresholds import (
+from blemore_harness.errors import DataError, InvalidPredictions, InvalidProbabilities
+from blemore_harness.protocol import thresholds
+from blemore_harness.protocol.rules import Scores, decode, score
+from blemore_harness.protocol.thresholds import (
     OFFICIAL_GRID,
     GridCounter,
     GridScores,
@@ -21,8 +23,6 @@ from blemore_harness.decoding.thresholds import (
     search_official,
     summarise,
 )
-from blemore_harness.errors import DataError, InvalidPredictions, InvalidProbabilities
-from blemore_harness.protocol import Scores, decode, score
 from golden import literal_protocol as literal
 from real_material import REAL, needs_real, real_labels
 

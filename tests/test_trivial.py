@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.data.download import Dataset, read_dataset
-from blemore_harness.dataset import Clip, Clips, Fold
-from blemore_harness.decoding.thresholds import search_official
 from blemore_harness.errors import DataError
 from blemore_harness.hookspecs import NoOptions
+from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins.trivial import TrivialBlend, TrivialSingle
 
 REAL = Path(__file__).parents[2] / "shared" / "blemore"

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blemore_harness.clips import EMOTIONS, Clip, Clips
 from blemore_harness.data import views
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.views import View, open_view
-from blemore_harness.dataset import EMOTIONS, Clip, Clips
 from blemore_harness.errors import DataError
 from builders import Row, label_of, put, rows_of, write_download, write_metadata
 

@@ -15,7 +15,7 @@ pytest.importorskip("torchvision")
 pytest.importorskip("decord")
 
 import vision_files as files  # noqa: E402
-from blemore_harness.dataset import Clips, Fold  # noqa: E402
+from blemore_harness.clips import Clips, Fold  # noqa: E402
 from blemore_harness.errors import ExtraMissing, InvalidOption, MediaError  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
 from blemore_plugins import vision  # noqa: E402
@@ -94,7 +94,7 @@ def test_they_are_what_they_say():
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_frames_are_decoded_once_for_all(tmp_path, clips, name, monkeypatch):
-    from blemore_harness import frames
+    from blemore_harness.media import frame_cache as frames
 
     context = make_context(tmp_path)
     frames.open_frames(context.cache).prepare(clips, context)

@@ -20,9 +20,9 @@ from PIL import Image  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 import vision_files as files  # noqa: E402
-from blemore_harness.dataset import Clips  # noqa: E402
+from blemore_harness.clips import Clips  # noqa: E402
 from blemore_harness.errors import DataError, InvalidOption, WeightsMissing  # noqa: E402
-from blemore_harness.media import read_frames  # noqa: E402
+from blemore_harness.media.frames import read_frames  # noqa: E402
 from blemore_harness.networks import fitting_threads  # noqa: E402
 from blemore_plugins import vision  # noqa: E402
 from blemore_plugins.vision import families  # noqa: E402

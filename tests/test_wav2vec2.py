@@ -17,12 +17,12 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from blemore_harness.dataset import Clip, Clips  # noqa: E402
+from blemore_harness.clips import Clip, Clips  # noqa: E402
 from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, MediaError, WeightsMissing  # noqa: E402
-from blemore_harness.media import read_sound  # noqa: E402
+from blemore_harness.media.frames import read_sound  # noqa: E402
 from blemore_harness.networks import fitting_threads  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
-from blemore_harness.sequences import describe_sequence  # noqa: E402
+from blemore_harness.pooling import describe_sequence  # noqa: E402
 from blemore_plugins.hub import quiet_transformers  # noqa: E402
 from blemore_plugins.speech import Wav2Vec2Encoder, extraction, hearing, network, recipe  # noqa: E402
 from blemore_plugins.speech.encoder import describe_frames  # noqa: E402

@@ -2,101 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
-import hashlib
 import json
-import os
-import tempfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from blemore_harness.dataset import Clip
+from blemore_harness.clips import Clip
+from blemore_harness.disk import atomic_file, digest_of, write_atomically
 from blemore_harness.errors import DataError, MediaError
-
-LONGEST_NAME = 200
-"""Bytes of a name that are kept in that of a folder; file systems take 255, and a digest stands behind it."""
-
-MINUTE = 60.0
-"""After so many seconds an empty temporary file without a lock is nobody's."""
 
 NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 """Why a file that is whole may not be read just now: limits, rights, a disk or a network that fails."""
-
-
-def digest_of(facts: object, length: int = 16) -> str:
-    """Give a short hex digest of JSON-able facts, independent of the order of keys.
-
-    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
-    True
-    """
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
-
-
-def cut_name(name: str) -> str:
-    """Give as much of a name as a file system takes: a list of thirty plugins is longer.
-
-    >>> len(cut_name("wavlm," * 50)), cut_name("wavlm,s4d")
-    (200, 'wavlm,s4d')
-    """
-    data = os.fsencode(name)
-    return name if len(data) <= LONGEST_NAME else data[:LONGEST_NAME].decode(errors="ignore")
-
-
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that replaces `path` when the block ends without an error: existing means complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            with contextlib.suppress(OSError):  # a file system without locks: its leftovers stay
-                fcntl.flock(file, fcntl.LOCK_EX)  # whoever sweeps may hold it for a moment
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say which file it was
-        raise
-
-
-def sweep_leftovers(folder: Path, alone: bool) -> int:
-    """Delete temporary files whose writer was killed; gives how many.
-
-    Whoever writes one holds a lock on it, which ends with the process.
-
-    Args:
-        folder: where to look.
-        alone: the caller holds the folder, so that nobody else can be writing right in it. Otherwise everything below
-            it is looked through, and young empty files are left alone: they may be about to be locked.
-    """
-    swept = 0
-    for path in (folder.glob if alone else folder.rglob)(".*.tmp"):
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            facts = os.fstat(file.fileno())
-            if alone or facts.st_size or time.time() - facts.st_mtime > MINUTE:
-                path.unlink()
-                swept += 1
-    return swept
-
-
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a whole file or nothing."""
-    with atomic_file(path) as file:
-        file.write(data.encode() if isinstance(data, str) else data)
 
 
 @dataclass(frozen=True)

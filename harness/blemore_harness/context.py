@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from blemore_harness.cache import Cache
 from blemore_harness.errors import BlemoreError
-from blemore_harness.protocol import Scores
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.rules import Scores
 
 
 class Progress(Protocol):

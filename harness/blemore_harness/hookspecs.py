@@ -26,10 +26,10 @@ import numpy as np
 import pluggy
 from numpy.typing import NDArray
 
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.errors import PluginFailed
-from blemore_harness.rows import Embeddings, Probabilities
+from blemore_harness.predictions import Embeddings, Probabilities
 
 PROJECT = "blemore_harness"
 """Name of the pluggy project, and of the entry-point group that plugins register in."""
@@ -140,7 +140,7 @@ class Encoder:
 
     def fit(self, fold: Fold, options: Any, context: Context) -> Model:
         """Learn from `fold.train`; the default trains the harness's MLP head on what `embed` gives."""
-        from blemore_harness.heads import HeadOptions, fit_head
+        from blemore_harness.heads.fitting import HeadOptions, fit_head
 
         head = options if isinstance(options, HeadOptions) else HeadOptions()
         return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
@@ -156,7 +156,7 @@ class Encoder:
         """
         if type(self).fit is not Encoder.fit:
             return None
-        from blemore_harness.heads import HeadOptions, fit_heads
+        from blemore_harness.heads.fitting import HeadOptions, fit_heads
 
         head = options if isinstance(options, HeadOptions) else HeadOptions()
         return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)

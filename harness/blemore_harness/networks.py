@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from blemore_harness.dataset import EMOTIONS
+from blemore_harness.clips import EMOTIONS
+from blemore_harness.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -213,3 +215,39 @@ def _evenly(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
         return functional.linear(functional.pad(rows, (0, inputs)), weight, bias)[:, : layer.out_features].contiguous()
 
     return apply
+
+
+CHOICES = ("auto", "cpu", "cuda")
+
+
+def resolve_device(asked: str) -> str:
+    """Give `cpu` or `cuda`.
+
+    Raises:
+        ConfigError: `cuda` where torch is missing or sees no GPU.
+    """
+    if asked == "cpu":
+        return "cpu"
+    found = _cuda_available()
+    if asked == "cuda" and not found:
+        raise ConfigError(
+            "--device cuda: torch sees no GPU here; check the driver with nvidia-smi, or use --device cpu or auto"
+        )
+    return "cuda" if found else "cpu"
+
+
+def describe_device(device: str) -> dict[str, Any]:
+    """Give the device and, for a GPU, its name, for the record."""
+    if device != "cuda":
+        return {"device": device, "gpu": None}
+    import torch
+
+    return {"device": device, "gpu": torch.cuda.get_device_name()}
+
+
+def _cuda_available() -> bool:
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())

@@ -4,49 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.cache import Cache, sweep_leftovers
 from blemore_harness.context import Reporter
 from blemore_harness.data.download import Dataset
+from blemore_harness.data.opening import open_dataset_view
 from blemore_harness.data.views import View
-from blemore_harness.errors import PluginFailed
-from blemore_harness.execution.isolation import Isolation
-from blemore_harness.execution.stages import Stage, part_name
+from blemore_harness.disk import sweep_leftovers
+from blemore_harness.errors import MediaError, PluginFailed, first_and_count
+from blemore_harness.files.runs import FoldResult, SystemFolder
 from blemore_harness.hookspecs import Fusion
-from blemore_harness.reports.predictions import find_strategy, predict_test
-from blemore_harness.reports.records import Recorder, start_record
-from blemore_harness.reports.results import SystemRows, score_system
-from blemore_harness.rows import Embeddings, Probabilities
-from blemore_harness.runs import FoldResult, Runs, SystemFolder
-from blemore_harness.submission import Submission
-from blemore_harness.systems.entrants import Entrant, resolve_entrants
+from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.records.writing import Recorder, start_record
+from blemore_harness.running.preparation import prepare_submission
+from blemore_harness.running.skipping import find_alike, leave_out
+from blemore_harness.running.steps import Stage, part_name
+from blemore_harness.running.workshop import Workshop
+from blemore_harness.scoring.results import SystemRows, score_system
+from blemore_harness.scoring.test_clips import find_strategy, predict_test
 from blemore_harness.systems.plugins import Plugins
+from blemore_harness.systems.resolved import Entrant, resolve_entrants
+from blemore_harness.systems.submission import Submission
 
 Folders = Mapping[str, SystemFolder]
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """Where a run happens; nothing in here changes a number.
-
-    Attributes:
-        runs: root of all runs.
-        cache: root of the shared arrays.
-        device: `auto`, `cpu` or `cuda`.
-        reporter: where the story goes.
-        command: the command line, for the record.
-        isolation: how worker processes are run; None calls plugins in this process.
-    """
-
-    runs: Runs
-    cache: Cache
-    device: str
-    reporter: Reporter
-    command: tuple[str, ...] = ()
-    isolation: Isolation | None = None
 
 
 def evaluate(
@@ -198,3 +179,35 @@ def _check_media(encoders: list[Entrant], dataset: Dataset, reporter: Reporter) 
             f"{len(without)} of {len(dataset.ids) + len(dataset.test_ids)} clips have no video below {dataset.root} "
             f"(first: '{without[0]}'): encoders that need it will stop there"
         )
+
+
+def evaluate_remainder(
+    submission: Submission, dataset: Dataset, view: View, plugins: Plugins, workshop: Workshop
+) -> tuple[dict[str, Any], Path]:
+    """Evaluate as `pipeline.evaluate` does, leaving out for every system what one of them cannot use.
+
+    Encoders prepare until one names a clip. Left out are then that clip and those with the same visible faults: the
+    same missing streams or features. The rest is another dataset with an identity of its own, and preparing begins
+    again, with what was extracted taken from the cache.
+
+    Returns:
+        as of `evaluate`; the record's `data.left_out` gives the reason by clip, its mark counts them, and no labels of
+        test clips are written. Where nothing is left out this is an ordinary run.
+
+    Raises:
+        DataError: a fold has no usable clip.
+        BlemoreError: as of `evaluate`.
+    """
+    while True:
+        try:
+            prepare_submission(submission, dataset, view, plugins, workshop)
+            return evaluate(submission, dataset, view, plugins, workshop)
+        except MediaError as error:
+            if error.clip is None or error.clip not in view.real:
+                raise
+            reasons = find_alike(view, error.clip, str(error))
+            dataset = leave_out(dataset, {view.real[name]: reason for name, reason in reasons.items()})
+            workshop.reporter.warn(
+                f"left out: {first_and_count([view.real[name] for name in reasons], 'clip')}: {error}"
+            )
+            view = open_dataset_view(dataset, workshop.reporter)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips, Fold
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Fusion, NoOptions, hookimpl
-from blemore_harness.rows import FloatArray, Probabilities, softmax
+from blemore_harness.predictions import FloatArray, Probabilities, softmax
 from blemore_plugins.late.mean import WeightedMean
 
 EPSILON = 1e-5

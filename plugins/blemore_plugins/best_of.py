@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from blemore_harness.cache import write_atomically
+from blemore_harness.clips import Fold
 from blemore_harness.context import Context, Silent
-from blemore_harness.dataset import Fold
-from blemore_harness.decoding.thresholds import cross_fitted
+from blemore_harness.disk import write_atomically
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.thresholds import cross_fitted
 from blemore_plugins.average import LogitMean, Mean
 from blemore_plugins.late import LateFusion, LateOptions
 from blemore_plugins.stack import Stack

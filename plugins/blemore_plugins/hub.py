@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.cache import Cache, digest_of, write_atomically
+from blemore_harness.cache import Cache
+from blemore_harness.disk import digest_of, write_atomically
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing, first_and_count
 from blemore_harness.networks import seeded
 from blemore_plugins.numbers import refuse_numbers

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.errors import DataError
-from blemore_harness.rows import FloatArray
+from blemore_harness.predictions import FloatArray
 
 TOLERANCE = 1e-7
 """Largest part of the gradient at which the minimum counts as found: far below what moves a probability by 1e-6."""

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips
 from blemore_harness.errors import MediaError, printable
 from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_plugins.features.encoder import FeatureEncoder

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips, Fold
 from blemore_harness.hookspecs import Fusion, hookimpl
-from blemore_harness.rows import FloatArray, Probabilities, softmax
+from blemore_harness.predictions import FloatArray, Probabilities, softmax
 from blemore_plugins.average import log_rows, mean_logs
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
 from blemore_plugins.strengths import LogisticOptions, actor_folds, learn

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.dataset import Clips
+from blemore_harness.clips import Clips
 from blemore_harness.errors import DataError, InvalidOption
-from blemore_harness.rows import FloatArray
+from blemore_harness.predictions import FloatArray
 from blemore_plugins.average import EPSILON, check_epsilon
 from blemore_plugins.logistic import Problem, fit, mean_loss
 

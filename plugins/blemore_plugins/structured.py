@@ -23,11 +23,11 @@ from itertools import combinations
 
 import numpy as np
 
+from blemore_harness.clips import EMOTIONS, Clips, Fold, LabelArray
 from blemore_harness.context import Context
-from blemore_harness.dataset import EMOTIONS, Clips, Fold, LabelArray
 from blemore_harness.hookspecs import Fusion, hookimpl
-from blemore_harness.protocol import BLENDS, NEUTRAL, SINGLE
-from blemore_harness.rows import FloatArray, Probabilities
+from blemore_harness.predictions import FloatArray, Probabilities
+from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 from blemore_plugins.average import log_rows, mean_logs
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
 from blemore_plugins.strengths import Learnt, LogisticOptions, actor_folds, learn

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips, Fold
 from blemore_harness.errors import DataError
 from blemore_harness.hookspecs import Encoder, NoOptions, hookimpl
-from blemore_harness.rows import FloatArray, Probabilities
+from blemore_harness.predictions import FloatArray, Probabilities
 
 
 @dataclass(frozen=True)

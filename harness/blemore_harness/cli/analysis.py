@@ -27,10 +27,10 @@ def compare(
 
     Actors are resampled for the interval; both systems' rows are swapped actor by actor for p.
     """
-    from blemore_harness.reports.analysis import compare_systems
-    from blemore_harness.reports.analysis_tables import draw_difference
-    from blemore_harness.reports.archive import load_system
-    from blemore_harness.terminal import answer_console
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.analysis_tables import draw_difference
+    from blemore_harness.records.analysis import compare_systems
+    from blemore_harness.records.reading import load_system
 
     one = load_system(runs, first, system, data)
     found = compare_systems(one, load_system(runs, second, second_system or system, data), thresholds)
@@ -48,10 +48,10 @@ def analyse(run: str, system: str | None, data: Path | None, runs: Path, as_json
 
     Everything is on out-of-fold rows and cross-fitted thresholds; --json has every number.
     """
-    from blemore_harness.reports.analysis import analyse_system
-    from blemore_harness.reports.analysis_tables import draw_analysis
-    from blemore_harness.reports.archive import load_system
-    from blemore_harness.terminal import answer_console
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.analysis_tables import draw_analysis
+    from blemore_harness.records.analysis import analyse_system
+    from blemore_harness.records.reading import load_system
 
     found = analyse_system(load_system(runs, run, system, data))
     click.echo(json.dumps(found, indent=2)) if as_json else answer_console().print(draw_analysis(found))

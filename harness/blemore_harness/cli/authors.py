@@ -41,9 +41,9 @@ def check(
     """
     import tempfile
 
-    from blemore_harness.reports.tables import draw_rows
+    from blemore_harness.cli.terminal import answer_console, open_reporter
+    from blemore_harness.drawing.tables import draw_rows
     from blemore_harness.systems.plugins import load_plugins
-    from blemore_harness.terminal import answer_console, open_reporter
     from blemore_harness.testing import Session, check_subject, checks_for, exit_code
 
     with keeping_stdout():
@@ -76,8 +76,8 @@ def _find(
 ) -> Subject:
     """Look a system up, whichever kind it is."""
     from blemore_harness.options import parse_settings
-    from blemore_harness.submission import plain_name
     from blemore_harness.systems.plugins import Plugins
+    from blemore_harness.systems.submission import plain_name
     from blemore_harness.testing import Subject
 
     assert isinstance(plugins, Plugins)

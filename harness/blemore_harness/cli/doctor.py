@@ -35,12 +35,12 @@ def doctor(
 
     Nothing is fetched, no clip is decoded but a generated one, and no key is shown.
     """
+    from blemore_harness.cli.terminal import answer_console
     from blemore_harness.doctor.diagnosis import examine
+    from blemore_harness.drawing.tables import draw_rows
     from blemore_harness.options import parse_settings
-    from blemore_harness.reports.tables import draw_rows
-    from blemore_harness.submission import find_submission, from_plugins
     from blemore_harness.systems.plugins import load_plugins
-    from blemore_harness.terminal import answer_console
+    from blemore_harness.systems.submission import find_submission, from_plugins
 
     if name is not None and plugins:
         raise click.UsageError("give either the NAME of a submission or --plugin, as in: doctor --plugin s4d,wav2vec2")

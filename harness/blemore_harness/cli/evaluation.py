@@ -21,15 +21,15 @@ from blemore_harness.cli.root import (
     seed_option,
     set_option,
 )
-from blemore_harness.submission import DEFAULT_FUSION, plain_name
+from blemore_harness.systems.submission import DEFAULT_FUSION, plain_name
 
 if TYPE_CHECKING:
     from blemore_harness.context import Reporter
     from blemore_harness.data.download import Dataset
     from blemore_harness.data.views import View
-    from blemore_harness.pipeline import Workshop
-    from blemore_harness.submission import Submission
+    from blemore_harness.running.workshop import Workshop
     from blemore_harness.systems.plugins import Plugins
+    from blemore_harness.systems.submission import Submission
 
 
 MOST_MINUTES = 1_000_000
@@ -79,9 +79,8 @@ def run(
 
     The same command again takes what is finished from disk.
     """
-    from blemore_harness.execution.isolation import Isolation
-    from blemore_harness.pipeline import evaluate
-    from blemore_harness.remainder import evaluate_remainder
+    from blemore_harness.pipeline import evaluate, evaluate_remainder
+    from blemore_harness.running.isolation import Isolation
 
     if time_limit is not None and not isolate:
         raise click.UsageError("--time-limit needs --isolate: only a process of its own can be stopped")
@@ -120,9 +119,9 @@ def prepare(
 
     An interrupted preparation goes on where it stopped, clip by clip.
     """
-    from blemore_harness.preparation import prepare_submission
-    from blemore_harness.reports.tables import draw_rows
-    from blemore_harness.terminal import answer_console
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.tables import draw_rows
+    from blemore_harness.running.preparation import prepare_submission
 
     with keeping_stdout():
         job = _open_job("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
@@ -138,11 +137,12 @@ def prepare(
 @json_option
 def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
     """Show the table of a finished RUN again, or --check its official numbers against the published ones."""
-    from blemore_harness.reports.archive import reading_record
-    from blemore_harness.reports.comparison import compare_with_published, draw_comparison
-    from blemore_harness.reports.tables import draw_results
-    from blemore_harness.runs import Runs
-    from blemore_harness.terminal import answer_console
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.published import draw_comparison
+    from blemore_harness.drawing.tables import draw_results
+    from blemore_harness.files.runs import Runs
+    from blemore_harness.records.published import compare_with_published
+    from blemore_harness.records.reading import reading_record
 
     with reading_record(Runs(runs).find(run)) as record:
         rows = compare_with_published(record) if check else []
@@ -160,15 +160,18 @@ def _open_job(
 ) -> Job:  # fmt: skip
     """Find what is asked for and open the dataset."""
     from blemore_harness.cache import Cache
-    from blemore_harness.devices import resolve_device
+    from blemore_harness.cli.opening import open_dataset
+    from blemore_harness.cli.terminal import open_reporter
+    from blemore_harness.data.download import is_demo
+    from blemore_harness.data.opening import open_dataset_view
+    from blemore_harness.disk import cache_root
+    from blemore_harness.files.runs import Runs
+    from blemore_harness.networks import resolve_device
     from blemore_harness.options import parse_settings
-    from blemore_harness.pipeline import Workshop
-    from blemore_harness.places import cache_root, is_demo, open_dataset, open_dataset_view
-    from blemore_harness.reports.predictions import find_strategy
-    from blemore_harness.runs import Runs
-    from blemore_harness.systems.entrants import resolve_entrants
+    from blemore_harness.running.workshop import Workshop
+    from blemore_harness.scoring.test_clips import find_strategy
     from blemore_harness.systems.plugins import load_plugins
-    from blemore_harness.terminal import open_reporter
+    from blemore_harness.systems.resolved import resolve_entrants
 
     if (name is None) == (not plugins):
         raise click.UsageError(f"give either the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
@@ -192,7 +195,7 @@ def _open_job(
 
 
 def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, reporter: Reporter) -> Submission:
-    from blemore_harness.submission import find_submission, from_plugins
+    from blemore_harness.systems.submission import find_submission, from_plugins
 
     if name is None:
         return from_plugins(plugins, DEFAULT_FUSION if fusion is None else fusion)
@@ -203,8 +206,8 @@ def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, report
 
 
 def _show_results(record: dict[str, Any], folder: Path, data: Path | None) -> None:
-    from blemore_harness.reports.tables import draw_next_steps, draw_results
-    from blemore_harness.terminal import answer_console
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.tables import draw_next_steps, draw_results
 
     console = answer_console()
     console.print(draw_results(record))

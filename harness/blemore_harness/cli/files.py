@@ -22,9 +22,9 @@ def score(
     file: Path, data: Path | None, fold: int | None, alpha: float | None, beta: float | None, as_json: bool
 ) -> None:
     """Score probabilities (.csv, .npz) or decoded labels (.json) of training clips."""
+    from blemore_harness.cli.opening import open_labels
+    from blemore_harness.cli.terminal import open_reporter
     from blemore_harness.files.scoring import render_score, score_file
-    from blemore_harness.places import open_labels
-    from blemore_harness.terminal import open_reporter
 
     result = score_file(file, open_labels(data, open_reporter()), fold, alpha, beta)
     click.echo(json.dumps(result, indent=2) if as_json else render_score(result, chosen=alpha is None))
@@ -38,11 +38,11 @@ def score(
 @runs_option
 def submit(run: str | None, output: Path | None, check: Path | None, data: Path | None, runs: Path) -> int:
     """Write a RUN's leaderboard file for Codabench, or --check one: every reason that it would be rejected."""
+    from blemore_harness.cli.opening import open_dataset
+    from blemore_harness.cli.terminal import open_reporter
     from blemore_harness.files.leaderboard import check_submission, official_test_ids
-    from blemore_harness.places import open_dataset
-    from blemore_harness.reports.archive import reading_record
-    from blemore_harness.runs import Runs, copy_submission
-    from blemore_harness.terminal import open_reporter
+    from blemore_harness.files.runs import Runs, copy_submission
+    from blemore_harness.records.reading import reading_record
 
     if (run is None) == (check is None):
         raise click.UsageError("give either a RUN, or --check FILE")
@@ -90,8 +90,8 @@ def data_check(folder: Path, as_json: bool) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws other actors and clips.")
 def data_demo(folder: Path, seed: int) -> None:
     """Write the generated demo dataset: real video files of drawn faces with synthesised voices."""
-    from blemore_harness.places import make_demo
-    from blemore_harness.terminal import open_reporter
+    from blemore_harness.cli.terminal import open_reporter
+    from blemore_harness.demo.opening import make_demo
 
     make_demo(folder, open_reporter(), seed)
     click.echo(f"{folder}: complete; run with --data {folder}")

@@ -15,9 +15,9 @@ def list_plugins(as_json: bool) -> None:
     """List encoders and fusions, who offers them, and plugins that failed to load."""
     from dataclasses import asdict
 
-    from blemore_harness.reports.tables import draw_rows
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.tables import draw_rows
     from blemore_harness.systems.plugins import load_plugins
-    from blemore_harness.terminal import answer_console
 
     with keeping_stdout():
         rows = [asdict(row) for row in load_plugins().rows()]
@@ -28,9 +28,9 @@ def list_plugins(as_json: bool) -> None:
 @json_option
 def show_submissions(as_json: bool) -> None:
     """List the named systems that ship with the harness, for `run NAME`."""
-    from blemore_harness.reports.tables import draw_rows
-    from blemore_harness.submission import list_submissions
-    from blemore_harness.terminal import answer_console
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.tables import draw_rows
+    from blemore_harness.systems.submission import list_submissions
 
     rows = [
         {"name": s.name, "encoders": ", ".join(s.encoders), "fusion": s.fusion or "", "summary": s.summary}

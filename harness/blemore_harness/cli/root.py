@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.devices import CHOICES
+from blemore_harness.networks import CHOICES
 
 data_option = click.option(
     "--data",

@@ -43,15 +43,15 @@ def simulate(
     Nothing is decoded or trained: only labels are read (those of the demo dataset without --data), and no number is a
     result on BLEMORE. See docs/simulation.md.
     """
+    from blemore_harness.cli.opening import open_dataset
+    from blemore_harness.cli.terminal import answer_console, open_reporter
     from blemore_harness.options import parse_settings
-    from blemore_harness.places import open_dataset
     from blemore_harness.simulation import bench as benches
     from blemore_harness.simulation.encoders import World
     from blemore_harness.simulation.labels import demo_table, table_of
     from blemore_harness.simulation.report import draw_simulation
     from blemore_harness.simulation.workers import usable_cpus
     from blemore_harness.systems.plugins import load_plugins
-    from blemore_harness.terminal import answer_console, open_reporter
 
     sizes = {"bias": bias, "correlation": correlation, "sharpness": sharpness}
     chosen = {"encoders": _names(encoders), "fusions": _names(fusions)}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.errors import DataError, first_and_count, printable
-from blemore_harness.sequences import STATISTICS
+from blemore_harness.pooling import STATISTICS
 
 ENDING = "_static_features.npz"
 KEYS = ("X", "filenames")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from blemore_harness.cache import write_atomically
+from blemore_harness.disk import write_atomically
 from blemore_harness.errors import DataError
 
 

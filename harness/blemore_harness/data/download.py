@@ -12,12 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from blemore_harness.clips import LabelArray
 from blemore_harness.data.aggregates import Aggregate, find_aggregate, index_aggregate
 from blemore_harness.data.folds import are_official, make_folds
 from blemore_harness.data.metadata import read_metadata
 from blemore_harness.data.released import FEATURE_ENDINGS, Features, find_extracted, find_store, join_spellings
-from blemore_harness.dataset import LabelArray
-from blemore_harness.demo import DEMO_MARKER
 from blemore_harness.errors import DataError, first_and_count, printable
 
 METADATA_FILE = "train_metadata.csv"
@@ -224,3 +223,11 @@ def _walk(root: Path, closed: list[str]) -> Iterator[tuple[Path, list[str]]]:
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         yield Path(folder), sorted(name for name in names if not name.startswith("."))
+
+
+def is_demo(data: Path | None) -> bool:
+    """Say whether `--data` (or its absence) means the generated demo dataset, without reading it."""
+    return data is None or (data / DEMO_MARKER).is_file()
+
+
+DEMO_MARKER = "blemore-demo.json"

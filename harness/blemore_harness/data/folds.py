@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.dataset import LabelArray
+from blemore_harness.clips import LabelArray
 from blemore_harness.errors import ConfigError, MetadataError
 
 OFFICIAL_FOLDS: Mapping[int, tuple[str, ...]] = {

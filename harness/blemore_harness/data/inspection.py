@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from blemore_harness.clips import EMOTIONS
 from blemore_harness.data.download import Dataset
-from blemore_harness.dataset import EMOTIONS
 from blemore_harness.errors import printable
-from blemore_harness.protocol import label_text
+from blemore_harness.protocol.rules import label_text
 
 
 def inspect_dataset(dataset: Dataset) -> dict[str, Any]:

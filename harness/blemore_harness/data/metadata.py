@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.dataset import EMOTIONS, LabelArray
+from blemore_harness.clips import EMOTIONS, LabelArray
+from blemore_harness.disk import LARGEST_TABLE, MOST_ROWS, check_file, read_number
 from blemore_harness.errors import MetadataError, first_and_count, suggest
-from blemore_harness.intake import LARGEST_TABLE, MOST_ROWS, check_file, read_number
-from blemore_harness.protocol import label_text, parse_clip_id
+from blemore_harness.protocol.rules import label_text, parse_clip_id
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.cache import atomic_file, digest_of, write_atomically
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.data.aggregates import Aggregate, Place, read_aggregate
 from blemore_harness.data.contents import digest_files
 from blemore_harness.data.download import Dataset
-from blemore_harness.dataset import Clip, Clips, Fold
+from blemore_harness.disk import atomic_file, digest_of, write_atomically
 from blemore_harness.errors import DataError
 
 INDEX_FILE = "contents.json"

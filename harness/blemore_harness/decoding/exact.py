@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from blemore_harness.dataset import LabelArray
-from blemore_harness.decoding.grid import Thresholds
+from blemore_harness.clips import LabelArray
 from blemore_harness.errors import InvalidPredictions
-from blemore_harness.protocol import EQUAL, NEUTRAL, FloatArray, as_rows, top_two
+from blemore_harness.protocol.grid import Thresholds
+from blemore_harness.protocol.rules import EQUAL, NEUTRAL, FloatArray, as_rows, top_two
 
 
 def search_exact(values: FloatArray, truth: LabelArray) -> Thresholds:

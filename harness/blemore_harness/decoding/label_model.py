@@ -13,11 +13,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.dataset import EMOTIONS, LabelArray
+from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.decoding.decoders import Groups, log_rows
 from blemore_harness.errors import DataError
-from blemore_harness.protocol import BLENDS, NEUTRAL, SINGLE, FloatArray
-from blemore_harness.rows import softmax
+from blemore_harness.predictions import softmax
+from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE, FloatArray
 
 PENALTY = 1.0
 """Weight of the squared distance from the starting weights, in clips: it only matters for very few of them."""

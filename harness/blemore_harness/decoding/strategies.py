@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.dataset import LabelArray
+from blemore_harness.clips import LabelArray
 from blemore_harness.decoding.decoders import (
     CentredDecoder,
     Decoder,
@@ -27,10 +27,10 @@ from blemore_harness.decoding.decoders import (
     measure_gaps,
 )
 from blemore_harness.decoding.exact import search_exact
-from blemore_harness.decoding.grid import OFFICIAL_GRID, GridCounter, Thresholds
 from blemore_harness.decoding.label_model import fit_expected_score
 from blemore_harness.errors import DataError
-from blemore_harness.protocol import FloatArray, Scores, score
+from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter, Thresholds
+from blemore_harness.protocol.rules import FloatArray, Scores, score
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.cache import write_atomically
 from blemore_harness.demo.faces import FRAME
 from blemore_harness.demo.plan import FRAME_RATE
+from blemore_harness.disk import write_atomically
 from blemore_harness.errors import DataError
 
 CLIP_BYTES = 64 * 1024

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.dataset import EMOTIONS
+from blemore_harness.clips import EMOTIONS
 from blemore_harness.demo.plan import FRAME_RATE, PlannedClip
 
 FloatArray: TypeAlias = NDArray[np.float64]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemore_harness.dataset import EMOTIONS
+from blemore_harness.clips import EMOTIONS
 from blemore_harness.errors import ConfigError
 
 FRAME_RATE = 25

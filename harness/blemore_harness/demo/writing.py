@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from blemore_harness.cache import write_atomically
+from blemore_harness.data.download import DEMO_MARKER
 from blemore_harness.demo.actors import make_actor
 from blemore_harness.demo.clipfile import CLIP_TIME, write_clip
 from blemore_harness.demo.faces import draw_frames, draw_portrait
 from blemore_harness.demo.performance import play
 from blemore_harness.demo.plan import Plan, PlannedClip, make_plan
 from blemore_harness.demo.voices import synthesise
+from blemore_harness.disk import write_atomically
 from blemore_harness.errors import DataError, ExtraMissing, RunError
 
-DEMO_MARKER = "blemore-demo.json"
 UNFINISHED_MARKER = ".blemore-demo-unfinished.json"
 GENERATOR_VERSION = 2
 """Counts changes of the generator that change clips: a demo of another version is made anew."""

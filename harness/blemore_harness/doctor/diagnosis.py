@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.data.download import Dataset, read_dataset
+from blemore_harness.data.download import Dataset, is_demo, read_dataset
 from blemore_harness.data.inspection import inspect_dataset
 from blemore_harness.demo import demo_is_complete
+from blemore_harness.demo.opening import demo_folder
 from blemore_harness.doctor.rehearsal import parts_of, rehearse_apart
 from blemore_harness.doctor.surroundings import Finding, Verdict, look_at_disks, look_at_keys, size_of
 from blemore_harness.errors import BlemoreError
-from blemore_harness.places import demo_folder, is_demo
-from blemore_harness.submission import Submission, plain_name
-from blemore_harness.systems.entrants import resolve_entrants
 from blemore_harness.systems.plugins import Plugins
+from blemore_harness.systems.resolved import resolve_entrants
+from blemore_harness.systems.submission import Submission, plain_name
 
 HUB = ("huggingface.co", 443)
 HUB_SECONDS = 3.0

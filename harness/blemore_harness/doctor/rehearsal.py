@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.cache import Cache
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context, Silent
-from blemore_harness.dataset import Clip, Clips
 from blemore_harness.errors import ExtraMissing, HarnessError, WeightsMissing, printable
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.options import build_options
-from blemore_harness.submission import plain_name
 from blemore_harness.systems.plugins import load_plugins
+from blemore_harness.systems.submission import plain_name
 
 IMPORTS = {
     "torch": "torch", "torchvision": "torchvision", "torchaudio": "torchaudio", "transformers": "transformers",
@@ -137,7 +137,7 @@ def _decode_clip() -> str:
     from blemore_harness.demo.clipfile import write_clip
     from blemore_harness.demo.faces import FRAME
     from blemore_harness.demo.plan import FRAME_RATE
-    from blemore_harness.media import read_frames, read_sound
+    from blemore_harness.media.frames import read_frames, read_sound
 
     try:
         with tempfile.TemporaryDirectory() as folder:

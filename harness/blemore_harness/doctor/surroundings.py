@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from blemore_harness.disk import cache_root
 from blemore_harness.errors import printable
-from blemore_harness.places import cache_root
 
 KEYS = ("GOOGLE_API_KEY", "GEMINI_API_KEY", "HF_TOKEN")
 """Variables that hold keys; only whether they are set is said."""

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from blemore_harness.cache import write_atomically
-from blemore_harness.dataset import EMOTIONS, LabelArray
+from blemore_harness.clips import EMOTIONS, LabelArray
+from blemore_harness.disk import check_file, write_atomically
 from blemore_harness.errors import ConfigError, InvalidPredictions, first_and_count, suggest
 from blemore_harness.files.submission_format import MAX_BYTES, clip_id, label_complaints, parse_submission, repeated
-from blemore_harness.intake import check_file
-from blemore_harness.protocol import BLENDS, NEUTRAL, SINGLE
+from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 
 INNER_NAME = "submission_template.json"
 """The only file in the zip's root (Codabench page of the challenge)."""

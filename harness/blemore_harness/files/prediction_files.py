@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.cache import atomic_file, write_atomically
-from blemore_harness.dataset import EMOTIONS, LabelArray
+from blemore_harness.clips import EMOTIONS, LabelArray
+from blemore_harness.disk import LARGEST_TABLE, MOST_ROWS, atomic_file, check_file, read_number, write_atomically
 from blemore_harness.errors import InvalidPredictions, InvalidProbabilities, first_and_count, suggest
 from blemore_harness.files.submission_format import (
     MAX_BYTES,
@@ -28,8 +28,7 @@ from blemore_harness.files.submission_format import (
     parse_submission,
     repeated,
 )
-from blemore_harness.intake import LARGEST_TABLE, MOST_ROWS, check_file, read_number
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
 
 NAMES_COLUMN = "filename"
 

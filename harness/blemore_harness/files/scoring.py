@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from blemore_harness.clips import LabelArray
 from blemore_harness.data.download import TEST_ID, Dataset
-from blemore_harness.dataset import LabelArray
-from blemore_harness.decoding.thresholds import Choice, search_official
 from blemore_harness.errors import ConfigError, InvalidPredictions, InvalidProbabilities, first_and_count
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities
-from blemore_harness.protocol import Scores, decode, score
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.rules import Scores, decode, score
+from blemore_harness.protocol.thresholds import Choice, search_official
 
 ENDINGS = (".csv", ".npz", ".json")
 """Of files that can be scored."""

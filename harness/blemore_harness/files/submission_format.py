@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from blemore_harness.dataset import EMOTIONS
+from blemore_harness.clips import EMOTIONS
 from blemore_harness.errors import InvalidPredictions, suggest
-from blemore_harness.protocol import BLENDS, NEUTRAL, SINGLE
+from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 
 MAX_BYTES = 10_000_000
 """A real file takes 0.1 MB; anything above this is refused unread."""

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 
-from blemore_harness.cache import write_atomically
+from blemore_harness.disk import write_atomically
 from blemore_harness.errors import ConfigError
 from blemore_harness.systems.plugins import NAME
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemore_harness.decoding.grid import GridCounter
 from blemore_harness.errors import first_and_count
-from blemore_harness.protocol import Scores
+from blemore_harness.protocol.grid import GridCounter
+from blemore_harness.protocol.rules import Scores
 from blemore_harness.simulation.encoders import PUBLISHED, Errors, Skill, World, draw_errors, make_rows
 from blemore_harness.simulation.labels import LabelTable
 

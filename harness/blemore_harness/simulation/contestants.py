@@ -10,14 +10,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips, Fold
-from blemore_harness.decoding.thresholds import search_official
 from blemore_harness.errors import ConfigError, HarnessError, PluginFailed
 from blemore_harness.hookspecs import Fusion, FusionModel, NoOptions
 from blemore_harness.options import build_options
-from blemore_harness.protocol import FloatArray
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.rules import FloatArray
+from blemore_harness.protocol.thresholds import search_official
 from blemore_harness.systems.plugins import Plugins
 
 RECIPE = "papers' recipe"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from blemore_harness.clips import Clip, Clips, LabelArray
 from blemore_harness.data.download import Dataset
-from blemore_harness.dataset import Clip, Clips, LabelArray
 from blemore_harness.decoding.decoders import Groups
 from blemore_harness.demo.plan import make_plan
 from blemore_harness.errors import DataError
-from blemore_harness.protocol import parse_clip_id
+from blemore_harness.protocol.rules import parse_clip_id
 
 DEMO_ACTORS, DEMO_TEST_ACTORS = 12, 2
 """Actors of the demo dataset, the unlabelled ones among them, as `demo.write_demo` has them."""

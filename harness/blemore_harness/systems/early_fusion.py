@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from blemore_harness.clips import Clips
 from blemore_harness.context import Context, Progress, Reporter
-from blemore_harness.dataset import Clips
 from blemore_harness.errors import ConfigError
-from blemore_harness.heads import HeadOptions
+from blemore_harness.heads.fitting import HeadOptions
 from blemore_harness.hookspecs import Encoder, Modality
-from blemore_harness.rows import Embeddings, vectors_of
+from blemore_harness.predictions import Embeddings, vectors_of
 
 JOINT = "+"
 """Stands between the names of encoders whose vectors are joined: `imagebind+wavlm`."""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.dataset import EMOTIONS, Clips, Fold
+from blemore_harness.clips import EMOTIONS, Clips, Fold
 from blemore_harness.hookspecs import Encoder
-from blemore_harness.rows import Embeddings
+from blemore_harness.predictions import Embeddings
 from blemore_harness.testing.bench import Bench, Trial
 from blemore_harness.testing.verdicts import Broken, NotApplicable
 

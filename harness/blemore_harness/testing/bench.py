@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from blemore_harness.cache import Cache, digest_of
+from blemore_harness.cache import Cache
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context, refuse_to_score
-from blemore_harness.dataset import Clips, Fold
-from blemore_harness.decoding.thresholds import search_official
+from blemore_harness.disk import digest_of
 from blemore_harness.errors import InvalidProbabilities
 from blemore_harness.hookspecs import Encoder, Fusion
-from blemore_harness.protocol import Scores
-from blemore_harness.rows import FloatArray, Probabilities
+from blemore_harness.predictions import FloatArray, Probabilities
+from blemore_harness.protocol.rules import Scores
+from blemore_harness.protocol.thresholds import search_official
 from blemore_harness.testing.material import Material, digest_inputs, make_members
 from blemore_harness.testing.notebooks import Interrupted, Notebook
 from blemore_harness.testing.subjects import Session, Subject

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from blemore_harness.devices import resolve_device
+from blemore_harness.networks import resolve_device
 from blemore_harness.testing.bench import Bench
 from blemore_harness.testing.verdicts import Broken, NotApplicable
 

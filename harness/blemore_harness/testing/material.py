@@ -16,18 +16,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.cache import digest_of, write_atomically
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.views import open_view
-from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.demo.actors import make_actor
 from blemore_harness.demo.clipfile import write_clip
 from blemore_harness.demo.faces import draw_frames, draw_portrait
 from blemore_harness.demo.performance import play
 from blemore_harness.demo.plan import FOLDS, Plan, PlannedClip, make_plan
 from blemore_harness.demo.voices import synthesise
+from blemore_harness.disk import digest_of, write_atomically
 from blemore_harness.errors import ExtraMissing
-from blemore_harness.rows import Embeddings, Probabilities, softmax
+from blemore_harness.predictions import Embeddings, Probabilities, softmax
 
 Shares: TypeAlias = NDArray[np.float64]
 

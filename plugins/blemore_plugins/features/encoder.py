@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import Store
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidOption, MediaError
 from blemore_harness.hookspecs import Encoder, Model
-from blemore_harness.rows import Embeddings
-from blemore_harness.sequences import STATISTICS, describe_sequence
+from blemore_harness.pooling import STATISTICS, describe_sequence
+from blemore_harness.predictions import Embeddings
 from blemore_plugins.features.options import FeatureOptions
 from blemore_plugins.features.reading import read_released, read_statistics
 from blemore_plugins.features.refusals import refuse_missing, refuse_unseen, refuse_widths
@@ -154,7 +154,7 @@ class FeatureEncoder(Encoder):
         """Train the head on the clips' statistics, or on every embedding of theirs."""
         if options.rows == "clips":
             return super().fit(fold, options, context)
-        from blemore_harness.subsampled import fit_head_on_rows
+        from blemore_harness.heads.subsampled import fit_head_on_rows
 
         return fit_head_on_rows(lambda clip: self.sequence(clip, options, context), fold, options, context)
 
@@ -162,7 +162,7 @@ class FeatureEncoder(Encoder):
         """Train the heads of several folds at once where that is faster; those on embeddings one by one."""
         if options.rows != "clips":
             return None
-        from blemore_harness.heads import fit_heads
+        from blemore_harness.heads.fitting import fit_heads
 
         return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, options, contexts)
 

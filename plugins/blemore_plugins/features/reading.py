@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.dataset import Clip
+from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError, printable
-from blemore_harness.sequences import STATISTICS
+from blemore_harness.pooling import STATISTICS
 
 ARRAY = b"\x93NUMPY"
 """How files of arrays begin."""

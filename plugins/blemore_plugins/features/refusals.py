@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from blemore_harness.dataset import Clips
+from blemore_harness.clips import Clips
 from blemore_harness.errors import MediaError, first_and_count
 
 

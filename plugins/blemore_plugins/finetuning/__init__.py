@@ -10,8 +10,8 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips, Fold
 from blemore_harness.errors import ExtraMissing
 from blemore_harness.hookspecs import Encoder, Modality, Model, hookimpl
 from blemore_plugins.finetuning.options import (
@@ -156,7 +156,7 @@ def blemore_encoders() -> list[Encoder]:
 
 
 def _decode(clips: Clips, options: VideoOptions, context: Context) -> None:
-    from blemore_harness.frames import open_frames
+    from blemore_harness.media.frame_cache import open_frames
 
     open_frames(context.cache, options.short_side).prepare(clips, context)
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from blemore_harness.dataset import Clip
+from blemore_harness.clips import Clip
 
 THREADS = 16
 """At most so many readers, however many cores there are."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from blemore_harness.cache import Cache
-from blemore_harness.dataset import EMOTIONS
+from blemore_harness.clips import EMOTIONS
 from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, first_and_count
 from blemore_plugins.finetuning.options import RANDOM, FinetuningOptions
 from blemore_plugins.hub import Weights, find_weights

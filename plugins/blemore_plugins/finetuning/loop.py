@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blemore_harness.cache import digest_of
 from blemore_harness.context import Context
+from blemore_harness.disk import digest_of
 from blemore_harness.errors import BlemoreError
 from blemore_harness.networks import has_bfloat16, seeded
 from blemore_plugins.finetuning.averaging import Average

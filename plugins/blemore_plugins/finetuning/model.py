@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from blemore_harness.cache import write_atomically
+from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
+from blemore_harness.disk import write_atomically
 from blemore_harness.errors import DataError
+from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.networks import fitting_threads, seeded
-from blemore_harness.rows import Probabilities, softmax
-from blemore_harness.training.judging import InnerJudge
+from blemore_harness.predictions import Probabilities, softmax
 from blemore_plugins.finetuning.batches import Source, TrainingBatches, read_views
 from blemore_plugins.finetuning.groups import Built, count_weights
 from blemore_plugins.finetuning.loop import Course, Judge, Quality, precision, train

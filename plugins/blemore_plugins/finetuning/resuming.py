@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from blemore_harness.cache import atomic_file
+from blemore_harness.disk import atomic_file
 from blemore_harness.errors import DataError
 from blemore_plugins.finetuning.averaging import Average
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from blemore_harness.clips import Clip
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip
 from blemore_harness.errors import DataError
-from blemore_harness.frames import FrameCache, open_frames
-from blemore_harness.media import uniform_indices
+from blemore_harness.media.frame_cache import FrameCache, open_frames
+from blemore_harness.media.frames import uniform_indices
 from blemore_harness.networks import seeded
 from blemore_plugins.finetuning.groups import NOTHING, Anatomy, Built
 from blemore_plugins.finetuning.loading import (

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import Store
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips
 from blemore_harness.errors import ConfigError, ExtraMissing
 from blemore_harness.hookspecs import Encoder, Modality, hookimpl
-from blemore_harness.rows import Embeddings
+from blemore_harness.predictions import Embeddings
 from blemore_plugins.gemini.client import GOOGLE, Endpoint, find_address, find_key, open_client
 from blemore_plugins.gemini.extraction import REFUSED, Item, alone, extract, read_dates, report
 from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions

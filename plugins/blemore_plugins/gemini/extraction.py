@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import Store
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips
 from blemore_harness.errors import MediaError, ServiceError, first_and_count
 from blemore_plugins.gemini.client import Material
 from blemore_plugins.gemini.clipping import Window, cut_sound, cut_video

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from blemore_harness.clips import Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Fold
 from blemore_harness.hookspecs import Fusion, hookimpl
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
 from blemore_plugins.late.joined import join_folds
 from blemore_plugins.late.mean import WeightedMean, mean_rows
 from blemore_plugins.late.options import LateOptions, share_out

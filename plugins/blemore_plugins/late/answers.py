@@ -7,9 +7,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.dataset import EMOTIONS, LabelArray
-from blemore_harness.protocol import EQUAL, MAJOR, NEUTRAL, SINGLE
-from blemore_harness.rows import FloatArray
+from blemore_harness.clips import EMOTIONS, LabelArray
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.rules import EQUAL, MAJOR, NEUTRAL, SINGLE
 from blemore_plugins.late.subsets import Subsets
 
 COUNT = len(EMOTIONS)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemore_harness.dataset import Fold, LabelArray
-from blemore_harness.rows import FloatArray, Probabilities
+from blemore_harness.clips import Fold, LabelArray
+from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_plugins.late.subsets import Subsets, find_subsets
 
 

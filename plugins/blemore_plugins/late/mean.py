@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from blemore_harness.clips import Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips
-from blemore_harness.rows import FloatArray, Probabilities
+from blemore_harness.predictions import FloatArray, Probabilities
 
 
 @dataclass(frozen=True)

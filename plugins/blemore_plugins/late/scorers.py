@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from blemore_harness.dataset import LabelArray
-from blemore_harness.decoding.grid import OFFICIAL_GRID, GridCounter, GridScores
-from blemore_harness.rows import FloatArray
+from blemore_harness.clips import LabelArray
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter, GridScores
 from blemore_plugins.late.answers import tabulate, value_answers
 from blemore_plugins.late.mean import mean_rows
 from blemore_plugins.late.simplex import PartsArray, SimplexGrid

@@ -7,10 +7,10 @@ from itertools import permutations
 
 import numpy as np
 
+from blemore_harness.clips import LabelArray
 from blemore_harness.context import Context
-from blemore_harness.dataset import LabelArray
 from blemore_harness.errors import InvalidOption
-from blemore_harness.rows import FloatArray
+from blemore_harness.predictions import FloatArray
 from blemore_plugins.late.options import LateOptions
 from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, Scorer, TensorScorer
 from blemore_plugins.late.simplex import PartsArray, SimplexGrid, bounded_grid

@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.rows import FloatArray
+from blemore_harness.predictions import FloatArray
 
 PartsArray = NDArray[np.int64]
 

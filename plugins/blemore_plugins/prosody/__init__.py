@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from blemore_harness.clips import Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips
 from blemore_harness.errors import DataError
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.hookspecs import Encoder, Modality, hookimpl
-from blemore_harness.recipes import HeadOptions
-from blemore_harness.rows import Embeddings
+from blemore_harness.predictions import Embeddings
 from blemore_plugins.prosody.extraction import extract, open_store
 from blemore_plugins.prosody.vocabulary import feature_names
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import Store
+from blemore_harness.clips import Clip
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip
 from blemore_harness.errors import ExtraMissing, MediaError, first_and_count
-from blemore_harness.media import read_sound
+from blemore_harness.media.frames import read_sound
 from blemore_plugins.prosody.vocabulary import feature_names
 
 VERSION = 1

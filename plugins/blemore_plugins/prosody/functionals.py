@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.sequences import describe_sequence
+from blemore_harness.pooling import describe_sequence
 from blemore_plugins.prosody.pitch import Array
 from blemore_plugins.prosody.rhythm import FRAME, Mask, describe_rhythm, find_sounding
 from blemore_plugins.prosody.spectrum import TRANSFORM, describe_frames

@@ -20,11 +20,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
+from blemore_harness.clips import Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Fold
 from blemore_harness.errors import ExtraMissing
 from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
-from blemore_harness.rows import Embeddings
+from blemore_harness.predictions import Embeddings
 from blemore_plugins.rank_aware.options import RankAwareOptions
 
 __all__ = ["RankAwareFusion", "RankAwareOptions", "blemore_fusions"]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from blemore_harness.errors import DataError, first_and_count
-from blemore_harness.rows import Embeddings
-from blemore_harness.training.scaling import Scaler, fit_scaler
+from blemore_harness.heads.scaling import Scaler, fit_scaler
+from blemore_harness.predictions import Embeddings
 
 Members: TypeAlias = Mapping[str, Embeddings]
 

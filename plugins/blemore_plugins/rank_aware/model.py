@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blemore_harness.clips import Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips
 from blemore_harness.networks import fitting_threads, forward_rows
-from blemore_harness.rows import Embeddings, Probabilities
+from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_plugins.rank_aware.inputs import Inputs, Members
 from blemore_plugins.rank_aware.network import HEAD, RankAwareNetwork, reconcile
 

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blemore_harness.dataset import EMOTIONS
-from blemore_harness.rows import softmax
+from blemore_harness.clips import EMOTIONS
+from blemore_harness.predictions import softmax
 
 HEAD = len(EMOTIONS)
 """Logits of either head."""

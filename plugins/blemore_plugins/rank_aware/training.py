@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips, Fold
-from blemore_harness.decoding.grid import GridCounter
 from blemore_harness.errors import DataError
 from blemore_harness.networks import batches, fitting_threads, seeded
+from blemore_harness.protocol.grid import GridCounter
 from blemore_plugins.rank_aware.inputs import Inputs, Members, fit_inputs, require_vectors
 from blemore_plugins.rank_aware.losses import coral, mmd, supervised
 from blemore_plugins.rank_aware.model import RankAwareModel, read_rows

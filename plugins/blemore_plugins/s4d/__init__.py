@@ -6,8 +6,8 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips, Fold
 from blemore_harness.errors import ExtraMissing
 from blemore_harness.hookspecs import Encoder, Modality, Model, hookimpl
 from blemore_plugins.hub import identify_source

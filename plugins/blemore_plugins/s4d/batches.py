@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blemore_harness.cache import Store
-from blemore_harness.dataset import Clip
+from blemore_harness.clips import Clip
 from blemore_plugins.s4d.options import S4DOptions
 from blemore_plugins.s4d.sampling import prediction_indices, training_indices
 

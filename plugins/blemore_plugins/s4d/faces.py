@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import Store
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips
 from blemore_harness.errors import MediaError
-from blemore_harness.media import iter_frames
+from blemore_harness.media.frames import iter_frames
 from blemore_plugins.s4d.cropping import crop_square, shrink
 from blemore_plugins.s4d.options import S4DOptions
 from blemore_plugins.s4d.tracking import Detections, build_track

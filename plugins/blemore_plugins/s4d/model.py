@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from blemore_harness.cache import digest_of
+from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import EMOTIONS, Clip, Clips, Fold
+from blemore_harness.disk import digest_of
+from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.networks import fitting_threads
-from blemore_harness.rows import Probabilities, softmax
-from blemore_harness.training.judging import InnerJudge
+from blemore_harness.predictions import Probabilities, softmax
 from blemore_plugins.hub import find_weights
 from blemore_plugins.s4d.batches import TrainingBatches, read_views
 from blemore_plugins.s4d.checkpoint import load_into, read_tensors, shape_of

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blemore_harness.cache import atomic_file
 from blemore_harness.context import Context
+from blemore_harness.disk import atomic_file
 from blemore_harness.errors import DataError
 from blemore_harness.networks import has_bfloat16
 from blemore_plugins.s4d.batches import TrainingBatches

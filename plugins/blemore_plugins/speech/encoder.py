@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import Store
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips
 from blemore_harness.hookspecs import Encoder, Modality
-from blemore_harness.rows import Embeddings
-from blemore_harness.sequences import describe_sequence
+from blemore_harness.pooling import describe_sequence
+from blemore_harness.predictions import Embeddings
 from blemore_plugins.hub import identify_source
 from blemore_plugins.speech.extraction import extract
 from blemore_plugins.speech.options import (

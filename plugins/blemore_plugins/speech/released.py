@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import Store
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips
 from blemore_harness.hookspecs import Modality
-from blemore_harness.sequences import describe_sequence
+from blemore_harness.pooling import describe_sequence
 from blemore_plugins.features.encoder import PART, Extractor, FeatureEncoder
 from blemore_plugins.hub import identify_source
 from blemore_plugins.speech.encoder import DEMO, UNTRAINED

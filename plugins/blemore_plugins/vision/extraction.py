@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import Store
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing
-from blemore_harness.frames import FrameCache, open_frames
-from blemore_harness.media import BATCH, iter_frames
+from blemore_harness.media.frame_cache import FrameCache, open_frames
+from blemore_harness.media.frames import BATCH, iter_frames
 from blemore_harness.networks import fitting_threads
 from blemore_plugins.hub import Weights, find_weights, identify_source
 from blemore_plugins.vision.options import RANDOM_SMALL, VisionOptions

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 from torch import Tensor
 
-from blemore_harness.cache import atomic_file
+from blemore_harness.disk import atomic_file
 from blemore_harness.errors import DataError, first_and_count
 from blemore_plugins.hub import TIMEOUT
 from blemore_plugins.numbers import refuse_numbers

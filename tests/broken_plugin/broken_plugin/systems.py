@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from blemore_harness.hookspecs import Encoder, hookimpl
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
 
 
 class Model:

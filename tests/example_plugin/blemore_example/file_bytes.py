@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import Store
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clip, Clips, Fold
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Encoder
-from blemore_harness.rows import Embeddings, Probabilities
+from blemore_harness.predictions import Embeddings, Probabilities
 
 VERSION = 1
 """Raised whenever the vectors change, so that old ones in the cache are not taken for new ones."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.dataset import Clips, Fold
 from blemore_harness.hookspecs import Fusion, NoOptions
-from blemore_harness.rows import Probabilities
+from blemore_harness.predictions import Probabilities
 
 
 class MedianModel:

@@ -1,0 +1,122 @@
+"""The story of a run on stderr: progress bars with the time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from blemore_harness.drawing.console import PlainConsole
+from blemore_harness.errors import printable
+
+QUIET_SECONDS = 10.0
+"""Without a terminal, a running count is said at most this often."""
+
+
+class TerminalReporter:
+    """A `context.Reporter` that writes to stderr; what is kept in a record is kept by others.
+
+    Args:
+        console: writes to stderr.
+        verbose: whether plain lines are said at all; warnings always are.
+    """
+
+    def __init__(self, console: Console, verbose: bool = True) -> None:
+        self._console = console
+        self._verbose = verbose
+        self._lock = threading.Lock()
+        self._live: Progress | None = None
+        self._open = 0
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Bar]:
+        """Open a bar; several may be open at once."""
+        if not (self._verbose and self._console.is_terminal):
+            yield LineBar(self, label, total)
+            return
+        with self._lock:
+            if self._live is None:
+                self._live = Progress(
+                    TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                    TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self._console,
+                    transient=True,
+                )  # fmt: skip
+                self._live.start()
+            live = self._live
+            self._open += 1
+        task = live.add_task(printable(label), total=total)
+        try:
+            yield RichBar(live, task)
+        finally:
+            live.remove_task(task)
+            with self._lock:
+                self._open -= 1
+                if self._open == 0 and self._live is not None:
+                    self._live.stop()
+                    self._live = None
+
+    def log(self, message: str) -> None:
+        """Say one line."""
+        if self._verbose:
+            self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        """Say one line that must be seen."""
+        line = printable(f"warning: {message}")
+        self._console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def note(self, name: str, value: object) -> None:
+        """Facts are for the record; nothing is said."""
+
+
+class Bar:
+    """A running count."""
+
+    def advance(self, count: int = 1) -> None:
+        """Say that `count` more pieces are done."""
+
+
+class RichBar(Bar):
+    """A bar on a terminal."""
+
+    def __init__(self, live: Progress, task: object) -> None:
+        self._live, self._task = live, task
+
+    def advance(self, count: int = 1) -> None:
+        """Move the bar."""
+        self._live.advance(self._task, count)  # type: ignore[arg-type]
+
+
+class LineBar(Bar):
+    """A line every few seconds, for log files and pipes."""
+
+    def __init__(self, reporter: TerminalReporter, label: str, total: int) -> None:
+        self._reporter, self._label, self._total = reporter, label, total
+        self._done = 0
+        self._started = self._said = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        """Say how far it is and how long it may take, if the last line is old enough."""
+        self._done += count
+        now = time.monotonic()
+        if now - self._said < QUIET_SECONDS:
+            return
+        self._said = now
+        left = (now - self._started) / max(self._done, 1) * (self._total - self._done)
+        rest = f", about {left:.0f} s left" if self._done < self._total else ""
+        self._reporter.log(f"{self._label}: {self._done} of {self._total}{rest}")
+
+
+def open_reporter() -> TerminalReporter:
+    """Give the reporter of a command: the story goes to stderr."""
+    return TerminalReporter(PlainConsole(stderr=True))
+
+
+def answer_console() -> Console:
+    """Give the console of a command's answer, stdout; files and pipes have no width, and 80 columns break words."""
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=120)

@@ -1,0 +1,25 @@
+"""Where the generated demo dataset lies, and how it is made once for all processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blemore_harness.context import Reporter
+from blemore_harness.data.opening import Counting
+from blemore_harness.demo import GENERATOR_VERSION, demo_is_complete, write_demo
+from blemore_harness.disk import cache_root, hold
+
+
+def demo_folder() -> Path:
+    """Give the folder of the demo dataset in the cache; clips of another version of the generator lie elsewhere."""
+    return cache_root() / f"demo-{GENERATOR_VERSION}"
+
+
+def make_demo(folder: Path, reporter: Reporter, seed: int = 0) -> None:
+    """Write the demo dataset where it is not complete yet; a second process waits for the first."""
+    with hold(folder.with_name(f"{folder.name}.making"), reporter.log):
+        if demo_is_complete(folder, seed=seed):
+            return
+        reporter.log(f"drawing the demo clips into {folder}")
+        with Counting(reporter, "drawing clips") as counting:
+            write_demo(folder, seed=seed, progress=counting)

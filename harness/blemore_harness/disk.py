@@ -1,0 +1,220 @@
+"""Opening files that somebody else made: regular ones only, and no more bytes than such a file can have."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from blemore_harness.errors import ConfigError, RunError
+
+LARGEST_TABLE = 50_000_000
+"""Bytes of a table that is read; the challenge's metadata takes 0.3 MB, and probabilities of its clips 0.5 MB."""
+
+MOST_ROWS = 100_000
+"""Rows of a table that are read; the challenge has 3050 clips."""
+
+
+def check_file(path: Path, most: int) -> None:
+    """Refuse what would never end or fill the memory, before it is opened.
+
+    Args:
+        path: what is to be read; what is absent or a folder is left to whoever opens it, who says so.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: a pipe, a socket or a device, or a file that is too large; `strerror` says which.
+    """
+    try:
+        state = path.stat()
+    except ValueError as error:  # a name with a null byte
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+    except OSError:
+        return
+    if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
+        raise OSError(errno.EINVAL, "expected a regular file, found a pipe or device: copy it to a file", str(path))
+    if state.st_size > most:
+        found = f"{state.st_size / 1e6:.0f} MB, and at most {most / 1e6:.0f} MB are read: is it the right file?"
+        raise OSError(errno.EFBIG, found, str(path))
+
+
+def read_number(text: str) -> float:
+    """Read a number as tables have them: `float` also takes digits of other scripts, and `7_0` for 70.
+
+    >>> read_number(" 7e1 ")
+    70.0
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not text.isascii() or "_" in text:
+        raise ValueError(f"not a plain number: {text!r}")
+    return float(text)
+
+
+LONGEST_NAME = 200
+"""Bytes of a name that are kept in that of a folder; file systems take 255, and a digest stands behind it."""
+
+
+MINUTE = 60.0
+"""After so many seconds an empty temporary file without a lock is nobody's."""
+
+
+def digest_of(facts: object, length: int = 16) -> str:
+    """Give a short hex digest of JSON-able facts, independent of the order of keys.
+
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def cut_name(name: str) -> str:
+    """Give as much of a name as a file system takes: a list of thirty plugins is longer.
+
+    >>> len(cut_name("wavlm," * 50)), cut_name("wavlm,s4d")
+    (200, 'wavlm,s4d')
+    """
+    data = os.fsencode(name)
+    return name if len(data) <= LONGEST_NAME else data[:LONGEST_NAME].decode(errors="ignore")
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` when the block ends without an error: existing means complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with contextlib.suppress(OSError):  # a file system without locks: its leftovers stay
+                fcntl.flock(file, fcntl.LOCK_EX)  # whoever sweeps may hold it for a moment
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say which file it was
+        raise
+
+
+def sweep_leftovers(folder: Path, alone: bool) -> int:
+    """Delete temporary files whose writer was killed; gives how many.
+
+    Whoever writes one holds a lock on it, which ends with the process.
+
+    Args:
+        folder: where to look.
+        alone: the caller holds the folder, so that nobody else can be writing right in it. Otherwise everything below
+            it is looked through, and young empty files are left alone: they may be about to be locked.
+    """
+    swept = 0
+    for path in (folder.glob if alone else folder.rglob)(".*.tmp"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            facts = os.fstat(file.fileno())
+            if alone or facts.st_size or time.time() - facts.st_mtime > MINUTE:
+                path.unlink()
+                swept += 1
+    return swept
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a whole file or nothing."""
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+LOCK_FILE = ".lock"
+
+
+PATIENCE = 0.5
+"""Seconds after which somebody who waits for a folder says so."""
+
+
+@contextlib.contextmanager
+def hold(folder: Path, say: Callable[[str], None]) -> Iterator[int]:
+    """Hold a folder against other processes; a second one waits and says for whom. Freed even by SIGKILL.
+
+    Gives the lock's file descriptor: a process that inherits it holds the folder too, while this one does and, where
+    this one is killed, until that one has ended as well.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("a+") as file:
+        if not lock_soon(file):
+            file.seek(0)
+            say(f"{folder.name} is being worked on by process {file.read().strip() or '?'}: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        sweep_leftovers(folder, alone=True)
+        try:
+            yield file.fileno()
+        finally:
+            file.truncate(0)
+            fcntl.flock(file, fcntl.LOCK_UN)  # for whoever inherited it, too
+
+
+def lock_soon(file: IO[str]) -> bool:
+    """Take a lock, or find that somebody keeps it; who is just ending is not worth a line."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(PATIENCE / 20)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that the harness wrote; `RunError` where it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"expected a JSON object in {path}, found {type(content).__name__}")
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object whole, keys in the order given."""
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def cache_root(environment: Mapping[str, str] = os.environ) -> Path:
+    """Give the cache: `BLEMORE_CACHE`, else `blemore-harness` in the user's cache directory.
+
+    Raises:
+        ConfigError: somebody's home is asked for, and nobody knows where it is.
+    """
+    named, base = environment.get("BLEMORE_CACHE"), environment.get("XDG_CACHE_HOME")
+    try:
+        if named:
+            return Path(named).expanduser()
+        return (Path(base) if base else Path.home() / ".cache") / "blemore-harness"
+    except RuntimeError:
+        found = f"BLEMORE_CACHE={named}" if named else "no HOME"
+        raise ConfigError(
+            f"nobody knows which home folder is meant (found {found}): name a folder for the cache with BLEMORE_CACHE"
+        ) from None

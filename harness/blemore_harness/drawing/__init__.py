@@ -1,0 +1,1 @@
+"""From numbers to the terminal: tables and what stands below them."""

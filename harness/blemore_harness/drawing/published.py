@@ -1,0 +1,42 @@
+"""The table of a run beside the published numbers of its submission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from blemore_harness.records.caveats import describe_folds
+from blemore_harness.records.published import DEVIATIONS, MEASURES, NOISE
+
+
+def draw_comparison(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> RenderableType:
+    """Draw the comparison, its rule below."""
+    table = Table(title=record["submission"]["name"], title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("official", "published", "found", "difference", "allowed", ""):
+        table.add_column(column, justify="left" if column in ("official", "") else "right")
+    for row in rows:
+        sd = f" ± {row['published_sd']:.3f}" if row["published_sd"] is not None else ""
+        verdict = Text("agrees", style="green") if row["agrees"] else Text("differs", style="red")
+        table.add_row(
+            MEASURES[row["measure"]],
+            f"{row['published']:.3f}{sd}",
+            f"{row['found']:.3f}",
+            f"{row['difference']:+.3f}",
+            f"{row['allowed']:.3f}",
+            verdict,
+        )
+    rule = f"allowed: {DEVIATIONS:g} published deviations over folds, at least {NOISE:g}."
+    source = f"published: {record['submission']['expect'].get('source', 'no source given')}."
+    notes = [rule, source]
+    if not any(system.get("times_asked") for system in record["systems"]):
+        notes.append(
+            "found: no epoch was chosen on the held-out folds; where the published one was, expect to be below it."
+        )
+    notes += [words] if (words := describe_folds(record["data"])) else []
+    mark = [Text(record["mark"], style="bold yellow")] if record.get("mark") else []
+    return Group(*mark, table, *(Text(note, style="dim") for note in notes))

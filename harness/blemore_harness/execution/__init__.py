@@ -1,1 +1,0 @@
-"""Calls into plugins, in this process or in workers: asked, guarded, checked and kept."""

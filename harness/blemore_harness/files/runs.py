@@ -1,0 +1,190 @@
+"""What is on disk: a folder per system with a result per fold, a folder per run with its record.
+
+    RUNS/systems/NAME-DIGEST/   identity.json, prepare.json, fold-0.csv + fold-0.json, ..., final.csv + final.json
+    RUNS/NAME-DIGEST/           record.json, table.txt, submission.zip
+
+A system's folder is shared by every run that uses it. Files are written whole or not at all; the `.json` of a fold is
+written last, so its existence means that the fold is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blemore_harness.disk import (
+    LOCK_FILE,
+    cut_name,
+    lock_soon,
+    read_json,
+    write_atomically,
+    write_json,
+)
+from blemore_harness.errors import RunError, first_and_count, suggest
+from blemore_harness.files.prediction_files import read_probabilities, write_probabilities
+from blemore_harness.predictions import Probabilities
+
+RECORD_SCHEMA = 1
+RECORD_FILE = "record.json"
+PREPARED_FILE = "prepare.json"
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A finished fold: rows under real clip ids, and what the harness and the plugin noted."""
+
+    probabilities: Probabilities
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SystemFolder:
+    """Where one system keeps its folds."""
+
+    path: Path
+
+    def workspace(self, part: str) -> Path:
+        """Give the plugin's private folder for a fold, made if need be."""
+        folder = self.path / "work" / part
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def drop_workspace(self, part: str) -> None:
+        """Delete the plugin's private folder for a fold that is finished."""
+        shutil.rmtree(self.path / "work" / part, ignore_errors=True)
+
+    def log(self, part: str) -> Path:
+        """Give the file for what a worker process prints."""
+        return self.path / f"{part}.log"
+
+    def prepared(self) -> dict[str, Any] | None:
+        """Give what the preparation noted (notes, warnings, seconds); None before the first."""
+        file = self.path / PREPARED_FILE
+        return read_json(file) if file.exists() else None
+
+    def keep_prepared(self, facts: Mapping[str, Any]) -> None:
+        """Keep what the preparation noted."""
+        write_json(self.path / PREPARED_FILE, facts)
+
+    def finished(self, part: str) -> FoldResult | None:
+        """Give a fold's result, or None where it is not finished.
+
+        Raises:
+            RunError: a result that was changed or damaged after it was written.
+        """
+        facts_file, rows_file = self.path / f"{part}.json", self.path / f"{part}.csv"
+        if not facts_file.exists():
+            return None
+        facts = read_json(facts_file)
+        try:
+            data = rows_file.read_bytes()
+        except OSError as error:
+            raise RunError(
+                f"{rows_file} is missing ({error.strerror}): delete {facts_file} to make it again"
+            ) from error
+        if hashlib.sha256(data).hexdigest() != facts.get("sha256"):
+            raise RunError(f"{rows_file} is not what was written: delete {facts_file} to make it again")
+        return FoldResult(read_probabilities(rows_file), facts)
+
+    def keep(self, part: str, probabilities: Probabilities, facts: Mapping[str, Any]) -> FoldResult:
+        """Put a fold safely on disk and drop the plugin's workspace for it."""
+        rows_file = self.path / f"{part}.csv"
+        write_probabilities(rows_file, probabilities)
+        digest = hashlib.sha256(rows_file.read_bytes()).hexdigest()
+        write_json(self.path / f"{part}.json", {**facts, "sha256": digest})
+        self.drop_workspace(part)
+        return FoldResult(probabilities, {**facts, "sha256": digest})
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The root of all runs."""
+
+    root: Path
+
+    def system(self, name: str, identity: Mapping[str, Any], digest: str) -> SystemFolder:
+        """Open the folder of a system, made if need be."""
+        folder = self.root / "systems" / folder_name(name, digest)
+        described = folder / "identity.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        # Whoever is at work there has written it, or is about to: the end of that work is not waited for.
+        while not described.exists():
+            with (folder / LOCK_FILE).open("a+") as file:
+                if lock_soon(file):
+                    write_json(described, identity)
+        return SystemFolder(folder)
+
+    def run(self, name: str, digest: str) -> Path:
+        """Give the folder of a run, made if need be."""
+        folder = self.root / folder_name(name, digest[:12])
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def find(self, run: str) -> Path:
+        """Find a run by its folder, or by the beginning of its name below the root.
+
+        Raises:
+            RunError: none, or several.
+        """
+        direct = Path(run)
+        candidate = direct.parent if direct.name == RECORD_FILE else direct
+        if os.path.isfile(candidate / RECORD_FILE):  # noqa: PTH113 - a name that is too long is no file
+            return candidate
+        there = sorted(path.parent for path in self.root.glob(f"*/{RECORD_FILE}"))
+        # A name that was cut is found by all of it as well.
+        start = run if cut_name(run) == run else f"{cut_name(run)}-"
+        found = [path for path in there if path.name == run] or [path for path in there if path.name.startswith(start)]
+        if len(found) != 1:
+            names = [path.name for path in there]
+            meant = [path.name for path in found] or names
+            listed = ", ".join(meant[:10]) + f", and {len(meant) - 10} more" * (len(meant) > 10)
+            what = "several runs begin with" if found else "no run begins with"
+            # Nobody misspells a digest: what stands before it is compared.
+            hint = "" if found else suggest(run, [name.rpartition("-")[0] for name in names])
+            raise RunError(f"{what} '{run}' in {self.root} (there: {listed or 'none'}){hint}")
+        return found[0]
+
+
+def folder_name(name: str, digest: str) -> str:
+    """Give the name of a folder: a long one is cut, and the digest still tells which it is."""
+    return f"{cut_name(name)}-{digest}"
+
+
+def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
+    """Give a run's leaderboard file, copied to `output` where one is named, and the run's mark.
+
+    Raises:
+        RunError: the run predicted no test clips, or its file is gone.
+    """
+    record = read_json(run / RECORD_FILE)
+    test = record.get("test")
+    left_out = record.get("data", {}).get("left_out")
+    if left_out:
+        raise RunError(
+            f"{run.name} left out {first_and_count(left_out, 'clip')}, and a leaderboard file must hold labels of all "
+            "test clips by a system trained on all others: replace these files and run again without --skip-bad-clips"
+        )
+    if not test:
+        raise RunError(
+            f"{run.name} has no labels for test clips (status: {record.get('status')}): run it to the end on a dataset "
+            "with test videos or test features"
+        )
+    # Only a file of this folder: a record, or a link, that somebody made could name any file for the upload.
+    source = run / Path(str(test["file"] if isinstance(test, dict) and "file" in test else "")).name
+    if source.is_symlink() or not source.is_file():
+        raise RunError(f"the leaderboard file {source} is gone: run the same command again to have it written")
+    target = source
+    if output is not None:
+        target = output / source.name if output.is_dir() else output
+        if target.suffix.lower() != ".zip":
+            raise RunError(f"Codabench takes a zip: expected a name that ends in .zip, found {target}")
+        try:
+            write_atomically(target, source.read_bytes())
+        except OSError as error:
+            raise RunError(f"cannot write {target}: {error.strerror}") from error
+    return target, record.get("mark")

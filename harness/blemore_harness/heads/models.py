@@ -1,0 +1,175 @@
+"""Heads on rows of clips, one or many per clip: what is learnt from, which epoch is kept, how clips are predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.clips import EMOTIONS, Clips, Fold
+from blemore_harness.context import Context
+from blemore_harness.errors import DataError, ExtraMissing
+from blemore_harness.heads.judging import InnerJudge
+from blemore_harness.heads.options import HeadOptions
+from blemore_harness.heads.scaling import Scaler, Vectors, fit_scaler
+from blemore_harness.heads.training import Judge, Task, train_heads
+from blemore_harness.networks import fitting_threads, forward_rows
+from blemore_harness.predictions import Probabilities, softmax
+
+if TYPE_CHECKING:
+    import torch
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+CLIPS = 256
+"""Clips whose rows are held at a time at prediction."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of some clips, clip after clip.
+
+    Attributes:
+        values: float32 (R, D); the receiver may change them.
+        counts: int64 (N,), rows of each clip, at least 1.
+    """
+
+    values: Vectors
+    counts: NDArray[np.int64]
+
+
+RowsOf: TypeAlias = Callable[[Clips], Rows]
+"""Gives the rows of unlabelled clips, in the order of the clips."""
+
+
+@dataclass(frozen=True)
+class HeadModel:
+    """A trained head and what it was trained on.
+
+    Attributes:
+        rows_of: gives the rows of clips.
+        scaler: of the training part's rows.
+        network: a torch module in eval mode, (R, D) to logits (R, 6).
+        epochs: how many it was trained for.
+    """
+
+    rows_of: RowsOf
+    scaler: Scaler
+    network: Any
+    epochs: int
+
+    def predict(self, clips: Clips, context: Context) -> Probabilities:
+        """Give softmax rows, of the mean logits where a clip has several rows; each depends on its own clip only."""
+        parts = [np.empty((0, len(EMOTIONS)))]
+        for start in range(0, len(clips), CLIPS):
+            some = self.rows_of(clips.take(range(start, min(start + CLIPS, len(clips)))).unlabelled())
+            inputs = _to_device(self.scaler.apply_in_place(some.values), next(self.network.parameters()).device)
+            parts.append(_predict_rows(self.network, inputs, some.counts))
+        return Probabilities(clips.ids, np.concatenate(parts))
+
+
+def fit_models(
+    sources: Sequence[RowsOf], folds: Sequence[Fold], options: HeadOptions, contexts: Sequence[Context]
+) -> list[HeadModel]:
+    """Train a head for each fold, all at once: first for as long as is best, then, if asked for, on all training clips.
+
+    Args:
+        sources: for each fold, gives the label-free rows of any of its clips.
+        folds: clips with labels to learn from, and clips without.
+        options: how.
+        contexts: for each fold, seed, device, and whom to ask for scores.
+
+    Raises:
+        DataError: no training clips, or too few actors for an inner split.
+        ExtraMissing: torch is not installed.
+    """
+    _require_torch()
+    if not all(len(fold.train) for fold in folds):
+        raise DataError("a head needs at least one training clip")
+    chosen = _train([_first_fit(*each, options) for each in zip(sources, folds, contexts, strict=True)])
+    for model, context in zip(chosen, contexts, strict=True):
+        context.note("epochs", model.epochs)
+    again = [k for k, context in enumerate(contexts) if options.refit and not _asks(options, context)]
+    refits = [
+        _Fit(sources[k], folds[k].train, None, replace(options, epochs=chosen[k].epochs), contexts[k]) for k in again
+    ]
+    refitted = dict(zip(again, _train(refits), strict=True))
+    return [refitted.get(k, model) for k, model in enumerate(chosen)]
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One training: on `learn`, the epoch chosen on `check` (with labels here, without by asking), or the last kept."""
+
+    rows_of: RowsOf
+    learn: Clips
+    check: Clips | None
+    options: HeadOptions
+    context: Context
+
+
+def _asks(options: HeadOptions, context: Context) -> bool:
+    return options.selection == "held-out" and not context.final
+
+
+def _first_fit(rows_of: RowsOf, fold: Fold, context: Context, options: HeadOptions) -> _Fit:
+    learn, check = fold.train, fold.held_out
+    if not _asks(options, context):
+        learn, check = fold.train.inner_split(context.seed)
+    return _Fit(rows_of, learn, check, options, context)
+
+
+def _train(fits: Sequence[_Fit]) -> list[HeadModel]:
+    """Train; the rows are let go of before the models are given back."""
+    prepared = [_prepare(fit) for fit in fits]
+    trained = train_heads([task for _, task in prepared])
+    return [
+        HeadModel(fit.rows_of, scaler, head.network, head.epochs)
+        for fit, (scaler, _), head in zip(fits, prepared, trained, strict=True)
+    ]
+
+
+def _prepare(fit: _Fit) -> tuple[Scaler, Task]:
+    """Put what a head learns from on its device, standardised by these rows alone."""
+    rows = fit.rows_of(fit.learn.unlabelled())
+    targets = _to_device(np.repeat(fit.learn.targets, rows.counts, axis=0), fit.context.device)
+    scaler = fit_scaler(rows.values)
+    inputs = _to_device(scaler.apply_in_place(rows.values), fit.context.device)
+    return scaler, Task(inputs, targets, fit.options, fit.context, _make_judge(fit, scaler))
+
+
+def _make_judge(fit: _Fit, scaler: Scaler) -> Judge | None:
+    """Judge by the official Score: of held-out clips by asking, as the papers do; of others by counting."""
+    if fit.check is None:
+        return None
+    ids, context = fit.check.ids, fit.context
+    rows = fit.rows_of(fit.check.unlabelled())
+    counts, inputs = rows.counts, _to_device(scaler.apply_in_place(rows.values), context.device)
+    if fit.check.truth is None:
+        return lambda network: (context.score(Probabilities(ids, _predict_rows(network, inputs, counts))).score,)
+    inner = InnerJudge(fit.check)
+    return lambda network: inner.grade(_predict_rows(network, inputs, counts))
+
+
+def _predict_rows(network: Any, inputs: torch.Tensor, counts: NDArray[np.int64]) -> FloatArray:
+    """Give the softmax of each clip's mean logits, float64 (N, 6), from its standardised rows."""
+    with fitting_threads(network):
+        logits = forward_rows(network, inputs).double().cpu().numpy()
+    starts = np.cumsum(counts) - counts
+    return softmax(np.add.reduceat(logits, starts, axis=0) / counts[:, None])
+
+
+def _to_device(values: NDArray[np.float32], device: Any) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(values).to(device)
+
+
+def _require_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ExtraMissing(f"training a head needs torch ({error}): pip install 'blemore-harness[encoders]'") from error

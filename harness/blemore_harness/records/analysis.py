@@ -1,0 +1,127 @@
+"""What finished runs say beyond their scores: two systems compared, one system taken apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from blemore_harness.decoding.strategies import STRATEGIES
+from blemore_harness.records.caveats import describe_selection
+from blemore_harness.records.reading import FinishedSystem, check_same_clips
+from blemore_harness.scoring.breakdown import Answers, break_down, count_errors
+from blemore_harness.scoring.calibration import measure_calibration
+from blemore_harness.scoring.intervals import (
+    LEVEL,
+    MEASURES,
+    ActorCounts,
+    ActorGrids,
+    count_actors,
+    count_grids,
+    find_intervals,
+    say_difference,
+    score_counts,
+)
+from blemore_harness.scoring.paired_tests import compare_counts
+from blemore_harness.scoring.sensitivity import expected_drop, measure_sensitivity
+
+DEFAULT_STRATEGY = "cross-fitted"
+"""Thresholds of the other folds' clips: the official grid, and nothing scored on what it was chosen on."""
+
+
+def compare_systems(first: FinishedSystem, second: FinishedSystem, strategy: str = DEFAULT_STRATEGY) -> dict[str, Any]:
+    """Compare two systems on the same clips.
+
+    Returns:
+        `systems`: run, name, mark, scores and intervals of both. `differences`: per measure, first minus second, see
+        `paired_tests.compare_counts`. `swapped`: what was swapped for p, `rows` or `answers`. `sentence`: the
+        difference of the Score in words.
+
+    Raises:
+        RunError: systems on other clips or folds.
+        UnknownName: nobody knows the strategy.
+    """
+    check_same_clips(first, second)
+    one, two = _count(first.answers(strategy)), _count(second.answers(strategy))
+    if strategy == DEFAULT_STRATEGY:
+        one, two = replace(one, grids=_grids(first)), replace(two, grids=_grids(second))
+    differences = compare_counts(one, two)
+    names = [_title(first, second), _title(second, first)]
+    what = "cross-fitted Score" if strategy == DEFAULT_STRATEGY else f"Score ({strategy})"
+    return {
+        "thresholds": strategy,
+        "mark": _mark(strategy),
+        "level": LEVEL,
+        "clips": len(first.ids),
+        "actors": len(one.folds),
+        "systems": [_describe(first, one, names[0]), _describe(second, two, names[1])],
+        "differences": differences,
+        "swapped": "answers" if one.grids is None else "rows",
+        "sentence": say_difference(names[0], names[1], differences["score"], what),
+    }
+
+
+def analyse_system(system: FinishedSystem) -> dict[str, Any]:
+    """Take one system apart, on out-of-fold rows and cross-fitted thresholds.
+
+    Returns:
+        JSON types: who it is, `scores` and `intervals`, `breakdown`, `errors`, `calibration` and `sensitivity` (with
+        `drop`).
+    """
+    answers, official = system.answers(DEFAULT_STRATEGY), system.answers("official")
+    counts, sample = _count(answers), system.sample
+    drop = expected_drop(sample.truth, official.labels, answers.labels, sample.folds, system.actors)
+    return {
+        **_describe(system, counts, system.name),
+        "thresholds": DEFAULT_STRATEGY,
+        "level": LEVEL,
+        "clips": len(system.ids),
+        "actors": len(counts.folds),
+        "breakdown": break_down(answers),
+        "errors": count_errors(answers),
+        "calibration": measure_calibration(sample.values, sample.truth),
+        "sensitivity": {**measure_sensitivity(sample.values, sample.truth, sample.folds), "drop": drop},
+    }
+
+
+def _count(answers: Answers) -> ActorCounts:
+    return count_actors(answers.truth, answers.labels, answers.folds, answers.actors)
+
+
+def _grids(system: FinishedSystem) -> ActorGrids:
+    sample = system.sample
+    return count_grids(sample.values, sample.truth, sample.folds, system.actors)
+
+
+def _describe(system: FinishedSystem, counts: ActorCounts, title: str) -> dict[str, Any]:
+    return {
+        "title": title,
+        "run": system.run,
+        "system": system.name,
+        "mark": "; ".join(_marks(system)) or None,
+        "scores": dict(zip(MEASURES, score_counts(counts)[0].tolist(), strict=True)),
+        "intervals": find_intervals(counts),
+    }
+
+
+def _marks(system: FinishedSystem) -> list[str]:
+    """Say what must stand beside a system's numbers wherever they are shown."""
+    record = system.record
+    mine = next(row for row in record["systems"] if row["name"] == system.name)
+    marks = [record["mark"]] if record["mark"] else []
+    marks += [f"optimistic: {words}" for words in describe_selection(mine, record["systems"])]
+    if record["data"]["fold_source"] == "made":
+        marks.append("folds made here, not the official ones")
+    return marks
+
+
+def _title(system: FinishedSystem, other: FinishedSystem) -> str:
+    """Name a system by itself where that tells it from the other one, else with its run."""
+    return system.name if system.name != other.name else f"{system.name} ({system.run})"
+
+
+def _mark(strategy: str) -> str | None:
+    """Say what a strategy's numbers are not, or None."""
+    found = STRATEGIES[strategy]
+    if found.sees != "others":
+        return f"optimistic: '{strategy}' chooses on the clips that are scored"
+    return f"transductive: '{strategy}' looks at other clips of the actor" if found.transductive else None

@@ -1,0 +1,66 @@
+"""A finished run beside the published numbers of its submission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from blemore_harness.errors import RunError
+
+MEASURES = {"acc_presence": "ACC_P", "acc_salience": "ACC_S", "score": "Score"}
+
+NOISE = 0.02
+"""How far an honest repetition may lie from a published mean at least: an independent rerun of the organisers'
+ImageBind baseline came within .02."""
+
+DEVIATIONS = 2.0
+"""How many published standard deviations over folds it may lie away where those are more than the noise."""
+
+
+def compare_with_published(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Compare the official numbers of a run's last system with those that its submission expects.
+
+    Args:
+        record: of a finished run; `submission.expect` holds `acc_presence`, `acc_salience`, `score` and, with the
+            ending `_sd`, their deviations over folds.
+
+    Returns:
+        a row per published number: measure, published, published_sd (or None), found, difference, allowed, agrees.
+
+    Raises:
+        RunError: an unfinished run, a run on the demo dataset, on folds made here or without all clips, or a submission
+            without published numbers.
+    """
+    name, expected = record["submission"]["name"], record["submission"]["expect"]
+    if record["status"] != "finished":
+        raise RunError(f"the run of {name} is {record['status']}: run the same command again to finish it")
+    if record["data"]["demo"]:
+        raise RunError(f"the run of {name} is on the demo dataset, and published numbers are of BLEMORE: give --data")
+    if record["data"].get("left_out"):
+        raise RunError(f"the run of {name} left out clips, and published numbers are of all: give all clips")
+    if record["data"].get("fold_source") == "made":
+        raise RunError(
+            f"the run of {name} is on folds made here, and published numbers are of the official ones: give metadata "
+            "with a fold for each clip"
+        )
+    if not any(measure in expected for measure in MEASURES):
+        raise RunError(f"nothing is published for {name}: its submission has no [expect] with {', '.join(MEASURES)}")
+    found = record["systems"][-1]["official"]
+    rows = []
+    for measure in MEASURES:
+        if measure in expected:
+            published, deviation = float(expected[measure]), expected.get(f"{measure}_sd")
+            difference = found[measure]["mean"] - published
+            allowed = max(NOISE, DEVIATIONS * float(deviation or 0.0))
+            rows.append(
+                {
+                    "measure": measure,
+                    "published": published,
+                    "published_sd": deviation,
+                    "found": found[measure]["mean"],
+                    "difference": difference,
+                    "allowed": allowed,
+                    "agrees": abs(difference) <= allowed,
+                }
+            )
+    return rows

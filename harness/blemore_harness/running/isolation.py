@@ -1,0 +1,155 @@
+"""Runs errands in worker processes, so that a plugin that hangs or is killed takes no finished work with it.
+
+A worker does one errand (a preparation, a fold) and ends. It is sent the system's name, its options and the fold, with
+the training labels of that fold only; the desk stays here. What it prints goes to a log file beside the results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from blemore_harness.context import Context, Progress, refuse_to_score
+from blemore_harness.errors import BlemoreError
+from blemore_harness.hookspecs import Encoder
+from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.running.calls import Crash
+from blemore_harness.running.requests import Answer, Embedding, Errand, Preparing
+from blemore_harness.running.worker import Packet, Seat, Wanted
+from blemore_harness.running.worker_process import GRACE, WorkerProcess
+from blemore_harness.systems.resolved import Entrant
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """How workers are run; changes no number.
+
+    Attributes:
+        limit: seconds that a fold may take, and a preparation may pass without a sign of progress; None for no limit.
+        locks: descriptors of the folders that are held for the workers.
+    """
+
+    limit: float | None = None
+    locks: tuple[int, ...] = ()
+
+    def holding(self, lock: int) -> Isolation:
+        """Give the same for workers that keep one more folder locked until they are gone."""
+        return replace(self, locks=(*self.locks, lock))
+
+    def do(self, entrant: Entrant, errand: Errand, contexts: Sequence[Context], log: Path) -> Answer:
+        """Have a worker do an errand; gives and raises what `errand.do` would.
+
+        Args:
+            contexts: one for each fold, as for a call in this process; they answer the worker's questions.
+            log: gets what the worker prints; removed where that is nothing.
+
+        Raises:
+            Crash: the plugin raised, the worker was killed or ended by itself, or its time is over.
+        """
+        packet = _pack(entrant, errand, contexts)
+        restarts = isinstance(errand, Preparing | Embedding)
+        limit = self.limit and self.limit * len(contexts)
+        with WorkerProcess.started(log, self.locks) as worker, ExitStack() as stack:
+            return _converse(worker, packet, _Desk(contexts, stack), limit, restarts)
+
+
+class _Desk:
+    """Answers a worker from the contexts of its folds."""
+
+    def __init__(self, contexts: Sequence[Context], stack: ExitStack) -> None:
+        self._contexts, self._stack = contexts, stack
+        self._bars: dict[int, tuple[Progress, ExitStack]] = {}
+
+    def answer(self, seat: int, service: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
+        """Do what is asked for; an error is an answer too."""
+        context = self._contexts[seat]
+        services: dict[str, Callable[..., Any]] = {
+            "log": context.log, "warn": context.warn, "note": context.note, "score": context.score,
+        }  # fmt: skip
+        try:
+            return True, services[service](*arguments)
+        except BlemoreError as error:
+            return False, error
+
+    def hear(self, kind: str, *rest: Any) -> None:
+        """Move progress bars."""
+        if kind == "open":
+            seat, bar, label, total = rest
+            own = self._stack.enter_context(ExitStack())
+            self._bars[bar] = own.enter_context(self._contexts[seat].progress(label, total)), own
+        elif kind == "advance":
+            self._bars[rest[0]][0].advance(rest[1])
+        else:
+            self._bars.pop(rest[0])[1].close()
+
+
+def _converse(worker: WorkerProcess, packet: bytes, desk: _Desk, limit: float | None, restarts: bool) -> Answer:
+    """Send the errand and answer questions until the worker has answered, is lost, or its time is over."""
+    until = None if limit is None else time.monotonic() + limit
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is told below
+        worker.line.send_bytes(packet)
+    while True:
+        ready = wait([worker.line, worker.life], None if until is None else max(0.0, until - time.monotonic()))
+        if worker.line in ready:
+            try:
+                message = worker.line.recv()
+                if message[0] == "ask":
+                    worker.line.send(desk.answer(*message[1:]))
+                elif message[0] in ("open", "advance", "close"):
+                    desk.hear(*message)
+                else:
+                    break
+            except (EOFError, OSError, pickle.UnpicklingError):  # it ended, perhaps in the middle of a message
+                raise worker.crash(worker.fate()) from None
+            if restarts and limit is not None:
+                until = time.monotonic() + limit
+        elif worker.life in ready:
+            worker.read_life()
+            if worker.ended:
+                raise worker.crash(worker.fate())
+        if until is not None and time.monotonic() >= until:
+            worker.ask_where_it_stands()
+            since = " without a sign of progress" if restarts else ""
+            raise worker.crash(f"was stopped after {(limit or 0) / 60:g} minutes{since} (--time-limit)")
+    worker.wait_for_end(GRACE)
+    return _understand(message)
+
+
+def _understand(message: tuple[Any, ...]) -> Answer:
+    """Turn a worker's last message into what `errand.do` would have given or raised."""
+    kind, *rest = message
+    if kind == "raised":
+        raise rest[0]
+    if kind == "missing":
+        raise ModuleNotFoundError(f"No module named '{rest[0]}'", name=rest[0])
+    if kind == "disk":
+        raise OSError(*rest)
+    if kind == "crashed":
+        raise Crash(f"crashed: {rest[0]}", rest[1])
+    if kind == "vectors":
+        return Embeddings(*rest)
+    return None if kind == "nothing" else tuple(Probabilities(*rows) for rows in rest[0])
+
+
+def _pack(entrant: Entrant, errand: Errand, contexts: Sequence[Context]) -> bytes:
+    seats = tuple(
+        Seat(c.device, c.seed, c.workspace, c.cache, c.final, c.score is not refuse_to_score) for c in contexts
+    )
+    try:
+        return pickle.dumps(Packet(_describe(entrant), entrant.identity["shared"], errand, seats))
+    except Exception as error:
+        raise Crash(f"cannot be sent to a worker process, run it without --isolate: {error}", "") from error
+
+
+def _describe(entrant: Entrant) -> Wanted:
+    parts = tuple(_describe(part) for part in entrant.parts)
+    is_encoder = isinstance(entrant.system, Encoder)
+    code = entrant.distribution.facts()
+    return Wanted(entrant.name, entrant.plugin, is_encoder, entrant.options, code, parts)

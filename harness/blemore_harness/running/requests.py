@@ -1,0 +1,158 @@
+"""What one call asks of a system, as data: the same lines answer it in this process and in a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from blemore_harness.clips import Clips, Fold
+from blemore_harness.context import Context
+from blemore_harness.errors import InvalidProbabilities
+from blemore_harness.hookspecs import Encoder, Fusion, FusionModel, Model
+from blemore_harness.predictions import Embeddings, Probabilities, vectors_of
+
+Members = Mapping[str, Probabilities | Embeddings]
+Answer = tuple[Probabilities, ...] | Embeddings | None
+"""Rows by fold, vectors, or None: nothing to answer, or folds that are not learnt together."""
+
+
+class Errand(Protocol):
+    """A piece of work for a plugin; holds no label that the plugin may not see, and can be pickled."""
+
+    def do(self, system: Any, options: Any, contexts: Sequence[Context]) -> Answer:
+        """Call the system; a context for each fold of the errand."""
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """Download and extract for all clips."""
+
+    clips: Clips
+
+    def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> None:
+        """Call `prepare`."""
+        system.prepare(self.clips, options, contexts[0])
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Give the label-free vectors of clips."""
+
+    clips: Clips
+
+    def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> Embeddings:
+        """Call `embed`; the vectors come in the order of the clips."""
+        return vectors_of(system.embed(self.clips, options, contexts[0]), self.clips.ids)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Learn a fold and predict what it holds out."""
+
+    fold: Fold
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Ids of the clips that rows must come back for."""
+        return self.fold.held_out.ids
+
+    def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...]:
+        """Call `fit` and the model's `predict`."""
+        return (self.predict(system.fit(self.fold, options, contexts[0]), contexts[0]),)
+
+    def predict(self, model: Model, context: Context) -> Probabilities:
+        """Call the model's `predict`."""
+        return _checked(model.predict(self.fold.held_out, context))
+
+
+@dataclass(frozen=True)
+class Fusing:
+    """Learn to fuse on a fold's training clips, then fuse one or more sets of clips.
+
+    Attributes:
+        fold: what is learnt on.
+        members: by member, rows for the training clips, or vectors of all clips of the fold.
+        asked: the clips to fuse, each with what the members give for them.
+    """
+
+    fold: Fold
+    members: Members
+    asked: tuple[tuple[Clips, Members], ...]
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Ids of the clips that rows must come back for."""
+        return tuple(name for clips, _ in self.asked for name in clips.ids)
+
+    def do(self, system: Fusion, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...]:
+        """Call `fit` and the model's `predict`."""
+        return (self.predict(system.fit(self.fold, self.members, options, contexts[0]), contexts[0]),)
+
+    def predict(self, model: FusionModel, context: Context) -> Probabilities:
+        """Call the model's `predict` for every set of clips."""
+        given = [_checked(model.predict(clips, members, context)) for clips, members in self.asked]
+        ids = tuple(name for rows in given for name in rows.ids)
+        return Probabilities(ids, np.concatenate([rows.values for rows in given]))
+
+
+def plan_fusing(system: Fusion, fold: Fold, train: Members, held_out: Members) -> Fusing:
+    """Say what a fusion learns a fold from, and what it fuses.
+
+    On the final fit of a fusion of rows, where the weights come from all training clips, those are fused too: the
+    papers' number, chosen on the clips that it is scored on. One of vectors would be scored on what it knows by heart.
+
+    Args:
+        train: by member, rows for (at least) the fold's training clips, opaque ids; or vectors of all clips.
+        held_out: by member, rows for (at least) the held-out clips, or vectors.
+    """
+    rows_only = system.takes == "probabilities"
+    known = fold.train.ids if rows_only else (*fold.train.ids, *fold.held_out.ids)
+    learn = {name: given.pick(known) for name, given in train.items()}
+    seen = {name: given.pick(fold.held_out.ids) for name, given in held_out.items()}
+    asked: list[tuple[Clips, Members]] = [(fold.held_out, seen)]
+    if fold.index is None and rows_only:
+        asked.insert(0, (fold.train.unlabelled(), learn))
+    return Fusing(fold, learn, tuple(asked))
+
+
+@dataclass(frozen=True)
+class FittingTogether:
+    """Learn several folds at once."""
+
+    parts: tuple[Fitting, ...]
+
+    def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...] | None:
+        """Call `fit_together` and every model's `predict`; None where the system wants its folds one by one."""
+        models = system.fit_together([part.fold for part in self.parts], options, contexts)
+        return _predict_all(self.parts, models, contexts)
+
+
+@dataclass(frozen=True)
+class FusingTogether:
+    """Learn to fuse several folds at once."""
+
+    parts: tuple[Fusing, ...]
+
+    def do(self, system: Fusion, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...] | None:
+        """As `FittingTogether.do`."""
+        folds, members = [part.fold for part in self.parts], [part.members for part in self.parts]
+        return _predict_all(self.parts, system.fit_together(folds, members, options, contexts), contexts)
+
+
+def _predict_all(
+    parts: Sequence[Fitting | Fusing], models: Sequence[Any] | None, contexts: Sequence[Context]
+) -> tuple[Probabilities, ...] | None:
+    if models is None:
+        return None
+    if len(models) != len(parts):
+        raise InvalidProbabilities(f"expected {len(parts)} models of `fit_together`, found {len(models)}")
+    return tuple(part.predict(model, context) for part, model, context in zip(parts, models, contexts, strict=True))
+
+
+def _checked(given: object) -> Probabilities:
+    if not isinstance(given, Probabilities):
+        raise InvalidProbabilities(f"expected `predict` to give Probabilities, found {type(given).__name__}")
+    return given

@@ -1,0 +1,246 @@
+"""The steps of an evaluation that call into plugins: prepare, fit and predict a fold, fuse a fold.
+
+Each asks the disk first, guards the call, checks what came back, and keeps it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.cache import Cache
+from blemore_harness.clips import Clip, Clips
+from blemore_harness.context import Context, Desk, Reporter, refuse_to_score
+from blemore_harness.data.views import View
+from blemore_harness.disk import hold
+from blemore_harness.errors import InvalidProbabilities
+from blemore_harness.files.runs import FoldResult, SystemFolder
+from blemore_harness.hookspecs import Encoder, Fusion
+from blemore_harness.networks import resolve_device
+from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.protocol.rules import Scores
+from blemore_harness.protocol.thresholds import search_official
+from blemore_harness.running.calls import Notebook, PluginReporter, guard
+from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.requests import (
+    Answer,
+    Embedding,
+    Errand,
+    Fitting,
+    FittingTogether,
+    Fusing,
+    FusingTogether,
+    Members,
+    Preparing,
+    plan_fusing,
+)
+from blemore_harness.systems.resolved import Entrant
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that stays the same while one run is evaluated.
+
+    Attributes:
+        view: the dataset behind stand-in names.
+        cache: the shared store of arrays.
+        device: what the user asked for: `auto`, `cpu` or `cuda`.
+        reporter: where the story goes.
+        isolation: how worker processes are run; None calls plugins in this process.
+    """
+
+    view: View
+    cache: Cache
+    device: str
+    reporter: Reporter
+    isolation: Isolation | None = None
+
+    @contextmanager
+    def holding(self, folder: Path) -> Iterator[Stage]:
+        """Hold a folder against other runs; gives a stage whose workers keep it locked until they are gone."""
+        with hold(folder, self.reporter.log) as lock:
+            yield self if self.isolation is None else replace(self, isolation=self.isolation.holding(lock))
+
+    def prepare(self, entrant: Entrant, folder: SystemFolder) -> None:
+        """Let an encoder download and extract; what it noted is kept for the record."""
+        started = time.perf_counter()
+        with self._call(entrant, folder, "prepare", None) as (context, notebook):
+            self._do(entrant, Preparing(self.view.everything()), [context], folder.log("prepare"))
+        before = folder.prepared() or {"notes": {}, "seconds": 0.0}
+        # A repeated preparation finds its arrays in the cache: what it noted while it made them stays.
+        notes = {**before["notes"], **notebook.notes}
+        seconds = before["seconds"] + time.perf_counter() - started
+        folder.keep_prepared({"notes": notes, "warnings": notebook.warnings, "seconds": round(seconds, 3)})
+
+    def sequences(
+        self, entrant: Entrant, folder: SystemFolder, clips: Clips
+    ) -> Iterator[tuple[Clip, NDArray[np.float32]]]:
+        """Give an encoder's features over time, float32 (T, D), clip by clip."""
+        system = entrant.system
+        assert isinstance(system, Encoder)
+        with self._call(entrant, folder, "export", None) as (context, _):
+            for clip in clips:
+                yield clip, system.sequence(clip, entrant.options, context)
+
+    def embed(self, entrant: Entrant, folder: SystemFolder) -> Embeddings:
+        """Give an encoder's label-free vectors of all clips, training and test."""
+        errand = Embedding(self.view.everything())
+        with self._call(entrant, folder, "embed", None) as (context, _):
+            given = self._do(entrant, errand, [context], folder.log("embed"))
+            assert isinstance(given, Embeddings)
+            return given
+
+    def fit_encoder(
+        self, entrant: Entrant, folder: SystemFolder, indices: Sequence[int | None]
+    ) -> Iterator[tuple[int | None, FoldResult]]:
+        """Train on folds and predict their held-out clips; each is on disk before the next is begun.
+
+        Several folds are trained at once where the encoder says that this is faster.
+        """
+        system = entrant.system
+        assert isinstance(system, Encoder)
+        parts = tuple(Fitting(self.view.fold(index)) for index in indices)
+        with guard(entrant, self.view, "folds"):
+            at_once = len(parts) > 1 and system.learns_together(entrant.options, resolve_device(self.device))
+        yield from self._fit_all(entrant, folder, FittingTogether(parts), at_once)
+
+    def fit_fusion(
+        self, entrant: Entrant, folder: SystemFolder, train: Members, held_out: Mapping[int | None, Members]
+    ) -> Iterator[tuple[int | None, FoldResult]]:
+        """Train a fusion on what its members give and fuse what they give for the held-out clips, fold by fold.
+
+        Several folds are learnt at once where the fusion does that, but not in worker processes: the labels that a
+        fold holds out stay out of them.
+
+        Args:
+            train: by member, rows for (at least) the training clips of the folds, opaque ids; or vectors of all clips.
+            held_out: by fold and member, rows for the held-out clips.
+        """
+        system = entrant.system
+        assert isinstance(system, Fusion)
+        parts = tuple(plan_fusing(system, self.view.fold(index), train, held_out[index]) for index in held_out)
+        own = type(system).fit_together is not Fusion.fit_together
+        at_once = len(parts) > 1 and own and self.isolation is None
+        yield from self._fit_all(entrant, folder, FusingTogether(parts), at_once)
+
+    def _fit_all(
+        self, entrant: Entrant, folder: SystemFolder, errand: FittingTogether | FusingTogether, at_once: bool
+    ) -> Iterator[tuple[int | None, FoldResult]]:
+        """Learn folds at once where that is worth asking for and the system then does it, else one by one."""
+        started = time.perf_counter()
+        together = self._fit_together(entrant, folder, errand) if at_once else None
+        if together is not None:
+            yield from together.items()
+            return
+        asking = (time.perf_counter() - started) / max(len(errand.parts), 1)
+        for part in errand.parts:
+            yield part.fold.index, self._fit(entrant, folder, part, asking)
+
+    def _fit(self, entrant: Entrant, folder: SystemFolder, errand: Fitting | Fusing, before: float) -> FoldResult:
+        """Let a system learn a fold; `before` is how many seconds were spent on it already."""
+        started = time.perf_counter() - before
+        part = part_name(errand.fold.index)
+        with self._call(entrant, folder, part, errand.fold.index) as (context, notebook):
+            given = self._do(entrant, errand, [context], folder.log(part))
+            assert isinstance(given, tuple)
+            return self._finish(folder, errand, given[0], notebook, time.perf_counter() - started)
+
+    def _fit_together(
+        self, entrant: Entrant, folder: SystemFolder, errand: FittingTogether | FusingTogether
+    ) -> dict[int | None, FoldResult] | None:
+        """Let a system learn folds at once; None where it does not want to."""
+        started = time.perf_counter()
+        parts: tuple[Fitting | Fusing, ...] = errand.parts
+        with guard(entrant, self.view, "folds"), ExitStack() as stack:
+            indices = [part.fold.index for part in parts]
+            calls = [stack.enter_context(self._open(entrant, folder, part_name(index), index)) for index in indices]
+            given = self._do(entrant, errand, [context for context, _ in calls], folder.log("folds"))
+            if given is None:
+                return None
+            assert isinstance(given, tuple)
+            seconds = (time.perf_counter() - started) / len(parts)
+            return {
+                part.fold.index: self._finish(folder, part, rows, notebook, seconds)
+                for part, rows, (_, notebook) in zip(parts, given, calls, strict=True)
+            }
+
+    def _do(self, entrant: Entrant, errand: Errand, contexts: Sequence[Context], log: Path) -> Answer:
+        if self.isolation is not None:
+            return self.isolation.do(entrant, errand, contexts, log)
+        return errand.do(entrant.system, entrant.options, contexts)
+
+    def _finish(
+        self, folder: SystemFolder, errand: Fitting | Fusing, given: Probabilities, notebook: Notebook, seconds: float
+    ) -> FoldResult:
+        """Keep what came back under real clip names."""
+        rows, index = given.aligned(errand.expected), errand.fold.index
+        facts = {
+            "fold": index,
+            "clips": len(rows.ids),
+            "seconds": round(seconds, 3),
+            "times_asked": notebook.asked,
+            "notes": notebook.notes,
+            "warnings": notebook.warnings,
+        }
+        real = Probabilities(tuple(self.view.real[name] for name in rows.ids), rows.values)
+        return folder.keep(part_name(index), real, facts)
+
+    @contextmanager
+    def _call(
+        self, entrant: Entrant, folder: SystemFolder, part: str, index: int | None
+    ) -> Iterator[tuple[Context, Notebook]]:
+        """Open everything that a call into a plugin needs, and guard it."""
+        with guard(entrant, self.view, part), self._open(entrant, folder, part, index) as opened:
+            yield opened
+
+    @contextmanager
+    def _open(
+        self, entrant: Entrant, folder: SystemFolder, part: str, index: int | None
+    ) -> Iterator[tuple[Context, Notebook]]:
+        notebook = Notebook(self.reporter, self.view.translate)
+        services: dict[str, Callable[..., Any]] = {
+            "log": notebook.log,
+            "warn": notebook.warn,
+            "note": notebook.note,
+            "score": self._scorer(index, notebook),
+        }
+        with Desk(services).open() as ask:
+            yield (
+                Context(
+                    device=resolve_device(self.device),
+                    seed=entrant.fold_seed(index),
+                    workspace=folder.workspace(part),
+                    cache=self.cache,
+                    reporter=PluginReporter(ask, self.reporter, part),
+                    score=refuse_to_score if index is None else partial(ask, "score"),
+                    final=part == "final",
+                ),
+                notebook,
+            )
+
+    def _scorer(self, index: int | None, notebook: Notebook) -> Callable[[Probabilities], Scores]:
+        """Make the function that answers `context.score` for a fold; only the desk's thread holds it."""
+        if index is None:
+            return refuse_to_score
+        held_out = self.view.train.take(self.view.folds == index)
+
+        def answer(probabilities: Probabilities) -> Scores:
+            notebook.asked += 1
+            if not isinstance(probabilities, Probabilities):
+                raise InvalidProbabilities(f"expected Probabilities to score, found {type(probabilities).__name__}")
+            return search_official(probabilities.aligned(held_out.ids).values, held_out.labels).scores
+
+        return answer
+
+
+def part_name(index: int | None) -> str:
+    """Give the file stem of a fold: `fold-0`, or `final` for the final fit."""
+    return "final" if index is None else f"fold-{index}"

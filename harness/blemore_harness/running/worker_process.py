@@ -1,0 +1,124 @@
+"""A worker process as the harness holds it: started, listened to, ended with all that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+
+from blemore_harness.errors import printable
+from blemore_harness.running.calls import Crash
+
+START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from blemore_harness.running.guardian import watch_worker; "
+    "sys.exit(watch_worker(*map(int, sys.argv[2:])))"
+)
+"""What the new interpreter does: import from where this one imports, then hand over."""
+
+GRACE = 10.0
+"""Seconds that a worker gets to end after it has answered."""
+
+STACK_SECONDS = 10.0
+"""Seconds that a worker gets to write down where it stands when its time is over; it ends once it has."""
+
+TAIL_LINES = 20
+"""Lines of a worker's log that go into the record."""
+
+
+@dataclass
+class WorkerProcess:
+    """A running worker: its warden's process, the line to it, and its sign of life."""
+
+    process: subprocess.Popen[bytes]
+    line: Connection
+    life: socket.socket
+    log: Path
+    said: bytes = b""
+    ended: bool = False
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, log: Path, locks: Sequence[int] = ()) -> Iterator[WorkerProcess]:
+        """Start a worker; when the block ends, it and whatever it started are gone.
+
+        Args:
+            log: gets what the worker prints; removed where that is nothing.
+            locks: descriptors of `runs.hold`: where the harness is killed, nobody else gets these folders before the
+                worker is gone as well, which may still be writing.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)  # a dying worker of a run that was killed may still be writing its last words there
+        here, there = Pipe()
+        life, other = socket.socketpair()
+        passed = (there.fileno(), other.fileno(), *locks)
+        words = [sys.executable, "-P", "-u", "-c", START, json.dumps(sys.path), *map(str, passed)]
+        with here, life, ExitStack() as stack:
+            with there, other, log.open("xb") as output:
+                process = subprocess.Popen(
+                    words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                    pass_fds=passed,
+                )  # fmt: skip
+                # Before it is reaped: until then no other group can have its number.
+                stack.callback(process.wait)
+                stack.callback(_kill_group, process.pid)
+            yield cls(process, here, life, log)
+        if log.stat().st_size == 0:
+            log.unlink()
+
+    def read_life(self) -> None:
+        """Take what the warden says; its last word is how the worker ended."""
+        try:
+            news = self.life.recv(64)
+        except OSError:
+            news = b""
+        self.said += news
+        self.ended = not news
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait until the warden is gone, or for so many seconds."""
+        until = time.monotonic() + seconds
+        while not self.ended and wait([self.life], max(0.0, until - time.monotonic())):
+            self.read_life()
+
+    def ask_where_it_stands(self) -> None:
+        """Have the stacks of a worker that hangs written into its log."""
+        pid = self.said.split(b"\n")[0]
+        if pid.isdigit() and self.said.count(b"\n") == 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGUSR1)
+            self.wait_for_end(STACK_SECONDS)
+
+    def crash(self, what: str) -> Crash:
+        """Put an end into words, with the last lines of the log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+        last = next((line for line in reversed(lines) if line.strip()), "nothing")
+        return Crash(f"{what}; its last line: {printable(last.strip())[:200]} (log: {self.log})", "\n".join(lines))
+
+    def fate(self) -> str:
+        """Say how the worker ended without an answer."""
+        self.wait_for_end(GRACE)
+        words = self.said.decode("ascii", "replace").split("\n")
+        code = words[1] if len(words) > 2 else ""
+        if not code:
+            return "was lost: its process vanished without an exit code"
+        if code == f"-{signal.SIGKILL:d}":
+            return "was lost: its process was killed by SIGKILL, as it happens when memory runs out"
+        if code.startswith("-"):
+            return f"was lost: its process was ended by {signal.Signals(-int(code)).name}"
+        return f"was lost: its process ended by itself with exit code {code}"
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)

@@ -1,0 +1,31 @@
+"""Where a run happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blemore_harness.cache import Cache
+from blemore_harness.context import Reporter
+from blemore_harness.files.runs import Runs
+from blemore_harness.running.isolation import Isolation
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a run happens; nothing in here changes a number.
+
+    Attributes:
+        runs: root of all runs.
+        cache: root of the shared arrays.
+        device: `auto`, `cpu` or `cuda`.
+        reporter: where the story goes.
+        command: the command line, for the record.
+        isolation: how worker processes are run; None calls plugins in this process.
+    """
+
+    runs: Runs
+    cache: Cache
+    device: str
+    reporter: Reporter
+    command: tuple[str, ...] = ()
+    isolation: Isolation | None = None

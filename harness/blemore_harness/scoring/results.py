@@ -1,0 +1,142 @@
+"""What finished folds add up to: out-of-fold rows, official and cross-fitted scores, every threshold strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from blemore_harness.data.views import View
+from blemore_harness.decoding.strategies import STRATEGIES, Sample, Strategy, evaluate_strategy
+from blemore_harness.files.runs import FoldResult
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.thresholds import Choice, cross_fitted, official, summarise
+from blemore_harness.scoring.intervals import ActorCounts, count_actors, count_grids, find_intervals
+from blemore_harness.scoring.paired_tests import compare_counts
+from blemore_harness.scoring.sensitivity import decode_by_fold, drop_of_counts, measure_sensitivity
+
+
+@dataclass(frozen=True)
+class SystemRows:
+    """All rows of one system, under opaque ids.
+
+    Attributes:
+        out_of_fold: training clips, in the order of the view: each row from a fold that held its clip out.
+        refitted: training clips again, from the final fit that saw all their labels (fusions only): what the papers
+            report, whose weights are chosen on the very folds that they score.
+        test: test clips, from the final fit; None where there are none.
+        facts: per fold, what was noted.
+    """
+
+    out_of_fold: Probabilities
+    refitted: Probabilities | None
+    test: Probabilities | None
+    facts: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def gather(cls, results: Mapping[int | None, FoldResult], view: View) -> SystemRows:
+        """Join the folds' rows on the clip id."""
+        opaque = view.opaque
+        joined: dict[str, Any] = {}
+        final: dict[str, Any] = {}
+        for index, result in results.items():
+            rows = result.probabilities
+            target = final if index is None else joined
+            target.update({opaque[name]: row for name, row in zip(rows.ids, rows.values, strict=True)})
+        facts = tuple(dict(result.facts) for result in results.values())
+        return cls(
+            _rows(joined, view.train.ids),
+            _rows(final, view.train.ids) if final and all(name in final for name in view.train.ids) else None,
+            _rows(final, view.test.ids) if final and len(view.test) else None,
+            facts,
+        )
+
+
+def score_system(rows: SystemRows, view: View) -> dict[str, Any]:
+    """Score a system both ways, per fold and summarised, and by every named threshold strategy.
+
+    Official: alpha and beta chosen per fold on that fold, and a fusion's weights on all folds, as the papers do.
+    Cross-fitted: alpha and beta (and weights) for a fold chosen on the other folds. Its intervals over actors are
+    `intervals`; `counts` (`ActorCounts`) are what they come from, for comparing systems, and no part of the record.
+    """
+    truth = view.train.labels
+    best = rows.refitted or rows.out_of_fold
+    optimistic = official(best.values, truth, view.folds)
+    honest = cross_fitted(rows.out_of_fold.values, truth, view.folds)
+    counts = _count(rows.out_of_fold, honest, view)
+    grids = count_grids(rows.out_of_fold.values, truth, view.folds, view.train.actors or ())
+    measured = measure_sensitivity(rows.out_of_fold.values, truth, view.folds)
+    drop = drop_of_counts(_count(best, optimistic, view), counts)
+    return {
+        "official": summarise([choice.scores for choice in optimistic.values()]),
+        "cross_fitted": summarise([choice.scores for choice in honest.values()]),
+        "intervals": find_intervals(counts),
+        "sensitivity": {key: measured[key] for key in ("alpha", "beta", "transfer_loss")} | {"drop": drop["score"]},
+        "strategies": {name: _try_strategy(strategy, rows, view) for name, strategy in STRATEGIES.items()},
+        "folds": [
+            {
+                "fold": fold,
+                "clips": int((view.folds == fold).sum()),
+                "official": _describe(optimistic[fold]),
+                "cross_fitted": _describe(honest[fold]),
+            }
+            for fold in optimistic
+        ],
+        "counts": replace(counts, grids=grids),
+    }
+
+
+def compare_best(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Compare the two systems with the best cross-fitted Score, the better first; None for fewer than two systems.
+
+    Args:
+        scores: by system, as of `score_system`, all on the same clips.
+    """
+    ranked = rank_best(scores)
+    if len(ranked) < 2:
+        return None
+    first, second = ranked
+    found = compare_counts(scores[first]["counts"], scores[second]["counts"])
+    return {"systems": ranked, **found["score"]}
+
+
+def rank_best(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Name the (at most) two systems with the best cross-fitted Score, the better first; of equals the earlier."""
+    return sorted(scores, key=lambda name: -scores[name]["cross_fitted"]["score"]["mean"])[:2]
+
+
+def _count(rows: Probabilities, chosen: Mapping[int, Choice], view: View) -> ActorCounts:
+    """Count each actor's right answers with the thresholds that were chosen for each fold."""
+    assert view.train.actors is not None
+    labels = decode_by_fold(rows.values, view.folds, {fold: choice.thresholds for fold, choice in chosen.items()})
+    return count_actors(view.train.labels, labels, view.folds, view.train.actors)
+
+
+def _try_strategy(strategy: Strategy, rows: SystemRows, view: View) -> dict[str, Any]:
+    """Score one strategy; one that sees the scored fold gets a fusion's final weights too, as in the papers."""
+    used = rows.out_of_fold if strategy.sees == "others" else rows.refitted or rows.out_of_fold
+    scores = evaluate_strategy(strategy, sample_of(used, view))
+    return {"sees": strategy.sees, "transductive": strategy.transductive, **summarise(scores.values())}
+
+
+def sample_of(rows: Probabilities, view: View) -> Sample:
+    """Give the rows of all training clips with what strategies learn from."""
+    assert view.train.actors is not None
+    groups = np.unique(view.train.actors, return_inverse=True)[1].astype(np.int64)
+    return Sample(rows.values, view.train.labels, view.folds, groups)
+
+
+def _describe(choice: Any) -> dict[str, float]:
+    scores = choice.scores
+    return {
+        **asdict(choice.thresholds),
+        "acc_presence": scores.presence,
+        "acc_salience": scores.salience,
+        "score": scores.score,
+    }
+
+
+def _rows(found: Mapping[str, Any], ids: tuple[str, ...]) -> Probabilities:
+    return Probabilities(ids, np.array([found[name] for name in ids]).reshape(len(ids), -1))

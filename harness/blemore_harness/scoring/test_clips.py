@@ -1,0 +1,140 @@
+"""Labels for the test clips: which threshold strategy decodes them, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from blemore_harness.clips import LabelArray
+from blemore_harness.data.views import View
+from blemore_harness.decoding.actors import join_vectors, learn_actors, rand_index
+from blemore_harness.decoding.decoders import Groups, ThresholdDecoder
+from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Strategy, evaluate_strategy
+from blemore_harness.errors import ConfigError, UnknownName
+from blemore_harness.predictions import Embeddings
+from blemore_harness.protocol.thresholds import Thresholds, summarise
+from blemore_harness.scoring.results import SystemRows, sample_of
+
+
+@dataclass(frozen=True)
+class GuessedActors:
+    """Groups of clips that are likely to be of one actor, guessed without labels.
+
+    Attributes:
+        train: int64 (N,) for the training clips, each fold guessed as if its actors were unknown.
+        test: int64 (M,) for the test clips.
+        rand_index: adjusted Rand index of `train` against the true actors, mean over folds: 1 is perfect, 0 chance.
+    """
+
+    train: Groups
+    test: Groups
+    rand_index: float
+
+
+@dataclass(frozen=True)
+class PredictedLabels:
+    """Decoded test clips and how they were decoded.
+
+    Attributes:
+        ids: real clip ids, sorted.
+        labels: int8 (N, 6) percentages.
+        strategy: name of the threshold strategy.
+        why: what it was chosen for.
+        thresholds: alpha and beta; None where the labels do not come from a pair of thresholds alone.
+        facts: what else belongs into the record (JSON types).
+    """
+
+    ids: tuple[str, ...]
+    labels: LabelArray
+    strategy: str
+    why: str
+    thresholds: Thresholds | None
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+def predict_test(
+    rows: SystemRows,
+    view: View,
+    scores: Mapping[str, Any],
+    wanted: str | None = None,
+    vectors: Mapping[str, Embeddings] | None = None,
+) -> PredictedLabels:
+    """Decode the test rows by a strategy learnt on the out-of-fold rows of all training clips.
+
+    Args:
+        scores: as of `results.score_system`.
+        wanted: name of the strategy; None takes the one with the best cross-fitted Score of those that look at one clip
+            at a time.
+        vectors: members' vectors of all clips, for a strategy that looks at other clips of an actor.
+    """
+    assert rows.test is not None
+    if wanted is None:
+        name, found = best_strategy(scores)
+        why = f"best cross-fitted Score of {len(HONEST)} strategies: {found:.3f}"
+    else:
+        name, why = wanted, "asked for"
+    sample = sample_of(rows.out_of_fold, view)
+    decoder = STRATEGIES[name].learn(sample)
+    groups, facts = None, {}
+    if STRATEGIES[name].transductive:
+        guessed = guess_actors(view, vectors or {})
+        groups = guessed.test
+        reached = summarise(evaluate_strategy(STRATEGIES[name], sample, guessed.train).values())
+        facts = {
+            "transductive": True,
+            "groups": len(np.unique(guessed.test)),
+            "rand_index": round(guessed.rand_index, 4),
+            "score_with_guessed_actors": reached["score"]["mean"],
+        }
+    labels = decoder.decode(rows.test.values, groups)
+    real = [view.real[clip] for clip in rows.test.ids]
+    order = np.argsort(real)
+    thresholds = decoder.thresholds if isinstance(decoder, ThresholdDecoder) else None
+    return PredictedLabels(tuple(real[i] for i in order), labels[order], name, why, thresholds, facts)
+
+
+def best_strategy(scores: Mapping[str, Any]) -> tuple[str, float]:
+    """Give the strategy for test clips with the best cross-fitted Score, and that Score; of equals the first listed."""
+    means = {name: scores["strategies"][name]["score"]["mean"] for name in HONEST}
+    name = max(means, key=means.__getitem__)
+    return name, means[name]
+
+
+def find_strategy(name: str) -> Strategy:
+    """Give a strategy that can decode test clips.
+
+    Raises:
+        UnknownName: nobody knows it.
+        ConfigError: it needs labels of the very clips that it decodes.
+    """
+    if name not in STRATEGIES:
+        raise UnknownName.among("threshold strategy", name, STRATEGIES)
+    if STRATEGIES[name].sees == "itself":
+        raise ConfigError(f"'{name}' chooses thresholds on the clips that it decodes, and test clips have no labels")
+    return STRATEGIES[name]
+
+
+def guess_actors(view: View, vectors: Mapping[str, Embeddings]) -> GuessedActors:
+    """Guess which clips are of one actor, for each training fold as for the test clips.
+
+    Args:
+        vectors: by member, vectors of all clips, training and test; label-free.
+
+    Raises:
+        DataError: no member gives vectors.
+        ExtraMissing: scipy is not installed.
+    """
+    ids = (*view.train.ids, *view.test.ids)
+    joined = join_vectors([given.pick(ids).values for given in vectors.values()])
+    train, test = joined[: len(view.train)], joined[len(view.train) :]
+    assert view.train.actors is not None
+    actors = np.unique(view.train.actors, return_inverse=True)[1].astype(np.int64)
+    guessed, indices = np.zeros(len(train), dtype=np.int64), []
+    for fold in np.unique(view.folds):
+        own = view.folds == fold
+        guessed[own] = learn_actors(train[~own], actors[~own]).group(train[own])
+        indices.append(rand_index(guessed[own], actors[own]))
+    return GuessedActors(guessed, learn_actors(train, actors).group(test), float(np.mean(indices)))

@@ -1,0 +1,181 @@
+"""A system made ready to run: its options resolved, its identity fixed, its mark known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blemore_harness import networks
+from blemore_harness import pooling as sequences
+from blemore_harness import predictions as rows
+from blemore_harness.data.views import View
+from blemore_harness.disk import digest_of
+from blemore_harness.errors import ConfigError, first_and_count
+from blemore_harness.heads import fitting as heads
+from blemore_harness.heads import judging, scaling, subsampled
+from blemore_harness.heads import models as head_models
+from blemore_harness.heads import options as recipes
+from blemore_harness.heads import training as head_training
+from blemore_harness.hookspecs import Encoder, Fusion
+from blemore_harness.media import frame_cache as frames
+from blemore_harness.media import frame_files
+from blemore_harness.media import frames as media
+from blemore_harness.media import opening as containers
+from blemore_harness.options import build_options, describe_options, identify_options
+from blemore_harness.protocol.rules import PROTOCOL_VERSION
+from blemore_harness.systems.distributions import Distribution
+from blemore_harness.systems.early_fusion import JOINT, EarlyFusion, Part
+from blemore_harness.systems.plugins import Offer, Plugins
+from blemore_harness.systems.submission import Submission, plain_name
+
+_SHARED = (
+    containers, frame_files, frames, head_models, head_training, heads, judging, media, networks, recipes, rows,
+    scaling, sequences, subsampled,
+)  # fmt: skip
+"""Modules of the harness that change a plugin's numbers."""
+
+IDENTITY_SCHEME = 1
+"""Raised whenever what goes into an identity changes, so that old results are never taken for new ones."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A system with everything that can change its numbers.
+
+    Attributes:
+        name: as the user wrote it: a system's, a variant's (`wavlm@quick`), or a joint's (`imagebind+wavlm`).
+        system: the encoder or fusion itself.
+        plugin, distribution: who offered it.
+        options: its Options.
+        given: what the user (or the demo) set, as written.
+        seed: base seed; a fold's seed is derived from it, the name and the fold.
+        members: the encoders of a fusion; empty for an encoder.
+        parts: the encoders that an early fusion joins; empty for others.
+        identity: JSON-able facts; their digest names the folder of its results.
+        mark: words that every table shows beside its numbers, or None.
+    """
+
+    name: str
+    system: Encoder | Fusion
+    plugin: str
+    distribution: Distribution
+    options: Any
+    given: dict[str, object]
+    seed: int
+    members: tuple[Entrant, ...]
+    parts: tuple[Entrant, ...]
+    identity: dict[str, object]
+    mark: str | None
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the identity."""
+        return digest_of(self.identity)
+
+    @property
+    def modality(self) -> str:
+        """What it looks at or listens to; empty for a fusion."""
+        return self.system.modality if isinstance(self.system, Encoder) else ""
+
+    @property
+    def gives_vectors(self) -> bool:
+        """Whether it is an encoder that defines `embed`."""
+        return isinstance(self.system, Encoder) and type(self.system).embed is not Encoder.embed
+
+    def fold_seed(self, fold: int | None) -> int:
+        """Give the seed of one fold: independent of the order in which folds are run."""
+        return int(digest_of([self.seed, self.name, fold])[:8], 16)
+
+    def describe(self) -> dict[str, object]:
+        """Give what the record says about it."""
+        return {
+            "name": self.name,
+            "kind": "encoder" if isinstance(self.system, Encoder) else "fusion",
+            "modality": self.modality,
+            "plugin": {"name": self.plugin, **self.distribution.describe()},
+            "digest": self.digest,
+            "options": describe_options(self.options),
+            "options_given": self.given,
+            "members": [member.name for member in self.members],
+            "parts": [part.describe() for part in self.parts],
+            "mark": self.mark,
+        }
+
+
+def resolve_entrants(submission: Submission, plugins: Plugins, view: View | None, demo: bool) -> tuple[Entrant, ...]:
+    """Resolve the encoders of a submission and, last, its fusion if it has one.
+
+    Args:
+        submission: which systems, with which options.
+        plugins: where they are looked up.
+        view: the dataset; None only checks names and options, and gives identities of no dataset.
+        demo: whether the dataset is the generated one, where a system's demo options are its defaults.
+
+    Raises:
+        ConfigError: an unknown name or option, or a value that it cannot have.
+        DataError: released features that an encoder reads and the dataset lacks.
+    """
+    encoders = tuple(_resolve_encoder(name, submission, plugins, view, demo) for name in submission.encoders)
+    if submission.fusion is None:
+        return encoders
+    offer = plugins.fusion(plain_name(submission.fusion))
+    if offer.system.takes == "embeddings":  # type: ignore[union-attr]
+        without = [encoder.name for encoder in encoders if not encoder.gives_vectors]
+        if without:
+            raise ConfigError(
+                f"'{submission.fusion}' fuses vectors, and {first_and_count(without, 'member')} gives none: leave it "
+                "out, or fuse probabilities, as `late` does"
+            )
+    return (*encoders, _resolve(submission.fusion, offer, submission, view, demo, members=encoders))
+
+
+def _resolve_encoder(name: str, submission: Submission, plugins: Plugins, view: View | None, demo: bool) -> Entrant:
+    """Resolve an encoder, or the joint of several: `wavlm`, `wavlm@quick`, `imagebind+wavlm`."""
+    names = name.split(JOINT)
+    if len(names) == 1:
+        return _resolve(name, plugins.encoder(plain_name(name)), submission, view, demo)
+    parts = tuple(_resolve_encoder(part, submission, plugins, view, demo) for part in names)
+    joint = EarlyFusion(tuple(Part(p.name, p.system, p.options) for p in parts if isinstance(p.system, Encoder)))
+    offer = Offer(joint, JOINT.join(part.plugin for part in parts), parts[0].distribution)
+    return _resolve(name, offer, submission, view, demo, parts=parts)
+
+
+def _resolve(
+    name: str,
+    offer: Offer,
+    submission: Submission,
+    view: View | None,
+    demo: bool,
+    *,
+    members: tuple[Entrant, ...] = (),
+    parts: tuple[Entrant, ...] = (),
+) -> Entrant:
+    system = offer.system
+    given = {**(system.demo_options if demo else {}), **submission.options.get(name, {})}
+    options = build_options(name, system.Options, given)
+    if isinstance(system, Encoder):
+        options = system.settle(options, view.stores if view else frozenset())
+    stores = system.stores(options) if isinstance(system, Encoder) else ()
+    identity: dict[str, object] = {
+        "scheme": IDENTITY_SCHEME,
+        "protocol": PROTOCOL_VERSION,
+        "system": name,
+        "options": {**identify_options(options), **system.identify(options)},
+        "seed": submission.seed,
+        **offer.distribution.facts(),
+        "shared": digest_shared_code() if offer.distribution.source else None,
+        "data": view.digest if view else "",
+        "stores": {store: view.digest_store(store) for store in stores} if view else {},
+        "members": [member.digest for member in members],
+        "parts": [part.digest for part in parts],
+    }
+    return Entrant(
+        name, system, offer.plugin, offer.distribution, options, dict(given), submission.seed, members, parts,
+        identity, system.mark(options),
+    )  # fmt: skip
+
+
+def digest_shared_code() -> str:
+    """Digest the shared help that trains and decodes: in a checkout an edit of it is another identity too."""
+    return digest_of([Path(str(module.__file__)).read_text(encoding="utf-8") for module in _SHARED])

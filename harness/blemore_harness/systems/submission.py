@@ -1,0 +1,206 @@
+"""Reads a named system (`submissions/NAME.toml`) or a `--plugin` list into one frozen configuration."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from blemore_harness.disk import check_file
+from blemore_harness.errors import ConfigError, UnknownName, suggest
+
+DEFAULT_FUSION = "best-of"
+"""Beats the papers' way on unseen actors of simulated challenges (docs/simulation.md), which late fusion does not."""
+
+KEYS = ("summary", "plugins", "fusion", "thresholds", "seed", "set", "expect")
+
+LARGEST_TOML = 1_000_000
+"""Bytes of a submission that is read."""
+
+VARIANT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+"""What may stand behind the @ of a variant's name, which is part of a folder's name."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A complete system: which encoders, how fused, with which options.
+
+    Attributes:
+        name: file name without ending, or the plugins joined by commas for an unnamed one.
+        summary: one sentence.
+        encoders: names of the members, in order, each once. `wavlm@quick` is a variant of `wavlm` with options and
+            seeds of its own; `imagebind+wavlm` joins the vectors of both under one head.
+        fusion: name of the fusion, None where a single encoder is all there is.
+        options: given options by plugin; what is not given keeps its default.
+        seed: base seed of the run.
+        expect: published numbers to compare with, and their source; never an input of anything.
+        source: the file it was read from, None for an unnamed one.
+        thresholds: strategy that decodes the test clips; None takes the best cross-fitted one.
+    """
+
+    name: str
+    encoders: tuple[str, ...]
+    fusion: str | None = DEFAULT_FUSION
+    summary: str = ""
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    seed: int = 0
+    expect: Mapping[str, object] = field(default_factory=dict)
+    source: Path | None = None
+    thresholds: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.encoders:
+            raise ConfigError("nothing to run: name at least one encoder, as in --plugin s4d,wav2vec2")
+        repeated = [name for name in self.encoders if self.encoders.count(name) > 1]
+        if repeated:
+            raise ConfigError(f"'{repeated[0]}' is named twice in {', '.join(self.encoders)}: name each encoder once")
+        if len(self.encoders) == 1:
+            object.__setattr__(self, "fusion", None)
+        parts = [part for name in self.encoders for part in name.split("+")]
+        for part in parts:
+            plain, at, variant = part.partition("@")
+            if not plain or (at and not VARIANT.fullmatch(variant)):
+                raise ConfigError(
+                    "expected the name of an encoder such as wavlm, a variant of it such as wavlm@quick, or several "
+                    f"joined as in imagebind+wavlm; found '{part}' in {', '.join(self.encoders)}"
+                )
+        known = [name for name in dict.fromkeys((*self.encoders, *parts, self.fusion)) if name]
+        strangers = sorted(set(self.options) - set(known))
+        if strangers:
+            error = UnknownName.among("plugin of this run", strangers[0], known)
+            raise ConfigError(f"options for '{strangers[0]}', which does not take part: {error}")
+
+    def with_options(
+        self, settings: Mapping[str, Mapping[str, object]], seed: int | None, thresholds: str | None = None
+    ) -> Submission:
+        """Give the submission with the command line's `--set`, `--seed` and `--thresholds` on top."""
+        merged = {name: dict(values) for name, values in self.options.items()}
+        for name, values in settings.items():
+            merged.setdefault(name, {}).update(values)
+        return replace(
+            self,
+            options=merged,
+            seed=self.seed if seed is None else seed,
+            thresholds=self.thresholds if thresholds is None else thresholds,
+        )
+
+
+def plain_name(name: str) -> str:
+    """Give the plugin's name of a variant.
+
+    >>> plain_name("wavlm@quick")
+    'wavlm'
+    """
+    return name.partition("@")[0]
+
+
+def from_plugins(names: Sequence[str], fusion: str | None = DEFAULT_FUSION) -> Submission:
+    """Make an unnamed submission from a `--plugin` list; texts may hold several names separated by commas."""
+    encoders = tuple(name.strip() for text in names for name in text.split(",") if name.strip())
+    return Submission(",".join(encoders), encoders, fusion)
+
+
+def find_submission(name: str, local: Path) -> tuple[Submission, str | None]:
+    """Find a named submission: `submissions/NAME.toml` or `NAME.toml` below `local`, else a shipped one.
+
+    Returns:
+        the submission, and a remark where a local file wins over a shipped one of the same name.
+
+    Raises:
+        UnknownName: there is none; the message suggests.
+        ConfigError: the file has unknown keys or wrong values.
+    """
+    shipped = {path.stem: path for path in sorted(shipped_folder().glob("*.toml"))}
+    for folder in (local, local / "submissions"):
+        path = folder / f"{name}.toml"
+        if os.path.isfile(path):  # noqa: PTH113 - a name that is too long is no file
+            clash = name in shipped and path.resolve() != shipped[name].resolve()
+            return read_submission(path), f"using {path}, not the shipped '{name}'" if clash else None
+    if name not in shipped:
+        nearby = [path.stem for path in (local / "submissions").glob("*.toml")]
+        plain = Path(name).name.removesuffix(".toml")
+        if plain != name:
+            raise UnknownName(
+                f"expected the name of a submission, without folder and ending, found '{name}'"
+                f"{suggest(plain, sorted({*shipped, *nearby}))} It is looked for in {local} and its folder submissions"
+            )
+        raise UnknownName.among("submission", name, {*shipped, *nearby})
+    return read_submission(shipped[name]), None
+
+
+def list_submissions() -> list[Submission]:
+    """Read all shipped submissions, by name."""
+    return [read_submission(path) for path in sorted(shipped_folder().glob("*.toml"), key=lambda path: path.stem)]
+
+
+def shipped_folder() -> Path:
+    """Give the folder of the submissions that ship with the harness, in a wheel or in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "submissions"
+    return inside if inside.is_dir() else package.parent.parent / "submissions"
+
+
+def read_submission(path: Path) -> Submission:
+    """Read one TOML file.
+
+    Raises:
+        ConfigError: not TOML, an unknown key, or a value of the wrong kind.
+    """
+    try:
+        check_file(path, LARGEST_TOML)
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
+    except RecursionError:
+        raise ConfigError(f"cannot read {path}: nested far too deeply") from None
+    except (OSError, ValueError) as error:  # not TOML, not UTF-8, a whole number of thousands of digits
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    for key in content:
+        if key not in KEYS:
+            raise ConfigError(f"{path.name}: {UnknownName.among('key', key, KEYS)}")
+    return Submission(
+        name=path.stem,
+        encoders=tuple(_list_of_text(content, path)),
+        fusion=_typed(content, "fusion", str, DEFAULT_FUSION, path),
+        summary=_typed(content, "summary", str, "", path),
+        options=_tables(content, path),
+        seed=_typed(content, "seed", int, 0, path),
+        expect=_expected(content, path),
+        source=path,
+        thresholds=_typed(content, "thresholds", str, None, path) if "thresholds" in content else None,
+    )
+
+
+def _typed(content: Mapping[str, Any], key: str, kind: type[Any], default: Any, path: Path) -> Any:
+    value = content.get(key, default)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        expected = {str: "text", int: "a whole number", dict: "a table"}[kind]
+        raise ConfigError(f"{path.name}: '{key}' must be {expected}, found {value!r}")
+    return value
+
+
+def _expected(content: Mapping[str, Any], path: Path) -> dict[str, object]:
+    expected: dict[str, object] = _typed(content, "expect", dict, {}, path)
+    for key, value in expected.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number and not isinstance(value, str):
+            raise ConfigError(f"{path.name}: 'expect.{key}' must be a number or text, found {value!r}")
+    return expected
+
+
+def _list_of_text(content: Mapping[str, Any], path: Path) -> list[str]:
+    names = content.get("plugins")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f'{path.name}: \'plugins\' must be a list of names, such as ["s4d", "wav2vec2"]')
+    return names
+
+
+def _tables(content: Mapping[str, Any], path: Path) -> dict[str, dict[str, object]]:
+    tables = _typed(content, "set", dict, {}, path)
+    for name, values in tables.items():
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path.name}: options stand in tables, [set.{name}] and below it KEY = VALUE")
+    return dict(tables)

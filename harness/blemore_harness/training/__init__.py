@@ -1,1 +1,0 @@
-"""The one training loop of all heads, and what goes into it."""
