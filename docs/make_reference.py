@@ -17,14 +17,14 @@ SOURCES = ROOT / "harness" / "blemore_harness"
 PAGE = ROOT / "docs" / "reference.md"
 
 MODULES = (
-    "hookspecs", "context", "dataset", "rows", "cache", "options", "errors", "heads", "recipes", "subsampled",
-    "sequences", "media", "frames", "networks",
+    "hookspecs", "context", "clips", "predictions", "cache", "options", "errors", "heads.options", "heads.fitting",
+    "heads.subsampled", "pooling", "media.frames", "media.frame_cache", "networks",
 )  # fmt: skip
 """In the order in which an author meets them."""
 
 LEFT_OUT = {
     "context": {"Desk"},
-    "cache": {"digest_of", "sweep_leftovers"},
+    "networks": {"resolve_device", "describe_device"},
     "options": {"parse_settings", "build_options"},
 }
 """What is public for the harness's own sake."""
@@ -53,20 +53,31 @@ def main(arguments: list[str]) -> int:
 
 def render() -> str:
     """Give the text of the page."""
-    links = "\n".join(f"- [`{name}`](#{name}): {first_sentence(parse(name))}" for name in MODULES)
+    links = "\n".join(f"- [`{name}`](#{name.replace('.', '')}): {first_sentence(parse(name))}" for name in MODULES)
     parts = [HEAD, links + "\n", *(render_module(name) for name in MODULES)]
     return "\n".join(parts).rstrip() + "\n"
 
 
 def parse(name: str) -> ast.Module:
     """Read a module's source."""
-    return ast.parse((SOURCES / f"{name}.py").read_text(encoding="utf-8"))
+    return ast.parse((SOURCES / path_of(name)).read_text(encoding="utf-8"))
+
+
+def path_of(name: str) -> str:
+    """Give a module's file below the sources."""
+    return f"{name.replace('.', '/')}.py"
 
 
 def render_module(name: str) -> str:
     """Give the section of one module."""
     module = parse(name)
-    lines = [f"## {name}", "", f"[`blemore_harness.{name}`](../harness/blemore_harness/{name}.py)", "", prose(module)]
+    lines = [
+        f"## {name}",
+        "",
+        f"[`blemore_harness.{name}`](../harness/blemore_harness/{path_of(name)})",
+        "",
+        prose(module),
+    ]
     for node in module.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and is_offered(node.name, name):
             lines += render_node(node, 3)

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from blemore_harness.clips import EMOTIONS
-from blemore_harness.data import opening as places
 from blemore_harness.data.download import DEMO_MARKER, read_dataset
 from blemore_harness.demo import demo_is_complete, label_cells, write_demo
+from blemore_harness.demo import opening as places
 from blemore_harness.demo.actors import make_actor
 from blemore_harness.demo.clipfile import CLIP_BYTES, write_clip
 from blemore_harness.demo.performance import FACE_ACTIONS, VOICE_CONTROLS, make_style, play

@@ -24,7 +24,7 @@ from blemore_harness.context import Context
 from blemore_harness.data.download import Dataset, read_dataset
 from blemore_harness.data.views import View, open_view
 from blemore_harness.decoding.strategies import HONEST
-from blemore_harness.drawing.tables import draw_next_steps
+from blemore_harness.drawing.tables import draw_next_steps, render_text
 from blemore_harness.errors import BlemoreError, ConfigError, DataError, MediaError, UnknownName
 from blemore_harness.files.runs import Runs
 from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
@@ -150,7 +150,9 @@ class Bench:
     reporter: Silent = field(default_factory=Silent)
 
     def run(self, plugins: Plugins, submission: Submission) -> tuple[dict[str, Any], Path]:
-        workshop = Workshop(Runs(self.root / "runs"), Cache(self.root / "cache"), "cpu", self.reporter)
+        workshop = Workshop(
+            Runs(self.root / "runs"), Cache(self.root / "cache"), "cpu", self.reporter, draw=render_text
+        )
         record, folder = evaluate(submission, self.dataset, self.view, plugins, workshop)
         assert json.loads((folder / "record.json").read_text()) == record
         return record, folder

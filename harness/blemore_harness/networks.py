@@ -217,9 +217,6 @@ def _evenly(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     return apply
 
 
-CHOICES = ("auto", "cpu", "cuda")
-
-
 def resolve_device(asked: str) -> str:
     """Give `cpu` or `cuda`.
 

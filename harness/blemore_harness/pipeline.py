@@ -48,7 +48,9 @@ def evaluate(
     stage = Stage(view, workshop.cache, workshop.device, workshop.reporter, workshop.isolation)
     folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
     folder = workshop.runs.run(submission.name, entrants[-1].digest)
-    recorder = Recorder(folder, start_record(submission, entrants, dataset, workshop.command), plugins, started)
+    recorder = Recorder(
+        folder, start_record(submission, entrants, dataset, workshop.command), plugins, started, workshop.draw
+    )
     with stage.holding(folder) as stage, recorder.closing(workshop.device):
         encoders = [e for e in entrants if not e.members]
         _check_media([e for e in encoders if not e.identity["stores"]], dataset, workshop.reporter)

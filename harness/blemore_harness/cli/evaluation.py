@@ -165,6 +165,7 @@ def _open_job(
     from blemore_harness.data.download import is_demo
     from blemore_harness.data.opening import open_dataset_view
     from blemore_harness.disk import cache_root
+    from blemore_harness.drawing.tables import render_text
     from blemore_harness.files.runs import Runs
     from blemore_harness.networks import resolve_device
     from blemore_harness.options import parse_settings
@@ -190,7 +191,7 @@ def _open_job(
     resolve_device(device)
     dataset = open_dataset(data, reporter, fold_seed)
     view = open_dataset_view(dataset, reporter)
-    workshop = Workshop(Runs(runs), Cache(cache_root() / "arrays"), device, reporter, tuple(sys.argv))
+    workshop = Workshop(Runs(runs), Cache(cache_root() / "arrays"), device, reporter, tuple(sys.argv), draw=render_text)
     return Job(submission, dataset, view, found, workshop)
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.networks import CHOICES
-
 data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -27,7 +25,7 @@ runs_option = click.option(
 seed_option = click.option(
     "--seed", type=int, help="Base seed of everything random [default: the submission's, else 0]."
 )
-device_option = click.option("--device", type=click.Choice(CHOICES), default="auto", show_default=True)
+device_option = click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True)
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="A,B,...",
     help="Encoders, separated by commas; a+b joins vectors under one head, a@v is a variant of a.",

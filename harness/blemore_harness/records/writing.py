@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,7 +19,6 @@ from typing import Any
 from blemore_harness.data.download import Dataset
 from blemore_harness.data.views import View
 from blemore_harness.disk import write_atomically, write_json
-from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import HarnessError, PluginFailed
 from blemore_harness.files.leaderboard import write_submission
 from blemore_harness.files.runs import RECORD_FILE, RECORD_SCHEMA, FoldResult
@@ -89,14 +88,23 @@ class Recorder:
         record: as of `start_record`.
         plugins: whose hooks are told.
         started: `time.perf_counter()` at the start.
+        draw: writes a record as text for people, which is kept as `table.txt`; None keeps the record only.
     """
 
-    def __init__(self, folder: Path, record: dict[str, Any], plugins: Plugins, started: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        record: dict[str, Any],
+        plugins: Plugins,
+        started: float,
+        draw: Callable[[Mapping[str, Any]], str] | None = None,
+    ) -> None:
         self.folder = folder
         self._described = record.pop("_entrants")
         self.record = record
         self._plugins = plugins
         self._started = started
+        self._draw = draw
         self._scores: dict[str, Mapping[str, Any]] = {}
 
     @contextmanager
@@ -191,7 +199,8 @@ class Recorder:
 
     def _save(self) -> None:
         write_json(self.folder / RECORD_FILE, self.record)
-        write_atomically(self.folder / TABLE_FILE, render_text(self.record))
+        if self._draw is not None:
+            write_atomically(self.folder / TABLE_FILE, self._draw(self.record))
 
 
 def _describe_error(error: BaseException) -> dict[str, Any]:

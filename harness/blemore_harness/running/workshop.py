@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from blemore_harness.cache import Cache
 from blemore_harness.context import Reporter
@@ -21,6 +23,7 @@ class Workshop:
         reporter: where the story goes.
         command: the command line, for the record.
         isolation: how worker processes are run; None calls plugins in this process.
+        draw: writes a record as text for people, which is kept beside it; None keeps the record only.
     """
 
     runs: Runs
@@ -29,3 +32,4 @@ class Workshop:
     reporter: Reporter
     command: tuple[str, ...] = ()
     isolation: Isolation | None = None
+    draw: Callable[[Mapping[str, Any]], str] | None = None
