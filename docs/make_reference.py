@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "reference.md"
 
 MODULES = (
     "hookspecs", "context", "dataset", "rows", "cache", "options", "errors", "heads", "recipes", "subsampled",
-    "sequences", "media", "frames", "networks",
+    "sequences", "audio", "media", "frames", "networks",
 )  # fmt: skip
 """In the order in which an author meets them."""
 

@@ -16,7 +16,7 @@ from scipy.signal import butter, lfilter, sosfilt
 
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.errors import DataError, ExtraMissing, MediaError
-from blemore_harness.media.frames import read_sound
+from blemore_harness.media.audio import read_sound
 from blemore_plugins.prosody import ProsodyEncoder, extraction
 from blemore_plugins.prosody.functionals import describe_sound
 from blemore_plugins.prosody.pitch import HOP, RATE, track_pitch

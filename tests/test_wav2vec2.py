@@ -19,7 +19,7 @@ transformers = pytest.importorskip("transformers")
 
 from blemore_harness.clips import Clip, Clips  # noqa: E402
 from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, MediaError, WeightsMissing  # noqa: E402
-from blemore_harness.media.frames import read_sound  # noqa: E402
+from blemore_harness.media.audio import read_sound  # noqa: E402
 from blemore_harness.networks import fitting_threads  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
 from blemore_harness.pooling import describe_sequence  # noqa: E402

@@ -14,8 +14,8 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
+from blemore_harness.media.audio import read_sound
 from blemore_harness.media.frame_files import work_side_by_side
-from blemore_harness.media.frames import read_sound
 from blemore_harness.networks import seeded
 from blemore_plugins.finetuning.groups import NOTHING, Anatomy, Built
 from blemore_plugins.finetuning.loading import checkpoint_activations, find_model, make_head, read_config

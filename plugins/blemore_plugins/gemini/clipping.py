@@ -15,7 +15,7 @@ import numpy as np
 
 from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError
-from blemore_harness.media.frames import read_sound
+from blemore_harness.media.audio import read_sound
 from blemore_plugins.gemini.options import MAX_VIDEO_SECONDS
 
 COPIED_CODECS = ("h264", "hevc", "av1", "vp9")

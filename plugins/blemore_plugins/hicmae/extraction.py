@@ -18,7 +18,8 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, WeightsMissing
-from blemore_harness.media.frames import read_sound, video_info
+from blemore_harness.media.audio import read_sound
+from blemore_harness.media.frames import video_info
 from blemore_plugins.hicmae.options import RANDOM_SMALL, RELEASED, SMALL, SMALL_SEED, HiCMAEOptions
 from blemore_plugins.hicmae.shape import CHUNK
 from blemore_plugins.hicmae.sound import RATE, import_kaldi, log_mel

@@ -14,7 +14,7 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, first_and_count
-from blemore_harness.media.frames import read_sound
+from blemore_harness.media.audio import read_sound
 from blemore_plugins.prosody.vocabulary import feature_names
 
 VERSION = 1

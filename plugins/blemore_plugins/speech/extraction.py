@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
-from blemore_harness.media.frames import read_sound
+from blemore_harness.media.audio import read_sound
 from blemore_plugins.speech.recipe import RATE, Recipe, extra_missing
 
 WINDOW_BYTES = 80 << 20
