@@ -289,7 +289,6 @@ def test_a_service_that_is_down_is_not_asked_for_every_clip(tmp_path):
         ([], "found 0"),
         ([[1.0] + [0.0] * 3071] * 2, "found 2"),
         ([[1.0] + [0.0] * 767], "expected 3072 numbers, found 768"),
-        ([[float("nan")] * 3072], "NaN"),
         ([[0.5] * 3072], "length 1"),
     ],
 )
@@ -298,7 +297,7 @@ def test_an_answer_of_the_wrong_shape_is_refused(clips, tmp_path, values, expect
     context = make_context(tmp_path)
     with serving([Reply(200, body)]) as service, pytest.raises(ServiceError, match=expected):
         FakeTime().encoder().prepare(clips, options(service), context)
-    assert not list((tmp_path / "cache").rglob(f"{clips.items[0].content}*.npy"))
+    assert not list((tmp_path / "cache" / "gemini").rglob(f"{clips.items[0].content}*.npy"))
     assert set(service.asked.values()) == {1}
 
 
@@ -388,7 +387,7 @@ def test_a_killed_extraction_goes_on_and_pays_nothing_twice(clips, tmp_path):
         paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
         # The third request may leave while the second vector is being written down.
-        while len(service.requests) < 3 or len(list((tmp_path / "cache").rglob("*.npy"))) < 2:
+        while len(service.requests) < 3 or len(list((tmp_path / "cache" / "gemini").rglob("*.npy"))) < 2:
             assert child.poll() is None
             time.sleep(0.01)
         child.send_signal(signal.SIGKILL)
@@ -479,5 +478,5 @@ def test_the_environment_may_name_the_host(clips, tmp_path, monkeypatch):
 def test_vectors_are_named_by_content(clips, tmp_path):
     with serving() as service:
         GeminiEncoder().prepare(clips, options(service), make_context(tmp_path))
-    stored = {path.stem for path in (tmp_path / "cache").rglob("*.npy")}
+    stored = {path.stem for path in (tmp_path / "cache" / "gemini").rglob("*.npy")}
     assert stored == {hashlib.sha256(clip.video.read_bytes()).hexdigest() for clip in clips}

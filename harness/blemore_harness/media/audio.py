@@ -21,6 +21,9 @@ from blemore_harness.media.opening import CUT_SHARE, check_media, missing_extra
 AUDIO_VERSION = 2
 """Counts changes of what is decoded; part of `audio_key`."""
 
+RATE = 16_000
+"""Samples per second, if nothing else is asked for: what speech encoders take."""
+
 SILENT_SPREAD = 1e-3
 """Distance of the smallest and the largest sample (full scale: 2) up to which there is nothing to hear: -66 dB."""
 
@@ -68,7 +71,7 @@ def audio_key() -> dict[str, object]:
         raise missing_extra("av", error) from error
 
 
-def read_sound(clip: Clip, rate: int = 16_000, cache: Cache | None = None) -> Wave:
+def read_sound(clip: Clip, rate: int = RATE, cache: Cache | None = None) -> Wave:
     """Decode the audio of a clip.
 
     Of several tracks the one that FFmpeg takes is decoded: a track marked as default before others, then the one with
@@ -94,6 +97,15 @@ def read_sound(clip: Clip, rate: int = 16_000, cache: Cache | None = None) -> Wa
     return wave
 
 
+def decode_facts(clip: Clip) -> AudioFacts:
+    """Decode the audio of a clip, and return what is known about it.
+
+    Raises:
+        MediaError: as of `read_sound`.
+    """
+    return _read(clip, RATE)[1]
+
+
 def audio_facts(clip: Clip, cache: Cache) -> AudioFacts:
     """Return what is known about the audio of a clip, which is decoded if nobody did before.
 
@@ -102,7 +114,7 @@ def audio_facts(clip: Clip, cache: Cache) -> AudioFacts:
     """
     store = _store(cache)
     if not store.has(clip):
-        _keep(clip, _read(clip, 16_000)[1], store)
+        _keep(clip, decode_facts(clip), store)
     spread, share, moved, track = store.load(clip).tolist()
     return AudioFacts(spread, share, moved, int(track))
 
