@@ -19,8 +19,11 @@ import pytest
 pytest.importorskip("av")
 pytest.importorskip("google.genai")
 
+from audio_files import in_order, write_times
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import ConfigError, MediaError, ServiceError
 from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
+from blemore_plugins.gemini.items import list_items
 from gemini_service import (
     KEY,
     FakeTime,
@@ -31,7 +34,11 @@ from gemini_service import (
     quota_failure,
     retry_info,
     serving,
+    turn,
     vector_of,
+    with_cover,
+    write_colours,
+    write_video,
 )
 
 pytestmark = pytest.mark.encoders
@@ -301,6 +308,53 @@ def test_an_answer_of_the_wrong_shape_is_refused(clips, tmp_path, values, expect
     assert set(service.asked.values()) == {1}
 
 
+@pytest.mark.parametrize("values", [[float("nan")] * 3072, [float("inf")] + [0.0] * 3071])
+def test_an_answer_of_nan_is_asked_for_again(clips, tmp_path, values):
+    body = json.dumps({"embeddings": [{"values": values}]}).encode()
+    time, context = FakeTime(), make_context(tmp_path)
+    with serving([Reply(200, body), Reply(200, body)]) as service:
+        time.encoder().prepare(clips.take([0]), options(service), context)
+    assert len(service.requests) == 3
+    assert len(time.slept) >= 2
+    assert np.isfinite(time.encoder().embed(clips.take([0]), options(service), context).values).all()
+    with serving(lambda *_: Reply(200, body)) as service, pytest.raises(ServiceError, match=r"NaN.*after 3 attempts"):
+        time.encoder().prepare(clips.take([1]), options(service, attempts=3), context)
+    assert len(service.requests) == 3
+
+
+@pytest.mark.parametrize("sound", ["none", "part", "separate"])
+def test_a_vector_is_paid_again_only_where_other_bytes_are_sent(tmp_path, sound):
+    """Vectors of before lie in the store under the content alone."""
+    plain, film = make_clips(tmp_path / "plain", 1, sound=True).items[0], tmp_path / "film.mov"
+    write_video(film, 1, 1.0, sound=True, bf="3", g="30")
+    covered = with_cover(tmp_path / "covered.mov", film, "png", attached=False)
+    full = write_colours(tmp_path / "full.mov", "mjpeg", "yuvj420p")
+    turned = turn(write_colours(tmp_path / "turned.mov", "mjpeg", "yuvj420p"))
+    paths = [film, covered] + ([full, turned] if sound == "none" else [])
+    everything = [plain, *(Clip(path.stem, path, {}, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)]
+    clips, context = Clips(tuple(everything)), make_context(tmp_path)
+    with serving() as service:
+        chosen = options(service, sound=sound)
+        old = np.eye(3072, dtype=np.float32)
+        for store in GeminiEncoder()._stores(chosen, context):
+            for clip in clips:
+                store.save(clip, old[0])
+        FakeTime().encoder().prepare(clips, chosen, context)
+        found = FakeTime().encoder().embed(clips, chosen, context).values
+    kept = {clip.id: bool((row[:3072] == old[0]).all()) for clip, row in zip(clips, found, strict=True)}
+    assert {name for name, same in kept.items() if not same} == {"covered", "full"} & kept.keys()
+    assert sum(service.paid.values()) == (2 if sound == "none" else 1)
+
+
+def test_audio_with_a_gap_is_sent_again(tmp_path):
+    path = tmp_path / "gap.nut"
+    clip, context = write_times(path, in_order((40, 3200))), make_context(tmp_path)
+    with serving() as service:
+        chosen = options(service, sound="separate")
+        items = list_items([clip], GeminiEncoder()._stores(chosen, context), chosen, context.cache)
+    assert [[item.part for item in kind] for kind in items] == [[""], ["-rule2"]]
+
+
 def test_a_refused_clip_is_named_after_all_others_are_done(clips, tmp_path):
     time = FakeTime()
     with serving([None, google_error(400, "INVALID_ARGUMENT", "bad video")]) as service:
@@ -374,6 +428,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
+from blemore_plugins.gemini.items import list_items
 from gemini_service import make_clips, make_context
 folder, address = Path(sys.argv[1]), sys.argv[2]
 options = GeminiOptions(consent=True, base_url=address, workers=1)

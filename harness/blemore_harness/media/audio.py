@@ -160,5 +160,5 @@ def _read(clip: Clip, rate: int) -> tuple[Wave, AudioFacts]:
         raise MediaError(f"clip {clip.id} has NaN or infinite samples in its sound track", clip.id)
     edge = round(EDGE * rate) if wave.size > 4 * EDGE * rate else 0
     spread = float(np.ptp(wave[edge : wave.size - edge]))
-    share = float(np.vdot(wave, wave)) / track.power if track.power else 1.0
+    share = track.mixed / track.power if track.power else 1.0
     return wave, AudioFacts(spread, share, moved, track.number)

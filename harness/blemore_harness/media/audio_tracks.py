@@ -39,7 +39,8 @@ class Track:
         samples: how many they hold.
         places, times: of every decoded frame, where it begins in the samples (in samples) and by its timestamp (in
             seconds; NaN without one).
-        power: sum over samples of the mean square of the channels.
+        power: sum over samples of the mean square of the channels, each without the mean of its piece.
+        mixed: the same of the mean of the channels.
         number: which audio track of the file it is, from 0.
         promised: its length in seconds as the file says; 0 where it does not.
     """
@@ -50,7 +51,7 @@ class Track:
         self.samples = 0
         self.places: list[float] = []
         self.times: list[float] = []
-        self.power = 0.0
+        self.power = self.mixed = 0.0
         self.number = 0
         self.promised = 0.0
 
@@ -104,7 +105,10 @@ class Track:
             channels = frame.to_ndarray()
             with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused by name, later
                 mean = channels.mean(axis=0, dtype=np.float32)
-                self.power += float(np.vdot(channels, channels)) / len(channels)
+                moving = channels - channels.mean(axis=1, keepdims=True)  # a constant is nothing to hear
+                mixed = moving.mean(axis=0)
+                self.power += float(np.vdot(moving, moving)) / len(channels)
+                self.mixed += float(np.vdot(mixed, mixed))
             self.parts.append(mean)
             self.samples += len(mean)
 

@@ -146,11 +146,12 @@ def _video_rule(clip: Clip, window: Window) -> int:
             stream = find_stream(source, "video", clip)
             if stream != source.streams.video[0]:
                 return 2
-            context = stream.codec_context
-            if context.color_range != FULL_RANGE and context.colorspace in PLAIN_COLOURS:
+            frame = next(source.decode(stream))
+            if _through_rgb(frame) or not (_full_range(frame) or frame.colorspace not in PLAIN_COLOURS):
                 return 1
-            data = _copy(source, stream, window)
-    except (av.FFmpegError, OSError, ValueError, MediaError):
+        with av.open(str(clip.video), options=OPTIONS) as source:
+            data = _copy(source, find_stream(source, "video", clip), window)
+    except (av.FFmpegError, OSError, ValueError, MediaError, StopIteration):
         return 1  # said when it is cut
     return 2 if data is None or len(data) > MAX_BYTES else 1
 
@@ -166,7 +167,8 @@ def _copy(source: Any, stream: Any, window: Window) -> bytes | None:
     if window.start > 0 or stream.codec_context.name not in COPIED_CODECS:
         return None
     begin = stream.start_time or 0
-    packets, first_frame, behind = [], None, False
+    packets: list[Any] = []
+    first_frame, behind = None, False
     for packet in source.demux(stream):
         if packet.dts is None:
             continue
@@ -238,10 +240,18 @@ def _upright(frame: Any) -> Any:
     import av
 
     width, height = frame.width - frame.width % 2, frame.height - frame.height % 2
-    if not frame.rotation and (width, height) == (frame.width, frame.height):
+    if not _through_rgb(frame):
         # Of limited range already, or of none that is known: its levels stay.
-        full = frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
-        ranges = {"src_color_range": "JPEG", "dst_color_range": "MPEG"} if full else {}
+        ranges = {"src_color_range": "JPEG", "dst_color_range": "MPEG"} if _full_range(frame) else {}
         return frame.reformat(format="yuv420p", **ranges)
     pixels = np.rot90(frame.to_ndarray(format="rgb24")[:height, :width], round(frame.rotation / 90))
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(format="yuv420p")
+
+
+def _through_rgb(frame: Any) -> bool:
+    """Whether a frame has to be turned, or has an odd side."""
+    return bool(frame.rotation or frame.width % 2 or frame.height % 2)
+
+
+def _full_range(frame: Any) -> bool:
+    return bool(frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj"))
