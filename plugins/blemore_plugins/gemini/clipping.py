@@ -19,6 +19,7 @@ from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError
 from blemore_harness.media.audio import audio_facts, read_sound
 from blemore_harness.media.opening import OPTIONS, check_media, find_stream
+from blemore_plugins.gemini.colours import PLAIN_COLOURS, full_range, through_rgb, upright
 from blemore_plugins.gemini.options import MAX_VIDEO_SECONDS, Input
 
 COPIED_CODECS = ("h264", "hevc", "av1", "vp9")
@@ -33,13 +34,6 @@ SOUND_RATE = 16_000
 ENCODING = {"preset": "veryfast", "crf": "18", "threads": "1", "x264-params": "mbtree=0"}
 """H.264 that the eye cannot tell from the original; in one thread and without x264's macroblock tree, so that the bytes
 are the same each time (the tree depends on what memory held before)."""
-
-
-FULL_RANGE = 2
-"""FFmpeg's number of JPEG's levels, 0 to 255: of phones, and of RGB."""
-
-PLAIN_COLOURS = (0, 2, 5, 6)
-"""FFmpeg's numbers of RGB, of no word, and of ITU-R BT.601 (twice), which decoders take for granted without a word."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +141,7 @@ def _video_rule(clip: Clip, window: Window) -> int:
             if stream != source.streams.video[0]:
                 return 2
             frame = next(source.decode(stream))
-            if _through_rgb(frame) or not (_full_range(frame) or frame.colorspace not in PLAIN_COLOURS):
+            if through_rgb(frame) or not (full_range(frame) or frame.colorspace not in PLAIN_COLOURS):
                 return 1
         with av.open(str(clip.video), options=OPTIONS) as source:
             data = _copy(source, find_stream(source, "video", clip), window)
@@ -213,7 +207,7 @@ def _encode(source: Any, stream: Any, window: Window) -> bytes | None:
             continue
         if second >= window.end:
             break
-        picture = _upright(frame)
+        picture = upright(frame)
         if output is None or encoder is None:
             output, first = av.open(target, "w", format="mp4"), frame.pts
             encoder = output.add_stream("libx264", rate=stream.average_rate, options=ENCODING)
@@ -233,25 +227,3 @@ def _encode(source: Any, stream: Any, window: Window) -> bytes | None:
     output.mux(encoder.encode(None))
     output.close()
     return target.getvalue()
-
-
-def _upright(frame: Any) -> Any:
-    """Turn a frame as its display matrix says, with even sides as H.264 wants them."""
-    import av
-
-    width, height = frame.width - frame.width % 2, frame.height - frame.height % 2
-    if not _through_rgb(frame):
-        # Of limited range already, or of none that is known: its levels stay.
-        ranges = {"src_color_range": "JPEG", "dst_color_range": "MPEG"} if _full_range(frame) else {}
-        return frame.reformat(format="yuv420p", **ranges)
-    pixels = np.rot90(frame.to_ndarray(format="rgb24")[:height, :width], round(frame.rotation / 90))
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(format="yuv420p")
-
-
-def _through_rgb(frame: Any) -> bool:
-    """Whether a frame has to be turned, or has an odd side."""
-    return bool(frame.rotation or frame.width % 2 or frame.height % 2)
-
-
-def _full_range(frame: Any) -> bool:
-    return bool(frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj"))
