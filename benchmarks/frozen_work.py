@@ -12,8 +12,8 @@ import torch
 from released_networks import WRITERS
 from work import Order, Work, count_weights
 
+from blemore_harness.media.audio import read_sound
 from blemore_harness.media.frame_cache import open_frames
-from blemore_harness.media.frames import read_sound
 from blemore_harness.networks import fitting_threads, seeded
 from blemore_plugins import hicmae, speech, vision
 from blemore_plugins.hicmae.network import HiCMAE

@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "reference.md"
 
 MODULES = (
     "hookspecs", "context", "clips", "predictions", "cache", "options", "errors", "heads.options", "heads.fitting",
-    "heads.subsampled", "pooling", "media.frames", "media.frame_cache", "networks",
+    "heads.subsampled", "pooling", "media.audio", "media.frames", "media.frame_cache", "networks",
 )  # fmt: skip
 """In the order in which an author meets them."""
 

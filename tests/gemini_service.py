@@ -222,3 +222,74 @@ def make_clips(folder: Path, count: int, **options: Any) -> Clips:
         write_video(path, index, **options)
         items.append(Clip(f"c{index}", path, {}, hashlib.sha256(path.read_bytes()).hexdigest()))
     return Clips(tuple(items))
+
+
+def turn(path):
+    data = bytearray(path.read_bytes())
+    # The display matrix of a track begins 40 bytes into the body of `tkhd` (ISO 14496-12): a quarter turn clockwise.
+    at = data.index(b"tkhd") + 4 + 40
+    one, minus, w = (
+        (1 << 16).to_bytes(4, "big"),
+        (-1 << 16).to_bytes(4, "big", signed=True),
+        (1 << 30).to_bytes(4, "big"),
+    )
+    zero = bytes(4)
+    data[at : at + 36] = zero + one + zero + minus + zero + zero + zero + zero + w
+    path.write_bytes(data)
+    return path
+
+
+def ramp(side=64):
+    """Greys from black to white and from white to black, in both directions."""
+    grey = np.linspace(0, 255, side)
+    sums = [np.add.outer(grey, other) / 2 for other in (grey, grey[::-1])]
+    return np.round(np.stack([*sums, np.tile(grey, (side, 1))], axis=-1))
+
+
+def write_colours(path, codec, shape, space="bt709", full=True, turned=False):
+    """Twenty frames of a ramp in full or limited range, 10 a second, each with its number in its brightness."""
+    numbers = {"bt709": 1, "bt470bg": 5, "bt2020": 9, "": 2}
+    import av
+
+    with av.open(str(path), "w") as file:
+        quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {"bf": "3", "g": "20"}
+        stream = file.add_stream(codec, rate=10, options=quiet if codec.startswith("libx26") else {})
+        stream.width = stream.height = 64
+        stream.pix_fmt = shape
+        context = stream.codec_context
+        context.color_range, context.colorspace = (2 if full else 1), numbers[space]
+        for index in range(30):
+            picture = np.clip(ramp() - index, 0, 255).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            if shape not in ("rgb24", "gbrp"):
+                frame = frame.reformat(
+                    format=shape,
+                    dst_colorspace=numbers[space] if space else None,
+                    dst_color_range="JPEG" if full else "MPEG",
+                )
+            frame.pts = index
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def with_cover(path, film, codec="mjpeg", attached=True):
+    """Put a grey picture before the film."""
+    import av
+
+    with av.open(str(film)) as given, av.open(str(path), "w") as file:
+        cover = file.add_stream(codec, rate=10)
+        cover.width = cover.height = 32
+        cover.pix_fmt = "rgb24" if codec == "png" else "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic if attached else av.stream.Disposition(0)
+        copies = {stream.index: file.add_stream_from_template(stream) for stream in given.streams}
+        for stream in copies.values():
+            stream.disposition = av.stream.Disposition.default
+        frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 99, np.uint8), format="rgb24")
+        file.mux(cover.encode(frame))
+        file.mux(cover.encode(None))
+        for packet in given.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream.index]
+                file.mux(packet)
+    return path

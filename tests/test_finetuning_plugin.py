@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import BlemoreError, DataError, InvalidOption, MediaError, WeightsMissing
@@ -346,7 +347,7 @@ class Counting:
 def test_sound_that_cannot_be_used_does_not_wait_for_all_other_clips(tmp_path: Path, monkeypatch):
     asked: list[str] = []
 
-    def read(clip: Clip, rate: int) -> np.ndarray:
+    def read(clip: Clip, rate: int, cache: Cache) -> np.ndarray:
         asked.append(clip.id)
         if len(asked) == 3:
             raise MediaError(f"clip {clip.id} has no sound track", clip.id)

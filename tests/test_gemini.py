@@ -19,8 +19,11 @@ import pytest
 pytest.importorskip("av")
 pytest.importorskip("google.genai")
 
+from audio_files import in_order, write_times
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import ConfigError, MediaError, ServiceError
 from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
+from blemore_plugins.gemini.items import list_items
 from gemini_service import (
     KEY,
     FakeTime,
@@ -31,7 +34,11 @@ from gemini_service import (
     quota_failure,
     retry_info,
     serving,
+    turn,
     vector_of,
+    with_cover,
+    write_colours,
+    write_video,
 )
 
 pytestmark = pytest.mark.encoders
@@ -289,7 +296,6 @@ def test_a_service_that_is_down_is_not_asked_for_every_clip(tmp_path):
         ([], "found 0"),
         ([[1.0] + [0.0] * 3071] * 2, "found 2"),
         ([[1.0] + [0.0] * 767], "expected 3072 numbers, found 768"),
-        ([[float("nan")] * 3072], "NaN"),
         ([[0.5] * 3072], "length 1"),
     ],
 )
@@ -298,8 +304,55 @@ def test_an_answer_of_the_wrong_shape_is_refused(clips, tmp_path, values, expect
     context = make_context(tmp_path)
     with serving([Reply(200, body)]) as service, pytest.raises(ServiceError, match=expected):
         FakeTime().encoder().prepare(clips, options(service), context)
-    assert not list((tmp_path / "cache").rglob(f"{clips.items[0].content}*.npy"))
+    assert not list((tmp_path / "cache" / "gemini").rglob(f"{clips.items[0].content}*.npy"))
     assert set(service.asked.values()) == {1}
+
+
+@pytest.mark.parametrize("values", [[float("nan")] * 3072, [float("inf")] + [0.0] * 3071])
+def test_an_answer_of_nan_is_asked_for_again(clips, tmp_path, values):
+    body = json.dumps({"embeddings": [{"values": values}]}).encode()
+    time, context = FakeTime(), make_context(tmp_path)
+    with serving([Reply(200, body), Reply(200, body)]) as service:
+        time.encoder().prepare(clips.take([0]), options(service), context)
+    assert len(service.requests) == 3
+    assert len(time.slept) >= 2
+    assert np.isfinite(time.encoder().embed(clips.take([0]), options(service), context).values).all()
+    with serving(lambda *_: Reply(200, body)) as service, pytest.raises(ServiceError, match=r"NaN.*after 3 attempts"):
+        time.encoder().prepare(clips.take([1]), options(service, attempts=3), context)
+    assert len(service.requests) == 3
+
+
+@pytest.mark.parametrize("sound", ["none", "part", "separate"])
+def test_a_vector_is_paid_again_only_where_other_bytes_are_sent(tmp_path, sound):
+    """Vectors of before lie in the store under the content alone."""
+    plain, film = make_clips(tmp_path / "plain", 1, sound=True).items[0], tmp_path / "film.mov"
+    write_video(film, 1, 1.0, sound=True, bf="3", g="30")
+    covered = with_cover(tmp_path / "covered.mov", film, "png", attached=False)
+    full = write_colours(tmp_path / "full.mov", "mjpeg", "yuvj420p")
+    turned = turn(write_colours(tmp_path / "turned.mov", "mjpeg", "yuvj420p"))
+    paths = [film, covered] + ([full, turned] if sound == "none" else [])
+    everything = [plain, *(Clip(path.stem, path, {}, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)]
+    clips, context = Clips(tuple(everything)), make_context(tmp_path)
+    with serving() as service:
+        chosen = options(service, sound=sound)
+        old = np.eye(3072, dtype=np.float32)
+        for store in GeminiEncoder()._stores(chosen, context):
+            for clip in clips:
+                store.save(clip, old[0])
+        FakeTime().encoder().prepare(clips, chosen, context)
+        found = FakeTime().encoder().embed(clips, chosen, context).values
+    kept = {clip.id: bool((row[:3072] == old[0]).all()) for clip, row in zip(clips, found, strict=True)}
+    assert {name for name, same in kept.items() if not same} == {"covered", "full"} & kept.keys()
+    assert sum(service.paid.values()) == (2 if sound == "none" else 1)
+
+
+def test_audio_with_a_gap_is_sent_again(tmp_path):
+    path = tmp_path / "gap.nut"
+    clip, context = write_times(path, in_order((40, 3200))), make_context(tmp_path)
+    with serving() as service:
+        chosen = options(service, sound="separate")
+        items = list_items([clip], GeminiEncoder()._stores(chosen, context), chosen, context.cache)
+    assert [[item.part for item in kind] for kind in items] == [[""], ["-rule2"]]
 
 
 def test_a_refused_clip_is_named_after_all_others_are_done(clips, tmp_path):
@@ -375,6 +428,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
+from blemore_plugins.gemini.items import list_items
 from gemini_service import make_clips, make_context
 folder, address = Path(sys.argv[1]), sys.argv[2]
 options = GeminiOptions(consent=True, base_url=address, workers=1)
@@ -388,7 +442,7 @@ def test_a_killed_extraction_goes_on_and_pays_nothing_twice(clips, tmp_path):
         paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
         child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
         # The third request may leave while the second vector is being written down.
-        while len(service.requests) < 3 or len(list((tmp_path / "cache").rglob("*.npy"))) < 2:
+        while len(service.requests) < 3 or len(list((tmp_path / "cache" / "gemini").rglob("*.npy"))) < 2:
             assert child.poll() is None
             time.sleep(0.01)
         child.send_signal(signal.SIGKILL)
@@ -479,5 +533,5 @@ def test_the_environment_may_name_the_host(clips, tmp_path, monkeypatch):
 def test_vectors_are_named_by_content(clips, tmp_path):
     with serving() as service:
         GeminiEncoder().prepare(clips, options(service), make_context(tmp_path))
-    stored = {path.stem for path in (tmp_path / "cache").rglob("*.npy")}
+    stored = {path.stem for path in (tmp_path / "cache" / "gemini").rglob("*.npy")}
     assert stored == {hashlib.sha256(clip.video.read_bytes()).hexdigest() for clip in clips}

@@ -18,7 +18,7 @@ from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError
 from blemore_plugins.gemini import clipping
 from blemore_plugins.gemini.clipping import Window, cut_sound, cut_video
-from gemini_service import write_video
+from gemini_service import turn, with_cover, write_colours, write_video
 from media_files import drifting_blocks, printed_with_other_memory, write_media
 
 pytestmark = pytest.mark.encoders
@@ -80,17 +80,7 @@ def digest_of_cut(path):
 def test_a_picture_that_is_stored_turned_is_sent_upright(tmp_path):
     path = write_video(tmp_path / "a.mov", 1, 0.5)
     upright = frames_of(path)[0]
-    data = bytearray(path.read_bytes())
-    # The display matrix of a track begins 40 bytes into the body of `tkhd` (ISO 14496-12): a quarter turn clockwise.
-    at = data.index(b"tkhd") + 4 + 40
-    one, minus, w = (
-        (1 << 16).to_bytes(4, "big"),
-        (-1 << 16).to_bytes(4, "big", signed=True),
-        (1 << 30).to_bytes(4, "big"),
-    )
-    zero = bytes(4)
-    data[at : at + 36] = zero + one + zero + minus + zero + zero + zero + zero + w
-    path.write_bytes(data)
+    turn(path)
     with av.open(str(path)) as file:
         assert abs(next(file.decode(video=0)).rotation) == 90
     found = frames_of(cut_video(clip_of(path), Window(0, 2)))[0]
@@ -117,14 +107,86 @@ def test_sound_is_the_same_window(tmp_path):
     assert abs(spectrum.argmax() / 1.5 - 0.11 / (2 * np.pi) * 16000) < 2
 
 
+@pytest.mark.parametrize("window", [Window(0, 2.0), Window(0.5, 1.0)])
+@pytest.mark.parametrize(
+    ("codec", "shape", "space", "full"),
+    [
+        ("libx264", "yuvj420p", "", True), ("libx264", "yuvj420p", "bt709", True),
+        ("libx264", "yuv420p", "bt709", False), ("libx264", "yuv420p", "bt2020", False),
+        ("libx264", "yuv420p", "bt470bg", False), ("libx265", "yuvj420p", "", True), ("mjpeg", "yuvj420p", "", True),
+        ("png", "rgb24", "", True), ("prores_ks", "yuv422p10le", "", False),
+    ],
+)  # fmt: skip
+def test_what_is_sent_looks_like_the_original(tmp_path, codec, shape, space, full, window):
+    path = write_colours(tmp_path / "a.mov", codec, shape, space, full)
+    original = frames_of(path)[round(window.start * 10) : round(window.end * 10)]
+    found = frames_of(cut_video(clip_of(path), window))
+    assert len(found) == len(original)
+    shown, sent = np.stack(original).astype(int), np.stack(found).astype(int)
+    assert np.abs(sent - shown).mean() < 3
+    for part in (shown < 24, shown > 224):
+        assert abs((sent - shown)[part].mean()) < 4
+
+
+def test_full_range_that_is_turned_looks_like_the_original(tmp_path):
+    path = write_colours(tmp_path / "a.mov", "libx264", "yuvj420p", "bt709")
+    upright = frames_of(path)[0]
+    turn(path)
+    found = frames_of(cut_video(clip_of(path), Window(0, 2)))[0]
+    assert np.abs(found.astype(int) - np.rot90(upright, -1)).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec", "attached"), [("mp4", "mjpeg", True), ("mp4", "png", True), ("mov", "png", False)]
+)
+@pytest.mark.parametrize("window", [Window(0, 2.0), Window(0.5, 1.0)])
+def test_the_film_is_sent_and_not_its_cover(tmp_path, ending, codec, attached, window):
+    film = write_video(tmp_path / "film.mov", 1, 3.0, bf="0")
+    path = with_cover(tmp_path / f"a.{ending}", film, codec, attached)
+    found, original = frames_of(cut_video(clip_of(path), window)), frames_of(film)
+    assert len(found) == window.seconds * 10
+    assert np.abs(found[0].astype(int) - original[round(window.start * 10)]).mean() < 6
+
+
+def test_frames_that_share_a_time_are_all_sent(tmp_path):
+    path = write_video(tmp_path / "a.mov", 1, 2.0, bf="0")
+    with av.open(str(path)) as given, av.open(str(tmp_path / "b.mov"), "w") as file:
+        copy = file.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                pts = packet.pts // 2 // 512 * 1024 if packet.pts else 0
+                packet.stream, packet.pts, packet.dts = copy, pts, pts
+                file.mux(packet)
+    expected = [frame for frame, at in zip(*frames_and_times(tmp_path / "b.mov"), strict=True) if at < 0.5]
+    found = frames_of(cut_video(clip_of(tmp_path / "b.mov"), Window(0, 0.5)))
+    assert len(found) == len(expected) == 5
+    assert max(np.abs(one.astype(int) - other).mean() for one, other in zip(found, expected, strict=True)) < 6
+
+
+def frames_and_times(path):
+    with av.open(str(path)) as file:
+        frames = list(file.decode(video=0))
+        return [frame.to_ndarray(format="rgb24") for frame in frames], [frame.time for frame in frames]
+
+
+@pytest.mark.parametrize("name", ["gemini-full-range/h264_full.mov", "gemini-full-range/hevc_full.mov"])
+def test_the_shared_full_range(name):
+    path = Path(__file__).parents[2] / "shared" / "cases" / "media" / name
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    found, original = frames_of(cut_video(clip_of(path), Window(0.48, 1.0))), frames_of(path)[12:37]
+    assert len(found) == 25
+    assert max(np.abs(one.astype(int) - other).mean() for one, other in zip(found, original, strict=True)) < 2
+
+
 def test_what_cannot_be_cut_is_named(tmp_path):
     silent = write_video(tmp_path / "a.mov", 1, 1.0)
     broken = tmp_path / "b.mov"
     broken.write_bytes(b"nothing")
     for cut, path, window, said in (
         (cut_video, silent, Window(1.5, 1), "smaller start"),
-        (cut_video, broken, Window(0, 1), "check the file"),
-        (cut_video, tmp_path / "none.mov", Window(0, 1), "check the file"),
+        (cut_video, broken, Window(0, 1), "cannot be opened"),
+        (cut_video, tmp_path / "none.mov", Window(0, 1), "there is none"),
         (cut_sound, silent, Window(0, 1), "no sound track"),
         (cut_sound, broken, Window(0, 1), "cannot be opened"),
     ):

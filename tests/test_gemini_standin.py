@@ -43,7 +43,7 @@ def test_the_real_client_gets_vectors_without_key_or_consent(tmp_path, monkeypat
 def test_its_vectors_are_never_taken_for_the_services(tmp_path):
     clips, context = make_clips(tmp_path / "clips", 1), make_context(tmp_path)
     GeminiEncoder().prepare(clips, GeminiOptions(service="stand-in"), context)
-    (folder,) = {path.parent for path in (tmp_path / "cache").rglob("*.npy")}
+    (folder,) = {path.parent for path in (tmp_path / "cache" / "gemini").rglob("*.npy")}
     assert json.loads((folder / "settings.json").read_text())["origin"].startswith("stand-in")
 
 

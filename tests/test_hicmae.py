@@ -85,7 +85,7 @@ from blemore_harness.demo.actors import make_actor  # noqa: E402
 from blemore_harness.demo.faces import draw_frames, draw_portrait  # noqa: E402
 from blemore_harness.demo.performance import play  # noqa: E402
 from blemore_harness.demo.plan import make_plan  # noqa: E402
-from blemore_harness.media.frames import read_sound  # noqa: E402
+from blemore_harness.media.audio import read_sound  # noqa: E402
 from blemore_harness.pooling import describe_sequence  # noqa: E402
 from blemore_plugins.hicmae.running import Chunks, build_network, embed_chunks  # noqa: E402
 from blemore_plugins.hicmae.sound import log_mel  # noqa: E402

@@ -15,7 +15,8 @@ import pytest
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import BlemoreError, MediaError
 from blemore_harness.media import frames as media
-from blemore_harness.media.frames import VideoInfo, iter_frames, read_frames, read_sound, video_info
+from blemore_harness.media.audio import read_sound
+from blemore_harness.media.frames import VideoInfo, iter_frames, read_frames, video_info
 from fakes import make_context
 from media_files import FPS, clip_of, gradient_frames, sine, write_media
 

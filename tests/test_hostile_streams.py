@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from blemore_harness.errors import MediaError
-from blemore_harness.media.frames import iter_frames, read_frames, read_sound, video_info
+from blemore_harness.media.audio import read_sound
+from blemore_harness.media.frames import iter_frames, read_frames, video_info
 from media_files import FPS, clip_of, gradient_frames, sine, write_media
 from test_hostile_media import refusal
 

@@ -12,7 +12,8 @@ import pytest
 
 from blemore_harness.clips import Clip
 from blemore_harness.errors import ExtraMissing, MediaError
-from blemore_harness.media.frames import iter_frames, read_frames, read_sound, resize, uniform_indices, video_info
+from blemore_harness.media.audio import read_sound
+from blemore_harness.media.frames import iter_frames, read_frames, resize, uniform_indices, video_info
 from media_files import FPS, clip_of, gradient_frames, sine, write_media
 
 av = pytest.importorskip("av")

@@ -14,9 +14,10 @@ pytest.importorskip("torch")
 
 from scipy.signal import butter, lfilter, sosfilt
 
+from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.errors import DataError, ExtraMissing, MediaError
-from blemore_harness.media.frames import read_sound
+from blemore_harness.media.audio import read_sound
 from blemore_plugins.prosody import ProsodyEncoder, extraction
 from blemore_plugins.prosody.functionals import describe_sound
 from blemore_plugins.prosody.pitch import HOP, RATE, track_pitch
@@ -422,9 +423,9 @@ def test_it_resumes_by_clip(clips, tmp_path, monkeypatch):
     encoder.prepare(clips.take([0, 1, 2]), options, context)
     seen: list[str] = []
 
-    def listen(clip: Clip, rate: int) -> np.ndarray:
+    def listen(clip: Clip, rate: int, cache: Cache) -> np.ndarray:
         seen.append(clip.id)
-        return read_sound(clip, rate)
+        return read_sound(clip, rate, cache)
 
     monkeypatch.setattr(extraction, "read_sound", listen)
     encoder.prepare(clips.take([0, 1, 2, 3, 4]), options, context)

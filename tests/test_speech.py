@@ -21,7 +21,9 @@ from blemore_harness.errors import DataError, InvalidOption, MediaError, Weights
 from blemore_harness.options import build_options  # noqa: E402
 from blemore_harness.pooling import describe_sequence  # noqa: E402
 from blemore_plugins import speech  # noqa: E402
+from blemore_plugins.speech import encoder as encoder_module  # noqa: E402
 from blemore_plugins.speech import extraction, network, recipe  # noqa: E402
+from blemore_plugins.speech import released as released_module  # noqa: E402
 from blemore_plugins.speech.hearing import Ear  # noqa: E402
 from blemore_plugins.speech.kinds import KINDS  # noqa: E402
 from blemore_plugins.speech.options import AudeeringOptions, AudioOptions, HubertOptions, WavLMOptions  # noqa: E402
@@ -63,7 +65,9 @@ def models(tmp_path_factory) -> dict[str, Path]:
 def sounds(monkeypatch) -> dict[str, np.ndarray]:
     """Clips without files: their sound by id."""
     held: dict[str, np.ndarray] = {}
-    monkeypatch.setattr(extraction, "read_sound", lambda clip, rate: held[clip.id])
+    monkeypatch.setattr(extraction, "read_sound", lambda clip, rate, cache: held[clip.id])
+    for module in (encoder_module, released_module):
+        monkeypatch.setattr(module, "warn_of_silence", lambda clips, context: None)
     return held
 
 
@@ -371,7 +375,7 @@ def test_sound_is_decoded_while_the_network_computes(models, sounds, tmp_path, m
     clips = add_clips(sounds, [3000] * 12)
     later, real, waited = threading.Event(), network.Frozen.run, []
 
-    def read(clip, rate):
+    def read(clip, rate, cache):
         if clip.id == "k11":
             later.set()
         return sounds[clip.id]

@@ -19,12 +19,14 @@ transformers = pytest.importorskip("transformers")
 
 from blemore_harness.clips import Clip, Clips  # noqa: E402
 from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, MediaError, WeightsMissing  # noqa: E402
-from blemore_harness.media.frames import read_sound  # noqa: E402
+from blemore_harness.media.audio import read_sound  # noqa: E402
 from blemore_harness.networks import fitting_threads  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
 from blemore_harness.pooling import describe_sequence  # noqa: E402
 from blemore_plugins.hub import quiet_transformers  # noqa: E402
 from blemore_plugins.speech import Wav2Vec2Encoder, extraction, hearing, network, recipe  # noqa: E402
+from blemore_plugins.speech import encoder as encoder_module  # noqa: E402
+from blemore_plugins.speech import released as released_module  # noqa: E402
 from blemore_plugins.speech.encoder import describe_frames  # noqa: E402
 from blemore_plugins.speech.options import Wav2Vec2Options, parse_layers  # noqa: E402
 from fakes import make_context, make_fold  # noqa: E402
@@ -312,7 +314,9 @@ def test_padding_would_change_what_is_heard(tmp_path):
 def sounds(monkeypatch) -> dict[str, np.ndarray]:
     """Clips without files: their sound by id."""
     held: dict[str, np.ndarray] = {}
-    monkeypatch.setattr(extraction, "read_sound", lambda clip, rate: held[clip.id])
+    monkeypatch.setattr(extraction, "read_sound", lambda clip, rate, cache: held[clip.id])
+    for module in (encoder_module, released_module):
+        monkeypatch.setattr(module, "warn_of_silence", lambda clips, context: None)
     return held
 
 

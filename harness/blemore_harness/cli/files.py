@@ -75,13 +75,15 @@ def data() -> None:
 
 @data.command("check")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--audio", is_flag=True, help="Decode all audio: which clips are silent, which are damaged.")
 @json_option
-def data_check(folder: Path, as_json: bool) -> None:
+def data_check(folder: Path, audio: bool, as_json: bool) -> None:
     """Print what a download holds: clips, actors, folds, labels, media and features, present and missing."""
     from blemore_harness.data.download import read_dataset
-    from blemore_harness.data.inspection import inspect_dataset, render_inspection
+    from blemore_harness.data.inspection import inspect_audio, inspect_dataset, render_inspection
 
-    found = inspect_dataset(read_dataset(folder))
+    dataset = read_dataset(folder)
+    found = inspect_dataset(dataset) | ({"audio": inspect_audio(dataset)} if audio else {})
     click.echo(json.dumps(found, indent=2) if as_json else render_inspection(found))
 
 

@@ -31,6 +31,7 @@ class TerminalReporter:
         self._lock = threading.Lock()
         self._live: Progress | None = None
         self._open = 0
+        self._said: set[str] = set()
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Bar]:
@@ -67,6 +68,10 @@ class TerminalReporter:
     def warn(self, message: str) -> None:
         """Say one line that must be seen."""
         line = printable(f"warning: {message}")
+        with self._lock:
+            if line in self._said:  # several encoders find the same in the clips
+                return
+            self._said.add(line)
         self._console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def note(self, name: str, value: object) -> None:

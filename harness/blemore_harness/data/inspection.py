@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from blemore_harness.clips import EMOTIONS
+from blemore_harness.clips import EMOTIONS, Clip
 from blemore_harness.data.download import Dataset
-from blemore_harness.errors import printable
+from blemore_harness.errors import MediaError, printable
+from blemore_harness.media.audio import decode_facts
 from blemore_harness.protocol.rules import label_text
 
 
@@ -47,6 +48,23 @@ def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def inspect_audio(dataset: Dataset) -> dict[str, Any]:
+    """Decode the audio of all clips that have a video: which are silent, and why which cannot be used; JSON types only.
+
+    Raises:
+        ExtraMissing: PyAV is not installed.
+    """
+    silent, unusable = [], {}
+    for name in (*dataset.ids, *dataset.test_ids):
+        if name in dataset.videos:
+            try:
+                if decode_facts(Clip(name, dataset.videos[name])).silent:
+                    silent.append(name)
+            except MediaError as error:
+                unusable[name] = str(error)
+    return {"silent": silent, "unusable": unusable}
+
+
 def render_inspection(found: dict[str, Any]) -> str:
     """Put the counts into lines for people."""
     videos = found["videos"]
@@ -74,4 +92,9 @@ def render_inspection(found: dict[str, Any]) -> str:
         lines.append(f"features   {store}: {counts['train']} training, {counts['test']} test")
     if not found["features"]:
         lines.append("features   no released ones found")
+    if "audio" in found:
+        silent, unusable = found["audio"]["silent"], found["audio"]["unusable"]
+        listed = f": {', '.join(silent)}" if silent else ""
+        lines.append(f"audio      {len(silent)} silent{listed}; {len(unusable)} unusable")
+        lines += [f"  {printable(reason)}" for reason in unusable.values()]
     return "\n".join([*lines, *(f"warning    {text}" for text in found["warnings"])])

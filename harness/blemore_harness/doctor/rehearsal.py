@@ -137,7 +137,8 @@ def _decode_clip() -> str:
     from blemore_harness.demo.clipfile import write_clip
     from blemore_harness.demo.faces import FRAME
     from blemore_harness.demo.plan import FRAME_RATE
-    from blemore_harness.media.frames import read_frames, read_sound
+    from blemore_harness.media.audio import read_sound
+    from blemore_harness.media.frames import read_frames
 
     try:
         with tempfile.TemporaryDirectory() as folder:

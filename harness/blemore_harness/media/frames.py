@@ -1,7 +1,7 @@
-"""Frames and sound of a clip, for encoder authors: one place that opens files, resizes and says what is wrong.
+"""Frames of a clip, for encoder authors: one place that opens files, resizes and says what is wrong.
 
-Frames come from decord, sound from PyAV; both are imported when first needed. A file that cannot be used is a
-`MediaError` that names the clip.
+Frames come from decord, which is imported when first needed. A file that cannot be used is a `MediaError` that names
+the clip.
 """
 
 from __future__ import annotations
@@ -16,16 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError
-from blemore_harness.media.opening import (
-    CUT_SHARE,
-    OPTIONS,
-    Promise,
-    brief,
-    check_media,
-    import_av,
-    missing_extra,
-    open_video,
-)
+from blemore_harness.media.opening import Promise, missing_extra, open_video
 
 Frames = NDArray[np.uint8]
 
@@ -34,9 +25,6 @@ BATCH = 16
 
 BATCH_BYTES = 100_000_000
 """What frames that are decoded at a time may take: larger frames than full HD come fewer at a time."""
-
-LONGEST_SOUND = 600.0
-"""Seconds of sound that are read: 38 MB at 16 kHz. Clips of the challenge last seconds, and networks take in all."""
 
 
 @dataclass(frozen=True)
@@ -142,57 +130,6 @@ def resize(frames: ArrayLike, size: tuple[int, int]) -> Frames:
     The one place that resizes: decoders and libraries differ by several grey levels.
     """
     return _resized(np.asarray(frames, dtype=np.uint8), size)
-
-
-def read_sound(clip: Clip, rate: int = 16_000) -> NDArray[np.float32]:
-    """Decode the sound of a clip.
-
-    Args:
-        rate: samples per second of the result.
-
-    Returns:
-        float32 (N,), the mean of the channels; full scale is -1 to 1. Codecs end on a block: the sound may be some
-        milliseconds longer than the picture.
-
-    Raises:
-        MediaError: no file, no sound track, a sound track without samples, one beyond `LONGEST_SOUND`, or a file that
-            cannot be decoded.
-    """
-    av = import_av()
-    promised = check_media(clip, "audio").seconds
-    most = f"at most {LONGEST_SOUND / 60:.0f} minutes are read, and clips of the challenge last seconds: cut it"
-    if promised > LONGEST_SOUND:
-        raise MediaError(f"clip {clip.id} has {promised / 60:.0f} minutes of sound: {most}", clip.id)
-    parts: list[NDArray[np.float32]] = []
-    samples = 0
-    try:
-        with av.open(str(clip.audio), options=OPTIONS) as container:
-            stream = container.streams.audio[0]
-            # FFmpeg's own mix to mono makes two equal channels louder by 3 dB: the mean is taken here.
-            resampler = av.AudioResampler(format="fltp", rate=rate)
-            for frame in container.decode(stream):
-                parts += [_mean(part) for part in resampler.resample(frame)]
-                samples += frame.samples
-                if samples > LONGEST_SOUND * (frame.sample_rate or rate):  # a length that the file does not tell
-                    raise MediaError(f"clip {clip.id} has no end of sound: {most}", clip.id)
-            if parts:
-                parts += [_mean(part) for part in resampler.resample(None)]
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(f"clip {clip.id}: the sound cannot be decoded ({brief(error, clip)})", clip.id) from None
-    sound = np.concatenate(parts or [np.empty(0, dtype=np.float32)])
-    if not sound.size:
-        raise MediaError(f"clip {clip.id} has a sound track without a single sample", clip.id)
-    if sound.size / rate < CUT_SHARE * promised:
-        found = f"{sound.size / rate:.1f} of {promised:.1f} s"
-        raise MediaError(f"clip {clip.id}: the sound ends after {found}: copy the file again", clip.id)
-    if not np.isfinite(sound).all():
-        raise MediaError(f"clip {clip.id} has NaN or infinite samples in its sound track", clip.id)
-    return sound
-
-
-def _mean(part: Any) -> NDArray[np.float32]:
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused by name, without a warning
-        return part.to_ndarray().mean(axis=0, dtype=np.float32)
 
 
 def _at_a_time(promise: Promise) -> int:

@@ -64,13 +64,13 @@ def check_media(clip: Clip, kind: Literal["video", "audio"]) -> Promise:
                 raise MediaError(
                     f"clip {clip.id}: the file is a list of other files ({', '.join(names)}), not a video", clip.id
                 )
-            return _promise(_find_stream(container, kind, clip), kind)
+            return _promise(find_stream(container, kind, clip), kind)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(f"clip {clip.id}: the file cannot be opened ({brief(error, clip)})", clip.id) from None
+        raise MediaError(f"clip {clip.id}: the file cannot be opened ({_reason(error)})", clip.id) from None
 
 
-def _find_stream(container: Any, kind: Literal["video", "audio"], clip: Clip) -> Any:
-    """Give the stream that is decoded: FFmpeg's choice for the picture, as decord's is, and the first for the sound.
+def find_stream(container: Any, kind: Literal["video", "audio"], clip: Clip) -> Any:
+    """Give the stream that is decoded: FFmpeg's choice for the picture, as decord's is; the first of `audio_tracks`.
 
     Raises:
         MediaError: none, none but a cover, or one in a format that FFmpeg does not know.
@@ -79,12 +79,35 @@ def _find_stream(container: Any, kind: Literal["video", "audio"], clip: Clip) ->
     what = "picture" if kind == "video" else "sound track"
     if not streams:
         raise MediaError(f"clip {clip.id} has no {what}", clip.id)
-    stream = (container.streams.best("video") or streams[0]) if kind == "video" else streams[0]
+    if kind == "video":
+        stream = container.streams.best("video") or streams[0]
+    else:
+        stream = next(iter(audio_tracks(container)), streams[0])
     if kind == "video" and "attached_pic" in repr(stream.disposition):
         raise MediaError(f"clip {clip.id} has no picture but a cover", clip.id)
     if stream.codec_context is None:
         raise MediaError(f"clip {clip.id} has a {what} in a format that FFmpeg does not know: convert it", clip.id)
     return stream
+
+
+def audio_tracks(container: Any) -> list[Any]:
+    """Give the audio tracks in a format that FFmpeg knows, by its own preference.
+
+    Those marked as default first, then those with more channels, then in the order of the file.
+    """
+    known = [stream for stream in container.streams.audio if stream.codec_context is not None]
+    return sorted(known, key=lambda stream: ("default" not in repr(stream.disposition), -stream.channels))
+
+
+def _reason(error: Exception) -> str:
+    """Say why FFmpeg does not open a file, and what to do."""
+    reasons = {
+        FileNotFoundError: "there is none",
+        PermissionError: "you have no permission to read it",
+        IsADirectoryError: "it is a folder",
+    }
+    unreadable = "it is cut off, damaged, or no video or audio file: copy it again or convert it"
+    return next((text for kind, text in reasons.items() if isinstance(error, kind)), unreadable)
 
 
 def _promise(stream: Any, kind: str) -> Promise:

@@ -18,10 +18,20 @@ from blemore_harness.heads import models as head_models
 from blemore_harness.heads import options as recipes
 from blemore_harness.heads import training as head_training
 from blemore_harness.hookspecs import Encoder, Fusion
-from blemore_harness.media import frame_cache as frames
-from blemore_harness.media import frame_files
-from blemore_harness.media import frames as media
-from blemore_harness.media import opening as containers
+from blemore_harness.media import (
+    audio,
+    audio_tracks,
+    frame_files,
+)
+from blemore_harness.media import (
+    frame_cache as frames,
+)
+from blemore_harness.media import (
+    frames as media,
+)
+from blemore_harness.media import (
+    opening as containers,
+)
 from blemore_harness.options import build_options, describe_options, identify_options
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
 from blemore_harness.systems.distributions import Distribution
@@ -30,8 +40,8 @@ from blemore_harness.systems.plugins import Offer, Plugins
 from blemore_harness.systems.submission import Submission, plain_name
 
 _SHARED = (
-    containers, frame_files, frames, head_models, head_training, heads, judging, media, networks, recipes, rows,
-    scaling, sequences, subsampled,
+    audio, audio_tracks, containers, frame_files, frames, head_models, head_training, heads, judging, media, networks,
+    recipes, rows, scaling, sequences, subsampled,
 )  # fmt: skip
 """Modules of the harness that change a plugin's numbers."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
+from blemore_harness.media.audio import audio_key, read_sound, warn_of_silence
 from blemore_harness.media.frame_files import work_side_by_side
-from blemore_harness.media.frames import read_sound
 from blemore_harness.networks import seeded
 from blemore_plugins.finetuning.groups import NOTHING, Anatomy, Built
 from blemore_plugins.finetuning.loading import checkpoint_activations, find_model, make_head, read_config
@@ -214,7 +213,7 @@ def cut_window(wave: Tensor, samples: int, draw: float) -> Tensor:
 
 def open_waves(context: Context) -> Store:
     """Open the store of decoded sound: float32 (samples,) at 16 kHz per clip, 0.4 MB for 6 s."""
-    return context.cache.store("waves", version=WAVES_VERSION, rate=RATE, av=version("av"))
+    return context.cache.store("waves", version=WAVES_VERSION, audio=audio_key(), rate=RATE)
 
 
 def prepare_waves(clips: Iterable[Clip], context: Context) -> None:
@@ -224,16 +223,17 @@ def prepare_waves(clips: Iterable[Clip], context: Context) -> None:
         MediaError: a clip without sound, or with less of it than one frame; what came before it is kept.
     """
     store = open_waves(context)
+    clips = list(clips)
     missing = store.missing(clips)
-    if not missing:
-        return
 
     def decode(clip: Clip) -> None:
-        wave = read_sound(clip, RATE)
+        wave = read_sound(clip, RATE, context.cache)
         if len(wave) < SHORTEST:
             found = f"{len(wave) / RATE:.4f} s"
             raise MediaError(f"clip {clip.id}: expected sound for one frame of 25 ms, found {found}", clip.id)
         store.save(clip, wave)
 
-    with context.progress("sound: decoding", len(missing)) as bar:
-        work_side_by_side(decode, missing, GROUP, bar.advance)
+    if missing:
+        with context.progress("sound: decoding", len(missing)) as bar:
+            work_side_by_side(decode, missing, GROUP, bar.advance)
+    warn_of_silence(clips, context)

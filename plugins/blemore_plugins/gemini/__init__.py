@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import Store
-from blemore_harness.clips import Clip, Clips
+from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import ConfigError, ExtraMissing
 from blemore_harness.hookspecs import Encoder, Modality, hookimpl
+from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.gemini.client import GOOGLE, Endpoint, find_address, find_key, open_client
-from blemore_plugins.gemini.extraction import REFUSED, Item, alone, extract, read_dates, report
+from blemore_plugins.gemini.extraction import alone, extract, read_dates, report
+from blemore_plugins.gemini.items import Item, list_items
 from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
 from blemore_plugins.gemini.pacing import Pace
 
@@ -66,23 +68,27 @@ class GeminiEncoder(Encoder):
             with self._endpoint(options):  # a rehearsal: would it be allowed?
                 return
         stores = self._stores(options, context)
-        if _missing(clips, options, stores):
+        wanted = list_items(clips, stores, options, context.cache)
+        if _missing(wanted, options):
             with self._endpoint(options) as endpoint, alone(stores, context):
-                items = _missing(clips, options, stores)
+                items = _missing(wanted, options)
                 pace = self._make_pace(context.seed, context.log)
                 with open_client(endpoint, options) as client:
                     tally = extract(items, client, pace, options, context)
             report(tally, options, context)
         context.note("model", options.model)
         context.note("vectors made", read_dates(stores, clips))
-        zeros = [clip.id for clip in clips if any(store.has(clip, REFUSED) for store in stores)]
+        if any(kind != "video" for kind in options.inputs):
+            warn_of_silence(clips, context)
+        zeros = [items[0].clip.id for items in zip(*wanted, strict=True) if any(item.refused for item in items)]
         if zeros and options.refused == "zero":
             context.note("vectors of zeros", zeros)
 
     def embed(self, clips: Clips, options: GeminiOptions, context: Context) -> Embeddings:
         """Read the vectors from the cache: float32 (N, dimensions), twice as wide with `sound=separate`."""
         stores = self._stores(options, context)
-        rows = [[_shorten(_load(store, clip, options), options.dimensions) for store in stores] for clip in clips]
+        wanted = zip(*list_items(clips, stores, options, context.cache), strict=True)
+        rows = [[_shorten(_load(item, options), options.dimensions) for item in items] for items in wanted]
         width = options.dimensions * len(stores)
         values = np.array(rows, dtype=np.float32).reshape(len(clips), width)
         return Embeddings(clips.ids, values)
@@ -117,20 +123,20 @@ class GeminiEncoder(Encoder):
         yield Endpoint(find_address(options), find_key())
 
 
-def _missing(clips: Clips, options: GeminiOptions, stores: Sequence[Store]) -> list[Item]:
+def _missing(wanted: Sequence[Sequence[Item]], options: GeminiOptions) -> list[Item]:
     """Give the vectors to get, one per content and input; `refused=zero` leaves out clips that were refused before."""
     return [
-        Item(clip, kind, store)
-        for kind, store in zip(options.inputs, stores, strict=True)
-        for clip in store.missing(clips)
-        if not (options.refused == "zero" and store.has(clip, REFUSED))
+        item
+        for items in wanted
+        for item in {item.clip.content: item for item in items if not item.made}.values()
+        if not (options.refused == "zero" and item.refused)
     ]
 
 
-def _load(store: Store, clip: Clip, options: GeminiOptions) -> NDArray[np.float32]:
-    if options.refused == "zero" and not store.has(clip) and store.has(clip, REFUSED):
+def _load(item: Item, options: GeminiOptions) -> NDArray[np.float32]:
+    if options.refused == "zero" and not item.made and item.refused:
         return np.zeros(VECTOR_SIZE, np.float32)
-    return np.asarray(store.load(clip), dtype=np.float32)
+    return np.asarray(item.store.load(item.clip, item.part), dtype=np.float32)
 
 
 def _shorten(vector: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:

@@ -169,6 +169,8 @@ def open_client(endpoint: Endpoint, options: GeminiOptions) -> Iterator[Client]:
 def read_vector(vectors: list[Any]) -> NDArray[np.float32]:
     """Check what came back for one content: one vector of 3,072 finite numbers, of length 1.
 
+    A vector that cannot be read is asked for again; one of another size or length would be the same again.
+
     >>> read_vector([[1.0] + [0.0] * 3071]).shape
     (3072,)
     """
@@ -177,11 +179,11 @@ def read_vector(vectors: list[Any]) -> NDArray[np.float32]:
     try:
         vector = np.asarray(vectors[0] or [], dtype=np.float64)
     except (TypeError, ValueError):
-        raise Refusal("failed", "expected numbers, found something else in the vector") from None
+        raise Refusal("retry", "expected numbers, found something else in the vector") from None
     if vector.shape != (VECTOR_SIZE,):
         raise Refusal("stop", f"expected {VECTOR_SIZE} numbers, found {vector.size}: this is another kind of model")
     if not np.isfinite(vector).all():
-        raise Refusal("failed", "NaN or infinite numbers in the vector")
+        raise Refusal("retry", "NaN or infinite numbers in the vector")
     length = float(np.linalg.norm(vector))
     if abs(length - 1) > NORM_TOLERANCE:
         raise Refusal("failed", f"expected a vector of length 1, found {length:.4g}")

@@ -6,6 +6,7 @@ lossless) everywhere else. Neither carries the sound track, the tags or the name
 
 from __future__ import annotations
 
+import contextlib
 import io
 import wave
 from dataclasses import dataclass
@@ -13,10 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError
-from blemore_harness.media.frames import read_sound
-from blemore_plugins.gemini.options import MAX_VIDEO_SECONDS
+from blemore_harness.media.audio import audio_facts, read_sound
+from blemore_harness.media.opening import OPTIONS, check_media, find_stream
+from blemore_plugins.gemini.colours import PLAIN_COLOURS, full_range, through_rgb, upright
+from blemore_plugins.gemini.options import MAX_VIDEO_SECONDS, Input
 
 COPIED_CODECS = ("h264", "hevc", "av1", "vp9")
 """Codecs that the service documents for MP4; others are encoded again."""
@@ -58,17 +62,19 @@ def cut_video(clip: Clip, window: Window) -> bytes:
     """
     import av
 
+    check_media(clip, "video")
     try:
-        with av.open(str(clip.video)) as source:
-            if not source.streams.video:
-                raise MediaError(f"clip {clip.id} has no picture: expected a video file", clip.id)
+        with av.open(str(clip.video), options=OPTIONS) as source:
+            stream = find_stream(source, "video", clip)
             _check_length((source.duration or 0) / av.time_base, clip, window)
-            data = _copy(source, window)
+            data = _copy(source, stream, window)
         if data is None or len(data) > MAX_BYTES:
-            with av.open(str(clip.video)) as source:
-                data = _encode(source, window)
-    except (av.FFmpegError, OSError) as error:
-        raise MediaError(f"cannot cut clip {clip.id}: {error}; check the file", clip.id) from error
+            with av.open(str(clip.video), options=OPTIONS) as source:
+                data = _encode(source, find_stream(source, "video", clip), window)
+    except (av.FFmpegError, OSError, ValueError):
+        raise MediaError(
+            f"clip {clip.id}: the video is damaged and cannot be cut: copy the file again or convert it", clip.id
+        ) from None
     if data is None:
         raise MediaError(f"clip {clip.id} has no frame from second {window.start:g} on: use a smaller start", clip.id)
     if len(data) > MAX_BYTES:
@@ -80,13 +86,13 @@ def cut_video(clip: Clip, window: Window) -> bytes:
     return data
 
 
-def cut_sound(clip: Clip, window: Window) -> bytes:
-    """Give the sound of a window as WAV: 16 kHz, one channel, 16 bits.
+def cut_sound(clip: Clip, window: Window, cache: Cache | None = None) -> bytes:
+    """Give the sound of a window as WAV: 16 kHz, one channel, 16 bits; `cache` as of `read_sound`.
 
     Raises:
         MediaError: no such file, no sound track, or nothing in the window.
     """
-    samples = read_sound(clip, SOUND_RATE)
+    samples = read_sound(clip, SOUND_RATE, cache)
     _check_length(len(samples) / SOUND_RATE, clip, window)
     end = round(window.end * SOUND_RATE) if window.seconds else None
     samples = samples[round(window.start * SOUND_RATE) : end]
@@ -112,19 +118,51 @@ def _check_length(length: float, clip: Clip, window: Window) -> None:
         )
 
 
-def _copy(source: Any, window: Window) -> bytes | None:
+def find_rule(clip: Clip, kind: Input, window: Window, cache: Cache) -> int:
+    """Say since which `CUT_RULE` the bytes that are sent for a clip are what they are: 1 for almost every clip.
+
+    Rule 2 changed what is encoded again of full-range or HDTV colours, files whose first video stream is not the one
+    that is shown, and audio with gaps or on another than the first track. Vectors of all other clips stay paid for.
+    """
+    if kind != "video":
+        with contextlib.suppress(MediaError):  # said when it is cut
+            facts = audio_facts(clip, cache)
+            if facts.moved or facts.track:
+                return 2
+    return 1 if kind == "sound" else _video_rule(clip, window)
+
+
+def _video_rule(clip: Clip, window: Window) -> int:
+    import av
+
+    try:
+        with av.open(str(clip.video), options=OPTIONS) as source:
+            stream = find_stream(source, "video", clip)
+            if stream != source.streams.video[0]:
+                return 2
+            frame = next(source.decode(stream))
+            if through_rgb(frame) or not (full_range(frame) or frame.colorspace not in PLAIN_COLOURS):
+                return 1
+        with av.open(str(clip.video), options=OPTIONS) as source:
+            data = _copy(source, find_stream(source, "video", clip), window)
+    except (av.FFmpegError, OSError, ValueError, MediaError, StopIteration):
+        return 1  # said when it is cut
+    return 2 if data is None or len(data) > MAX_BYTES else 1
+
+
+def _copy(source: Any, stream: Any, window: Window) -> bytes | None:
     """Copy packets into a new file; None where only encoding again gives exactly the window.
 
     That is where it does not begin with the clip, the codec is not among the documented ones, an edit list hides
-    frames, the picture is stored turned, or a frame in the window needs one behind its end.
+    frames, the picture is stored turned, two packets share a time, or a frame in the window needs one behind its end.
     """
     import av
 
-    stream = source.streams.video[0]
     if window.start > 0 or stream.codec_context.name not in COPIED_CODECS:
         return None
     begin = stream.start_time or 0
-    packets, first_frame, behind = [], None, False
+    packets: list[Any] = []
+    first_frame, behind = None, False
     for packet in source.demux(stream):
         if packet.dts is None:
             continue
@@ -136,6 +174,8 @@ def _copy(source: Any, window: Window) -> bytes | None:
         if inside and behind:
             return None
         behind = not inside
+        if inside and packets and packet.dts <= packets[-1].dts:
+            return None
         if inside:
             packets.append(packet)
         elif float((packet.dts - begin) * stream.time_base) >= window.end:
@@ -151,27 +191,35 @@ def _copy(source: Any, window: Window) -> bytes | None:
     return target.getvalue()
 
 
-def _encode(source: Any, window: Window) -> bytes | None:
-    """Encode the frames of the window again as H.264, upright; None where there is none."""
+def _encode(source: Any, stream: Any, window: Window) -> bytes | None:
+    """Encode the frames of the window again as H.264, upright, in limited range; None where there is none."""
     import av
 
-    stream = source.streams.video[0]
     begin = (stream.start_time or 0) * stream.time_base
     target = io.BytesIO()
     output = encoder = None
+    last = -1
     for frame in source.decode(stream):
+        if frame.pts is None:
+            raise ValueError("a frame without a time")
         second = float(frame.pts * frame.time_base - begin)
         if second < window.start:
             continue
         if second >= window.end:
             break
-        picture = _upright(frame)
+        picture = upright(frame)
         if output is None or encoder is None:
             output, first = av.open(target, "w", format="mp4"), frame.pts
             encoder = output.add_stream("libx264", rate=stream.average_rate, options=ENCODING)
             encoder.width, encoder.height, encoder.pix_fmt = picture.width, picture.height, "yuv420p"
             encoder.codec_context.time_base = frame.time_base
-        picture.pts, picture.time_base = frame.pts - first, frame.time_base
+            if picture.colorspace not in PLAIN_COLOURS:
+                encoder.codec_context.color_range = picture.color_range
+                encoder.codec_context.colorspace = picture.colorspace
+                encoder.codec_context.color_primaries = frame.color_primaries
+                encoder.codec_context.color_trc = frame.color_trc
+        last = max(frame.pts - first, last + 1)  # frames may share a time, in the new file they must not
+        picture.pts, picture.time_base = last, frame.time_base
         picture.pict_type = 0  # or the encoder would repeat the key frames of the original
         output.mux(encoder.encode(picture))
     if output is None or encoder is None:
@@ -179,14 +227,3 @@ def _encode(source: Any, window: Window) -> bytes | None:
     output.mux(encoder.encode(None))
     output.close()
     return target.getvalue()
-
-
-def _upright(frame: Any) -> Any:
-    """Turn a frame as its display matrix says, with even sides as H.264 wants them."""
-    import av
-
-    width, height = frame.width - frame.width % 2, frame.height - frame.height % 2
-    if not frame.rotation and (width, height) == (frame.width, frame.height):
-        return frame.reformat(format="yuv420p")
-    pixels = np.rot90(frame.to_ndarray(format="rgb24")[:height, :width], round(frame.rotation / 90))
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(format="yuv420p")

@@ -17,18 +17,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.cache import Store
-from blemore_harness.clips import Clip, Clips
+from blemore_harness.cache import Cache, Store
+from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError, ServiceError, first_and_count
 from blemore_plugins.gemini.client import Material
 from blemore_plugins.gemini.clipping import Window, cut_sound, cut_video
-from blemore_plugins.gemini.options import GeminiOptions, Input
+from blemore_plugins.gemini.items import REFUSED, Item
+from blemore_plugins.gemini.options import GeminiOptions
 from blemore_plugins.gemini.pacing import Pace
 from blemore_plugins.gemini.refusals import Refusal
-
-REFUSED = "refused"
-"""Part of the cache that marks a clip which the service did not take."""
 
 FRUITLESS = 5
 """Clips in a row without a vector after which the service, not the clips, is taken to be the trouble."""
@@ -42,15 +40,6 @@ class Asking(Protocol):
 
     def ask(self, material: Material) -> NDArray[np.float32]:
         """Give the vector of one content, or raise `Refusal`."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One vector to get: of a clip, from its picture or sound, into a store."""
-
-    clip: Clip
-    kind: Input
-    store: Store
 
 
 @dataclass
@@ -85,7 +74,7 @@ def extract(items: Sequence[Item], client: Asking, pace: Pace, options: GeminiOp
         concurrent.futures.ThreadPoolExecutor(options.workers, thread_name_prefix="gemini") as pool,
         context.progress("gemini: vectors", len(items)) as bar,
     ):
-        running = [pool.submit(_get, item, client, pace, options) for item in items]
+        running = [pool.submit(_get, item, client, pace, options, context.cache) for item in items]
         try:
             for done in concurrent.futures.as_completed(running):
                 _count(done.result(), tally, proven)
@@ -99,7 +88,7 @@ def extract(items: Sequence[Item], client: Asking, pace: Pace, options: GeminiOp
     if proven or tally.made:
         for item in items:
             if item.clip.id in tally.refused:
-                item.store.save(item.clip, np.zeros(0, np.float32), REFUSED)
+                item.store.save(item.clip, np.zeros(0, np.float32), REFUSED + item.part)
     return tally
 
 
@@ -163,12 +152,12 @@ class Outcome:
     reason: str = ""
 
 
-def _get(item: Item, client: Asking, pace: Pace, options: GeminiOptions) -> Outcome:
+def _get(item: Item, client: Asking, pace: Pace, options: GeminiOptions, cache: Cache) -> Outcome:
     """Cut, ask until there is an answer, and keep it. Runs in a worker thread."""
     if pace.stopped:
         return Outcome(item, "")
     try:
-        material = _cut(item, Window(options.start, options.seconds))
+        material = _cut(item, Window(options.start, options.seconds), cache)
     except MediaError as error:
         return Outcome(item, "broken", str(error))
     for attempt in range(1, options.attempts + 1):
@@ -186,16 +175,16 @@ def _get(item: Item, client: Asking, pace: Pace, options: GeminiOptions) -> Outc
                 return Outcome(item, "failed", f"{refusal.reason}; gave up after {attempt} attempts")
             pace.back_off(attempt, refusal.delay, refusal.reason)
         else:
-            item.store.save(item.clip, vector)
+            item.store.save(item.clip, vector, item.part)
             _note_call(item)
             return Outcome(item, "made")
     raise AssertionError("every attempt returns")
 
 
-def _cut(item: Item, window: Window) -> Material:
+def _cut(item: Item, window: Window, cache: Cache) -> Material:
     return Material(
         video=None if item.kind == "sound" else cut_video(item.clip, window),
-        sound=None if item.kind == "video" else cut_sound(item.clip, window),
+        sound=None if item.kind == "video" else cut_sound(item.clip, window, cache),
     )
 
 

@@ -21,8 +21,11 @@ MAX_VIDEO_SECONDS = 120.0
 MAX_FPS = 24.0
 """Upper end of the sampling rates that `VideoMetadata` takes; the service's default is 1."""
 
-CUT_RULE = 1
-"""Version of the rule in `clipping` that decides which bytes are sent; part of every cache key."""
+CUT_RULE = 2
+"""Version of the rule in `clipping` that decides which bytes are sent; `clipping.find_rule` says what it changed."""
+
+FIRST_RULE = 1
+"""Part of every cache key; vectors of clips that a later rule sends other bytes of stand beside the old ones."""
 
 Input = Literal["video", "video+sound", "sound"]
 """What one vector is made from: the picture, picture and sound fused by the service, or the sound alone."""
@@ -109,7 +112,7 @@ class GeminiOptions(HeadOptions):
             "fps": None if self.fps is None or kind == "sound" else float(self.fps),
             "prompt": self.prompt,
             "dimensions": VECTOR_SIZE,
-            "cut_rule": CUT_RULE,
+            "cut_rule": FIRST_RULE,
         }
 
 

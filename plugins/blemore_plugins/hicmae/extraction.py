@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blemore_harness.cache import Store
+from blemore_harness.cache import Cache, Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, WeightsMissing
-from blemore_harness.media.frames import read_sound, video_info
+from blemore_harness.media.audio import audio_key, read_sound, warn_of_silence
+from blemore_harness.media.frames import video_info
 from blemore_plugins.hicmae.options import RANDOM_SMALL, RELEASED, SMALL, SMALL_SEED, HiCMAEOptions
 from blemore_plugins.hicmae.shape import CHUNK
 from blemore_plugins.hicmae.sound import RATE, import_kaldi, log_mel
@@ -33,7 +34,7 @@ VERSION = 1
 """Counts changes of what is computed here."""
 
 PACKAGES = ("torch", "torchvision", "torchaudio", "facenet_pytorch", "decord", "av", "PIL")
-LIBRARIES = ("torch", "torchaudio", "av")
+LIBRARIES = ("torch", "torchaudio")
 """Whose versions are part of the cache key, besides those of the crops."""
 
 FILES = (".pth", ".pt", ".safetensors")
@@ -68,6 +69,7 @@ class HiCMAEExtractor:
         missing = self.open_store(options, context).missing(clips)
         if missing:
             self._extract(missing, options, weights, context)
+        warn_of_silence(clips, context)
 
     def open_store(self, options: HiCMAEOptions, context: Context) -> Store:
         """Open the store of features made with these options and weights."""
@@ -75,6 +77,7 @@ class HiCMAEExtractor:
         return context.cache.store(
             "hicmae",
             version=VERSION,
+            audio=audio_key(),
             weights={"seed": SMALL_SEED, **asdict(SMALL)} if weights is None else weights.identity(context.cache),
             crops=open_crops(options.crops(), context).folder.name,
             compat=options.compat,
@@ -95,7 +98,7 @@ class HiCMAEExtractor:
         extract_faces(Clips(tuple(clips)), options.crops(), context, "hicmae")
         store, rows = self.open_store(options, context), 0
         with context.progress("hicmae: faces and sound to features", len(clips)) as bar:
-            for clip, chunks in _read_ahead(clips, options, open_crops(options.crops(), context)):
+            for clip, chunks in _read_ahead(clips, options, open_crops(options.crops(), context), context.cache):
                 features = embed_chunks(network, chunks, options.precision)
                 store.save(clip, features)
                 rows += len(features)
@@ -122,7 +125,7 @@ def find(options: HiCMAEOptions, download: bool = False) -> Weights | None:
     return find_weights(source, [(RELEASED,)], "hicmae.weights", download=download)
 
 
-def read_chunks(clip: Clip, options: HiCMAEOptions, crops: Store) -> Chunks:
+def read_chunks(clip: Clip, options: HiCMAEOptions, crops: Store, cache: Cache | None = None) -> Chunks:
     """Cut a clip into chunks and read their pictures and sound.
 
     Raises:
@@ -138,18 +141,20 @@ def read_chunks(clip: Clip, options: HiCMAEOptions, crops: Store) -> Chunks:
     pictures = np.zeros((len(windows), CHUNK, *faces.shape[1:]), dtype=np.uint8)
     for chunk, window in zip(pictures, windows, strict=True):
         chunk[: len(window.frames)] = faces[[frame // options.step for frame in window.frames]]
-    wave = read_sound(clip, RATE)
+    wave = read_sound(clip, RATE, cache)
     sound = np.stack([log_mel(wave[window.samples(len(wave))]) for window in windows])
     return Chunks(pictures, tuple(len(window.frames) for window in windows), sound)
 
 
-def _read_ahead(clips: Sequence[Clip], options: HiCMAEOptions, crops: Store) -> Iterator[tuple[Clip, Chunks]]:
+def _read_ahead(
+    clips: Sequence[Clip], options: HiCMAEOptions, crops: Store, cache: Cache
+) -> Iterator[tuple[Clip, Chunks]]:
     """Yield clips in order with what the network is shown of them, read by threads some clips in advance."""
     waiting: deque[tuple[Clip, Future[Chunks]]] = deque()
     with ThreadPoolExecutor(min(AHEAD, os.cpu_count() or 1)) as pool:
         try:
             for clip in clips:
-                waiting.append((clip, pool.submit(read_chunks, clip, options, crops)))
+                waiting.append((clip, pool.submit(read_chunks, clip, options, crops, cache)))
                 if len(waiting) > AHEAD:
                     first, future = waiting.popleft()
                     yield first, future.result()

@@ -16,6 +16,7 @@ from blemore_harness.context import Context
 from blemore_harness.errors import DataError
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.hookspecs import Encoder, Modality, hookimpl
+from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.prosody.extraction import extract, open_store
 from blemore_plugins.prosody.vocabulary import feature_names
@@ -42,6 +43,7 @@ class ProsodyEncoder(Encoder):
         missing = store.missing(clips)
         if missing:
             extract(missing, store, context)
+        warn_of_silence(clips, context)
 
     def embed(self, clips: Clips, options: HeadOptions, context: Context) -> Embeddings:
         """Read the vectors from the cache: float32 (N, numbers that `vocabulary.feature_names` names).

@@ -10,17 +10,17 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.cache import Store
+from blemore_harness.cache import Cache, Store
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, first_and_count
-from blemore_harness.media.frames import read_sound
+from blemore_harness.media.audio import audio_key, read_sound
 from blemore_plugins.prosody.vocabulary import feature_names
 
 VERSION = 1
 """Counts changes of this package that change numbers; part of the cache key."""
 
-LIBRARIES = ("av", "librosa", "numpy", "scipy")
+LIBRARIES = ("librosa", "numpy", "scipy")
 """Packages whose version can change a number."""
 
 GROUP = 8
@@ -34,7 +34,9 @@ def open_store(context: Context) -> Store:
         ExtraMissing: a package that computes them is not installed.
     """
     libraries = {name: _version(name) for name in LIBRARIES}
-    return context.cache.store("prosody", version=VERSION, libraries=libraries, features=len(feature_names()))
+    return context.cache.store(
+        "prosody", version=VERSION, audio=audio_key(), libraries=libraries, features=len(feature_names())
+    )
 
 
 def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
@@ -46,7 +48,7 @@ def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
     """
     damaged: list[MediaError] = []
     with context.progress("prosody: sound to vectors", len(clips)) as bar:
-        for clip, vector in _describe_ahead(clips):
+        for clip, vector in _describe_ahead(clips, context.cache):
             try:
                 store.save(clip, vector.result())
             except MediaError as error:
@@ -60,7 +62,7 @@ def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
         raise damaged[0]
 
 
-def _describe_ahead(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Future[NDArray[np.float32]]]]:
+def _describe_ahead(clips: Sequence[Clip], cache: Cache) -> Iterator[tuple[Clip, Future[NDArray[np.float32]]]]:
     """Yield clips in order with their vectors, some of which are still being computed."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(GROUP, cores)
@@ -68,7 +70,7 @@ def _describe_ahead(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Future[NDArra
         waiting: list[tuple[Clip, Future[NDArray[np.float32]]]] = []
         try:
             for clip in clips:
-                waiting.append((clip, pool.submit(_describe_clip, clip)))
+                waiting.append((clip, pool.submit(_describe_clip, clip, cache)))
                 if len(waiting) > 2 * workers:
                     yield waiting.pop(0)
             while waiting:
@@ -78,13 +80,13 @@ def _describe_ahead(clips: Sequence[Clip]) -> Iterator[tuple[Clip, Future[NDArra
                 vector.cancel()
 
 
-def _describe_clip(clip: Clip) -> NDArray[np.float32]:
+def _describe_clip(clip: Clip, cache: Cache) -> NDArray[np.float32]:
     """Decode a clip's sound and describe it."""
     from blemore_plugins.prosody.functionals import describe_sound
     from blemore_plugins.prosody.pitch import RATE
 
     try:
-        return describe_sound(read_sound(clip, RATE))
+        return describe_sound(read_sound(clip, RATE, cache))
     except ImportError as error:
         raise _extra_missing(error) from error
 

@@ -12,6 +12,7 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.hookspecs import Encoder, Modality
+from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.pooling import describe_sequence
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.hub import identify_source
@@ -79,6 +80,7 @@ class AudioEncoder(Encoder):
         missing = store.missing(clips)
         if missing:
             extract(missing, recipe, keep, context)
+        warn_of_silence(clips, context)
 
     def embed(self, clips: Clips, options: AudioOptions, context: Context) -> Embeddings:
         """Read the vectors from the cache: float32 (N, 7 x width of the model, and what the model says itself)."""

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
-from blemore_harness.media.frames import read_sound
+from blemore_harness.media.audio import read_sound
 from blemore_plugins.speech.recipe import RATE, Recipe, extra_missing
 
 WINDOW_BYTES = 80 << 20
@@ -63,7 +64,7 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
         ThreadPoolExecutor(_threads()) as writers,
     ):
         writing: list[Future[None]] = []
-        for batch in _batches(clips, ear, limit):
+        for batch in _batches(clips, lambda clip: _hear(clip, ear, context.cache), limit):
             features = _run(frozen, batch)
             for done in writing:
                 done.result()
@@ -89,9 +90,9 @@ def _run(frozen: Any, batch: Sequence[Item]) -> Iterator[tuple[NDArray[np.float3
         yield np.concatenate(parts), outputs[start]
 
 
-def _batches(clips: Sequence[Clip], ear: Any, limit: float) -> Iterator[list[Item]]:
+def _batches(clips: Sequence[Clip], hear: Callable[[Clip], Any], limit: float) -> Iterator[list[Item]]:
     """Yield batches of clips with inputs of exactly one shape, of at most `limit` seconds or of one clip."""
-    for window in _windows(clips, ear):
+    for window in _windows(clips, hear):
         by_shape: dict[tuple[int, ...], list[Item]] = {}
         for clip, heard in window:
             by_shape.setdefault(heard.inputs.shape, []).append((clip, heard))
@@ -100,7 +101,7 @@ def _batches(clips: Sequence[Clip], ear: Any, limit: float) -> Iterator[list[Ite
             yield from (alike[start : start + count] for start in range(0, len(alike), count))
 
 
-def _windows(clips: Sequence[Clip], ear: Any) -> Iterator[list[Item]]:
+def _windows(clips: Sequence[Clip], hear: Callable[[Clip], Any]) -> Iterator[list[Item]]:
     """Decode clips in threads, ahead of whoever takes them, and yield them in lists of about `WINDOW_BYTES`.
 
     A clip that cannot be used is an error only after those before it were yielded.
@@ -110,14 +111,14 @@ def _windows(clips: Sequence[Clip], ear: Any) -> Iterator[list[Item]]:
     left = iter(clips)
     pool = ThreadPoolExecutor(_threads())
     try:
-        waiting.extend(pool.submit(_hear, clip, ear) for _, clip in zip(range(AHEAD), left, strict=False))
+        waiting.extend(pool.submit(hear, clip) for _, clip in zip(range(AHEAD), left, strict=False))
         for clip in clips:
             try:
                 held.append((clip, waiting.popleft().result()))
             except MediaError:
                 yield held
                 raise
-            waiting.extend(pool.submit(_hear, clip, ear) for _, clip in zip(range(1), left, strict=False))
+            waiting.extend(pool.submit(hear, clip) for _, clip in zip(range(1), left, strict=False))
             if sum(heard.inputs.nbytes for _, heard in held) >= WINDOW_BYTES:
                 yield held
                 held = []
@@ -126,9 +127,9 @@ def _windows(clips: Sequence[Clip], ear: Any) -> Iterator[list[Item]]:
         pool.shutdown(cancel_futures=True)
 
 
-def _hear(clip: Clip, ear: Any) -> Any:
+def _hear(clip: Clip, ear: Any, cache: Cache) -> Any:
     """Decode a clip's sound and make it into inputs."""
-    wave = read_sound(clip, RATE)
+    wave = read_sound(clip, RATE, cache)
     if ear.too_short(wave):
         seconds = len(wave) / RATE
         raise MediaError(f"clip {clip.id}: expected sound for one frame of 25 ms, found {seconds:.4f} s", clip.id)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from blemore_harness.cache import Cache
 from blemore_harness.errors import ExtraMissing, InvalidOption
+from blemore_harness.media.audio import audio_key
 from blemore_plugins.hub import Weights, find_weights
 from blemore_plugins.speech.kinds import KINDS, SMALL, SMALL_SEED, Kind, find_kind, read_preprocessor
 from blemore_plugins.speech.options import LAST, RANDOM_SMALL, parse_layers
@@ -92,11 +93,12 @@ class Recipe:
         Raises:
             ExtraMissing: torch or transformers is not installed.
         """
-        packages = ["av", "torch", "transformers"]
+        packages = ["torch", "transformers"]
         # Its filter banks are used where it is installed.
         packages += ["torchaudio"] if self.kind.hears == "patches" else []
         return {
             "rule": RULE,
+            "audio": audio_key(),
             "model": self.identity(cache),
             "layers": LAST if self.layers is None else list(self.layers),
             "floor": self.floor,

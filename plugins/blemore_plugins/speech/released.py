@@ -13,6 +13,7 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.hookspecs import Modality
+from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.pooling import describe_sequence
 from blemore_plugins.features.encoder import PART, Extractor, FeatureEncoder
 from blemore_plugins.hub import identify_source
@@ -61,6 +62,7 @@ class SpeechExtractor:
         missing = store.missing(clips)
         if missing:
             extract(missing, recipe, keep, context)
+        warn_of_silence(clips, context)
 
     def open_store(self, options: SpeechFeatureOptions, context: Context) -> Store:
         """Open the store of hidden states: float32 (T, D) per clip, a frame each 20 ms."""
