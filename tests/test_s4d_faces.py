@@ -12,7 +12,6 @@ from fakes import make_context
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("facenet_pytorch")
-pytest.importorskip("decord")
 pytest.importorskip("av")
 
 from blemore_harness.clips import Clips  # noqa: E402

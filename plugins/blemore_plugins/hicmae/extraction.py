@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Counts changes of what is computed here."""
 
-PACKAGES = ("torch", "torchvision", "torchaudio", "facenet_pytorch", "decord", "av", "PIL")
+PACKAGES = ("torch", "torchvision", "torchaudio", "facenet_pytorch", "av", "PIL")
 LIBRARIES = ("torch", "torchaudio", "av")
 """Whose versions are part of the cache key, besides those of the crops."""
 
