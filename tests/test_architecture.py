@@ -23,8 +23,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "nouns, and texts read into them": ("dataset", "rows", "cache", "intake", "options", "submission", "devices"),
     "protocol": ("protocol", "decoding", "statistics"),
     "contract and help for plugin authors": (
-        "context", "hookspecs", "containers", "media", "frame_files", "frames", "sequences", "networks", "recipes",
-        "training", "heads", "subsampled",
+        "context", "hookspecs", "containers", "video", "media", "frame_files", "frames", "sequences", "networks",
+        "recipes", "training", "heads", "subsampled",
     ),
     "files and folders": ("demo", "data", "files", "runs"),
     "systems": ("systems",),

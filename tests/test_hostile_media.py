@@ -14,7 +14,7 @@ import pytest
 
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import BlemoreError, MediaError
-from blemore_harness.media import opening as containers
+from blemore_harness.media import video
 from blemore_harness.media.frames import VideoInfo, iter_frames, read_frames, read_sound, video_info
 from fakes import make_context
 from media_files import FPS, clip_of, gradient_frames, sine, write_media
@@ -208,10 +208,10 @@ def memory_growth(work: Callable[[], object]) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 
 
-def test_large_frames_are_decoded_in_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_and_very_large_frames_are_decoded_in_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
     sizes = ((192, 192), (1280, 720), (3840, 2160), (8192, 4320), (0, 0))
-    assert [containers._threads(width * height) for width, height in sizes] == [8, 8, 4, 1, 8]
+    assert [video._threads(width * height) for width, height in sizes] == [1, 4, 4, 1, 1]
 
 
 def test_frames_that_nobody_films_are_refused(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError
-from blemore_harness.media.opening import CUT_SHARE, OPTIONS, brief, check_media, import_av, missing_extra, open_video
+from blemore_harness.media.opening import CUT_SHARE, OPTIONS, brief, check_media, import_av, missing_extra
+from blemore_harness.media.video import open_video
 
 Frames = NDArray[np.uint8]
 
