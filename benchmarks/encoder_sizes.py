@@ -42,7 +42,7 @@ from blemore_harness.disk import write_atomically
 
 MAKERS = {**trained_work.MAKERS, **frozen_work.MAKERS}
 
-LIBRARIES = ("torch", "transformers", "timm", "torchvision", "torchaudio", "numpy", "av", "decord2")
+LIBRARIES = ("torch", "transformers", "timm", "torchvision", "torchaudio", "numpy", "av")
 
 SMALL_FORMAT = Format(seconds=1.0, height=96, width=160)
 

@@ -208,7 +208,6 @@ def test_packages_that_fail_in_every_way_are_rows(tmp_path: Path, monkeypatch: p
 @pytest.mark.encoders
 def test_the_command(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    pytest.importorskip("decord")
     environment = {**os.environ, "GEMINI_API_KEY": "very-secret", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     environment.pop("GOOGLE_API_KEY", None)
     data = write_download(tmp_path / "data")

@@ -25,7 +25,7 @@ from media_files import clip_of, gradient_frames, sine, write_media
 def test_importing_loads_no_torch():
     code = (
         "import sys, blemore_plugins.finetuning; "
-        "print([m for m in ('torch', 'transformers', 'PIL', 'decord') if m in sys.modules])"
+        "print([m for m in ('torch', 'transformers', 'PIL', 'av') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

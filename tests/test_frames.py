@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")  # before decord: see media
-pytest.importorskip("decord")
+pytest.importorskip("torch")
 Image = pytest.importorskip("PIL.Image")
 
 from blemore_harness.cache import Cache  # noqa: E402
 from blemore_harness.errors import ConfigError, DataError, MediaError  # noqa: E402
 from blemore_harness.media import frame_cache as frames  # noqa: E402
 from blemore_harness.media import frame_files  # noqa: E402
+from blemore_harness.media import frames as media
 from blemore_harness.media.frame_cache import FrameCache, open_frames, shrunk_size  # noqa: E402
 from blemore_harness.media.frames import read_frames, resize  # noqa: E402
 from fakes import make_context  # noqa: E402
@@ -57,6 +57,7 @@ def test_a_small_clip_is_kept_as_it_is_decoded(tmp_path, clips):
     for _ in range(2):
         np.testing.assert_array_equal(cache.read(clips[0]), expected)
         np.testing.assert_array_equal(cache.read(clips[0], [3, 0, 3, 19]), expected[[3, 0, 3, 19]])
+        np.testing.assert_array_equal(cache.read(clips[0], lambda count: range(0, count, 3)), expected[::3])
     assert cache.count(clips[0]) == len(expected) == 20
     assert cache.read(clips[0], []).shape == (0, 96, 128, 3)
 
@@ -231,5 +232,5 @@ def test_the_key_names_sizes_and_libraries(tmp_path, monkeypatch):
     cache = Cache(tmp_path)
     first = open_frames(cache).store.folder
     assert open_frames(cache, 255).store.folder != first
-    monkeypatch.setattr(frames, "version", lambda package: "0")
+    monkeypatch.setattr(media, "version", lambda package: "0")
     assert open_frames(cache).store.folder != first

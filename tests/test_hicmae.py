@@ -78,7 +78,7 @@ def test_small_crops_of_the_demo_are_those_of_s4d_too():
 
 
 torch = pytest.importorskip("torch")
-for package in ("torchaudio", "facenet_pytorch", "decord", "av"):
+for package in ("torchaudio", "facenet_pytorch", "av"):
     pytest.importorskip(package)
 
 from blemore_harness.demo.actors import make_actor  # noqa: E402

@@ -18,8 +18,7 @@ from media_files import FPS, clip_of, gradient_frames, sine, write_media
 from test_hostile_media import refusal
 
 av = pytest.importorskip("av")
-pytest.importorskip("torch")  # before decord, which would make it crash (see `media`)
-pytest.importorskip("decord")
+pytest.importorskip("torch")
 pytestmark = pytest.mark.encoders
 
 GREY, LIGHT = 90, 170

@@ -12,8 +12,7 @@ from fakes import make_context
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("facenet_pytorch")
-pytest.importorskip("decord")
-pytest.importorskip("av")
+av = pytest.importorskip("av")
 
 from blemore_harness.clips import Clips  # noqa: E402
 from blemore_harness.demo.actors import make_actor  # noqa: E402
@@ -25,7 +24,7 @@ from blemore_plugins.s4d import faces  # noqa: E402
 from blemore_plugins.s4d.detector import FaceDetector  # noqa: E402
 from blemore_plugins.s4d.faces import extract_faces, open_crops  # noqa: E402
 from blemore_plugins.s4d.options import S4DOptions  # noqa: E402
-from media_files import clip_of, write_media  # noqa: E402
+from media_files import clip_of, gradient_frames, write_media  # noqa: E402
 
 pytestmark = pytest.mark.encoders
 
@@ -146,6 +145,20 @@ def test_every_option_that_changes_crops_is_in_the_key(tmp_path: Path):
     assert len(folders) == len(changes) + 1
     trained_otherwise = dataclasses.replace(OPTIONS, epochs=7, frames=4)
     assert open_crops(trained_otherwise, context) == open_crops(OPTIONS, context)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 64), (64, 8), (1, 1), (11, 40), (16, 16), (16, 640)])
+def test_frames_without_room_for_a_face_have_none(tmp_path: Path, height: int, width: int):
+    with av.open(str(tmp_path / "flat.mov"), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.height, stream.width, stream.pix_fmt = height, width, "rgb24"
+        for picture in gradient_frames(9, height, width):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    context, clip = make_context(tmp_path), clip_of(tmp_path / "flat.mov", "flat")
+    extract_faces(Clips((clip,)), OPTIONS, context)
+    assert open_crops(OPTIONS, context).load(clip).shape == (5, 64, 64, 3)
+    assert context.reporter.notes["clips without a face"] == ["flat"]
 
 
 def test_boxes_are_those_of_the_full_frame(face: np.ndarray):

@@ -22,7 +22,7 @@ ENCODER = S4DEncoder()
 
 
 def test_importing_loads_no_torch():
-    code = "import sys, blemore_plugins.s4d; print([m for m in ('torch', 'PIL', 'decord') if m in sys.modules])"
+    code = "import sys, blemore_plugins.s4d; print([m for m in ('torch', 'PIL', 'av') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -12,7 +12,6 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("torchvision")
-pytest.importorskip("decord")
 
 import vision_files as files  # noqa: E402
 from blemore_harness.clips import Clips, Fold  # noqa: E402

@@ -14,7 +14,6 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("torchvision")
-pytest.importorskip("decord")
 
 from PIL import Image  # noqa: E402
 from torch.nn import functional as F  # noqa: E402

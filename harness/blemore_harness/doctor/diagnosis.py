@@ -70,7 +70,7 @@ def examine(
         }
     )
     if "crashed" in state:
-        todo = "look for the package that ends Python: python -X faulthandler -c 'import torch, transformers, decord'"
+        todo = "look for the package that ends Python: python -X faulthandler -c 'import torch, transformers, av'"
         findings.append(Finding("rehearsal", "problem", f"ended early: {state['crashed']}", todo))
     else:
         findings += judge_packages(state["packages"])
@@ -136,9 +136,7 @@ def _judge_clip(found: str) -> Finding:
     if found == "ok":
         return Finding("decoders", "ok", "a generated clip of one second was written and read back")
     verdict: Verdict = "warning" if found.startswith("not tried") else "problem"
-    return Finding(
-        "decoders", verdict, found, "pip install 'blemore-harness[encoders]'; uninstall decord where decord2 is"
-    )
+    return Finding("decoders", verdict, found, "pip install 'blemore-harness[encoders]'")
 
 
 def _judge_encoders(

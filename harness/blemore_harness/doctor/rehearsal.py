@@ -31,7 +31,7 @@ from blemore_harness.systems.submission import plain_name
 
 IMPORTS = {
     "torch": "torch", "torchvision": "torchvision", "torchaudio": "torchaudio", "transformers": "transformers",
-    "timm": "timm", "facenet-pytorch": "facenet_pytorch", "av": "av", "decord2": "decord", "librosa": "librosa",
+    "timm": "timm", "facenet-pytorch": "facenet_pytorch", "av": "av", "librosa": "librosa",
     "pillow": "PIL", "safetensors": "safetensors", "scipy": "scipy", "google-genai": "google.genai",
 }  # fmt: skip
 """Packages of the extra `encoders` by their names in the registry, and as they are imported; torch first."""
@@ -90,7 +90,7 @@ def rehearse(request: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"packages": {name: _try_import(name, module) for name, module in IMPORTS.items()}}
     usable = {name for name, state in found["packages"].items() if state["version"] and not state["error"]}
     found["gpu"] = _describe_gpu() if "torch" in usable else None
-    found["clip"] = _decode_clip() if {"av", "decord2", "pillow"} <= usable else "not tried: a decoder is missing"
+    found["clip"] = _decode_clip() if {"av", "pillow"} <= usable else "not tried: a decoder is missing"
     found["encoders"] = {name: _try_encoder(name, request) for name in request["encoders"]}
     return found
 

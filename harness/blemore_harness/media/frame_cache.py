@@ -20,9 +20,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +41,7 @@ from blemore_harness.media.frame_files import (
     unpack,
     work_side_by_side,
 )
-from blemore_harness.media.frames import Frames, iter_frames, resize, video_info
+from blemore_harness.media.frames import Frames, decoder_versions, iter_frames, resize, video_info
 
 NAME = "frames"
 LIMIT = "BLEMORE_FRAMES_GB"
@@ -59,6 +58,8 @@ NPY_HEADER = 128
 
 WORKERS = 16
 """Clips that are decoded side by side, where there are so many cores."""
+
+Indices = Sequence[int] | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class FrameCache:
             )
 
     def count(self, clip: Clip) -> int:
-        """Give the number of frames of a clip, without decoding them.
+        """Give the number of frames of a clip, which is decoded for this if it is not in the cache.
 
         Raises:
             MediaError: as of `media.video_info`.
@@ -109,12 +110,13 @@ class FrameCache:
         blob = self._open(clip)
         return video_info(clip).frames if blob is None else count_of(blob)
 
-    def read(self, clip: Clip, indices: Sequence[int] | NDArray[np.int64] | None = None) -> Frames:
+    def read(self, clip: Clip, indices: Indices | Callable[[int], Indices] | None = None) -> Frames:
         """Give frames of a clip, which is decoded first if it is not in the cache.
 
         Args:
             clip: whose.
-            indices: which frames, in any order and with repetitions; None for all.
+            indices: which frames, in any order and with repetitions, or a function that says which of so many; None
+                for all.
 
         Returns:
             uint8 (T, height, width, 3), RGB: the same whether the clip was in the cache or not.
@@ -128,7 +130,8 @@ class FrameCache:
             blob = self._decode(clip)
             self._keep(clip, blob)
         count = count_of(blob)
-        wanted = np.arange(count) if indices is None else np.asarray(indices, dtype=np.int64)
+        chosen = indices(count) if callable(indices) else indices
+        wanted = np.arange(count) if chosen is None else np.asarray(chosen, dtype=np.int64)
         outside = wanted[(wanted < 0) | (wanted >= count)]
         if outside.size:
             raise MediaError(f"clip {clip.id} has {count} frames, frame {outside[0]} was asked for", clip.id)
@@ -186,7 +189,7 @@ def open_frames(cache: Cache, short_side: int = SHORT_SIDE) -> FrameCache:
     Raises:
         ValueError: a side below 1.
         ConfigError: `BLEMORE_FRAMES_GB` is not a number of gigabytes.
-        ExtraMissing: pillow or decord2 is not installed.
+        ExtraMissing: pillow or PyAV is not installed.
     """
     if short_side < 1:
         raise ValueError(f"expected a shorter side of at least 1 px, found {short_side}")
@@ -237,14 +240,11 @@ def _limit() -> int:
     return int(number * 1e9)
 
 
-def _libraries() -> dict[str, str]:
+def _libraries() -> dict[str, object]:
     """Name what decodes and compresses."""
+    versions = decoder_versions()
     try:
         from PIL import features
-
-        names = {name: version(name) for name in ("decord2", "pillow")}
-    except (ImportError, PackageNotFoundError) as error:
-        raise ExtraMissing(
-            f"reading clips needs pillow and decord2 ({error}): pip install 'blemore-harness[encoders]'"
-        ) from error
-    return names | {"jpeg": str(features.version("jpg"))}
+    except ImportError as error:
+        raise ExtraMissing(f"reading clips needs pillow ({error}): pip install 'blemore-harness[encoders]'") from error
+    return versions | {"jpeg": str(features.version("jpg"))}

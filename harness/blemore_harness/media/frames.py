@@ -1,30 +1,32 @@
 """Frames of a clip, for encoder authors: one place that opens files, resizes and says what is wrong.
 
-Frames come from decord, which is imported when first needed. A file that cannot be used is a `MediaError` that names
-the clip.
+Both come from FFmpeg, through PyAV, which is imported when first needed. A frame is known by its place in the order in
+which frames are shown, and files are always decoded from their beginning: `iter_frames(clip, k)` is every k-th frame of
+`iter_frames(clip)`, and `read_frames(clip, indices)` the same frames by number. A file that cannot be used is a
+`MediaError` that names the clip.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError
-from blemore_harness.media.opening import Promise, missing_extra, open_video
+from blemore_harness.media.opening import missing_extra
+from blemore_harness.media.video import open_video
 
 Frames = NDArray[np.uint8]
 
 BATCH = 16
-"""Frames that are decoded at a time while streaming."""
+"""Frames that are worked on at a time while streaming."""
 
-BATCH_BYTES = 100_000_000
-"""What frames that are decoded at a time may take: larger frames than full HD come fewer at a time."""
+DECODER_VERSION = 2
+"""Counts changes of which frames come and how they look; see `decoder_versions`."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +50,38 @@ class VideoInfo:
         return self.frames / self.fps if self.fps else 0.0
 
 
-def video_info(clip: Clip) -> VideoInfo:
-    """Describe a clip's video.
+def decoder_versions() -> dict[str, object]:
+    """Name what decides how frames come out: belongs to the key of all that is computed from frames and kept.
 
     Raises:
-        MediaError: no file, no video stream, no frames, or a file that cannot be decoded.
+        ExtraMissing: PyAV or pillow is not installed.
     """
-    with open_video(clip) as (reader, _):
-        height, width = reader[0].shape[:2]
-        fps = float(reader.get_avg_fps())
-        return VideoInfo(len(reader), fps if math.isfinite(fps) else 0.0, int(width), int(height))
+    try:
+        libraries = {name: version(name) for name in ("av", "pillow")}
+    except PackageNotFoundError as error:
+        raise missing_extra(str(error.name), error) from error
+    return {"decoder": DECODER_VERSION, **libraries}
+
+
+def video_info(clip: Clip) -> VideoInfo:
+    """Describe a clip's video, which is decoded for this: what files say of their frames is not always so.
+
+    Raises:
+        MediaError: no file, no picture, no frames, a file that was cut off or cannot be decoded.
+    """
+    with open_video(clip) as video:
+        frames = video.decode(lambda number: number == 0)
+        first = next(frames)  # a video without frames is refused
+        assert first is not None
+        count = 1 + sum(1 for _ in frames)
+        return VideoInfo(count, video.fps, int(first.shape[1]), int(first.shape[0]))
 
 
 def read_frames(clip: Clip, indices: Sequence[int] | None = None, size: tuple[int, int] | None = None) -> Frames:
     """Decode frames of a clip.
 
     Args:
-        indices: which frames, in any order and with repetitions; None for all.
+        indices: which frames, in any order and with repetitions; None for all. Decoding ends with the last of them.
         size: (height, width) to resize to without keeping the aspect, bilinear with antialiasing; None leaves it.
 
     Returns:
@@ -73,17 +90,26 @@ def read_frames(clip: Clip, indices: Sequence[int] | None = None, size: tuple[in
     Raises:
         MediaError: as of `video_info`, or an index beyond the last frame.
     """
-    with open_video(clip) as (reader, promise):
-        wanted = np.arange(len(reader)) if indices is None else np.asarray(indices, dtype=np.int64)
-        outside = wanted[(wanted < 0) | (wanted >= len(reader))]
-        if outside.size:
-            raise MediaError(f"clip {clip.id} has {len(reader)} frames, frame {outside[0]} was asked for", clip.id)
-        step = _at_a_time(promise)
-        parts = [
-            _resized(_to_numpy(reader.get_batch(wanted[i : i + step].tolist())), size)
-            for i in range(0, len(wanted), step)
-        ]
-        return np.concatenate(parts) if parts else np.empty((0, *(size or reader[0].shape[:2]), 3), dtype=np.uint8)
+    if indices is None:
+        return np.stack(list(iter_frames(clip, 1, size)))
+    wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
+    below = wanted[wanted < 0]
+    if below.size:
+        raise MediaError(f"clip {clip.id}: frames count from 0, frame {below[0]} was asked for", clip.id)
+    # The first frame tells the size where none is wanted.
+    chosen, last = set(wanted.tolist()) or {0}, int(wanted.max(initial=0))
+    found: dict[int, Frames] = {}
+    with open_video(clip) as video:
+        number = -1
+        for number, frame in enumerate(video.decode(chosen.__contains__)):
+            if frame is not None:
+                found[number] = _resized(frame[None], size)[0]
+            if number == last:
+                break
+    if last > number:
+        beyond = wanted[wanted > number][0]
+        raise MediaError(f"clip {clip.id} has {number + 1} frames, frame {beyond} was asked for", clip.id)
+    return np.stack([found[number] for number in wanted.tolist()]) if wanted.size else np.stack([found[0]])[:0]
 
 
 def iter_frames(clip: Clip, stride: int = 1, size: tuple[int, int] | None = None) -> Iterator[Frames]:
@@ -97,15 +123,15 @@ def iter_frames(clip: Clip, stride: int = 1, size: tuple[int, int] | None = None
         uint8 (height, width, 3), RGB: the frames of `read_frames`.
 
     Raises:
-        MediaError: as of `video_info`.
+        MediaError: as of `video_info`; that a file was cut off shows after its last frame.
         ValueError: a stride below 1.
     """
     if stride < 1:
         raise ValueError(f"expected a stride of at least 1, found {stride}")
-    with open_video(clip) as (reader, promise):
-        wanted, step = range(0, len(reader), stride), _at_a_time(promise)
-        for start in range(0, len(wanted), step):
-            yield from _resized(_to_numpy(reader.get_batch(list(wanted[start : start + step]))), size)
+    with open_video(clip) as video:
+        for frame in video.decode(lambda number: number % stride == 0):
+            if frame is not None:
+                yield _resized(frame[None], size)[0]
 
 
 def uniform_indices(frames: int, count: int) -> NDArray[np.int64]:
@@ -130,15 +156,6 @@ def resize(frames: ArrayLike, size: tuple[int, int]) -> Frames:
     The one place that resizes: decoders and libraries differ by several grey levels.
     """
     return _resized(np.asarray(frames, dtype=np.uint8), size)
-
-
-def _at_a_time(promise: Promise) -> int:
-    return max(1, min(BATCH, BATCH_BYTES // max(1, 3 * promise.pixels)))
-
-
-def _to_numpy(batch: Any) -> Frames:
-    # A bridge to torch may be set by someone else in the process; both kinds convert.
-    return np.asarray(batch.asnumpy() if hasattr(batch, "asnumpy") else batch, dtype=np.uint8)
 
 
 def _resized(frames: Frames, size: tuple[int, int] | None) -> Frames:

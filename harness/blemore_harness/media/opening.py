@@ -5,10 +5,8 @@ Only the file itself is read: lists of other files (HLS, concat) and addresses a
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,9 +16,6 @@ from blemore_harness.errors import ExtraMissing, MediaError
 CUT_SHARE = 0.9
 """A track with less than this share of its length was cut off: FFmpeg itself reads to the cut without a word."""
 
-LONGEST_FRAME = 10.0
-"""Seconds that frames may last on average where some are missing: beyond it the file's times are wrong."""
-
 MOST_PIXELS = 8192 * 4320
 """Pixels of a frame, as of the largest video that is in use (8K); a frame of these takes 106 MB."""
 
@@ -29,9 +24,6 @@ LISTS = {"concat", "dash", "hls", "imf", "rtsp", "sap", "sdp"}
 
 OPTIONS = {"protocol_whitelist": "file"}
 """For FFmpeg: nothing but files is opened, whatever a file says."""
-
-_ORIGIN = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
-"""What decord puts before its messages: the time and a line of its sources."""
 
 
 @dataclass(frozen=True)
@@ -55,38 +47,56 @@ def check_media(clip: Clip, kind: Literal["video", "audio"]) -> Promise:
     Raises:
         MediaError: no file, not a media file, a list of other files, no stream of that kind, or frames too large.
     """
+    with open_file(clip) as container:
+        return promise_of(find_stream(container, kind, clip), kind)
+
+
+@contextmanager
+def open_file(clip: Clip) -> Iterator[Any]:
+    """Open a clip's file with PyAV.
+
+    Raises:
+        MediaError: no file, not a media file, a list of other files, or a single picture.
+    """
     av = import_av()
-    path = clip.video
     try:
-        with av.open(str(path), options=OPTIONS) as container:
-            names = LISTS & set(container.format.name.split(","))
-            if names:
-                raise MediaError(
-                    f"clip {clip.id}: the file is a list of other files ({', '.join(names)}), not a video", clip.id
-                )
-            return _promise(find_stream(container, kind, clip), kind)
+        container = av.open(str(clip.video), options=OPTIONS)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(f"clip {clip.id}: the file cannot be opened ({_reason(error)})", clip.id) from None
+        raise MediaError(f"clip {clip.id}: the file cannot be opened ({brief(error)})", clip.id) from error
+    with container:
+        formats = container.format.name.split(",")
+        names = LISTS & set(formats)
+        if names:
+            raise MediaError(
+                f"clip {clip.id}: the file is a list of other files ({', '.join(names)}), not a video", clip.id
+            )
+        if formats[0] == "image2" or formats[0].endswith("_pipe"):
+            raise MediaError(f"clip {clip.id}: the file is a single picture, not a video", clip.id)
+        yield container
 
 
 def find_stream(container: Any, kind: Literal["video", "audio"], clip: Clip) -> Any:
-    """Give the stream that is decoded: FFmpeg's choice for the picture, as decord's is; the first of `audio_tracks`.
+    """Give the stream that is decoded: the video that the `ffmpeg` command takes, the first of `audio_tracks`.
 
     Raises:
-        MediaError: none, none but a cover, or one in a format that FFmpeg does not know.
+        MediaError: none, none but a cover, one in a format that FFmpeg does not know, or frames too large.
     """
     streams = container.streams.video if kind == "video" else container.streams.audio
     what = "picture" if kind == "video" else "sound track"
     if not streams:
         raise MediaError(f"clip {clip.id} has no {what}", clip.id)
     if kind == "video":
-        stream = container.streams.best("video") or streams[0]
+        stream = max(streams, key=_prominence)
     else:
         stream = next(iter(audio_tracks(container)), streams[0])
-    if kind == "video" and "attached_pic" in repr(stream.disposition):
+    if kind == "video" and _is_cover(stream):
         raise MediaError(f"clip {clip.id} has no picture but a cover", clip.id)
     if stream.codec_context is None:
         raise MediaError(f"clip {clip.id} has a {what} in a format that FFmpeg does not know: convert it", clip.id)
+    pixels = promise_of(stream, kind).pixels
+    if pixels > MOST_PIXELS:
+        found = f"{pixels / 1e6:.0f} million pixels"
+        raise MediaError(f"clip {clip.id} has frames of {found}: expected at most 8192 x 4320, convert it", clip.id)
     return stream
 
 
@@ -99,72 +109,23 @@ def audio_tracks(container: Any) -> list[Any]:
     return sorted(known, key=lambda stream: ("default" not in repr(stream.disposition), -stream.channels))
 
 
-def _reason(error: Exception) -> str:
-    """Say why FFmpeg does not open a file, and what to do."""
-    reasons = {
-        FileNotFoundError: "there is none",
-        PermissionError: "you have no permission to read it",
-        IsADirectoryError: "it is a folder",
-    }
-    unreadable = "it is cut off, damaged, or no video or audio file: copy it again or convert it"
-    return next((text for kind, text in reasons.items() if isinstance(error, kind)), unreadable)
+def _prominence(stream: Any) -> tuple[bool, int]:
+    """Rank pictures as the `ffmpeg` command does: a cover last, then by size; the default one counts five million."""
+    context = stream.codec_context
+    pixels = context.width * context.height if context is not None else 0
+    return not _is_cover(stream), pixels + 5_000_000 * ("default" in repr(stream.disposition))
 
 
-def _promise(stream: Any, kind: str) -> Promise:
+def _is_cover(stream: Any) -> bool:
+    return "attached_pic" in repr(stream.disposition)
+
+
+def promise_of(stream: Any, kind: str) -> Promise:
+    """Read what a track says about itself."""
     seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
     if kind == "audio":
         return Promise(0, seconds, 0)
     return Promise(stream.frames, seconds, stream.codec_context.width * stream.codec_context.height)
-
-
-@contextmanager
-def open_video(clip: Clip) -> Iterator[tuple[Any, Promise]]:
-    """Open a clip with decord, which turns frames upright where the file says how; gives what was promised as well.
-
-    Raises:
-        MediaError: as of `check_media`, no frames, a file that was cut off, or one that cannot be decoded.
-    """
-    promise = check_media(clip, "video")  # decord writes noise to stderr and dies oddly on files that are no media
-    if promise.pixels > MOST_PIXELS:
-        found = f"{promise.pixels / 1e6:.0f} million pixels"
-        raise MediaError(f"clip {clip.id} has frames of {found}: expected at most 8192 x 4320, convert it", clip.id)
-    decord = import_decord()
-    try:
-        # One thread each: encoders decode several clips side by side.
-        reader = decord.VideoReader(str(clip.video), ctx=decord.cpu(0), num_threads=1)
-        count = len(reader)
-        if not count:
-            raise MediaError(f"clip {clip.id} has a video stream without frames", clip.id)
-        if count < CUT_SHARE * promise.frames:
-            # An edit list may leave frames out, but then the track is shorter as well.
-            seconds = float(reader.get_frame_timestamp(count - 1)[1] - reader.get_frame_timestamp(0)[0])
-            if seconds > LONGEST_FRAME * count:
-                found = f"{count} of {promise.frames} frames over {seconds:.0f} s"
-                raise MediaError(f"clip {clip.id}: {found}: the times in the file are damaged, convert it", clip.id)
-            if seconds < CUT_SHARE * promise.seconds:
-                found = f"{count} of {promise.frames} frames"
-                raise MediaError(f"clip {clip.id}: the video ends after {found}: copy the file again", clip.id)
-        yield reader, promise
-    except (decord.DECORDError, RuntimeError) as error:
-        reason = brief(error, clip)
-        if "The size must exactly match" in reason:  # rows that decord pads and does not cut again
-            reason = "its width is one that decord fails on: convert it to another, such as a multiple of 64"
-        if "DECORD_" in reason:  # advice to have decord repeat frames in place of those that it cannot find
-            reason = "frames are not where the file says: convert it, or copy it again"
-        raise MediaError(f"clip {clip.id}: the video cannot be decoded ({reason})", clip.id) from None
-
-
-def import_decord() -> Any:
-    """Import decord; `ExtraMissing` where it is not installed."""
-    # decord opens its library for all to see: torch loaded after it takes up its symbols and crashes (decord2 3.4).
-    with suppress(ImportError):
-        import torch  # noqa: F401
-    try:
-        import decord
-    except ImportError as error:
-        raise missing_extra("decord", error) from error
-    decord.logging.set_level(decord.logging.QUIET)
-    return decord
 
 
 def import_av() -> Any:
@@ -182,8 +143,14 @@ def missing_extra(package: str, error: ImportError) -> ExtraMissing:
     return ExtraMissing(f"reading clips needs '{package}' ({error}): pip install 'blemore-harness[encoders]'")
 
 
-def brief(error: Exception, clip: Clip) -> str:
-    """Give the first line of a decoder's complaint without paths: the clip is named already."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    text = _ORIGIN.sub("", text)
-    return text.replace(f"{os.fspath(clip.video)!r}", "the file").replace(os.fspath(clip.video), "the file")[:160]
+def brief(error: Exception) -> str:
+    """Say in plain words why a file cannot be opened or decoded; the library's own text stays with the error."""
+    reasons = {
+        FileNotFoundError: "there is no such file",
+        PermissionError: "this user may not read it",
+        IsADirectoryError: "it is a folder",
+    }
+    for kind, reason in reasons.items():
+        if isinstance(error, kind):
+            return reason
+    return "it is cut off, damaged or no media file: copy it again"

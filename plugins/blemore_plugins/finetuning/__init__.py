@@ -24,7 +24,7 @@ from blemore_plugins.finetuning.options import (
 )
 from blemore_plugins.hub import identify_source
 
-PACKAGES = ("torch", "transformers", "av", "decord", "PIL")
+PACKAGES = ("torch", "transformers", "av", "PIL")
 
 SMALL_TRAINING: Mapping[str, object] = {
     "model": "random-small",

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blemore_harness.clips import Clip
@@ -149,16 +151,17 @@ class VideoSource:
     def read(self, clip: Clip, draw: Tensor | None) -> Tensor:
         """Read frames, uint8 (T, height, width, 3); for prediction, one sampling after the other."""
         options = self._options
-        count = self._frames.count(clip)
-        if draw is None:
-            indices = uniform_indices(count, options.frames * options.samplings)
-            indices = indices.reshape(options.frames, options.samplings).T.reshape(-1)
-        elif options.jitter:
-            places = (torch.arange(options.frames) + draw[: options.frames].double()) * count / options.frames
-            indices = places.long().clamp(max=count - 1).numpy()
-        else:
-            indices = uniform_indices(count, options.frames)
-        return torch.from_numpy(self._frames.read(clip, indices))
+
+        def choose(count: int) -> NDArray[np.int64]:
+            if draw is None:
+                indices = uniform_indices(count, options.frames * options.samplings)
+                return indices.reshape(options.frames, options.samplings).T.reshape(-1)
+            if options.jitter:
+                places = (torch.arange(options.frames) + draw[: options.frames].double()) * count / options.frames
+                return places.long().clamp(max=count - 1).numpy()
+            return uniform_indices(count, options.frames)
+
+        return torch.from_numpy(self._frames.read(clip, choose))
 
     def join(self, held: Sequence[Tensor], draws: Tensor) -> Tensor:
         """Cut a random square from each clip, mirror half of them: (B, frames, 3, size, size)."""

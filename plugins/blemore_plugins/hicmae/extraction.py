@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 VERSION = 1
 """Counts changes of what is computed here."""
 
-PACKAGES = ("torch", "torchvision", "torchaudio", "facenet_pytorch", "decord", "av", "PIL")
-LIBRARIES = ("torch", "torchaudio")
+PACKAGES = ("torch", "torchvision", "torchaudio", "facenet_pytorch", "av", "PIL")
+LIBRARIES = ("torch", "torchaudio", "av")
 """Whose versions are part of the cache key, besides those of the crops."""
 
 FILES = (".pth", ".pt", ".safetensors")

@@ -13,7 +13,7 @@ from blemore_harness.hookspecs import Encoder, Modality, Model, hookimpl
 from blemore_plugins.hub import identify_source
 from blemore_plugins.s4d.options import HUB_FILE, RANDOM, S4DOptions
 
-PACKAGES = ("torch", "torchvision", "facenet_pytorch", "decord", "PIL")
+PACKAGES = ("torch", "torchvision", "facenet_pytorch", "av", "PIL")
 
 
 class S4DEncoder(Encoder):

@@ -16,6 +16,9 @@ from blemore_plugins.s4d.tracking import Detections
 BATCH = 64
 """Frames per detector call; more bring nothing on a GPU at usual sizes and cost memory on a CPU."""
 
+SMALLEST = 12
+"""Pixels of the smallest face that the first network sees: its input is as large."""
+
 
 class FaceDetector:
     """Finds faces with the networks that ship inside facenet-pytorch.
@@ -41,6 +44,8 @@ class FaceDetector:
             Per frame all faces, or None where there is none.
         """
         found: list[Detections | None] = []
+        if frames and min(frames[0].shape[:2]) < SMALLEST:
+            return [None] * len(frames)  # facenet-pytorch fails on frames in which no face has room
         for start in range(0, len(frames), BATCH):
             batch = np.stack(frames[start : start + BATCH])
             net = self._net(min(batch.shape[1:3]))
@@ -52,7 +57,7 @@ class FaceDetector:
         return found
 
     def _net(self, side: int) -> MTCNN:
-        pixels = max(int(side * self._smallest), 12)
+        pixels = max(int(side * self._smallest), SMALLEST)
         if pixels not in self._nets:
             # `forward` of this class crashes on a batch in which one frame has no face; only `detect` is used.
             # It draws random weights before it loads its own.

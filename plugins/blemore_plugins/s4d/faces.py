@@ -21,7 +21,7 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
-from blemore_harness.media.frames import iter_frames
+from blemore_harness.media.frames import decoder_versions, iter_frames
 from blemore_plugins.s4d.cropping import crop_square, shrink
 from blemore_plugins.s4d.options import S4DOptions
 from blemore_plugins.s4d.tracking import Detections, build_track
@@ -65,7 +65,7 @@ def open_crops(options: S4DOptions, context: Context) -> Store:
 
     The part `found` of a clip holds three whole numbers: frames looked at, frames with the face, frames stored.
     """
-    libraries = {name: version(name) for name in ("facenet-pytorch", "decord2", "pillow")}
+    libraries = {"facenet-pytorch": version("facenet-pytorch"), **decoder_versions()}
     return context.cache.store("s4d-faces", version=FACES_VERSION, libraries=libraries, **options.crop_facts())
 
 

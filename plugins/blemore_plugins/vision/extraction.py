@@ -18,7 +18,7 @@ from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing
 from blemore_harness.media.frame_cache import FrameCache, open_frames
-from blemore_harness.media.frames import BATCH, iter_frames
+from blemore_harness.media.frames import BATCH, decoder_versions, iter_frames
 from blemore_harness.networks import fitting_threads
 from blemore_plugins.hub import Weights, find_weights, identify_source
 from blemore_plugins.vision.options import RANDOM_SMALL, VisionOptions
@@ -123,7 +123,7 @@ class VisionExtractor:
             self._extract(missing, store, options, weights, context)
 
     def _store(self, options: Any, weights: Weights | None, context: Context) -> Store:
-        packages = ("torch", *self.libraries, "pillow", "decord2")
+        packages = ("torch", *self.libraries)
         full = self.reads_full(options)
         return context.cache.store(
             f"vision-{self.name}",
@@ -134,7 +134,7 @@ class VisionExtractor:
             stride=getattr(options, "stride", 1),
             frames="full" if full else open_frames(context.cache).store.folder.name,
             precision=options.precision_on(context.device),
-            versions={package: self._version(package) for package in packages},
+            versions={package: self._version(package) for package in packages} | decoder_versions(),
         )
 
     def _extract(
@@ -188,7 +188,7 @@ class VisionExtractor:
 
 def read_shared(cache: FrameCache, clip: Clip, stride: int) -> NDArray[np.uint8]:
     """Read every `stride`-th frame from the shared cache, uint8 (T, height, width, 3)."""
-    return cache.read(clip, None if stride == 1 else range(0, cache.count(clip), stride))
+    return cache.read(clip, lambda count: range(0, count, stride))
 
 
 def fit_full(clip: Clip, stride: int, rule: PictureRule, side: int) -> NDArray[np.float32]:

@@ -1,0 +1,151 @@
+"""Decoding the frames of a clip in order, as the `ffmpeg` command does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemore_harness.clips import Clip
+from blemore_harness.errors import MediaError
+from blemore_harness.media.opening import CUT_SHARE, find_stream, import_av, open_file, promise_of
+
+LONGEST_FRAME = 10.0
+"""Seconds that frames may last on average where some are missing: beyond it the file's times are wrong."""
+
+MOST_THREADS = 8
+"""Threads that decode one file; encoders decode several clips side by side."""
+
+THREAD_PIXELS = 200_000
+"""Pixels of a frame for every thread."""
+
+THREAD_BYTES = 100_000_000
+"""What the frames may take that the threads of one file have in work: one each."""
+
+
+class Video:
+    """The picture of an open file: decoded in order, from the first frame on.
+
+    Frames are what FFmpeg itself gives for `ffmpeg -i FILE -f rawvideo -pix_fmt rgb24`: the same frames in the same
+    order, converted to RGB in the same way, and upright where the file says how it is turned. Nothing is ever sought:
+    a key frame is no place to begin in many files (open groups of pictures, intra refresh, equal times).
+    """
+
+    def __init__(self, clip: Clip, container: Any, stream: Any) -> None:
+        self.promise = promise_of(stream, "video")
+        self.fps = float(stream.average_rate or 0)
+        self._clip, self._container, self._stream = clip, container, stream
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = _threads(self.promise.pixels)
+
+    def decode(self, wanted: Callable[[int], bool]) -> Iterator[NDArray[np.uint8] | None]:
+        """Decode to the end; may be called once.
+
+        Args:
+            wanted: says of a frame's number whether it is wanted; others are dropped before they are converted.
+
+        Yields:
+            For every frame uint8 (height, width, 3), RGB, which is the caller's own; None where it was not wanted. All
+            are as large as the first wanted one.
+
+        Raises:
+            MediaError: no frames, or a file that was cut off, once all frames were given; a damaged one.
+        """
+        convert, number, end = _Converter(), 0, 0.0
+        try:
+            for frame in self._container.decode(self._stream):
+                end = frame.time if frame.time is not None else end
+                yield convert(frame) if wanted(number) else None
+                number += 1
+        except import_av().error.FFmpegError as error:
+            where = f"near frame {number} (second {end:.1f})" if number else "at its beginning"
+            raise MediaError(
+                f"clip {self._clip.id}: the video is damaged {where} and cannot be decoded: copy the file again, or "
+                "leave the clip out",
+                self._clip.id,
+            ) from error
+        self._check_whole(number, end)
+
+    def _check_whole(self, count: int, end: float) -> None:
+        """Refuse a file that was cut off: FFmpeg reads to the cut without a word."""
+        clip, promise = self._clip, self.promise
+        if not count:
+            raise MediaError(f"clip {clip.id} has a video stream without frames", clip.id)
+        if count >= CUT_SHARE * promise.frames:
+            return
+        # An edit list may leave frames out, but then the track is shorter as well.
+        seconds = end - float((self._stream.start_time or 0) * self._stream.time_base)
+        if seconds > LONGEST_FRAME * count:
+            found = f"{count} of {promise.frames} frames over {seconds:.0f} s"
+            raise MediaError(f"clip {clip.id}: {found}: the times in the file are damaged, convert it", clip.id)
+        if seconds < CUT_SHARE * promise.seconds:
+            found = f"{count} of {promise.frames} frames"
+            raise MediaError(f"clip {clip.id}: the video ends after {found}: copy the file again", clip.id)
+
+
+class _Converter:
+    """Turns decoded frames into RGB as the `ffmpeg` command does: by FFmpeg's own filters, with its defaults."""
+
+    def __init__(self) -> None:
+        self._layout: tuple[object, ...] = ()
+        self._size: tuple[int, int] | None = None
+        self._graph: Any = None
+
+    def __call__(self, frame: Any) -> NDArray[np.uint8]:
+        # Streams may change their size and format on the way; what comes out keeps the first size.
+        layout = (frame.width, frame.height, frame.format.name)
+        self._size = self._size or (frame.width, frame.height)
+        if layout != self._layout:
+            self._layout, self._graph = layout, self._build(frame)
+        self._graph.push(frame)
+        picture = self._graph.pull().to_ndarray()
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+        return picture if matrix is None else _upright(picture, np.frombuffer(matrix, dtype=np.int32))
+
+    def _build(self, frame: Any) -> Any:
+        from av.filter import Graph
+
+        assert self._size is not None
+        graph = Graph()
+        graph.threads = 1
+        links = [
+            graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base),
+            graph.add("scale", "{}:{}:flags=bicubic".format(*self._size)),
+            graph.add("format", "rgb24"),
+            graph.add("buffersink"),
+        ]
+        graph.link_nodes(*links).configure()
+        return graph
+
+
+def _upright(picture: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Turn and mirror a picture as a display matrix says, to the nearest quarter turn."""
+    a, b, c, d = (int(number) for number in matrix[[0, 1, 3, 4]])
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        picture, across, down = picture.swapaxes(0, 1), c, b
+    else:
+        across, down = a, d
+    return np.ascontiguousarray(picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+
+
+def _threads(pixels: int) -> int:
+    """Give the threads that decode one file: one for small frames, which cost less than handing them over, and fewer
+    for very large ones, of which each thread holds some.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cpus, MOST_THREADS, pixels // THREAD_PIXELS, THREAD_BYTES // max(1, 3 * pixels)))
+
+
+@contextmanager
+def open_video(clip: Clip) -> Iterator[Video]:
+    """Open the picture of a clip.
+
+    Raises:
+        MediaError: as of `check_media`.
+    """
+    with open_file(clip) as container:
+        yield Video(clip, container, find_stream(container, "video", clip))
