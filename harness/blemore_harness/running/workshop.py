@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from blemore_harness.cache import Cache
 from blemore_harness.context import Reporter
+from blemore_harness.data.views import View
 from blemore_harness.files.runs import Runs
 from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.steps import Stage
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Workshop:
         reporter: where the story goes.
         command: the command line, for the record.
         isolation: how worker processes are run; None calls plugins in this process.
+        stop_at_bad_clips: raise `MediaError` for the first clip that an encoder cannot use (`remainder` leaves it out),
+            in place of reporting the encoder as failed.
     """
 
     runs: Runs
@@ -29,3 +33,8 @@ class Workshop:
     reporter: Reporter
     command: tuple[str, ...] = ()
     isolation: Isolation | None = None
+    stop_at_bad_clips: bool = False
+
+    def stage(self, view: View) -> Stage:
+        """Make the stage of a run on a dataset."""
+        return Stage(view, self.cache, self.device, self.reporter, self.isolation, self.stop_at_bad_clips)
