@@ -61,7 +61,7 @@ class Fitting:
 
     def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...]:
         """Call `fit` and the model's `predict`."""
-        model = _model_of(system.fit(self.fold, options, contexts[0]), system.fit)
+        model = _model_of(system.fit(self.fold, options, contexts[0]), "fit", system.fit)
         return (self.predict(model, contexts[0]),)
 
     def predict(self, model: Model, context: Context) -> Probabilities:
@@ -85,7 +85,7 @@ class Fusing:
 
     def do(self, system: Fusion, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...]:
         """Call `fit` and the model's `predict`."""
-        model = _model_of(system.fit(self.fold, self.members, options, contexts[0]), system.fit)
+        model = _model_of(system.fit(self.fold, self.members, options, contexts[0]), "fit", system.fit)
         return (self.predict(model, contexts[0]),)
 
     def predict(self, model: FusionModel, context: Context) -> Probabilities:
@@ -147,14 +147,13 @@ def _predict_all(
         return None
     if len(models) != len(parts):
         raise WrongAnswer(f"expected {len(parts)} models of `fit_together`, found {len(models)}", giver)
-    given = [_model_of(model, giver) for model in models]
+    given = [_model_of(model, "fit_together", giver) for model in models]
     return tuple(part.predict(model, context) for part, model, context in zip(parts, given, contexts, strict=True))
 
 
-def _model_of(given: Any, giver: object) -> Any:
+def _model_of(given: Any, name: str, giver: object) -> Any:
     """Refuse what cannot predict, such as the None of a `fit` that ends without `return`."""
     if not callable(getattr(given, "predict", None)):
-        name = getattr(giver, "__name__", "fit")
         raise WrongAnswer(
             f"expected `{name}` to return a model with a method `predict`, found {type(given).__name__}: "
             f"end `{name}` with `return model`",
@@ -174,6 +173,4 @@ def _checked(given: object, clips: Clips, giver: object) -> Probabilities:
     try:
         return given.aligned(clips.ids)
     except InvalidProbabilities as error:
-        raise WrongAnswer(
-            f"{error}: `predict` must give one row for each clip that it is called with", giver
-        ) from error
+        raise WrongAnswer(f"{error}: `predict` must give a row for each clip that it is called with", giver) from error
