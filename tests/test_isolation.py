@@ -142,6 +142,16 @@ class Careless(Talker):
     def fit(self, fold, options, context):
         context.reporter.note("one argument too few")
 
+class Unreadable:
+    def __reduce__(self):
+        return int, ("no number",)
+
+class Garbling(Talker):
+    name = "garbling"
+
+    def fit(self, fold, options, context):
+        context.note("what", Unreadable())
+
 class Lacking(Talker):
     name = "lacking"
 
@@ -166,7 +176,7 @@ class Waiting(Talker):
 
 @hookimpl
 def blemore_encoders():
-    return [Talker(), Together(), Nosy(), Fixable(), Odd(), Careless(), Lacking(), Full(), Waiting()]
+    return [Talker(), Together(), Nosy(), Fixable(), Odd(), Careless(), Garbling(), Lacking(), Full(), Waiting()]
 """
 
 EDITED = """
@@ -355,6 +365,15 @@ def test_errors_of_the_harness_raised_by_a_plugin_are_its_failure(bench: Bench, 
 def test_a_full_disk_is_nobodys_fault_and_stops_the_run(bench: Bench, isolation: Isolation | None) -> None:
     with pytest.raises(BlemoreError, match=r"full \(fold-0\): .*the disk is full: make room .*same command again"):
         bench.run("full", "full", isolation)
+
+
+def test_a_message_that_cannot_be_read_fails_its_sender_alone(bench: Bench) -> None:
+    record, _ = bench.run("garbling,file-bytes", "garbled", Isolation())
+    assert (
+        "garbling (fold-0) sent something that cannot be read: ValueError"
+        in (system(record, "garbling")["error"]["message"])
+    )
+    assert system(record, "file-bytes")["status"] == "finished"
 
 
 def test_code_that_is_edited_while_a_run_goes_on_is_noticed(bench: Bench) -> None:

@@ -111,6 +111,8 @@ def _converse(worker: WorkerProcess, packet: bytes, desk: _Desk, limit: float | 
                     break
             except (EOFError, OSError, pickle.UnpicklingError):  # it ended, perhaps in the middle of a message
                 raise worker.lose(worker.fate()) from None
+            except Exception as error:  # an object of the plugin's own that cannot be made anew here
+                raise worker.lose(f"sent something that cannot be read: {error!r}") from error
             if restarts and limit is not None:
                 until = time.monotonic() + limit
         elif worker.life in ready:
