@@ -18,7 +18,7 @@ from blemore_harness.cache import Cache  # noqa: E402
 from blemore_harness.errors import ConfigError, DataError, MediaError  # noqa: E402
 from blemore_harness.media import frame_cache as frames  # noqa: E402
 from blemore_harness.media import frame_files  # noqa: E402
-from blemore_harness.media import frames as media
+from blemore_harness.media import frames as media  # noqa: E402
 from blemore_harness.media.frame_cache import FrameCache, open_frames, shrunk_size  # noqa: E402
 from blemore_harness.media.frames import read_frames, resize  # noqa: E402
 from fakes import make_context  # noqa: E402

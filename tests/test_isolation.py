@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -135,6 +136,22 @@ class Odd(Talker):
     def fit(self, fold, options, context):
         raise Own("an error of ", "its own")
 
+class Careless(Talker):
+    name = "careless"
+
+    def fit(self, fold, options, context):
+        context.reporter.note("one argument too few")
+
+class Unreadable:
+    def __reduce__(self):
+        return int, ("no number",)
+
+class Garbling(Talker):
+    name = "garbling"
+
+    def fit(self, fold, options, context):
+        context.note("what", Unreadable())
+
 class Lacking(Talker):
     name = "lacking"
 
@@ -159,7 +176,7 @@ class Waiting(Talker):
 
 @hookimpl
 def blemore_encoders():
-    return [Talker(), Together(), Nosy(), Fixable(), Odd(), Lacking(), Full(), Waiting()]
+    return [Talker(), Together(), Nosy(), Fixable(), Odd(), Careless(), Garbling(), Lacking(), Full(), Waiting()]
 """
 
 EDITED = """
@@ -195,10 +212,11 @@ class Bench:
         self.view: View = open_view(self.dataset, root / "views")
         self.reporter = Silent()
 
-    def run(self, names: str, where: str, isolation: Isolation | None, options: Any = ()) -> Any:
+    def run(self, names: str, where: str, isolation: Isolation | None, options: Any = (), **changes: Any) -> Any:
         workshop = Workshop(
-            Runs(self.root / where), Cache(self.root / f"cache-{where}"), "cpu", self.reporter, isolation=isolation
-        )
+            Runs(self.root / where), Cache(self.root / f"cache-{where}"), "cpu", self.reporter, isolation=isolation,
+            **changes,
+        )  # fmt: skip
         submission = from_plugins([names], "median").with_options(dict(options), None)
         return evaluate(submission, self.dataset, self.view, load_plugins(), workshop)
 
@@ -319,14 +337,27 @@ def test_a_plugin_that_hangs_is_stopped_and_says_where_it_stood(bench: Bench) ->
     assert [path.name for path in folder.parent.glob("systems/broken-hangs-*/*.csv")] == ["fold-0.csv"]
 
 
-def test_what_the_user_can_fix_is_still_that(bench: Bench) -> None:
-    isolation = Isolation()
-    with pytest.raises(MediaError, match=r"fixable: clip A._.* has no sound"):
-        bench.run("fixable", "isolated", isolation)
-    with pytest.raises(BlemoreError, match="odd: an error of its own"):
-        bench.run("odd", "isolated", isolation)
-    with pytest.raises(BlemoreError, match=r"lacking \(fold-0\) needs the package 'surely_not_installed'"):
-        bench.run("lacking", "isolated", isolation)
+@pytest.mark.parametrize("isolation", [None, Isolation()], ids=["here", "isolated"])
+def test_errors_of_the_harness_raised_by_a_plugin_are_its_failure(bench: Bench, isolation: Isolation | None) -> None:
+    record, folder = bench.run("fixable,odd,lacking,careless,file-bytes", "raised", isolation)
+    expected = {
+        "fixable": r"fixable \(fold-0\): clip A._.* has no sound; run --skip-bad-clips",
+        "odd": r"odd \(fold-0\): an error of its own",
+        "lacking": r"lacking \(fold-0\) needs the package 'surely_not_installed'",
+        "careless": r"careless \(fold-0\): note failed: TypeError",
+    }
+    for name, words in expected.items():
+        message = system(record, name)["error"]["message"]
+        assert re.match(words, message), message
+        [trace] = folder.parent.glob(f"systems/{name}-*/fold-0-traceback.txt")
+        line = re.search(r"\(at plugin_talker\.py:(\d+); traceback: (.*)\)$", message)
+        assert line is not None, message
+        assert line[2] == str(trace)
+        assert f'plugin_talker.py", line {line[1]}, in fit' in trace.read_text()
+    assert not re.search(r"\bc[0-9a-f]{16}\b", system(record, "fixable")["error"]["trace"])
+    assert system(record, "file-bytes")["status"] == "finished"
+    with pytest.raises(MediaError, match=r"fixable: clip A._.* has no sound$"):
+        bench.run("fixable", "stopping", isolation, stop_at_bad_clips=True)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -334,6 +365,15 @@ def test_what_the_user_can_fix_is_still_that(bench: Bench) -> None:
 def test_a_full_disk_is_nobodys_fault_and_stops_the_run(bench: Bench, isolation: Isolation | None) -> None:
     with pytest.raises(BlemoreError, match=r"full \(fold-0\): .*the disk is full: make room .*same command again"):
         bench.run("full", "full", isolation)
+
+
+def test_a_message_that_cannot_be_read_fails_its_sender_alone(bench: Bench) -> None:
+    record, _ = bench.run("garbling,file-bytes", "garbled", Isolation())
+    assert (
+        "garbling (fold-0) sent something that cannot be read: ValueError"
+        in (system(record, "garbling")["error"]["message"])
+    )
+    assert system(record, "file-bytes")["status"] == "finished"
 
 
 def test_code_that_is_edited_while_a_run_goes_on_is_noticed(bench: Bench) -> None:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from blemore_harness.clips import Clips, Fold
+from blemore_harness.context import Context
+from blemore_harness.data.download import read_dataset
+from blemore_harness.data.views import open_view
+from blemore_harness.errors import DataError, HarnessError, InvalidOption, MediaError, PluginFailed, RunError
+from blemore_harness.hookspecs import Encoder, Fusion
+from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.systems.distributions import Distribution
+from blemore_harness.systems.plugins import register
+from blemore_harness.systems.submission import DEFAULT_FUSION, from_plugins
 from builders import rows_of, write_download
 from installed_plugins import make_site
+from test_pipeline import Bench, offer, open_bench, system
 
 MISTAKES = """
 import numpy as np
@@ -114,3 +129,280 @@ def test_the_check_finds_what_is_printed(home: Path) -> None:
     assert row["status"] == "failed"
     assert "'debug " in row["reason"]
     assert "say things with `context.log`" in row["reason"]
+
+
+# --- whatever it raises, wherever: its own failure -----------------------------------------------------------------
+
+
+class Own(BaseException):
+    """Not even an `Exception`."""
+
+
+class Model:
+    """Rows that depend on the clip alone; predicts or stumbles."""
+
+    def __init__(self, owner: Any) -> None:
+        self.owner = owner
+
+    def predict(self, clips: Clips, *rest: Any) -> Probabilities:
+        self.owner.stumble("predict")
+        rows = [np.random.default_rng(int(clip.content[:8], 16)).dirichlet(np.ones(6)) for clip in clips]
+        return Probabilities(clips.ids, np.array(rows).reshape(-1, 6))
+
+
+class Stumbling:
+    """Raises an error in one of its methods."""
+
+    summary = "stumbles"
+
+    def __init__(self, name: str, where: str = "", error: BaseException | None = None) -> None:
+        self.name, self.where, self.error = name, where, error  # type: ignore[misc]
+
+    def stumble(self, where: str) -> None:
+        if where == self.where and self.error is not None:
+            raise self.error
+
+    def mark(self, options: Any) -> str | None:
+        self.stumble("mark")
+        return None
+
+    def identify(self, options: Any) -> dict[str, object]:
+        self.stumble("identify")
+        return {}
+
+
+class StumblingEncoder(Stumbling, Encoder):
+    modality = "audio"
+
+    def settle(self, options: Any, stores: frozenset[str]) -> Any:
+        self.stumble("settle")
+        return options
+
+    def stores(self, options: Any) -> tuple[str, ...]:
+        self.stumble("stores")
+        return ()
+
+    def prepare(self, clips: Clips, options: Any, context: Context) -> None:
+        self.stumble("prepare")
+
+    def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
+        self.stumble("embed")
+        return Embeddings(clips.ids, np.ones((len(clips), 2), dtype=np.float32))
+
+    def fit(self, fold: Fold, options: Any, context: Context) -> Any:
+        self.stumble("fit")
+        if self.where == "labels":
+            _ = fold.held_out.labels
+        return Model(self)
+
+    def fit_together(self, folds: Any, options: Any, contexts: Any) -> Any:
+        self.stumble("fit_together")
+        return None
+
+    def learns_together(self, options: Any, device: str) -> bool:
+        self.stumble("learns_together")
+        return True
+
+
+class StumblingFusion(Stumbling, Fusion):
+    def fit(self, fold: Fold, members: Any, options: Any, context: Context) -> Any:
+        self.stumble("fit")
+        return Model(self)
+
+    def fit_together(self, folds: Any, members: Any, options: Any, contexts: Any) -> Any:
+        self.stumble("fit_together")
+        return None
+
+
+class VectorFusion(StumblingFusion):
+    takes = "embeddings"
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return open_bench(tmp_path_factory.mktemp("toys"), actors=6, tests=2)
+
+
+ERRORS = (
+    DataError("these clips carry no labels"), HarnessError("from a plugin"), PluginFailed("of another", "another"),
+    RunError("no such run"), MediaError("no sound"), ZeroDivisionError("division"), SystemExit(3), Own("own"),
+)  # fmt: skip
+STEPS = (
+    "settle", "stores", "identify", "mark", "prepare", "fit", "fit_together", "learns_together", "predict",
+)  # fmt: skip
+
+
+def without_times(row: Any) -> Any:
+    if isinstance(row, dict):
+        return {key: without_times(value) for key, value in row.items() if key != "seconds"}
+    return [without_times(value) for value in row] if isinstance(row, list) else row
+
+
+@pytest.mark.parametrize("where", STEPS)
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_encoder_that_raises_is_failed_and_the_others_are_what_they_are(
+    toys: Bench, where: str, error: BaseException
+) -> None:
+    name = f"bad-{where.replace('_', '-')}-{ERRORS.index(error)}"
+    plugins, _ = offer(StumblingEncoder(name, where, error), StumblingEncoder("good"))
+    record, folder = toys.run(plugins, from_plugins([f"{name},good"], "late"))
+    alone, _ = toys.run(offer(StumblingEncoder("good"))[0], from_plugins(["good"]))
+    assert without_times(system(record, "good")) == without_times(system(alone, "good"))
+    assert (record["status"], record["error"]) == ("failed", None)
+    row = system(record, name)
+    assert (row["status"], system(record, "late")["status"]) == ("failed", "skipped")
+    message = row["error"]["message"]
+    assert message.startswith(f"{name} (")
+    assert str(error) in message
+    place = re.search(r"\(at test_plugin_mistakes\.py:(\d+); traceback: (.*)\)$", message)
+    assert place is not None, message
+    [trace] = folder.parent.glob(f"systems/{name}-*/*-traceback.txt")
+    assert place[2] == str(trace)
+    assert f"line {place[1]}, in stumble" in trace.read_text()
+    assert f"in {where}\n" in trace.read_text()
+
+
+@pytest.mark.parametrize("where", ["identify", "mark", "fit", "fit_together", "predict"])
+@pytest.mark.parametrize("error", ERRORS[:1] + ERRORS[5:7], ids=lambda error: type(error).__name__)
+def test_a_fusion_that_raises_is_failed_and_its_encoders_stay(toys: Bench, where: str, error: BaseException) -> None:
+    fusion = StumblingFusion(f"fused-{where.replace('_', '-')}-{ERRORS.index(error)}", where, error)
+    plugins, _ = offer(StumblingEncoder("good"), StumblingEncoder("second"), fusions=(fusion,))
+    record, _ = toys.run(plugins, from_plugins(["good,second"], fusion.name))
+    assert [row["status"] for row in record["systems"]] == ["failed", "finished", "finished"]
+    assert record["systems"][0]["error"]["message"].startswith(f"{fusion.name} (")
+
+
+def test_embeddings_that_a_fusion_needs_and_does_not_get_are_a_failed_row(toys: Bench) -> None:
+    bad = StumblingEncoder("no-vectors", "embed", DataError("none"))
+    plugins, _ = offer(bad, StumblingEncoder("good"), fusions=(VectorFusion("of-vectors"),))
+    record, _ = toys.run(plugins, from_plugins(["no-vectors,good"], "of-vectors"))
+    assert {row["name"]: row["status"] for row in record["systems"]} == {
+        "no-vectors": "finished", "good": "finished", "of-vectors": "failed",
+    }  # fmt: skip
+    assert "no-vectors (embed): none" in system(record, "of-vectors")["error"]["message"]
+
+
+def test_a_part_that_raises_fails_the_concatenation_by_its_own_line(toys: Bench) -> None:
+    plugins, _ = offer(
+        StumblingEncoder("part", "prepare", KeyError("x")), StumblingEncoder("unset", "settle", KeyError("y")),
+        StumblingEncoder("good"),
+    )  # fmt: skip
+    for name in ("part+good", "good+unset"):
+        record, _ = toys.run(plugins, from_plugins([f"{name},good"], "late"))
+        assert system(record, name)["status"] == "failed"
+        assert "(at test_plugin_mistakes.py:" in system(record, name)["error"]["message"]
+        assert system(record, "good")["status"] == "finished"
+
+
+def test_reading_labels_of_held_out_clips_fails_the_reader_alone(toys: Bench) -> None:
+    plugins, _ = offer(StumblingEncoder("peeping", "labels"), StumblingEncoder("good"))
+    record, _ = toys.run(plugins, from_plugins(["peeping,good"], "late"))
+    message = system(record, "peeping")["error"]["message"]
+    assert re.search(r"\(at test_plugin_mistakes\.py:\d+;", message), message
+    assert system(record, "good")["status"] == "finished"
+
+
+def test_an_option_that_a_plugin_refuses_is_the_user_s_to_mend(toys: Bench) -> None:
+    plugins, _ = offer(StumblingEncoder("picky", "settle", InvalidOption("rate: expected more")))
+    with pytest.raises(InvalidOption, match="rate: expected more"):
+        toys.run(plugins, from_plugins(["picky"]))
+
+
+def test_ctrl_c_stays_the_user_s(toys: Bench) -> None:
+    plugins, _ = offer(StumblingEncoder("stopped", "fit", KeyboardInterrupt()), StumblingEncoder("good"))
+    with pytest.raises(KeyboardInterrupt):
+        toys.run(plugins, from_plugins(["stopped,good"], "late"))
+
+
+def test_a_traceback_is_gone_once_the_call_succeeds_and_names_real_clips(toys: Bench) -> None:
+    opaque, real = next(iter(toys.view.real.items()))
+    toy = StumblingEncoder("mending", "fit", RuntimeError(f"bad {opaque}"))
+    record, folder = toys.run(offer(toy)[0], from_plugins(["mending"]))
+    [trace] = folder.parent.glob("systems/mending-*/*-traceback.txt")
+    assert real in trace.read_text()
+    assert opaque not in trace.read_text() + json.dumps(record)
+    toy.error = None
+    record, _ = toys.run(offer(toy)[0], from_plugins(["mending"]))
+    assert record["status"] == "finished"
+    assert not trace.exists()
+
+
+def fit_none(self: Any, fold: Fold, options: Any, context: Context) -> Any:
+    return None
+
+
+def fit_together_none(self: Any, folds: Any, options: Any, contexts: Any) -> Any:
+    return [None for _ in folds]
+
+
+def fit_by_name(self: Any, fold: Fold, options: Any, context: Context) -> Any:
+    return int(fold.train.items[0].id.split("_")[2])
+
+
+def fit_by_part_of_a_name(self: Any, fold: Fold, options: Any, context: Context) -> Any:
+    parts = fold.train.ids[0].split("_")
+    return parts[1]
+
+
+def fit_online(self: Any, fold: Fold, options: Any, context: Context) -> Any:
+    try:
+        raise socket.gaierror("Name or service not known")
+    except OSError as error:
+        raise RuntimeError("no weights") from error
+
+
+def fit_few(self: Any, fold: Fold, options: Any, context: Context) -> Any:
+    model = Model(self)
+    model.predict = lambda clips, *rest: Model.predict(model, clips.take(np.arange(len(clips)) > 0))  # type: ignore[method-assign]
+    return model
+
+
+HINTS = {
+    "fit": {
+        fit_none: "expected `fit` to return a model with a method `predict`, found NoneType: end `fit` with",
+        fit_by_name: "labels are in `fold.train.labels`",
+        fit_by_part_of_a_name: "labels are in `fold.train.labels`",
+        fit_online: "only `prepare` may use the network",
+        fit_few: "`predict` must give a row for each clip that it is called with",
+    },
+    "fit_together": {fit_together_none: "expected `fit_together` to return a model with a method `predict`"},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "function", "words"),
+    [(method, function, words) for method, found in HINTS.items() for function, words in found.items()],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_common_mistakes_are_answered_with_what_to_change(toys: Bench, method: str, function: Any, words: str) -> None:
+    kind = type("Wrong", (StumblingEncoder,), {method: function})
+    record, _ = toys.run(
+        offer(kind(function.__name__.replace("_", "-")))[0], from_plugins([function.__name__.replace("_", "-")])
+    )
+    message = record["systems"][0]["error"]["message"]
+    assert words in message
+    first = function.__code__.co_firstlineno
+    place = re.search(r"\(at test_plugin_mistakes\.py:(\d+); traceback: ", message)
+    assert place is not None, message
+    assert first <= int(place[1]) <= first + 4
+
+
+@pytest.mark.parametrize("actors", [2, 4])
+def test_folds_of_one_and_of_two_actors_are_fused_by_default(tmp_path: Path, actors: int) -> None:
+    dataset = read_dataset(write_download(tmp_path / "data", rows_of(actors=actors, folds=2), tests=2))
+    bench = Bench(dataset, open_view(dataset, tmp_path / "views"), tmp_path)
+    toys = [StumblingEncoder("one"), StumblingEncoder("two")]
+    from blemore_plugins import best_of, stack, structured
+
+    plugins, _ = offer(*toys)
+    for module in (best_of, stack, structured):
+        register(plugins, module, module.__name__.rpartition(".")[2], Distribution("blemore-harness", "1"))
+    for fusion in (DEFAULT_FUSION, "stack", "structured"):
+        record, _ = bench.run(plugins, from_plugins(["one,two"], fusion))
+        assert [row["status"] for row in record["systems"]] == ["finished"] * 3, record["systems"]
+        fused = system(record, fusion)
+        if fusion == DEFAULT_FUSION:
+            assert [note["chosen"] for note in fused["notes"] if note["fold"] is not None] == ["late", "late"]
+            assert any("training actor" in text for text in fused["warnings"])
+        elif actors == 2:
+            assert len(fused["warnings"]) == 1

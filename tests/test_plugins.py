@@ -115,7 +115,7 @@ BROKEN = {
     "has Options without a default": (
         "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Need:\n    size: int\n"
         "class Odd(Toy):\n    Options = Need\n@hookimpl\ndef blemore_encoders():\n    return [Odd()]",
-        "missing 1 required positional argument: 'size'",
+        "Odd.Options: the field 'size' has no default: give every field one",
     ),
     "has demo options that it does not know": (
         "class Odd(Toy):\n    demo_options = {'epoch': 3}\n@hookimpl\ndef blemore_encoders():\n    return [Odd()]",
@@ -142,6 +142,30 @@ def test_broken_plugin_becomes_a_row_and_hurts_nobody(site: Site, what: str) -> 
     assert plugins.rows()[-1] == row
     assert set(plugins.offers) >= IN_TREE | {"other"}
     assert "toy" not in plugins.offers
+
+
+def test_the_good_encoders_beside_a_bad_one_stay(site: Site) -> None:
+    site.install(
+        "mixed",
+        """
+class Nameless(Encoder):
+    summary, modality = "x", "video"
+class Loud(Toy):
+    name = "LOUD"
+class Last(Toy):
+    name = "last"
+@hookimpl
+def blemore_encoders():
+    yield from (Toy(), Nameless(), Loud(), Last(), Last())
+    yield from [Toy][1]
+""",
+    )
+    plugins = load_plugins({"BLEMORE_PLUGINS": "mixed"})
+    assert set(plugins.offers) == {"toy"}
+    summaries = [row.summary for row in plugins.failures]
+    assert all(row.name == "mixed" and row.status == "failed" for row in plugins.failures)
+    for words, summary in zip(("Nameless", "LOUD", "IndexError", "'last' is offered twice"), summaries, strict=True):
+        assert words in summary
 
 
 def test_unknown_name_suggests_and_points_at_plugins_that_failed(site: Site) -> None:

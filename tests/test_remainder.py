@@ -73,10 +73,14 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(tmp_path, monkeypatch)
 
 
-def test_by_default_a_bad_clip_stops_the_run_with_its_name(bench: Bench) -> None:
-    plugins, _ = offer(Toy("a", [b"video 7"]))
-    with pytest.raises(MediaError, match=f"a: clip {bench.dataset.ids[7]}: noise instead of sound"):
-        bench.run(plugins, "a", work=evaluate)
+def test_by_default_a_bad_clip_fails_its_encoder_with_its_name_and_no_other(bench: Bench) -> None:
+    plugins, _ = offer(Toy("a", [b"video 7"]), Toy("b", []))
+    record, _ = bench.run(plugins, "a,b", work=evaluate)
+    rows = {row["name"]: row for row in record["systems"]}
+    message = rows["a"]["error"]["message"]
+    assert message.startswith(f"a (prepare): clip {bench.dataset.ids[7]}: noise instead of sound")
+    assert "--skip-bad-clips" in message
+    assert (rows["a"]["status"], rows["b"]["status"], record["status"]) == ("failed", "finished", "failed")
 
 
 def test_clips_that_one_encoder_refuses_are_left_out_for_all(bench: Bench) -> None:
@@ -141,13 +145,14 @@ def test_a_fold_without_clips_is_refused(bench: Bench) -> None:
         leave_out(bench.dataset, dict.fromkeys(fold, "too loud"))
 
 
-def test_a_complaint_about_no_clip_of_the_run_is_passed_on(bench: Bench) -> None:
+def test_a_complaint_about_no_clip_of_the_run_leaves_nothing_out(bench: Bench) -> None:
     class Lost(Toy):
         def prepare(self, clips: Clips, options: Any, context: Context) -> None:
             raise MediaError("something else", None)
 
-    with pytest.raises(MediaError, match="a: something else"):
-        bench.run(offer(Lost("a", []))[0], "a")
+    record, _ = bench.run(offer(Lost("a", []))[0], "a")
+    assert record["data"]["left_out"] == {}
+    assert record["systems"][0]["error"]["message"].startswith("a (prepare): something else (at test_remainder.py:")
 
 
 def test_what_is_left_has_valid_files_only(bench: Bench) -> None:

@@ -14,9 +14,10 @@
     ├── ExtraMissing             a Python package that this needs is not installed
     ├── ServiceError             a remote service said no, or said something else than agreed
     └── RunError                 a run directory that is busy, incomplete or not a run
-    PluginFailed                 a plugin broke its contract or crashed: exit code 3
+    PluginFailed                 a plugin raised or broke its contract: exit code 3
 
-Anything that is not one of these is a bug and shows a traceback.
+Anything that is not one of these is a bug and shows a traceback. What a plugin raises while it is called for a run is
+never the run's end: it becomes a `PluginFailed`, whatever its class.
 """
 
 from __future__ import annotations

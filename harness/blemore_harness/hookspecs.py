@@ -9,7 +9,9 @@ whose functions are marked with `hookimpl`:
     def blemore_encoders():
         return [MyEncoder()]
 
-No hook can change a score.
+No hook can change a score. Whatever a plugin raises, a `BlemoreError` as well, makes its system a failed one, with the
+message, the line of its code and a file with the traceback; the other systems go on. Only a `ConfigError` (such as
+`InvalidOption`) of `Options`, `settle`, `stores`, `identify` or `mark` ends the command: it is the user's to mend.
 
 Held-out labels never reach a plugin. The released file names spell out the label, so ids and paths that a plugin sees
 are stand-ins, in training and prediction alike, and clips come in an order that says nothing; the harness translates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from blemore_harness.files.runs import FoldResult, SystemFolder
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.records.writing import Recorder, start_record
+from blemore_harness.running.calls import name_failure
 from blemore_harness.running.preparation import prepare_submission
 from blemore_harness.running.skipping import find_alike, leave_out
 from blemore_harness.running.steps import Stage, part_name
@@ -24,7 +26,7 @@ from blemore_harness.running.workshop import Workshop
 from blemore_harness.scoring.results import SystemRows, score_system
 from blemore_harness.scoring.test_clips import find_strategy, predict_test
 from blemore_harness.systems.plugins import Plugins
-from blemore_harness.systems.resolved import Entrant, resolve_entrants
+from blemore_harness.systems.resolved import RESOLVING, Entrant, resolve_entrants
 from blemore_harness.systems.submission import Submission
 
 Folders = Mapping[str, SystemFolder]
@@ -39,13 +41,13 @@ def evaluate(
         the record, as written to `record.json`, and the run's folder.
 
     Raises:
-        BlemoreError: something that the user can fix; the record says `failed`, what was finished stays finished.
-        PluginFailed: never from here: a plugin that fails becomes a row, and the record says `failed`.
+        BlemoreError: the harness found something that the user can fix; the record says `failed`, what was finished
+            stays finished. Whatever a plugin raises becomes a row instead, and the record says `failed`.
     """
     started = time.perf_counter()
     strategy = None if submission.thresholds is None else find_strategy(submission.thresholds)
     entrants = resolve_entrants(submission, plugins, view, dataset.demo)
-    stage = Stage(view, workshop.cache, workshop.device, workshop.reporter, workshop.isolation)
+    stage = workshop.stage(view)
     folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
     folder = workshop.runs.run(submission.name, entrants[-1].digest)
     recorder = Recorder(
@@ -53,14 +55,21 @@ def evaluate(
     )
     with stage.holding(folder) as stage, recorder.closing(workshop.device):
         encoders = [e for e in entrants if not e.members]
+        transductive = bool(strategy and strategy.transductive and dataset.test_ids and not dataset.left_out)
+        vectors: dict[str, Embeddings] = {}
         _check_media([e for e in encoders if not e.identity["stores"]], dataset, workshop.reporter)
         rows: dict[str, SystemRows] = {}
         for entrant in _prepare_all(encoders, dataset, stage, folders, recorder):
             try:
-                rows[entrant.name] = _run_encoder(entrant, dataset, stage, folders[entrant.name], recorder)
+                done = _run_encoder(entrant, dataset, stage, folders[entrant.name], recorder)
+                vectors |= _vectors_of([entrant] if transductive else [], stage, folders)
+                rows[entrant.name] = done
             except PluginFailed as error:
                 recorder.fail(entrant, error)
         for fusion in entrants[len(encoders) :]:
+            if fusion.trouble is not None:
+                recorder.fail(fusion, _name_trouble(fusion, stage, folders))
+                continue
             if len(rows) < len(encoders):
                 recorder.skip(fusion, "a member failed, and a fusion of the others would be another system")
                 continue
@@ -74,9 +83,8 @@ def evaluate(
                 recorder.add(entrant, scores[entrant.name], rows[entrant.name], folders[entrant.name].prepared())
         last = entrants[-1]
         if dataset.test_ids and last.name in rows and not dataset.left_out:
-            vectors = _vectors_of(encoders, stage, folders) if strategy and strategy.transductive else None
-            done = rows[last.name]
-            recorder.predict(last, predict_test(done, view, scores[last.name], submission.thresholds, vectors))
+            given = vectors if transductive else None
+            recorder.predict(last, predict_test(rows[last.name], view, scores[last.name], submission.thresholds, given))
     return recorder.record, folder
 
 
@@ -144,9 +152,13 @@ def _prepare_all(
 ) -> list[Entrant]:
     """Prepare every encoder that has something to do, before the first is trained: what is missing shows early.
 
-    Gives those that can be trained; one that crashes becomes a row.
+    Gives those that can be trained; one that fails becomes a row.
     """
     ready = []
+    for entrant in encoders:
+        if entrant.trouble is not None:
+            recorder.fail(entrant, _name_trouble(entrant, stage, folders))
+    encoders = [entrant for entrant in encoders if entrant.trouble is None]
     if any(_unfinished(folders[entrant.name], dataset) for entrant in encoders):
         sweep_leftovers(stage.cache.root, alone=False)
     for entrant in encoders:
@@ -160,6 +172,12 @@ def _prepare_all(
         except PluginFailed as error:
             recorder.fail(entrant, error)
     return ready
+
+
+def _name_trouble(entrant: Entrant, stage: Stage, folders: Folders) -> PluginFailed:
+    """Name what kept a system from being resolved."""
+    assert entrant.trouble is not None
+    return name_failure(entrant.trouble, entrant, stage.view, RESOLVING, folders[entrant.name])
 
 
 def _unfinished(folder: SystemFolder, dataset: Dataset) -> bool:
@@ -200,6 +218,7 @@ def evaluate_remainder(
         DataError: a fold has no usable clip.
         BlemoreError: as of `evaluate`.
     """
+    workshop = replace(workshop, stop_at_bad_clips=True)
     while True:
         try:
             prepare_submission(submission, dataset, view, plugins, workshop)

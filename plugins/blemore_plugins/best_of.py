@@ -7,6 +7,7 @@ learn. Which holds is a question to the training actors: each candidate learns f
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +25,14 @@ from blemore_harness.protocol.thresholds import cross_fitted
 from blemore_plugins.average import LogitMean, Mean
 from blemore_plugins.late import LateFusion, LateOptions
 from blemore_plugins.stack import Stack
-from blemore_plugins.strengths import actor_folds
+from blemore_plugins.strengths import LogisticOptions, actor_folds
 from blemore_plugins.structured import Structured
 
 Name = Literal["late", "structured", "stack", "logit-mean", "mean"]
+
+
+LEAST_ACTORS = 2
+"""Actors that a candidate must be able to learn from while it is tried: one learns the settings, one judges them."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,19 @@ class BestOf(Fusion):
         context: Context,
         keep: bool = False,
     ) -> Name:
-        """Give the candidate with the best inner Score: the one that is kept in the workspace, or by trying all."""
+        """Give the candidate with the best inner Score: the one that is kept in the workspace, or by trying all.
+
+        With too few training actors nothing is tried: it is the first candidate that needs none to choose its settings.
+        """
+        actors = len(set(fold.train.actors or ()))
+        if actors and _smallest_part(actors, options.inner_folds) < LEAST_ACTORS:
+            simple = next((name for name in options.candidates if not _needs_actors(name)), options.candidates[0])
+            context.warn(
+                f"best-of: {actors} training actor{'s' * (actors > 1)}, too few to compare fusions on other actors: "
+                f"{simple} is used"
+            )
+            context.note("chosen", simple)
+            return simple
         kept = context.workspace / "inner-scores.json"
         scores: dict[str, float] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         if not scores:
@@ -145,6 +162,16 @@ def make_candidate(name: Name) -> Fusion:
         "late": LateFusion, "structured": Structured, "stack": Stack, "logit-mean": LogitMean, "mean": Mean,
     }  # fmt: skip
     return kinds[name]()
+
+
+def _smallest_part(actors: int, inner_folds: int) -> int:
+    """Give how many actors candidates learn from at least, where `actor_folds` splits so many."""
+    return actors - math.ceil(actors / min(inner_folds, actors))
+
+
+def _needs_actors(name: Name) -> bool:
+    """Say whether a fusion chooses settings on actors that it did not learn from."""
+    return issubclass(make_candidate(name).Options, LogisticOptions)
 
 
 def _shares_work(name: Name) -> bool:

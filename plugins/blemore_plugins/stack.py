@@ -13,7 +13,7 @@ from blemore_harness.hookspecs import Fusion, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 from blemore_plugins.average import log_rows, mean_logs
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
-from blemore_plugins.strengths import LogisticOptions, actor_folds, learn
+from blemore_plugins.strengths import LogisticOptions, learn, strength_folds
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Stack(Fusion):
         names = tuple(sorted(members))
         logs = log_rows(names, members, options.epsilon)
         problem = Problem(as_inputs(logs), fold.train.labels.astype(np.float64) / 100, mean_logs(logs))
-        held = actor_folds(fold.train, options.inner_folds, context.seed) if len(options.strengths) > 1 else []
+        held = strength_folds(fold.train, options, context)
         with context.progress("stack: strengths", len(options.strengths) + 1) as bar:
             learnt = learn(problem, held, options.strengths, bar.advance)
         for name, value in learnt.describe().items():

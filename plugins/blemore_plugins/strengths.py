@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.clips import Clips
+from blemore_harness.context import Context
 from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.predictions import FloatArray
 from blemore_plugins.average import EPSILON, check_epsilon
@@ -78,6 +79,21 @@ def actor_folds(clips: Clips, count: int, seed: int) -> list[NDArray[np.bool_]]:
     return [np.isin(actors, part) for part in parts]
 
 
+def strength_folds(clips: Clips, options: LogisticOptions, context: Context) -> list[NDArray[np.bool_]]:
+    """Give the parts that a strength is chosen on; none where nothing is chosen, or no other actors are there.
+
+    `learn` then leaves the offset alone: with one training actor nobody can tell how far to trust a regression.
+    """
+    if len(options.strengths) == 1:
+        return []
+    if clips.actors is not None and len(set(clips.actors)) < 2:
+        context.warn(
+            "one training actor: no regularisation strength can be chosen, the mean of log-probabilities is used"
+        )
+        return []
+    return actor_folds(clips, options.inner_folds, context.seed)
+
+
 def learn(
     problem: Problem,
     held: Sequence[NDArray[np.bool_]],
@@ -89,7 +105,7 @@ def learn(
     Leaving the offset alone (infinite strength) is always among the choices. One strength alone is not questioned.
 
     Args:
-        held: masks (N,) of the parts; one without any row is passed over.
+        held: masks (N,) of the parts; one without any row is passed over. Without any part the offset is left alone.
         strengths: what to try.
         advance: told of every strength done.
     """

@@ -30,7 +30,7 @@ from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 from blemore_plugins.average import log_rows, mean_logs
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
-from blemore_plugins.strengths import Learnt, LogisticOptions, actor_folds, learn
+from blemore_plugins.strengths import Learnt, LogisticOptions, learn, strength_folds
 
 PAIRS = tuple(combinations(range(NEUTRAL), 2))
 """The sets of two emotions that blend."""
@@ -101,7 +101,7 @@ class Structured(Fusion):
         chosen, ratio = number_sets(fold.train.labels)
         blend = chosen >= len(EMOTIONS)
         pair = chosen[blend] - len(EMOTIONS)
-        held = actor_folds(fold.train, options.inner_folds, context.seed) if len(options.strengths) > 1 else []
+        held = strength_folds(fold.train, options, context)
         heads = {
             "set": Problem(set_inputs(logs), np.eye(len(EMOTIONS) + len(PAIRS))[chosen], set_offset(logs)),
             "ratio": Problem(

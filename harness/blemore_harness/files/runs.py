@@ -1,6 +1,7 @@
 """What is on disk: a folder per system with a result per fold, a folder per run with its record.
 
-    RUNS/systems/NAME-DIGEST/   identity.json, prepare.json, fold-0.csv + fold-0.json, ..., final.csv + final.json
+    RUNS/systems/NAME-DIGEST/   identity.json, prepare.json, fold-0.csv + fold-0.json, ..., final.csv + final.json;
+                                fold-1-traceback.txt of a fold that failed
     RUNS/NAME-DIGEST/           record.json, table.txt, submission.zip
 
 A system's folder is shared by every run that uses it. Files are written whole or not at all; the `.json` of a fold is
@@ -58,6 +59,15 @@ class SystemFolder:
         """Delete the plugin's private folder for a fold that is finished."""
         shutil.rmtree(self.path / "work" / part, ignore_errors=True)
 
+    def traceback(self, part: str) -> Path:
+        """Give the file for the traceback of a call that failed."""
+        return self.path / f"{part}-traceback.txt"
+
+    def keep_traceback(self, part: str, text: str) -> Path:
+        """Keep the traceback of a call that failed, until it succeeds; gives the file."""
+        write_atomically(self.traceback(part), text)
+        return self.traceback(part)
+
     def log(self, part: str) -> Path:
         """Give the file for what a worker process prints."""
         return self.path / f"{part}.log"
@@ -98,6 +108,7 @@ class SystemFolder:
         digest = hashlib.sha256(rows_file.read_bytes()).hexdigest()
         write_json(self.path / f"{part}.json", {**facts, "sha256": digest})
         self.drop_workspace(part)
+        self.traceback(part).unlink(missing_ok=True)
         return FoldResult(probabilities, {**facts, "sha256": digest})
 
 

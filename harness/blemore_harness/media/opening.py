@@ -87,10 +87,10 @@ def find_stream(container: Any, kind: Literal["video", "audio"], clip: Clip) -> 
         raise MediaError(f"clip {clip.id} has no {what}", clip.id)
     if kind == "video":
         stream = max(streams, key=_prominence)
+        if _is_cover(stream):
+            raise MediaError(f"clip {clip.id} has no picture but a cover", clip.id)
     else:
         stream = next(iter(audio_tracks(container)), streams[0])
-    if kind == "video" and _is_cover(stream):
-        raise MediaError(f"clip {clip.id} has no picture but a cover", clip.id)
     if stream.codec_context is None:
         raise MediaError(f"clip {clip.id} has a {what} in a format that FFmpeg does not know: convert it", clip.id)
     pixels = promise_of(stream, kind).pixels

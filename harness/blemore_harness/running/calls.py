@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -12,17 +11,9 @@ from typing import Any
 
 from blemore_harness.context import Progress, Reporter
 from blemore_harness.data.views import View
-from blemore_harness.errors import (
-    BlemoreError,
-    ExtraMissing,
-    HarnessError,
-    InvalidEmbeddings,
-    InvalidProbabilities,
-    PluginFailed,
-    RunError,
-    advise,
-    is_disk_trouble,
-)
+from blemore_harness.errors import MediaError, PluginFailed, RunError, advise, is_disk_trouble
+from blemore_harness.files.runs import SystemFolder
+from blemore_harness.systems.failures import Crash, Lost
 from blemore_harness.systems.resolved import Entrant
 
 
@@ -64,51 +55,42 @@ class PluginReporter:
         return self._open_bar(f"{label} ({self._part})", total)
 
 
-class Crash(Exception):
-    """What became of a plugin in another process.
+@contextmanager
+def guard(
+    entrant: Entrant, view: View, part: str, folder: SystemFolder, stop_at_bad_clips: bool = False
+) -> Iterator[None]:
+    """Turn the `Crash` of a plugin into an error that names it, with real clip names; write its traceback down.
+
+    What the harness itself raises in the block passes: it is nobody else's failure.
 
     Args:
-        what: what happened, to be read behind the system's name.
-        trace: its traceback, or the last lines that it printed.
+        part: what is done: a fold, or a step such as `prepare`.
+        folder: gets the traceback.
+        stop_at_bad_clips: raise `MediaError`, which ends the run, for a clip that the plugin cannot use.
+
+    Raises:
+        PluginFailed: the plugin raised, broke its contract or was lost.
+        RunError: a disk is full.
     """
-
-    def __init__(self, what: str, trace: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.trace = trace
-
-
-@contextmanager
-def guard(entrant: Entrant, view: View, part: str) -> Iterator[None]:
-    """Turn whatever a plugin raises into an error that names it, with real clip names.
-
-    What the user can fix stays so; rows that are no probabilities, vectors that are none and anything unforeseen are
-    the plugin's failure.
-    """
-    where = f"{entrant.name} ({part})"
+    folder.traceback(part).unlink(missing_ok=True)
     try:
         yield
-    except (InvalidProbabilities, InvalidEmbeddings) as error:
-        raise PluginFailed(f"{where}: {view.translate(str(error))}", entrant.name) from error
-    except BlemoreError as error:
-        message = view.translate(f"{entrant.name}: {error}")
-        error.args = (message,)  # the same error, so that what a subclass adds is kept
-        if str(error) != message:
-            raise BlemoreError(message) from error
+    except Crash as crash:
+        if stop_at_bad_clips and crash.clip in view.real:
+            raise MediaError(view.translate(f"{entrant.name}{crash.what}"), crash.clip) from crash
+        raise name_failure(crash, entrant, view, part, folder) from crash
+    except OSError as error:
+        if is_disk_trouble(error):
+            raise RunError(f"{entrant.name} ({part}): {view.translate(advise(error))}") from error
         raise
-    except HarnessError:
-        raise
-    except ModuleNotFoundError as error:
-        raise ExtraMissing(
-            f"{where} needs the package '{error.name}': pip install 'blemore-harness[encoders]' "
-            "(or what the plugin's own documentation says)"
-        ) from error
-    except Crash as error:
-        what = view.translate(f"{where} {error.what}")
-        raise PluginFailed(what, entrant.name, view.translate(error.trace)) from error
-    except (Exception, SystemExit) as error:
-        if isinstance(error, OSError) and is_disk_trouble(error):
-            raise RunError(f"{where}: {view.translate(advise(error))}") from error
-        trace = view.translate(traceback.format_exc())
-        brief = view.translate(traceback.format_exception_only(error)[-1].strip())
-        raise PluginFailed(f"{where} crashed: {brief}", entrant.name, trace) from error
+
+
+def name_failure(crash: Crash, entrant: Entrant, view: View, part: str, folder: SystemFolder) -> PluginFailed:
+    """Name who failed, where and why, with real clip names, and write the traceback into the system's folder."""
+    what, trace = view.translate(f"{entrant.name} ({part}){crash.what}"), view.translate(crash.trace)
+    if crash.clip in view.real:
+        what += "; run --skip-bad-clips leaves it out for every system"
+    if not isinstance(crash, Lost) and crash.trace:
+        at = f"at {crash.place}; " if crash.place else ""
+        what += f" ({at}traceback: {folder.keep_traceback(part, trace)})"
+    return PluginFailed(what, entrant.name, trace)

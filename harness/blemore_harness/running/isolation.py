@@ -20,10 +20,10 @@ from blemore_harness.context import Context, Progress, refuse_to_score
 from blemore_harness.errors import BlemoreError
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.predictions import Embeddings, Probabilities
-from blemore_harness.running.calls import Crash
 from blemore_harness.running.requests import Answer, Embedding, Errand, Preparing
 from blemore_harness.running.worker import Packet, Seat, Wanted
 from blemore_harness.running.worker_process import GRACE, WorkerProcess
+from blemore_harness.systems.failures import Crash
 from blemore_harness.systems.resolved import Entrant
 
 
@@ -52,6 +52,7 @@ class Isolation:
 
         Raises:
             Crash: the plugin raised, the worker was killed or ended by itself, or its time is over.
+            RunError: the code was edited since the run began.
         """
         packet = _pack(entrant, errand, contexts)
         restarts = isinstance(errand, Preparing | Embedding)
@@ -77,6 +78,8 @@ class _Desk:
             return True, services[service](*arguments)
         except BlemoreError as error:
             return False, error
+        except Exception as error:  # called with something that it does not take
+            return False, BlemoreError(f"{service} failed: {error!r}")
 
     def hear(self, kind: str, *rest: Any) -> None:
         """Move progress bars."""
@@ -107,17 +110,19 @@ def _converse(worker: WorkerProcess, packet: bytes, desk: _Desk, limit: float | 
                 else:
                     break
             except (EOFError, OSError, pickle.UnpicklingError):  # it ended, perhaps in the middle of a message
-                raise worker.crash(worker.fate()) from None
+                raise worker.lose(worker.fate()) from None
+            except Exception as error:  # an object of the plugin's own that cannot be made anew here
+                raise worker.lose(f"sent something that cannot be read: {error!r}") from error
             if restarts and limit is not None:
                 until = time.monotonic() + limit
         elif worker.life in ready:
             worker.read_life()
             if worker.ended:
-                raise worker.crash(worker.fate())
+                raise worker.lose(worker.fate())
         if until is not None and time.monotonic() >= until:
             worker.ask_where_it_stands()
             since = " without a sign of progress" if restarts else ""
-            raise worker.crash(f"was stopped after {(limit or 0) / 60:g} minutes{since} (--time-limit)")
+            raise worker.lose(f"was stopped after {(limit or 0) / 60:g} minutes{since} (--time-limit)")
     worker.wait_for_end(GRACE)
     return _understand(message)
 
@@ -127,12 +132,10 @@ def _understand(message: tuple[Any, ...]) -> Answer:
     kind, *rest = message
     if kind == "raised":
         raise rest[0]
-    if kind == "missing":
-        raise ModuleNotFoundError(f"No module named '{rest[0]}'", name=rest[0])
     if kind == "disk":
         raise OSError(*rest)
     if kind == "crashed":
-        raise Crash(f"crashed: {rest[0]}", rest[1])
+        raise Crash(*rest)
     if kind == "vectors":
         return Embeddings(*rest)
     return None if kind == "nothing" else tuple(Probabilities(*rows) for rows in rest[0])
@@ -145,7 +148,7 @@ def _pack(entrant: Entrant, errand: Errand, contexts: Sequence[Context]) -> byte
     try:
         return pickle.dumps(Packet(_describe(entrant), entrant.identity["shared"], errand, seats))
     except Exception as error:
-        raise Crash(f"cannot be sent to a worker process, run it without --isolate: {error}", "") from error
+        raise Crash(f" cannot be sent to a worker process, run it without --isolate: {error}", "") from error
 
 
 def _describe(entrant: Entrant) -> Wanted:

@@ -14,10 +14,11 @@ from blemore_harness.disk import atomic_file, read_json, write_json
 from blemore_harness.errors import ConfigError, PluginFailed, RunError
 from blemore_harness.files.runs import SystemFolder
 from blemore_harness.hookspecs import Encoder
+from blemore_harness.running.calls import name_failure
 from blemore_harness.running.steps import Stage
 from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.plugins import Plugins
-from blemore_harness.systems.resolved import Entrant, resolve_entrants
+from blemore_harness.systems.resolved import RESOLVING, Entrant, resolve_entrants
 from blemore_harness.systems.submission import Submission
 
 
@@ -39,7 +40,7 @@ def prepare_submission(
         a row per encoder: name, status (`ready` or `failed`), seconds, features (where they were written), remark.
 
     Raises:
-        BlemoreError: something that the user can fix; what was extracted is kept.
+        BlemoreError: the harness found something that the user can fix; what was extracted is kept.
         ConfigError: an export of encoders none of which has a folder in the released layout.
     """
     encoders = [e for e in resolve_entrants(submission, plugins, view, dataset.demo) if isinstance(e.system, Encoder)]
@@ -49,12 +50,14 @@ def prepare_submission(
         raise ConfigError(
             f"nothing to export: {names} has no folder in the released layout; docs/encoders.md lists encoders that do"
         )
-    stage = Stage(view, workshop.cache, workshop.device, workshop.reporter, workshop.isolation)
+    stage = workshop.stage(view)
     rows = []
     for entrant in encoders:
         folder = workshop.runs.system(entrant.name, entrant.identity, entrant.digest)
         row = {"name": entrant.name, "status": "ready", "seconds": "", "features": "", "remark": entrant.mark or ""}
         try:
+            if entrant.trouble is not None:
+                raise name_failure(entrant.trouble, entrant, view, RESOLVING, folder)
             with stage.holding(folder.path) as held:
                 held.prepare(entrant, folder)
                 row["seconds"] = f"{(folder.prepared() or {})['seconds']:.1f}"

@@ -10,9 +10,10 @@ import numpy as np
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.errors import InvalidProbabilities
+from blemore_harness.errors import InvalidEmbeddings, InvalidProbabilities
 from blemore_harness.hookspecs import Encoder, Fusion, FusionModel, Model
 from blemore_harness.predictions import Embeddings, Probabilities, vectors_of
+from blemore_harness.systems.failures import WrongAnswer
 
 Members = Mapping[str, Probabilities | Embeddings]
 Answer = tuple[Probabilities, ...] | Embeddings | None
@@ -45,7 +46,11 @@ class Embedding:
 
     def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> Embeddings:
         """Call `embed`; the vectors come in the order of the clips."""
-        return vectors_of(system.embed(self.clips, options, contexts[0]), self.clips.ids)
+        given = system.embed(self.clips, options, contexts[0])
+        try:
+            return vectors_of(given, self.clips.ids)
+        except InvalidEmbeddings as error:
+            raise WrongAnswer(str(error), system.embed) from error
 
 
 @dataclass(frozen=True)
@@ -54,18 +59,14 @@ class Fitting:
 
     fold: Fold
 
-    @property
-    def expected(self) -> tuple[str, ...]:
-        """Ids of the clips that rows must come back for."""
-        return self.fold.held_out.ids
-
     def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...]:
         """Call `fit` and the model's `predict`."""
-        return (self.predict(system.fit(self.fold, options, contexts[0]), contexts[0]),)
+        model = _model_of(system.fit(self.fold, options, contexts[0]), "fit", system.fit)
+        return (self.predict(model, contexts[0]),)
 
     def predict(self, model: Model, context: Context) -> Probabilities:
         """Call the model's `predict`."""
-        return _checked(model.predict(self.fold.held_out, context))
+        return _checked(model.predict(self.fold.held_out, context), self.fold.held_out, model.predict)
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,14 @@ class Fusing:
     members: Members
     asked: tuple[tuple[Clips, Members], ...]
 
-    @property
-    def expected(self) -> tuple[str, ...]:
-        """Ids of the clips that rows must come back for."""
-        return tuple(name for clips, _ in self.asked for name in clips.ids)
-
     def do(self, system: Fusion, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...]:
         """Call `fit` and the model's `predict`."""
-        return (self.predict(system.fit(self.fold, self.members, options, contexts[0]), contexts[0]),)
+        model = _model_of(system.fit(self.fold, self.members, options, contexts[0]), "fit", system.fit)
+        return (self.predict(model, contexts[0]),)
 
     def predict(self, model: FusionModel, context: Context) -> Probabilities:
         """Call the model's `predict` for every set of clips."""
-        given = [_checked(model.predict(clips, members, context)) for clips, members in self.asked]
+        given = [_checked(model.predict(clips, seen, context), clips, model.predict) for clips, seen in self.asked]
         ids = tuple(name for rows in given for name in rows.ids)
         return Probabilities(ids, np.concatenate([rows.values for rows in given]))
 
@@ -127,7 +124,7 @@ class FittingTogether:
     def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...] | None:
         """Call `fit_together` and every model's `predict`; None where the system wants its folds one by one."""
         models = system.fit_together([part.fold for part in self.parts], options, contexts)
-        return _predict_all(self.parts, models, contexts)
+        return _predict_all(self.parts, models, contexts, system.fit_together)
 
 
 @dataclass(frozen=True)
@@ -139,20 +136,41 @@ class FusingTogether:
     def do(self, system: Fusion, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...] | None:
         """As `FittingTogether.do`."""
         folds, members = [part.fold for part in self.parts], [part.members for part in self.parts]
-        return _predict_all(self.parts, system.fit_together(folds, members, options, contexts), contexts)
+        models = system.fit_together(folds, members, options, contexts)
+        return _predict_all(self.parts, models, contexts, system.fit_together)
 
 
 def _predict_all(
-    parts: Sequence[Fitting | Fusing], models: Sequence[Any] | None, contexts: Sequence[Context]
+    parts: Sequence[Fitting | Fusing], models: Sequence[Any] | None, contexts: Sequence[Context], giver: object
 ) -> tuple[Probabilities, ...] | None:
     if models is None:
         return None
     if len(models) != len(parts):
-        raise InvalidProbabilities(f"expected {len(parts)} models of `fit_together`, found {len(models)}")
-    return tuple(part.predict(model, context) for part, model, context in zip(parts, models, contexts, strict=True))
+        raise WrongAnswer(f"expected {len(parts)} models of `fit_together`, found {len(models)}", giver)
+    given = [_model_of(model, "fit_together", giver) for model in models]
+    return tuple(part.predict(model, context) for part, model, context in zip(parts, given, contexts, strict=True))
 
 
-def _checked(given: object) -> Probabilities:
-    if not isinstance(given, Probabilities):
-        raise InvalidProbabilities(f"expected `predict` to give Probabilities, found {type(given).__name__}")
+def _model_of(given: Any, name: str, giver: object) -> Any:
+    """Refuse what cannot predict, such as the None of a `fit` that ends without `return`."""
+    if not callable(getattr(given, "predict", None)):
+        raise WrongAnswer(
+            f"expected `{name}` to return a model with a method `predict`, found {type(given).__name__}: "
+            f"end `{name}` with `return model`",
+            giver,
+        )
     return given
+
+
+def _checked(given: object, clips: Clips, giver: object) -> Probabilities:
+    """Give the rows in the order of the clips; refuse what is none, or of other clips."""
+    if not isinstance(given, Probabilities):
+        raise WrongAnswer(
+            f"expected `predict` to give Probabilities, found {type(given).__name__}: "
+            "end `predict` with `return Probabilities(clips.ids, values)`",
+            giver,
+        )
+    try:
+        return given.aligned(clips.ids)
+    except InvalidProbabilities as error:
+        raise WrongAnswer(f"{error}: `predict` must give a row for each clip that it is called with", giver) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ from blemore_harness.running.requests import (
     Preparing,
     plan_fusing,
 )
+from blemore_harness.systems.failures import blaming
 from blemore_harness.systems.resolved import Entrant
 
 
@@ -55,6 +56,7 @@ class Stage:
         device: what the user asked for: `auto`, `cpu` or `cuda`.
         reporter: where the story goes.
         isolation: how worker processes are run; None calls plugins in this process.
+        stop_at_bad_clips: whether a clip that an encoder cannot use ends the run, so that it can be left out.
     """
 
     view: View
@@ -62,6 +64,7 @@ class Stage:
     device: str
     reporter: Reporter
     isolation: Isolation | None = None
+    stop_at_bad_clips: bool = False
 
     @contextmanager
     def holding(self, folder: Path) -> Iterator[Stage]:
@@ -88,7 +91,9 @@ class Stage:
         assert isinstance(system, Encoder)
         with self._call(entrant, folder, "export", None) as (context, _):
             for clip in clips:
-                yield clip, system.sequence(clip, entrant.options, context)
+                with blaming(system):
+                    sequence = system.sequence(clip, entrant.options, context)
+                yield clip, sequence
 
     def embed(self, entrant: Entrant, folder: SystemFolder) -> Embeddings:
         """Give an encoder's label-free vectors of all clips, training and test."""
@@ -108,8 +113,9 @@ class Stage:
         system = entrant.system
         assert isinstance(system, Encoder)
         parts = tuple(Fitting(self.view.fold(index)) for index in indices)
-        with guard(entrant, self.view, "folds"):
-            at_once = len(parts) > 1 and system.learns_together(entrant.options, resolve_device(self.device))
+        device = resolve_device(self.device)
+        with self._guard(entrant, folder, "folds"), blaming(system):
+            at_once = len(parts) > 1 and system.learns_together(entrant.options, device)
         yield from self._fit_all(entrant, folder, FittingTogether(parts), at_once)
 
     def fit_fusion(
@@ -159,7 +165,7 @@ class Stage:
         """Let a system learn folds at once; None where it does not want to."""
         started = time.perf_counter()
         parts: tuple[Fitting | Fusing, ...] = errand.parts
-        with guard(entrant, self.view, "folds"), ExitStack() as stack:
+        with self._guard(entrant, folder, "folds"), ExitStack() as stack:
             indices = [part.fold.index for part in parts]
             calls = [stack.enter_context(self._open(entrant, folder, part_name(index), index)) for index in indices]
             given = self._do(entrant, errand, [context for context, _ in calls], folder.log("folds"))
@@ -175,13 +181,14 @@ class Stage:
     def _do(self, entrant: Entrant, errand: Errand, contexts: Sequence[Context], log: Path) -> Answer:
         if self.isolation is not None:
             return self.isolation.do(entrant, errand, contexts, log)
-        return errand.do(entrant.system, entrant.options, contexts)
+        with blaming(entrant.system, offline=not isinstance(errand, Preparing)):
+            return errand.do(entrant.system, entrant.options, contexts)
 
     def _finish(
-        self, folder: SystemFolder, errand: Fitting | Fusing, given: Probabilities, notebook: Notebook, seconds: float
+        self, folder: SystemFolder, errand: Fitting | Fusing, rows: Probabilities, notebook: Notebook, seconds: float
     ) -> FoldResult:
         """Keep what came back under real clip names."""
-        rows, index = given.aligned(errand.expected), errand.fold.index
+        index = errand.fold.index
         facts = {
             "fold": index,
             "clips": len(rows.ids),
@@ -198,8 +205,11 @@ class Stage:
         self, entrant: Entrant, folder: SystemFolder, part: str, index: int | None
     ) -> Iterator[tuple[Context, Notebook]]:
         """Open everything that a call into a plugin needs, and guard it."""
-        with guard(entrant, self.view, part), self._open(entrant, folder, part, index) as opened:
+        with self._guard(entrant, folder, part), self._open(entrant, folder, part, index) as opened:
             yield opened
+
+    def _guard(self, entrant: Entrant, folder: SystemFolder, part: str) -> AbstractContextManager[None]:
+        return guard(entrant, self.view, part, folder, self.stop_at_bad_clips)
 
     @contextmanager
     def _open(

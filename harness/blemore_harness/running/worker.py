@@ -12,7 +12,6 @@ import os
 import pickle
 import signal
 import threading
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +21,12 @@ from typing import Any
 
 from blemore_harness.cache import Cache
 from blemore_harness.context import Context, refuse_to_score
-from blemore_harness.errors import BlemoreError, HarnessError, RunError, is_disk_trouble
+from blemore_harness.errors import BlemoreError, RunError, is_disk_trouble
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.predictions import Embeddings
-from blemore_harness.running.requests import Errand
+from blemore_harness.running.requests import Errand, Preparing
 from blemore_harness.systems.early_fusion import EarlyFusion, Part
+from blemore_harness.systems.failures import Crash, blaming, describe_failure
 from blemore_harness.systems.plugins import Plugins, System, load_plugins
 from blemore_harness.systems.resolved import digest_shared_code
 from blemore_harness.systems.submission import plain_name
@@ -189,15 +189,17 @@ def _try_errand(data: bytes, line: Line) -> tuple[Any, ...]:
             raise RunError(EDITED.format(name="the harness"))
         system = find_system(packet.wanted, load_plugins({"BLEMORE_PLUGINS": ",".join(names)}))
         contexts = [_sit_down(seat, number, line) for number, seat in enumerate(packet.seats)]
-        answer = packet.errand.do(system, packet.wanted.options, contexts)
-    except HarnessError as error:
-        return "raised", _portable(error)
-    except ModuleNotFoundError as error:
-        return "missing", error.name
-    except (Exception, SystemExit) as error:
+        with blaming(system, offline=not isinstance(packet.errand, Preparing)):
+            answer = packet.errand.do(system, packet.wanted.options, contexts)
+    except Crash as crash:
+        return "crashed", *crash.parts
+    except RunError as error:
+        return "raised", error
+    except Exception as error:
         if isinstance(error, OSError) and is_disk_trouble(error):
             return "disk", error.errno, error.strerror, error.filename
-        return "crashed", traceback.format_exception_only(error)[-1].strip(), traceback.format_exc()
+        # It could not be found, or its options not be read.
+        return "crashed", *describe_failure(error, None).parts
     if answer is None:
         return ("nothing",)
     if isinstance(answer, Embeddings):
@@ -215,12 +217,3 @@ def _sit_down(seat: Seat, number: int, line: Line) -> Context:
         score=partial(line.ask, number, "score") if seat.scores else refuse_to_score,
         final=seat.final,
     )
-
-
-def _portable(error: HarnessError) -> HarnessError:
-    """Give an error that the harness can read, which a plugin's own subclass may not be."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return BlemoreError(str(error))
-    return error

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
 from blemore_harness.errors import printable
-from blemore_harness.running.calls import Crash
+from blemore_harness.systems.failures import Lost
 
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -99,11 +99,11 @@ class WorkerProcess:
                 os.kill(int(pid), signal.SIGUSR1)
             self.wait_for_end(STACK_SECONDS)
 
-    def crash(self, what: str) -> Crash:
+    def lose(self, what: str) -> Lost:
         """Put an end into words, with the last lines of the log."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
         last = next((line for line in reversed(lines) if line.strip()), "nothing")
-        return Crash(f"{what}; its last line: {printable(last.strip())[:200]} (log: {self.log})", "\n".join(lines))
+        return Lost(f" {what}; its last line: {printable(last.strip())[:200]} (log: {self.log})", "\n".join(lines))
 
     def fate(self) -> str:
         """Say how the worker ended without an answer."""

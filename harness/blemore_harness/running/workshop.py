@@ -8,8 +8,10 @@ from typing import Any
 
 from blemore_harness.cache import Cache
 from blemore_harness.context import Reporter
+from blemore_harness.data.views import View
 from blemore_harness.files.runs import Runs
 from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.steps import Stage
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Workshop:
         command: the command line, for the record.
         isolation: how worker processes are run; None calls plugins in this process.
         draw: writes a record as text for people, which is kept beside it; None keeps the record only.
+        stop_at_bad_clips: raise `MediaError` for the first clip that an encoder cannot use (`remainder` leaves it out),
+            in place of reporting the encoder as failed.
     """
 
     runs: Runs
@@ -33,3 +37,8 @@ class Workshop:
     command: tuple[str, ...] = ()
     isolation: Isolation | None = None
     draw: Callable[[Mapping[str, Any]], str] | None = None
+    stop_at_bad_clips: bool = False
+
+    def stage(self, view: View) -> Stage:
+        """Make the stage of a run on a dataset."""
+        return Stage(view, self.cache, self.device, self.reporter, self.isolation, self.stop_at_bad_clips)

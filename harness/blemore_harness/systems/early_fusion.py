@@ -67,6 +67,11 @@ class EarlyFusion(Encoder):
         # What other encoders state in their class belongs to the instance here.
         vars(self).update(name=name, modality=modality, summary=f"vectors of {name} side by side, one head")
 
+    @property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """The joined encoders."""
+        return tuple(part.encoder for part in self._parts)
+
     def mark(self, options: Any) -> str | None:
         """Give the marks of the parts."""
         marks = [part.encoder.mark(part.options) for part in self._parts]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import Any, get_args
@@ -157,13 +158,34 @@ def register(plugins: Plugins, module: object, name: str, distribution: Distribu
         return
     for hook, kind in (("blemore_encoders", Encoder), ("blemore_fusions", Fusion)):
         for implementation in getattr(manager.hook, hook).get_hookimpls():
-            if implementation.plugin_name != name:
-                continue
+            if implementation.plugin_name == name:
+                _take_offers(plugins, name, distribution, hook, implementation.function, kind)
+
+
+def _take_offers(
+    plugins: Plugins, name: str, distribution: Distribution, hook: str, function: Callable[[], Any], kind: type[Any]
+) -> None:
+    """Take the systems of one hook; each that is wrong becomes a row of its own, and the others stay."""
+    good: list[System] = []
+    failed = f"{hook} failed: "
+    try:
+        for system in function():
             try:
-                for system in _offered(implementation.function, kind):
-                    plugins.offers.setdefault(system.name, []).append(Offer(system, name, distribution))
+                if not isinstance(system, kind):
+                    raise TypeError(f"expected {kind.__name__} objects, found {type(system).__name__}")
+                _check_system(system)
             except (Exception, SystemExit) as error:
-                _add_failure(plugins, name, distribution, f"{hook} failed: {_brief(error)}")
+                _add_failure(plugins, name, distribution, f"{failed}{_brief(error)}")
+            else:
+                good.append(system)
+    except (Exception, SystemExit) as error:
+        _add_failure(plugins, name, distribution, f"{failed}{_brief(error)}")
+    names = [system.name for system in good]
+    for twice in sorted({each for each in names if names.count(each) > 1}):
+        _add_failure(plugins, name, distribution, f"{failed}'{twice}' is offered twice: give each another name")
+    for system in good:
+        if names.count(system.name) == 1:
+            plugins.offers.setdefault(system.name, []).append(Offer(system, name, distribution))
 
 
 def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:
@@ -172,18 +194,6 @@ def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:
         for implementation in caller.get_hookimpls():
             if implementation.plugin is module and (implementation.wrapper or implementation.hookwrapper):
                 raise TypeError(f"{caller.name} is a hook wrapper, expected a plain function")
-
-
-def _offered(function: Any, kind: type[Any]) -> Iterable[System]:
-    systems = list(function())
-    for system in systems:
-        if not isinstance(system, kind):
-            raise TypeError(f"expected {kind.__name__} objects, found {type(system).__name__}")
-        _check_system(system)
-    repeated = [s.name for i, s in enumerate(systems) if s.name in {other.name for other in systems[:i]}]
-    if repeated:
-        raise ValueError(f"'{repeated[0]}' is offered twice")
-    return systems
 
 
 def _check_system(system: System) -> None:
@@ -198,7 +208,14 @@ def _check_system(system: System) -> None:
     parameters = getattr(system.Options, "__dataclass_params__", None)
     if parameters is None or not parameters.frozen:
         raise TypeError(f"{found}.Options: expected a frozen dataclass")
-    system.Options()  # every field has a default, and the defaults pass their own checks
+    required = [
+        each.name
+        for each in dataclasses.fields(system.Options)
+        if each.init and each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+    ]
+    if required:
+        raise TypeError(f"{found}.Options: the field '{required[0]}' has no default: give every field one")
+    system.Options()  # the defaults pass their own checks
     try:
         build_options(system.name, system.Options, system.demo_options)
     except ConfigError as error:

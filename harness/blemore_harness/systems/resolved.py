@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from blemore_harness.heads import judging, scaling, subsampled
 from blemore_harness.heads import models as head_models
 from blemore_harness.heads import options as recipes
 from blemore_harness.heads import training as head_training
-from blemore_harness.hookspecs import Encoder, Fusion
+from blemore_harness.hookspecs import Encoder, Fusion, NoOptions
 from blemore_harness.media import (
     audio,
     audio_tracks,
@@ -36,6 +37,7 @@ from blemore_harness.options import build_options, describe_options, identify_op
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.early_fusion import JOINT, EarlyFusion, Part
+from blemore_harness.systems.failures import Crash, blaming
 from blemore_harness.systems.plugins import Offer, Plugins
 from blemore_harness.systems.submission import Submission, plain_name
 
@@ -44,6 +46,9 @@ _SHARED = (
     recipes, rows, scaling, sequences, subsampled,
 )  # fmt: skip
 """Modules of the harness that change a plugin's numbers."""
+
+RESOLVING = "options"
+"""What is done, in messages, while a system is asked about itself: `settle`, `stores`, `identify`, `mark`."""
 
 IDENTITY_SCHEME = 1
 """Raised whenever what goes into an identity changes, so that old results are never taken for new ones."""
@@ -64,6 +69,7 @@ class Entrant:
         parts: the encoders that an early fusion joins; empty for others.
         identity: JSON-able facts; their digest names the folder of its results.
         mark: words that every table shows beside its numbers, or None.
+        trouble: what its own code raised while it was resolved, so that it can only be reported as failed; else None.
     """
 
     name: str
@@ -77,6 +83,7 @@ class Entrant:
     parts: tuple[Entrant, ...]
     identity: dict[str, object]
     mark: str | None
+    trouble: Crash | None = None
 
     @property
     def digest(self) -> str:
@@ -122,8 +129,10 @@ def resolve_entrants(submission: Submission, plugins: Plugins, view: View | None
         view: the dataset; None only checks names and options, and gives identities of no dataset.
         demo: whether the dataset is the generated one, where a system's demo options are its defaults.
 
+    A system whose own code raises anything but `ConfigError` meanwhile is given with its `trouble`.
+
     Raises:
-        ConfigError: an unknown name or option, or a value that it cannot have.
+        ConfigError: an unknown name or option, or a value that it cannot have, as the system's code may say as well.
         DataError: released features that an encoder reads and the dataset lacks.
     """
     encoders = tuple(_resolve_encoder(name, submission, plugins, view, demo) for name in submission.encoders)
@@ -163,27 +172,58 @@ def _resolve(
 ) -> Entrant:
     system = offer.system
     given = {**(system.demo_options if demo else {}), **submission.options.get(name, {})}
-    options = build_options(name, system.Options, given)
-    if isinstance(system, Encoder):
-        options = system.settle(options, view.stores if view else frozenset())
-    stores = system.stores(options) if isinstance(system, Encoder) else ()
+    trouble = next((part.trouble for part in parts if part.trouble is not None), None)
+    answers = _Answers()
+    if trouble is None:
+        try:
+            with blaming(system):
+                answers = _ask(name, system, given, view)
+        except Crash as crash:
+            if isinstance(crash.__cause__, ConfigError):
+                raise crash.__cause__ from None
+            trouble = crash
     identity: dict[str, object] = {
         "scheme": IDENTITY_SCHEME,
         "protocol": PROTOCOL_VERSION,
         "system": name,
-        "options": {**identify_options(options), **system.identify(options)},
+        "options": answers.facts,
         "seed": submission.seed,
         **offer.distribution.facts(),
         "shared": digest_shared_code() if offer.distribution.source else None,
         "data": view.digest if view else "",
-        "stores": {store: view.digest_store(store) for store in stores} if view else {},
+        "stores": {store: view.digest_store(store) for store in answers.stores} if view else {},
         "members": [member.digest for member in members],
         "parts": [part.digest for part in parts],
     }
     return Entrant(
-        name, system, offer.plugin, offer.distribution, options, dict(given), submission.seed, members, parts,
-        identity, system.mark(options),
+        name, system, offer.plugin, offer.distribution, answers.options, dict(given), submission.seed, members, parts,
+        identity if trouble is None else {**identity, "failed": True}, answers.mark, trouble,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What a system says about itself before it is called for any clip."""
+
+    options: Any = field(default_factory=NoOptions)
+    stores: tuple[str, ...] = ()
+    facts: dict[str, object] = field(default_factory=dict)
+    mark: str | None = None
+
+
+def _ask(name: str, system: Encoder | Fusion, given: dict[str, object], view: View | None) -> _Answers:
+    """Build the options of a system and ask what follows from them; what it raises passes."""
+    options = build_options(name, system.Options, given)
+    stores: tuple[str, ...] = ()
+    if isinstance(system, Encoder):
+        options = system.settle(options, view.stores if view else frozenset())
+        stores = system.stores(options)
+    mark = system.mark(options)
+    facts = {**identify_options(options), **system.identify(options)}
+    json.dumps([facts, describe_options(options)])  # the identity and the record hold nothing but JSON types
+    if not isinstance(stores, tuple) or not isinstance(mark, str | None):
+        raise TypeError(f"expected a tuple of `stores` and a text or None of `mark`, found {stores!r} and {mark!r}")
+    return _Answers(options, stores, facts, mark)
 
 
 def digest_shared_code() -> str:
