@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.cli.root import cli, data_option, json_option, runs_option
+from blemore_harness.cli.root import cli, data_option, find_run, json_option, runs_option
 from blemore_harness.errors import ConfigError, printable
 
 
@@ -41,13 +41,13 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
     from blemore_harness.cli.opening import open_dataset
     from blemore_harness.cli.terminal import open_reporter
     from blemore_harness.files.leaderboard import check_submission, official_test_ids
-    from blemore_harness.files.runs import Runs, copy_submission
+    from blemore_harness.files.runs import copy_submission
     from blemore_harness.records.reading import reading_record
 
     if (run is None) == (check is None):
         raise click.UsageError("give either a RUN, or --check FILE")
     if check is None:
-        folder = Runs(runs).find(str(run))
+        folder = find_run(runs, str(run))
         written, mark = copy_submission(folder, output)
         with reading_record(folder) as record:
             demo = record["data"]["demo"]

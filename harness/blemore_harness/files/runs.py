@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,8 @@ class Runs:
         return folder
 
     def find(self, run: str) -> Path:
-        """Find a run by its folder, or by the beginning of its name below the root.
+        """Find a run: by its folder; else below the root by its whole name, with the digest or without; else by the
+        beginning of its name, where only one run begins so.
 
         Raises:
             RunError: none, or several.
@@ -136,14 +137,19 @@ class Runs:
         if os.path.isfile(candidate / RECORD_FILE):  # noqa: PTH113 - a name that is too long is no file
             return candidate
         there = sorted(path.parent for path in self.root.glob(f"*/{RECORD_FILE}"))
-        # A name that was cut is found by all of it as well.
-        start = run if cut_name(run) == run else f"{cut_name(run)}-"
-        found = [path for path in there if path.name == run] or [path for path in there if path.name.startswith(start)]
+        tests: tuple[Callable[[str], bool], ...] = (
+            lambda name: name == run,
+            lambda name: name.rpartition("-")[0] == cut_name(run),  # one that was cut is found by all of it as well
+            lambda name: name.startswith(run),
+        )
+        matching = ([path for path in there if test(path.name)] for test in tests)
+        found = next(filter(None, matching), [])
         if len(found) != 1:
             names = [path.name for path in there]
             meant = [path.name for path in found] or names
             listed = ", ".join(meant[:10]) + f", and {len(meant) - 10} more" * (len(meant) > 10)
-            what = "several runs begin with" if found else "no run begins with"
+            same = len({path.name.rpartition("-")[0] for path in found}) == 1
+            what = f"several runs {'are called' if same else 'begin with'}" if found else "no run begins with"
             # Nobody misspells a digest: what stands before it is compared.
             hint = "" if found else suggest(run, [name.rpartition("-")[0] for name in names])
             raise RunError(f"{what} '{run}' in {self.root} (there: {listed or 'none'}){hint}")
