@@ -243,7 +243,7 @@ def test_the_exact_name_wins_before_and_after_longer_ones(tmp_path: Path) -> Non
     assert runs.find("prosody,").name == f"prosody,wav2vec2-{'a' * 12}"
     assert runs.find("prosody-b").name == f"prosody-b-{'b' * 12}"
     write_json(runs.run("prosody", "d" * 12) / "record.json", {})
-    with pytest.raises(RunError, match=r"several runs are called 'prosody' .*prosody-c+, prosody-d+\)"):
+    with pytest.raises(RunError, match=r"several runs begin with 'prosody' .*there: prosody-c+, prosody-d+\)"):
         runs.find("prosody")
 
 

@@ -148,8 +148,7 @@ class Runs:
             names = [path.name for path in there]
             meant = [path.name for path in found] or names
             listed = ", ".join(meant[:10]) + f", and {len(meant) - 10} more" * (len(meant) > 10)
-            same = len({path.name.rpartition("-")[0] for path in found}) == 1
-            what = f"several runs {'are called' if same else 'begin with'}" if found else "no run begins with"
+            what = "several runs begin with" if found else "no run begins with"
             # Nobody misspells a digest: what stands before it is compared.
             hint = "" if found else suggest(run, [name.rpartition("-")[0] for name in names])
             raise RunError(f"{what} '{run}' in {self.root} (there: {listed or 'none'}){hint}")
