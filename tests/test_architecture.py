@@ -41,7 +41,7 @@ HEAVY = {
 }  # fmt: skip
 """Packages that listing plugins must never load."""
 
-LINES = 250
+LINES = 400
 
 
 def sources(*roots: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from blemore_harness.errors import DataError, WeightsMissing
 from blemore_plugins import hub
 from blemore_plugins.s4d import S4DEncoder
 from blemore_plugins.s4d.options import S4DOptions
+from blemore_plugins.shards import list_shards
 
 pytestmark = pytest.mark.encoders
 
@@ -114,16 +115,16 @@ def test_all_shards_are_fetched_once_and_found_without_asking(served, tmp_path):
     offer_shards(served, *SHARDS)
     weights = find()
     assert [path.name for path in weights.files] == ["config.json", INDEX], "before a whole file of the next kind"
-    assert [path.read_bytes() for path in hub.list_shards(weights.files[1])] == [name.encode() for name in SHARDS]
+    assert [path.read_bytes() for path in list_shards(weights.files[1])] == [name.encode() for name in SHARDS]
     count = len(served.asked)
     assert find(download=False) == find() == weights
     assert len(served.asked) == count
     # What an interrupted download left out is fetched.
-    hub.list_shards(weights.files[1])[1].unlink()
+    list_shards(weights.files[1])[1].unlink()
     with pytest.raises(WeightsMissing, match="nothing is fetched after `prepare`"):
         find(download=False)
     assert find() == weights
-    assert hub.list_shards(weights.files[1])[1].is_file()
+    assert list_shards(weights.files[1])[1].is_file()
 
 
 def test_a_repository_that_lacks_a_shard_is_said(served):

@@ -31,6 +31,7 @@ from blemore_plugins.hicmae.options import HiCMAEOptions  # noqa: E402
 from blemore_plugins.s4d import model as s4d  # noqa: E402
 from blemore_plugins.s4d.checkpoint import read_tensors  # noqa: E402
 from blemore_plugins.s4d.options import S4DOptions  # noqa: E402
+from blemore_plugins.shards import INDEX_ENDING, TENSOR_ENDINGS  # noqa: E402
 from blemore_plugins.speech import network, recipe  # noqa: E402
 from blemore_plugins.speech.options import AudeeringOptions, AudioOptions  # noqa: E402
 from blemore_plugins.vision import families  # noqa: E402
@@ -68,7 +69,7 @@ def shard(file: Path, whole: str, folder: Path, count: int = 3) -> Path:
     homes = {tensor: names[k % count] for k, tensor in enumerate(tensors)}
     for name in names:
         write(folder / name, {tensor: tensors[tensor] for tensor, home in homes.items() if home == name})
-    index = folder / f"{whole}{hub.INDEX_ENDING}"
+    index = folder / f"{whole}{INDEX_ENDING}"
     index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": homes}))
     return index
 
@@ -174,7 +175,7 @@ CASES: dict[str, Case] = {
 def test_shards_load_to_the_tensors_of_the_whole(case: str, tmp_path: Path) -> None:
     save, load = CASES[case]
     save(tmp_path / "whole")
-    file = next(path for path in (tmp_path / "whole").iterdir() if path.suffix in hub.TENSOR_ENDINGS)
+    file = next(path for path in (tmp_path / "whole").iterdir() if path.suffix in TENSOR_ENDINGS)
     expected = load(tmp_path / "whole")
     assert expected
     for k, whole in enumerate(WHOLE):

@@ -134,9 +134,13 @@ def sweep_leftovers(folder: Path, alone: bool) -> int:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a whole file or nothing."""
+    r"""Write a whole file or nothing.
+
+    Text is written in UTF-8. Bytes of file names that are no UTF-8, which Python keeps as lone surrogates, are written
+    out as `\udcfc`, which JSON reads back as it was.
+    """
     with atomic_file(path) as file:
-        file.write(data.encode() if isinstance(data, str) else data)
+        file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
 
 
 LOCK_FILE = ".lock"

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from blemore_harness.cache import Cache
@@ -20,6 +19,7 @@ from blemore_harness.disk import digest_of, write_atomically
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing, first_and_count
 from blemore_harness.networks import seeded
 from blemore_plugins.numbers import refuse_numbers
+from blemore_plugins.shards import INDEX_ENDING, TENSOR_ENDINGS, is_index, list_shards, read_index
 
 TIMEOUT = 10.0
 """Seconds to wait for the hub's first answer; there is one attempt, so that an offline machine says so at once."""
@@ -27,14 +27,8 @@ TIMEOUT = 10.0
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9](?:[\w.-]*\w)?(?<!\.git)", re.ASCII)
 """An owner and a name, as the hub allows them."""
 
-TENSOR_ENDINGS = (".safetensors", ".bin", ".pt", ".pth")
-"""Endings of files that hold tensors."""
-
 WEIGHT_ENDINGS = (".json", *TENSOR_ENDINGS)
 """Endings of the files of a model's folder that can change what it computes."""
-
-INDEX_ENDING = ".index.json"
-"""What follows the name of a file of tensors in that of the index of its shards."""
 
 
 @dataclass(frozen=True)
@@ -111,45 +105,6 @@ def find_weights(
             hint = "" if snapshot else _list_revisions(source, option, revision)
             raise WeightsMissing(f"{error}{hint}", error.source, f"{error.todo}{hint}") from error
     return Weights(files, _commit(files[0]))
-
-
-def is_index(path: Path) -> bool:
-    """Say whether a file is the index of shards."""
-    return path.name.endswith(INDEX_ENDING)
-
-
-def read_index(index: Path) -> dict[str, str]:
-    """Read which shard holds each tensor: file names by names of tensors.
-
-    Raises:
-        DataError: no index as transformers writes it, or one that names files outside its folder.
-    """
-    try:
-        found = json.loads(index.read_text(encoding="utf-8"))
-        shards = dict(found["weight_map"])
-        sound = isinstance(found["metadata"], dict) and shards and all(isinstance(s, str) for s in shards.values())
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{index} is not an index of shards: expected objects weight_map and metadata") from error
-    if not sound:
-        raise DataError(f"{index} is not an index of shards: expected objects weight_map and metadata")
-    climbing = sorted(
-        {
-            name
-            for name in shards.values()
-            if not name.endswith(TENSOR_ENDINGS) or "\\" in name or {"..", "/"} & set(PurePosixPath(name).parts)
-        }
-    )
-    if climbing:
-        raise DataError(
-            f"{index} names {first_and_count(climbing, 'file')} that cannot be a shard in its folder: expected names "
-            f"that end in {', '.join(TENSOR_ENDINGS)}"
-        )
-    return shards
-
-
-def list_shards(index: Path) -> tuple[Path, ...]:
-    """Return the paths of the shards of an index, sorted; see `read_index` for errors."""
-    return tuple(index.parent / name for name in sorted(set(read_index(index).values())))
 
 
 def digest_file(path: Path, cache: Cache) -> str:

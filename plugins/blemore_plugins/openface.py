@@ -36,8 +36,8 @@ ABSENT = re.compile(
     r"[+-]?nan(\(\w*\))?|[+-]?1\.#(QNAN|SNAN|IND|QO|SO)0*|#?n/?a|<na>|null|none", re.IGNORECASE | re.ASCII
 )
 """How a number that OpenFace could not give is written: nan as Python and C libraries print it, such as Microsoft's
-`-nan(ind)` and, before 2015, `-1.#IND` and `1.#QNAN` (with three decimals rounded to `1.#QO`), or as pandas reads it. An
-empty cell is one as well."""
+`-nan(ind)` and, before 2015, `-1.#IND` and `1.#QNAN` (with three decimals rounded to `1.#QO`), or as pandas reads it.
+An empty cell is one as well."""
 
 READER_VERSION = 1
 """Counts changes of what is read from the same file."""

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from blemore_harness.errors import DataError, first_and_count
-from blemore_plugins.hub import is_index, read_index
 from blemore_plugins.numbers import refuse_numbers
 from blemore_plugins.s4d.network import S4DViTMoE
 from blemore_plugins.s4d.shape import ADAPTER_RATIO, HEAD_WIDTH, Shape
+from blemore_plugins.shards import is_index, read_index
 
 CONTAINERS = ("model", "module", "state_dict")
 """Under which key the weights lie in a checkpoint, in order of preference; none of them: the file is the weights."""
