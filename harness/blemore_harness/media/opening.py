@@ -5,11 +5,13 @@ Only the file itself is read: lists of other files (HLS, concat) and addresses a
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from blemore_harness.clips import Clip
@@ -94,6 +96,15 @@ def _promise(stream: Any, kind: str) -> Promise:
     return Promise(stream.frames, seconds, stream.codec_context.width * stream.codec_context.height)
 
 
+def _as_decord_takes_it(clip: Clip) -> Any:
+    """Give the path; where its bytes are no UTF-8, which decord expects, the content of the file."""
+    try:
+        str(clip.video).encode()
+    except UnicodeEncodeError:
+        return io.BytesIO(Path(str(clip.video)).read_bytes())
+    return str(clip.video)
+
+
 @contextmanager
 def open_video(clip: Clip) -> Iterator[tuple[Any, Promise]]:
     """Open a clip with decord, which turns frames upright where the file says how; gives what was promised as well.
@@ -108,7 +119,7 @@ def open_video(clip: Clip) -> Iterator[tuple[Any, Promise]]:
     decord = import_decord()
     try:
         # One thread each: encoders decode several clips side by side.
-        reader = decord.VideoReader(str(clip.video), ctx=decord.cpu(0), num_threads=1)
+        reader = decord.VideoReader(_as_decord_takes_it(clip), ctx=decord.cpu(0), num_threads=1)
         count = len(reader)
         if not count:
             raise MediaError(f"clip {clip.id} has a video stream without frames", clip.id)
