@@ -140,3 +140,35 @@ def test_two_runs_at_once_on_one_folder_do_not_tear_it(desk: Desk) -> None:
     assert [first.returncode, second.returncode] == [0, 0], answers
     one, two = (json.loads(out) for out, _ in answers)
     assert one["systems"] == two["systems"]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [(b"M\xfcller", {}), ("M\u00fcller".encode(), {"LC_ALL": "C"}), (b"M\xfcller", {"LC_ALL": "C", "PYTHONUTF8": "0"})],
+)
+def test_folders_may_have_names_of_any_bytes(tmp_path: Path, name: bytes, settings: dict[str, str]) -> None:
+    folder = os.fsencode(tmp_path) + b"/" + name
+    data, runs, mine = (folder + part for part in (b"/data", b"/runs", b"/mine.zip"))
+    write_download(Path(os.fsdecode(data)))
+    environment = {**os.environ, "BLEMORE_CACHE": os.fsdecode(folder + b"/cache"), **settings}
+
+    def call(*words: str | bytes, code: int = 0) -> bytes:
+        command = [sys.executable, "-c", "from blemore_harness.cli import main; main()", *words]
+        done = subprocess.run(command, capture_output=True, env=environment, timeout=600, check=False)
+        assert done.returncode == code, done.stderr
+        assert b"Traceback" not in done.stderr
+        return done.stdout
+
+    assert json.loads(call("data", "check", data, "--json"))["clips"] == 60
+    call("data", "check", data)
+    run = ("run", "--plugin", "trivial-single", "--data", data, "--runs", runs)
+    root = json.loads(call(*run, "--json"))["data"]["root"]
+    if not settings:  # the same bytes are other characters for a process with another encoding of file names
+        assert os.fsencode(root) == data
+    call(*run, "--isolate")
+    assert json.loads(call("table", "trivial-single", "--runs", runs, "--json"))["data"]["root"] == root
+    for words in (("table", "trivial-single"), ("analyse", "trivial-single"), ("compare", "trivial-single", "trivial")):
+        assert call(*words, "--runs", runs)
+    # Three test clips are not all of them.
+    assert b"591 missing clips" in call("submit", "trivial-single", "--runs", runs, "-o", mine, code=1)
+    assert b"591 missing clips" in call("submit", "--check", mine, code=1)

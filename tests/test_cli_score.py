@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from blemore_harness.cli import main
-from blemore_harness.data.download import read_dataset
+from blemore_harness.data.download import DEMO_MARKER, read_dataset
 from blemore_harness.files.scoring import render_score, score_file
 from builders import EMOTIONS, label_of, put, rows_of, write_download, write_metadata, write_probabilities_csv
 from real_material import REAL, needs_real, real_labels
@@ -479,16 +479,21 @@ def test_wrong_usage_is_exit_code_2(call: Call, tmp_path: Path) -> None:
 
 @needs_real
 def test_the_organisers_template_is_accepted(call: Call, tmp_path: Path) -> None:
-    answer = call("submit", "--check", TEMPLATE)
-    assert answer == Answer(0, f"{TEMPLATE}: ready to upload, all 594 test clips with valid labels\n", "")
     with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
         archive.write(TEMPLATE, "submission_template.json")
-    assert call("submit", "--check", "s.zip").code == 0
+    answer = call("submit", "--check", "s.zip")
+    assert answer == Answer(0, "s.zip: ready to upload, all 594 test clips with valid labels\n", "")
 
 
 def official(**changed: Any) -> dict[str, Any]:
     labels: dict[str, Any] = {f"test_{k:04d}.mov": [{"emotion": "sad", "salience": 100.0}] for k in range(1, 595)}
     return {name: changed.get(name.removesuffix(".mov"), label) for name, label in labels.items()}
+
+
+def zipped(path: Path, predictions: dict[str, Any], name: str = "submission_template.json") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, json.dumps({"predictions": predictions}))
+    return path
 
 
 def two(one: str, share_one: float, other: str, share_other: float) -> list[dict[str, Any]]:
@@ -505,7 +510,7 @@ BROKEN: dict[str, tuple[dict[str, Any], list[str]]] = {
         renamed("test_0594.mov", "test_0595.mov"),
         ["1 missing clip (first: 'test_0594')", "1 unknown clip (first: 'test_0595.mov')"],
     ),
-    "a count": (dict(list(official().items())[:500]), ["94 missing clips (first: 'test_0501')", "all 594 test clips"]),
+    "a count": (dict(list(official().items())[:500]), ["94 missing clips (first: 'test_0501')", "500 of 594 clips"]),
     "an emotion": (official(test_0002=[{"emotion": "happy", "salience": 100}]), ["unknown emotion", "'hap'"]),
     "a salience": (official(test_0002=two("ang", 60, "sad", 40)), ["1 label (first: 'test_0002.mov')", "60/40"]),
     "a sum": (official(test_0002=two("ang", 70, "sad", 40)), ["do not sum to 100"]),
@@ -530,30 +535,53 @@ def test_broken_files_are_explained(call: Call, tmp_path: Path, case: str) -> No
 
 
 def test_a_good_file_of_ours_in_its_folder_is_nested(call: Call, tmp_path: Path) -> None:
-    text = json.dumps({"predictions": official()})
-    assert call("submit", "--check", put(tmp_path / "s.json", text)).code == 0
-    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
-        archive.writestr("mine/submission_template.json", text)
-    answer = call("submit", "--check", "s.zip")
+    assert call("submit", "--check", zipped(tmp_path / "s.zip", official())).code == 0
+    answer = call("submit", "--check", zipped(tmp_path / "s.zip", official(), "mine/submission_template.json"))
     assert answer.code == 1
     assert "nested" in answer.out
 
 
-def test_a_dataset_changes_the_expected_clips(
-    call: Call, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_bare_json_is_not_for_codabench(call: Call, tmp_path: Path) -> None:
+    answer = call("submit", "--check", put(tmp_path / "s.json", json.dumps({"predictions": official()})))
+    assert (answer.code, answer.err) == (1, "")
+    reason, verdict = answer.out.splitlines()
+    assert reason.startswith("s.json is a bare file, and Codabench takes a zip")
+    assert verdict.startswith(f"{tmp_path / 's.json'}: not for Codabench")
+
+
+def test_a_file_is_judged_by_the_official_clips_and_the_gap_of_the_data_is_named(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = put(tmp_path / "s.json", submission({f"test_{k:04d}": [0, 0, 0, 0, 100, 0] for k in (1, 2, 3)}))
-    answer = call("submit", "--check", file, "--data", data)
-    assert answer == Answer(0, f"{file}: ready to upload, all 3 test clips with valid labels\n", "")
-    assert "591 missing clips" in call("submit", "--check", file).out
+    data = write_download(tmp_path / "data", tests=593)
+    fewer = official()
+    del fewer["test_0594.mov"]
+    file = zipped(tmp_path / "s.zip", fewer)
     monkeypatch.setenv("BLEMORE_DATA", str(data))
-    assert call("submit", "--check", file).code == 0
+    said = []
+    for words in (["--data", data], []):
+        answer = call("submit", "--check", file, *words)
+        assert answer.code == 1
+        said.append(answer.out)
+    assert said[0] == said[1]
+    missing, gap, _ = said[0].splitlines()
+    assert missing == "1 missing clip (first: 'test_0594'): the file holds 593 of 594 clips: Codabench will refuse it"
+    assert gap == f"{data} lacks 1 test clip (first: 'test_0594'): download what is missing"
+    assert call("submit", "--check", zipped(tmp_path / "whole.zip", official())).code == 0, "the file has them all"
+    assert call("submit", "--check", file, "--data", tmp_path / "nowhere").code == 1
 
 
-def test_a_dataset_without_test_clips(call: Call, tmp_path: Path) -> None:
-    data = write_download(tmp_path / "train only", tests=0)
-    line = call("submit", "--check", "s.json", "--data", data).refusal
-    assert line == f"no test clips in {data}: without --data, the official test clips are expected"
+def test_a_file_of_demo_clips_is_not_for_codabench(call: Call, tmp_path: Path) -> None:
+    data = write_download(tmp_path / "demo", tests=3)
+    put(data / DEMO_MARKER, "{}")
+    file = zipped(tmp_path / "s.zip", dict(list(official().items())[:3]))
+    for words, reasons in ((["--data", data], 2), ([], 1)):
+        answer = call("submit", "--check", file, *words)
+        assert answer.code == 1
+        *said, verdict = answer.out.splitlines()
+        assert len(said) == reasons
+        assert "the file holds 3 of 594 clips: Codabench will refuse it" in said[0]
+        assert "not for Codabench" in verdict
+    assert "demo" in call("submit", "--check", file, "--data", data).out
 
 
 @pytest.fixture
@@ -563,9 +591,19 @@ def run_folder(tmp_path: Path) -> Path:
     record = {"schema": 1, "status": "finished", "mark": None, "data": {"demo": False}}
     record["test"] = {"file": "submission.zip"}
     put(folder / "record.json", json.dumps(record))
-    with zipfile.ZipFile(folder / "submission.zip", "w") as archive:
-        archive.writestr("submission_template.json", json.dumps({"predictions": official()}))
+    zipped(folder / "submission.zip", official())
     return folder
+
+
+def test_a_run_without_some_official_test_clip_is_not_for_codabench(call: Call, run_folder: Path) -> None:
+    fewer = official()
+    del fewer["test_0417.mov"]
+    zipped(run_folder / "submission.zip", fewer)
+    answer = call("submit", run_folder.name)
+    assert answer.code == 1
+    reason, verdict = answer.out.splitlines()
+    assert reason == "1 missing clip (first: 'test_0417'): the file holds 593 of 594 clips: Codabench will refuse it"
+    assert "not for Codabench" in verdict
 
 
 def test_submit_a_run(call: Call, run_folder: Path, tmp_path: Path) -> None:
@@ -573,7 +611,8 @@ def test_submit_a_run(call: Call, run_folder: Path, tmp_path: Path) -> None:
     for name in (run_folder.name, "uzh", run_folder, run_folder / "record.json", f"blemore-runs/{run_folder.name}/"):
         (tmp_path / "mine.zip").unlink(missing_ok=True)
         answer = call("submit", name, "-o", "mine.zip")
-        assert answer == Answer(0, "mine.zip: upload this file to Codabench\n", ""), name
+        said = f"uzh: run {run_folder.name}\n" if name == "uzh" else ""
+        assert answer == Answer(0, "mine.zip: upload this file to Codabench\n", said), name
         assert (tmp_path / "mine.zip").read_bytes() == whole
     assert call("submit", "--check", "mine.zip").code == 0
     plain = call("submit", "uzh")
@@ -627,15 +666,18 @@ def test_wrong_run_names_say_what_is_there(call: Call, run_folder: Path, tmp_pat
 )
 def test_damaged_runs(call: Call, run_folder: Path, record: str, message: str) -> None:
     (run_folder / "record.json").write_text(record)
-    assert message in call("submit", "uzh").refusal
+    assert message in call("submit", run_folder.name).refusal
 
 
 def test_places_that_cannot_be_written_to(call: Call, run_folder: Path, tmp_path: Path) -> None:
-    assert "expected a name that ends in .zip, found mine.json" in call("submit", "uzh", "-o", "mine.json").refusal
+    assert (
+        "expected a name that ends in .zip, found mine.json"
+        in call("submit", run_folder.name, "-o", "mine.json").refusal
+    )
     put(tmp_path / "file", "in the way")
-    assert "cannot write file/mine.zip" in call("submit", "uzh", "-o", "file/mine.zip").refusal
+    assert "cannot write file/mine.zip" in call("submit", run_folder.name, "-o", "file/mine.zip").refusal
     (tmp_path / "taken.zip").mkdir()
-    assert call("submit", "uzh", "-o", "taken.zip").out.startswith("taken.zip/submission.zip: ")
+    assert call("submit", run_folder.name, "-o", "taken.zip").out.startswith("taken.zip/submission.zip: ")
 
 
 # ----------------------------------------------------------------------------------------------------------- data check

@@ -233,6 +233,17 @@ def test_sums_may_be_off_by_a_millionth() -> None:
     Probabilities(("a",), np.full((1, 6), 1 / 6, dtype=np.float32))  # type: ignore[arg-type]
 
 
+def test_probabilities_may_lie_outside_by_a_millionth() -> None:
+    given = [[1.0000000000000002, 0, 0, 0, 0, 0], [1, -1e-17, 0, 0, 0, 1e-17], [1 + 9e-7, -9e-7, 0, 0, 0, 0], EVEN]
+    found = Probabilities(IDS, given)  # type: ignore[arg-type]
+    assert found.values.tolist() == [[1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 1e-17], [1, 0, 0, 0, 0, 0], EVEN]
+    assert not found.values.flags.writeable
+    assert found.pick(IDS).values.tolist() == found.values.tolist()
+    for row, what in (([1 + 2e-6, -2e-6, 0, 0, 0, 0], "negative"), ([1 + 2e-6, 0, 0, 0, 0, 0], "above 1")):
+        with pytest.raises(InvalidProbabilities, match=f"{what}.* in 1 clip"):
+            Probabilities(("a",), [row])  # type: ignore[arg-type]
+
+
 def test_repeated_clips_are_refused() -> None:
     with pytest.raises(InvalidProbabilities, match=r"expected every clip once: 1 duplicated clip \(first: 'b'\)"):
         Probabilities(("b", "a", "b"), np.array([EVEN] * 3))

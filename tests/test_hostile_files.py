@@ -223,6 +223,28 @@ def test_tables_of_too_many_rows_take_bounded_time_and_memory(tmp_path: Path) ->
     assert time.process_time() - started < 20
 
 
+def test_as_many_clips_as_are_allowed_are_read_and_not_one_more(tmp_path: Path) -> None:
+    header = "filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,fold\n"
+    clips = [f"c{k},A{k % 2},0,ang,,,,{k % 2}\n\n" for k in range(MOST_ROWS + 1)]
+    table, rows, labels = tmp_path / "train_metadata.csv", tmp_path / "rows.csv", tmp_path / "labels.json"
+    table.write_text(header + "".join(clips[:MOST_ROWS]))
+    assert len(read_metadata(table).ids) == MOST_ROWS
+    table.write_text(header + "".join(clips))
+    with pytest.raises(MetadataError, match=f"more than {MOST_ROWS} rows"):
+        read_metadata(table)
+    lines = [f"c{k},1,0,0,0,0,0\n,,\n" for k in range(MOST_ROWS + 1)]
+    rows.write_text("filename,ang,disg,fea,hap,sad,neu\n" + "".join(lines[:MOST_ROWS]))
+    assert len(read_probabilities(rows).ids) == MOST_ROWS
+    rows.write_text("filename,ang,disg,fea,hap,sad,neu\n" + "".join(lines))
+    with pytest.raises(InvalidProbabilities, match=f"more than {MOST_ROWS} rows"):
+        read_probabilities(rows)
+    blend = [{"emotion": "ang", "salience": 70}, {"emotion": "disg", "salience": 30}]
+    names = [f"A{k:06d}_mix_ang_disg_70_30_ver1.mov" for k in range(MOST_ROWS)]
+    labels.write_text(json.dumps({"predictions": dict.fromkeys(names, blend)}, indent=4))
+    assert labels.stat().st_size > 2 * MAX_BYTES
+    assert len(read_predictions(labels)[0]) == MOST_ROWS
+
+
 def zip_with(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in members.items():

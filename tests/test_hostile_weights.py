@@ -77,6 +77,33 @@ def test_numbers_and_shapes_of_a_model_of_the_hub(
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.5])
+def test_what_the_file_may_lack_is_not_checked_for_numbers(released: Path, tmp_path: Path, value: float) -> None:
+    """Memory that no file fills may hold anything: some networks of transformers leave it as it was."""
+
+    class Unset(transformers.Wav2Vec2Model):  # type: ignore[name-defined, misc]
+        @classmethod
+        def from_pretrained(cls, *given: Any, **settings: Any) -> Any:
+            model, report = super().from_pretrained(*given, **settings)
+            assert report["missing_keys"]
+            for name in report["missing_keys"]:
+                torch.nn.init.constant_(model.get_parameter(name), value)
+            return model, report
+
+    weights = safetensors.load_file(released / "model.safetensors")
+    held = {name: tensor for name, tensor in weights.items() if name != "masked_spec_embed"}
+    folder = copied(released, tmp_path, safetensors.save(held, metadata={"format": "pt"}))
+    model = load_strictly(Unset, folder, re.compile("masked_spec_embed"), dtype=torch.float32)
+    assert torch.equal(model.encoder.layer_norm.weight, weights["encoder.layer_norm.weight"])
+    with pytest.raises(DataError, match=r"1 missing key \(first: 'masked_spec_embed'\)"):
+        load_strictly(Unset, folder, re.compile("x"), dtype=torch.float32)
+    held = {name: holed(tensor, value) if name == KEY else tensor for name, tensor in held.items()}
+    folder = copied(released, tmp_path, safetensors.save(held, metadata={"format": "pt"}))
+    if value != 0.5:
+        with pytest.raises(DataError, match=rf"in 1 tensor \(first: '{re.escape(KEY)}'\)"):
+            load_strictly(Unset, folder, re.compile("masked_spec_embed"), dtype=torch.float32)
+
+
 def test_half_precision_is_fine(released: Path, tmp_path: Path) -> None:
     weights = {name: tensor.half() for name, tensor in safetensors.load_file(released / "model.safetensors").items()}
     model = load_hub(copied(released, tmp_path, safetensors.save(weights, metadata={"format": "pt"})))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,10 +17,11 @@ import pytest
 pytest.importorskip("huggingface_hub")
 
 from blemore_harness.cache import Cache
-from blemore_harness.errors import WeightsMissing
+from blemore_harness.errors import DataError, WeightsMissing
 from blemore_plugins import hub
 from blemore_plugins.s4d import S4DEncoder
 from blemore_plugins.s4d.options import S4DOptions
+from blemore_plugins.shards import list_shards
 
 pytestmark = pytest.mark.encoders
 
@@ -98,6 +100,95 @@ def test_files_are_fetched_once_and_then_found_without_asking(served, tmp_path):
     assert find(download=False) == weights
     assert find() == weights
     assert len(served.asked) == count
+
+
+INDEX = "model.safetensors.index.json"
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+def offer_shards(served, *offered: str) -> None:
+    index = {"metadata": {}, "weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}
+    served.files |= {INDEX: json.dumps(index).encode()} | {name: name.encode() for name in offered}
+
+
+def test_all_shards_are_fetched_once_and_found_without_asking(served, tmp_path):
+    offer_shards(served, *SHARDS)
+    weights = find()
+    assert [path.name for path in weights.files] == ["config.json", INDEX], "before a whole file of the next kind"
+    assert [path.read_bytes() for path in list_shards(weights.files[1])] == [name.encode() for name in SHARDS]
+    count = len(served.asked)
+    assert find(download=False) == find() == weights
+    assert len(served.asked) == count
+    # What an interrupted download left out is fetched.
+    list_shards(weights.files[1])[1].unlink()
+    with pytest.raises(WeightsMissing, match="nothing is fetched after `prepare`"):
+        find(download=False)
+    assert find() == weights
+    assert list_shards(weights.files[1])[1].is_file()
+
+
+def test_a_repository_that_lacks_a_shard_is_said(served):
+    offer_shards(served, SHARDS[0])
+    with pytest.raises(WeightsMissing, match=rf"lacks 1 shard \(first: '{SHARDS[1]}'\)"):
+        find()
+
+
+def test_an_index_that_climbs_fetches_nothing(served):
+    served.files |= {INDEX: b'{"metadata": {}, "weight_map": {"a": "../../x.bin"}}', "../../x.bin": b"x"}
+    with pytest.raises(DataError, match=r"1 file \(first: '../../x.bin'\) that cannot be a shard"):
+        find()
+    assert not [line for line in served.asked if "x.bin" in line]
+
+
+def kept(folder: Path, *revisions: str) -> Path:
+    """A hub cache as somebody makes it by hand: complete, and without a word on what `main` is."""
+    snapshots = folder / "hub" / "models--owner--model" / "snapshots"
+    for revision in revisions:
+        (snapshots / revision).mkdir(parents=True)
+        (snapshots / revision / "config.json").write_text("{}")
+        (snapshots / revision / "model.safetensors").write_text(revision)
+    return snapshots
+
+
+def test_the_only_revision_of_a_cache_without_references_is_taken(served, tmp_path):
+    snapshots = kept(tmp_path, COMMIT)
+    weights = find(download=False)
+    assert weights.files == (snapshots / COMMIT / "config.json", snapshots / COMMIT / "model.safetensors")
+    assert weights.identity(Cache(tmp_path)) == {"commit": COMMIT}
+    assert find() == weights
+    assert not served.asked
+    # Another branch is not guessed.
+    with pytest.raises(WeightsMissing, match=rf"{COMMIT} .*'v2'.* --set toy\.revision={COMMIT}"):
+        hub.find_weights("owner/model", WANTED, "toy.model", revision="v2")
+
+
+def test_several_revisions_without_references_are_listed(served, monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    snapshots = kept(tmp_path, "aaa", "bbb")
+    with pytest.raises(WeightsMissing, match=r"aaa, bbb and .* --set toy\.revision=aaa") as caught:
+        hub.find_weights("owner/model", WANTED, "toy.model", revision="main")
+    assert "--set toy.revision=aaa" in str(caught.value.todo)
+    with pytest.raises(WeightsMissing, match=re.escape(f"--set toy.model={snapshots / 'aaa'}")):
+        find(download=False)
+    found = hub.find_weights("owner/model", WANTED, "toy.model", revision="bbb")
+    assert found.files[1].read_text() == found.commit == "bbb"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsMissing, match=r"HF_HUB_OFFLINE is set.* aaa, bbb and"):
+        find()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert find().commit == COMMIT, "with a network, the hub says what main is"
+
+
+def test_references_written_by_hand_are_read(tmp_path, served):
+    snapshots = kept(tmp_path, "aaa", "bbb")
+    (snapshots.parent / "refs").mkdir()
+    (snapshots.parent / "refs" / "main").write_text("bbb\n")
+    assert find(download=False).commit == "bbb"
+    # A reference to what is not here is no leave to take another.
+    shutil.rmtree(snapshots / "bbb")
+    with pytest.raises(WeightsMissing, match="nothing is fetched after `prepare`"):
+        find(download=False)
 
 
 def test_a_repository_without_the_file_is_said(served):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from blemore_harness.data.download import read_dataset
+from blemore_harness.data.download import DEMO_MARKER, read_dataset
 from blemore_harness.data.inspection import inspect_dataset, render_inspection
 from builders import COLUMNS, put, rows_of, write_download, write_metadata
 from real_material import REAL, needs_real, real_labels
@@ -31,6 +31,7 @@ def test_everything_is_counted(tmp_path: Path) -> None:
             "1": {"clips": 30, "blends": 12, "actors": ["A2", "A4", "A6"]},
         },
         "test_clips": 3,
+        "test_clips_missing": {"missing": 591, "first_missing": ["test_0004"]},
         "videos": {"present": 61, "missing": 2, "first_missing": ["A2_ang_int1_ver1"]},
         "features": {"WavLM_large": {"train": 59, "test": 3}},
         "warnings": [],
@@ -50,10 +51,27 @@ def test_lines_for_people(tmp_path: Path) -> None:
         "folds      2, from the metadata: NOT the official folds",
         "  fold 0   30 clips, 12 blends, 3 actors",
         "  fold 1   30 clips, 12 blends, 3 actors",
+        "test clips 3 of 594 official ones, 591 missing (first: test_0004): "
+        "Codabench will refuse labels of the others alone",
         "videos     62 present, 1 missing (first: A2_ang_int1_ver1)",
         "features   WavLM_large: 60 training, 3 test",
         "warning    1 video (first: 'stray.mp4') found that no row of the metadata names: left alone",
     ]
+
+
+def test_a_gap_in_the_official_test_clips_is_named(tmp_path: Path) -> None:
+    data = write_download(tmp_path, tests=594)
+    assert "test clips" not in render_inspection(inspect_dataset(read_dataset(data)))
+    next(data.rglob("test_0417.mov")).unlink()
+    assert "test clips" not in render_inspection(inspect_dataset(read_dataset(data))), "its features are there"
+    next(data.rglob("test_0417.npy")).unlink()
+    found = inspect_dataset(read_dataset(data))
+    assert found["test_clips_missing"] == {"missing": 1, "first_missing": ["test_0417"]}
+    assert "test clips 593 of 594 official ones, 1 missing (first: test_0417)" in render_inspection(found)
+    put(data / DEMO_MARKER, "{}")
+    demo = inspect_dataset(read_dataset(data))
+    assert demo["test_clips_missing"]["missing"] == 0
+    assert "official ones" not in render_inspection(demo).replace("the official ones", "")
 
 
 def test_made_folds_are_said_to_be(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from blemore_harness.errors import ConfigError, InvalidPredictions
 from blemore_harness.files import leaderboard
-from blemore_harness.files.leaderboard import INNER_NAME, check_submission, official_test_ids, write_submission
+from blemore_harness.files.leaderboard import INNER_NAME, check_submission, write_submission
 from blemore_harness.files.prediction_files import read_predictions
+from blemore_harness.protocol.rules import official_test_ids
 from real_material import REAL, needs_real
 from test_prediction_files import BAD_LABELS, entry
 
@@ -41,10 +42,17 @@ def text_of(predictions: Any) -> str:
     return json.dumps({"predictions": predictions})
 
 
-def kinds(path: Path, ids: Iterable[str] = IDS) -> list[str]:
+def problems_of(path: Path, ids: Iterable[str] = IDS) -> list[leaderboard.Problem]:
+    """What is wrong with a zip, or with labels in a bare file besides its being one."""
     problems = check_submission(path, ids)
     assert all(problem.message and "\n" not in str(problem) for problem in problems)
-    return [problem.kind for problem in problems]
+    if path.suffix == ".json" and path.stat().st_size <= leaderboard.MAX_BYTES and not zipfile.is_zipfile(path):
+        assert problems.pop(0).kind == "bare"
+    return problems
+
+
+def kinds(path: Path, ids: Iterable[str] = IDS) -> list[str]:
+    return [problem.kind for problem in problems_of(path, ids)]
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -117,7 +125,7 @@ def test_the_official_ids() -> None:
 @needs_real
 def test_the_organisers_template_passes_alone_and_zipped(tmp_path: Path) -> None:
     template = REAL / "submission_template.json"
-    assert check_submission(template, official_test_ids()) == []
+    assert problems_of(template, official_test_ids()) == []
     zipped = put_zip(tmp_path, [(INNER_NAME, template.read_bytes())])
     assert check_submission(zipped, official_test_ids()) == []
 
@@ -184,6 +192,14 @@ def test_the_same_member_twice(tmp_path: Path) -> None:
     assert kinds(put_zip(tmp_path, [(INNER_NAME, text_of(GOOD)), (INNER_NAME, text_of(GOOD))])) == ["files"]
 
 
+def test_a_bare_file_of_good_labels_is_not_what_codabench_takes(tmp_path: Path) -> None:
+    for name in ("labels.json", "submission_template.json", "labels"):
+        (problem,) = check_submission(put_json(tmp_path, GOOD, name), IDS)
+        assert problem.kind == "bare"
+        assert f"{name} is a bare file" in str(problem)
+        assert INNER_NAME in str(problem)
+
+
 def test_huge_members_are_not_read(tmp_path: Path) -> None:
     bomb = put_zip(tmp_path, [(INNER_NAME, bytes(leaderboard.MAX_BYTES + 1))])
     assert bomb.stat().st_size < 100_000
@@ -236,7 +252,7 @@ def without(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("predictions", "expected", "message"),
     [
-        pytest.param({}, ["missing"], "3 missing clips (first: 'test_0001'): the file must hold all 3", id="none"),
+        pytest.param({}, ["missing"], "3 missing clips (first: 'test_0001'): the file holds 0 of 3", id="none"),
         pytest.param(without("test_0002.mov"), ["missing"], "1 missing clip (first: 'test_0002')", id="one missing"),
         pytest.param(
             {**GOOD, "test_0009.mov": entry(("sad", 100))}, ["unknown"], "did you mean 'test_000", id="unknown"
@@ -265,7 +281,7 @@ def without(name: str) -> dict[str, Any]:
 def test_keys(tmp_path: Path, predictions: dict[str, Any], expected: list[str], message: str) -> None:
     path = put_json(tmp_path, predictions)
     assert kinds(path) == expected
-    assert message in str(check_submission(path, IDS)[0])
+    assert message in str(problems_of(path)[0])
 
 
 def test_repeated_keys(tmp_path: Path) -> None:
@@ -274,7 +290,7 @@ def test_repeated_keys(tmp_path: Path) -> None:
     path.write_text(text[:-2] + ', "test_0002.mov": [{"emotion": "ang", "salience": 100.0}]}}')
     assert len(json.loads(path.read_text())["predictions"]) == 3
     assert kinds(path) == ["duplicate"]
-    assert "1 repeated clip (first: 'test_0002')" in str(check_submission(path, IDS)[0])
+    assert "1 repeated clip (first: 'test_0002')" in str(problems_of(path)[0])
 
 
 @pytest.mark.parametrize(("label", "message"), BAD_LABELS)
@@ -297,7 +313,7 @@ def test_every_reason_is_given(tmp_path: Path) -> None:
 
 def test_numbers_in_quotes_pass_the_scoring_but_not_the_check(tmp_path: Path) -> None:
     path = put_json(tmp_path, {**GOOD, "test_0002.mov": entry(("ang", "70"), ("fea", "30"))})
-    (problem,) = check_submission(path, IDS)
+    (problem,) = problems_of(path)
     assert problem.kind == "number"
     assert "write a number without quotes" in str(problem)
 

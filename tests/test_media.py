@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -19,6 +21,16 @@ av = pytest.importorskip("av")
 pytestmark = pytest.mark.encoders
 
 COUNT = 30
+
+
+def test_folders_may_have_names_of_any_bytes(clip, tmp_path):
+    for name in (b"M\xfcller", "M\u00fcller".encode()):
+        folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        folder.mkdir()
+        moved = clip_of(Path(shutil.copy(clip.video, folder)))
+        np.testing.assert_array_equal(read_frames(moved), read_frames(clip))
+        np.testing.assert_array_equal(read_sound(moved, 16_000), read_sound(clip, 16_000))
+        assert video_info(moved) == video_info(clip)
 
 
 @pytest.fixture(scope="module")

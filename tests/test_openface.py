@@ -153,6 +153,33 @@ def test_nan_stops_and_says_where(tmp_path: Path) -> None:
         read(holed(tmp_path / "a.csv"))
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["nan", "NaN", "NAN", "-nan", "+nan", "nan(ind)", "-nan(ind)", "-nan(snan)", "-NaN(IND)", "1.#QNAN", "-1.#IND",
+     "1.#IND00", "1.#QO", "-1.#QNAN", "1.#SNAN", "NA", "N/A", "#N/A", "null", "None", "<NA>"],
+)  # fmt: skip
+def test_every_spelling_of_nan_is_nan(tmp_path: Path, word: str) -> None:
+    clip = table(
+        tmp_path / "a.csv",
+        HEADER,
+        GOOD,
+        f'1,{word},3,"[1, 2, 3, 4, 5, 6, 7, 8]"',
+        f'1,2,3,"[1, 2, {word}, 4, 5, 6, 7, 8]"',
+        f"1,2,3,{word}",
+    )
+    _, frames = openface.read_frames(clip, "OpenFace_3")
+    assert np.isnan(frames).sum(axis=1).tolist() == [0, 1, 1, 8]
+    assert read(clip, SKIP).tolist() == [[1, 2, 3, 1, 2, 3, 4, 5, 6, 7, 8]]
+    with pytest.raises(MediaError, match=r"line 3, column gaze_yaw; 3 of 4 frames hold nan"):
+        read(clip)
+
+
+@pytest.mark.parametrize("word", ["inf", "1.#INF", "-1.#INF", "nanx", "nan(", "1.#", "1.#QNANx", "NAN(1,2)", "banana"])
+def test_what_is_neither_a_number_nor_nan_is_refused(tmp_path: Path, word: str) -> None:
+    with pytest.raises(MediaError, match="line 2, column gaze_pitch: expected a number"):
+        read(table(tmp_path / "a.csv", HEADER, f'1,2,"{word}","[1, 2, 3, 4, 5, 6, 7, 8]"'), SKIP)
+
+
 def test_frames_with_nan_are_left_out_where_asked_and_counted(tmp_path: Path) -> None:
     one, two = holed(tmp_path / "a.csv"), clip_of(write_openface(tmp_path / "b.csv", FRAMES), "c2")
     assert read(one, SKIP).tolist() == [[1, 2, 3, 1, 2, 3, 4, 5, 6, 7, 8], [5, 2, 3, 1, 2, 3, 4, 5, 6, 7, 8]]

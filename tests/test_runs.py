@@ -12,9 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blemore_harness.cli import cli
+from blemore_harness.cli.root import find_run
 from blemore_harness.disk import hold, read_json, write_json
 from blemore_harness.errors import RunError
 from blemore_harness.files.runs import Runs, SystemFolder, copy_submission
@@ -210,7 +213,7 @@ def runs(tmp_path: Path) -> Runs:
 def test_run_is_found_by_folder_record_or_beginning(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = runs.root / "s4d-111122223333"
     assert folder.is_dir()
-    for text in (str(folder), f"{folder}/", str(folder / "record.json"), "s4d-", "s4d-1111", "s4d-111122223333"):
+    for text in (str(folder), f"{folder}/", str(folder / "record.json"), "s4d", "s4d-", "s4d-1111", folder.name):
         assert runs.find(text) == folder
     assert runs.find("s4d,") == runs.root / "s4d,wav2vec2-aaaabbbbcccc"
     monkeypatch.chdir(folder)
@@ -222,10 +225,43 @@ def test_run_that_is_not_there_or_not_one(runs: Runs, monkeypatch: pytest.Monkey
     monkeypatch.chdir(runs.root / "s4d-111122223333")
     with pytest.raises(RunError, match=r"no run begins with 'gemini' in .* \(there: s4d,wav2vec2-aaaabbbbcccc, s4d-1"):
         runs.find("gemini")
-    with pytest.raises(RunError, match=r"several runs begin with 's4d' in .*there: s4d"):
-        runs.find("s4d")
+    with pytest.raises(RunError, match=r"several runs begin with 's4' in .*there: s4d"):
+        runs.find("s4")
     with pytest.raises(RunError, match=r"no run begins with 'x' in .*\(there: none\)"):
         Runs(runs.root / "empty").find("x")
+
+
+def test_the_exact_name_wins_before_and_after_longer_ones(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    for name, digest in (("prosody,wav2vec2", "a" * 12), ("prosody-b", "b" * 12)):
+        write_json(runs.run(name, digest) / "record.json", {})
+    with pytest.raises(RunError, match="several runs begin with 'prosody'"):
+        runs.find("prosody")
+    exact = runs.run("prosody", "c" * 12)
+    write_json(exact / "record.json", {})
+    assert runs.find("prosody") == exact
+    assert runs.find("prosody,").name == f"prosody,wav2vec2-{'a' * 12}"
+    assert runs.find("prosody-b").name == f"prosody-b-{'b' * 12}"
+    write_json(runs.run("prosody", "d" * 12) / "record.json", {})
+    with pytest.raises(RunError, match=r"several runs begin with 'prosody' .*there: prosody-c+, prosody-d+\)"):
+        runs.find("prosody")
+
+
+def test_commands_say_which_run_a_shorter_name_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Runs(tmp_path).run("prosody,wav2vec2", "a" * 12)
+    write_json(folder / "record.json", {})
+    monkeypatch.chdir(folder)
+    for typed, said in (("pros", True), ("prosody,wav2vec2", True), (folder.name, False), (str(folder), False)):
+        assert find_run(tmp_path, typed).resolve() == folder
+        assert capsys.readouterr() == ("", f"{typed}: run {folder.name}\n" if said else "")
+    assert find_run(tmp_path, "record.json").resolve() == folder
+    for command in (["table", "pros"], ["analyse", "pros"], ["compare", "pros", "pros"], ["submit", "pros"]):
+        # The record is no real one: which run was meant is said before that shows.
+        result = CliRunner().invoke(cli, [*command, "--runs", str(tmp_path)])
+        assert result.exception is not None
+        assert f"pros: run {folder.name}" in result.stderr, command
 
 
 def test_submission_of_a_run_without_test_clips(runs: Runs) -> None:

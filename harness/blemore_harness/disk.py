@@ -18,10 +18,11 @@ from typing import IO, Any, BinaryIO
 from blemore_harness.errors import ConfigError, RunError
 
 LARGEST_TABLE = 50_000_000
-"""Bytes of a table that is read; the challenge's metadata takes 0.3 MB, and probabilities of its clips 0.5 MB."""
+"""Bytes of a table that is read; the challenge's metadata takes 0.3 MB, and probabilities of its clips 0.5 MB.
+Labels of `MOST_ROWS` clips in the submission format take 25 MB."""
 
 MOST_ROWS = 100_000
-"""Rows of a table that are read; the challenge has 3050 clips."""
+"""Rows of a table that are read, its header not among them; the challenge has 3050 clips."""
 
 
 def check_file(path: Path, most: int) -> None:
@@ -133,9 +134,13 @@ def sweep_leftovers(folder: Path, alone: bool) -> int:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a whole file or nothing."""
+    r"""Write a whole file or nothing.
+
+    Text is written in UTF-8. Bytes of file names that are no UTF-8, which Python keeps as lone surrogates, are written
+    out as `\udcfc`, which JSON reads back as it was.
+    """
     with atomic_file(path) as file:
-        file.write(data.encode() if isinstance(data, str) else data)
+        file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
 
 
 LOCK_FILE = ".lock"

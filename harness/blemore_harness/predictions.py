@@ -17,7 +17,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 FloatArray: TypeAlias = NDArray[np.float64]
 
 SUM_TOLERANCE = 1e-6
-"""How far a row of probabilities may sum from 1."""
+"""How far a row of probabilities may sum from 1, and a probability lie outside [0, 1]: weighted sums round."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Probabilities:
 
     Args:
         ids: clip ids, unique.
-        values: float64 (N, 6) in the order of `EMOTIONS`: finite, in [0, 1], rows summing to 1 within 1e-6.
+        values: float64 (N, 6) in the order of `EMOTIONS`: finite, in [0, 1], rows summing to 1, both within 1e-6. What
+            lies outside [0, 1] by no more than that is kept as 0 or 1; all other values are kept to the last bit.
 
     Raises:
         InvalidProbabilities: naming the first offending clip and how many there are.
@@ -55,8 +56,11 @@ class Probabilities:
             raise InvalidProbabilities(f"expected every clip once: {first_and_count(duplicates, 'duplicated clip')}")
         self._refuse(~np.isfinite(values).all(axis=1), "NaN or infinite values", "check the model's training")
         logits = "looks like logits: apply softmax first"
-        self._refuse((values < 0).any(axis=1), "negative values", logits)
-        self._refuse((values > 1).any(axis=1), "values above 1", logits)
+        self._refuse((values < -SUM_TOLERANCE).any(axis=1), "negative values", logits)
+        self._refuse((values > 1 + SUM_TOLERANCE).any(axis=1), "values above 1", logits)
+        if ((values < 0) | (values > 1)).any():
+            values = _readonly(values.clip(0, 1), np.float64)
+            object.__setattr__(self, "values", values)
         sums = values.sum(axis=1)
         off = np.abs(sums - 1) > SUM_TOLERANCE
         seen = f"a row sum of {sums[np.flatnonzero(off)[0]]:.6g}" if off.any() else ""

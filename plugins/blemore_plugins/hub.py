@@ -19,6 +19,7 @@ from blemore_harness.disk import digest_of, write_atomically
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing, first_and_count
 from blemore_harness.networks import seeded
 from blemore_plugins.numbers import refuse_numbers
+from blemore_plugins.shards import INDEX_ENDING, TENSOR_ENDINGS, is_index, list_shards, read_index
 
 TIMEOUT = 10.0
 """Seconds to wait for the hub's first answer; there is one attempt, so that an offline machine says so at once."""
@@ -26,7 +27,7 @@ TIMEOUT = 10.0
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9](?:[\w.-]*\w)?(?<!\.git)", re.ASCII)
 """An owner and a name, as the hub allows them."""
 
-WEIGHT_ENDINGS = (".json", ".safetensors", ".bin", ".pt", ".pth")
+WEIGHT_ENDINGS = (".json", *TENSOR_ENDINGS)
 """Endings of the files of a model's folder that can change what it computes."""
 
 
@@ -35,7 +36,7 @@ class Weights:
     """Files of a pretrained model on this machine.
 
     Attributes:
-        files: one path per file that was wanted, in that order.
+        files: one path per file that was wanted, in that order; the index of weights that come in shards.
         commit: commit of the hub's repository; None for local files.
     """
 
@@ -51,7 +52,8 @@ class Weights:
         """Say which weights these are, for cache keys and records: the commit, or digests of the local files."""
         if self.commit is not None:
             return {"commit": self.commit}
-        return {"files": {path.name: digest_file(path, cache) for path in self.files}}
+        shards = [shard for file in self.files if is_index(file) for shard in list_shards(file)]
+        return {"files": {path.name: digest_file(path, cache) for path in (*self.files, *shards)}}
 
 
 def find_weights(
@@ -59,25 +61,30 @@ def find_weights(
     wanted: Sequence[tuple[str, ...]],
     option: str,
     *,
-    revision: str = "main",
+    revision: str | None = None,
     download: bool = False,
 ) -> Weights:
     """Find the files of a pretrained model, and fetch them where allowed.
+
+    Weights may come in shards: where `model.safetensors` is wanted, `model.safetensors.index.json` and the files that
+    it names are as good; a whole file comes first, as in `from_pretrained`.
 
     Args:
         source: hub id such as `facebook/wav2vec2-large`; or a local folder; or a local file where one is wanted.
         wanted: what is needed: for each file, the names that it may have, the best first.
         option: how users name the source, such as `wav2vec2.model`.
-        revision: branch, tag or commit of a hub id.
+        revision: branch, tag or commit of a hub id, as the option `revision` beside `option` says; None where there is
+            no such option: `main`.
         download: whether the network may be used; only in `prepare`.
 
     Raises:
         WeightsMissing: a file is neither here nor reachable.
+        DataError: an index that is damaged, or names shards outside its folder.
         ExtraMissing: huggingface_hub is not installed, and `source` is not local.
     """
     path = Path(source).expanduser()
     if path.is_file() and len(wanted) == 1:
-        return Weights((path,), None)
+        return Weights((_with_shards(path, option),), None)
     if path.is_dir():
         return Weights(tuple(_in_folder(path, names, option) for names in wanted), None)
     if not HUB_ID.fullmatch(source):
@@ -86,10 +93,17 @@ def find_weights(
             f"{_list(wanted)}; say which with --set {option}=..."
         )
     _require_hub()
-    found = [_in_cache(source, names, revision) for names in wanted]
-    if any(file is None for file in found) or len({_commit(file) for file in found if file}) > 1:
-        found = list(_download(source, wanted, option, revision) if download else _refuse(source, wanted, option))
-    files = tuple(file for file in found if file is not None)
+    snapshot = _find_snapshot(source, revision or "main")
+    kept = [_in_snapshot(snapshot, names) for names in wanted] if snapshot else []
+    files = tuple(file for file in kept if file is not None)
+    if len(files) < len(wanted):
+        try:
+            if not download:
+                raise _missing(source, wanted, option, "nothing is fetched after `prepare`")
+            files = tuple(_download(source, wanted, option, revision or "main"))
+        except WeightsMissing as error:
+            hint = "" if snapshot else _list_revisions(source, option, revision)
+            raise WeightsMissing(f"{error}{hint}", error.source, f"{error.todo}{hint}") from error
     return Weights(files, _commit(files[0]))
 
 
@@ -119,6 +133,9 @@ def identify_source(source: str, wanted: Sequence[tuple[str, ...]] = ()) -> str:
     if place.is_dir():
         inside = [next((place / name for name in names if (place / name).is_file()), place) for names in wanted]
         files = {file for file in (*place.iterdir(), *inside) if file.suffix in WEIGHT_ENDINGS}
+    for index in filter(is_index, tuple(files)):
+        with contextlib.suppress(DataError):  # which is said where the weights are looked for
+            files.update(shard for shard in list_shards(index) if shard.is_file())
     digests = []
     for path in sorted(files):
         with path.open("rb") as file:
@@ -156,7 +173,10 @@ def load_strictly(kind: Any, folder: Path, allowed: re.Pattern[str], **settings:
             )
     if report.get("error_msgs"):
         raise DataError(f"the weights in {folder} cannot be loaded: {report['error_msgs'][0]}")
-    refuse_numbers(model.named_parameters(), f"the weights in {folder}")
+    # What the file lacks, and may lack, has no weights: some releases leave such memory as it was.
+    absent = {str(key) for key in report["missing_keys"]}
+    held = ((name, tensor) for name, tensor in model.named_parameters() if name not in absent)
+    refuse_numbers(held, f"the weights in {folder}")
     return model.eval()
 
 
@@ -177,10 +197,29 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _in_folder(folder: Path, names: tuple[str, ...], option: str) -> Path:
-    for name in names:
+    for name in _spell(names):
         if (folder / name).is_file():
-            return folder / name
+            return _with_shards(folder / name, option)
     raise WeightsMissing(f"no {' or '.join(names)} in {folder}: put it there, or say where with --set {option}=FOLDER")
+
+
+def _spell(names: tuple[str, ...]) -> Iterator[str]:
+    """Give the names that a file may have, that of an index after that of the whole file."""
+    for name in names:
+        yield name
+        if name.endswith(TENSOR_ENDINGS):
+            yield f"{name}{INDEX_ENDING}"
+
+
+def _with_shards(file: Path, option: str) -> Path:
+    """Give a file; an index only where all of its shards are there."""
+    missing = [shard.name for shard in list_shards(file) if not shard.is_file()] if is_index(file) else []
+    if missing:
+        raise WeightsMissing(
+            f"{first_and_count(missing, 'shard')} of {file} missing: put what is missing beside it, or name other "
+            f"weights with --set {option}=..."
+        )
+    return file
 
 
 def _commit(file: Path) -> str:
@@ -189,13 +228,51 @@ def _commit(file: Path) -> str:
     return parts[len(parts) - parts[::-1].index("snapshots")]
 
 
-def _in_cache(source: str, names: tuple[str, ...], revision: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
+def _cached_snapshots(source: str) -> Path:
+    """Say where the hub's cache keeps the revisions of a model, a folder for each."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
 
-    for name in names:
-        found = try_to_load_from_cache(source, name, revision=revision)
-        if isinstance(found, str):
-            return Path(found)
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=source, repo_type="model") / "snapshots"
+
+
+def _find_snapshot(source: str, revision: str) -> Path | None:
+    """Find a revision in the hub's cache.
+
+    A copied or hand-made cache may not say which revision `main` is: then the only one there is taken.
+    """
+    snapshots = _cached_snapshots(source)
+    reference = snapshots.parent / "refs" / revision
+    known = reference.is_file()
+    named = snapshots / (reference.read_text(encoding="utf-8").strip() if known else revision)
+    if named.is_dir():
+        return named
+    there = [] if known or revision != "main" else _folders(snapshots)
+    return there[0] if len(there) == 1 else None
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+
+
+def _list_revisions(source: str, option: str, revision: str | None) -> str:
+    """Say which revisions the hub's cache has, where it has any, and how to name one of them."""
+    there = _folders(_cached_snapshots(source))
+    if not there:
+        return ""
+    names = ", ".join(path.name for path in there[:10]) + f" and {len(there) - 10} more" * (len(there) > 10)
+    named = f"{option}={there[0]}" if revision is None else f"{option.rpartition('.')[0]}.revision={there[0].name}"
+    return (
+        f"; the hub's cache here has {names} and does not say which of them is '{revision or 'main'}': take one by its "
+        f"name, as in --set {named}"
+    )
+
+
+def _in_snapshot(snapshot: Path, names: tuple[str, ...]) -> Path | None:
+    for name in _spell(names):
+        file = snapshot / name
+        if file.is_file():
+            return file if not is_index(file) or all(shard.is_file() for shard in list_shards(file)) else None
     return None
 
 
@@ -209,20 +286,24 @@ def _download(source: str, wanted: Sequence[tuple[str, ...]], option: str, revis
         # Asked first because it makes one attempt; a download by itself retries for minutes.
         offered = {entry.rfilename for entry in HfApi().model_info(source, revision=revision, timeout=TIMEOUT).siblings}
         for names in wanted:
-            there = [name for name in names if name in offered]
+            there = [name for name in _spell(names) if name in offered]
             if not there:
                 raise _missing(source, wanted, option, f"the repository has no {' or '.join(names)}")
-            yield Path(hf_hub_download(source, there[0], revision=revision, etag_timeout=TIMEOUT))
-    except WeightsMissing:
+            file = Path(hf_hub_download(source, there[0], revision=revision, etag_timeout=TIMEOUT))
+            beside = there[0].rpartition("/")[0]
+            shards = sorted(set(read_index(file).values())) if is_index(file) else []
+            shards = [f"{beside}/{shard}" if beside else shard for shard in shards]
+            if missing := [shard for shard in shards if shard not in offered]:
+                raise _missing(source, wanted, option, f"the repository lacks {first_and_count(missing, 'shard')}")
+            for shard in shards:
+                hf_hub_download(source, shard, revision=revision, etag_timeout=TIMEOUT)
+            yield file
+    except (WeightsMissing, DataError):
         raise
     except Exception as error:  # whatever networks, proxies, disks and the hub can do
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         fetchable = not isinstance(error, HfHubHTTPError)  # which is an answer, and it was no
         raise _missing(source, wanted, option, f"the hub says: {reason}", fetchable) from error
-
-
-def _refuse(source: str, wanted: Sequence[tuple[str, ...]], option: str) -> Iterator[Path]:
-    raise _missing(source, wanted, option, "nothing is fetched after `prepare`")
 
 
 def _missing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,8 +32,12 @@ The emotion index names a category; the organisers take it for a number like the
 WIDTH = sum(COLUMNS.values())
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-ABSENT = "nan"
-"""How a number that OpenFace could not give is written, in any case; pandas makes an empty cell of it."""
+ABSENT = re.compile(
+    r"[+-]?nan(\(\w*\))?|[+-]?1\.#(QNAN|SNAN|IND|QO|SO)0*|#?n/?a|<na>|null|none", re.IGNORECASE | re.ASCII
+)
+"""How a number that OpenFace could not give is written: nan as Python and C libraries print it, such as Microsoft's
+`-nan(ind)` and, before 2015, `-1.#IND` and `1.#QNAN` (with three decimals rounded to `1.#QO`), or as pandas reads it.
+An empty cell is one as well."""
 
 READER_VERSION = 1
 """Counts changes of what is read from the same file."""
@@ -175,20 +180,20 @@ def _read_frame(line: int, row: Sequence[str], places: Sequence[int]) -> list[fl
     frame: list[float] = []
     for (name, count), place in zip(COLUMNS.items(), places, strict=True):
         cell = row[place]
-        numbers = [ABSENT] * count if cell == "" else _split_list(cell) if count > 1 else [cell]
+        cell = cell or "nan"
+        numbers = [cell] * count if count == 1 or ABSENT.fullmatch(cell) else _split_list(cell)
         if len(numbers) != count:
             raise _Unreadable(f"line {line}, column {name}: expected a list of {count}, found '{printable(cell[:60])}'")
         for number in numbers:
-            if number.lower() != ABSENT and not NUMBER.fullmatch(number):
+            absent = ABSENT.fullmatch(number)
+            if not absent and not NUMBER.fullmatch(number):
                 raise _Unreadable(f"line {line}, column {name}: expected a number, found '{printable(number[:60])}'")
-        frame += map(float, numbers)
+            frame.append(math.nan if absent else float(number))
     return frame
 
 
 def _split_list(cell: str) -> list[str]:
-    """Split `[0.1, nan, ...]`, or `nan` for all of them; text that is no list gives no parts."""
-    if cell.lower() == ABSENT:
-        return [ABSENT] * UNITS
+    """Split `[0.1, nan, ...]`; text that is no list gives no parts."""
     return [part.strip() for part in cell[1:-1].split(",")] if cell[:1] == "[" and cell[-1:] == "]" else []
 
 

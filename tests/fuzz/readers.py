@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from blemore_harness.data.aggregates import index_aggregate, read_aggregate
 from blemore_harness.data.metadata import read_metadata
 from blemore_harness.errors import BlemoreError
-from blemore_harness.files.leaderboard import INNER_NAME, check_submission, official_test_ids
+from blemore_harness.files.leaderboard import INNER_NAME, check_submission
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities
+from blemore_harness.protocol.rules import official_test_ids
 from blemore_harness.systems.submission import read_submission
 from builders import COLUMNS, EMOTIONS, rows_of
 

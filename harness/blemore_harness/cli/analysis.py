@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.cli.root import cli, data_option, json_option, runs_option
+from blemore_harness.cli.root import cli, data_option, find_run, json_option, runs_option
 
 
 @cli.command()
@@ -32,8 +32,9 @@ def compare(
     from blemore_harness.records.analysis import compare_systems
     from blemore_harness.records.reading import load_system
 
-    one = load_system(runs, first, system, data)
-    found = compare_systems(one, load_system(runs, second, second_system or system, data), thresholds)
+    one = load_system(runs, str(find_run(runs, first)), system, data)
+    two = load_system(runs, str(find_run(runs, second)), second_system or system, data)
+    found = compare_systems(one, two, thresholds)
     click.echo(json.dumps(found, indent=2)) if as_json else answer_console().print(draw_difference(found))
 
 
@@ -53,5 +54,5 @@ def analyse(run: str, system: str | None, data: Path | None, runs: Path, as_json
     from blemore_harness.records.analysis import analyse_system
     from blemore_harness.records.reading import load_system
 
-    found = analyse_system(load_system(runs, run, system, data))
+    found = analyse_system(load_system(runs, str(find_run(runs, run)), system, data))
     click.echo(json.dumps(found, indent=2)) if as_json else answer_console().print(draw_analysis(found))

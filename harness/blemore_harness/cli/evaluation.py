@@ -14,6 +14,7 @@ from blemore_harness.cli.root import (
     cli,
     data_option,
     device_option,
+    find_run,
     json_option,
     keeping_stdout,
     plugin_option,
@@ -140,11 +141,10 @@ def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.published import draw_comparison
     from blemore_harness.drawing.tables import draw_results
-    from blemore_harness.files.runs import Runs
     from blemore_harness.records.published import compare_with_published
     from blemore_harness.records.reading import reading_record
 
-    with reading_record(Runs(runs).find(run)) as record:
+    with reading_record(find_run(runs, run)) as record:
         rows = compare_with_published(record) if check else []
         drawn = draw_comparison(record, rows) if check else draw_results(record)
     if as_json:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.cli.root import cli, data_option, json_option, runs_option
-from blemore_harness.errors import ConfigError, printable
+from blemore_harness.cli.root import cli, data_option, find_run, json_option, runs_option
+from blemore_harness.errors import first_and_count, printable
 
 
 @cli.command()
@@ -37,35 +37,55 @@ def score(
 @data_option
 @runs_option
 def submit(run: str | None, output: Path | None, check: Path | None, data: Path | None, runs: Path) -> int:
-    """Write a RUN's leaderboard file for Codabench, or --check one: every reason that it would be rejected."""
-    from blemore_harness.cli.opening import open_dataset
-    from blemore_harness.cli.terminal import open_reporter
-    from blemore_harness.files.leaderboard import check_submission, official_test_ids
-    from blemore_harness.files.runs import Runs, copy_submission
+    """Write a RUN's leaderboard file for Codabench, or --check one: every reason that it would be rejected.
+
+    Exit 1 where Codabench would refuse the file; with --data also what that dataset has to do with it.
+    """
+    from blemore_harness.files.leaderboard import check_submission
+    from blemore_harness.files.runs import copy_submission
+    from blemore_harness.protocol.rules import TEST_CLIPS, official_test_ids
     from blemore_harness.records.reading import reading_record
 
     if (run is None) == (check is None):
         raise click.UsageError("give either a RUN, or --check FILE")
-    if check is None:
-        folder = Runs(runs).find(str(run))
-        written, mark = copy_submission(folder, output)
-        with reading_record(folder) as record:
-            demo = record["data"]["demo"]
-        if demo:
-            click.echo(printable(f"{written} ({mark}: not for Codabench)"))
-        else:
-            said = f" ({mark}: say so wherever you report it)" if mark else ""
-            click.echo(printable(f"{written}: upload this file to Codabench{said}"))
+    if check is not None:
+        gap = [] if data is None else _describe_gap(data)
+        if problems := check_submission(check, official_test_ids()):
+            return _refuse_upload(check, [*map(str, problems), *gap])
+        click.echo(printable(f"{check}: ready to upload, all {TEST_CLIPS} test clips with valid labels"))
         return 0
-    expected = official_test_ids() if data is None else open_dataset(data, open_reporter()).test_ids
-    if not expected:
-        raise ConfigError(f"no test clips in {data}: without --data, the official test clips are expected")
-    problems = check_submission(check, expected)
-    for problem in problems:
-        click.echo(printable(str(problem)))
-    if not problems:
-        click.echo(f"{check}: ready to upload, all {len(expected)} test clips with valid labels")
-    return 1 if problems else 0
+    folder = find_run(runs, str(run))
+    written, mark = copy_submission(folder, output)
+    with reading_record(folder) as record:
+        demo = record["data"]["demo"]
+    if demo:
+        click.echo(printable(f"{written} ({mark}: not for Codabench)"))
+        return 0
+    if problems := check_submission(written, official_test_ids()):
+        return _refuse_upload(written, [*map(str, problems)])
+    said = f" ({mark}: say so wherever you report it)" if mark else ""
+    click.echo(printable(f"{written}: upload this file to Codabench{said}"))
+    return 0
+
+
+def _refuse_upload(file: Path, reasons: list[str]) -> int:
+    for reason in reasons:
+        click.echo(printable(reason))
+    click.echo(printable(f"{file}: not for Codabench, for the reasons above"))
+    return 1
+
+
+def _describe_gap(data: Path) -> list[str]:
+    """Say how the test clips of a dataset explain a leaderboard file that is not for Codabench."""
+    from blemore_harness.cli.opening import open_dataset
+    from blemore_harness.cli.terminal import open_reporter
+    from blemore_harness.data.inspection import find_missing_test_clips
+
+    dataset = open_dataset(data, open_reporter())
+    missing = find_missing_test_clips(dataset)
+    if dataset.demo:
+        return [f"{data} is the generated demo dataset: labels of its clips are not for Codabench"]
+    return [f"{data} lacks {first_and_count(missing, 'test clip')}: download what is missing"] if missing else []
 
 
 @cli.group()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from blemore_harness.errors import printable
+
 data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -42,6 +44,16 @@ def cli() -> None:
 
     Try `blemore-harness run --plugin s4d,wav2vec2,gemini`: it needs no data, weights or key.
     """
+
+
+def find_run(runs: Path, run: str) -> Path:
+    """Find the run that a user names, and say on stderr which one it is where the name alone does not."""
+    from blemore_harness.files.runs import RECORD_FILE, Runs
+
+    folder = Runs(runs).find(run)
+    if Path(run).name not in (folder.name, RECORD_FILE):
+        click.echo(printable(f"{run}: run {folder.name}"), err=True)
+    return folder
 
 
 @contextlib.contextmanager

@@ -9,7 +9,16 @@ from blemore_harness.clips import EMOTIONS, Clip
 from blemore_harness.data.download import Dataset
 from blemore_harness.errors import MediaError, printable
 from blemore_harness.media.audio import decode_facts
-from blemore_harness.protocol.rules import label_text
+from blemore_harness.protocol.rules import TEST_CLIPS, label_text, official_test_ids
+
+
+def find_missing_test_clips(dataset: Dataset) -> list[str]:
+    """Return the official test clips of which a dataset holds neither video nor features, sorted.
+
+    Without these Codabench refuses a leaderboard file. The demo dataset has test clips of its own: it lacks none.
+    """
+    there = set(dataset.test_ids)
+    return [] if dataset.demo else [name for name in official_test_ids() if name not in there]
 
 
 def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
@@ -17,6 +26,7 @@ def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
     actors = {actor: int(fold) for actor, fold in zip(dataset.actors, dataset.folds, strict=True)}
     everything = (*dataset.ids, *dataset.test_ids)
     missing = [name for name in everything if name not in dataset.videos]
+    unlabelled = find_missing_test_clips(dataset)
     singles = Counter(EMOTIONS[int(row.argmax())] for row in dataset.truth[~dataset.blends])
     blends = Counter(label_text(row) for row in dataset.truth[dataset.blends])
     return {
@@ -36,6 +46,7 @@ def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
             for k in dataset.fold_numbers
         },
         "test_clips": len(dataset.test_ids),
+        "test_clips_missing": {"missing": len(unlabelled), "first_missing": unlabelled[:1]},
         "videos": {"present": len(everything) - len(missing), "missing": len(missing), "first_missing": missing[:1]},
         "features": {
             store: {
@@ -86,6 +97,12 @@ def render_inspection(found: dict[str, Any]) -> str:
         f"  fold {k}   {fold['clips']} clips, {fold['blends']} blends, {len(fold['actors'])} actors"
         for k, fold in found["folds"].items()
     ]
+    gap = found["test_clips_missing"]
+    if gap["missing"] and found["test_clips"]:
+        lines.append(
+            f"test clips {TEST_CLIPS - gap['missing']} of {TEST_CLIPS} official ones, {gap['missing']} missing (first: "
+            f"{gap['first_missing'][0]}): Codabench will refuse labels of the others alone"
+        )
     first = f" (first: {videos['first_missing'][0]})" if videos["missing"] else ""
     lines.append(f"videos     {videos['present']} present, {videos['missing']} missing{first}")
     for store, counts in found["features"].items():

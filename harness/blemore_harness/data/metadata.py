@@ -78,15 +78,15 @@ def _read_table(path: Path) -> pd.DataFrame:
         check_file(path, LARGEST_TABLE)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
-            rows_read = islice(reader, MOST_ROWS + 1)
-            lines = [(f"line {reader.line_num}", [cell.strip() for cell in row]) for row in rows_read]
+            filled = ((f"line {reader.line_num}", row) for row in reader if any(cell.strip() for cell in row))
+            # The header, and one row more than allowed.
+            lines = [(line, [cell.strip() for cell in row]) for line, row in islice(filled, MOST_ROWS + 2)]
     except OSError as error:
         raise MetadataError(f"cannot read {path}: {error.strerror or error}") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise MetadataError(f"{path.name} is not a comma-separated table in UTF-8: {error}") from error
-    if len(lines) > MOST_ROWS:
+    if len(lines) > MOST_ROWS + 1:
         raise MetadataError(f"{path.name} has more than {MOST_ROWS} rows: expected one per clip")
-    lines = [(line, row) for line, row in lines if any(row)]
     if not lines:
         raise MetadataError(f"{path} is empty: expected a header with {', '.join(REQUIRED)} and a row per clip")
     (_, header), *rows = lines

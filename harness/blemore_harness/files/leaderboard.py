@@ -27,9 +27,6 @@ INNER_NAME = "submission_template.json"
 KEY_ENDING = ".mov"
 """What every clip id carries as a key of the file (organisers' template)."""
 
-TEST_CLIPS = 594
-"""Test clips of the released challenge (organisers' template)."""
-
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can say: the same labels give the same bytes."""
 
@@ -48,11 +45,6 @@ class Problem:
 
     def __str__(self) -> str:
         return self.message
-
-
-def official_test_ids() -> tuple[str, ...]:
-    """Give the ids of the challenge's test clips, `test_0001` to `test_0594`."""
-    return tuple(f"test_{number:04d}" for number in range(1, TEST_CLIPS + 1))
 
 
 def write_submission(path: Path, ids: Sequence[str], labels: LabelArray) -> None:
@@ -81,13 +73,16 @@ def write_submission(path: Path, ids: Sequence[str], labels: LabelArray) -> None
 
 
 def check_submission(path: Path, expected_ids: Iterable[str]) -> list[Problem]:
-    """Say everything for which a leaderboard file would be rejected or mis-scored; an empty list means it is fine.
+    """Report everything for which a file would be rejected or mis-scored if it were uploaded as it is.
 
     Nothing is extracted to disk, and nothing above 10 MB is read.
 
     Args:
-        path: a `.zip` as uploaded, or the `.json` that goes into one.
-        expected_ids: the test clips, such as `official_test_ids()`.
+        path: the `.zip`. The labels of a `.json` that belongs into one are checked as well.
+        expected_ids: the test clips, such as `protocol.official_test_ids()`.
+
+    Returns:
+        The problems; none of a file that is fine.
     """
     problems: list[Problem] = []
     data = _read(path, problems)
@@ -142,8 +137,11 @@ def _read(path: Path, problems: list[Problem]) -> bytes | None:
                 problems.append(Problem("ending", f"{path.name} is a zip: let its name end in .zip"))
             with zipfile.ZipFile(path) as archive:
                 return _read_member(archive, problems)
+        wanted = f"Codabench takes a zip whose root holds {INNER_NAME}"
         if path.suffix.lower() == ".zip":
-            problems.append(Problem("zip", f"{path.name} is not a zip: Codabench takes a zip that holds {INNER_NAME}"))
+            problems.append(Problem("zip", f"{path.name} is not a zip: {wanted}"))
+        else:
+            problems.append(Problem("bare", f"{path.name} is a bare file, and {wanted}: put it into one by that name"))
         return path.read_bytes()
     except OSError as error:
         problems.append(Problem("unreadable", f"cannot read {path}: {error.strerror or error}"))
@@ -203,8 +201,9 @@ def _check_keys(names: list[str], expected: list[str]) -> list[Problem]:
     present = set(stems)
     missing = [name for name in expected if name not in present]
     hint = suggest(unknown[0], [f"{name}{KEY_ENDING}" for name in expected]) if unknown else ""
+    there = f"the file holds {len(expected) - len(missing)} of {len(expected)} clips"
     found = (
-        ("missing", missing, "missing clip", f"the file must hold all {len(expected)} test clips"),
+        ("missing", missing, "missing clip", f"{there}: Codabench will refuse it"),
         ("unknown", unknown, "unknown clip", f"the file must hold only the {len(expected)} test clips{hint}"),
         ("ending", misnamed, "misnamed key", f"write the clip's name and {KEY_ENDING} after it"),
         ("duplicate", repeated(stems), "repeated clip", "each must stand there once; readers keep the last silently"),

@@ -20,14 +20,7 @@ from numpy.typing import NDArray
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.disk import LARGEST_TABLE, MOST_ROWS, atomic_file, check_file, read_number, write_atomically
 from blemore_harness.errors import InvalidPredictions, InvalidProbabilities, first_and_count, suggest
-from blemore_harness.files.submission_format import (
-    MAX_BYTES,
-    clip_id,
-    label_complaints,
-    label_row,
-    parse_submission,
-    repeated,
-)
+from blemore_harness.files.submission_format import clip_id, label_complaints, label_row, parse_submission, repeated
 from blemore_harness.predictions import Probabilities
 
 NAMES_COLUMN = "filename"
@@ -93,7 +86,7 @@ def read_predictions(path: Path) -> tuple[tuple[str, ...], LabelArray]:
         InvalidPredictions: naming the first clip and how many there are.
     """
     try:
-        check_file(path, MAX_BYTES)
+        check_file(path, LARGEST_TABLE)
         entries = parse_submission(path.read_bytes())
     except OSError as error:
         raise InvalidPredictions(f"cannot read {path}: {error.strerror or error}") from error
@@ -121,11 +114,11 @@ def _read_csv(path: Path) -> tuple[list[str], NDArray[np.float64]]:
         # "utf-8-sig" also reads files without the byte order mark that spreadsheets like to write.
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
-            rows_read = islice(reader, MOST_ROWS + 1)
-            lines = [(reader.line_num, row) for row in rows_read if any(cell.strip() for cell in row)]
+            filled = ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
+            lines = list(islice(filled, MOST_ROWS + 2))  # the header, and one row more than allowed
     except (csv.Error, UnicodeDecodeError) as error:
         raise InvalidProbabilities(f"not a comma-separated table in UTF-8: {error}") from error
-    if len(lines) > MOST_ROWS:
+    if len(lines) > MOST_ROWS + 1:
         raise InvalidProbabilities(f"more than {MOST_ROWS} rows: expected one per clip")
     header = [cell.strip() for cell in lines[0][1]] if lines else []
     rows = lines[1:]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,8 @@ class Runs:
         return folder
 
     def find(self, run: str) -> Path:
-        """Find a run by its folder, or by the beginning of its name below the root.
+        """Find a run: by its folder; else below the root by its whole name, with the digest or without; else by the
+        beginning of its name, where only one run begins so.
 
         Raises:
             RunError: none, or several.
@@ -147,9 +148,13 @@ class Runs:
         if os.path.isfile(candidate / RECORD_FILE):  # noqa: PTH113 - a name that is too long is no file
             return candidate
         there = sorted(path.parent for path in self.root.glob(f"*/{RECORD_FILE}"))
-        # A name that was cut is found by all of it as well.
-        start = run if cut_name(run) == run else f"{cut_name(run)}-"
-        found = [path for path in there if path.name == run] or [path for path in there if path.name.startswith(start)]
+        tests: tuple[Callable[[str], bool], ...] = (
+            lambda name: name == run,
+            lambda name: name.rpartition("-")[0] == cut_name(run),  # one that was cut is found by all of it as well
+            lambda name: name.startswith(run),
+        )
+        matching = ([path for path in there if test(path.name)] for test in tests)
+        found = next(filter(None, matching), [])
         if len(found) != 1:
             names = [path.name for path in there]
             meant = [path.name for path in found] or names

@@ -37,6 +37,9 @@ MAJOR, MINOR = 70, 30
 BLENDS = ((EQUAL, EQUAL), (MAJOR, MINOR), (MINOR, MAJOR))
 """Every pair of percentages that a blend can have."""
 
+TEST_CLIPS = 594
+"""Test clips of the released challenge (organisers' template)."""
+
 _EMOTION = f"({'|'.join(EMOTIONS[:NEUTRAL])})"
 _SINGLE_NAME = re.compile(rf"(A[0-9]+)_{_EMOTION}_int([1-4])_ver([0-9]+)")
 _NEUTRAL_NAME = re.compile(r"(A[0-9]+)_neu_sit([1-4])_ver([0-9]+)")
@@ -107,6 +110,15 @@ def parse_clip_id(name: str) -> ClipName | None:
         if one < two and (int(share_one), int(share_two)) in BLENDS:
             return ClipName(actor, _percentages({one: int(share_one), two: int(share_two)}), version)
     return None
+
+
+def official_test_ids() -> tuple[str, ...]:
+    """Return the ids of the challenge's test clips, `test_0001` to `test_0594`.
+
+    >>> official_test_ids()[-1]
+    'test_0594'
+    """
+    return tuple(f"test_{number:04d}" for number in range(1, TEST_CLIPS + 1))
 
 
 def label_text(row: ArrayLike) -> str:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from blemore_harness.cache import Cache
 from blemore_harness.clips import EMOTIONS
 from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, first_and_count
 from blemore_plugins.finetuning.options import RANDOM, FinetuningOptions
 from blemore_plugins.hub import Weights, find_weights
+from blemore_plugins.s4d.checkpoint import read_tensors
 
 FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
 """What is needed of a model."""
@@ -92,7 +93,7 @@ def check_values(network: nn.Module, file: Path, ignored: re.Pattern[str]) -> No
 
     Args:
         network: as loaded, before anything is changed.
-        file: `.safetensors`, or what `torch.save` wrote.
+        file: see `s4d.checkpoint.read_tensors`.
         ignored: names in the file that the network does not have.
 
     Raises:
@@ -100,7 +101,7 @@ def check_values(network: nn.Module, file: Path, ignored: re.Pattern[str]) -> No
     """
     own = network.state_dict()
     wrong = []
-    for name, tensor in _read_tensors(file).items():
+    for name, tensor in read_tensors(file, ()).items():
         if ignored.fullmatch(name):
             continue
         here = own.get(_new_name(name))
@@ -132,11 +133,3 @@ def _new_name(name: str) -> str:
     for old, new in OLD_NAMES:
         name = name.removesuffix(old) + new if name.endswith(old) else name
     return name
-
-
-def _read_tensors(file: Path) -> Mapping[str, Tensor]:
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return dict(load_file(file))
-    return dict(torch.load(file, map_location="cpu", weights_only=True))

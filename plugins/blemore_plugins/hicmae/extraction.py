@@ -20,7 +20,7 @@ from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, WeightsMissing
 from blemore_harness.media.audio import audio_key, read_sound, warn_of_silence
 from blemore_harness.media.frames import video_info
-from blemore_plugins.hicmae.options import RANDOM_SMALL, RELEASED, SMALL, SMALL_SEED, HiCMAEOptions
+from blemore_plugins.hicmae.options import RANDOM_SMALL, RELEASED, SMALL, SMALL_SEED, WEIGHT_FILES, HiCMAEOptions
 from blemore_plugins.hicmae.shape import CHUNK
 from blemore_plugins.hicmae.sound import RATE, import_kaldi, log_mel
 from blemore_plugins.hicmae.windows import cut_windows
@@ -122,7 +122,7 @@ def find(options: HiCMAEOptions, download: bool = False) -> Weights | None:
             "SharePoint link in the README of github.com/sunlicai/HiCMAE, which no program can follow, and say "
             "--set hicmae.weights=FILE"
         )
-    return find_weights(source, [(RELEASED,)], "hicmae.weights", download=download)
+    return find_weights(source, [WEIGHT_FILES], "hicmae.weights", download=download)
 
 
 def read_chunks(clip: Clip, options: HiCMAEOptions, crops: Store, cache: Cache | None = None) -> Chunks:

@@ -13,6 +13,9 @@ from blemore_plugins.s4d.options import S4DOptions
 RELEASED = "checkpoint-99.pth"
 """Name of the released pre-trained weights: base model, VoxCeleb2, 100 epochs."""
 
+WEIGHT_FILES = (RELEASED, "model.safetensors", "pytorch_model.bin")
+"""Names that weights may have in a folder or repository, whole or in shards, the best first."""
+
 RANDOM_SMALL = "random-small"
 """Value of `weights` that builds a small network with random weights, for the demo dataset."""
 
@@ -30,8 +33,8 @@ class HiCMAEOptions(FeatureOptions):
     All below matter only where features are made from the clips (`source=media`).
 
     Attributes:
-        weights: local file (`.pth`, `.pt`, `.safetensors`), pre-trained or fine-tuned; a folder or hub id with a file
-            of the released name; or `random-small`, which is untrained. Upstream hands `checkpoint-99.pth` out by a
+        weights: local file (`.pth`, `.pt`, `.safetensors`), pre-trained or fine-tuned; a folder or hub id with one
+            of `WEIGHT_FILES`; or `random-small`, which is untrained. Upstream hands `checkpoint-99.pth` out by a
             SharePoint link: it is looked for in the current folder. A fine-tuned file must come from other data
             (CREMA-D and MAFW are linked there): one made on BLEMORE has seen the clips that it would be scored on.
         compat: cut clips as the organisers' extraction does: the last chunk holds what is left over, be it one frame,

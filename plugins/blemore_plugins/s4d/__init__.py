@@ -11,7 +11,7 @@ from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing
 from blemore_harness.hookspecs import Encoder, Modality, Model, hookimpl
 from blemore_plugins.hub import identify_source
-from blemore_plugins.s4d.options import HUB_FILE, RANDOM, S4DOptions
+from blemore_plugins.s4d.options import RANDOM, WEIGHT_FILES, S4DOptions
 
 PACKAGES = ("torch", "torchvision", "facenet_pytorch", "av", "PIL")
 
@@ -62,7 +62,7 @@ class S4DEncoder(Encoder):
         from blemore_plugins.s4d.faces import extract_faces
 
         if options.weights not in RANDOM:
-            found = find_weights(options.weights, [(HUB_FILE,)], "s4d.weights", download=True)
+            found = find_weights(options.weights, [WEIGHT_FILES], "s4d.weights", download=True)
             context.note("weights", found.identity(context.cache))
         extract_faces(clips, options, context)
 

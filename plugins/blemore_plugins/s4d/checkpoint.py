@@ -18,6 +18,7 @@ from blemore_harness.errors import DataError, first_and_count
 from blemore_plugins.numbers import refuse_numbers
 from blemore_plugins.s4d.network import S4DViTMoE
 from blemore_plugins.s4d.shape import ADAPTER_RATIO, HEAD_WIDTH, Shape
+from blemore_plugins.shards import is_index, read_index
 
 CONTAINERS = ("model", "module", "state_dict")
 """Under which key the weights lie in a checkpoint, in order of preference; none of them: the file is the weights."""
@@ -69,13 +70,13 @@ def read_tensors(path: Path, prefixes: tuple[str, ...] = PREFIXES) -> dict[str, 
 
     Args:
         path: `.safetensors`, or what `torch.save` wrote: a dict with the weights under one of `CONTAINERS`, beside
-            optimizer, epoch, `argparse.Namespace` and the like, or the weights themselves.
+            optimizer, epoch, `argparse.Namespace` and the like, or the weights themselves; or the index of shards.
         prefixes: what is taken off the front of names.
 
     Raises:
         DataError: not such a file, or two names that are one without their prefixes.
     """
-    held = _open(path)
+    held = _open_shards(path) if is_index(path) else _open(path)
     for key in CONTAINERS:
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held = held[key]
@@ -185,6 +186,18 @@ def _open(path: Path) -> Any:
     except Exception as error:
         # Damaged files end in RuntimeError, EOFError, KeyError, SafetensorError ... depending on where they are cut.
         raise DataError(f"cannot read {path} as a checkpoint ({error!r}): fetch it again") from error
+
+
+def _open_shards(index: Path) -> dict[str, Tensor]:
+    """Join the shards of an index, as `from_pretrained` does: every tensor in them, and all that the index names."""
+    homes = read_index(index)
+    shards = {name: read_tensors(index.parent / name, ()) for name in sorted(set(homes.values()))}
+    lacking = [name for name, home in homes.items() if name not in shards[home]]
+    if lacking:
+        raise DataError(f"{first_and_count(lacking, 'tensor')} of {index} not in its shard: fetch the shards again")
+    return {name: tensor for shard in shards.values() for name, tensor in shard.items()} | {
+        name: shards[home][name] for name, home in homes.items()
+    }
 
 
 def _strip(name: str, prefixes: tuple[str, ...]) -> str:

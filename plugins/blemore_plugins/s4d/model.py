@@ -21,7 +21,7 @@ from blemore_plugins.s4d.batches import TrainingBatches, read_views
 from blemore_plugins.s4d.checkpoint import load_into, read_tensors, shape_of
 from blemore_plugins.s4d.faces import open_crops
 from blemore_plugins.s4d.network import S4DViTMoE, build_network, count_parameters, count_parts
-from blemore_plugins.s4d.options import HUB_FILE, RANDOM, S4DOptions
+from blemore_plugins.s4d.options import RANDOM, WEIGHT_FILES, S4DOptions
 from blemore_plugins.s4d.training import Judge, Quality, precision, set_mode, train, trained_parts
 
 
@@ -87,7 +87,7 @@ def build(options: S4DOptions, context: Context) -> S4DViTMoE:
     """Make the network with the weights that the options name; what they lack depends on the seed."""
     if options.weights in RANDOM:
         return build_network(options.shape(), context.seed)
-    file = find_weights(options.weights, [(HUB_FILE,)], "s4d.weights").files[0]
+    file = find_weights(options.weights, [WEIGHT_FILES], "s4d.weights").files[0]
     tensors = read_tensors(file)
     network = build_network(shape_of(tensors, options.shape()), context.seed)
     loaded = load_into(network, tensors, file.name)

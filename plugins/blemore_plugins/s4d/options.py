@@ -13,6 +13,9 @@ HUB_ID = "cyinen/S4D"
 HUB_FILE = "vit_base_voxceleb2+affectnet_100.pt"
 """The released pre-trained weights: masked autoencoding of VoxCeleb2 and AffectNet, 100 epochs."""
 
+WEIGHT_FILES = (HUB_FILE, "model.safetensors", "pytorch_model.bin")
+"""Names that weights may have in a folder or repository, whole or in shards, the best first."""
+
 RANDOM = ("random", "random-small")
 """Values of `weights` for fresh weights: at the released size, and at a size for trying things out."""
 

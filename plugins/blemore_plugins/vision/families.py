@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.error import HTTPError
 
 from blemore_harness.errors import WeightsMissing
-from blemore_plugins.hub import Weights
+from blemore_plugins.hub import Weights, find_weights
 from blemore_plugins.vision.extraction import Files, VisionExtractor
 from blemore_plugins.vision.options import VideoMaeV2Options
 from blemore_plugins.vision.pictures import CLIP_MEAN, CLIP_STD, PictureRule
@@ -92,8 +92,11 @@ class VideoMaeV2Extractor(VisionExtractor):
 
     name: ClassVar[str] = "videomaev2"
     files: ClassVar[Files] = (
-        ("mae-g/vit_g_hybrid_pt_1200e_k710_ft.pth", "vit_g_hybrid_pt_1200e_k710_ft.pth", "model.safetensors"),
-    )
+        (
+            "mae-g/vit_g_hybrid_pt_1200e_k710_ft.pth", "vit_g_hybrid_pt_1200e_k710_ft.pth", "model.safetensors",
+            "pytorch_model.bin",
+        ),
+    )  # fmt: skip
     libraries: ClassVar[tuple[str, ...]] = ()
     hint: ClassVar[str] = (
         "its authors ask for a form, which docs/MODEL_ZOO.md of github.com/OpenGVLab/VideoMAEv2 names; the file may be "
@@ -145,7 +148,7 @@ class VideoSwinExtractor(VisionExtractor):
         """Find a local file, or torchvision's own by name, which torch keeps in its folder of checkpoints."""
         path = Path(options.model).expanduser()
         if path.is_file():
-            return Weights((path,), None)
+            return find_weights(options.model, [(path.name,)], "videoswin.model")
         try:
             from torch import hub
 
