@@ -236,13 +236,30 @@ def resolve_device(asked: str) -> str:
     return "cuda" if found else "cpu"
 
 
-def describe_device(device: str) -> dict[str, Any]:
-    """Give the device and, for a GPU, its name, for the record."""
-    if device != "cuda":
-        return {"device": device, "gpu": None}
-    import torch
+class Device:
+    """The device of a run, resolved by the first call that needs it: to look for a GPU, torch has to be imported.
 
-    return {"device": device, "gpu": torch.cuda.get_device_name()}
+    Args:
+        asked: `auto`, `cpu` or `cuda`.
+    """
+
+    def __init__(self, asked: str) -> None:
+        self._asked = asked
+        self._found: str | None = None
+
+    def resolve(self) -> str:
+        """Return `cpu` or `cuda`; errors as of `resolve_device`."""
+        if self._found is None:
+            self._found = resolve_device(self._asked)
+        return self._found
+
+    def describe(self) -> dict[str, Any]:
+        """Return the device and, for a GPU, its name, for the record; None for both where no call needed one."""
+        if self._found != "cuda":
+            return {"device": self._found, "gpu": None}
+        import torch
+
+        return {"device": self._found, "gpu": torch.cuda.get_device_name()}
 
 
 def _cuda_available() -> bool:

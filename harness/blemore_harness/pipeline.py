@@ -15,6 +15,7 @@ from blemore_harness.disk import sweep_leftovers
 from blemore_harness.errors import MediaError, PluginFailed, first_and_count
 from blemore_harness.files.runs import FoldResult, SystemFolder
 from blemore_harness.hookspecs import Fusion
+from blemore_harness.networks import Device
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.records.writing import Recorder, start_record
 from blemore_harness.running.preparation import prepare_submission
@@ -45,11 +46,11 @@ def evaluate(
     started = time.perf_counter()
     strategy = None if submission.thresholds is None else find_strategy(submission.thresholds)
     entrants = resolve_entrants(submission, plugins, view, dataset.demo)
-    stage = Stage(view, workshop.cache, workshop.device, workshop.reporter, workshop.isolation)
+    stage = Stage(view, workshop.cache, Device(workshop.device), workshop.reporter, workshop.isolation)
     folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
     folder = workshop.runs.run(submission.name, entrants[-1].digest)
     recorder = Recorder(folder, start_record(submission, entrants, dataset, workshop.command), plugins, started)
-    with stage.holding(folder) as stage, recorder.closing(workshop.device):
+    with stage.holding(folder) as stage, recorder.closing(stage.device):
         encoders = [e for e in entrants if not e.members]
         _check_media([e for e in encoders if not e.identity["stores"]], dataset, workshop.reporter)
         rows: dict[str, SystemRows] = {}

@@ -14,6 +14,7 @@ from blemore_harness.disk import atomic_file, read_json, write_json
 from blemore_harness.errors import ConfigError, PluginFailed, RunError
 from blemore_harness.files.runs import SystemFolder
 from blemore_harness.hookspecs import Encoder
+from blemore_harness.networks import Device
 from blemore_harness.running.steps import Stage
 from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.plugins import Plugins
@@ -49,7 +50,7 @@ def prepare_submission(
         raise ConfigError(
             f"nothing to export: {names} has no folder in the released layout; docs/encoders.md lists encoders that do"
         )
-    stage = Stage(view, workshop.cache, workshop.device, workshop.reporter, workshop.isolation)
+    stage = Stage(view, workshop.cache, Device(workshop.device), workshop.reporter, workshop.isolation)
     rows = []
     for entrant in encoders:
         folder = workshop.runs.system(entrant.name, entrant.identity, entrant.digest)
