@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from blemore_harness.clips import EMOTIONS
@@ -59,17 +59,27 @@ def has_bfloat16() -> bool:
 
 
 @contextmanager
-def fitting_threads(network: Any) -> Iterator[None]:
-    """Compute with a small network on one CPU thread inside the block; with a large one, on as many as torch likes."""
+def one_thread() -> Iterator[None]:
+    """Compute on one CPU thread inside the block, as heads do: the same bits on any number of cores.
+
+    Threads that wait for each other at every small step cost more than they give where another process uses a core.
+    """
     import torch
 
     before = torch.get_num_threads()
-    if sum(parameter.numel() for parameter in network.parameters()) < SMALL:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def fitting_threads(network: Any) -> Iterator[None]:
+    """Compute with a small network on one CPU thread inside the block; with a large one, on as many as torch likes."""
+    small = sum(parameter.numel() for parameter in network.parameters()) < SMALL
+    with one_thread() if small else nullcontext():
+        yield
 
 
 def batches(
