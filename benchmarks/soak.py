@@ -246,7 +246,7 @@ def main() -> int:
         words += ["--isolate"] if asked.isolate else []
         with offered(root / "second", "example_plugin"):
             # Here, so that a forked process starts at once.
-            for module in ("blemore_harness.pipeline", "pandas", *(["torch", "torch._dynamo"] if asked.heads else [])):
+            for module in ("blemore_harness.pipeline", *(["torch", "torch._dynamo"] if asked.heads else [])):
                 importlib.import_module(module)
             load_plugins()
             tally = soak(root, words, asked.kills, asked.seed)

@@ -27,6 +27,7 @@ from blemore_harness.context import Context, Desk
 from blemore_harness.data.views import View
 from blemore_harness.errors import BlemoreError, InvalidProbabilities
 from blemore_harness.files.runs import Runs
+from blemore_harness.networks import Device
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import Scores
 from blemore_harness.protocol.thresholds import search_official
@@ -59,7 +60,7 @@ def opened(
     """A context as `Stage` opens it for a plugin."""
     reporter = TerminalReporter(Console(stderr=True, force_terminal=terminal))
     entrant: Any = SimpleNamespace(name="toy", fold_seed=lambda fold: 7)
-    stage = Stage(view, Cache(folder / "cache"), "cpu", reporter)
+    stage = Stage(view, Cache(folder / "cache"), Device("cpu"), reporter)
     with stage._call(entrant, Runs(folder).system("toy", {}, "abc"), part, index) as (context, notebook):
         yield context, notebook
 

@@ -10,7 +10,9 @@ import pytest
 
 from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidOption
+from blemore_harness.heads import training as head_training
 from blemore_harness.heads.fitting import HeadModel, HeadOptions, fit_head
+from blemore_harness.networks import SMALL as SMALL_NETWORK
 from blemore_harness.networks import batches, build_mlp, fitting_threads, forward_rows, seeded
 from blemore_harness.predictions import Embeddings, softmax
 from blemore_harness.protocol.grid import GridCounter
@@ -235,6 +237,31 @@ def test_a_small_network_takes_one_thread_and_gives_the_others_back():
             assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_large_head_has_the_same_bits_on_any_number_of_threads(tmp_path, monkeypatch):
+    options, fold = HeadOptions(hidden="1400", epochs=1, patience=1, batch_size=32), make_fold(48, 7)
+    before, used, real = torch.get_num_threads(), [], head_training._backward
+
+    def backward(group):
+        used.append(torch.get_num_threads())
+        real(group)
+
+    monkeypatch.setattr(head_training, "_backward", backward)
+    try:
+        found = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            model = fit_head(
+                lambda clips: Embeddings(clips.ids, vectors_of(clips, 1500)), fold, options, make_context(tmp_path)
+            )
+            assert sum(parameter.numel() for parameter in model.network.parameters()) > SMALL_NETWORK
+            found.append(model.predict(fold.held_out, make_context(tmp_path)).values)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[1], found[0])
+    assert set(used) == {1}
 
 
 # Which epoch is kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -428,12 +429,25 @@ with hold(folder, print) as lock, WorkerProcess.started(folder / "fold-0.log", (
 """
 
 
+def states(group: int) -> str:
+    """The states of all processes of a group, one letter each, as /proc gives them."""
+    found = ""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # one that has ended since
+            state, _, its_group = file.read_text().rpartition(")")[2].split()[:3]
+            found += state if int(its_group) == group else ""
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
 def test_a_folder_is_free_only_when_the_worker_of_a_killed_run_is_gone_too(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HARNESS, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as harness:
         assert harness.stdout is not None
         group = int(harness.stdout.readline())
         os.killpg(group, signal.SIGSTOP)  # a worker that takes its time to die
+        while set(states(group)) != {"T"}:  # until then it would see the harness go, and die at once
+            time.sleep(0.01)
         harness.kill()
     with (tmp_path / ".lock").open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

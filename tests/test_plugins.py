@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import json
 import os
@@ -19,7 +20,7 @@ from blemore_harness import hookspecs
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_harness.predictions import Probabilities
-from blemore_harness.systems.distributions import Distribution, find_distribution
+from blemore_harness.systems.distributions import Distribution, Installed
 from blemore_harness.systems.plugins import PluginRow, Plugins, load_plugins, register
 from installed_plugins import Site, make_site
 
@@ -403,6 +404,28 @@ def test_source_digest_of_a_namespace_package_and_of_an_object(site: Site) -> No
     assert only_distribution(site).source is not None
 
 
+def test_metadata_is_read_once_for_all_entry_points_of_a_distribution(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install("one", GOOD, editable=site.folder, distribution="toys")
+    names = ("one", "two", "three")
+    for name in names[1:]:
+        (site.folder / f"plugin_{name}.py").write_text((site.folder / "plugin_one.py").read_text())
+    points = "".join(f"{name} = plugin_{name}\n" for name in names)
+    (site.folder / "toys-1.0.dist-info" / "entry_points.txt").write_text(f"[blemore_harness]\n{points}")
+    real, read = importlib.metadata.PathDistribution.read_text, list[str]()
+
+    def read_text(self: importlib.metadata.PathDistribution, filename: str) -> str | None:
+        read.extend([filename] if self.locate_file("") == site.folder else [])
+        return real(self, filename)
+
+    monkeypatch.setattr(importlib.metadata.PathDistribution, "read_text", read_text)
+    found = load_plugins({"BLEMORE_PLUGINS": ",".join(names)})
+    assert len(found.manager.get_plugins()) == len(names)
+    assert read.count("direct_url.json") == 1
+    assert read.count("METADATA") == 1
+
+
 def test_half_an_installation_hurts_nobody(site: Site) -> None:
     site.install("good", GOOD)
     info = site.folder / "blemore_good-1.0.dist-info"
@@ -415,7 +438,7 @@ def test_half_an_installation_hurts_nobody(site: Site) -> None:
 
 
 def test_entry_point_without_a_distribution() -> None:
-    assert find_distribution(None, ModuleType("x")) == Distribution("unknown", "0")
+    assert Installed().find(None, ModuleType("x")) == Distribution("unknown", "0")
 
 
 def test_object_with_a_hostile_attribute_becomes_a_row() -> None:

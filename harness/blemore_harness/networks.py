@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from blemore_harness.clips import EMOTIONS
@@ -59,17 +59,27 @@ def has_bfloat16() -> bool:
 
 
 @contextmanager
-def fitting_threads(network: Any) -> Iterator[None]:
-    """Compute with a small network on one CPU thread inside the block; with a large one, on as many as torch likes."""
+def one_thread() -> Iterator[None]:
+    """Compute on one CPU thread inside the block, as heads do: the same bits on any number of cores.
+
+    Threads that wait for each other at every small step cost more than they give where another process uses a core.
+    """
     import torch
 
     before = torch.get_num_threads()
-    if sum(parameter.numel() for parameter in network.parameters()) < SMALL:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def fitting_threads(network: Any) -> Iterator[None]:
+    """Compute with a small network on one CPU thread inside the block; with a large one, on as many as torch likes."""
+    small = sum(parameter.numel() for parameter in network.parameters()) < SMALL
+    with one_thread() if small else nullcontext():
+        yield
 
 
 def batches(
@@ -233,13 +243,30 @@ def resolve_device(asked: str) -> str:
     return "cuda" if found else "cpu"
 
 
-def describe_device(device: str) -> dict[str, Any]:
-    """Give the device and, for a GPU, its name, for the record."""
-    if device != "cuda":
-        return {"device": device, "gpu": None}
-    import torch
+class Device:
+    """The device of a run, resolved by the first call that needs it: to look for a GPU, torch has to be imported.
 
-    return {"device": device, "gpu": torch.cuda.get_device_name()}
+    Args:
+        asked: `auto`, `cpu` or `cuda`.
+    """
+
+    def __init__(self, asked: str) -> None:
+        self._asked = asked
+        self._found: str | None = None
+
+    def resolve(self) -> str:
+        """Return `cpu` or `cuda`; errors as of `resolve_device`."""
+        if self._found is None:
+            self._found = resolve_device(self._asked)
+        return self._found
+
+    def describe(self) -> dict[str, Any]:
+        """Return the device and, for a GPU, its name, for the record; None for both where no call needed one."""
+        if self._found != "cuda":
+            return {"device": self._found, "gpu": None}
+        import torch
+
+        return {"device": self._found, "gpu": torch.cuda.get_device_name()}
 
 
 def _cuda_available() -> bool:

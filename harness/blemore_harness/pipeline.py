@@ -53,7 +53,7 @@ def evaluate(
     recorder = Recorder(
         folder, start_record(submission, entrants, dataset, workshop.command), plugins, started, workshop.draw
     )
-    with stage.holding(folder) as stage, recorder.closing(workshop.device):
+    with stage.holding(folder) as stage, recorder.closing(stage.device):
         encoders = [e for e in entrants if not e.members]
         transductive = bool(strategy and strategy.transductive and dataset.test_ids and not dataset.left_out)
         vectors: dict[str, Embeddings] = {}

@@ -188,7 +188,8 @@ def _open_job(
         reporter.warn(f"a single encoder: there is nothing to fuse, and --fusion {fusion} is not used")
     # Before anything slow: a misspelt name, a wrong value or a missing GPU should fail at once.
     resolve_entrants(submission, found, view=None, demo=is_demo(data))
-    resolve_device(device)
+    if device == "cuda":
+        resolve_device(device)
     dataset = open_dataset(data, reporter, fold_seed)
     view = open_dataset_view(dataset, reporter)
     workshop = Workshop(Runs(runs), Cache(cache_root() / "arrays"), device, reporter, tuple(sys.argv), draw=render_text)

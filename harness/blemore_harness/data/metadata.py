@@ -6,8 +6,9 @@ import csv
 import math
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,8 @@ from blemore_harness.disk import LARGEST_TABLE, MOST_ROWS, check_file, read_numb
 from blemore_harness.errors import MetadataError, first_and_count, suggest
 from blemore_harness.protocol.rules import label_text, parse_clip_id
 
-if TYPE_CHECKING:
-    import pandas as pd
+Table: TypeAlias = dict[str, list[str]]
+"""Cells by column, as text."""
 
 REQUIRED = ("filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience")
 """Columns that must be there."""
@@ -54,13 +55,12 @@ def read_metadata(path: Path) -> MetadataRows:
             blends with neutral, labels that disagree with the file name, duplicate ids, an actor in two folds, missing
             folds. The message names the first offending clip and how many there are.
     """
-    import pandas as pd  # half a second that a worker process, which reads no metadata, need not wait
-
     table = _read_table(path)
     ids = tuple(_strip_ending(name) for name in table["filename"])
-    repeated = pd.Series(ids).duplicated().to_numpy()
+    first: dict[str, int] = {}
+    repeated = np.array([first.setdefault(name, i) != i for i, name in enumerate(ids)])
     _refuse(repeated, ids, "filename stands there more than once", "keep one row per clip")
-    paths = np.array([bool(set("/\\") & set(name)) or name in (".", "..") for name in ids])
+    paths = np.array(["/" in name or "\\" in name or name in (".", "..") for name in ids])
     _refuse(paths, ids, "filename is a path", "expected the name of the clip alone, files are found at any depth")
     actors = tuple(table["video_id"])
     _refuse(np.array([a == "" for a in actors]), ids, "video_id (the actor) is empty", "every clip needs its actor")
@@ -69,18 +69,16 @@ def read_metadata(path: Path) -> MetadataRows:
     return MetadataRows(ids, actors, genders, truth, _read_folds(table, ids, actors))
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """Read all cells as text without spaces around them; `pandas.read_csv` would guess at rows of uneven length."""
-    import pandas as pd
-
+def _read_table(path: Path) -> Table:
+    """Read all cells as text without spaces around them."""
     try:
         # "utf-8-sig" also reads files without the byte order mark that spreadsheets like to write.
         check_file(path, LARGEST_TABLE)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
-            filled = ((f"line {reader.line_num}", row) for row in reader if any(cell.strip() for cell in row))
+            filled = ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
             # The header, and one row more than allowed.
-            lines = [(line, [cell.strip() for cell in row]) for line, row in islice(filled, MOST_ROWS + 2)]
+            lines = [(line, [*map(str.strip, row)]) for line, row in islice(filled, MOST_ROWS + 2)]
     except OSError as error:
         raise MetadataError(f"cannot read {path}: {error.strerror or error}") from error
     except (csv.Error, UnicodeDecodeError) as error:
@@ -97,9 +95,10 @@ def _read_table(path: Path) -> pd.DataFrame:
     uneven = [line for line, row in rows if len(row) != len(header)]
     _refuse_lines(path, uneven, f"other than {len(header)} cells, which is what the header has")
     _refuse_lines(path, [line for line, row in rows if not row[needed[0]]], "no filename")
-    odd = [line for line, row in rows if not all(row[k].isprintable() for k in needed)]
+    cells_of = itemgetter(*needed)
+    odd = [line for line, row in rows if not "".join(cells_of(row)).isprintable()]
     _refuse_lines(path, odd, "line breaks or control characters inside a cell")
-    return pd.DataFrame({header[k]: [row[k] for _, row in rows] for k in needed}, dtype=object)
+    return {header[k]: [row[k] for _, row in rows] for k in needed}
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -116,13 +115,13 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise MetadataError(f"{path.name} has {first_and_count(repeated, 'repeated column')}: keep one of each")
 
 
-def _refuse_lines(path: Path, lines: list[str], found: str) -> None:
+def _refuse_lines(path: Path, lines: list[int], found: str) -> None:
     if lines:
-        raise MetadataError(f"{path.name} has {found}, in {first_and_count(lines, 'row')}")
+        raise MetadataError(f"{path.name} has {found}, in {first_and_count([f'line {k}' for k in lines], 'row')}")
 
 
-def _read_labels(table: pd.DataFrame, ids: tuple[str, ...]) -> LabelArray:
-    first, second = table["emotion_1"].to_numpy(), table["emotion_2"].to_numpy()
+def _read_labels(table: Table, ids: tuple[str, ...]) -> LabelArray:
+    first, second = (np.array(table[f"emotion_{k}"], dtype=object) for k in (1, 2))
     unknown = np.array([a not in EMOTIONS or (b not in ("", *EMOTIONS)) for a, b in zip(first, second, strict=True)])
     if unknown.any():
         i = int(np.flatnonzero(unknown)[0])
@@ -151,22 +150,22 @@ def _read_labels(table: pd.DataFrame, ids: tuple[str, ...]) -> LabelArray:
     return truth
 
 
-def _refuse_renamed(table: pd.DataFrame, ids: tuple[str, ...], truth: LabelArray) -> None:
+def _refuse_renamed(table: Table, ids: tuple[str, ...], truth: LabelArray) -> None:
     """Refuse labels and actors that disagree with the file name; other names than the released ones cannot disagree."""
     wrong_label, wrong_actor = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
-    for i, name in enumerate(ids):
+    for i, (name, actor, label) in enumerate(zip(ids, table["video_id"], truth.tolist(), strict=True)):
         parsed = parse_clip_id(name)
         if parsed is not None:
-            wrong_label[i] = (parsed.truth != truth[i]).any()
-            wrong_actor[i] = parsed.actor != table["video_id"].iloc[i]
+            wrong_label[i] = parsed.percentages != tuple(label)
+            wrong_actor[i] = parsed.actor != actor
     if wrong_label.any():
         found = label_text(truth[np.flatnonzero(wrong_label)[0]])
         _refuse(wrong_label, ids, f"the label '{found}' disagrees with the file name", "fix the row or the name")
     _refuse(wrong_actor, ids, "video_id disagrees with the file name", "fix the row or the name")
 
 
-def _read_folds(table: pd.DataFrame, ids: tuple[str, ...], actors: tuple[str, ...]) -> NDArray[np.int64] | None:
-    if "fold" not in table or (table["fold"] == "").all():
+def _read_folds(table: Table, ids: tuple[str, ...], actors: tuple[str, ...]) -> NDArray[np.int64] | None:
+    if not any(table.get("fold", ())):
         return None
     values = _read_numbers(table["fold"], ids, "fold")
     _refuse(np.isnan(values), ids, "fold is empty", "give every clip its fold, or remove the column to have folds made")
@@ -188,12 +187,13 @@ def _read_folds(table: pd.DataFrame, ids: tuple[str, ...], actors: tuple[str, ..
     return folds
 
 
-def _read_numbers(column: pd.Series[str], ids: tuple[str, ...], name: str) -> NDArray[np.float64]:
+def _read_numbers(column: list[str], ids: tuple[str, ...], name: str) -> NDArray[np.float64]:
     """Give the column as float64, NaN where it is empty."""
-    values = np.array([_number(text) for text in column])
-    bad = ~np.isfinite(values) & (column != "").to_numpy()
+    number = {text: _number(text) for text in set(column)}
+    values = np.array([number[text] for text in column])
+    bad = ~np.isfinite(values) & np.array([text != "" for text in column])
     if bad.any():
-        found = column.iloc[int(np.flatnonzero(bad)[0])]
+        found = column[int(np.flatnonzero(bad)[0])]
         _refuse(bad, ids, f"{name} is not a number: '{found}'", "expected a plain number")
     return values
 

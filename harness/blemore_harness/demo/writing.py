@@ -16,12 +16,7 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.data.download import DEMO_MARKER
-from blemore_harness.demo.actors import make_actor
-from blemore_harness.demo.clipfile import CLIP_TIME, write_clip
-from blemore_harness.demo.faces import draw_frames, draw_portrait
-from blemore_harness.demo.performance import play
 from blemore_harness.demo.plan import Plan, PlannedClip, make_plan
-from blemore_harness.demo.voices import synthesise
 from blemore_harness.disk import write_atomically
 from blemore_harness.errors import DataError, ExtraMissing, RunError
 
@@ -78,6 +73,8 @@ def write_plan(
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the clips and the metadata of a plan; everything else is as for `write_demo`."""
+    from blemore_harness.demo.clipfile import CLIP_TIME
+
     _require_extra()
     facts = _facts(plan)
     if _read_facts(directory / DEMO_MARKER) == facts:
@@ -174,6 +171,13 @@ def _usable_cpus() -> int:
 
 
 def _draw(job: _Job) -> int:
+    # Here, since every command imports this module, and few draw.
+    from blemore_harness.demo.actors import make_actor
+    from blemore_harness.demo.clipfile import write_clip
+    from blemore_harness.demo.faces import draw_frames, draw_portrait
+    from blemore_harness.demo.performance import play
+    from blemore_harness.demo.voices import synthesise
+
     actor = make_actor(job.seed, job.actor)
     portrait = draw_portrait(actor, job.seed)
     for clip in job.clips:

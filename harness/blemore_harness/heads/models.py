@@ -16,7 +16,7 @@ from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.heads.scaling import Scaler, Vectors, fit_scaler
 from blemore_harness.heads.training import Judge, Task, train_heads
-from blemore_harness.networks import fitting_threads, forward_rows
+from blemore_harness.networks import forward_rows, one_thread
 from blemore_harness.predictions import Probabilities, softmax
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _make_judge(fit: _Fit, scaler: Scaler) -> Judge | None:
 
 def _predict_rows(network: Any, inputs: torch.Tensor, counts: NDArray[np.int64]) -> FloatArray:
     """Give the softmax of each clip's mean logits, float64 (N, 6), from its standardised rows."""
-    with fitting_threads(network):
+    with one_thread():
         logits = forward_rows(network, inputs).double().cpu().numpy()
     starts = np.cumsum(counts) - counts
     return softmax(np.add.reduceat(logits, starts, axis=0) / counts[:, None])

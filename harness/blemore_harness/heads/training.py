@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blemore_harness.context import Context, Progress
 from blemore_harness.heads.options import HeadOptions
-from blemore_harness.networks import batches, build_mlp, fitting_threads, seeded, stack_rows, training_logits
+from blemore_harness.networks import batches, build_mlp, one_thread, seeded, stack_rows, training_logits
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ def train_heads(tasks: Sequence[Task]) -> list[Trained]:
         for run in runs:
             run.bar = stack.enter_context(run.task.context.progress("head: epochs", run.task.options.epochs))
         while active := [run for run in runs if not run.done]:
-            with fitting_threads(active[0].network):
+            with one_thread():
                 _train_epoch(active, optimiser)
             for run in active:
                 run.finish_epoch()

@@ -227,7 +227,7 @@ def as_rows(values: ArrayLike) -> FloatArray:
 
 
 def _percentages(shares: dict[str, int]) -> tuple[int, ...]:
-    return tuple(shares.get(name, 0) for name in EMOTIONS)
+    return tuple([shares.get(name, 0) for name in EMOTIONS])
 
 
 def _check_pair(truth: LabelArray, predicted: LabelArray) -> None:

@@ -22,7 +22,7 @@ from blemore_harness.disk import write_atomically, write_json
 from blemore_harness.errors import HarnessError, PluginFailed
 from blemore_harness.files.leaderboard import write_submission
 from blemore_harness.files.runs import RECORD_FILE, RECORD_SCHEMA, FoldResult
-from blemore_harness.networks import describe_device, resolve_device
+from blemore_harness.networks import Device
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
 from blemore_harness.records.caveats import run_mark
@@ -108,10 +108,10 @@ class Recorder:
         self._scores: dict[str, Mapping[str, Any]] = {}
 
     @contextmanager
-    def closing(self, device: str) -> Iterator[None]:
+    def closing(self, device: Device) -> Iterator[None]:
         """Keep the record true around a run: started, then finished, failed or interrupted, whatever is raised."""
         execution = self.record["execution"]
-        execution.update(describe_device(resolve_device(device)), versions=_versions())
+        execution.update(device.describe(), versions=_versions())
         self._tell("blemore_run_started")
         self._save()
         try:
@@ -126,6 +126,7 @@ class Recorder:
             self.record["error"] = _describe_error(error)
             raise
         finally:
+            execution.update(device.describe())
             execution["finished"] = _now()
             execution["seconds"] = round(time.perf_counter() - self._started, 3)
             # ru_maxrss is in KiB on Linux and in bytes on macOS.

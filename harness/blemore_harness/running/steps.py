@@ -24,7 +24,7 @@ from blemore_harness.disk import hold
 from blemore_harness.errors import InvalidProbabilities
 from blemore_harness.files.runs import FoldResult, SystemFolder
 from blemore_harness.hookspecs import Encoder, Fusion
-from blemore_harness.networks import resolve_device
+from blemore_harness.networks import Device
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.protocol.rules import Scores
 from blemore_harness.protocol.thresholds import search_official
@@ -53,7 +53,7 @@ class Stage:
     Attributes:
         view: the dataset behind stand-in names.
         cache: the shared store of arrays.
-        device: what the user asked for: `auto`, `cpu` or `cuda`.
+        device: where to compute.
         reporter: where the story goes.
         isolation: how worker processes are run; None calls plugins in this process.
         stop_at_bad_clips: whether a clip that an encoder cannot use ends the run, so that it can be left out.
@@ -61,7 +61,7 @@ class Stage:
 
     view: View
     cache: Cache
-    device: str
+    device: Device
     reporter: Reporter
     isolation: Isolation | None = None
     stop_at_bad_clips: bool = False
@@ -113,9 +113,8 @@ class Stage:
         system = entrant.system
         assert isinstance(system, Encoder)
         parts = tuple(Fitting(self.view.fold(index)) for index in indices)
-        device = resolve_device(self.device)
         with self._guard(entrant, folder, "folds"), blaming(system):
-            at_once = len(parts) > 1 and system.learns_together(entrant.options, device)
+            at_once = len(parts) > 1 and system.learns_together(entrant.options, self.device.resolve())
         yield from self._fit_all(entrant, folder, FittingTogether(parts), at_once)
 
     def fit_fusion(
@@ -225,7 +224,7 @@ class Stage:
         with Desk(services).open() as ask:
             yield (
                 Context(
-                    device=resolve_device(self.device),
+                    device=self.device.resolve(),
                     seed=entrant.fold_seed(index),
                     workspace=folder.workspace(part),
                     cache=self.cache,

@@ -10,6 +10,7 @@ from blemore_harness.cache import Cache
 from blemore_harness.context import Reporter
 from blemore_harness.data.views import View
 from blemore_harness.files.runs import Runs
+from blemore_harness.networks import Device
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.steps import Stage
 
@@ -41,4 +42,4 @@ class Workshop:
 
     def stage(self, view: View) -> Stage:
         """Make the stage of a run on a dataset."""
-        return Stage(view, self.cache, self.device, self.reporter, self.isolation, self.stop_at_bad_clips)
+        return Stage(view, self.cache, Device(self.device), self.reporter, self.isolation, self.stop_at_bad_clips)

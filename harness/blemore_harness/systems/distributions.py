@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote, urlparse
@@ -38,20 +38,39 @@ class Distribution:
         return {"distribution": self.name, "version": self.version, "commit": self.commit}
 
 
-def find_distribution(dist: importlib.metadata.Distribution | None, module: object) -> Distribution:
-    """Describe the distribution that an entry point came from; `module` is what it loaded, None where it failed."""
-    if dist is None:
-        return Distribution("unknown", "0")
+class Installed:
+    """Describes distributions; each one's metadata, commit and sources are read once for all of its entry points."""
+
+    def __init__(self) -> None:
+        self._stated: dict[importlib.metadata.Distribution, tuple[Distribution, bool]] = {}
+        self._digests: dict[Path, str] = {}
+
+    def find(self, dist: importlib.metadata.Distribution | None, module: object) -> Distribution:
+        """Describe the distribution of an entry point; `module` is what that loaded, None where it failed."""
+        if dist is None:
+            return Distribution("unknown", "0")
+        if dist not in self._stated:
+            self._stated[dist] = _read(dist)
+        stated, editable = self._stated[dist]
+        return replace(stated, source=self._source_digest(module)) if editable else stated
+
+    def _source_digest(self, module: object) -> str | None:
+        """Digest the Python files of the top-level package that `module` (or the class of an object) belongs to."""
+        path = _package_file(module)
+        if path is None:
+            return None
+        if path not in self._digests:
+            self._digests[path] = _digest_sources(path)
+        return self._digests[path]
+
+
+def _read(dist: importlib.metadata.Distribution) -> tuple[Distribution, bool]:
+    """Read what a distribution says of itself, and whether its installation is editable."""
     # Half of an installation can be left behind, without its metadata.
-    name, version = _stated(dist, "name", "unknown"), _stated(dist, "version", "0")
+    facts = dist.metadata.json
+    name, version = str(facts.get("name", "unknown")), str(facts.get("version", "0"))
     folder = _editable_folder(dist)
-    if folder is None:
-        return Distribution(name, version)
-    return Distribution(name, version, _commit(folder), _source_digest(module))
-
-
-def _stated(dist: importlib.metadata.Distribution, field: str, lacking: str) -> str:
-    return str(dist.metadata.json.get(field, lacking))
+    return Distribution(name, version, None if folder is None else _commit(folder)), folder is not None
 
 
 def _editable_folder(dist: importlib.metadata.Distribution) -> Path | None:
@@ -73,16 +92,18 @@ def _commit(folder: Path) -> str | None:
     return commits[0] + ("-dirty" if changed else "") if commits else None
 
 
-def _source_digest(module: object) -> str | None:
-    """Digest the Python files of the top-level package that `module` (or the class of an object) belongs to."""
+def _package_file(module: object) -> Path | None:
+    """Return the file of the top-level package that `module` (or the class of an object) belongs to."""
     name = module.__name__ if isinstance(module, ModuleType) else getattr(module, "__module__", "")
     # A namespace package has no file of its own: then it is the first package below it that has.
     parts = name.split(".")
     packages = (sys.modules.get(".".join(parts[: depth + 1])) for depth in range(len(parts)))
     file = next((found for package in packages if (found := getattr(package, "__file__", None))), None)
-    if not file:
-        return None
-    path = Path(file)
+    return Path(file) if file else None
+
+
+def _digest_sources(path: Path) -> str:
+    """Digest a module, or all modules of the package whose `__init__.py` it is."""
     inside = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
     files = [source for source in inside if source.is_file()]  # the locks of some editors are dangling links
     digest = hashlib.sha256()

@@ -17,7 +17,7 @@ from blemore_harness import hookspecs
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.hookspecs import PROJECT, Encoder, Fusion, Modality
 from blemore_harness.options import build_options
-from blemore_harness.systems.distributions import Distribution, find_distribution
+from blemore_harness.systems.distributions import Distribution, Installed
 
 System = Encoder | Fusion
 
@@ -126,7 +126,7 @@ def load_plugins(environment: Mapping[str, str] = os.environ) -> Plugins:
     only, blocked = (_names(environment.get(v, "")) for v in ("BLEMORE_PLUGINS", "BLEMORE_BLOCK"))
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
-    plugins = Plugins(manager)
+    plugins, installed = Plugins(manager), Installed()
     points = importlib.metadata.entry_points(group=PROJECT)
     for point in sorted(points, key=lambda point: point.name):
         if (only and point.name not in only) or point.name in blocked:
@@ -135,9 +135,9 @@ def load_plugins(environment: Mapping[str, str] = os.environ) -> Plugins:
         try:
             module = point.load()
         except (Exception, SystemExit) as error:
-            _add_failure(plugins, point.name, find_distribution(point.dist, None), f"import failed: {_brief(error)}")
+            _add_failure(plugins, point.name, installed.find(point.dist, None), f"import failed: {_brief(error)}")
             continue
-        register(plugins, module, point.name, find_distribution(point.dist, module))
+        register(plugins, module, point.name, installed.find(point.dist, module))
     return plugins
 
 

@@ -2,8 +2,6 @@
 
 Every sum is made member by member in float64, as `mean_rows` makes it. Partial sums over the first members are kept
 while only later weights change, which leaves the order of additions as it is.
-
-Nothing is cached on disk: an installation can be read-only, and compiling takes seconds.
 """
 
 from __future__ import annotations

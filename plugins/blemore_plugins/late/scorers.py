@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from itertools import pairwise
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from blemore_harness.cache import Cache
 from blemore_harness.clips import LabelArray
 from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter, GridScores
 from blemore_plugins.late.answers import tabulate, value_answers
+from blemore_plugins.late.compiled import keep_compiled
 from blemore_plugins.late.mean import mean_rows
 from blemore_plugins.late.simplex import PartsArray, SimplexGrid
 from blemore_plugins.late.subsets import Subsets, whole
@@ -80,11 +83,22 @@ def _score_without(left: int, counts: dict[int, GridScores]) -> float:
 
 
 class CompiledScorer:
-    """Searches with the compiled kernel, on as many threads as numba and OpenMP are allowed; arguments as before."""
+    """Searches with the compiled kernel, on as many threads as numba and OpenMP are allowed.
 
-    def __init__(self, rows: FloatArray, truth: LabelArray, threads: int | None = None) -> None:
-        from blemore_plugins.late import kernel
+    Args:
+        rows, truth: as of `PlainScorer`.
+        threads: of the search.
+        cache: where compiled code is kept; None compiles in memory.
+    """
 
+    def __init__(
+        self, rows: FloatArray, truth: LabelArray, threads: int | None = None, cache: Cache | None = None
+    ) -> None:
+        from blemore_plugins.late import decoding, kernel
+
+        if cache is not None:
+            sources = Path(kernel.__file__), Path(decoding.__file__)
+            keep_compiled(cache, (kernel.search_range, kernel.score_points), sources)
         self._kernel = kernel
         self._rows = np.ascontiguousarray(rows.transpose(0, 2, 1))
         if len(rows) == 1:  # the kernel ends in two members: one that weighs nothing changes no bit

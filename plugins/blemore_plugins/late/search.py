@@ -201,7 +201,7 @@ def choose_backend(points: int, backend: str, context: Context) -> str:
 def _build(rows: FloatArray, truth: LabelArray, backend: str, context: Context) -> Scorer:
     if backend == "torch":
         return TensorScorer(rows, truth, context.device)
-    return CompiledScorer(rows, truth) if backend == "numba" else PlainScorer(rows, truth)
+    return CompiledScorer(rows, truth, cache=context.cache) if backend == "numba" else PlainScorer(rows, truth)
 
 
 def _importable(backend: str, points: int, context: Context) -> str:

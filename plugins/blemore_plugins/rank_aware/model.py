@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blemore_harness.clips import Clips
 from blemore_harness.context import Context
-from blemore_harness.networks import fitting_threads, forward_rows
+from blemore_harness.networks import forward_rows, one_thread
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_plugins.rank_aware.inputs import Inputs, Members
 from blemore_plugins.rank_aware.network import HEAD, RankAwareNetwork, reconcile
@@ -48,7 +48,7 @@ class RankAwareModel:
 
 def read_rows(network: RankAwareNetwork, rows: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Give reconciled rows (N, 6) and members' weights (N, M), float64, of standardised vectors; in fixed blocks."""
-    with fitting_threads(network):
+    with one_thread():
         given = forward_rows(network, rows).double().cpu().numpy()
     presence, salience, weights = np.split(given, [HEAD, 2 * HEAD], axis=1)
     return reconcile(presence, salience), weights

@@ -12,7 +12,7 @@ from torch import Tensor
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError
-from blemore_harness.networks import batches, fitting_threads, seeded
+from blemore_harness.networks import batches, one_thread, seeded
 from blemore_harness.protocol.grid import GridCounter
 from blemore_plugins.rank_aware.inputs import Inputs, Members, fit_inputs, require_vectors
 from blemore_plugins.rank_aware.losses import coral, mmd, supervised
@@ -73,7 +73,7 @@ def _train(
         domains = _Domains(others, options, context.seed)
         order = torch.Generator().manual_seed(context.seed)
         best, epoch = 0, 0
-        with context.progress("rank-aware: epochs", part.epochs) as bar, fitting_threads(network):
+        with context.progress("rank-aware: epochs", part.epochs) as bar, one_thread():
             while epoch < part.epochs and (judge is None or epoch - best < options.patience):
                 network.train()
                 for places in batches(len(rows), options.batch_size, order, options.adapts, context.device):

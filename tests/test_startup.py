@@ -1,0 +1,75 @@
+"""What commands import: nothing that computes where nothing is left to compute."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blemore_harness.files.prediction_files import write_probabilities
+from blemore_harness.predictions import Probabilities
+from builders import rows_of, write_download
+
+COMPUTING = {
+    "av", "decord", "facenet_pytorch", "google.genai", "librosa", "numba", "pandas", "safetensors", "scipy", "timm",
+    "torch", "torchaudio", "torchvision", "transformers",
+}  # fmt: skip
+
+CODE = """
+import json, sys
+from blemore_harness.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    write_download(tmp_path / "data", rows_of(actors=4, folds=2))
+    return tmp_path
+
+
+def modules_of(home: Path, *words: str) -> set[str]:
+    """The modules that a command has imported when it ends."""
+    environment = {**os.environ, "BLEMORE_CACHE": str(home / "cache"), "BLEMORE_DATA": "data"}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *words], cwd=home, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.encoders
+def test_a_finished_run_does_not_look_for_a_gpu_again(home: Path) -> None:
+    pytest.importorskip("torch")
+    words = ("run", "--plugin", "trivial-single")
+    assert "torch" in modules_of(home, *words), "`auto` needs torch"
+    [file] = home.glob("blemore-runs/trivial-single-*/record.json")
+    first = json.loads(file.read_text())
+    assert first["execution"]["device"] in ("cpu", "cuda")
+    assert not modules_of(home, *words) & COMPUTING
+    second = json.loads(file.read_text())
+    assert (second["execution"]["device"], second["execution"]["gpu"]) == (None, None), "nothing was computed"
+    assert second["systems"] == first["systems"]
+
+
+def test_plugins_are_listed_without_what_they_compute_with(home: Path) -> None:
+    loaded = modules_of(home, "plugins")
+    assert "blemore_plugins.s4d" in loaded
+    assert not loaded & COMPUTING
+
+
+def test_scoring_imports_neither_plugins_nor_what_draws_the_demo(home: Path) -> None:
+    ids = tuple(row["filename"] for row in rows_of(actors=4, folds=2))
+    write_probabilities(home / "rows.csv", Probabilities(ids, np.full((len(ids), 6), 1 / 6)))
+    loaded = modules_of(home, "score", "rows.csv")
+    assert "blemore_harness.files.scoring" in loaded
+    assert not loaded & (COMPUTING | {"blemore_plugins", "blemore_harness.demo.faces", "pluggy"})
