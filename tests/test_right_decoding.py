@@ -39,10 +39,8 @@ def best_region(values: np.ndarray, truth: np.ndarray) -> tuple[float, float, Th
     found = (-1.0, -1.0, Thresholds(0, 0))
     for upper, lower in pairwise(alphas):
         alpha = (upper + lower) / 2
-        scores = [
-            round(score(truth, decode(values, alpha, (a + b) / 2)).score, 9)
-            for a, b in zip(betas, betas[1:], strict=False)
-        ]
+        middles = [(a + b) / 2 for a, b in pairwise(betas)]
+        scores = [round(score(truth, decode(values, alpha, middle)).score, 9) for middle in middles]
         start = 0
         for end in range(1, len(scores) + 1):
             if end == len(scores) or scores[end] != scores[start]:
