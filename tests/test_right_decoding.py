@@ -67,6 +67,13 @@ def best_region(values: np.ndarray, truth: np.ndarray) -> tuple[float, float, Th
         ([row(0.3, 0.7, (0, 5))], [row(0, 100, (0, 5))], (0.5, 0.5)),
         # A second value of 0 never blends either.
         ([row(1.0, 0.0)], [row(100, 0)], (0.5, 0.5)),
+        ([row(1.0, 0.0)], [row(50, 50)], (0.5, 0.5)),
+        # The only blend is worth more than two of the three others: alpha from .1 to .2, beta below .6.
+        (
+            [row(0.8, 0.2), row(0.75, 0.25), row(0.7, 0.3), row(0.9, 0.1)],
+            [row(70, 30), row(100, 0), row(100, 0), row(100, 0)],
+            (0.15, 0.3),
+        ),
         # Alpha between .3, which must blend, and .2, which must not; beta below the one gap that counts.
         ([row(0.7, 0.3), row(0.8, 0.2)], [row(70, 30), row(100, 0)], (0.25, 0.2)),
         # Both blend: the smaller gap is even, the larger uneven.
@@ -82,7 +89,7 @@ def test_the_middle_of_the_best_region_by_hand(
     assert (found.alpha, found.beta) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_the_middle_of_the_largest_best_region_is_taken(seed: int) -> None:
     random = np.random.default_rng(seed)
     clips = int(random.integers(1, 9))
