@@ -68,11 +68,17 @@ def best_region(values: np.ndarray, truth: np.ndarray) -> tuple[float, float, Th
         # A second value of 0 never blends either.
         ([row(1.0, 0.0)], [row(100, 0)], (0.5, 0.5)),
         ([row(1.0, 0.0)], [row(50, 50)], (0.5, 0.5)),
-        # The only blend is worth more than two of the three others: alpha from .1 to .2, beta below .6.
+        # The only blend of eight is worth more than six of the others: alpha from .1 to .2, beta below .6.
         (
-            [row(0.8, 0.2), row(0.75, 0.25), row(0.7, 0.3), row(0.9, 0.1)],
-            [row(70, 30), row(100, 0), row(100, 0), row(100, 0)],
+            [row(0.8, 0.2), *[row(0.7, 0.3)] * 6, row(0.9, 0.1)],
+            [row(70, 30), *[row(100, 0)] * 7],
             (0.15, 0.3),
+        ),
+        # One of two blends, the other lost anyway, is worth less than seven of ten: alpha above .3.
+        (
+            [row(0.8, 0.2), row(0.7, 0.3), *[row(0.7, 0.3)] * 7, row(0.9, 0.1)],
+            [row(70, 30), row(50, 50, (2, 3)), *[row(100, 0)] * 8],
+            (0.65, 0.5),
         ),
         # Alpha between .3, which must blend, and .2, which must not; beta below the one gap that counts.
         ([row(0.7, 0.3), row(0.8, 0.2)], [row(70, 30), row(100, 0)], (0.25, 0.2)),
