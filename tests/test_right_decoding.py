@@ -10,6 +10,7 @@ import pytest
 from blemore_harness.decoding.actors import Familiarity, join_vectors, learn_actors
 from blemore_harness.decoding.decoders import CentredDecoder, centre_rows, group_means, log_rows, measure_gaps
 from blemore_harness.decoding.exact import search_exact
+from blemore_harness.decoding.label_model import describe_labels, fit_expected_score
 from blemore_harness.decoding.strategies import STRATEGIES, Sample, decode_folds
 from blemore_harness.errors import DataError, InvalidPredictions
 from blemore_harness.protocol.grid import Thresholds
@@ -269,3 +270,70 @@ def test_members_are_standardised_reduced_and_weighed_alike() -> None:
     wide = join_vectors([one, random.normal(size=(100, 90)).astype(np.float32)[:30]])
     assert wide.shape == (30, 3 + 30)
     assert join_vectors([random.normal(size=(100, 90)).astype(np.float32)]).shape == (100, 64)
+
+
+# --------------------------------------------------------------------------------------------------- expected Score
+
+
+def literal_features(values: np.ndarray) -> np.ndarray:
+    """What speaks for each label, (N, 36, 13), label by label."""
+    found = []
+    for row_ in values:
+        logs = [np.log(max(value, 1e-6)) for value in row_]
+        found.append([])
+        for label in LABELS.tolist():
+            there = [k for k in range(6) if label[k]]
+            if len(there) == 1:
+                speaks = [logs[there[0]], 0.0, 0.0, 0.0]
+                kind = [float(there[0] != NEUTRAL), 0.0, 0.0]
+            else:
+                one, two = there
+                even = label[one] == 50
+                lean = (label[one] / 100 - 0.5) * (logs[one] - logs[two])
+                speaks = [0.0, (logs[one] + logs[two]) / 2, lean, abs(logs[one] - logs[two]) * even]
+                kind = [0.0, float(even), float(not even)]
+            found[-1].append([*speaks, *(share / 100 for share in label), *kind])
+    return np.array(found)
+
+
+def test_features_of_labels_in_plain_words() -> None:
+    values = np.random.default_rng(0).dirichlet(np.full(6, 0.4), 15)
+    values[0, 2] = 0.0
+    np.testing.assert_allclose(describe_labels(values), literal_features(values), atol=1e-12)
+
+
+@pytest.mark.parametrize("clips", [3, 200])
+def test_weights_are_the_most_likely_ones_that_scipy_finds(clips: int) -> None:
+    optimize = pytest.importorskip("scipy.optimize", exc_type=ImportError)
+    given = sample(clips=200)
+    values, truth = given.values[:clips], given.truth[:clips]
+    features, start = literal_features(values), np.array([1.0] * 3 + [0.0] * 10)
+    own = [LABELS.tolist().index(label) for label in truth.tolist()]
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = features @ weights
+        likely = np.exp(logits - logits.max(axis=1, keepdims=True))
+        likely /= likely.sum(axis=1, keepdims=True)
+        slope = np.einsum("nl,nlk->k", likely, features) - features[np.arange(clips), own].sum(axis=0)
+        return (
+            -np.log(likely[np.arange(clips), own]).sum() + 0.5 * ((weights - start) ** 2).sum(),
+            slope + weights - start,
+        )
+
+    expected = optimize.minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-9}).x
+    found = fit_expected_score(values, truth)
+    np.testing.assert_allclose(found.weights, expected, atol=1e-5)
+    assert found.blend_share == ((truth > 0).sum(axis=1) == 2).mean()
+
+
+def test_a_right_salience_is_worth_nothing_without_blends() -> None:
+    values = np.array([row(0.5, 0.5), row(0.9, 0.1)])
+    single = np.array([row(100, 0), row(100, 0)], dtype=np.int8)
+    found = fit_expected_score(values, single)
+    assert found.blend_share == 0.0
+    likely = found.probabilities(values)
+    sets = [tuple(np.flatnonzero(label)) for label in LABELS]
+    gains = [[sum(p for p, other in zip(each, sets, strict=True) if other == mine) for mine in sets] for each in likely]
+    np.testing.assert_array_equal(found.decode(values, None), LABELS[np.argmax(gains, axis=1)])
+    with pytest.raises(DataError):
+        fit_expected_score(values[:0], single[:0])
