@@ -262,3 +262,15 @@ def test_scores_of_labels_by_hand(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         score_file(path, dataset, alpha=0.1, beta=0.1)
     assert EMOTIONS[5] == "neu"
+
+
+def test_of_two_files_of_the_right_name_the_first_is_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = json.dumps({"predictions": {"a.mov": LABEL}}).encode()
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(INNER_NAME, data)
+        archive.writestr(f"deeper/{INNER_NAME}", b" " * 2000)
+    monkeypatch.setattr(leaderboard, "MAX_BYTES", 1000)
+    assert kinds(path, ["a"]) == ["nesting", "files"]
