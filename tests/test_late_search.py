@@ -135,7 +135,7 @@ def test_choice_does_not_depend_on_threads() -> None:
 def test_threads_follow_openmp(monkeypatch: pytest.MonkeyPatch) -> None:
     config = pytest.importorskip("numba").config
     monkeypatch.setattr(config, "NUMBA_NUM_THREADS", 8)
-    for text, expected in (("3", 3), ("16", 8), ("2,1", 2), ("", 8), ("many", 8)):
+    for text, expected in (("3", 3), ("16", 8), ("2,1", 2), ("1", 1), ("0", 1), ("", 8), ("many", 8)):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
         assert allowed_threads() == expected
 

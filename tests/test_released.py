@@ -316,3 +316,35 @@ def test_a_folder_wins_over_a_file_of_the_same_name(data: Path) -> None:
     assert clip.features(STORE).read_bytes() == b"released"
     assert inspect_dataset(read_dataset(data))["features"] == {STORE: {"train": 1, "test": 0}}
     assert sum(STORE in clip.feature_files for clip in view.everything()) == 1
+
+
+# ------------------------------------------------------------------------------------------- digests of stores
+
+
+def test_the_digest_of_a_folder_store_is_that_of_all_its_files(tmp_path: Path) -> None:
+    data = write_download(tmp_path / "data", rows_of(2), tests=1)
+
+    def digest() -> str:
+        view = view_of(data)
+        (store,) = view.stores
+        return view.digest_store(store)
+
+    before, files = digest(), sorted(data.rglob("*.npy"))
+    assert len(files) == 21
+    assert digest() == before
+    put(files[0].with_name("A99_ang_int1_ver1.npy"), "features of a clip that is not in the metadata")
+    assert digest() == before
+    found = {before}
+    for file in files:
+        put(file, f"other {file.name}")
+        found.add(digest())
+    assert len(found) == 1 + 21
+
+
+def test_rows_that_lie_there_are_not_handed_out_for_a_file_that_was_damaged_since(data: Path) -> None:
+    path = write_aggregate(data / f"{STORE}.npz", vectors_of(NAMES))
+    view = view_of(data)
+    view.digest_store(STORE)
+    path.write_bytes(WHOLE[: len(WHOLE) // 2])
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        view_of(data).digest_store(STORE)

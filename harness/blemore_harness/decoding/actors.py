@@ -45,7 +45,7 @@ class Familiarity:
         """Put clips into groups that are likely to be of one actor each, int64 (N,); the same number is the same group.
 
         Groups are merged bottom-up (Ward). How many are left is decided by the best mean silhouette, from the number
-        that the training actors' clips suggest to twice as many: test actors may have fewer clips.
+        that the training actors' clips suggest to one above twice as many: test actors may have fewer clips.
 
         Raises:
             ExtraMissing: scipy is not installed.
@@ -61,7 +61,8 @@ class Familiarity:
             return np.arange(len(vectors), dtype=np.int64)
         space = (vectors - self.centre) @ self.directions
         tree, distances = linkage(space, method="ward"), squareform(pdist(space))
-        suggested = max(1, round(len(vectors) / self.clips_per_actor))
+        # With a clip or so per actor, all clips would be groups of their own, which no silhouette can compare.
+        suggested = min(max(1, round(len(vectors) / self.clips_per_actor)), len(vectors) - 1)
         counts = range(max(2, suggested), min(2 * suggested + 1, len(vectors) - 1) + 1)
         cuts = [np.asarray(fcluster(tree, count, criterion="maxclust"), dtype=np.int64) for count in counts]
         return max(cuts, key=lambda groups: silhouette(distances, groups))

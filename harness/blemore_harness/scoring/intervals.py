@@ -217,7 +217,7 @@ def say_difference(first: str, second: str, found: Mapping[str, Any], what: str 
         return f"{start} in {what}; no interval, a fold has one actor only."
     low, high = found["interval"]
     p = found.get("p")
-    clear, rare = not low <= 0 <= high, p is None or p < 1 - LEVEL / 100
+    clear, rare = not low <= 0 <= high, p is None or p < (100 - LEVEL) / 100
     chance = "" if p is None else f", {'but ' * (clear != rare)}p {show_p(p)}"
     noise = "beyond noise" if clear and rare else "within noise"
     return f"{start} in {what}: {noise} ({LEVEL} % {short(low)} to {short(high)}{chance}, paired over actors)."
