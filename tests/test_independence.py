@@ -166,7 +166,7 @@ def test_a_download_without_test_clips_runs_with_every_fusion(tmp_path: Path, fu
     assert (record["status"], row["status"], record["test"]) == ("finished", "finished", None)
     assert all(0 <= row[kind]["score"]["mean"] <= 1 for kind in ("official", "cross_fitted"))
     finals = [path.read_text() for path in (tmp_path / "runs" / "systems").glob(f"{fusion}-*/final.csv")]
-    # Weights on all training clips give the official numbers; a fusion of embeddings has no final fit without test clips.
+    # The fit on all training clips gives official numbers; a fusion of embeddings has none without test clips.
     assert [sorted(line.split(",")[0] for line in text.splitlines()[1:]) for text in finals] == (
         [] if fusion == "rank-aware" else [sorted(bench.dataset.ids)]
     )
