@@ -258,12 +258,13 @@ def test_symbolic_links_of_earlier_versions_are_gone_and_those_in_a_download_are
     old = cache / "views" / "0123" / "c0123.mov"
     old.parent.mkdir(parents=True)
     old.symlink_to(data / "part_01" / "A1_ang_int1_ver1.mov")
+    put(cache / "contents.json", "{}")
     (data / "part_01").rename(tmp_path / "elsewhere")
     (data / "part_01").mkdir()
     for path in (tmp_path / "elsewhere").iterdir():
         (data / "part_01" / path.name).symlink_to(path)
     clips = by_real_name(view_of(data, cache))
-    assert not (cache / "views").exists()
+    assert {path.name for path in cache.iterdir()} == {HOMES, DIGESTS}
     for name, clip in clips.items():
         assert not clip.video.is_symlink(), name
         assert clip.video.samefile(read_dataset(data).videos[name])

@@ -29,8 +29,8 @@ from blemore_harness.disk import digest_of
 HOMES = "blinded"
 """Folder of a cache that holds the neutral files of each dataset."""
 
-OLD_HOMES = "views"
-"""Where earlier versions kept symbolic links, which lead to real names."""
+OLD_HOMES, OLD_INDEX = "views", "contents.json"
+"""Where earlier versions kept symbolic links, which lead to real names, and an index of digests by real path."""
 
 _OPAQUE = re.compile(r"(?<![^\W_])c[0-9a-f]{16}(?![^\W_])")
 
@@ -104,6 +104,7 @@ def open_view(
         DataError: a file that cannot be read, or no room for copies where files cannot be linked.
     """
     shutil.rmtree(folder / OLD_HOMES, ignore_errors=True)
+    (folder / OLD_INDEX).unlink(missing_ok=True)
     # Sorted: neither names, nor order, nor digest depend on the order of metadata rows.
     key = digest_of(sorted(dataset.ids), 32).encode()
     names = {
