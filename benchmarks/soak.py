@@ -153,9 +153,8 @@ def contents(home: Path) -> dict[str, Any]:
                     continue  # swept by whatever runs a minute later
                 is_json = path.suffix == ".json" and root == "blemore-runs"
                 found[str(path.relative_to(home))] = timeless(json.loads(data)) if is_json else data
-    # Remembers files by their time of change, in the order in which they were read.
-    found.pop("cache/contents.json", None)
-    return found
+    # Remembers files by their time of change.
+    return {name: data for name, data in found.items() if not name.startswith("cache/file-digests/")}
 
 
 def timeless(value: Any) -> Any:

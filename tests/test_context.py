@@ -24,6 +24,7 @@ from blemore_harness.cache import Cache
 from blemore_harness.cli.terminal import TerminalReporter
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context, Desk
+from blemore_harness.data.neutral_features import StoreDigests
 from blemore_harness.data.views import View
 from blemore_harness.errors import BlemoreError, InvalidProbabilities
 from blemore_harness.files.runs import Runs
@@ -49,7 +50,14 @@ def view() -> View:
     test = Clips((Clip("c" + "f" * 16, content="f" * 32),))
     real = {clip.id: f"A{i % 4}_mix_ang_fea_{i:02d}_ver1" for i, clip in enumerate(items)}
     return View(
-        train, test, np.arange(12) % 4 // 2, real | {test.ids[0]: "test_0001"}, "digest", frozenset(), str.upper
+        train,
+        test,
+        np.arange(12) % 4 // 2,
+        real | {test.ids[0]: "test_0001"},
+        "digest",
+        "tests",
+        frozenset(),
+        lambda store: StoreDigests(store, store),
     )
 
 

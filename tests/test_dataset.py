@@ -32,10 +32,13 @@ def test_the_label_order_is_the_protocols() -> None:
 # --------------------------------------------------------------------------------------------------------------- clips
 
 
-def test_a_clip_gives_its_files() -> None:
-    clip = Clip("c1", Path("c1.mov"), {"WavLM_large": Path("c1.npy")})
+def test_a_clip_gives_its_files(tmp_path: Path) -> None:
+    clip = Clip("c1", Path("c1.mov"), {"WavLM_large": tmp_path / "c1.npy"})
     assert clip.video == clip.audio == Path("c1.mov")
-    assert clip.features("WavLM_large") == Path("c1.npy")
+    with pytest.raises(DataError, match=r"'WavLM_large' were not handed out: .* `stores`"):
+        clip.features("WavLM_large")
+    (tmp_path / "c1.npy").touch()
+    assert clip.features("WavLM_large") == tmp_path / "c1.npy"
 
 
 def test_a_clip_without_files_says_so() -> None:

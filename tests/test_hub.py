@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -276,6 +277,17 @@ def test_local_files_are_known_by_their_content(tmp_path):
     path.write_bytes(b"abcd")
     assert hub.digest_file(path, cache) == hashlib.sha256(b"abcd").hexdigest()
     assert hub.Weights((path,), None).identity(cache) == {"files": {"w.bin": hub.digest_file(path, cache)}}
+
+
+def test_local_files_replaced_by_others_of_equal_size_and_time_are_seen(tmp_path: Path) -> None:
+    path, cache = tmp_path / "w.bin", Cache(tmp_path / "cache")
+    path.write_bytes(b"abc")
+    status = path.stat()
+    assert hub.digest_file(path, cache) == hashlib.sha256(b"abc").hexdigest()
+    path.write_bytes(b"xyz")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert hub.digest_file(path, cache) == hashlib.sha256(b"xyz").hexdigest()
 
 
 def test_weights_are_told_by_content_and_not_by_place(tmp_path: Path) -> None:

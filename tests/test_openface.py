@@ -129,7 +129,8 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MediaError, match="no comma-separated table in UTF-8"):
         read(clip_of(path))
-    with pytest.raises(MediaError, match=r"cannot be read \(No such file"):
+    (tmp_path / "b.csv").mkdir()
+    with pytest.raises(MediaError, match=r"cannot be read \(Is a directory"):
         read(clip_of(tmp_path / "b.csv"))
 
 
@@ -283,6 +284,9 @@ def test_aggregated_files_alone_are_evaluated(tmp_path: Path) -> None:
     assert (system["status"], system["options"]["source"]) == ("finished", "statistics")
     assert system["official"]["acc_presence"]["mean"] > 0.6
     write_aggregate(path, vectors | {"test_0001": vectors["test_0002"]})
+    again = run(tmp_path / "data")
+    assert (again["identity"], again["systems"][0]["official"]) == (record["identity"], system["official"])
+    write_aggregate(path, vectors | {"A1_ang_int1_ver1": vectors["A1_sad_int1_ver1"]})
     assert run(tmp_path / "data")["identity"] != record["identity"]
 
 
@@ -315,6 +319,5 @@ def test_identity_of_the_data_stands_in_the_run(data: Path) -> None:
     [system] = record["systems"]
     home = data.parent / "runs" / "systems" / f"openface-{system['digest']}"
     facts = json.loads((home / "identity.json").read_text())
-    assert facts["stores"] == {
-        "OpenFace_3": open_view(read_dataset(data), data.parent / "views").digest_store("OpenFace_3")
-    }
+    view = open_view(read_dataset(data), data.parent / "views")
+    assert facts["stores"] == {"OpenFace_3": view.digest_store("OpenFace_3").train}

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import gc
-import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from blemore_harness import cache as cache_module
+from blemore_harness.cache import DIGESTS
 from blemore_harness.clips import EMOTIONS, Clip, Clips
-from blemore_harness.data import views
+from blemore_harness.data import neutral_files
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import View, open_view
+from blemore_harness.data.views import HOMES, View, open_view
 from blemore_harness.errors import DataError
+from blemore_harness.running.skipping import leave_out
 from builders import Row, label_of, put, rows_of, write_download, write_metadata
 
 OPAQUE = re.compile(r"c[0-9a-f]{16}")
@@ -140,8 +145,9 @@ def test_the_training_part_of_a_fold_tells_its_own_labels_and_nothing_of_the_oth
         assert labels_in(arrays(fold)) == len(fold.train)
 
 
-def test_ids_and_links_are_neutral(data: Path, cache: Path) -> None:
+def test_ids_and_names_are_neutral(data: Path, cache: Path) -> None:
     view = view_of(data, cache)
+    view.digest_store("WavLM_large")
     for clip in view.everything():
         assert OPAQUE.fullmatch(clip.id)
         assert clip.video.name == f"{clip.id}.mov"
@@ -150,11 +156,126 @@ def test_ids_and_links_are_neutral(data: Path, cache: Path) -> None:
         assert clip.video.is_relative_to(cache)
 
 
+def told_by_path(path: Path) -> str:
+    """Whatever operations on a path tell in words: where it leads, and under which name it is open."""
+    told = [str(path.resolve()), os.path.realpath(path), str(path.stat()), str(path.lstat()), str(path.absolute())]
+    for step in (path, *path.parents):
+        told += [str(step.readlink())] if step.is_symlink() else []
+    with path.open("rb") as file:
+        opened = Path(f"/proc/self/fd/{file.fileno()}")
+        told += [str(opened.readlink()), os.path.realpath(opened)] if opened.is_symlink() else []
+    told += [other.name for other in path.parent.iterdir()]
+    return "\n".join(told)
+
+
+def below(folder: Path) -> Iterator[str]:
+    """Names and contents of all files, but for those that are the clips' own."""
+    for path in folder.rglob("*"):
+        yield str(path.relative_to(folder))
+        if path.is_file() and HOMES not in path.parts:
+            yield path.read_bytes().decode("latin-1")
+        elif path.suffix == ".json":
+            yield path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_no_operation_on_a_path_leads_to_a_real_name(
+    data: Path, cache: Path, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not linked:
+        refuse_links(monkeypatch)
+    view = view_of(data, cache)
+    view.digest_store("WavLM_large")
+    real = set(view.real.values())
+    for what, clips in handed_out(view).items():
+        paths = [Path(thing) for thing in reachable(clips) if isinstance(thing, Path)]
+        assert len(paths) == 2 * len(clips), what
+        for path in paths:
+            assert not path.is_symlink()
+            told = told_by_path(path)
+            assert not any(name in told for name in real), (what, told)
+            assert str(data) not in told, (what, told)
+    for text in below(cache):
+        assert not any(name in text for name in real), text
+        assert str(data) not in text, text
+
+
+def test_the_walk_over_paths_finds_what_a_link_tells(tmp_path: Path) -> None:
+    put(tmp_path / "data" / "A1_ang_int1_ver1.mov")
+    (tmp_path / "c1.mov").symlink_to(tmp_path / "data" / "A1_ang_int1_ver1.mov")
+    assert told_by_path(tmp_path / "c1.mov").count("A1_ang_int1_ver1") >= 5
+
+
+def refuse_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand for a cache on another file system than the download."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+def test_files_that_cannot_be_linked_are_copied_once_and_again_when_they_change(
+    data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_links(monkeypatch)
+    monkeypatch.setattr(neutral_files, "_clone", lambda real, neutral: False)
+    said: list[str] = []
+
+    def opened() -> dict[str, Clip]:
+        view = open_view(read_dataset(data), cache, log=said.append)
+        view.digest_store("WavLM_large")
+        return by_real_name(view)
+
+    before = opened()
+    assert [line.split(" to ")[0] for line in said] == ["copying 63 files (0.00 GB)"] * 2, "videos, then features"
+    times = {name: clip.video.stat().st_ctime_ns for name, clip in before.items()}
+    assert {name: clip.video.stat().st_ctime_ns for name, clip in opened().items()} == times
+    assert len(said) == 2
+    name = "A1_ang_int1_ver1"
+    assert before[name].video.stat().st_nlink == 1
+    replace_unseen(data / "part_01" / f"{name}.mov", b"VIDEO 0", in_place=True)
+    after = opened()
+    assert after[name].video.read_bytes() == b"VIDEO 0"
+    assert [line.split(" to ")[0] for line in said[2:]] == ["copying 1 files (0.00 GB)"]
+    assert {other for other, clip in after.items() if clip.video.stat().st_ctime_ns != times[other]} == {name}
+
+
+def test_without_links_and_without_room_it_is_said_what_is_needed(
+    data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_links(monkeypatch)
+    monkeypatch.setattr(neutral_files, "_clone", lambda real, neutral: False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(DataError, match=r"no room for copies of 63 files .* BLEMORE_CACHE"):
+        view_of(data, cache)
+    assert not list(cache.rglob("*.mov"))
+
+
+def test_symbolic_links_of_earlier_versions_are_gone_and_those_in_a_download_are_followed(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    old = cache / "views" / "0123" / "c0123.mov"
+    old.parent.mkdir(parents=True)
+    old.symlink_to(data / "part_01" / "A1_ang_int1_ver1.mov")
+    put(cache / "contents.json", "{}")
+    (data / "part_01").rename(tmp_path / "elsewhere")
+    (data / "part_01").mkdir()
+    for path in (tmp_path / "elsewhere").iterdir():
+        (data / "part_01" / path.name).symlink_to(path)
+    clips = by_real_name(view_of(data, cache))
+    assert {path.name for path in cache.iterdir()} == {HOMES, DIGESTS}
+    for name, clip in clips.items():
+        assert not clip.video.is_symlink(), name
+        assert clip.video.samefile(read_dataset(data).videos[name])
+
+
 # --------------------------------------------------------------------------------------------------- what must be right
 
 
 def test_everything_translates_back(data: Path, cache: Path) -> None:
     view = view_of(data, cache)
+    view.digest_store("WavLM_large")
     dataset = read_dataset(data)
     clips = by_real_name(view)
     assert set(clips) == {*dataset.ids, *dataset.test_ids}
@@ -280,7 +401,13 @@ def change_test(rows: list[Row], data: Path) -> None:
     put(data / "test" / "test_0001.mov", "another content")
 
 
-CHANGES = [change_label, change_fold, change_actor, drop_clip, change_video, drop_video, add_test, change_test]
+def drop_test(rows: list[Row], data: Path) -> None:
+    (data / "test" / "test_0002.mov").unlink()
+    (data / "pre_extracted_test_data" / "WavLM_large_test" / "test_0002.npy").unlink()
+
+
+CHANGES = [change_label, change_fold, change_actor, drop_clip, change_video, drop_video]
+TEST_CHANGES = [add_test, change_test, drop_test]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -292,6 +419,38 @@ def test_the_digest_knows_what_can_change_a_number(tmp_path: Path, cache: Path, 
     change(rows, data)
     write_metadata(data, rows)
     assert view_of(data, cache).digest != before
+
+
+@pytest.mark.parametrize("change", TEST_CHANGES)
+def test_test_clips_have_a_digest_of_their_own_and_change_nothing_of_training(
+    data: Path, cache: Path, change: Any
+) -> None:
+    before = view_of(data, cache)
+    store = before.digest_store("WavLM_large")
+    change([], data)
+    put(data / "pre_extracted_test_data" / "WavLM_large_test" / "test_0001.npy", "other test features")
+    after = view_of(data, cache)
+    assert (after.digest, after.train.ids, after.digest_store("WavLM_large").train) == (
+        before.digest, before.train.ids, store.train,
+    )  # fmt: skip
+    assert after.test_digest != before.test_digest
+    assert after.digest_store("WavLM_large").test != store.test
+    both = set(before.test.ids) & set(after.test.ids)
+    assert {name: before.real[name] for name in both} == {name: after.real[name] for name in both}
+    assert len(both) >= 2, "the id of a test clip comes from the training part and the clip itself"
+
+
+@pytest.mark.parametrize("without_videos", [False, True])
+def test_released_features_that_nobody_asks_for_change_no_digest(data: Path, cache: Path, without_videos: bool) -> None:
+    if without_videos:
+        for path in data.rglob("*.mov"):
+            path.unlink()
+    before = view_of(data, cache)
+    for row in rows_of():
+        put(data / "pre_extracted_train_data" / "CLIP_train" / f"{row['filename']}.npy", "more")
+    after = view_of(data, cache)
+    assert after.digest == before.digest
+    assert after.digest_store("WavLM_large") == before.digest_store("WavLM_large")
 
 
 def test_the_digest_does_not_know_what_cannot(tmp_path: Path, cache: Path) -> None:
@@ -352,22 +511,65 @@ def test_contents_are_read_once(data: Path, cache: Path) -> None:
     assert by_real_name(after)["A1_ang_int1_ver1"].content != by_real_name(before)["A1_ang_int1_ver1"].content
 
 
-@pytest.mark.parametrize(
-    "damage", [b"", b"{", b"\xff\xfe\x00binary", b"[1, 2]", b'{"x": 3}', b'{"x": []}', b"null", b"[" * 100_000]
-)
-def test_a_damaged_index_is_made_again(data: Path, cache: Path, damage: bytes) -> None:
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe\x00binary", b"[1, 2]", b"0" * 16, b"0 " * 100_000])
+def test_a_damaged_memo_is_made_again(data: Path, cache: Path, damage: bytes) -> None:
     before = view_of(data, cache)
-    (cache / "contents.json").write_bytes(damage)
+    entries = sorted((cache / DIGESTS).iterdir())
+    assert len(entries) == 63
+    whole = [entry.read_bytes() for entry in entries]
+    for entry in entries[::2]:
+        entry.write_bytes(damage)
     assert view_of(data, cache).digest == before.digest
-    assert len(json.loads((cache / "contents.json").read_text())) == 63
+    assert [entry.read_bytes() for entry in entries] == whole
 
 
-def test_links_follow_files_that_move(data: Path, cache: Path) -> None:
+def replace_unseen(path: Path, content: bytes, in_place: bool) -> None:
+    """Put other bytes of the same length there, with the time of the old ones, as `cp -a` and `unzip` may do."""
+    status = path.stat()
+    assert len(content) == status.st_size
+    if in_place:
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    else:
+        put(path.with_name("new"), content)
+        os.utime(path.with_name("new"), ns=(status.st_atime_ns, status.st_mtime_ns))
+        path.with_name("new").replace(path)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_files_replaced_by_others_of_equal_size_and_time_are_seen(data: Path, cache: Path, in_place: bool) -> None:
+    before = view_of(data, cache)
+    store = before.digest_store("WavLM_large")
+    view_of(data, cache).digest_store("WavLM_large")
+    name = "A1_ang_int1_ver1"
+    replace_unseen(data / "pre_extracted_train_data" / "WavLM_large_train" / f"{name}.npy", b"FEATURES 0", in_place)
+    replace_unseen(data / "part_01" / f"{name}.mov", b"VIDEO 0", in_place)
+    after = view_of(data, cache)
+    assert after.digest_store("WavLM_large").train != store.train
+    assert after.digest != before.digest
+    clip = by_real_name(after)[name]
+    assert clip.video.read_bytes() == b"VIDEO 0"
+    assert clip.features("WavLM_large").read_bytes() == b"FEATURES 0"
+
+
+def test_links_of_other_views_do_not_have_contents_read_again(data: Path, cache: Path) -> None:
+    """A hard link changes a file's ctime, by which replaced files are told."""
+    dataset = read_dataset(data)
+    open_view(dataset, cache).digest_store("WavLM_large")
+    counter = Counter()
+    smaller = leave_out(dataset, {dataset.ids[0]: "tried"})
+    open_view(smaller, cache, counter).digest_store("WavLM_large")
+    open_view(dataset, cache, counter).digest_store("WavLM_large")
+    assert counter.calls == []
+
+
+def test_neutral_files_follow_files_that_move(data: Path, cache: Path) -> None:
     before = by_real_name(view_of(data, cache))["A1_ang_int1_ver1"]
     (data / "part_01").rename(data / "elsewhere")
     after = by_real_name(view_of(data, cache))["A1_ang_int1_ver1"]
     assert after.video == before.video
-    assert after.video.resolve() == data / "elsewhere" / "A1_ang_int1_ver1.mov"
+    assert after.video.samefile(data / "elsewhere" / "A1_ang_int1_ver1.mov")
 
 
 def test_a_file_that_vanishes_or_cannot_be_read(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,6 +583,6 @@ def test_a_file_that_vanishes_or_cannot_be_read(data: Path, cache: Path, monkeyp
     def refuse(*_: object) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(views.hashlib, "file_digest", refuse)
+    monkeypatch.setattr(cache_module.hashlib, "file_digest", refuse)
     with pytest.raises(DataError, match=r"cannot read .*: Permission denied"):
         open_view(dataset, cache)

@@ -30,8 +30,9 @@ class Clip:
 
     Attributes:
         id: stable stand-in of the clip's name within one dataset.
-        video_file: neutral link to the video file, None where the dataset has no media for the clip.
-        feature_files: neutral links to released feature files by store, such as `WavLM_large`.
+        video_file: the video file under a neutral name, None where the dataset has no media for the clip.
+        feature_files: released feature files under neutral names by store, such as `WavLM_large`; they are there for
+            encoders that name the store in `stores`.
         content: hex digest of the video file's bytes (of the feature files where there is no video): the key for
             everything computed from this clip.
     """
@@ -54,12 +55,18 @@ class Clip:
         return self.video
 
     def features(self, store: str) -> Path:
-        """Path of the released features of this clip in `store`, such as `WavLM_large`."""
+        """Path of the released features of this clip in `store`, such as `WavLM_large`, which `stores` must name."""
         if store not in self.feature_files:
             raise MediaError(
                 f"clip {self.id} has no features in '{store}' (has: {sorted(self.feature_files)})", self.id
             )
-        return self.feature_files[store]
+        path = self.feature_files[store]
+        if not path.exists():
+            raise DataError(
+                f"the features in '{store}' were not handed out: an encoder must name in `stores` what it reads, so "
+                "that its results depend on it"
+            )
+        return path
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,11 @@ def cut_name(name: str) -> str:
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that replaces `path` when the block ends without an error: existing means complete."""
+def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` when the block ends without an error: existing means complete.
+
+    `durable` waits until the content is safely on disk, so that it is complete after a crash of the machine as well.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
@@ -102,7 +105,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 fcntl.flock(file, fcntl.LOCK_EX)  # whoever sweeps may hold it for a moment
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
             temporary.chmod(0o644)
             temporary.replace(path)
     except BaseException as error:

@@ -23,7 +23,7 @@ from blemore_harness.running.preparation import prepare_submission
 from blemore_harness.running.skipping import find_alike, leave_out
 from blemore_harness.running.steps import Stage, part_name
 from blemore_harness.running.workshop import Workshop
-from blemore_harness.scoring.results import SystemRows, score_system
+from blemore_harness.scoring.results import SystemRows, score_system, suspect_leaks
 from blemore_harness.scoring.test_clips import find_strategy, predict_test
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.resolved import RESOLVING, Entrant, resolve_entrants
@@ -51,7 +51,11 @@ def evaluate(
     folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
     folder = workshop.runs.run(submission.name, entrants[-1].digest)
     recorder = Recorder(
-        folder, start_record(submission, entrants, dataset, workshop.command), plugins, started, workshop.draw
+        folder,
+        start_record(submission, entrants, dataset, workshop.command, view.warnings),
+        plugins,
+        started,
+        workshop.draw,
     )
     with stage.holding(folder) as stage, recorder.closing(stage.device):
         encoders = [e for e in entrants if not e.members]
@@ -78,6 +82,10 @@ def evaluate(
             except PluginFailed as error:
                 recorder.fail(fusion, error)
         scores = {name: score_system(done, view) for name, done in rows.items()}
+        if not dataset.demo and not dataset.left_out:
+            for text in suspect_leaks(scores):
+                workshop.reporter.warn(text)
+                recorder.record["warnings"].append(text)
         for entrant in entrants:
             if entrant.name in rows:
                 recorder.add(entrant, scores[entrant.name], rows[entrant.name], folders[entrant.name].prepared())
@@ -93,7 +101,7 @@ def _run_encoder(
 ) -> SystemRows:
     """Take or train every fold of an encoder, then the final fit where there are test clips to predict."""
     with stage.holding(folder.path) as held:
-        parts = _parts(dataset)
+        parts = _parts(entrant, dataset)
         results = _take_finished(entrant, parts, stage, folder, recorder)
         for index, result in held.fit_encoder(entrant, folder, [index for index in parts if index not in results]):
             results[index] = result
@@ -111,9 +119,9 @@ def _run_fusion(
 ) -> SystemRows:
     """Fuse fold by fold from rows that never saw the clips they are for; then the fit on all training clips."""
     folder = folders[fusion.name]
-    parts = (*dataset.fold_numbers, None)
+    parts = _parts(fusion, dataset)
     vectors: Mapping[str, Embeddings] = {}
-    if _takes_vectors(fusion) and any(folder.finished(part_name(index)) is None for index in parts):
+    if _takes_vectors(fusion) and _unfinished(fusion, folder, dataset):
         vectors = _vectors_of(fusion.members, stage, folders)
     train = {name: rows.out_of_fold for name, rows in members.items()}
     tests = {name: _test_rows(rows) for name, rows in members.items()}
@@ -130,12 +138,18 @@ def _take_finished(
     entrant: Entrant, parts: Sequence[int | None], stage: Stage, folder: SystemFolder, recorder: Recorder
 ) -> dict[int | None, FoldResult]:
     """Take the folds that are on disk already."""
-    found = {index: folder.finished(part_name(index)) for index in parts}
+    found = {index: _find_finished(entrant, folder, index) for index in parts}
     results = {index: result for index, result in found.items() if result is not None}
     for index, result in results.items():
         folder.drop_workspace(part_name(index))  # of a process that was killed before it could
         recorder.tell_fold(entrant, index, result, stage.view)
     return results
+
+
+def _find_finished(entrant: Entrant, folder: SystemFolder, index: int | None) -> FoldResult | None:
+    """Give a fold's result from disk; None where it is not finished, or is a final fit for other test clips."""
+    result = folder.finished(part_name(index))
+    return result if index is not None or result is None or result.facts.get("covers") == entrant.covers else None
 
 
 def _takes_vectors(fusion: Entrant) -> bool:
@@ -159,14 +173,14 @@ def _prepare_all(
         if entrant.trouble is not None:
             recorder.fail(entrant, _name_trouble(entrant, stage, folders))
     encoders = [entrant for entrant in encoders if entrant.trouble is None]
-    if any(_unfinished(folders[entrant.name], dataset) for entrant in encoders):
+    if any(_unfinished(entrant, folders[entrant.name], dataset) for entrant in encoders):
         sweep_leftovers(stage.cache.root, alone=False)
     for entrant in encoders:
         folder = folders[entrant.name]
         try:
-            if _unfinished(folder, dataset):
+            if _unfinished(entrant, folder, dataset):
                 with stage.holding(folder.path) as held:
-                    if _unfinished(folder, dataset):  # whoever held it may have done everything
+                    if _unfinished(entrant, folder, dataset):  # whoever held it may have done everything
                         held.prepare(entrant, folder)
             ready.append(entrant)
         except PluginFailed as error:
@@ -180,12 +194,14 @@ def _name_trouble(entrant: Entrant, stage: Stage, folders: Folders) -> PluginFai
     return name_failure(entrant.trouble, entrant, stage.view, RESOLVING, folders[entrant.name])
 
 
-def _unfinished(folder: SystemFolder, dataset: Dataset) -> bool:
-    return any(folder.finished(part_name(index)) is None for index in _parts(dataset))
+def _unfinished(entrant: Entrant, folder: SystemFolder, dataset: Dataset) -> bool:
+    return any(_find_finished(entrant, folder, index) is None for index in _parts(entrant, dataset))
 
 
-def _parts(dataset: Dataset) -> tuple[int | None, ...]:
-    return (*dataset.fold_numbers, None) if dataset.test_ids else dataset.fold_numbers
+def _parts(entrant: Entrant, dataset: Dataset) -> tuple[int | None, ...]:
+    """List folds, and the final fit where something comes from it: test rows, or a fusion's official numbers."""
+    refitted = isinstance(entrant.system, Fusion) and not _takes_vectors(entrant)
+    return (*dataset.fold_numbers, None) if dataset.test_ids or refitted else dataset.fold_numbers
 
 
 def _test_rows(rows: SystemRows) -> Probabilities:

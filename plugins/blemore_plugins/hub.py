@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from blemore_harness.cache import Cache
-from blemore_harness.disk import digest_of, write_atomically
+from blemore_harness.disk import digest_of
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing, first_and_count
 from blemore_harness.networks import seeded
 from blemore_plugins.numbers import refuse_numbers
@@ -108,16 +108,8 @@ def find_weights(
 
 
 def digest_file(path: Path, cache: Cache) -> str:
-    """Give the SHA-256 of a file; that of an unchanged one (path, size, time) is remembered in the cache."""
-    state = path.stat()
-    facts = [str(path.resolve()), state.st_size, state.st_mtime_ns]
-    known = cache.root / "file-digests" / f"{digest_of(facts)}.txt"
-    if known.exists():
-        return known.read_text(encoding="ascii").strip()
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    write_atomically(known, digest + "\n")
-    return digest
+    """Give the SHA-256 of a file; that of a file that did not change is remembered in the cache."""
+    return cache.digest_file(path)
 
 
 def identify_source(source: str, wanted: Sequence[tuple[str, ...]] = ()) -> str:

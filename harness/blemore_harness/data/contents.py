@@ -1,64 +1,74 @@
-"""Digests of files, remembered by size and time of change, so that a large dataset is read once."""
+"""Digests of many files at once, remembered in the cache, so that a large dataset is read once."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from blemore_harness.disk import write_atomically
-from blemore_harness.errors import DataError
+from blemore_harness.cache import digest_file, known_digest
+from blemore_harness.data.download import Dataset
+from blemore_harness.errors import DataError, printable
 
 
 def digest_files(
-    files: Sequence[Path], index: Path, progress: Callable[[int, int], None] | None = None
+    files: Sequence[Path], memo: Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[Path, str]:
-    """Give the SHA-256 of each file (32 hex digits), from the index where size and time of change are as they were.
+    """Give the SHA-256 of each file (its first 32 hex digits), from the memo where the file is as it was.
 
     Args:
         files: which.
-        index: JSON file where digests are remembered; made again where it is absent or damaged.
+        memo: folder where digests are remembered, see `cache.digest_file`.
         progress: called with (files digested, files in all) while contents are read.
 
     Raises:
         DataError: a file that cannot be read.
     """
-    known = _read_index(index)
-    stamps = {path: _stamp(path) for path in files}
-    fresh = [path for path in stamps if known.get(str(path), [None])[:-1] != stamps[path]]
+    try:
+        found = {path: known_digest(path, memo) for path in files}
+    except OSError as error:
+        raise _unreadable(error) from error
+    fresh = [path for path, digest in found.items() if digest is None]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for done, (path, digest) in enumerate(zip(fresh, pool.map(_digest_file, fresh), strict=True), 1):
-            known[str(path)] = [*stamps[path], digest]
+        for done, (path, digest) in enumerate(
+            zip(fresh, pool.map(lambda path: _digest(path, memo), fresh), strict=True), 1
+        ):
+            found[path] = digest
             if progress:
                 progress(done, len(fresh))
-    if fresh:
-        write_atomically(index, json.dumps(known))
-    return {path: str(known[str(path)][-1]) for path in files}
+    return {path: str(digest)[:32] for path, digest in found.items()}
 
 
-def _read_index(index: Path) -> dict[str, list[object]]:
-    """Give what is known; nothing where the index is absent or damaged, for it can be made again."""
+def _digest(path: Path, memo: Path) -> str:
     try:
-        known = json.loads(index.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) and all(isinstance(v, list) and v for v in known.values()) else {}
-
-
-def _stamp(path: Path) -> list[object]:
-    try:
-        status = path.stat()
+        return digest_file(path, memo)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    return [status.st_size, status.st_mtime_ns, status.st_ino]
+        raise _unreadable(error) if error.filename == str(path) else error from error
 
 
-def _digest_file(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+def _unreadable(error: OSError) -> DataError:
+    return DataError(f"cannot read {error.filename}: {error.strerror}")
+
+
+def find_copies(dataset: Dataset, contents: Mapping[str, str]) -> Iterator[str]:
+    """Warn of clips with the same bytes in different folds, or in training and test: those are no new clips there.
+
+    Args:
+        dataset: as read from disk.
+        contents: digest by real clip id; empty for a clip without files.
+    """
+    folds: dict[str, object] = {name: int(fold) for name, fold in zip(dataset.ids, dataset.folds, strict=True)}
+    groups: dict[str, list[str]] = {}
+    for name in (*dataset.ids, *dataset.test_ids):
+        groups.setdefault(contents[name], []).append(name)
+    for content, names in groups.items():
+        if content and len({folds.get(name, "test") for name in names}) > 1:
+            listed = ", ".join(
+                f"{name} (fold {folds[name]})" if name in folds else f"{name} (test)" for name in names[:4]
+            )
+            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+            yield printable(
+                f"{listed}{more} hold the same bytes: a leak between folds, what is trained on one is scored on the "
+                "other; see which is the right one and remove the others"
+            )

@@ -13,7 +13,10 @@ from blemore_harness.disk import cache_root
 def open_dataset_view(dataset: Dataset, reporter: Reporter) -> View:
     """Open the view of a dataset that plugins get, its links and digests kept in the cache."""
     with Counting(reporter, "reading clips") as counting:
-        return open_view(dataset, cache_root(), counting)
+        view = open_view(dataset, cache_root(), counting, reporter.log)
+    for text in view.warnings:
+        reporter.warn(text)
+    return view
 
 
 class Counting:

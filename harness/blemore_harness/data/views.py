@@ -6,10 +6,9 @@ translates back. Labels and actors go out with training clips only.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,18 +17,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from blemore_harness.cache import DIGESTS
 from blemore_harness.clips import Clip, Clips, Fold
-from blemore_harness.data.aggregates import Aggregate, Place, read_aggregate
-from blemore_harness.data.contents import digest_files
+from blemore_harness.data.aggregates import Place
+from blemore_harness.data.contents import digest_files, find_copies
 from blemore_harness.data.download import Dataset
-from blemore_harness.disk import atomic_file, digest_of, write_atomically
-from blemore_harness.errors import DataError
+from blemore_harness.data.neutral_features import StoreDigests, digest_store, feature_file
+from blemore_harness.data.neutral_files import hand_out
+from blemore_harness.disk import digest_of
 
-INDEX_FILE = "contents.json"
-"""Where digests of files are remembered."""
+HOMES = "blinded"
+"""Folder of a cache that holds the neutral files of each dataset."""
 
-WRITTEN_FROM = "written-from.txt"
-"""Says from which aggregated file the rows of a store were written; written last, so that it means complete."""
+OLD_HOMES, OLD_INDEX = "views", "contents.json"
+"""Where earlier versions kept symbolic links, which lead to real names, and an index of digests by real path."""
 
 _OPAQUE = re.compile(r"(?<![^\W_])c[0-9a-f]{16}(?![^\W_])")
 
@@ -43,11 +44,13 @@ class View:
         test: the test clips, likewise.
         folds: int64 (N,), fold of each clip of `train`.
         real: real clip id by opaque id.
-        digest: hex digest of everything in the dataset that can change a number, but for released features of clips
-            that have a video.
+        digest: hex digest of all that can change a number of cross-validation: training clips with labels, actors,
+            folds and videos. Test clips and released features are apart, see `test_digest` and `digest_store`.
+        test_digest: hex digest of the test clips and their videos.
         stores: names of the released features that the dataset has.
-        digest_store: gives the hex digest of one of them, and makes its files ready to be read; `DataError` where there
-            is none of that name, or where it is damaged.
+        digest_store: digests one of them, and makes its files ready to be read; `DataError` where there is none of that
+            name, or where it is damaged.
+        warnings: what the contents of clips tell: the same one in several folds, or in training and test.
     """
 
     train: Clips
@@ -55,8 +58,10 @@ class View:
     folds: NDArray[np.int64]
     real: Mapping[str, str]
     digest: str
+    test_digest: str
     stores: frozenset[str]
-    digest_store: Callable[[str], str] = field(repr=False)
+    digest_store: Callable[[str], StoreDigests] = field(repr=False)
+    warnings: tuple[str, ...] = ()
 
     @property
     def opaque(self) -> dict[str, str]:
@@ -79,24 +84,45 @@ class View:
         return _OPAQUE.sub(lambda match: self.real.get(match[0], match[0]), text)
 
 
-def open_view(dataset: Dataset, folder: Path, progress: Callable[[int, int], None] | None = None) -> View:
-    """Make the view of a dataset, with neutral links to its files.
+def open_view(
+    dataset: Dataset,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+    log: Callable[[str], None] | None = None,
+) -> View:
+    """Make the view of a dataset, with neutral names for its files.
+
+    Names and order of training clips come from the training clips alone: test clips may come and go.
 
     Args:
         dataset: as read from disk.
-        folder: where links and the index of content digests are kept, such as the user's cache.
+        folder: where neutral files and digests of contents are kept, such as the user's cache.
         progress: called with (files digested, files in all) while contents are read for the first time.
+        log: told where files have to be copied, and how much that is.
+
+    Raises:
+        DataError: a file that cannot be read, or no room for copies where files cannot be linked.
     """
-    contents = digest_files(_needed_files(dataset), folder / INDEX_FILE, progress)
+    shutil.rmtree(folder / OLD_HOMES, ignore_errors=True)
+    (folder / OLD_INDEX).unlink(missing_ok=True)
     # Sorted: neither names, nor order, nor digest depend on the order of metadata rows.
-    key = digest_of([sorted(dataset.ids), sorted(dataset.test_ids)], 32).encode()
+    key = digest_of(sorted(dataset.ids), 32).encode()
     names = {
         name: "c" + hashlib.blake2b(name.encode(), key=key, digest_size=8).hexdigest()
         for name in (*dataset.ids, *dataset.test_ids)
     }
-    links = folder / "views" / digest_of([str(dataset.root), key.decode()])
+    home = folder / HOMES / digest_of([str(dataset.root), key.decode()])
+    memo = folder / DIGESTS
+    videos = {
+        name: home / f"{names[name]}{path.suffix.lower()}" for name, path in dataset.videos.items() if name in names
+    }
+    hand_out({videos[name]: dataset.videos[name] for name in videos}, home, memo, log)
+    contents = digest_files(_needed_files(dataset), memo, progress)
     clips = {
-        name: _link_clip(name, names[name], dataset, contents, links) for name in sorted(names, key=names.__getitem__)
+        name: Clip(
+            opaque, videos.get(name), _name_features(name, opaque, dataset, home), _content(name, dataset, contents)
+        )
+        for name, opaque in sorted(names.items(), key=lambda item: item[1])
     }
     order = sorted(range(len(dataset.ids)), key=lambda i: names[dataset.ids[i]])
     train = Clips(
@@ -107,52 +133,29 @@ def open_view(dataset: Dataset, folder: Path, progress: Callable[[int, int], Non
     folds = dataset.folds[order]
     folds.setflags(write=False)
     test = Clips(tuple(sorted((clips[name] for name in dataset.test_ids), key=lambda clip: clip.id)))
-    facts = {
-        "train": [
-            [dataset.ids[i], clip.content, dataset.actors[i], dataset.truth[i].tolist(), int(dataset.folds[i])]
-            for i, clip in zip(order, train, strict=True)
-        ],
-        "test": [[name, clips[name].content] for name in sorted(dataset.test_ids)],
-    }
-    real = {names[name]: name for name in names}
-    digest_store = partial(_digest_store, dataset, names, folder / INDEX_FILE, links)
-    return View(train, test, folds, real, digest_of(facts), frozenset(dataset.stores), digest_store)
-
-
-def _digest_store(dataset: Dataset, names: Mapping[str, str], index: Path, links: Path, store: str) -> str:
-    if store not in dataset.stores:
-        there = ", ".join(sorted(dataset.stores)) or "none"
-        where = (
-            f"a file {store}.npz with the keys X and filenames is expected at any depth"
-            if store.endswith("_static_features")
-            else "they are expected in pre_extracted_train_data and pre_extracted_test_data beside the metadata"
-        )
-        raise DataError(f"no released features '{store}' below {dataset.root} (there: {there}): {where}")
-    if store in dataset.features:
-        files = {name: path for name, path in dataset.features[store].items() if name in names}
-        contents = digest_files(list(files.values()), index)
-        return digest_of(sorted((name, contents[path]) for name, path in files.items()))
-    aggregate = dataset.aggregates[store]
-    digest = digest_of(sorted(digest_files(aggregate.files, index).values()))
-    _write_rows(
-        aggregate, digest, {name: links / store / f"{names[name]}.npy" for name in aggregate.places}, links / store
+    seen = {name: contents[path] for name, path in dataset.videos.items() if name in names}
+    facts = [
+        [
+            dataset.ids[i],
+            seen.get(dataset.ids[i], ""),
+            dataset.actors[i],
+            dataset.truth[i].tolist(),
+            int(dataset.folds[i]),
+        ]
+        for i in order
+    ]
+    tests = [[name, seen.get(name, "")] for name in sorted(dataset.test_ids)]
+    return View(
+        train,
+        test,
+        folds,
+        {opaque: name for name, opaque in names.items()},
+        digest_of(facts),
+        digest_of(tests),
+        frozenset(dataset.stores),
+        partial(digest_store, dataset, names, home, memo, log),
+        tuple(find_copies(dataset, {name: clip.content for name, clip in clips.items()})),
     )
-    return digest
-
-
-def _write_rows(aggregate: Aggregate, digest: str, paths: Mapping[str, Path], folder: Path) -> None:
-    """Write the row of each clip to a file with a neutral name, unless that was done from files of this digest."""
-    if aggregate.trouble:
-        raise DataError(aggregate.trouble)
-    done = folder / WRITTEN_FROM
-    if done.exists() and done.read_text(encoding="utf-8") == digest and all(path.exists() for path in paths.values()):
-        return
-    vectors = read_aggregate(aggregate)
-    done.unlink(missing_ok=True)
-    for name, path in paths.items():
-        with atomic_file(path) as file:
-            np.save(file, vectors[name], allow_pickle=False)
-    write_atomically(done, digest)
 
 
 def _needed_files(dataset: Dataset) -> list[Path]:
@@ -175,38 +178,17 @@ def _places(dataset: Dataset, name: str) -> list[Place]:
     return [place for _, aggregate in sorted(dataset.aggregates.items()) for place in aggregate.places.get(name, ())]
 
 
-def _link_clip(name: str, opaque: str, dataset: Dataset, contents: Mapping[Path, str], links: Path) -> Clip:
-    video = dataset.videos.get(name)
-    features = _released_files(dataset, name)
+def _name_features(name: str, opaque: str, dataset: Dataset, home: Path) -> dict[str, Path]:
+    """Name a clip's files of features by store; they lie there once somebody asks for the digest of the store."""
+    rows = {s: home / s / f"{opaque}.npy" for s, aggregate in dataset.aggregates.items() if name in aggregate.places}
+    released = {s: feature_file(home, s, opaque, path) for s, path in _released_files(dataset, name).items()}
+    return dict(sorted({**rows, **released}.items()))
+
+
+def _content(name: str, dataset: Dataset, contents: Mapping[Path, str]) -> str:
+    if name in dataset.videos:
+        return contents[dataset.videos[name]]
+    if features := _released_files(dataset, name):
+        return digest_of([contents[path] for path in features.values()], 32)
     places = _places(dataset, name)
-    if video is not None:
-        content = contents[video]
-    elif features:
-        content = digest_of([contents[path] for path in features.values()], 32)
-    else:
-        content = digest_of([[contents[path], row] for path, row in places], 32) if places else ""
-    # Rows of aggregated files lie here once somebody asks for the digest of their store.
-    rows = {s: links / s / f"{opaque}.npy" for s, aggregate in dataset.aggregates.items() if name in aggregate.places}
-    released = {
-        store: _link(path, links / store / f"{opaque}{path.suffix.lower()}") for store, path in features.items()
-    }
-    return Clip(
-        opaque,
-        None if video is None else _link(video, links / f"{opaque}{video.suffix.lower()}"),
-        dict(sorted({**rows, **released}.items())),
-        content,
-    )
-
-
-def _link(target: Path, link: Path) -> Path:
-    target = target.resolve()
-    if not link.is_symlink() or link.readlink() != target:
-        link.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):  # a new one needs no temporary name, which a kill would leave
-            link.symlink_to(target)
-            return link
-        temporary = link.with_name(f".{link.name}.{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target)
-        temporary.replace(link)
-    return link
+    return digest_of([[contents[path], row] for path, row in places], 32) if places else ""

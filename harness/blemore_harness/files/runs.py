@@ -104,6 +104,7 @@ class SystemFolder:
     def keep(self, part: str, probabilities: Probabilities, facts: Mapping[str, Any]) -> FoldResult:
         """Put a fold safely on disk and drop the plugin's workspace for it."""
         rows_file = self.path / f"{part}.csv"
+        (self.path / f"{part}.json").unlink(missing_ok=True)  # of a final fit for other test clips
         write_probabilities(rows_file, probabilities)
         digest = hashlib.sha256(rows_file.read_bytes()).hexdigest()
         write_json(self.path / f"{part}.json", {**facts, "sha256": digest})

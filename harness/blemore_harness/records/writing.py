@@ -39,9 +39,13 @@ PACKAGES = ("numpy", "torch", "torchvision", "torchaudio", "transformers", "timm
 
 
 def start_record(
-    submission: Submission, entrants: Sequence[Entrant], dataset: Dataset, command: Sequence[str]
+    submission: Submission,
+    entrants: Sequence[Entrant],
+    dataset: Dataset,
+    command: Sequence[str],
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Make the record of a run that is about to start."""
+    """Make the record of a run that is about to start; `warnings` are those of the view, besides the dataset's."""
     return {
         "schema": RECORD_SCHEMA,
         "status": "started",
@@ -74,7 +78,7 @@ def start_record(
         "systems": [],
         "difference": None,
         "test": None,
-        "warnings": list(dataset.warnings),
+        "warnings": [*dataset.warnings, *warnings],
         "error": None,
         "_entrants": {e.name: e.describe() for e in entrants},
     }

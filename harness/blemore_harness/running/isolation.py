@@ -146,7 +146,7 @@ def _pack(entrant: Entrant, errand: Errand, contexts: Sequence[Context]) -> byte
         Seat(c.device, c.seed, c.workspace, c.cache, c.final, c.score is not refuse_to_score) for c in contexts
     )
     try:
-        return pickle.dumps(Packet(_describe(entrant), entrant.identity["shared"], errand, seats))
+        return pickle.dumps(Packet(_describe(entrant), entrant.identity["core"], errand, seats))
     except Exception as error:
         raise Crash(f" cannot be sent to a worker process, run it without --isolate: {error}", "") from error
 

@@ -100,6 +100,7 @@ def plan_fusing(system: Fusion, fold: Fold, train: Members, held_out: Members) -
 
     On the final fit of a fusion of rows, where the weights come from all training clips, those are fused too: the
     papers' number, chosen on the clips that it is scored on. One of vectors would be scored on what it knows by heart.
+    A part without clips, as of a dataset without test clips, is not asked for.
 
     Args:
         train: by member, rows for (at least) the fold's training clips, opaque ids; or vectors of all clips.
@@ -109,7 +110,7 @@ def plan_fusing(system: Fusion, fold: Fold, train: Members, held_out: Members) -
     known = fold.train.ids if rows_only else (*fold.train.ids, *fold.held_out.ids)
     learn = {name: given.pick(known) for name, given in train.items()}
     seen = {name: given.pick(fold.held_out.ids) for name, given in held_out.items()}
-    asked: list[tuple[Clips, Members]] = [(fold.held_out, seen)]
+    asked: list[tuple[Clips, Members]] = [(fold.held_out, seen)] if len(fold.held_out) else []
     if fold.index is None and rows_only:
         asked.insert(0, (fold.train.unlabelled(), learn))
     return Fusing(fold, learn, tuple(asked))

@@ -156,7 +156,7 @@ class Stage:
         with self._call(entrant, folder, part, errand.fold.index) as (context, notebook):
             given = self._do(entrant, errand, [context], folder.log(part))
             assert isinstance(given, tuple)
-            return self._finish(folder, errand, given[0], notebook, time.perf_counter() - started)
+            return self._finish(entrant, folder, errand, given[0], notebook, time.perf_counter() - started)
 
     def _fit_together(
         self, entrant: Entrant, folder: SystemFolder, errand: FittingTogether | FusingTogether
@@ -173,7 +173,7 @@ class Stage:
             assert isinstance(given, tuple)
             seconds = (time.perf_counter() - started) / len(parts)
             return {
-                part.fold.index: self._finish(folder, part, rows, notebook, seconds)
+                part.fold.index: self._finish(entrant, folder, part, rows, notebook, seconds)
                 for part, rows, (_, notebook) in zip(parts, given, calls, strict=True)
             }
 
@@ -184,13 +184,15 @@ class Stage:
             return errand.do(entrant.system, entrant.options, contexts)
 
     def _finish(
-        self, folder: SystemFolder, errand: Fitting | Fusing, rows: Probabilities, notebook: Notebook, seconds: float
-    ) -> FoldResult:
+        self, entrant: Entrant, folder: SystemFolder, errand: Fitting | Fusing, rows: Probabilities,
+        notebook: Notebook, seconds: float,
+    ) -> FoldResult:  # fmt: skip
         """Keep what came back under real clip names."""
         index = errand.fold.index
         facts = {
             "fold": index,
             "clips": len(rows.ids),
+            "covers": entrant.covers if index is None else None,
             "seconds": round(seconds, 3),
             "times_asked": notebook.asked,
             "notes": notebook.notes,

@@ -25,10 +25,10 @@ from blemore_harness.errors import BlemoreError, RunError, is_disk_trouble
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.predictions import Embeddings
 from blemore_harness.running.requests import Errand, Preparing
+from blemore_harness.systems.core_code import digest_core
 from blemore_harness.systems.early_fusion import EarlyFusion, Part
 from blemore_harness.systems.failures import Crash, blaming, describe_failure
 from blemore_harness.systems.plugins import Plugins, System, load_plugins
-from blemore_harness.systems.resolved import digest_shared_code
 from blemore_harness.systems.submission import plain_name
 
 KILL_ME_FIRST = "500"
@@ -74,10 +74,10 @@ class Seat:
 
 @dataclass(frozen=True)
 class Packet:
-    """All that a worker is sent; `shared` is the digest of the harness's own help, where it is part of the identity."""
+    """All that a worker is sent; `core` is the digest of the harness's own code when the run began."""
 
     wanted: Wanted
-    shared: object
+    core: object
     errand: Errand
     seats: tuple[Seat, ...]
 
@@ -185,7 +185,7 @@ def _try_errand(data: bytes, line: Line) -> tuple[Any, ...]:
     try:
         packet: Packet = pickle.loads(data)
         names = {part.plugin for part in packet.wanted.parts} or {packet.wanted.plugin}
-        if packet.shared not in (None, digest_shared_code()):
+        if packet.core != digest_core():
             raise RunError(EDITED.format(name="the harness"))
         system = find_system(packet.wanted, load_plugins({"BLEMORE_PLUGINS": ",".join(names)}))
         contexts = [_sit_down(seat, number, line) for number, seat in enumerate(packet.seats)]

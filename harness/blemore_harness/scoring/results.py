@@ -17,6 +17,9 @@ from blemore_harness.scoring.intervals import ActorCounts, count_actors, count_g
 from blemore_harness.scoring.paired_tests import compare_counts
 from blemore_harness.scoring.sensitivity import decode_by_fold, drop_of_counts, measure_sensitivity
 
+TOO_GOOD = 0.6
+"""Score that no real system comes near: published ones reach .311 in cross-validation and .279 on the test set."""
+
 
 @dataclass(frozen=True)
 class SystemRows:
@@ -100,6 +103,23 @@ def compare_best(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | No
     first, second = ranked
     found = compare_counts(scores[first]["counts"], scores[second]["counts"])
     return {"systems": ranked, **found["score"]}
+
+
+def suspect_leaks(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Warn of systems whose Score is far above anything published, a line per system.
+
+    Args:
+        scores: by system, as of `score_system`, on clips of BLEMORE.
+    """
+    lines = []
+    for name, found in scores.items():
+        best = max(found[kind]["score"]["mean"] for kind in ("official", "cross_fitted"))
+        if best > TOO_GOOD:
+            lines.append(
+                f"{name}: a Score of {best:.3f} is far above anything published on BLEMORE (over {TOO_GOOD:g}): look "
+                "for a leak of labels or of held-out clips before you believe it"
+            )
+    return lines
 
 
 def rank_best(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -4,53 +4,25 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from blemore_harness import networks
-from blemore_harness import pooling as sequences
-from blemore_harness import predictions as rows
 from blemore_harness.data.views import View
 from blemore_harness.disk import digest_of
 from blemore_harness.errors import ConfigError, first_and_count
-from blemore_harness.heads import fitting as heads
-from blemore_harness.heads import judging, scaling, subsampled
-from blemore_harness.heads import models as head_models
-from blemore_harness.heads import options as recipes
-from blemore_harness.heads import training as head_training
 from blemore_harness.hookspecs import Encoder, Fusion, NoOptions
-from blemore_harness.media import (
-    audio,
-    audio_tracks,
-    frame_files,
-)
-from blemore_harness.media import (
-    frame_cache as frames,
-)
-from blemore_harness.media import (
-    frames as media,
-)
-from blemore_harness.media import (
-    opening as containers,
-)
 from blemore_harness.options import build_options, describe_options, identify_options
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
+from blemore_harness.systems.core_code import digest_core
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.early_fusion import JOINT, EarlyFusion, Part
 from blemore_harness.systems.failures import Crash, blaming
 from blemore_harness.systems.plugins import Offer, Plugins
 from blemore_harness.systems.submission import Submission, plain_name
 
-_SHARED = (
-    audio, audio_tracks, containers, frame_files, frames, head_models, head_training, heads, judging, media, networks,
-    recipes, rows, scaling, sequences, subsampled,
-)  # fmt: skip
-"""Modules of the harness that change a plugin's numbers."""
-
 RESOLVING = "options"
 """What is done, in messages, while a system is asked about itself: `settle`, `stores`, `identify`, `mark`."""
 
-IDENTITY_SCHEME = 1
+IDENTITY_SCHEME = 2
 """Raised whenever what goes into an identity changes, so that old results are never taken for new ones."""
 
 
@@ -68,6 +40,8 @@ class Entrant:
         members: the encoders of a fusion; empty for an encoder.
         parts: the encoders that an early fusion joins; empty for others.
         identity: JSON-able facts; their digest names the folder of its results.
+        covers: digest of the test clips and of what is read of them: a final fit is for these, folds know nothing of
+            them.
         mark: words that every table shows beside its numbers, or None.
         trouble: what its own code raised while it was resolved, so that it can only be reported as failed; else None.
     """
@@ -82,6 +56,7 @@ class Entrant:
     members: tuple[Entrant, ...]
     parts: tuple[Entrant, ...]
     identity: dict[str, object]
+    covers: str
     mark: str | None
     trouble: Crash | None = None
 
@@ -135,7 +110,8 @@ def resolve_entrants(submission: Submission, plugins: Plugins, view: View | None
         ConfigError: an unknown name or option, or a value that it cannot have, as the system's code may say as well.
         DataError: released features that an encoder reads and the dataset lacks.
     """
-    encoders = tuple(_resolve_encoder(name, submission, plugins, view, demo) for name in submission.encoders)
+    core = digest_core()
+    encoders = tuple(_resolve_encoder(name, submission, plugins, view, demo, core) for name in submission.encoders)
     if submission.fusion is None:
         return encoders
     offer = plugins.fusion(plain_name(submission.fusion))
@@ -146,18 +122,20 @@ def resolve_entrants(submission: Submission, plugins: Plugins, view: View | None
                 f"'{submission.fusion}' fuses vectors, and {first_and_count(without, 'member')} gives none: leave it "
                 "out, or fuse probabilities, as `late` does"
             )
-    return (*encoders, _resolve(submission.fusion, offer, submission, view, demo, members=encoders))
+    return (*encoders, _resolve(submission.fusion, offer, submission, view, demo, core, members=encoders))
 
 
-def _resolve_encoder(name: str, submission: Submission, plugins: Plugins, view: View | None, demo: bool) -> Entrant:
+def _resolve_encoder(
+    name: str, submission: Submission, plugins: Plugins, view: View | None, demo: bool, core: str
+) -> Entrant:
     """Resolve an encoder, or the joint of several: `wavlm`, `wavlm@quick`, `imagebind+wavlm`."""
     names = name.split(JOINT)
     if len(names) == 1:
-        return _resolve(name, plugins.encoder(plain_name(name)), submission, view, demo)
-    parts = tuple(_resolve_encoder(part, submission, plugins, view, demo) for part in names)
+        return _resolve(name, plugins.encoder(plain_name(name)), submission, view, demo, core)
+    parts = tuple(_resolve_encoder(part, submission, plugins, view, demo, core) for part in names)
     joint = EarlyFusion(tuple(Part(p.name, p.system, p.options) for p in parts if isinstance(p.system, Encoder)))
     offer = Offer(joint, JOINT.join(part.plugin for part in parts), parts[0].distribution)
-    return _resolve(name, offer, submission, view, demo, parts=parts)
+    return _resolve(name, offer, submission, view, demo, core, parts=parts)
 
 
 def _resolve(
@@ -166,6 +144,7 @@ def _resolve(
     submission: Submission,
     view: View | None,
     demo: bool,
+    core: str,
     *,
     members: tuple[Entrant, ...] = (),
     parts: tuple[Entrant, ...] = (),
@@ -182,6 +161,7 @@ def _resolve(
             if isinstance(crash.__cause__, ConfigError):
                 raise crash.__cause__ from None
             trouble = crash
+    read = {store: view.digest_store(store) for store in answers.stores} if view else {}
     identity: dict[str, object] = {
         "scheme": IDENTITY_SCHEME,
         "protocol": PROTOCOL_VERSION,
@@ -189,15 +169,20 @@ def _resolve(
         "options": answers.facts,
         "seed": submission.seed,
         **offer.distribution.facts(),
-        "shared": digest_shared_code() if offer.distribution.source else None,
+        "core": core,
         "data": view.digest if view else "",
-        "stores": {store: view.digest_store(store) for store in answers.stores} if view else {},
+        "stores": {store: digests.train for store, digests in read.items()},
         "members": [member.digest for member in members],
         "parts": [part.digest for part in parts],
     }
+    tests = [
+        view.test_digest if view else "",
+        {store: digests.test for store, digests in read.items()},
+        [each.covers for each in (*members, *parts)],
+    ]
     return Entrant(
         name, system, offer.plugin, offer.distribution, answers.options, dict(given), submission.seed, members, parts,
-        identity if trouble is None else {**identity, "failed": True}, answers.mark, trouble,
+        identity if trouble is None else {**identity, "failed": True}, digest_of(tests), answers.mark, trouble,
     )  # fmt: skip
 
 
@@ -224,8 +209,3 @@ def _ask(name: str, system: Encoder | Fusion, given: dict[str, object], view: Vi
     if not isinstance(stores, tuple) or not isinstance(mark, str | None):
         raise TypeError(f"expected a tuple of `stores` and a text or None of `mark`, found {stores!r} and {mark!r}")
     return _Answers(options, stores, facts, mark)
-
-
-def digest_shared_code() -> str:
-    """Digest the shared help that trains and decodes: in a checkout an edit of it is another identity too."""
-    return digest_of([Path(str(module.__file__)).read_text(encoding="utf-8") for module in _SHARED])

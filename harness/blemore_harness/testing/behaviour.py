@@ -13,6 +13,7 @@ from blemore_harness.clips import EMOTIONS, Clips, Fold
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.predictions import Embeddings
 from blemore_harness.testing.bench import Bench, Trial
+from blemore_harness.testing.material import rename_clips
 from blemore_harness.testing.verdicts import Broken, NotApplicable
 
 ROUNDING = 1e-5
@@ -51,6 +52,18 @@ def check_company(bench: Bench) -> None:
     )
     for part in (np.arange(0, len(clips), 3), np.array([1]), np.array([len(clips) - 1])):
         _compare(trial.rows[part], bench.predict_again(trial, clips.take(part)), clips.take(part), ROUNDING, advice)
+
+
+def check_names(bench: Bench) -> None:
+    """Prepare, fit and predict with the same clips under shuffled names and in other folders."""
+    first = bench.first()
+    material, members = rename_clips(bench.material, bench.members(), first.root.parent / "renamed-clips")
+    again = bench.once("renamed", lambda: bench.run("renamed", material.fold, members=members, truth=material.truth))
+    _compare(
+        first.rows, again.rows, bench.fold.held_out, ROUNDING,
+        "rows change with the names and folders of clips: compute from what is in the files, keep it under "
+        "`clip.content`, and take no label, order or seed from `clip.id` or a path",
+    )  # fmt: skip
 
 
 def check_repeats(bench: Bench) -> None:

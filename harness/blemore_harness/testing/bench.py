@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ class Bench:
 
     def run(
         self, name: str, fold: Fold, *, interrupt: bool = False, final: bool = False, device: str = "cpu",
-        members: dict[str, Any] | None = None,
+        members: dict[str, Any] | None = None, truth: Mapping[str, Any] | None = None,
     ) -> Trial:  # fmt: skip
         """Prepare, fit and predict in folders of their own.
 
@@ -153,6 +154,7 @@ class Bench:
             final: whether to say that nothing is held out.
             device: where to compute.
             members: of a fusion; None for the usual ones.
+            truth: labels by clip; None for those of the material.
         """
         root = self._root / name
         halves = tuple(max(count // 2, 1) for count in self.first().progress) if interrupt else (None, None)
@@ -163,7 +165,8 @@ class Bench:
             prepared = self._twice(
                 root, "prepare", halves[0], lambda context: encoder.prepare(clips, self.options, context), device
             )[1]
-        score = refuse_to_score if final else self._score
+        answer = partial(self._score, fold.held_out.ids, self.material.truth if truth is None else truth)
+        score = refuse_to_score if final else answer
         model, fitted = self._twice(
             root, "fit", halves[1], lambda context: self._fit(fold, given, context), device, final, score
         )
@@ -239,9 +242,8 @@ class Bench:
             return system.fit(fold, self.options, context)
         return system.fit(fold, self.members_of(fold, members), self.options, context)
 
-    def _score(self, probabilities: Probabilities) -> Scores:
-        held_out = self.fold.held_out.ids
-        labels = np.array([np.round(self.material.truth[name] * 100) for name in held_out], dtype=np.int8)
+    def _score(self, held_out: tuple[str, ...], truth: Mapping[str, Any], probabilities: Probabilities) -> Scores:
+        labels = np.array([np.round(truth[name] * 100) for name in held_out], dtype=np.int8)
         if not isinstance(probabilities, Probabilities):
             raise Broken(f"expected Probabilities to score, found {type(probabilities).__name__}")
         return search_official(probabilities.aligned(held_out).values, labels).scores

@@ -39,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     Check("probabilities", "prepare, fit and predict give a valid row per clip", behaviour.check_probabilities),
     Check("order", "the order of clips does not change a row", behaviour.check_order),
     Check("company", "a clip's row does not depend on the clips beside it", behaviour.check_company),
+    Check("names", "names and folders of clips do not change a row", behaviour.check_names),
     Check("repeats", "the same seed gives the same rows, from an empty cache too", behaviour.check_repeats),
     Check("resumes", "interrupted and done again, it gives the same rows", behaviour.check_resumes),
     Check("no-truth", "it fits where nobody can score held-out clips", behaviour.check_no_truth),

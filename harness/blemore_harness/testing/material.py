@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.data.download import read_dataset
+from blemore_harness.data.neutral_files import hand_out
 from blemore_harness.data.views import open_view
 from blemore_harness.demo.actors import make_actor
 from blemore_harness.demo.clipfile import write_clip
@@ -137,6 +138,36 @@ def make_rows_material() -> Material:
     train = Clips(tuple(known[c.path] for c in learn), tuple(f"A{c.actor}" for c in learn), labels)
     fold = Fold(HELD_OUT_FOLD, train, Clips(tuple(known[c.path] for c in held_out)))
     return Material(fold, {known[clip.path].id: clip.cell.weights for clip in shuffled})
+
+
+def rename_clips(material: Material, members: Mapping[str, Any], folder: Path) -> tuple[Material, dict[str, Any]]:
+    """Give the same clips in the same order, each under the name of another and in another folder.
+
+    Returns:
+        the material, and what members give, under the new names.
+    """
+    clips = material.clips
+    names = dict(zip(clips.ids, np.random.default_rng(SEED).permutation(clips.ids).tolist(), strict=True))
+    files: dict[Path, Path] = {}
+
+    def move(path: Path, name: str, kind: str) -> Path:
+        target = folder / kind / name[-1] / f"{name}{path.suffix}"
+        files[target] = path
+        return target
+
+    def rename(clip: Clip) -> Clip:
+        name = names[clip.id]
+        video = clip.video_file and move(clip.video_file, name, "videos")
+        features = {store: move(path, name, store) for store, path in clip.feature_files.items()}
+        return Clip(name, video, features, clip.content)
+
+    fold = material.fold
+    train = Clips(tuple(map(rename, fold.train)), fold.train.actors, fold.train.truth)
+    renamed = Fold(fold.index, train, Clips(tuple(map(rename, fold.held_out))))
+    hand_out(files, folder, folder / "digests")
+    truth = {names[name]: shares for name, shares in material.truth.items()}
+    given = {m: type(rows)(tuple(names[name] for name in rows.ids), rows.values) for m, rows in members.items()}
+    return replace(material, fold=renamed, truth=truth), given
 
 
 def make_members(material: Material, vectors: bool) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import ConfigError
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.options import build_options
@@ -88,9 +89,9 @@ class Session:
             return self._plain
         own = self.folder / f"released-{subject.system.name}"
         shutil.copytree(self._clips(), own / "clips")
-        bare = read_material(own / "clips", own / "bare")
-        names = {clip.id: clip.video.resolve().stem for clip in bare.clips}
-        subject.release(own / "clips", {names[clip]: shares for clip, shares in bare.truth.items()})
+        dataset = read_dataset(own / "clips")
+        shares = dict(zip(dataset.ids, dataset.truth / 100, strict=True))
+        subject.release(own / "clips", shares)
         return read_material(own / "clips", own / "views")
 
     def _clips(self) -> Path:
