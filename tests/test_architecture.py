@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "reports": ("consoles", "reports"),
     "evaluation": ("execution", "pipeline", "preparation", "remainder", "places", "doctor", "simulation"),
     "conformance": ("testing", "scaffold"),
-    "command line": ("terminal", "cli"),
+    "command line": ("terminal", "cli", "__main__"),
 }  # fmt: skip
 """Modules and packages import from their own layer and from layers above them in this list, down to `errors`."""
 

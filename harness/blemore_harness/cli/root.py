@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from blemore_harness import __version__
 from blemore_harness.networks import CHOICES
 
 data_option = click.option(
@@ -38,7 +39,7 @@ set_option = click.option(
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="blemore-harness")
+@click.version_option(__version__)
 def cli() -> None:
     """Evaluate systems on the BLEMORE challenge by its official protocol.
 
