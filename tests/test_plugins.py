@@ -46,7 +46,7 @@ def test_in_tree_plugins_register_like_anyone_elses() -> None:
     plugins = load_plugins({})
     assert set(plugins.offers) >= IN_TREE
     assert failures(plugins) == {}
-    homes = {"blemore-harness", "blemore-example"}  # tox installs `tests/example_plugin` too
+    homes = {"blemore-harness", "blemore-example"}  # tox installs `examples/example_plugin` too
     assert all(row.status == "ok" and row.distribution in homes for row in plugins.rows())
 
 
