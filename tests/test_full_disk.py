@@ -22,7 +22,7 @@ from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
 from second_distributions import environment
-from test_pipeline import Noisy, Silent, offer
+from toys import Noisy, Silent, offer
 
 pytestmark = pytest.mark.once
 

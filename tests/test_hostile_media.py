@@ -17,7 +17,7 @@ from blemore_harness.errors import BlemoreError, MediaError
 from blemore_harness.media import frames as media
 from blemore_harness.media.frames import VideoInfo, iter_frames, read_frames, read_sound, video_info
 from fakes import make_context
-from media_files import FPS, clip_of, gradient_frames, sine, write_media
+from media_files import FPS, clip_of, gradient_frames, refusal, sine, write_media
 
 av = pytest.importorskip("av")
 pytest.importorskip("torch")  # before decord, which would make it crash (see `media`)
@@ -38,15 +38,6 @@ def outcomes(clip: Clip) -> list[object]:
         except MediaError as error:
             found.append(refusal(error, clip))
     return found
-
-
-def refusal(error: BlemoreError, clip: Clip) -> str:
-    """The line that a clip is refused with."""
-    assert isinstance(error, MediaError), repr(error)
-    assert error.clip == clip.id
-    assert f"clip {clip.id}" in str(error)
-    assert str(error).isprintable()
-    return str(error)
 
 
 def write_video(

@@ -21,7 +21,7 @@ from blemore_harness.files.runs import Runs, copy_submission
 from blemore_harness.records.analysis import analyse_system
 from blemore_harness.records.reading import load_system, reading_record
 from blemore_harness.systems.submission import from_plugins
-from test_pipeline import Noisy, offer, open_bench
+from toys import Noisy, offer, open_bench
 
 NASTY = "[/x] \x1b[31m\x9b2J"
 

@@ -30,7 +30,7 @@ from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
 from installed_plugins import make_site
 from second_distributions import MAIN, environment, offered
-from test_pipeline import Silent, system
+from toys import Silent, system
 
 pytestmark = pytest.mark.once
 

@@ -19,7 +19,7 @@ from blemore_plugins.late import LateFusion, LateOptions, mean_rows
 from blemore_plugins.late.simplex import bounded_grid
 from blemore_plugins.late.subsets import NONE, Subsets, find_subsets
 from fakes import Notebook, make_context
-from test_late_search import BACKENDS, Array, ignore, make_case, make_scorer_of
+from search_cases import BACKENDS, Array, ignore, make_case, make_scorer_of
 
 BACKEND_NAMES = [
     pytest.param("numpy"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from actor_cases import clips, literal_scores, simulate
 from blemore_harness.errors import DataError
 from blemore_harness.protocol.thresholds import cross_fitted
 from blemore_harness.scoring import paired_tests
@@ -15,7 +16,6 @@ from blemore_harness.scoring.intervals import ActorCounts, count_actors, count_g
 from blemore_harness.scoring.paired_tests import compare_counts, swap_answers, swap_rows
 from blemore_harness.scoring.sensitivity import decode_by_fold
 from fakes import LABELS
-from test_intervals import clips, literal_scores, simulate
 
 
 def rows_of_pair(seed: int, actors: int, each: int = 12) -> tuple[np.ndarray, ...]:

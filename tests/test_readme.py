@@ -57,7 +57,7 @@ def test_the_plugin_in_the_readme_works_as_printed(tmp_path: Path) -> None:
     from blemore_harness.demo.plan import make_plan
     from blemore_harness.demo.writing import write_plan
     from blemore_harness.systems.submission import from_plugins
-    from test_pipeline import Bench, offer, system
+    from toys import Bench, offer, system
 
     [block] = re.findall(r"```python\n(.*?)```", marked("plugin"), flags=re.DOTALL)
     assert len([line for line in block.splitlines() if line.strip()]) <= 21, "the README promises about 20 lines"

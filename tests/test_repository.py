@@ -37,3 +37,9 @@ def test_paths_in_contributing_exist() -> None:
 def test_ci_runs_what_the_project_says() -> None:
     assert "bash .ci/run" in text_of(".github/workflows/ci.yml")
     assert (ROOT / ".ci" / "run").is_file()
+
+
+def test_no_test_module_imports_another() -> None:
+    for path in (ROOT / "tests").glob("*.py"):
+        others = set(re.findall(r"^ *(?:from|import) (test_\w+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE))
+        assert others - {path.stem} == set(), f"{path.name}: what tests share stands in a module of its own"
