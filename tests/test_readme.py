@@ -1,4 +1,4 @@
-"""The README is true: its commands exist, its plugin works as printed, its links lead somewhere."""
+"""The README is true: its commands (and those of the pages) exist, its plugin works as printed, its links lead somewhere."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def marked(name: str) -> str:
 
 
 def commands() -> list[list[str]]:
-    """Every call of blemore-harness in the README, as words."""
-    lines = re.findall(r"(?:^    |&& |`)(blemore-harness [^`\n|&]+)", README, flags=re.MULTILINE)
-    return [shlex.split(line.strip().rstrip("`:,")) for line in lines]
+    """Every call of blemore-harness in the README and on the pages, as words."""
+    texts = [README, *(page.read_text(encoding="utf-8") for page in sorted(ROOT.glob("docs/**/*.md")))]
+    lines = re.findall(r"(?:^    |&& |`)(blemore-harness [^`\n|&#]+)", "\n".join(texts), flags=re.MULTILINE)
+    return [shlex.split(line) for line in sorted({line.strip().rstrip("`:,") for line in lines})]
 
 
 def test_every_command_of_the_command_line_stands_in_the_readme() -> None:
@@ -40,7 +41,7 @@ def test_every_command_of_the_command_line_stands_in_the_readme() -> None:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_command_in_the_readme_is_understood(words: list[str]) -> None:
+def test_every_command_is_understood(words: list[str]) -> None:
     command: click.Command = cli
     rest = words[1:]
     while isinstance(command, click.Group) and rest:

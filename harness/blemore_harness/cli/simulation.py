@@ -41,7 +41,7 @@ def simulate(
     """Simulate challenges on a real label table: which fusion and thresholds generalise to unseen actors.
 
     Nothing is decoded or trained: only labels are read (those of the demo dataset without --data), and no number is a
-    result on BLEMORE. See docs/simulation.md.
+    result on BLEMORE. See docs/explanation/simulation.md.
     """
     from blemore_harness.cli.opening import open_dataset
     from blemore_harness.cli.terminal import answer_console, open_reporter
