@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -45,7 +46,7 @@ class Share:
     @property
     def good(self) -> bool:
         """Whether it lies within the limits."""
-        return self.low <= self.found <= self.high
+        return bool(self.low <= self.found <= self.high)
 
 
 def coverage(replicates: int) -> Iterator[Share]:
@@ -88,7 +89,7 @@ def uniformity_of_rows(pairs: int) -> Iterator[Share]:
 def uniform(what: str, values: np.ndarray) -> Iterator[Share]:
     """Compare p-values with the uniform distribution."""
     for level in LEVELS:
-        slack = 4 * np.sqrt(level * (1 - level) / len(values))
+        slack = 4 * math.sqrt(level * (1 - level) / len(values))
         yield Share(f"{what}: p <= {level}", float((values <= level).mean()), level - slack, level + slack)
 
 
