@@ -32,7 +32,7 @@ def call(*words: str) -> Result:
 def refusal(*words: str) -> str:
     done = call(*words)
     assert isinstance(done.exception, BlemoreError), done.output
-    assert done.exception.exit_code == 1
+    assert done.exception.exit_code == (2 if isinstance(done.exception, ConfigError) else 1)
     return str(done.exception)
 
 

@@ -121,14 +121,16 @@ def test_a_signal_leaves_a_usable_run(desk: Desk, sent: signal.Signals) -> None:
     assert desk.record()["status"] == "finished"
 
 
-def test_a_plugin_that_fails_is_exit_code_3_and_a_row(desk: Desk) -> None:
+@pytest.mark.parametrize("more", [(), ("-v",)], ids=["plain", "verbose"])
+def test_a_plugin_that_fails_is_exit_code_3_and_a_row(desk: Desk, more: tuple[str, ...]) -> None:
     desk.gate.touch()
-    process = desk.start("--plugin", "broken,slow")
+    process = desk.start("--plugin", "broken,slow", *more)
     out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 3
     assert "out of luck" in out
     assert "skipped" in out
-    assert "Traceback" not in out + err
+    assert "Traceback" not in out
+    assert ("Traceback" in err) == bool(more)
     assert "out of luck" in json.dumps(desk.record())
 
 

@@ -51,8 +51,8 @@ class Answer:
 
     @property
     def refusal(self) -> str:
-        """The one line of an error that the user can fix."""
-        assert self.code == 1, self
+        """The one line of an error that the user can fix, wrong usage included."""
+        assert self.code in (1, 2), self
         assert self.out == ""
         assert self.err.startswith("error: ")
         assert self.err.endswith("\n")

@@ -18,6 +18,7 @@ from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.records.writing import Recorder, start_record
 from blemore_harness.running.preparation import prepare_submission
+from blemore_harness.running.run_log import LOG_FILE, RunLog
 from blemore_harness.running.skipping import find_alike, leave_out
 from blemore_harness.running.steps import Stage, part_name
 from blemore_harness.running.workshop import Workshop
@@ -45,13 +46,14 @@ def evaluate(
     started = time.perf_counter()
     strategy = None if submission.thresholds is None else find_strategy(submission.thresholds)
     entrants = resolve_entrants(submission, plugins, view, dataset.demo)
-    stage = Stage(view, workshop.cache, workshop.device, workshop.reporter, workshop.isolation)
     folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
     folder = workshop.runs.run(submission.name, entrants[-1].digest)
+    reporter = RunLog(workshop.reporter, folder / LOG_FILE, workshop.command)
+    stage = Stage(view, workshop.cache, workshop.device, reporter, workshop.isolation)
     recorder = Recorder(folder, start_record(submission, entrants, dataset, workshop.command), plugins, started)
     with stage.holding(folder) as stage, recorder.closing(workshop.device):
         encoders = [e for e in entrants if not e.members]
-        _check_media([e for e in encoders if not e.identity["stores"]], dataset, workshop.reporter)
+        _check_media([e for e in encoders if not e.identity["stores"]], dataset, reporter)
         rows: dict[str, SystemRows] = {}
         for entrant in _prepare_all(encoders, dataset, stage, folders, recorder):
             try:

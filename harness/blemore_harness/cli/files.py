@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.cli.root import cli, data_option, json_option, runs_option
-from blemore_harness.errors import ConfigError, printable
+from blemore_harness.cli.root import cli, data_option, json_option, open_reporter, runs_option
+from blemore_harness.errors import DataError, printable
 
 
 @cli.command()
@@ -21,9 +21,11 @@ from blemore_harness.errors import ConfigError, printable
 def score(
     file: Path, data: Path | None, fold: int | None, alpha: float | None, beta: float | None, as_json: bool
 ) -> None:
-    """Score probabilities (.csv, .npz) or decoded labels (.json) of training clips."""
+    """Score a file of probabilities or of decoded labels.
+
+    FILE holds probabilities (.csv, .npz) or labels (.json) of training clips.
+    """
     from blemore_harness.cli.opening import open_labels
-    from blemore_harness.cli.terminal import open_reporter
     from blemore_harness.files.scoring import render_score, score_file
 
     result = score_file(file, open_labels(data, open_reporter()), fold, alpha, beta)
@@ -37,9 +39,11 @@ def score(
 @data_option
 @runs_option
 def submit(run: str | None, output: Path | None, check: Path | None, data: Path | None, runs: Path) -> int:
-    """Write a RUN's leaderboard file for Codabench, or --check one: every reason that it would be rejected."""
+    """Write or check a leaderboard file for Codabench.
+
+    Writes that of a RUN, or lists with --check every reason for which FILE would be rejected.
+    """
     from blemore_harness.cli.opening import open_dataset
-    from blemore_harness.cli.terminal import open_reporter
     from blemore_harness.files.leaderboard import check_submission, official_test_ids
     from blemore_harness.files.runs import Runs, copy_submission
     from blemore_harness.records.reading import reading_record
@@ -59,7 +63,7 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
         return 0
     expected = official_test_ids() if data is None else open_dataset(data, open_reporter()).test_ids
     if not expected:
-        raise ConfigError(f"no test clips in {data}: without --data, the official test clips are expected")
+        raise DataError(f"no test clips in {data}: without --data, the official test clips are expected")
     problems = check_submission(check, expected)
     for problem in problems:
         click.echo(printable(str(problem)))
@@ -77,7 +81,10 @@ def data() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 def data_check(folder: Path, as_json: bool) -> None:
-    """Print what a download holds: clips, actors, folds, labels, media and features, present and missing."""
+    """Print what a download holds and what it lacks.
+
+    Counts clips, actors, folds, labels, media and features.
+    """
     from blemore_harness.data.download import read_dataset
     from blemore_harness.data.inspection import inspect_dataset, render_inspection
 
@@ -89,8 +96,10 @@ def data_check(folder: Path, as_json: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws other actors and clips.")
 def data_demo(folder: Path, seed: int) -> None:
-    """Write the generated demo dataset: real video files of drawn faces with synthesised voices."""
-    from blemore_harness.cli.terminal import open_reporter
+    """Write the generated demo dataset.
+
+    It holds real video files of drawn faces with synthesised voices.
+    """
     from blemore_harness.demo.opening import make_demo
 
     make_demo(folder, open_reporter(), seed)
