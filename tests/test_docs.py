@@ -35,6 +35,7 @@ def bad(system: Any, session: Session, names: tuple[str, ...] = ()) -> list[Any]
     return [verdict for verdict in check_subject(Subject(system), session, names) if not verdict.good]
 
 
+@pytest.mark.slow
 @pytest.mark.encoders
 def test_the_tutorial_works_step_by_step(tmp_path: Path) -> None:
     pytest.importorskip("torch")

@@ -205,6 +205,7 @@ def memory_growth(work: Callable[[], object]) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 
 
+@pytest.mark.slow
 def test_large_frames_come_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = clip_of(write_video(tmp_path / "a.mov", gradient_frames(2, 2160, 3840), "mjpeg", "yuvj420p"))
     monkeypatch.setattr(media, "BATCH_BYTES", 30_000_000)
@@ -264,6 +265,7 @@ def bad_clips(folder: Path) -> Iterator[Path]:
     yield from (folder / f"{name}.mov" for name in ("cut", "empty", "zip", "mute", "blind", "short", "dot"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["prosody", "wav2vec2", "clip", "s4d"])
 def test_every_kind_of_encoder_gives_a_result_or_names_the_clip(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str

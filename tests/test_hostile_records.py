@@ -88,6 +88,7 @@ def draw(run: Path) -> None:
         draw_results(found)
 
 
+@pytest.mark.slow
 def test_whatever_is_missing_or_of_another_kind_is_an_error_of_the_record(run: Path) -> None:
     record = json.loads((run / "record.json").read_text())
     said = []

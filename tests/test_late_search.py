@@ -40,6 +40,7 @@ def plain_best(rows: Array, truth: Array, parts: int) -> Array:
 cases = st.tuples(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 40), st.booleans())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BACKENDS)
 @settings(max_examples=12, deadline=None)
 @given(cases, st.sampled_from([1, 3, 5]))
@@ -49,6 +50,7 @@ def test_choice_is_the_plain_one_to_the_last_bit(kind: str, case: tuple[int, int
     np.testing.assert_array_equal(found, plain_best(rows, truth, parts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BACKENDS)
 @pytest.mark.parametrize("ties", [False, True])
 def test_scores_are_those_of_400_decodings(kind: str, ties: bool) -> None:
