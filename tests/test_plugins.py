@@ -128,6 +128,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BROKEN)
 def test_broken_plugin_becomes_a_row_and_hurts_nobody(site: Site, what: str) -> None:
     code, expected = BROKEN[what]
