@@ -147,7 +147,7 @@ def contents(home: Path) -> dict[str, Any]:
         for path in sorted((home / root).rglob("*")):
             if path.is_symlink():
                 found[str(path.relative_to(home))] = str(path.readlink())
-            elif path.is_file() and path.name != ".lock":
+            elif path.is_file() and path.name not in (".lock", "log.txt"):
                 data = path.read_bytes()
                 if root == "cache" and path.suffix == ".tmp" and not data:
                     continue  # swept by whatever runs a minute later

@@ -1,4 +1,4 @@
-"""Writes docs/reference.md from docstrings: everything that a plugin is given, and everything that it may use.
+"""Writes docs/reference/api.md from docstrings: everything that a plugin is given, and everything that it may use.
 
 python docs/make_reference.py            # write it
 python docs/make_reference.py --check    # exit 1 where it is not up to date
@@ -14,7 +14,7 @@ from textwrap import dedent
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "harness" / "blemore_harness"
-PAGE = ROOT / "docs" / "reference.md"
+PAGE = ROOT / "docs" / "reference" / "api.md"
 
 MODULES = (
     "hookspecs", "context", "clips", "predictions", "cache", "options", "errors", "heads.options", "heads.fitting",
@@ -35,7 +35,7 @@ SECTIONS = ("Args", "Attributes", "Returns", "Raises")
 HEAD = """# Reference
 
 What a plugin author may use: made from the docstrings by `python docs/make_reference.py`, and held to them by a test.
-How it fits together is in [write-a-plugin.md](write-a-plugin.md).
+How it fits together is in [write-a-plugin.md](../tutorial/write-a-plugin.md).
 """
 
 
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--check"]:
         if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
             return 0
-        sys.stderr.write("docs/reference.md is not up to date: run python docs/make_reference.py\n")
+        sys.stderr.write("docs/reference/api.md is not up to date: run python docs/make_reference.py\n")
         return 1
     PAGE.write_text(text, encoding="utf-8")
     return 0
@@ -71,13 +71,8 @@ def path_of(name: str) -> str:
 def render_module(name: str) -> str:
     """Give the section of one module."""
     module = parse(name)
-    lines = [
-        f"## {name}",
-        "",
-        f"[`blemore_harness.{name}`](../harness/blemore_harness/{path_of(name)})",
-        "",
-        prose(module),
-    ]
+    source = f"../../harness/blemore_harness/{path_of(name)}"
+    lines = [f"## {name}", "", f"[`blemore_harness.{name}`]({source})", "", prose(module)]
     for node in module.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and is_offered(node.name, name):
             lines += render_node(node, 3)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Configuration of whoever runs the tests changes no default of theirs.
+os.environ["XDG_CONFIG_HOME"] = os.devnull
 
 # The same examples each time, in whatever time they take.
 settings.register_profile("sure", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from blemore_harness.clips import Clip
+from blemore_harness.errors import BlemoreError, MediaError
 
 FPS = 25
 
@@ -96,3 +97,12 @@ def clip_of(path: Path, name: str = "k7") -> Clip:
     """The clip of a file, as the harness hands it out."""
     content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "0"
     return Clip(name, path, content=content)
+
+
+def refusal(error: BlemoreError, clip: Clip) -> str:
+    """The line that a clip is refused with."""
+    assert isinstance(error, MediaError), repr(error)
+    assert error.clip == clip.id
+    assert f"clip {clip.id}" in str(error)
+    assert str(error).isprintable()
+    return str(error)

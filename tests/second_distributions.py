@@ -1,4 +1,4 @@
-"""The distributions in `tests/example_plugin` and `tests/broken_plugin`, installed or put on the path."""
+"""The distributions in `examples/example_plugin` and `tests/broken_plugin`, installed or put on the path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
+
+FOLDERS = {"example_plugin": ROOT / "examples" / "example_plugin", "broken_plugin": ROOT / "tests" / "broken_plugin"}
 
 MAIN = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -26,7 +28,7 @@ def put_on_path(name: str, folder: Path) -> list[Path]:
         name: `example_plugin` or `broken_plugin`.
         folder: where its metadata are written, as pip would.
     """
-    source = HERE / name
+    source = FOLDERS[name]
     project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     if any(found.metadata["Name"] == project["name"] for found in importlib.metadata.distributions()):
         return []

@@ -54,6 +54,7 @@ def test_the_number_of_actors_is_found_where_they_have_fewer_clips() -> None:
     assert rand_index(learnt.group(vectors), names) > 0.7
 
 
+@pytest.mark.slow
 def test_silhouette_is_that_of_scikit_learn() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     random = np.random.default_rng(0)

@@ -23,7 +23,7 @@ from blemore_harness.records.analysis import analyse_system, compare_systems
 from blemore_harness.records.reading import load_system
 from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
-from test_pipeline import Bench, Noisy, offer, open_bench, system
+from toys import Bench, Noisy, offer, open_bench, system
 
 
 @pytest.fixture(scope="module")

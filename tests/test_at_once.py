@@ -74,6 +74,7 @@ def lasting(value: Any) -> Any:
     return [lasting(inner) for inner in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 def test_runs_of_overlapping_systems_wait_and_end_with_one_truth(tmp_path: Path) -> None:
     crowd = Crowd(tmp_path)
     orders = ("gated,file-bytes", "file-bytes,gated", "gated,file-bytes", "gated")

@@ -69,6 +69,7 @@ def test_sizes_are_those_of_the_released_models(benchmark: ModuleType, like: str
     assert (sizes["feat_extract_norm"], sizes["do_stable_layer_norm"]) == ("group", False)
 
 
+@pytest.mark.slow
 def test_small_networks_give_sane_numbers(tmp_path: Path) -> None:
     file = tmp_path / "cpu.json"
     command = [sys.executable, str(BENCHMARKS / "encoder_sizes.py"), "--small", "--device", "cpu", "--clips", "2"]
@@ -91,6 +92,7 @@ def test_small_networks_give_sane_numbers(tmp_path: Path) -> None:
     assert held["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
+@pytest.mark.slow
 def test_an_encoder_that_fails_is_a_row_and_the_others_go_on(
     benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def test_the_better_candidate_on_other_actors_is_fitted_on_all() -> None:
     assert "weights" in book.notes, "what the chosen one says is kept"
 
 
+@pytest.mark.slow
 def test_structured_wins_where_members_answer_in_code() -> None:
     """Members whose rows are permuted tell all, but no mean of them does."""
     swapped = {name: values[:, [1, 2, 3, 4, 0, 5]] for name, values in make_members(2, TRUTH, (0.8, 0.7)).items()}

@@ -142,6 +142,7 @@ def test_damaged_file_is_named_and_never_unpickled(store: Store, what: str, mmap
         store.load(CLIP, mmap=mmap)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(at=st.integers(0, 127), value=st.integers(0, 255))
 def test_any_byte_of_the_header_may_be_wrong(tmp_path_factory: pytest.TempPathFactory, at: int, value: int) -> None:
@@ -193,6 +194,7 @@ def test_missing_clips_are_given_once_per_content(store: Store) -> None:
 json_facts = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.booleans(), max_size=5)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(json_facts, json_facts)
 def test_digest_tells_facts_apart_whatever_their_order(one: dict[str, object], two: dict[str, object]) -> None:

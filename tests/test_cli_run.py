@@ -102,6 +102,7 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_usable_run(desk: Desk, sent: signal.Signals) -> None:
     process = desk.start("--plugin", "slow")
@@ -121,17 +122,21 @@ def test_a_signal_leaves_a_usable_run(desk: Desk, sent: signal.Signals) -> None:
     assert desk.record()["status"] == "finished"
 
 
-def test_a_plugin_that_fails_is_exit_code_3_and_a_row(desk: Desk) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("-v",)], ids=["plain", "verbose"])
+def test_a_plugin_that_fails_is_exit_code_3_and_a_row(desk: Desk, more: tuple[str, ...]) -> None:
     desk.gate.touch()
-    process = desk.start("--plugin", "broken,slow")
+    process = desk.start("--plugin", "broken,slow", *more)
     out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 3
     assert "out of luck" in out
     assert "skipped" in out
-    assert "Traceback" not in out + err
+    assert "Traceback" not in out
+    assert ("Traceback" in err) == bool(more)
     assert "out of luck" in json.dumps(desk.record())
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_on_one_folder_do_not_tear_it(desk: Desk) -> None:
     first, second = desk.start("--plugin", "slow", "--json"), desk.start("--plugin", "slow", "--json")
     desk.wait_for_fold_1(first, second)

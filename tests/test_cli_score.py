@@ -51,8 +51,8 @@ class Answer:
 
     @property
     def refusal(self) -> str:
-        """The one line of an error that the user can fix."""
-        assert self.code == 1, self
+        """The one line of an error that the user can fix, wrong usage included."""
+        assert self.code in (1, 2), self
         assert self.out == ""
         assert self.err.startswith("error: ")
         assert self.err.endswith("\n")
@@ -728,6 +728,7 @@ def test_names_that_no_terminal_can_show(call: Call, data: Path) -> None:
     assert "warning    1 video (first: '\\udcff\\x1b[31m\\n.mov') found that no row" in answer.out
 
 
+@pytest.mark.slow
 def test_the_installed_command(data: Path, tmp_path: Path) -> None:
     file = write_probabilities_csv(tmp_path / "p.csv", perfect())
     command = [sys.executable, "-c", "from blemore_harness.cli import main; main()", "score", str(file)]

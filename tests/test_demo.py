@@ -167,6 +167,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.encoders
 def test_same_bytes_from_one_process_and_from_two(tiny_plan: Plan, tiny_demo: Path, tmp_path: Path) -> None:
     reports: list[tuple[int, int]] = []
@@ -225,6 +226,7 @@ def test_files_tell_nothing_beside_picture_and_sound(tiny_plan: Plan, tiny_demo:
     assert keys <= {"major_brand", "minor_version", "compatible_brands", "language", "handler_name", "vendor_id"}
 
 
+@pytest.mark.slow
 @pytest.mark.encoders
 def test_bytes_of_a_clip_do_not_depend_on_what_memory_held(tmp_path: Path) -> None:
     pytest.importorskip("av")
@@ -257,6 +259,7 @@ def test_the_harness_reads_it(tiny_plan: Plan, tiny_demo: Path) -> None:
     assert {*dataset.ids, *dataset.test_ids} == set(dataset.videos)
 
 
+@pytest.mark.slow
 @pytest.mark.encoders
 def test_mtcnn_finds_the_faces(tiny_plan: Plan, tiny_demo: Path) -> None:
     av = pytest.importorskip("av")

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("av")
-pytestmark = pytest.mark.encoders
+pytestmark = [pytest.mark.encoders, pytest.mark.slow]
 
 ENCODERS = ("s4d", "wav2vec2", "gemini")
 MARK = "demo: untrained small encoders, stand-in embeddings"

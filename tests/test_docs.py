@@ -8,13 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from blemore_harness.cli import INTERRUPTED
+from blemore_harness.doctor.surroundings import KEYS
+from blemore_harness.errors import HarnessError, PluginFailed
 from blemore_harness.testing import CHECKS, Session, Subject, check_subject
 from blemore_harness.testing.pytest_plugin import PluginChecks
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "write-a-plugin.md"
+PAGE = ROOT / "docs" / "tutorial" / "write-a-plugin.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 QUICK = ("declares", "options", "identity", "probabilities", "company")
@@ -31,6 +35,7 @@ def bad(system: Any, session: Session, names: tuple[str, ...] = ()) -> list[Any]
     return [verdict for verdict in check_subject(Subject(system), session, names) if not verdict.good]
 
 
+@pytest.mark.slow
 @pytest.mark.encoders
 def test_the_tutorial_works_step_by_step(tmp_path: Path) -> None:
     pytest.importorskip("torch")
@@ -65,6 +70,18 @@ def test_the_table_of_checks_is_the_list_of_checks() -> None:
     assert rows == [(check.name, who[check.encoders, check.fusions], check.says) for check in CHECKS]
 
 
+def test_every_variable_and_exit_code_stands_on_the_page_of_the_environment() -> None:
+    page = (ROOT / "docs" / "reference" / "environment.md").read_text(encoding="utf-8")
+    sources = [path for root in ("harness", "plugins") for path in (ROOT / root).rglob("*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    used = set(re.findall(r"\bBLEMORE_[A-Z_]*[A-Z]\b", text))
+    used |= set(re.findall(r"""environ(?:ment)?(?:\.get\(|\[)"([A-Z_]+)\"""", text)) - {"PYTHONPATH"} | {*KEYS}
+    assert len(used) > 8
+    assert {name for name in used if f"`{name}`" not in page and f"${name}" not in page} == set()
+    codes = {HarnessError.exit_code, PluginFailed.exit_code, click.UsageError.exit_code, INTERRUPTED, 0}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, flags=re.MULTILINE)} == codes
+
+
 def test_the_reference_is_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "docs" / "make_reference.py", "--check"], capture_output=True, text=True, check=False
@@ -72,7 +89,7 @@ def test_the_reference_is_up_to_date() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", ["write-a-plugin.md", "reference.md"])
-def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)", (ROOT / "docs" / page).read_text(encoding="utf-8")):
-        assert target.startswith("http") or (ROOT / "docs" / target).exists(), target
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/**/*.md")), ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), target

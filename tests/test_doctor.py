@@ -188,6 +188,7 @@ def test_a_package_that_ends_python_is_reported(tmp_path: Path, monkeypatch: pyt
     assert look(found)["rehearsal"].verdict == "problem"
 
 
+@pytest.mark.slow
 def test_packages_that_fail_in_every_way_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bodies = {"torchvision": "raise RuntimeError('operator torchvision::nms does not exist')", "timm": "exit(3)"}
     for name in IMPORTS:
@@ -205,6 +206,7 @@ def test_packages_that_fail_in_every_way_are_rows(tmp_path: Path, monkeypatch: p
     assert look({**found, "encoders": {}})["torchvision"].verdict == "problem"
 
 
+@pytest.mark.slow
 @pytest.mark.encoders
 def test_the_command(tmp_path: Path) -> None:
     pytest.importorskip("torch")

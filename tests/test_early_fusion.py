@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import types
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,7 @@ from blemore_harness.systems.resolved import Entrant, resolve_entrants
 from blemore_harness.systems.submission import from_plugins
 from builders import put, write_download
 from fakes import Notebook, make_context, make_fold
-
-
-@dataclass(frozen=True)
-class ToyOptions(HeadOptions):
-    shift: float = 0.0
+from toys import ToyOptions
 
 
 class Toy(Encoder):

@@ -85,6 +85,7 @@ def video_options(kind: type, folder: Path, **changes: object):
 VIDEO = [("videomae", VideoMAEOptions, build_videomae), ("timesformer", TimeSformerOptions, build_timesformer)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind", "build"), VIDEO)
 def test_every_tensor_of_the_file_is_used(request, tmp_path: Path, name: str, kind: type, build):
     """Change one tensor of the file after the other, under the names that it has there: the logits must change."""

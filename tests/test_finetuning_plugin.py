@@ -244,6 +244,7 @@ def test_a_gpu_without_bfloat16_is_not_made_to_imitate_it(monkeypatch, native: b
         assert (block == ("cuda", torch.bfloat16)) is expected
 
 
+@pytest.mark.slow
 def test_training_fits_the_labels(material, tmp_path: Path):
     (fold, folder), (encoder, kind, settings) = material, SYSTEMS["sound"]
     changed = {"epochs": 25, "front_end": True, "learning_rate": 2e-3, "ema": 0.5}

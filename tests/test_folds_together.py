@@ -139,6 +139,7 @@ def lasting(value: Any) -> Any:
     return [lasting(inner) for inner in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUSIONS)
 def test_files_and_record_are_those_of_one_by_one(name: str, tmp_path: Path) -> None:
     place, fusion = Place(tmp_path), make(name)
@@ -166,6 +167,7 @@ class Stopped(Fusion):
         return self.other.fit(fold, members, options, context)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUSIONS)
 @pytest.mark.parametrize("at", [1, 2, None])
 def test_whatever_was_finished_before_an_interruption_the_bits_are_the_same(
@@ -180,6 +182,7 @@ def test_whatever_was_finished_before_an_interruption_the_bits_are_the_same(
     assert place.files(fusion, "runs") == place.files(fusion, "whole")
 
 
+@pytest.mark.slow
 def test_an_interruption_between_choices_keeps_those_that_were_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +208,7 @@ def test_an_interruption_between_choices_keeps_those_that_were_made(
     assert place.files(fusion, "runs") == place.files(fusion, "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUSIONS)
 def test_labels_of_a_fold_change_nothing_that_is_used_on_it(name: str, tmp_path: Path) -> None:
     """Ids, files, seeds and members' rows stay as they are; what the clips of fold 1 show is drawn anew."""
@@ -228,6 +232,7 @@ def test_labels_of_a_fold_change_nothing_that_is_used_on_it(name: str, tmp_path:
     assert notes[0] != notes[1], "the other folds do learn from these labels"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUSIONS)
 def test_workers_are_sent_one_fold_at_a_time(name: str, tmp_path: Path) -> None:
     place, workers = Place(tmp_path), Listening()

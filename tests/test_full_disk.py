@@ -22,7 +22,7 @@ from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
 from second_distributions import environment
-from test_pipeline import Noisy, Silent, offer
+from toys import Noisy, Silent, offer
 
 pytestmark = pytest.mark.once
 
@@ -61,6 +61,7 @@ def plugins() -> Plugins:
     return offer(Small("one"), Small("two"))[0]
 
 
+@pytest.mark.slow
 def test_whichever_write_fails_the_same_command_goes_on(
     tmp_path: Path, view: tuple[Any, View], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_whichever_write_fails_the_same_command_goes_on(
         assert (folder / "submission.zip").read_bytes() == (whole / "submission.zip").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_command_line_says_what_to_do_about_a_limit(tmp_path: Path) -> None:
     write_download(tmp_path / "data", rows_of(actors=4, folds=2), tests=2)
     command = [sys.executable, "-c", "from blemore_harness.cli import main; main()", "run", "--plugin", "file-bytes"]

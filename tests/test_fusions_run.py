@@ -79,6 +79,7 @@ def run(folder: Path, fusion: str, settings: dict[str, object]) -> tuple[dict[st
     return record, files, reporter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fusion", "settings", "notes"),
     [

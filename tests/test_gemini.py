@@ -441,6 +441,7 @@ GeminiEncoder().prepare(make_clips(folder / "clips", 4), options, make_context(f
 """
 
 
+@pytest.mark.slow
 def test_a_killed_extraction_goes_on_and_pays_nothing_twice(clips, tmp_path):
     with serving([None, None, Reply(hang=True)]) as service:
         command = [sys.executable, "-c", CHILD, str(tmp_path), service.address]

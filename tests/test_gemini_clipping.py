@@ -66,6 +66,7 @@ def test_frames_keep_their_times(tmp_path):
         assert [round(frame.time, 3) for frame in file.decode(video=0)] == [round(k / 10, 3) for k in range(10)]
 
 
+@pytest.mark.slow
 def test_the_same_clip_gives_the_same_bytes(tmp_path):
     """Also where fresh memory holds other things, which x264's macroblock tree would let into its choices."""
     path = write_media(tmp_path / "a.mov", drifting_blocks(176))

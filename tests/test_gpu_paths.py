@@ -107,6 +107,7 @@ def test_hicmae(precision: str) -> None:
         assert embed_chunks(network, chunks, precision).shape == (9, network.shape.features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["adapters", "all"])
 @pytest.mark.parametrize("when", ["off", "always"])
 def test_s4d(tmp_path: Path, part: str, when: str) -> None:
@@ -126,6 +127,7 @@ def test_s4d(tmp_path: Path, part: str, when: str) -> None:
     assert rows.shape == (2, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed", [{"gradient_checkpointing": True}, {"lora": 2, "ema": 0.9, "schedule": "cosine", "layer_decay": 0.7}]
 )

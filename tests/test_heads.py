@@ -296,6 +296,7 @@ def test_the_inner_choice_never_asks(tmp_path, final):
     assert 1 <= model.epochs <= 4
 
 
+@pytest.mark.slow
 def test_the_inner_choice_is_the_best_score_on_other_actors_and_of_equals_the_smallest_kl(tmp_path):
     fold, context = make_fold(60, 7), make_context(tmp_path)
     options = HeadOptions(hidden="8", epochs=12, patience=12, batch_size=8, refit=False)

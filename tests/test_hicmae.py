@@ -131,6 +131,7 @@ def with_crops(place: Path, folder: Path) -> Context:
     return make_context(folder)
 
 
+@pytest.mark.slow
 @encoders
 def test_a_row_for_every_sixteen_pictures(place: Path, folder: Path):
     context = make_context(place)

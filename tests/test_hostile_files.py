@@ -211,6 +211,7 @@ def test_giant_files_are_refused_unread(tmp_path: Path, read: Callable[[Path], o
         read(sparse(tmp_path / f"giant{ending}", 10_000_000_000))
 
 
+@pytest.mark.slow
 def test_tables_of_too_many_rows_take_bounded_time_and_memory(tmp_path: Path) -> None:
     header = "filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience\n"
     table = tmp_path / "rows.csv"

@@ -18,7 +18,7 @@ from blemore_harness.media import video
 from blemore_harness.media.audio import read_sound
 from blemore_harness.media.frames import VideoInfo, iter_frames, read_frames, video_info
 from fakes import make_context
-from media_files import FPS, clip_of, gradient_frames, sine, write_media
+from media_files import FPS, clip_of, gradient_frames, refusal, sine, write_media
 
 av = pytest.importorskip("av")
 pytest.importorskip("torch")
@@ -38,15 +38,6 @@ def outcomes(clip: Clip) -> list[object]:
         except MediaError as error:
             found.append(refusal(error, clip))
     return found
-
-
-def refusal(error: BlemoreError, clip: Clip) -> str:
-    """The line that a clip is refused with."""
-    assert isinstance(error, MediaError), repr(error)
-    assert error.clip == clip.id
-    assert f"clip {clip.id}" in str(error)
-    assert str(error).isprintable()
-    return str(error)
 
 
 def write_video(
@@ -261,6 +252,7 @@ def bad_clips(folder: Path) -> Iterator[Path]:
     yield from (folder / f"{name}.mov" for name in ("cut", "empty", "zip", "mute", "blind", "short", "dot"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["prosody", "wav2vec2", "clip", "s4d"])
 def test_every_kind_of_encoder_gives_a_result_or_names_the_clip(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str

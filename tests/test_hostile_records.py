@@ -21,7 +21,7 @@ from blemore_harness.files.runs import Runs, copy_submission
 from blemore_harness.records.analysis import analyse_system
 from blemore_harness.records.reading import load_system, reading_record
 from blemore_harness.systems.submission import from_plugins
-from test_pipeline import Noisy, offer, open_bench
+from toys import Noisy, offer, open_bench
 
 NASTY = "[/x] \x1b[31m\x9b2J"
 
@@ -88,6 +88,7 @@ def draw(run: Path) -> None:
         draw_results(found)
 
 
+@pytest.mark.slow
 def test_whatever_is_missing_or_of_another_kind_is_an_error_of_the_record(run: Path) -> None:
     record = json.loads((run / "record.json").read_text())
     said = []

@@ -14,8 +14,7 @@ import pytest
 from blemore_harness.errors import MediaError
 from blemore_harness.media.audio import read_sound
 from blemore_harness.media.frames import iter_frames, read_frames, video_info
-from media_files import FPS, clip_of, gradient_frames, sine, write_media
-from test_hostile_media import refusal
+from media_files import FPS, clip_of, gradient_frames, refusal, sine, write_media
 
 av = pytest.importorskip("av")
 pytest.importorskip("torch")

@@ -19,8 +19,8 @@ from blemore_harness.errors import DataError  # noqa: E402
 from blemore_plugins.hicmae.checkpoint import load_network  # noqa: E402
 from blemore_plugins.hub import load_strictly  # noqa: E402
 from blemore_plugins.vision.loading import load_exactly  # noqa: E402
-from test_hicmae_checkpoint import pretrained_weights, save  # noqa: E402
-from test_s4d_checkpoint import load, pretraining_file  # noqa: E402
+from hicmae_files import pretrained_weights, save  # noqa: E402
+from s4d_files import load, pretraining_file  # noqa: E402
 
 pytestmark = pytest.mark.encoders
 

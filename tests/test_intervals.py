@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from actor_cases import FOLDS, clips, literal_scores, simulate
 from blemore_harness.errors import DataError, InvalidPredictions
-from blemore_harness.protocol.rules import score
 from blemore_harness.scoring.intervals import (
-    MEASURES,
     ActorCounts,
     count_actors,
     draw_weights,
@@ -20,35 +19,6 @@ from blemore_harness.scoring.intervals import (
     score_counts,
 )
 from blemore_harness.scoring.paired_tests import compare_counts
-from fakes import LABELS
-
-FOLDS = np.repeat(np.arange(5), [10, 9, 9, 9, 10])
-"""Fold of each actor, as in the challenge."""
-
-
-def clips(seed: int = 0, count: int = 120, actors: int = 9) -> tuple[np.ndarray, ...]:
-    """Random truth, two answers, folds and actors."""
-    rng = np.random.default_rng(seed)
-    truth, one, two = (LABELS[rng.integers(0, len(LABELS), count)].astype(np.int8) for _ in range(3))
-    one[::3] = truth[::3]
-    actor = rng.integers(0, actors, count)
-    return truth, one, two, actor % 3, np.array([f"A{k}" for k in actor])
-
-
-def simulate(rng: np.random.Generator, rate: float, spread: float = 20.0, folds: np.ndarray = FOLDS) -> ActorCounts:
-    """Actors that differ in how often the system is right with them."""
-    size = np.full(len(folds), 50)
-    half = size // 2
-    mine = rng.beta(rate * spread, (1 - rate) * spread, len(folds))
-    return ActorCounts(folds, size, half, rng.binomial(size, mine), rng.binomial(half, mine * 0.5))
-
-
-def literal_scores(truth: np.ndarray, said: np.ndarray, folds: np.ndarray) -> list[float]:
-    """The mean over folds of the official accuracies."""
-    found = [score(truth[folds == k], said[folds == k]) for k in sorted(set(folds.tolist()))]
-    presence = sum(s.presence for s in found) / len(found)
-    salience = sum(s.salience for s in found) / len(found)
-    return [presence, salience, (presence + salience) / 2]
 
 
 def test_counts_equal_a_loop_over_clips() -> None:
@@ -105,25 +75,6 @@ def test_a_fold_of_one_actor_has_no_interval() -> None:
     found = compare_counts(counts, counts)["score"]
     assert found == {"difference": 0.0, "interval": None, "p": 1.0}
     assert "no interval, a fold has one actor only" in say_difference("a", "b", found)
-
-
-@pytest.mark.parametrize(
-    ("folds", "low", "high"),
-    [(FOLDS, 0.90, 0.98), (np.repeat(np.arange(5), 3), 0.86, 0.96)],
-    ids=["as in the challenge", "three a fold"],
-)
-def test_intervals_hold_the_truth_about_as_often_as_they_say(folds: np.ndarray, low: float, high: float) -> None:
-    """With three actors a fold a normal interval holds 92 % (Student's t with 10 degrees of freedom)."""
-    rng = np.random.default_rng(5)
-    truth = {"acc_presence": 0.3, "acc_salience": 0.15, "score": 0.225}
-    held = dict.fromkeys(MEASURES, 0)
-    for _ in range(400):
-        found = find_intervals(simulate(rng, 0.3, folds=folds), resamples=400)
-        assert found is not None
-        for name, ends in found.items():
-            held[name] += ends[0] <= truth[name] <= ends[1]
-    for name, count in held.items():
-        assert low <= count / 400 <= high, name
 
 
 def test_a_clear_difference_is_found_and_has_its_sign() -> None:

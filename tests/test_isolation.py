@@ -32,7 +32,7 @@ from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
 from installed_plugins import make_site
 from second_distributions import MAIN, environment, offered
-from test_pipeline import Silent, system
+from toys import Silent, system
 
 pytestmark = pytest.mark.once
 
@@ -247,6 +247,7 @@ def timeless(row: Any) -> Any:
     return [timeless(value) for value in row] if isinstance(row, list) else row
 
 
+@pytest.mark.slow
 def test_isolated_results_are_the_same_bits(bench: Bench) -> None:
     plain, folder = bench.run("talker,together,file-bytes", "plain", None)
     said = list(bench.reporter.said)
@@ -266,6 +267,7 @@ def test_isolated_results_are_the_same_bits(bench: Bench) -> None:
     assert not list(elsewhere.parent.rglob("checkpoint"))
 
 
+@pytest.mark.slow
 @pytest.mark.encoders
 def test_trained_heads_have_the_same_bits_in_a_worker(bench: Bench) -> None:
     pytest.importorskip("torch")
@@ -277,6 +279,7 @@ def test_trained_heads_have_the_same_bits_in_a_worker(bench: Bench) -> None:
     assert files_of(folder.parent) == files_of(elsewhere.parent)
 
 
+@pytest.mark.slow
 def test_a_worker_holds_no_label_of_what_it_predicts_and_no_real_name(bench: Bench) -> None:
     record, _ = bench.run("nosy", "isolated", Isolation())
     notes = {note["fold"]: note for note in system(record, "nosy")["notes"]}
@@ -290,6 +293,7 @@ def test_a_worker_holds_no_label_of_what_it_predicts_and_no_real_name(bench: Ben
     assert notes[None]["labels"] == [40]
 
 
+@pytest.mark.slow
 def test_breaking_plugins_are_rows_that_say_how_they_ended(bench: Bench) -> None:
     broken = {
         "broken-killed": "(fold-1) was lost: its process was killed by SIGKILL, as it happens when memory runs out",
@@ -326,6 +330,7 @@ def test_what_raises_breaks_nobody_else_in_one_process_either(bench: Bench) -> N
     assert system(record, "file-bytes")["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_plugin_that_hangs_is_stopped_and_says_where_it_stood(bench: Bench) -> None:
     # A busy machine may need more time to get that far.
     for limit in (3, 12, 60, 300):
@@ -338,6 +343,7 @@ def test_a_plugin_that_hangs_is_stopped_and_says_where_it_stood(bench: Bench) ->
     assert [path.name for path in folder.parent.glob("systems/broken-hangs-*/*.csv")] == ["fold-0.csv"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolation", [None, Isolation()], ids=["here", "isolated"])
 def test_errors_of_the_harness_raised_by_a_plugin_are_its_failure(bench: Bench, isolation: Isolation | None) -> None:
     record, folder = bench.run("fixable,odd,lacking,careless,file-bytes", "raised", isolation)
@@ -361,6 +367,7 @@ def test_errors_of_the_harness_raised_by_a_plugin_are_its_failure(bench: Bench, 
         bench.run("fixable", "stopping", isolation, stop_at_bad_clips=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("isolation", [None, Isolation()], ids=["here", "isolated"])
 def test_a_full_disk_is_nobodys_fault_and_stops_the_run(bench: Bench, isolation: Isolation | None) -> None:
@@ -377,6 +384,7 @@ def test_a_message_that_cannot_be_read_fails_its_sender_alone(bench: Bench) -> N
     assert system(record, "file-bytes")["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_code_that_is_edited_while_a_run_goes_on_is_noticed(bench: Bench) -> None:
     class Editor(Silent):
         def log(self, message: str) -> None:
@@ -456,6 +464,7 @@ def test_a_folder_is_free_only_when_the_worker_of_a_killed_run_is_gone_too(tmp_p
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_the_harness(bench: Bench, sent: signal.Signals) -> None:
@@ -484,6 +493,7 @@ def test_no_worker_outlives_the_harness(bench: Bench, sent: signal.Signals) -> N
         assert json.loads(record.read_text())["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_the_command_line_names_the_culprit_and_exits_with_3(bench: Bench) -> None:
     done = command(bench, "--plugin", "broken-killed,file-bytes", "--isolate", "--time-limit", "5")
     assert done.returncode == 3, done.stderr

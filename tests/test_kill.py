@@ -29,18 +29,21 @@ def soak(*words: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_files_of_one_that_was_left_alone() -> None:
     found = soak("--kills", "8")
     assert found["kills"] >= 8
     assert found["compared"] > 700
 
 
+@pytest.mark.slow
 @pytest.mark.encoders
 def test_killed_runs_with_trained_heads_do_too() -> None:
     pytest.importorskip("torch")
     assert soak("--kills", "2", "--heads", "--few", "--seed", "1")["kills"] >= 2
 
 
+@pytest.mark.slow
 def test_killed_runs_with_workers_do_too() -> None:
     assert soak("--kills", "2", "--isolate", "--few", "--seed", "2")["kills"] >= 2
 

@@ -18,50 +18,11 @@ from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import OFFICIAL_GRID, search_official
 from blemore_plugins.late import mean_rows
 from blemore_plugins.late.options import LateOptions
-from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, Scorer, TensorScorer, allowed_threads
+from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, TensorScorer, allowed_threads
 from blemore_plugins.late.search import WeightSearch, choose_grid, explain_grid, make_scorer
 from blemore_plugins.late.simplex import SimplexGrid, bounded_grid
 from fakes import Notebook, make_context
-
-Array = np.ndarray[Any, Any]
-
-BACKENDS = [
-    pytest.param("plain"),
-    pytest.param("compiled", marks=pytest.mark.encoders),
-    pytest.param("tensors", marks=pytest.mark.encoders),
-]
-
-
-def make_scorer_of(kind: str, rows: Array, truth: Array) -> Scorer:
-    if kind == "compiled":
-        pytest.importorskip("numba")
-        return CompiledScorer(rows, truth)
-    if kind == "tensors":
-        pytest.importorskip("torch")
-        return TensorScorer(rows, truth, "cpu")
-    return PlainScorer(rows, truth)
-
-
-def make_case(seed: int, members: int, clips: int, ties: bool = False) -> tuple[Array, Array]:
-    """Rows (M, N, 6) and truth (N, 6) with every kind of label; `ties` makes rows of few values and equal members."""
-    random = np.random.default_rng(seed)
-    truth = np.zeros((clips, 6), dtype=np.int8)
-    for row in truth:
-        one, two = random.choice(5, 2, replace=False)
-        share = random.choice([30, 50, 70, 100])
-        row[one], row[two] = share, 100 - share
-        if share == 100 and random.random() < 0.3:
-            row[:] = [0, 0, 0, 0, 0, 100]
-    rows = 0.7 * random.dirichlet(np.full(6, 0.5), size=(members, clips)) + 0.3 * truth / 100
-    if ties:
-        # Tenths: values on the grid of thresholds' own scale, many equal ones, zeros, differences such as .4 - .3.
-        rows = random.multinomial(10, rows / rows.sum(axis=2, keepdims=True)) / 10
-        rows[0] = rows[-1]
-    return rows, truth
-
-
-def ignore(count: int) -> None:
-    """Take no notice of progress."""
+from search_cases import BACKENDS, Array, ignore, make_case, make_scorer_of
 
 
 def plain_best(rows: Array, truth: Array, parts: int) -> Array:
@@ -79,6 +40,7 @@ def plain_best(rows: Array, truth: Array, parts: int) -> Array:
 cases = st.tuples(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 40), st.booleans())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BACKENDS)
 @settings(max_examples=12, deadline=None)
 @given(cases, st.sampled_from([1, 3, 5]))
@@ -88,6 +50,7 @@ def test_choice_is_the_plain_one_to_the_last_bit(kind: str, case: tuple[int, int
     np.testing.assert_array_equal(found, plain_best(rows, truth, parts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BACKENDS)
 @pytest.mark.parametrize("ties", [False, True])
 def test_scores_are_those_of_400_decodings(kind: str, ties: bool) -> None:

@@ -19,7 +19,7 @@ from blemore_plugins.late import LateFusion, LateOptions, mean_rows
 from blemore_plugins.late.simplex import bounded_grid
 from blemore_plugins.late.subsets import NONE, Subsets, find_subsets
 from fakes import Notebook, make_context
-from test_late_search import BACKENDS, Array, ignore, make_case, make_scorer_of
+from search_cases import BACKENDS, Array, ignore, make_case, make_scorer_of
 
 BACKEND_NAMES = [
     pytest.param("numpy"),
@@ -47,6 +47,7 @@ def grid_points(members: int, parts: int, lowest: int, highest: int) -> list[Arr
 cases = st.tuples(st.integers(0, 10_000), st.integers(1, 4), st.integers(8, 40), st.booleans())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BACKENDS)
 @settings(max_examples=8, deadline=None)
 @given(cases, st.sampled_from([(3, 0.0, 1.0), (5, 0.0, 1.0), (10, 0.1, 0.5), (8, 0.0, 0.5)]), st.integers(2, 5))
@@ -86,6 +87,7 @@ def test_one_pass_over_many_chunks_and_threads_is_the_same() -> None:
         np.testing.assert_array_equal(CompiledScorer(rows[:, inside], truth[inside]).best_of(grid, ignore)[0], found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BACKENDS)
 def test_memory_of_one_pass_does_not_grow_with_points(kind: str) -> None:
     rows, truth = make_case(6, 4, 20)
@@ -156,6 +158,7 @@ def fit_both(case: Case, options: LateOptions) -> tuple[Any, list[Notebook], Any
     return together, books, alone, others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKEND_NAMES)
 @pytest.mark.parametrize(
     "settings",

@@ -16,8 +16,8 @@ from blemore_harness.files import leaderboard
 from blemore_harness.files.leaderboard import INNER_NAME, check_submission, write_submission
 from blemore_harness.files.prediction_files import read_predictions
 from blemore_harness.protocol.rules import official_test_ids
+from label_cases import BAD_LABELS, entry
 from real_material import REAL, needs_real
-from test_prediction_files import BAD_LABELS, entry
 
 IDS = ("test_0001", "test_0002", "test_0003")
 LABELS = np.array([[0, 0, 0, 0, 100, 0], [70, 30, 0, 0, 0, 0], [0, 50, 0, 50, 0, 0]], dtype=np.int8)

@@ -47,7 +47,7 @@ def test_in_tree_plugins_register_like_anyone_elses() -> None:
     plugins = load_plugins({})
     assert set(plugins.offers) >= IN_TREE
     assert failures(plugins) == {}
-    homes = {"blemore-harness", "blemore-example"}  # tox installs `tests/example_plugin` too
+    homes = {"blemore-harness", "blemore-example"}  # tox installs `examples/example_plugin` too
     assert all(row.status == "ok" and row.distribution in homes for row in plugins.rows())
 
 
@@ -129,6 +129,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BROKEN)
 def test_broken_plugin_becomes_a_row_and_hurts_nobody(site: Site, what: str) -> None:
     code, expected = BROKEN[what]

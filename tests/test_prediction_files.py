@@ -17,6 +17,7 @@ from blemore_harness.errors import InvalidPredictions, InvalidProbabilities
 from blemore_harness.files import submission_format
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities, write_probabilities
 from blemore_harness.predictions import Probabilities
+from label_cases import BAD_LABELS, entry
 from real_material import EMOTIONS, REAL, needs_real
 
 HEADER = "filename,ang,disg,fea,hap,sad,neu"
@@ -31,10 +32,6 @@ def put(folder: Path, text: str | bytes, name: str = "rows.csv") -> Path:
 
 def put_labels(folder: Path, predictions: Any) -> Path:
     return put(folder, json.dumps({"predictions": predictions}), "labels.json")
-
-
-def entry(*pairs: tuple[object, object]) -> list[dict[str, object]]:
-    return [{"emotion": emotion, "salience": salience} for emotion, salience in pairs]
 
 
 # ----------------------------------------------------------------------------------------------- probabilities, .csv
@@ -199,36 +196,6 @@ def test_labels_that_the_official_scoring_takes(tmp_path: Path, label: Any, row:
     assert ids == ("A1_x", "A2_y")
     assert labels.dtype == np.int8
     assert labels.tolist() == [row, row]
-
-
-BAD_LABELS = [
-    pytest.param([], "an empty list", id="empty"),
-    pytest.param(entry(("ang", 50), ("fea", 25), ("sad", 25)), "3 emotions", id="three"),
-    pytest.param("ang", "something else than a list", id="text"),
-    pytest.param({"emotion": "ang", "salience": 100}, "something else than a list", id="object"),
-    pytest.param(["ang"], "an entry that is not", id="bare entry"),
-    pytest.param([{"emotion": "ang"}], "an entry that is not", id="no salience"),
-    pytest.param(entry(("anger", 100)), "unknown emotion \"anger\"; did you mean 'ang'", id="unknown"),
-    pytest.param(entry((None, 100)), "unknown emotion null", id="null emotion"),
-    pytest.param(entry((["ang"], 100)), "unknown emotion", id="list emotion"),
-    pytest.param(entry(("ang", 50), ("ang", 50)), 'the emotion "ang" twice', id="twice"),
-    pytest.param(entry(("ang", 50), ("neu", 50)), "neutral in a blend", id="neutral"),
-    pytest.param(entry(("ang", 0.7), ("fea", 0.3)), "looks like a share of 1", id="shares"),
-    pytest.param(entry(("ang", 1.0)), "looks like a share of 1", id="single share"),
-    pytest.param(entry(("ang", 65), ("fea", 35)), "which are not 50/50, 70/30 or 30/70", id="65/35"),
-    pytest.param(entry(("ang", 100), ("fea", 0)), "which are not 50/50, 70/30 or 30/70", id="100 as a blend"),
-    pytest.param(entry(("ang", 100), ("fea", 100)), "do not sum to 100", id="100/100"),
-    pytest.param(entry(("ang", 70), ("fea", 50)), "do not sum to 100", id="sum"),
-    pytest.param(entry(("ang", 70)), "stands alone, which is 100", id="single 70"),
-    pytest.param(entry(("ang", 0)), "stands alone, which is 100", id="single 0"),
-    pytest.param(entry(("ang", None)), "the salience null, which is not a number", id="null"),
-    pytest.param(entry(("ang", True)), "the salience true, which is not a number", id="true"),
-    pytest.param(entry(("ang", "lots")), 'the salience "lots", which is not a number', id="word"),
-    pytest.param(entry(("ang", [100])), "which is not a number", id="list"),
-    pytest.param(entry(("ang", float("nan"))), "the salience NaN, which is not a number", id="NaN"),
-    pytest.param(entry(("ang", float("inf"))), "the salience Infinity, which is not a number", id="infinite"),
-    pytest.param(entry(("ang", 10**400)), r"the salience 10+\.\.\., which is not a number", id="huge"),
-]
 
 
 @pytest.mark.parametrize(("label", "message"), BAD_LABELS)

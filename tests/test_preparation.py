@@ -30,7 +30,7 @@ from blemore_harness.systems.plugins import Plugins, register
 from blemore_harness.systems.submission import from_plugins
 from builders import put, write_download
 from fakes import Notebook
-from test_early_fusion import ToyOptions
+from toys import ToyOptions
 
 
 class Frames(Encoder):

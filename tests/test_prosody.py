@@ -110,6 +110,7 @@ def test_noise_has_no_pitch_and_voicing_follows_the_voice():
     np.testing.assert_allclose(np.array(runs) * HOP / RATE, [(0.5, 1.0), (1.5, 2.0)], atol=0.04)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decibel", [0, 5, 10, 20])
 def test_harmonicity_is_the_ratio_of_voice_to_noise(decibel):
     wave = voice(150)
@@ -394,6 +395,7 @@ def options_of(**changes: object):
     )
 
 
+@pytest.mark.slow
 def test_it_trains_and_predicts(clips, tmp_path):
     encoder, options, context = ProsodyEncoder(), options_of(), make_context(tmp_path)
     encoder.prepare(clips.unlabelled(), options, context)

@@ -208,6 +208,7 @@ def test_mmd_is_the_literal_one() -> None:
 # What it may look at
 
 
+@pytest.mark.slow
 def test_without_adapting_held_out_vectors_change_nothing_and_with_it_they_do() -> None:
     fold, members, _ = make_case()
     others = changed(members, fold)
@@ -297,6 +298,7 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_torch_as_it_was() -> None:
 # What it learns
 
 
+@pytest.mark.slow
 def test_it_learns_and_keeps_the_member_that_knows_something() -> None:
     fold, members, truth = make_case(240, 60)
     options = RankAwareOptions(width=16, top_n=1, epochs=40, patience=40, batch_size=32, learning_rate=5e-3)

@@ -1,4 +1,4 @@
-"""The README is true: its commands exist, its plugin works as printed, its links lead somewhere."""
+"""The README is true: its commands (and those of the pages) exist, the plugin works as printed, links lead on."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ def marked(name: str) -> str:
 
 
 def commands() -> list[list[str]]:
-    """Every call of blemore-harness in the README, as words."""
-    lines = re.findall(r"(?:^    |&& |`)(blemore-harness [^`\n|&]+)", README, flags=re.MULTILINE)
-    return [shlex.split(line.strip().rstrip("`:,")) for line in lines]
+    """Every call of blemore-harness in the README and on the pages, as words."""
+    texts = [README, *(page.read_text(encoding="utf-8") for page in sorted(ROOT.glob("docs/**/*.md")))]
+    known = re.compile(r"(?:^    |&& )(blemore-harness [^`\n|&#]+)|`(blemore-harness [^`\n]+)`", flags=re.MULTILINE)
+    lines = {"".join(found).strip().rstrip(":,") for found in known.findall("\n".join(texts))}
+    return [shlex.split(line) for line in sorted(lines)]
 
 
 def test_every_command_of_the_command_line_stands_in_the_readme() -> None:
@@ -40,7 +42,7 @@ def test_every_command_of_the_command_line_stands_in_the_readme() -> None:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_command_in_the_readme_is_understood(words: list[str]) -> None:
+def test_every_command_is_understood(words: list[str]) -> None:
     command: click.Command = cli
     rest = words[1:]
     while isinstance(command, click.Group) and rest:
@@ -57,7 +59,7 @@ def test_the_plugin_in_the_readme_works_as_printed(tmp_path: Path) -> None:
     from blemore_harness.demo.plan import make_plan
     from blemore_harness.demo.writing import write_plan
     from blemore_harness.systems.submission import from_plugins
-    from test_pipeline import Bench, offer, system
+    from toys import Bench, offer, system
 
     [block] = re.findall(r"```python\n(.*?)```", marked("plugin"), flags=re.DOTALL)
     assert len([line for line in block.splitlines() if line.strip()]) <= 21, "the README promises about 20 lines"

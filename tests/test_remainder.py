@@ -27,7 +27,7 @@ from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
-from test_pipeline import Silent, offer
+from toys import Silent, offer
 
 
 class Toy(Encoder):

@@ -88,6 +88,7 @@ def prepared(tmp_path: Path):
     return fold, context
 
 
+@pytest.mark.slow
 @encoders
 def test_fitting_is_repeatable_and_leaves_torch_as_it_was(prepared):
     fold, context = prepared
@@ -158,6 +159,7 @@ def test_a_row_is_the_mean_softmax_over_windows_and_mirror_images(prepared):
         np.testing.assert_allclose(row, np.mean(each, axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 @encoders
 def test_it_learns_what_is_there_to_learn(prepared):
     fold, context = prepared

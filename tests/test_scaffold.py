@@ -39,6 +39,7 @@ def count(report: str) -> tuple[int, int]:
     )
 
 
+@pytest.mark.slow
 def test_a_generated_fusion_passes_its_own_tests(tmp_path: Path) -> None:
     folder = write_plugin("my-fusion", "fusion", tmp_path)
     assert folder == tmp_path / "blemore-my-fusion"
@@ -46,6 +47,7 @@ def test_a_generated_fusion_passes_its_own_tests(tmp_path: Path) -> None:
     assert sum(count(run_tests(folder, folder))) == len(checks_for(is_fusion=True)) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.encoders
 def test_generated_encoders_pass_their_own_tests(tmp_path: Path) -> None:
     pytest.importorskip("torch")

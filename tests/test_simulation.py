@@ -183,6 +183,7 @@ def official_mean(encoder: Calibrated, table: LabelTable, world: World, seeds: r
     return np.mean(found, axis=0)
 
 
+@pytest.mark.slow
 @needs_real
 @pytest.mark.parametrize(("world", "names"), [(World(), PAIR), (World(bias=0.0), ("videoswin",))], ids=str)
 def test_published_accuracies_are_reached_on_the_real_labels(world: World, names: tuple[str, ...]) -> None:
@@ -212,6 +213,7 @@ def test_calibration_repeats_itself_and_says_what_it_misses(table: LabelTable) -
 # Challenges
 
 
+@pytest.mark.slow
 def test_labels_of_unseen_actors_change_no_choice(table: LabelTable, plugins: Plugins) -> None:
     contestants = find_contestants(("mean",), plugins, QUICK)
     material, new = drawn(table)
@@ -289,6 +291,7 @@ def recomputed(table: LabelTable, seed: int, number: int) -> tuple[float, float]
     return mean, score(truth, decode(weight * unseen[0] + (1 - weight) * unseen[1], alpha, beta)).score
 
 
+@pytest.mark.slow
 def test_the_record_equals_a_literal_computation(
     table: LabelTable, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,6 +352,7 @@ def test_the_observed_spread_is_what_the_organisers_recorded() -> None:
 # The bench
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_record_in_one_process_and_in_two(table: LabelTable, plugins: Plugins) -> None:
     bench = Bench(2, PAIR, ("mean",), QUICK, test_actors=2, seed=1)
     one, two = (simulate(bench, table, plugins, Notebook(), workers) for workers in (1, 2))
@@ -405,6 +409,7 @@ def test_quantiles_are_those_of_printed_tables() -> None:
     assert not mean_interval([-1.0, 1.1, 1.2]).is_clear
 
 
+@pytest.mark.slow
 def test_the_command_answers_in_json_and_in_tables_that_say_simulation() -> None:
     words = ["simulate", "--challenges", "1", "--encoders", "s4d,openface", "--fusions", "mean", "--workers", "1",
              "--test-actors", "2", "--set", "late.step=1", "--set", "late.refine=false"]  # fmt: skip

@@ -434,6 +434,7 @@ def test_nothing_but_skipped_is_a_failure() -> None:
     assert exit_code([Verdict("gpu", "skipped", "x")]) == 1
 
 
+@pytest.mark.slow
 def test_torch_is_left_as_it_was(session: Session) -> None:
     torch = pytest.importorskip("torch")
 
@@ -494,6 +495,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
 
 
+@pytest.mark.slow
 def test_the_front_end_of_pytest(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TESTS)
     done = run_pytest(tmp_path)
@@ -506,6 +508,7 @@ def test_the_front_end_of_pytest(tmp_path: Path) -> None:
     assert "every check was skipped" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_front_end_of_the_command_line() -> None:
     runner = CliRunner()
     done = runner.invoke(cli, ["check", "mean", "--json"], standalone_mode=False)

@@ -49,6 +49,7 @@ def extracted(name, clips, context, **changes):
 # All families
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 def test_it_trains_and_predicts_and_a_row_is_its_clips_alone(tmp_path, clips, name):
     encoder, options = small(name, epochs=2, hidden="8")

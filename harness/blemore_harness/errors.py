@@ -1,13 +1,13 @@
 """Errors that tell a person what was expected, what was found and what to do.
 
-    BlemoreError                 the user can fix it: exit code 1
+    BlemoreError                 the user can fix it: exit code 1 unless said otherwise
     ├── DataError                a dataset on disk is not what it should be
     │   ├── InvalidEmbeddings    vectors that are not finite numbers, or not one for each clip
     │   ├── MetadataError        rows of train_metadata.csv (labels, folds, ids)
     │   └── MediaError           one clip's video, sound or features; knows the clip
     ├── InvalidProbabilities     rows that are not probabilities, or not of the expected clips
     ├── InvalidPredictions       decoded labels, or a leaderboard file, that would be rejected or mis-scored
-    ├── ConfigError              a submission or a command line
+    ├── ConfigError              a submission, a configuration file or a command line: exit code 2
     │   ├── UnknownName          a plugin, an option or a submission that nobody offers
     │   └── InvalidOption        a known option with a value that it cannot have
     ├── WeightsMissing           pretrained weights that are neither here nor reachable
@@ -71,7 +71,9 @@ class InvalidPredictions(BlemoreError):
 
 
 class ConfigError(BlemoreError):
-    """A submission, a configuration file or a command line that cannot be run."""
+    """A submission, a configuration file or a command line that cannot be run: wrong usage."""
+
+    exit_code = 2
 
 
 class UnknownName(ConfigError):

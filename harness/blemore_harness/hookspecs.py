@@ -132,7 +132,7 @@ class Encoder:
     def sequence(self, clip: Clip, options: Any, context: Context) -> NDArray[np.float32]:
         """Give a clip's features over time, float32 (T, D), in the released layout; called after `prepare`.
 
-        `blemore-harness prepare --export` writes them down for other programs.
+        `blemore-harness prepare --export DIR` writes them down for other programs.
         """
         raise PluginFailed(f"'{self.name}' has no features over time", self.name)
 

@@ -20,6 +20,7 @@ from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.records.writing import Recorder, start_record
 from blemore_harness.running.calls import name_failure
 from blemore_harness.running.preparation import prepare_submission
+from blemore_harness.running.run_log import LOG_FILE, RunLog
 from blemore_harness.running.skipping import find_alike, leave_out
 from blemore_harness.running.steps import Stage, part_name
 from blemore_harness.running.workshop import Workshop
@@ -47,9 +48,10 @@ def evaluate(
     started = time.perf_counter()
     strategy = None if submission.thresholds is None else find_strategy(submission.thresholds)
     entrants = resolve_entrants(submission, plugins, view, dataset.demo)
-    stage = workshop.stage(view)
     folders = {e.name: workshop.runs.system(e.name, e.identity, e.digest) for e in entrants}
     folder = workshop.runs.run(submission.name, entrants[-1].digest)
+    reporter = RunLog(workshop.reporter, folder / LOG_FILE, workshop.command)
+    stage = workshop.stage(view, reporter)
     recorder = Recorder(
         folder,
         start_record(submission, entrants, dataset, workshop.command, view.warnings),
@@ -61,7 +63,7 @@ def evaluate(
         encoders = [e for e in entrants if not e.members]
         transductive = bool(strategy and strategy.transductive and dataset.test_ids and not dataset.left_out)
         vectors: dict[str, Embeddings] = {}
-        _check_media([e for e in encoders if not e.identity["stores"]], dataset, workshop.reporter)
+        _check_media([e for e in encoders if not e.identity["stores"]], dataset, reporter)
         rows: dict[str, SystemRows] = {}
         for entrant in _prepare_all(encoders, dataset, stage, folders, recorder):
             try:

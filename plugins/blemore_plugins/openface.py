@@ -26,8 +26,9 @@ UNITS = 8
 """Action units per frame."""
 
 COLUMNS: Mapping[str, int] = {"emotion_index": 1, "gaze_yaw": 1, "gaze_pitch": 1, "action_units": UNITS}
-"""The columns that are read, in the order of their dimensions, and how many numbers each holds (docs/protocol.md).
-The emotion index names a category; the organisers take it for a number like the others, and so it is here."""
+"""The columns that are read, in the order of their dimensions, and how many numbers each holds
+(docs/reference/protocol.md). The emotion index names a category; the organisers take it for a number like the others,
+and so it is here."""
 
 WIDTH = sum(COLUMNS.values())
 

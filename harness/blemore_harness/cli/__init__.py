@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import os
 import signal
 import sys
+import traceback
 
 import click
 
@@ -23,7 +26,7 @@ RESUMED = (["run"], ["prepare"], ["data"])
 
 
 def main() -> None:
-    """Run the command line; errors become one line and an exit code."""
+    """Run the command line; errors become one line on stderr, with `--json` an object on stdout, and an exit code."""
     # Schedulers end a job with SIGTERM: it leaves a usable run as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):  # one that knows ASCII alone shows the rest as codes
@@ -33,14 +36,15 @@ def main() -> None:
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        code = _tell_json(error, error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt) as error:
         kept = ": what was finished is kept, the same command resumes" if sys.argv[1:2] in RESUMED else ""
         click.echo(f"interrupted{kept}", err=True)
-        code = INTERRUPTED
+        code = _tell_json(error, f"interrupted{kept}", INTERRUPTED)
     except HarnessError as error:
+        _trace(error)
         click.echo(f"error: {printable(str(error))}", err=True)
-        code = error.exit_code
+        code = _tell_json(error, str(error), error.exit_code)
     except BrokenPipeError:
         # The reader of stdout went away, as `| head` does; nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,6 +53,23 @@ def main() -> None:
         # A disk that is full, a folder without permission: the machine's answer, not a bug.
         if error.filename is None and error.errno is None:
             raise
+        _trace(error)
         click.echo(f"error: {printable(advise(error))}", err=True)
-        code = HarnessError.exit_code
+        code = _tell_json(error, advise(error), HarnessError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell_json(error: BaseException, message: str, code: int) -> int:
+    """Print an error as JSON where JSON was asked for; return its exit code."""
+    if "--json" in sys.argv[1:]:
+        found = {"type": type(error).__name__, "message": message, "exit_code": code}
+        with contextlib.suppress(OSError):  # a full disk or a closed pipe: the line on stderr has said it
+            click.echo(json.dumps({"error": found}, indent=2))
+    return code
+
+
+def _trace(error: BaseException) -> None:
+    """Show where an error comes from, with `-v`."""
+    if {"-v", "--verbose"} & set(sys.argv[1:]):
+        said = getattr(error, "trace", "") or "".join(traceback.format_exception(error))
+        click.echo("\n".join(map(printable, said.splitlines())), err=True)

@@ -23,9 +23,10 @@ def compare(
     first: str, second: str, system: str | None, second_system: str | None, thresholds: str, data: Path | None,
     runs: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    """Compare two runs, FIRST and SECOND, on the same clips: is the difference more than noise?
+    """Test whether two runs differ by more than noise.
 
-    Actors are resampled for the interval; both systems' rows are swapped actor by actor for p.
+    FIRST and SECOND have to be on the same clips. Actors are resampled for the interval; both systems' rows are
+    swapped actor by actor for p.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.analysis_tables import draw_difference
@@ -45,9 +46,9 @@ def compare(
 @runs_option
 @json_option
 def analyse(run: str, system: str | None, data: Path | None, runs: Path, as_json: bool) -> None:
-    """Take a system of a finished RUN apart: groups of clips, errors, calibration, sensitivity to thresholds.
+    """Break down a system's errors, calibration and thresholds.
 
-    Everything is on out-of-fold rows and cross-fitted thresholds; --json has every number.
+    RUN is a finished run. Everything is on out-of-fold rows and cross-fitted thresholds; --json has every number.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.analysis_tables import draw_analysis

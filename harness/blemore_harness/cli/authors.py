@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blemore_harness.cli.root import cli, json_option, keeping_stdout, set_option
+from blemore_harness.cli.root import cli, json_option, keeping_stdout, open_reporter, set_option
 from blemore_harness.errors import ConfigError, printable
 
 if TYPE_CHECKING:
@@ -35,13 +35,14 @@ def check(
     name: str, settings: tuple[str, ...], only: str | None, network: bool, skipped: tuple[str, ...],
     known: tuple[str, ...], as_json: bool,
 ) -> int:  # fmt: skip
-    """CHECK an encoder or fusion: does it keep the contract? On a few generated clips, with its demo options.
+    """Check whether an encoder or a fusion keeps the contract.
 
-    Exit code 1 where a check fails, 3 where the plugin crashes.
+    The checks run on a few generated clips, with the demo options of NAME. Exit code 1 where a check fails, 3 where
+    the plugin crashes.
     """
     import tempfile
 
-    from blemore_harness.cli.terminal import answer_console, open_reporter
+    from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.tables import draw_rows
     from blemore_harness.systems.plugins import load_plugins
     from blemore_harness.testing import Session, check_subject, checks_for, exit_code
@@ -110,7 +111,7 @@ def _reasons(option: str, given: tuple[str, ...]) -> dict[str, str]:
     "--into", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Where to [default: here]."
 )
 def new_plugin(name: str, kind: str, into: Path) -> None:
-    """Write a NEW PLUGIN: a package that installs, works and passes its own tests."""
+    """Write a package with a working plugin and its tests."""
     from blemore_harness.scaffold import write_plugin
     from blemore_harness.systems.plugins import load_plugins
 

@@ -31,8 +31,9 @@ def doctor(
     name: str | None, plugins: tuple[str, ...], settings: tuple[str, ...], device: str, data: Path | None, runs: Path,
     as_json: bool,
 ) -> int:  # fmt: skip
-    """Look over this machine, and what a run needs: a submission NAME, or a list of plugins. Exit 1 if it cannot work.
+    """Check this machine and the requirements of a run.
 
+    The run is that of a submission NAME, or of a list of plugins. Exit code 1 where it cannot work.
     Nothing is fetched, no clip is decoded but a generated one, and no key is shown.
     """
     from blemore_harness.cli.terminal import answer_console

@@ -17,10 +17,12 @@ from blemore_harness.cli.root import (
     find_run,
     json_option,
     keeping_stdout,
+    open_reporter,
     plugin_option,
     runs_option,
     seed_option,
     set_option,
+    show_trace,
 )
 from blemore_harness.systems.submission import DEFAULT_FUSION, plain_name
 
@@ -76,9 +78,9 @@ def run(
     seed: int | None, device: str, skip_bad_clips: bool, fold_seed: int, isolate: bool, time_limit: float | None,
     data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
-    """Train, fuse and score a system: a submission NAME, or a list of plugins.
+    """Train, fuse and score encoders or a named submission.
 
-    The same command again takes what is finished from disk.
+    Give a submission NAME, or a list of plugins. The same command again takes what is finished from disk.
     """
     from blemore_harness.pipeline import evaluate, evaluate_remainder
     from blemore_harness.running.isolation import Isolation
@@ -93,6 +95,8 @@ def run(
         job = _open_job("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
         workshop = replace(job.workshop, isolation=isolation)
         record, folder = work(job.submission, job.dataset, job.view, job.plugins, workshop)
+    for row in record["systems"]:
+        show_trace((row.get("error") or {}).get("trace", ""))
     if as_json:
         click.echo(json.dumps(record, indent=2))
     else:
@@ -116,9 +120,9 @@ def prepare(
     name: str | None, plugins: tuple[str, ...], export: Path | None, settings: tuple[str, ...], device: str,
     data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
-    """Fetch weights and extract from clips ahead of a run: a submission NAME, or a list of plugins.
+    """Download weights and extract features ahead of a run.
 
-    An interrupted preparation goes on where it stopped, clip by clip.
+    Give a submission NAME, or a list of plugins. An interrupted preparation goes on where it stopped, clip by clip.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.tables import draw_rows
@@ -137,7 +141,10 @@ def prepare(
 @runs_option
 @json_option
 def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
-    """Show the table of a finished RUN again, or --check its official numbers against the published ones."""
+    """Show the results of a run again, or compare them.
+
+    RUN is a finished run. --check compares its official numbers with the published ones.
+    """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.published import draw_comparison
     from blemore_harness.drawing.tables import draw_results
@@ -161,7 +168,6 @@ def _open_job(
     """Find what is asked for and open the dataset."""
     from blemore_harness.cache import Cache
     from blemore_harness.cli.opening import open_dataset
-    from blemore_harness.cli.terminal import open_reporter
     from blemore_harness.data.download import is_demo
     from blemore_harness.data.opening import open_dataset_view
     from blemore_harness.disk import cache_root

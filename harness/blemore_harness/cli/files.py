@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.cli.root import cli, data_option, find_run, json_option, runs_option
+from blemore_harness.cli.root import cli, data_option, find_run, json_option, open_reporter, runs_option
 from blemore_harness.errors import first_and_count, printable
 
 
@@ -21,9 +21,11 @@ from blemore_harness.errors import first_and_count, printable
 def score(
     file: Path, data: Path | None, fold: int | None, alpha: float | None, beta: float | None, as_json: bool
 ) -> None:
-    """Score probabilities (.csv, .npz) or decoded labels (.json) of training clips."""
+    """Score a file of probabilities or of decoded labels.
+
+    FILE holds probabilities (.csv, .npz) or labels (.json) of training clips.
+    """
     from blemore_harness.cli.opening import open_labels
-    from blemore_harness.cli.terminal import open_reporter
     from blemore_harness.files.scoring import render_score, score_file
 
     result = score_file(file, open_labels(data, open_reporter()), fold, alpha, beta)
@@ -37,9 +39,10 @@ def score(
 @data_option
 @runs_option
 def submit(run: str | None, output: Path | None, check: Path | None, data: Path | None, runs: Path) -> int:
-    """Write a RUN's leaderboard file for Codabench, or --check one: every reason that it would be rejected.
+    """Write or check a leaderboard file for Codabench.
 
-    Exit 1 where Codabench would refuse the file; with --data also what that dataset has to do with it.
+    Writes that of a RUN, or lists with --check every reason for which FILE would be rejected.
+    Exit 1 where Codabench would refuse it; with --data also what that dataset has to do with it.
     """
     from blemore_harness.files.leaderboard import check_submission
     from blemore_harness.files.runs import copy_submission
@@ -78,7 +81,6 @@ def _refuse_upload(file: Path, reasons: list[str]) -> int:
 def _describe_gap(data: Path) -> list[str]:
     """Say how the test clips of a dataset explain a leaderboard file that is not for Codabench."""
     from blemore_harness.cli.opening import open_dataset
-    from blemore_harness.cli.terminal import open_reporter
     from blemore_harness.data.inspection import find_missing_test_clips
 
     dataset = open_dataset(data, open_reporter())
@@ -98,7 +100,10 @@ def data() -> None:
 @click.option("--audio", is_flag=True, help="Decode all audio: which clips are silent, which are damaged.")
 @json_option
 def data_check(folder: Path, audio: bool, as_json: bool) -> None:
-    """Print what a download holds: clips, actors, folds, labels, media and features, present and missing."""
+    """Print what a download holds and what it lacks.
+
+    Counts clips, actors, folds, labels, media and features.
+    """
     from blemore_harness.data.download import read_dataset
     from blemore_harness.data.inspection import inspect_audio, inspect_dataset, render_inspection
 
@@ -111,8 +116,10 @@ def data_check(folder: Path, audio: bool, as_json: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws other actors and clips.")
 def data_demo(folder: Path, seed: int) -> None:
-    """Write the generated demo dataset: real video files of drawn faces with synthesised voices."""
-    from blemore_harness.cli.terminal import open_reporter
+    """Write the generated demo dataset.
+
+    It holds real video files of drawn faces with synthesised voices.
+    """
     from blemore_harness.demo.opening import make_demo
 
     make_demo(folder, open_reporter(), seed)

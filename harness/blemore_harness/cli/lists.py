@@ -12,7 +12,10 @@ from blemore_harness.cli.root import cli, json_option, keeping_stdout
 @cli.command("plugins")
 @json_option
 def list_plugins(as_json: bool) -> None:
-    """List encoders and fusions, who offers them, and plugins that failed to load."""
+    """List encoders, fusions and plugins that failed to load.
+
+    Each with the package that offers it, or the reason.
+    """
     from dataclasses import asdict
 
     from blemore_harness.cli.terminal import answer_console
@@ -27,7 +30,7 @@ def list_plugins(as_json: bool) -> None:
 @cli.command("submissions")
 @json_option
 def show_submissions(as_json: bool) -> None:
-    """List the named systems that ship with the harness, for `run NAME`."""
+    """List the named systems that ship with the harness."""
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.tables import draw_rows
     from blemore_harness.systems.submission import list_submissions

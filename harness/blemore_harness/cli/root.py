@@ -6,10 +6,19 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from blemore_harness import __version__
+from blemore_harness.cli.defaults import DEVICES, config_files, read_defaults
 from blemore_harness.errors import printable
+
+if TYPE_CHECKING:
+    from blemore_harness.cli.terminal import TerminalReporter
+
+VERBOSE, QUIET = "blemore_harness.verbose", "blemore_harness.quiet"
+"""Under which a command's context keeps how much it shows."""
 
 data_option = click.option(
     "--data",
@@ -27,7 +36,7 @@ runs_option = click.option(
 seed_option = click.option(
     "--seed", type=int, help="Base seed of everything random [default: the submission's, else 0]."
 )
-device_option = click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True)
+device_option = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="A,B,...",
     help="Encoders, separated by commas; a+b joins vectors under one head, a@v is a variant of a.",
@@ -37,13 +46,58 @@ set_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="blemore-harness")
-def cli() -> None:
+def _keep(context: click.Context, option: click.Parameter, value: bool) -> None:
+    """Remember a flag for the functions below."""
+    key = VERBOSE if option.name == "verbose" else QUIET
+    context.meta[key] = context.meta.get(key, False) or value
+
+
+class Command(click.Command):
+    """A command that takes `--verbose` and `--quiet`."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.params += [
+            click.Option(["-v", "--verbose"], is_flag=True, expose_value=False, callback=_keep,
+                         help="Show the tracebacks of errors and of plugins that failed."),
+            click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_keep,
+                         help="Show warnings and errors only."),
+        ]  # fmt: skip
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Evaluate systems on the BLEMORE challenge by its official protocol.
 
     Try `blemore-harness run --plugin s4d,wav2vec2,gemini`: it needs no data, weights or key.
     """
+    found = read_defaults(config_files())
+    context.default_map = {
+        name: {param.name: found[param.name] for param in command.params if param.name in found}
+        for name, command in cli.commands.items()
+    }
+
+
+def open_reporter() -> TerminalReporter:
+    """Return the reporter of the running command: with `--quiet` it shows warnings only."""
+    from blemore_harness.cli.terminal import open_reporter as opened
+
+    return opened(verbose=not click.get_current_context().meta.get(QUIET, False))
+
+
+def show_trace(trace: str) -> None:
+    """Show a traceback on stderr where the running command has `--verbose`."""
+    if click.get_current_context().meta.get(VERBOSE, False):
+        click.echo("\n".join(map(printable, trace.splitlines())), err=True)
 
 
 def find_run(runs: Path, run: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.cli.root import cli, data_option, json_option, keeping_stdout, set_option
+from blemore_harness.cli.root import cli, data_option, json_option, keeping_stdout, open_reporter, set_option
 
 
 @cli.command()
@@ -38,13 +38,15 @@ def simulate(
     bias: float | None, correlation: float | None, sharpness: float | None, test_actors: int, workers: int | None,
     data: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Simulate challenges on a real label table: which fusion and thresholds generalise to unseen actors.
+    """Compare fusions and thresholds on simulated challenges.
+
+    They are simulated on a real label table, to see what generalises to unseen actors.
 
     Nothing is decoded or trained: only labels are read (those of the demo dataset without --data), and no number is a
-    result on BLEMORE. See docs/simulation.md.
+    result on BLEMORE. See docs/explanation/simulation.md.
     """
     from blemore_harness.cli.opening import open_dataset
-    from blemore_harness.cli.terminal import answer_console, open_reporter
+    from blemore_harness.cli.terminal import answer_console
     from blemore_harness.options import parse_settings
     from blemore_harness.simulation import bench as benches
     from blemore_harness.simulation.encoders import World

@@ -116,9 +116,9 @@ class LineBar(Bar):
         self._reporter.log(f"{self._label}: {self._done} of {self._total}{rest}")
 
 
-def open_reporter() -> TerminalReporter:
-    """Give the reporter of a command: the story goes to stderr."""
-    return TerminalReporter(PlainConsole(stderr=True))
+def open_reporter(verbose: bool = True) -> TerminalReporter:
+    """Return the reporter of a command, which writes to stderr; without `verbose` warnings only."""
+    return TerminalReporter(PlainConsole(stderr=True), verbose)
 
 
 def answer_console() -> Console:

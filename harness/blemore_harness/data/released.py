@@ -17,7 +17,7 @@ STORES = (
     "CLIP", "DINOv2", "DINOv3", "HiCMAE", "HuBERT_large", "ImageBind", "OpenFace_3", "VideoMAEv2", "VideoSwin",
     "WavLM_large",
 )  # fmt: skip
-"""The stores as the organisers spell them (docs/protocol.md)."""
+"""The stores as the organisers spell them (docs/reference/protocol.md)."""
 
 ORIGIN_FILE = "extracted.json"
 """Stands in a folder of features that this harness wrote, and says with which system and options."""

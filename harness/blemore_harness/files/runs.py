@@ -2,7 +2,7 @@
 
     RUNS/systems/NAME-DIGEST/   identity.json, prepare.json, fold-0.csv + fold-0.json, ..., final.csv + final.json;
                                 fold-1-traceback.txt of a fold that failed
-    RUNS/NAME-DIGEST/           record.json, table.txt, submission.zip
+    RUNS/NAME-DIGEST/           record.json, table.txt, submission.zip, log.txt
 
 A system's folder is shared by every run that uses it. Files are written whole or not at all; the `.json` of a fold is
 written last, so its existence means that the fold is finished.

@@ -30,9 +30,10 @@ HEADS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     }
 )  # fmt: skip
 """Settings by head. `mlp-1024-512` is the UZH paper's (arXiv 2603.23650; optimiser, rates and batch are not in it and
-are ours), the others are the organisers' baselines (docs/heads.md), which train for all epochs and keep the best one
-(`selection=held-out`). Those called subsampled are theirs for rows that are single embeddings (`subsampled.py`): their
-published rows have 512 hidden units, as their recorded folds show; 1024 is what a script of theirs has."""
+are ours), the others are the organisers' baselines (docs/reference/heads.md), which train for all epochs and keep the
+best one (`selection=held-out`). Those called subsampled are theirs for rows that are single embeddings
+(`subsampled.py`): their published rows have 512 hidden units, as their recorded folds show; 1024 is what a script of
+theirs has."""
 
 BY_HEAD: Any = None
 """Default of a field whose value stands in `HEADS` under the chosen head."""

@@ -48,7 +48,8 @@ def prepare_submission(
     if export is not None and not any(_store(single) for single in singles):
         names = ", ".join(single.name for single in singles)
         raise ConfigError(
-            f"nothing to export: {names} has no folder in the released layout; docs/encoders.md lists encoders that do"
+            f"nothing to export: {names} has no folder in the released layout; "
+            "docs/reference/encoders.md lists encoders that do"
         )
     stage = workshop.stage(view)
     rows = []

@@ -40,6 +40,7 @@ class Workshop:
     draw: Callable[[Mapping[str, Any]], str] | None = None
     stop_at_bad_clips: bool = False
 
-    def stage(self, view: View) -> Stage:
-        """Make the stage of a run on a dataset."""
-        return Stage(view, self.cache, Device(self.device), self.reporter, self.isolation, self.stop_at_bad_clips)
+    def stage(self, view: View, reporter: Reporter | None = None) -> Stage:
+        """Make the stage of a run on a dataset; the story goes to another reporter where one is given."""
+        reporter = reporter or self.reporter
+        return Stage(view, self.cache, Device(self.device), reporter, self.isolation, self.stop_at_bad_clips)

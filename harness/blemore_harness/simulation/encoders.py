@@ -1,7 +1,7 @@
 """Simulated encoders: rows of probabilities from labels, with errors that clips, actors and encoders share.
 
 A clip's logits are a signal by its label plus errors of unit variance plus a bias of its actor; its row is their
-softmax at a sharpness of its actor's own. See `docs/simulation.md` for the formulas.
+softmax at a sharpness of its actor's own. See `docs/explanation/simulation.md` for the formulas.
 """
 
 from __future__ import annotations

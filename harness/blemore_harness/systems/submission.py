@@ -15,7 +15,8 @@ from blemore_harness.disk import check_file
 from blemore_harness.errors import ConfigError, UnknownName, suggest
 
 DEFAULT_FUSION = "best-of"
-"""Beats the papers' way on unseen actors of simulated challenges (docs/simulation.md), which late fusion does not."""
+"""Beats the papers' way on unseen actors of simulated challenges (docs/explanation/simulation.md), which late fusion
+does not."""
 
 KEYS = ("summary", "plugins", "fusion", "thresholds", "seed", "set", "expect")
 

@@ -1,6 +1,6 @@
 """Gemini Embedding 2: one 3,072-d vector per clip from a remote service, and a head trained on the vectors.
 
-See docs/gemini.md for what is sent, what it costs, and what that means for the people in the videos.
+See docs/how-to/gemini.md for what is sent, what it costs, and what that means for the people in the videos.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class GeminiEncoder(Encoder):
             raise ConfigError(
                 "this would send videos of identifiable people to Google: say --set gemini.consent=true if the "
                 "dataset's licence and the people in it allow that. Use a key of a project with billing: what the "
-                "unpaid tier is sent may be used to improve products and be read by human reviewers (docs/gemini.md)"
+                "unpaid tier is sent may be used to improve products and be read by human reviewers "
+                "(docs/how-to/gemini.md)"
             )
         yield Endpoint(find_address(options), find_key())
 
