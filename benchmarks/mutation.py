@@ -80,7 +80,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 
 SLOW = (
     "hold_the_truth", "uniform", "installed_command", "every_process", "compiled", "numba", "on_threads", "and_threads",
-    "interruption", "memory",
+    "memory",
 )  # fmt: skip
 """Parts of names of tests that are left out: studies of simulated systems, processes of their own, what compiles."""
 

@@ -341,3 +341,14 @@ def test_both_heads_are_chosen_on_the_actors_parts() -> None:
         total = sum(mean_loss(problem.take(h), fit(problem.take(~h), float(strength))) * h.sum() for h in held)
         assert loss == pytest.approx(total / blend.sum(), abs=2e-6)
     assert score(truth, decode(predict(model, members), 0.05, 0.05)).presence > 0.5
+
+
+def test_grids_of_every_small_shape_have_the_points_that_trying_all_finds() -> None:
+    for members, parts, lowest, highest in product(range(1, 5), range(1, 6), range(3), range(6)):
+        grid = SimplexGrid(members, parts, lowest, highest)
+        expected = [p for p in product(range(lowest, highest + 1), repeat=members) if sum(p) == parts]
+        assert grid.size == len(expected), grid
+        if expected:
+            assert grid.block(0, grid.size).tolist() == [list(p) for p in expected]
+            last = grid.size - 1
+            assert grid.block(last, grid.size).tolist() == [list(expected[last])]

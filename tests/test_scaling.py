@@ -59,3 +59,13 @@ def test_columns_and_other_rows_are_left_alone() -> None:
     np.testing.assert_array_equal(scaler.apply(vectors[3:4]), applied[3:4])
     assert scaler.apply_in_place(vectors) is vectors
     np.testing.assert_array_equal(vectors, applied)
+
+
+@pytest.mark.parametrize(("count", "varies"), [(100, True), (300_000, True), (1_000_000, False)])
+def test_what_varies_less_than_the_bound_of_scikit_learn_counts_as_constant(count: int, varies: bool) -> None:
+    """One row of many differs in its last bit: the variance is (2 ** -23) ** 2 / N, the bound (N eps) ** 2."""
+    vectors = np.ones((count, 1), dtype=np.float32)
+    vectors[count // 2] = np.nextafter(np.float32(1), np.float32(2))
+    assert ((2**-23) ** 2 / count > (count * 2**-52) ** 2) == varies
+    scale = float(fit_scaler(vectors).scale[0])
+    assert scale == pytest.approx(2**-23 * math.sqrt(count - 1) / count if varies else 1.0, rel=1e-3)
