@@ -396,12 +396,15 @@ with hold(folder, print) as lock, WorkerProcess.started(folder / "fold-0.log", (
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
 def test_a_folder_is_free_only_when_the_worker_of_a_killed_run_is_gone_too(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HARNESS, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as harness:
         assert harness.stdout is not None
         group = int(harness.stdout.readline())
         os.killpg(group, signal.SIGSTOP)  # a worker that takes its time to die
+        while Path(f"/proc/{group}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
         harness.kill()
     with (tmp_path / ".lock").open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
