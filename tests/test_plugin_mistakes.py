@@ -99,6 +99,7 @@ def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_vectors_that_are_none_are_the_plugin_s_failure_and_a_row(home: Path) -> None:
     done = run(
         home, "run", "--plugin", ",".join([*EXPECTED, "printing"]), "--fusion", "mean", "--data", "data", "--json"
@@ -112,6 +113,7 @@ def test_vectors_that_are_none_are_the_plugin_s_failure_and_a_row(home: Path) ->
         assert rows[name]["error"]["message"].startswith(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("run", "--plugin", "printing", "--data", "data"), ("plugins",)])
 def test_what_plugins_print_goes_to_stderr(home: Path, words: tuple[str, ...]) -> None:
     done = run(home, *words, "--json")
@@ -120,6 +122,7 @@ def test_what_plugins_print_goes_to_stderr(home: Path, words: tuple[str, ...]) -
     assert "at import" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.encoders
 def test_the_check_finds_what_is_printed(home: Path) -> None:
     pytest.importorskip("av")

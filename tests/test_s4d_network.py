@@ -50,6 +50,7 @@ def documented_layout(classes: int) -> dict[str, tuple[int, ...]]:
     return layout
 
 
+@pytest.mark.slow
 def test_state_dict_is_the_released_layout():
     with torch.device("meta"):
         network = S4DViTMoE(Shape())

@@ -61,6 +61,7 @@ def test_the_literal_rules_agree(alpha: float, beta: float) -> None:
         assert literal_protocol.decode_row(row, alpha, beta) == expected
 
 
+@pytest.mark.slow
 def test_no_row_of_an_uneven_blend_is_exact_at_more_pairs() -> None:
     label = [70, 30, 0, 0, 0, 0]
     most = 0

@@ -346,6 +346,7 @@ def test_the_view_does_not_depend_on_where_the_data_lies(data: Path, cache: Path
     assert [clip.content for clip in after.train] == [clip.content for clip in before.train]
 
 
+@pytest.mark.slow
 def test_the_view_is_the_same_in_every_process(data: Path, cache: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from blemore_harness.data.download import read_dataset; "

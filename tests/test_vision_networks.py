@@ -60,6 +60,7 @@ def processed(processor, frames):
     return processor(images=[Image.fromarray(frame) for frame in frames], return_tensors="pt")["pixel_values"]
 
 
+@pytest.mark.slow
 def test_clip_gives_the_projected_vector_of_every_frame(tmp_path, clips):
     whole = files.save_clip(tmp_path / "clip")
     # The released preprocessor_config.json, with the size of this small model.
@@ -209,6 +210,7 @@ def run_videomae(tensors, chunk):
     return norm(x.mean(dim=0), "fc_norm")
 
 
+@pytest.mark.slow
 def test_videomaev2_reads_the_released_layout(tmp_path, clips):
     tensors = files.videomae_tensors(dim=128, depth=1)
     contents = {"module": {"module": tensors}, "model": {"model": tensors, "epoch": 3}, "bare": tensors}
@@ -236,6 +238,7 @@ def test_videomaev2_reads_the_released_layout(tmp_path, clips):
     close(found, torch.stack([run_videomae(tensors, chunk) for chunk in chunks]), 0.01)
 
 
+@pytest.mark.slow
 def test_compat_makes_features_as_the_organisers_did(tmp_path, clips):
     tensors = files.videomae_tensors()
     torch.save({"module": tensors}, tmp_path / "g.pth")
@@ -306,6 +309,7 @@ def tensors_of(path):
     return held.get("module", held)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_names_may_begin_as_wrappers_make_them_begin(tmp_path, clips, name):
     path = tmp_path / "plain.pth"
@@ -389,6 +393,7 @@ def test_gated_weights_say_how_to_get_them(tmp_path, clips, monkeypatch):
         features("videomaev2", tmp_path / "empty", clips[2:], tmp_path)
 
 
+@pytest.mark.slow
 def test_torchvisions_weights_are_fetched_once_or_named(tmp_path, clips, monkeypatch, capfd):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
     served = tmp_path / "served"
