@@ -357,3 +357,33 @@ def test_counts_of_other_clips_are_refused() -> None:
         other = replace(first, **{change: getattr(first, change) + 1})
         with pytest.raises(DataError):
             find_differences(first, other)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_p_of_answers_weighs_every_fold_by_its_own_clips(seed: int) -> None:
+    """Folds of very different sizes, actors of one or many clips: every swap written out."""
+    random = np.random.default_rng(seed)
+    folds = np.array([0, 0, 1, 1, 1, 2, 2])
+    clips = np.array([2, 3, 40, 60, 50, 9, 12])
+    blends = np.array([1, 2, 30, 20, 10, 0, 5])
+    first, second = (
+        ActorCounts(folds, clips, blends, random.integers(0, clips + 1), random.integers(0, blends + 1)) for _ in "ab"
+    )
+
+    def means(mask: np.ndarray) -> np.ndarray:
+        found = []
+        for one, two in ((first, second), (second, first)):
+            present, exact = np.where(mask, two.presence, one.presence), np.where(mask, two.salience, one.salience)
+            parts = [
+                [
+                    present[folds == k].sum() / clips[folds == k].sum(),
+                    exact[folds == k].sum() / blends[folds == k].sum(),
+                ]
+                for k in range(3)
+            ]
+            found.append(np.append(np.mean(parts, axis=0), np.mean(parts)))
+        return np.abs(found[0] - found[1])
+
+    real = means(np.zeros(7, dtype=bool))
+    ways = [means(np.array(swapped)) >= real - 1e-9 for swapped in itertools.product((False, True), repeat=7)]
+    np.testing.assert_allclose(swap_answers(first, second), np.mean(ways, axis=0))
