@@ -49,7 +49,7 @@ def plain_weights(folds: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def cover(folds: NDArray[np.int64], weights: NDArray[np.float64], simulations: int) -> float:
-    """Give how often the 95 % interval of the Score holds the truth."""
+    """Return how often the 95 % interval of the Score holds the truth."""
     rng = np.random.default_rng(77)
     truth, held = 0.75 * RATE, 0
     for _ in range(simulations):

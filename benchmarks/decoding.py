@@ -60,7 +60,7 @@ def measure(clip: Clip, title: str, rounds: int) -> None:
 
 
 def timed(way: Callable[[Clip], int], clip: Clip) -> tuple[float, float]:
-    """Give seconds on the wall clock and of CPU."""
+    """Return seconds on the wall clock and of CPU."""
     wall, cpu = time.perf_counter(), time.process_time()
     way(clip)
     return time.perf_counter() - wall, time.process_time() - cpu

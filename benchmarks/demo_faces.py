@@ -69,7 +69,7 @@ def measure_detection(directory: Path, every: int) -> None:
 
 
 def measure_learning(directory: Path) -> None:
-    """Print presence accuracy over actor-disjoint folds from face alone and from sound alone."""
+    """Print presence accuracy over actor-disjoint folds from face alone and from audio alone."""
     with (directory / "train_metadata.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     paths = {path.stem: path for path in directory.rglob("*.mov")}
@@ -96,7 +96,7 @@ def measure_learning(directory: Path) -> None:
 
 
 def describe(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give simple features of a clip's picture and of its sound."""
+    """Return simple features of a clip's picture and of its audio."""
     import av
 
     with av.open(str(path)) as container:
@@ -163,7 +163,7 @@ def cross_predict(
 
 
 def presence(outputs: NDArray[np.float64], truth: NDArray[np.float64], folds: NDArray[np.int_]) -> NDArray[np.bool_]:
-    """Say which clips get exactly their emotions, each fold with the threshold that suits the other folds best."""
+    """Report which clips get exactly their emotions, each fold with the threshold that suits the other folds best."""
     correct = np.stack([right_sets(outputs, truth, alpha) for alpha in ALPHAS])
     result = np.zeros(len(truth), bool)
     for fold in np.unique(folds):
@@ -173,7 +173,7 @@ def presence(outputs: NDArray[np.float64], truth: NDArray[np.float64], folds: ND
 
 
 def right_sets(outputs: NDArray[np.float64], truth: NDArray[np.float64], alpha: float) -> NDArray[np.bool_]:
-    """Say which rows decode to exactly the emotions that are true, at one presence threshold."""
+    """Report which rows decode to exactly the emotions that are true, at one presence threshold."""
     order = np.argsort(-outputs, axis=1, kind="stable")[:, :2]
     result = np.zeros(len(truth), bool)
     for i, (first, second) in enumerate(order):

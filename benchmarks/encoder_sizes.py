@@ -72,7 +72,7 @@ class Row:
     failure: str | None = None
 
     def draw(self) -> str:
-        """Give the row of the table."""
+        """Return the row of the table."""
         weights = "-" if self.parameters is None else f"{self.parameters / 1e6:.2f}M"
         ways = [_draw(self.forward, self.forward_peak), _draw(self.both_ways, self.both_ways_peak)]
         waiting = "" if self.waiting is None else f"{self.waiting:.0%}"
@@ -134,7 +134,7 @@ def _draw(rate: float | None, peak: int | None) -> str:
 
 
 def describe(arguments: argparse.Namespace, form: Format) -> dict[str, object]:
-    """Say what was run, on what."""
+    """Report what was run, on what."""
     on_gpu = arguments.device.startswith("cuda")
     given = sys.argv[1:]
     if arguments.json:
@@ -162,7 +162,7 @@ def choose(text: str) -> list[str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print row after row, write the file; gives the exit status."""
+    """Measure, print row after row, write the file; returns the exit status."""
     names = choose(arguments.encoders)
     form = SMALL_FORMAT if arguments.small else Format(arguments.seconds, arguments.height, arguments.width)
     facts = describe(arguments, form)

@@ -91,5 +91,5 @@ def write_film(path: Path, number: int, form: Format, grain: np.ndarray) -> Clip
 
 
 def make_context(folder: Path, device: str) -> Context:
-    """Give a context with a cache of its own."""
+    """Return a context with a cache of its own."""
     return Context(device, 0, folder / "work", Cache(folder / "cache"), Silence())

@@ -61,14 +61,14 @@ def measure(folder: Path, height: int, width: int, count: int, rounds: int) -> N
 
 
 def timed(work: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
-    """Give seconds and result."""
+    """Return seconds and result."""
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result
 
 
 def pictures(height: int, width: int, count: int) -> Iterator[np.ndarray]:
-    """Give moving pictures: noise at three scales, as cameras see surfaces, that drifts, with grain of 2 levels."""
+    """Return moving pictures: noise at three scales, as cameras see surfaces, that drifts, with grain of 2 levels."""
     generator = np.random.default_rng(0)
     wide = (height + count, width + count)
     scene = np.zeros((*wide, 3))
@@ -78,8 +78,8 @@ def pictures(height: int, width: int, count: int) -> Iterator[np.ndarray]:
         scene += level / 60 * (blurred - 128)
     for shift in range(count):
         grain = generator.normal(0, 2, (height, width, 1))
-        view = scene[shift : shift + height, shift : shift + width] + 128 + grain
-        yield view.clip(0, 255).astype(np.uint8)
+        blinded = scene[shift : shift + height, shift : shift + width] + 128 + grain
+        yield blinded.clip(0, 255).astype(np.uint8)
 
 
 def write(path: Path, frames: Iterator[np.ndarray]) -> None:

@@ -12,7 +12,7 @@ import torch
 from released_networks import WRITERS
 from work import Order, Work, count_weights
 
-from blemore_harness.media.audio import read_sound
+from blemore_harness.media.audio import read_audio
 from blemore_harness.media.frame_cache import open_frames
 from blemore_harness.networks import fitting_threads, seeded
 from blemore_plugins import hicmae, speech, vision
@@ -36,7 +36,7 @@ FRAMES_BACK = 32
 
 
 def make_vision(order: Order) -> Work:
-    """Give the work of an encoder of pictures or films: a clip at a time, as in an extraction."""
+    """Return the work of an encoder of pictures or films: a clip at a time, as in an extraction."""
     [encoder] = [e for e in vision.blemore_encoders() if e.name == order.name]
     options, context = _options(encoder, order), order.context
     extractor: Any = encoder.extractor
@@ -71,19 +71,19 @@ def make_vision(order: Order) -> Work:
 
 
 def make_speech(order: Order) -> Work:
-    """Give the work of an encoder of sound: on a CPU a clip at a time, on a GPU many, as in an extraction."""
+    """Return the work of an encoder of audio: on a CPU a clip at a time, on a GPU many, as in an extraction."""
     [encoder] = [e for e in speech.blemore_encoders() if e.name == order.name]
     recipe, context = _recipe(encoder, _options(encoder, order)), order.context
     frozen = build_speech(recipe, context.device)
     ear = Ear(recipe, frozen)
-    heard = [ear(read_sound(clip, RATE)) for clip in order.clips[:HELD]]
+    heard = [ear(read_audio(clip, RATE)) for clip in order.clips[:HELD]]
     shape = heard[0].inputs.shape
     alike = [each.inputs for each in heard if each.inputs.shape == shape]
     limit = BATCH_SECONDS["cuda" if context.device.startswith("cuda") else "cpu"]
     size = max(1, int(limit / heard[0].seconds))
 
     def blocks(count: int) -> Iterator[np.ndarray]:
-        """Give the inputs of so many clips, as many together as an extraction runs."""
+        """Return the inputs of so many clips, as many together as an extraction runs."""
         left = iter(range(count))
         while numbers := list(islice(left, size)):
             yield np.concatenate([alike[number % len(alike)] for number in numbers])
@@ -105,7 +105,7 @@ def make_speech(order: Order) -> Work:
 
 
 def make_hicmae(order: Order) -> Work:
-    """Give the work of HiCMAE on as many chunks as a clip has; they hold random pictures and sound, not faces."""
+    """Return the work of HiCMAE on as many chunks as a clip has; they hold random pictures and audio, not faces."""
     [encoder] = hicmae.blemore_encoders()
     options, context = encoder.Options(**(dict(encoder.demo_options) if order.small else {})), order.context
     if order.small:
@@ -150,7 +150,7 @@ MAKERS: dict[str, Callable[[Order], Work]] = {
 
 
 def _options(encoder: Any, order: Order) -> Any:
-    """Give an encoder's options with a small random network, or with weights of the released size in a folder."""
+    """Return an encoder's options with a small random network, or with weights of the released size in a folder."""
     if order.small:
         return encoder.Options(**dict(encoder.demo_options))
     return replace(encoder.Options(), model=str(WRITERS[encoder.name](order.folder)))

@@ -2,10 +2,10 @@
 
     python benchmarks/head_folds.py [--device cuda] [--clips 2456] [--epochs 100] [--rounds 3]
 
-Both run in this process on the same made-up vectors, every epoch is scored on the held-out fold, and each way is timed
-as the best of several rounds. On a CPU the harness trains one by one; there the time together is for comparison only.
-Training amplifies rounding: beside the difference between the two ways stands the one that vectors make which are off
-by a bit, both trained one by one.
+Both run in this process on the same made-up embeddings, every epoch is scored on the held-out fold, and each way is
+timed as the best of several rounds. On a CPU the harness trains one by one; there the time together is for comparison
+only. Training amplifies rounding: beside the difference between the two ways stands the one that embeddings make which
+are off by a bit, both trained one by one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HEADS = {
 
 
 class Task:
-    """Five folds of made-up vectors in which the emotions can half be told.
+    """Five folds of made-up embeddings in which the emotions can half be told.
 
     Args:
         clips: how many in all; folds differ a little in size, as the official ones do.
@@ -85,7 +85,7 @@ class Task:
 
 
 def best_of(rounds: int, work: Callable[[], list[HeadModel]]) -> tuple[float, list[HeadModel]]:
-    """Give the shortest time of several rounds, in seconds, and the last models."""
+    """Return the shortest time of several rounds, in seconds, and the last models."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -126,7 +126,7 @@ def measure(name: str, clips: int, epochs: int, device: str, rounds: int, folder
     ]:
         print(
             f"  {when:28} largest difference {np.abs(ours - theirs).max():.1e}, "
-            f"of vectors that are off by a bit {np.abs(ours - other).max():.1e}"
+            f"of embeddings that are off by a bit {np.abs(ours - other).max():.1e}"
         )
     print(f"  same epoch kept in {same} of {FOLDS} folds")
 

@@ -2,7 +2,7 @@
 
     python benchmarks/hicmae_parts.py [--device cuda] [--chunks 4] [--repeats 3]
 
-Times are those of the full-size network on random chunks (16 pictures of 160 x 160 and their sound), and of a spectrum.
+Times are those of the full-size network on random chunks (16 pictures of 160 x 160 and their audio), and of a spectrum.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def measure(work: Callable[[], int], device: str) -> Measured:
 
 
 def free_memory(device: str) -> None:
-    """Give back what nobody holds."""
+    """Return back what nobody holds."""
     gc.collect()
     if device.startswith("cuda"):
         torch.cuda.empty_cache()

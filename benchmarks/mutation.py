@@ -63,7 +63,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     f"{CORE}/files/leaderboard.py": ("test_right_files.py", "test_leaderboard.py"),
     f"{CORE}/files/scoring.py": ("test_right_files.py", "test_cli_score.py"),
     f"{CORE}/files/prediction_files.py": ("test_right_files.py", "test_prediction_files.py"),
-    f"{CORE}/data/views.py": ("test_released.py", "test_views.py"),
+    f"{CORE}/data/blinded.py": ("test_released.py", "test_views.py"),
     f"{PLUGINS}/late/decoding.py": ("test_late_decoding.py",),
     f"{PLUGINS}/late/search.py": LATE,
     f"{PLUGINS}/late/scorers.py": LATE,
@@ -72,9 +72,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     f"{PLUGINS}/late/subsets.py": LATE,
     f"{PLUGINS}/late/answers.py": LATE,
     f"{PLUGINS}/structured.py": ("test_right_fusions.py", "test_structured.py"),
-    f"{PLUGINS}/average.py": ("test_right_fusions.py", "test_average.py"),
+    f"{PLUGINS}/means.py": ("test_right_fusions.py", "test_means.py"),
     f"{PLUGINS}/stack.py": ("test_right_fusions.py", "test_stack.py"),
-    f"{PLUGINS}/strengths.py": ("test_right_fusions.py", "test_stack.py"),
+    f"{PLUGINS}/regularisation.py": ("test_right_fusions.py", "test_stack.py"),
 }
 """The modules, and the tests that are meant for each."""
 
@@ -166,7 +166,7 @@ class _Finder(ast.NodeVisitor):
 
 
 def _changes(node: ast.AST) -> Iterator[ast.AST]:
-    """Give what may stand in place of a node."""
+    """Return what may stand in place of a node."""
 
     def changed(**fields: Any) -> ast.AST:
         new = copy.copy(node)
@@ -208,7 +208,7 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def find_mutants(module: str) -> list[Mutant]:
-    """Give every change of a module."""
+    """Return every change of a module."""
     source = (ROOT / module).read_bytes()
     lines = source.splitlines(keepends=True)
     starts = [0]
@@ -232,7 +232,7 @@ def find_mutants(module: str) -> list[Mutant]:
 
 
 def read_equivalent() -> dict[tuple[str, str, str], str]:
-    """Give the reason of every change that is known to change nothing, by module's name, old and new lines."""
+    """Return the reason of every change that is known to change nothing, by module's name, old and new lines."""
     document = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.exists() else {}
     return {
         (entry["module"], entry["old"], new): entry["why"]
@@ -242,7 +242,7 @@ def read_equivalent() -> dict[tuple[str, str, str], str]:
 
 
 def run_tests(folder: Path, tests: Sequence[str], seconds: float | None) -> int | None:
-    """Give pytest's exit status in a process of its own, None where it took longer than it may."""
+    """Return pytest's exit status in a process of its own, None where it took longer than it may."""
     process = multiprocessing.get_context("fork").Process(target=_run, args=(folder, tests))
     process.start()
     process.join(seconds)
@@ -269,7 +269,7 @@ def _run(folder: Path, tests: Sequence[str]) -> None:
 
 
 def try_mutant(folder: Path, mutant: Mutant, seconds: float) -> bool:
-    """Say whether the tests notice a change."""
+    """Return whether the tests notice a change."""
     path = folder / mutant.module
     source = path.read_bytes()
     # A compiled file counts as fresh by size and second.

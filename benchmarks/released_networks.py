@@ -21,7 +21,7 @@ from blemore_plugins.vision import imagebind, videomae
 
 
 def timm_network(name: str) -> Any:
-    """Give one of timm's vision transformers without weights."""
+    """Return one of timm's vision transformers without weights."""
     import timm
 
     with torch.device("meta"):

@@ -114,7 +114,7 @@ class Tally:
 
 
 def start(home: Path, words: list[str]) -> int:
-    """Run the command line in a forked process; gives its id."""
+    """Run the command line in a forked process; returns its id."""
     home.mkdir(exist_ok=True)
     process = os.fork()
     if process:
@@ -136,7 +136,7 @@ def start(home: Path, words: list[str]) -> int:
 
 
 def wait(process: int) -> int:
-    """Give how a process ended: its exit code, or minus the signal."""
+    """Return how a process ended: its exit code, or minus the signal."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 

@@ -58,7 +58,7 @@ def write_clips(folder: Path, count: int) -> None:
 
 
 def seconds_of(home: Path, code: str, *words: str) -> float:
-    """Give the processor time, in seconds, of Python code in a process of its own."""
+    """Return the processor time, in seconds, of Python code in a process of its own."""
     environment = {**os.environ, "BLEMORE_CACHE": str(home / "cache")}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code, *words], cwd=home, env=environment, check=True, capture_output=True)

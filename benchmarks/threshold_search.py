@@ -27,7 +27,7 @@ CLIPS = 2456
 
 
 def best_of(rounds: int, work: Callable[[], object]) -> float:
-    """Give the shortest time of several rounds, in milliseconds."""
+    """Return the shortest time of several rounds, in milliseconds."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()

@@ -37,7 +37,7 @@ SMALL_WIDTH = 64
 
 
 def make_finetuned(order: Order) -> Work:
-    """Give the work of an encoder that is trained whole; clips are read from the cache during an epoch."""
+    """Return the work of an encoder that is trained whole; clips are read from the cache during an epoch."""
     [encoder] = [e for e in finetuning.blemore_encoders() if e.name == order.name]
     clips, context, batch = order.clips, order.context, order.batch
     changed = dict(encoder.demo_options) if order.small else {"model": "random"}
@@ -87,7 +87,7 @@ class TimedBatches(s4d_batches.TrainingBatches):
 
 
 def make_s4d(order: Order) -> Work:
-    """Give the work of S4D on random crops of faces, as many as a clip has, which lie in the cache."""
+    """Return the work of S4D on random crops of faces, as many as a clip has, which lie in the cache."""
     [encoder] = s4d.blemore_encoders()
     clips, context = order.clips, order.context
     changed = dict(encoder.demo_options) if order.small else {}
@@ -127,7 +127,7 @@ def _save_crops(clips: Sequence[Clip], store: Any, options: Any, context: Contex
 
 
 def make_head(order: Order) -> Work:
-    """Give the work of a head with the batches of its own recipe; a clip counts as one row of random numbers."""
+    """Return the work of a head with the batches of its own recipe; a clip counts as one row of random numbers."""
     options, context = replace(HeadOptions(head=order.name), epochs=1, patience=1), order.context
     width = SMALL_WIDTH if order.small else WavLMEncoder.width or 0
     # Each embedding is a row where heads learn from these, else the seven statistics of a clip.

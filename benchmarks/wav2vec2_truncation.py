@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     wave = np.random.default_rng(0).standard_normal((1, round(args.seconds * 16_000))).astype(np.float32)
-    print(f"{args.seconds:g} s of sound, layers {Wav2Vec2Options().layers}, {args.device}, float32")
+    print(f"{args.seconds:g} s of audio, layers {Wav2Vec2Options().layers}, {args.device}, float32")
     for name, layout in LAYOUTS.items():
         with tempfile.TemporaryDirectory() as folder, quiet_transformers():
             torch.manual_seed(0)

@@ -1,7 +1,7 @@
 """How much faster the exhaustive weight search is than decoding every point at 400 pairs of thresholds.
 
-    python benchmarks/weight_search.py [members] [clips]
-    python benchmarks/weight_search.py --folds [--fusion best-of] [members] [clips]
+    python benchmarks/weight_search.py [base models] [clips]
+    python benchmarks/weight_search.py --folds [--fusion best-of] [base models] [clips]
 
 All ways run in this process on the same rows and give the same Scores, which is checked. The slow ones are timed on a
 few points and projected to the whole grid of step 0.1; the compiled search then runs over the whole grid. Labels are
@@ -47,16 +47,16 @@ FUSIONS = {"late": LateFusion, "best-of": BestOf}
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """Give what `work` gives, and its seconds."""
+    """Return what `work` gives, and its seconds."""
     start = time.perf_counter()
     result = work()
     return result, time.perf_counter() - start
 
 
-def make_rows(members: int, truth: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Rows of members that know a little each."""
+def make_rows(base_models: int, truth: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Rows of base models that know a little each."""
     random = np.random.default_rng(0)
-    noise = random.dirichlet(np.full(6, 0.7), size=(members, len(truth)))
+    noise = random.dirichlet(np.full(6, 0.7), size=(base_models, len(truth)))
     return 0.85 * noise + 0.15 * truth / 100
 
 
@@ -84,32 +84,32 @@ def decode_in_arrays(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], we
     return max(score(truth, decode(fused, a, b)).score for a in OFFICIAL_GRID for b in OFFICIAL_GRID)
 
 
-def search_whole(scorer: CompiledScorer, members: int, parts: int) -> np.ndarray[Any, Any]:
+def search_whole(scorer: CompiledScorer, base_models: int, parts: int) -> np.ndarray[Any, Any]:
     """The best point of the grid of so many parts."""
     progress: list[int] = []
-    return scorer.best_of(bounded_grid(members, parts), progress.append)[0]
+    return scorer.best_of(bounded_grid(base_models, parts), progress.append)[0]
 
 
 Case = tuple[list[Fold], list[dict[str, Probabilities]]]
 
 
 def make_folds(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> Case:
-    """Five folds of 47 actors and the final fit, each with the members' rows for its training clips."""
+    """Five folds of 47 actors and the final fit, each with the base models' rows for its training clips."""
     ids = np.array([f"c{number}" for number in range(len(truth))])
     actor = np.arange(len(truth)) % 47
-    folds, members = [], []
+    folds, base_models = [], []
     for number in (*range(FOLDS), None):
         inside = np.ones(len(truth), bool) if number is None else actor % FOLDS != number
         train = Clips(tuple(map(Clip, ids[inside])), tuple(f"A{each}" for each in actor[inside]), truth[inside])
         held_out = (Clip("test"),) if number is None else tuple(map(Clip, ids[~inside]))
         folds.append(Fold(number, train, Clips(held_out)))
-        members.append({f"m{m:02}": Probabilities(train.ids, values[inside]) for m, values in enumerate(rows)})
-    return folds, members
+        base_models.append({f"m{m:02}": Probabilities(train.ids, values[inside]) for m, values in enumerate(rows)})
+    return folds, base_models
 
 
 def compare_folds(fusion: Fusion, case: Case) -> None:
     """Time a fusion's fits one by one and together, in seconds and in work of all cores, and check that they agree."""
-    folds, members = case
+    folds, base_models = case
     told: dict[str, list[dict[str, object]]] = {}
     spent: dict[str, tuple[float, float]] = {}
     for way in ("one by one", "together"):
@@ -119,12 +119,13 @@ def compare_folds(fusion: Fusion, case: Case) -> None:
             for context in contexts:
                 context.workspace.mkdir(parents=True)
             work = time.process_time()
-            models, seconds = timed(lambda: fit_folds(fusion, way, folds, members, contexts))  # noqa: B023
+            models, seconds = timed(lambda: fit_folds(fusion, way, folds, base_models, contexts))  # noqa: B023
             spent[way] = seconds, time.process_time() - work
         told[way] = [{**book.notes, "learnt": repr(model)} for book, model in zip(books, models, strict=True)]
     same = told["one by one"] == told["together"]
     print(
-        f"{fusion.name}: {len(members[0])} members, {len(folds[-1].train)} clips, {len(folds)} fits, the same: {same}"
+        f"{fusion.name}: {len(base_models[0])} base models, {len(folds[-1].train)} clips, "
+        f"{len(folds)} fits, the same: {same}"
     )
     print(f"{allowed_threads()} threads of {os.cpu_count()} cores, load of the machine {os.getloadavg()[0]:.1f}")
     if fusion.name == "best-of":
@@ -135,31 +136,34 @@ def compare_folds(fusion: Fusion, case: Case) -> None:
     print(f"together is {ratio[0]:.2f} times as fast, with {ratio[1]:.2f} times less processor time")
 
 
-def fit_folds(fusion: Fusion, way: str, folds: list[Fold], members: Any, contexts: Any) -> list[Any]:
+def fit_folds(fusion: Fusion, way: str, folds: list[Fold], base_models: Any, contexts: Any) -> list[Any]:
     """Fit as a run does: at once where that is asked for and the fusion does it, else fold by fold."""
     options = fusion.Options()
-    models = fusion.fit_together(folds, members, options, contexts) if way == "together" else None
-    cases = zip(folds, members, contexts, strict=True)
+    models = fusion.fit_together(folds, base_models, options, contexts) if way == "together" else None
+    cases = zip(folds, base_models, contexts, strict=True)
     return list(models or [fusion.fit(fold, given, options, context) for fold, given, context in cases])
 
 
 def compare_ways(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> None:
     """Time, compare, print."""
-    members = len(rows)
-    grid = bounded_grid(members, PARTS)
+    base_models = len(rows)
+    grid = bounded_grid(base_models, PARTS)
     points = grid.weights(grid.block(grid.size // 2, grid.size // 2 + 20))
     scorer = CompiledScorer(rows, truth)
-    _, compiling = timed(lambda: (scorer.scores(points[:1]), search_whole(scorer, members, 1)))
+    _, compiling = timed(lambda: (scorer.scores(points[:1]), search_whole(scorer, base_models, 1)))
     literal_score, loop = timed(lambda: decode_literally(rows, truth, points[0]))
     array_score, arrays = timed(lambda: decode_in_arrays(rows, truth, points[0]))
     plain_scores, plain = timed(lambda: PlainScorer(rows, truth).scores(points))
     compiled_scores = scorer.scores(points)
     same = bool((plain_scores == compiled_scores).all()) and literal_score == array_score == plain_scores[0]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    best, seconds = timed(lambda: search_whole(scorer, members, PARTS))
+    best, seconds = timed(lambda: search_whole(scorer, base_models, PARTS))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     load = os.getloadavg()[0]
-    print(f"{members} members, {len(truth)} clips, {grid.size:,} points x 400 pairs of thresholds, same Scores: {same}")
+    print(
+        f"{base_models} base models, {len(truth)} clips, {grid.size:,} points x 400 pairs of thresholds, "
+        f"same Scores: {same}"
+    )
     print(f"{allowed_threads()} threads of {os.cpu_count()} cores, load of the machine {load:.1f}")
     each = seconds / grid.size
     for name, spent in (
@@ -175,17 +179,17 @@ def compare_ways(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> Non
 def main() -> None:
     """Do what is asked for."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("members", nargs="?", type=int, default=MEMBERS)
+    parser.add_argument("base_models", nargs="?", type=int, default=MEMBERS)
     parser.add_argument("clips", nargs="?", type=int, default=CLIPS)
     parser.add_argument("--folds", action="store_true")
     parser.add_argument("--fusion", choices=FUSIONS, default="late")
     asked = parser.parse_args()
     truth = make_truth(asked.clips)
-    rows = make_rows(asked.members, truth)
+    rows = make_rows(asked.base_models, truth)
     if asked.folds:
         scorer = CompiledScorer(rows, truth)  # compiled before anything is timed
-        search_whole(scorer, asked.members, 1)
-        scorer.scores(np.full((1, asked.members), 1 / asked.members))
+        search_whole(scorer, asked.base_models, 1)
+        scorer.scores(np.full((1, asked.base_models), 1 / asked.base_models))
         compare_folds(FUSIONS[asked.fusion](), make_folds(rows, truth))
     else:
         compare_ways(rows, truth)

@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 def render() -> str:
-    """Give the text of the page."""
+    """Return the text of the page."""
     links = "\n".join(f"- [`{name}`](#{name.replace('.', '')}): {first_sentence(parse(name))}" for name in MODULES)
     parts = [HEAD, links + "\n", *(render_module(name) for name in MODULES)]
     return "\n".join(parts).rstrip() + "\n"
@@ -64,12 +64,12 @@ def parse(name: str) -> ast.Module:
 
 
 def path_of(name: str) -> str:
-    """Give a module's file below the sources."""
+    """Return a module's file below the sources."""
     return f"{name.replace('.', '/')}.py"
 
 
 def render_module(name: str) -> str:
-    """Give the section of one module."""
+    """Return the section of one module."""
     module = parse(name)
     source = f"../../harness/blemore_harness/{path_of(name)}"
     lines = [f"## {name}", "", f"[`blemore_harness.{name}`]({source})", "", prose(module)]
@@ -80,7 +80,7 @@ def render_module(name: str) -> str:
 
 
 def render_node(node: ast.ClassDef | ast.FunctionDef, level: int) -> Iterator[str]:
-    """Give the lines of a class with its methods, or of a function."""
+    """Return the lines of a class with its methods, or of a function."""
     yield f"{'#' * level} `{signature(node)}`\n"
     text = prose(node)
     if text:
@@ -105,7 +105,7 @@ def is_open(field: ast.AnnAssign) -> bool:
 
 
 def signature(node: ast.ClassDef | ast.FunctionDef) -> str:
-    """Give a heading: a class with its bases, a function with its arguments and what it gives."""
+    """Return a heading: a class with its bases, a function with its arguments and what it gives."""
     if isinstance(node, ast.ClassDef):
         bases = ", ".join(ast.unparse(base) for base in node.bases)
         return f"class {node.name}({bases})" if bases else f"class {node.name}"
@@ -116,7 +116,7 @@ def signature(node: ast.ClassDef | ast.FunctionDef) -> str:
 
 
 def prose(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
-    """Give a docstring as Markdown: sections in bold, their entries as a list, the rest as it stands."""
+    """Return a docstring as Markdown: sections in bold, their entries as a list, the rest as it stands."""
     text = dedent(ast.get_docstring(node) or "")
     lines: list[str] = []
     section = ""
@@ -133,7 +133,7 @@ def prose(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
 
 
 def entry(line: str) -> str:
-    """Give a line below a section as an item of a list, or as the next line of one."""
+    """Return a line below a section as an item of a list, or as the next line of one."""
     if line.startswith("        "):
         return "  " + line.strip()
     name, colon, rest = line.strip().partition(": ")
@@ -141,7 +141,7 @@ def entry(line: str) -> str:
 
 
 def first_sentence(node: ast.Module) -> str:
-    """Give the first line of a docstring."""
+    """Return the first line of a docstring."""
     return (ast.get_docstring(node) or "").splitlines()[0]
 
 

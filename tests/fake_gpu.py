@@ -21,7 +21,7 @@ MADE_HERE = ("tensor", "as_tensor")
 
 
 def on_gpu(device: object) -> bool:
-    """Say whether an argument names a GPU."""
+    """Return whether an argument names a GPU."""
     return str(device).startswith("cuda") and isinstance(device, (str, torch.device))
 
 

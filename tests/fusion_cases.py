@@ -1,4 +1,4 @@
-"""Made-up members and truth for tests of fusions, and a short way to fit one and predict with it."""
+"""Made-up base models and truth for tests of fusions, and a short way to fit one and predict with it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_truth(seed: int, clips: int) -> Array:
 
 
 def make_members(seed: int, truth: Array, skills: tuple[float, ...]) -> dict[str, Array]:
-    """Rows of members that know so much each (0 nothing, 1 everything), by name."""
+    """Rows of base models that know so much each (0 nothing, 1 everything), by name."""
     random = np.random.default_rng(seed)
     noise = random.dirichlet(np.full(6, 0.8), size=(len(skills), len(truth)))
     return {
@@ -40,23 +40,23 @@ def make_members(seed: int, truth: Array, skills: tuple[float, ...]) -> dict[str
 
 
 def fit(
-    fusion: Fusion, members: dict[str, Array], truth: Array, options: Any = None, actors: int = 7, seed: int = 7
+    fusion: Fusion, base_models: dict[str, Array], truth: Array, options: Any = None, actors: int = 7, seed: int = 7
 ) -> tuple[Any, Notebook]:
-    """Fit a fusion; gives the model and what it told."""
+    """Fit a fusion; returns the model and what it told."""
     ids = tuple(f"c{i}" for i in range(len(truth)))
     names = tuple(f"A{i % actors}" for i in range(len(truth)))
     fold = Fold(0, Clips(tuple(map(Clip, ids)), names, truth), Clips((Clip("x"),)))
     book = Notebook()
-    rows = {name: Probabilities(ids, values) for name, values in members.items()}
+    rows = {name: Probabilities(ids, values) for name, values in base_models.items()}
     context = make_context(Path(), reporter=book, seed=seed)
     return fusion.fit(fold, rows, options or fusion.Options(), context), book
 
 
-def predict(model: Any, members: dict[str, Array]) -> Array:
-    """Give a model's rows for the members' rows."""
-    count = len(next(iter(members.values())))
+def predict(model: Any, base_models: dict[str, Array]) -> Array:
+    """Return a model's rows for the base models' rows."""
+    count = len(next(iter(base_models.values())))
     ids = tuple(f"p{i}" for i in range(count))
-    rows = {name: Probabilities(ids, values) for name, values in members.items()}
+    rows = {name: Probabilities(ids, values) for name, values in base_models.items()}
     found = model.predict(Clips(tuple(map(Clip, ids))), rows, make_context(Path()))
     assert found.ids == ids
     values: Array = found.values

@@ -1,4 +1,4 @@
-"""Small clips with known pictures and sound, written with PyAV."""
+"""Small clips with known pictures and audio, written with PyAV."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_media(
     codec: str = "aac",
     **options: str,
 ) -> Path:
-    """Write a file with H.264 picture and sound (float32, (samples,) or (channels, samples)), either or both."""
+    """Write a file with H.264 picture and audio (float32, (samples,) or (channels, samples)), either or both."""
     import av
 
     with av.open(str(path), "w", options=options) as container:

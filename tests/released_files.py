@@ -40,13 +40,13 @@ def write_store(folder: Path, store: str, arrays: Mapping[str, np.ndarray]) -> N
 
 
 def write_released(
-    folder: Path, stores: Mapping[str, int], actors: int = 3, folds: int = 3, tests: int = 2
+    folder: Path, feature_sets: Mapping[str, int], actors: int = 3, folds: int = 3, tests: int = 2
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Write metadata and stores, given by name and width, and no media; gives the features by store, then clip."""
+    """Write metadata and stores, given by name and width, and no media; returns the features by store, then clip."""
     rows = rows_of(actors, folds)
     write_metadata(folder, rows)
     written = {}
-    for number, (store, width) in enumerate(stores.items()):
+    for number, (store, width) in enumerate(feature_sets.items()):
         written[store] = make_sequences(rows, tests, width, number)
         write_store(folder, store, written[store])
     return written
@@ -96,9 +96,9 @@ def write_openface(path: Path, frames: np.ndarray, columns: Sequence[str] = ("fr
     return path
 
 
-def write_openface_store(folder: Path, sequences: Mapping[str, np.ndarray]) -> None:
+def write_openface_store(folder: Path, frame_features: Mapping[str, np.ndarray]) -> None:
     """Write the released tables of all clips."""
-    for name, frames in sequences.items():
+    for name, frames in frame_features.items():
         write_openface(feature_path(folder, "OpenFace_3", name, ".csv"), frames)
 
 

@@ -14,8 +14,8 @@ Array = np.ndarray[Any, Any]
 
 BACKENDS = [
     pytest.param("plain"),
-    pytest.param("compiled", marks=pytest.mark.encoders),
-    pytest.param("tensors", marks=pytest.mark.encoders),
+    pytest.param("compiled", caveats=pytest.mark.encoders),
+    pytest.param("tensors", caveats=pytest.mark.encoders),
 ]
 
 
@@ -29,8 +29,11 @@ def make_scorer_of(kind: str, rows: Array, truth: Array) -> Scorer:
     return PlainScorer(rows, truth)
 
 
-def make_case(seed: int, members: int, clips: int, ties: bool = False) -> tuple[Array, Array]:
-    """Rows (M, N, 6) and truth (N, 6) with every kind of label; `ties` makes rows of few values and equal members."""
+def make_case(seed: int, base_models: int, clips: int, ties: bool = False) -> tuple[Array, Array]:
+    """Rows (M, N, 6) and truth (N, 6) with every kind of label.
+
+    `ties` makes rows of few values and equal base models.
+    """
     random = np.random.default_rng(seed)
     truth = np.zeros((clips, 6), dtype=np.int8)
     for row in truth:
@@ -39,7 +42,7 @@ def make_case(seed: int, members: int, clips: int, ties: bool = False) -> tuple[
         row[one], row[two] = share, 100 - share
         if share == 100 and random.random() < 0.3:
             row[:] = [0, 0, 0, 0, 0, 100]
-    rows = 0.7 * random.dirichlet(np.full(6, 0.5), size=(members, clips)) + 0.3 * truth / 100
+    rows = 0.7 * random.dirichlet(np.full(6, 0.5), size=(base_models, clips)) + 0.3 * truth / 100
     if ties:
         # Tenths: values on the grid of thresholds' own scale, many equal ones, zeros, differences such as .4 - .3.
         rows = random.multinomial(10, rows / rows.sum(axis=2, keepdims=True)) / 10

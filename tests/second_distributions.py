@@ -22,7 +22,7 @@ MAIN = (
 
 
 def put_on_path(name: str, folder: Path) -> list[Path]:
-    """Give the folders that make a distribution importable and known: none where it is installed.
+    """Return the folders that make a distribution importable and known: none where it is installed.
 
     Args:
         name: `example_plugin` or `broken_plugin`.
@@ -58,7 +58,7 @@ def offered(folder: Path, *names: str) -> Iterator[None]:
 
 
 def environment(folder: Path, *names: str, **changes: str) -> dict[str, str]:
-    """Give the environment for a process in which distributions are to be found."""
+    """Return the environment for a process in which distributions are to be found."""
     paths = [str(path) for name in names for path in put_on_path(name, folder / name)]
     known = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *known]), **changes}

@@ -71,7 +71,7 @@ def feature_extractor(kind: str, **changes: object) -> Any:
 
 
 def randomise(model: Any) -> Any:
-    """Give every parameter a value that matters."""
+    """Return every parameter a value that matters."""
     torch.manual_seed(3)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)

@@ -10,7 +10,7 @@ from blemore_harness.errors import DataError
 
 
 def voices(actors: int, clips: int, seed: int, distance: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors in which 4 of 40 directions belong to the actor and 4 louder ones to the emotion."""
+    """Embeddings in which 4 of 40 directions belong to the actor and 4 louder ones to the emotion."""
     random = np.random.default_rng(seed)
     mixing = np.linalg.qr(np.random.default_rng(99).normal(size=(40, 40)))[0]
     names = np.repeat(np.arange(actors), clips)
@@ -28,7 +28,7 @@ def test_unseen_actors_are_told_apart_and_loud_emotions_do_not_disturb() -> None
     assert len(np.unique(found)) == 6
     assert rand_index(found, names) > 0.8
     plain = learn_actors(vectors, np.random.default_rng(0).permutation(names))
-    assert rand_index(plain.group(vectors), names) < 0.5, "directions that were learnt on shuffled actors say little"
+    assert rand_index(plain.group(vectors), names) < 0.5, "directions that were trained on shuffled actors say little"
 
 
 def test_order_of_clips_does_not_matter() -> None:
@@ -88,5 +88,5 @@ def test_members_count_alike_whatever_their_size_and_units() -> None:
 def test_what_cannot_be_learnt_is_said() -> None:
     with pytest.raises(DataError, match="at least 2 of them, found 1"):
         learn_actors(np.ones((4, 2)), np.zeros(4, dtype=np.int64))
-    with pytest.raises(DataError, match="only where a member gives vectors"):
+    with pytest.raises(DataError, match="only where a base model gives embeddings"):
         join_vectors([])

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from blemore_harness.cli import cli
+from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import open_view
 from blemore_harness.drawing.analysis_tables import draw_analysis, draw_difference
 from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import DataError, RunError, UnknownName
@@ -62,7 +62,7 @@ def test_the_record_and_its_table_hold_intervals_and_the_best_difference(finishe
 
 def test_official_numbers_of_a_fusion_are_said_to_be_of_what_it_learnt_from(finished: Any) -> None:
     _, (record, _), (alone, _) = finished
-    said = "learnt from the very clips that are scored"
+    said = "trained on the very clips that are scored"
     assert said in " ".join(render_text(record).split())
     assert said not in " ".join(render_text(alone).split())
 
@@ -93,7 +93,7 @@ def test_rows_read_back_score_what_the_record_says(finished: Any) -> None:
 def test_an_analysis_is_drawn_whole(finished: Any) -> None:
     bench, (_, folder), _ = finished
     found = analyse_system(load_system(bench.root / "runs", folder.name))
-    text = text_of(draw_analysis({**found, "mark": "demo: toys"}))
+    text = text_of(draw_analysis({**found, "caveat": "demo: toys"}))
     for word in ("late in", "demo: toys", "50/50", "A9", "most frequent wrong", "Brier", "blank: more", "><", "on 2"):
         assert word in text
     assert max(map(len, text.splitlines())) <= 118
@@ -117,18 +117,18 @@ def test_nothing_is_cut_off_at_80_columns(finished: Any) -> None:
 
 def test_what_was_chosen_on_the_held_out_folds_is_marked_wherever_its_numbers_stand(finished: Any) -> None:
     bench, (_, folder), (_, alone) = finished
-    fused, member = (load_system(bench.root / "runs", folder.name, name) for name in ("late", "one"))
+    fused, base_model = (load_system(bench.root / "runs", folder.name, name) for name in ("late", "one"))
     other = load_system(bench.root / "runs", alone.name)
-    assert analyse_system(fused)["mark"] is None
+    assert analyse_system(fused)["caveat"] is None
     systems = [row | {"times_asked": 40 * (row["name"] == "one")} for row in fused.record["systems"]]
     record = {**fused.record, "systems": systems}
-    asked, of_asked = replace(member, record=record), replace(fused, record=record)
+    asked, of_asked = replace(base_model, record=record), replace(fused, record=record)
     made = replace(other, record={**other.record, "data": {**other.record["data"], "fold_source": "made"}})
-    assert analyse_system(asked)["mark"] == "optimistic: chosen on the held-out folds (asked 40 times)"
-    assert analyse_system(of_asked)["mark"] == "optimistic: members chosen on the held-out folds"
-    assert "folds made here" in str(analyse_system(made)["mark"])
+    assert analyse_system(asked)["caveat"] == "optimistic: chosen on the held-out folds (asked 40 times)"
+    assert analyse_system(of_asked)["caveat"] == "optimistic: base models chosen on the held-out folds"
+    assert "folds made here" in str(analyse_system(made)["caveat"])
     text = " ".join(text_of(draw_difference(compare_systems(of_asked, other))).split())
-    assert "late: optimistic: members chosen on the held-out folds" in text
+    assert "late: optimistic: base models chosen on the held-out folds" in text
 
 
 def test_two_runs_are_compared_on_the_same_clips(finished: Any) -> None:
@@ -139,7 +139,7 @@ def test_two_runs_are_compared_on_the_same_clips(finished: Any) -> None:
     means = [system(record, name)["cross_fitted"]["score"]["mean"] for name in ("late", "one")]
     assert found["differences"]["score"]["difference"] == pytest.approx(means[0] - means[1])
     assert found["sentence"].startswith("late is ")
-    text = text_of(draw_difference({**found, "mark": "a mark"}))
+    text = text_of(draw_difference({**found, "caveat": "a mark"}))
     assert "a mark" in text
     assert found["sentence"] in " ".join(text.split())
     same = compare_systems(load_system(runs, str(folder), "one"), two)
@@ -153,8 +153,8 @@ def test_other_thresholds_are_marked_and_unknown_ones_refused(finished: Any) -> 
     one, two = (load_system(bench.root / "runs", str(path)) for path in (folder, alone))
     found = compare_systems(one, two, "official")
     assert found["systems"][0]["scores"]["score"] == pytest.approx(system(record, "late")["official"]["score"]["mean"])
-    assert "optimistic" in found["mark"]
-    assert "transductive" in str(compare_systems(one, two, "actor-centred")["mark"])
+    assert "optimistic" in found["caveat"]
+    assert "transductive" in str(compare_systems(one, two, "actor-centred")["caveat"])
     with pytest.raises(UnknownName, match="did you mean 'official'"):
         compare_systems(one, two, "oficial")
 
@@ -162,7 +162,7 @@ def test_other_thresholds_are_marked_and_unknown_ones_refused(finished: Any) -> 
 def test_runs_on_other_folds_are_refused(finished: Any, tmp_path: Path) -> None:
     bench, (_, folder), _ = finished
     dataset = read_dataset(write_download(tmp_path / "data", rows_of(actors=9, folds=4), tests=2))
-    other = Bench(dataset, open_view(dataset, tmp_path / "views"), tmp_path)
+    other = Bench(dataset, blind_dataset(dataset, tmp_path / "views"), tmp_path)
     plugins, _ = offer(Noisy("one"))
     _, elsewhere = other.run(plugins, from_plugins(("one",)))
     with pytest.raises(RunError, match=r"same dataset and folds.*3 folds.*4 folds"):

@@ -19,7 +19,7 @@ from blemore_harness.cli import cli
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import MediaError
 from blemore_harness.media import audio
-from blemore_harness.media.audio import audio_facts, decode_facts, read_sound, warn_of_silence
+from blemore_harness.media.audio import audio_facts, decode_facts, read_audio, warn_of_silence
 from blemore_harness.media.audio_tracks import GAP, Track, find_steps
 from builders import write_download
 from fakes import make_context
@@ -43,7 +43,7 @@ def test_a_gap_is_silence_to_the_sample(tmp_path: Path, seconds: float) -> None:
     gap = round(seconds * RATE)
     clip = write_times(tmp_path / "a.nut", in_order((40, gap)))
     expected = np.concatenate([WAVE[: 40 * BLOCK], np.zeros(gap, np.float32), WAVE[40 * BLOCK :]])
-    np.testing.assert_array_equal(read_sound(clip), expected)
+    np.testing.assert_array_equal(read_audio(clip), expected)
     assert decode_facts(clip).moved == seconds
 
 
@@ -51,7 +51,7 @@ def test_several_gaps_and_a_late_start(tmp_path: Path) -> None:
     starts = [start + 5 * RATE for start in in_order((10, 800), (60, 1600))]
     parts = [WAVE[:3200], np.zeros(800), WAVE[3200:19200], np.zeros(1600), WAVE[19200:]]
     clip = write_times(tmp_path / "a.nut", starts)
-    np.testing.assert_array_equal(read_sound(clip), np.concatenate(parts).astype(np.float32))
+    np.testing.assert_array_equal(read_audio(clip), np.concatenate(parts).astype(np.float32))
 
 
 class Packets:
@@ -131,7 +131,7 @@ def run_ffmpeg(*words: str) -> bytes:
 def same_as_ffmpeg(clip: Clip, filters: str = "aresample=async=1", error: float = 2e-3) -> None:
     """Mono audio is FFmpeg's own, within what two resamplers differ by."""
     raw = run_ffmpeg("-i", str(clip.video), "-vn", "-af", filters, "-ac", "1", "-ar", str(RATE), "-f", "f32le", "-")
-    expected, found = np.frombuffer(raw, np.float32), read_sound(clip)
+    expected, found = np.frombuffer(raw, np.float32), read_audio(clip)
     assert abs(len(found) - len(expected)) <= 2
     count = min(len(found), len(expected))
     assert np.abs(found[:count] - expected[:count]).mean() < error
@@ -157,7 +157,7 @@ def test_lost_packets_leave_what_follows_in_time(tmp_path: Path, ending: str, lo
     whole = tmp_path / f"whole.{ending}"
     run_ffmpeg("-i", str(plain), "-c:a", "aac", str(whole))
     clip = without_packets(whole, tmp_path / f"a.{ending}", 50, 50 + lost)
-    found, expected = read_sound(clip), read_sound(clip_of(whole))
+    found, expected = read_audio(clip), read_audio(clip_of(whole))
     assert abs(len(found) - len(expected)) <= 16  # a millisecond, to which Matroska rounds
     late, reach = slice(round((52 + lost) * 1024 / 3), 46_000), 400
     likeness = np.correlate(found[late], expected[late][reach:-reach])
@@ -168,7 +168,7 @@ def test_lost_packets_leave_what_follows_in_time(tmp_path: Path, ending: str, lo
 
 def test_the_shared_gap() -> None:
     clip = case("sound-gap/gap_0.2s.mov")
-    assert len(read_sound(clip)) / RATE == pytest.approx(4.211, abs=5e-4)
+    assert len(read_audio(clip)) / RATE == pytest.approx(4.211, abs=5e-4)
     require_ffmpeg()
     same_as_ffmpeg(clip)
 
@@ -201,15 +201,15 @@ def test_another_layout_or_rate_in_the_middle_is_decoded(tmp_path: Path, second:
                 packet.duration = 1536 if end < 1.28 * 48_000 else 1536 * 48_000 // rate
                 end += packet.duration
                 made.mux(packet)
-    found = read_sound(clip_of(tmp_path / "both.mov"))
-    alone = [len(read_sound(clip_of(tmp_path / name))) for name in ("a.ac3", "b.ac3")]
+    found = read_audio(clip_of(tmp_path / "both.mov"))
+    alone = [len(read_audio(clip_of(tmp_path / name))) for name in ("a.ac3", "b.ac3")]
     assert abs(len(found) - sum(alone)) <= 32
     for part in (found[2000:18_000], found[24_000:40_000]):  # as loud before as after
         assert np.sqrt((part**2).mean()) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
 
 
 def test_the_shared_change_of_layout() -> None:
-    assert len(read_sound(case("sound-layout-changes/ac3_stereo_then_5_1.mov"))) == 38_896
+    assert len(read_audio(case("sound-layout-changes/ac3_stereo_then_5_1.mov"))) == 38_896
 
 
 def write_tracks(path: Path, kinds: Iterable[tuple[int, bool, str]]) -> Path:
@@ -245,7 +245,7 @@ def pitch(wave: np.ndarray) -> int:
 )
 def test_of_several_tracks_ffmpegs_is_decoded(tmp_path: Path, kinds: list, expected: int) -> None:
     path = write_tracks(tmp_path / "a.mkv", kinds)
-    assert pitch(read_sound(clip_of(path))) == expected
+    assert pitch(read_audio(clip_of(path))) == expected
     require_ffmpeg()
     raw = run_ffmpeg("-i", str(path), "-ac", "1", "-f", "f32le", "-")
     assert pitch(np.frombuffer(raw, np.float32)) == expected
@@ -257,12 +257,12 @@ def test_a_track_that_cannot_be_decoded_hides_none_that_can(tmp_path: Path) -> N
     at = data.index(b"A_PCM/INT/LIT")
     path.write_bytes(data[:at] + b"A_UNKNOWN/XYZ" + data[at + 13 :])
     clip = clip_of(path)
-    assert pitch(read_sound(clip)) == 500
+    assert pitch(read_audio(clip)) == 500
     assert decode_facts(clip).track == 1
     only = write_tracks(tmp_path / "b.mkv", [(300, True, "mono")])
     only.write_bytes(only.read_bytes().replace(b"A_PCM/INT/LIT", b"A_UNKNOWN/XYZ"))
-    with pytest.raises(MediaError, match="clip k7 has a sound track in a format that FFmpeg does not know"):
-        read_sound(clip_of(only))
+    with pytest.raises(MediaError, match="clip k7 has a audio track in a format that FFmpeg does not know"):
+        read_audio(clip_of(only))
 
 
 def damage_packet(path: Path, number: int) -> Clip:
@@ -279,7 +279,7 @@ def damage_packet(path: Path, number: int) -> Clip:
 def test_a_damaged_packet_is_named_in_plain_words(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     clip = damage_packet(write_media(tmp_path / "a.mov", None, sine(2, 48_000), rate=48_000), 60)
     with pytest.raises(MediaError) as caught:
-        read_sound(clip)
+        read_audio(clip)
     assert caught.value.clip == clip.id
     said = str(caught.value)
     assert said.startswith("clip k7: the audio is damaged")
@@ -290,7 +290,7 @@ def test_a_damaged_packet_is_named_in_plain_words(tmp_path: Path, capfd: pytest.
 
 def test_the_shared_damaged_packet() -> None:
     with pytest.raises(MediaError, match="clip k7: the audio is damaged"):
-        read_sound(case("damaged-packet/one_bad_sound_packet.mov"))
+        read_audio(case("damaged-packet/one_bad_sound_packet.mov"))
 
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
@@ -306,7 +306,7 @@ HEARD = {
     "one side": np.stack([NOISE, 0 * NOISE]),
     "faint": NOISE[None] / 50,
     "two speakers": np.stack([NOISE, NOISE[::-1]]),
-    "one short sound": np.where(np.abs(np.arange(32_000) - 16_000) < 800, NOISE, 0)[None].astype(np.float32),
+    "one short audio": np.where(np.abs(np.arange(32_000) - 16_000) < 800, NOISE, 0)[None].astype(np.float32),
     "loud constant": NOISE[None] / 50 + 0.5,
 }
 
@@ -330,7 +330,7 @@ def test_silence_is_warned_of_by_name_and_again_without_decoding(tmp_path: Path,
         for k, wave in enumerate(waves)
     ]
     context = make_context(tmp_path)
-    read_sound(clips[0], 24_000, context.cache)
+    read_audio(clips[0], 24_000, context.cache)
     for _ in range(2):
         warn_of_silence(clips, context)
         monkeypatch.setattr(audio, "decode_audio", None)
@@ -365,7 +365,7 @@ def test_every_encoder_that_hears_names_silence_and_keeps_nothing_of_other_decod
         pytest.importorskip(package)
     encoder = load_plugins().encoder(name).system
     given = dict(encoder.demo_options)
-    options = encoder.settle(build_options(name, encoder.Options, given), frozenset())
+    options = encoder.resolve_options(build_options(name, encoder.Options, given), frozenset())
     waves = {"heard": NOISE[:16_000], "quiet": 0 * NOISE[:16_000]}
     frames = gradient_frames(25, 64, 64)
     clips = Clips(

@@ -1,4 +1,4 @@
-"""The plain means are what the words say, whatever the order of members and the company of a row."""
+"""The plain means are what the words say, whatever the order of base models and the company of a row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from blemore_harness.errors import InvalidOption
-from blemore_plugins.average import LogitMean, LogitMeanOptions, Mean, blemore_fusions
+from blemore_plugins.means import LogitMean, LogitMeanOptions, Mean, blemore_fusions
 from fusion_cases import fit, make_members, make_truth, predict
 
 TRUTH = make_truth(0, 30)
@@ -17,7 +17,7 @@ MEMBERS = make_members(1, TRUTH, (0.2, 0.5, 0.0))
 
 def test_mean_is_the_literal_one() -> None:
     model, book = fit(Mean(), MEMBERS, TRUTH)
-    expected = [[sum(member[i, k] for member in MEMBERS.values()) / 3 for k in range(6)] for i in range(30)]
+    expected = [[sum(base_model[i, k] for base_model in MEMBERS.values()) / 3 for k in range(6)] for i in range(30)]
     np.testing.assert_allclose(predict(model, MEMBERS), expected, rtol=1e-14)
     assert book.notes == {}
 
@@ -25,20 +25,20 @@ def test_mean_is_the_literal_one() -> None:
 def test_logit_mean_is_the_literal_one() -> None:
     model, _ = fit(LogitMean(), MEMBERS, TRUTH)
     for i, found in enumerate(predict(model, MEMBERS)):
-        powers = [math.prod(float(member[i, k]) for member in MEMBERS.values()) ** (1 / 3) for k in range(6)]
+        powers = [math.prod(float(base_model[i, k]) for base_model in MEMBERS.values()) ** (1 / 3) for k in range(6)]
         np.testing.assert_allclose(found, np.array(powers) / sum(powers), rtol=1e-3)  # epsilon stands for zeros
     exact, _ = fit(LogitMean(), MEMBERS, TRUTH, LogitMeanOptions(epsilon=1e-12))
     i = 3
-    powers = [math.prod(float(member[i, k]) for member in MEMBERS.values()) ** (1 / 3) for k in range(6)]
+    powers = [math.prod(float(base_model[i, k]) for base_model in MEMBERS.values()) ** (1 / 3) for k in range(6)]
     np.testing.assert_allclose(predict(exact, MEMBERS)[i], np.array(powers) / sum(powers), rtol=1e-9)
 
 
 def test_a_certain_member_does_not_outvote_all_others() -> None:
     certain = np.eye(6)[[0]]
     other = np.array([[0.02, 0.9, 0.02, 0.02, 0.02, 0.02]])
-    members = {"a": certain, "b": other, "c": other, "d": other, "e": other}
-    model, _ = fit(LogitMean(), members, TRUTH[:1])
-    (row,) = predict(model, members)
+    base_models = {"a": certain, "b": other, "c": other, "d": other, "e": other}
+    model, _ = fit(LogitMean(), base_models, TRUTH[:1])
+    (row,) = predict(model, base_models)
     assert np.isfinite(row).all()
     assert row.argmax() == 1
 

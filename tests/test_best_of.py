@@ -15,10 +15,10 @@ from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import search_official
-from blemore_plugins.average import LogitMean, Mean
 from blemore_plugins.best_of import BestOf, BestOfOptions
 from blemore_plugins.late import LateFusion, LateOptions
-from blemore_plugins.strengths import actor_folds
+from blemore_plugins.means import LogitMean, Mean
+from blemore_plugins.regularisation import actor_folds
 from fakes import Notebook, make_context, make_fold
 from fusion_cases import fit, make_members, make_truth, predict
 
@@ -62,7 +62,7 @@ def test_the_better_candidate_on_other_actors_is_fitted_on_all() -> None:
 
 @pytest.mark.slow
 def test_structured_wins_where_members_answer_in_code() -> None:
-    """Members whose rows are permuted tell all, but no mean of them does."""
+    """Base models whose rows are permuted tell all, but no mean of them does."""
     swapped = {name: values[:, [1, 2, 3, 4, 0, 5]] for name, values in make_members(2, TRUTH, (0.8, 0.7)).items()}
     _, book = fit(BestOf(), swapped, TRUTH)
     assert book.notes["chosen"] == "structured"
@@ -79,7 +79,7 @@ def test_tries_say_nothing_and_the_same_seed_chooses_the_same() -> None:
 
 
 def fit_together(folds: list[Fold], settings: BestOfOptions, home: Path) -> tuple[Any, list[Notebook]]:
-    """Fit folds at once, with the rows of `MEMBERS` for their clips; gives the models and what they told."""
+    """Fit folds at once, with the rows of `MEMBERS` for their clips; returns the models and what they told."""
     books = [Notebook() for _ in folds]
     contexts = [make_context(home / str(n), reporter=book) for n, book in enumerate(books)]
     given = []

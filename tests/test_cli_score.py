@@ -239,9 +239,9 @@ def test_data_may_come_from_the_environment(
 def test_numbers_on_the_demo_dataset_say_so_on_stdout(data: Path, tmp_path: Path) -> None:
     file = write_probabilities_csv(tmp_path / "p.csv", perfect())
     found = score_file(file, replace(read_dataset(data), demo=True))
-    assert found["mark"] == "demo: generated clips"
+    assert found["caveat"] == "demo: generated clips"
     assert render_score(found, chosen=True).startswith("demo: generated clips\nclips ")
-    assert "mark" not in score_file(file, read_dataset(data))
+    assert "caveat" not in score_file(file, read_dataset(data))
 
 
 def test_warnings_of_the_data_go_to_stderr(call: Call, data: Path, tmp_path: Path) -> None:
@@ -588,7 +588,7 @@ def test_a_file_of_demo_clips_is_not_for_codabench(call: Call, tmp_path: Path) -
 def run_folder(tmp_path: Path) -> Path:
     """A finished run, as far as `submit` looks at one."""
     folder = tmp_path / "blemore-runs" / "uzh-s4d-0123456789ab"
-    record = {"schema": 1, "status": "finished", "mark": None, "data": {"demo": False}}
+    record = {"schema": 1, "status": "finished", "caveat": None, "data": {"demo": False}}
     record["test"] = {"file": "submission.zip"}
     put(folder / "record.json", json.dumps(record))
     zipped(folder / "submission.zip", official())

@@ -23,7 +23,7 @@ def record(presence: float = 0.3, salience: float = 0.18, **changed: Any) -> dic
         "data": {"demo": changed.pop("demo", False), "fold_source": changed.pop("fold_source", "metadata")},
         "submission": {"name": "baseline-x", "expect": changed.pop("expect", EXPECT)},
         "systems": [
-            {"name": "member", "official": other},
+            {"name": "base_model", "official": other},
             {"name": "last", "official": {name: {"mean": mean, "sd": 0.01} for name, mean in means.items()}},
         ],
         **changed,
@@ -59,7 +59,7 @@ def test_what_differs_is_drawn_with_rule_and_source() -> None:
 
 
 def test_marks_and_honest_epochs_stand_beside_the_comparison() -> None:
-    given = record(mark="transductive: adapted")
+    given = record(caveat="transductive: adapted")
     console = Console(file=io.StringIO(), width=80)
     console.print(draw_comparison(given, compare_with_published(given)))
     text = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]

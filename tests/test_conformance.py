@@ -15,7 +15,7 @@ from blemore_harness.hookspecs import Encoder
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.testing import Session, Subject, check_subject
 from blemore_plugins.best_of import BestOfOptions
-from blemore_plugins.strengths import LogisticOptions
+from blemore_plugins.regularisation import LogisticOptions
 
 SYSTEMS = {
     name: offers[0].system
@@ -60,7 +60,7 @@ SAID: Mapping[str, Mapping[str, Any]] = {
 
 def param(name: str) -> Any:
     heavy = isinstance(SYSTEMS[name], Encoder) or name in TORCH_FUSIONS
-    return pytest.param(name, marks=[pytest.mark.encoders, pytest.mark.slow] if heavy else [])
+    return pytest.param(name, caveats=[pytest.mark.encoders, pytest.mark.slow] if heavy else [])
 
 
 @pytest.fixture(scope="module")

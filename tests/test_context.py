@@ -24,8 +24,8 @@ from blemore_harness.cache import Cache
 from blemore_harness.cli.terminal import TerminalReporter
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context, Desk
+from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.data.neutral_features import StoreDigests
-from blemore_harness.data.views import View
 from blemore_harness.errors import BlemoreError, InvalidProbabilities
 from blemore_harness.files.runs import Runs
 from blemore_harness.networks import Device
@@ -38,7 +38,7 @@ NAME = re.compile(r"A\d+_(ang|mix|neu|fea)_\w+")
 
 
 @pytest.fixture
-def view() -> View:
+def blinded() -> BlindedDataset:
     """Twelve clips of four actors in two folds, with names that spell the label out."""
     # Every clip another label, so that a held-out one can be told from everything else that is reachable.
     blends = [(one, two, share) for one in range(4) for two in range(one + 1, 5) for share in (30, 50, 70)]
@@ -49,7 +49,7 @@ def view() -> View:
     train = Clips(items, tuple(f"A{i % 4}" for i in range(12)), truth)
     test = Clips((Clip("c" + "f" * 16, content="f" * 32),))
     real = {clip.id: f"A{i % 4}_mix_ang_fea_{i:02d}_ver1" for i, clip in enumerate(items)}
-    return View(
+    return BlindedDataset(
         train,
         test,
         np.arange(12) % 4 // 2,
@@ -63,13 +63,13 @@ def view() -> View:
 
 @contextmanager
 def opened(
-    view: View, folder: Path, part: str = "fold-0", index: int | None = 0, terminal: bool = False
+    blinded: BlindedDataset, folder: Path, part: str = "fold-0", index: int | None = 0, terminal: bool = False
 ) -> Iterator[tuple[Context, Any]]:
     """A context as `Stage` opens it for a plugin."""
     reporter = TerminalReporter(Console(stderr=True, force_terminal=terminal))
-    entrant: Any = SimpleNamespace(name="toy", fold_seed=lambda fold: 7)
-    stage = Stage(view, Cache(folder / "cache"), Device("cpu"), reporter)
-    with stage._call(entrant, Runs(folder).system("toy", {}, "abc"), part, index) as (context, notebook):
+    resolved: Any = SimpleNamespace(name="toy", fold_seed=lambda fold: 7)
+    stage = Stage(blinded, Cache(folder / "cache"), Device("cpu"), reporter)
+    with stage._call(resolved, Runs(folder).system("toy", {}, "abc"), part, index) as (context, notebook):
         yield context, notebook
 
 
@@ -100,16 +100,16 @@ def reachable(*roots: object) -> list[object]:
     return list(seen.values())
 
 
-def secrets(view: View, index: int, roots: tuple[object, ...]) -> list[str]:
+def secrets(blinded: BlindedDataset, index: int, roots: tuple[object, ...]) -> list[str]:
     """What of the held-out labels and of the real names can be reached."""
-    labels = {tuple(row) for row in view.train.labels[view.folds == index].tolist()}
+    labels = {tuple(row) for row in blinded.train.labels[blinded.folds == index].tolist()}
     found = []
     for item in reachable(*roots):
         if isinstance(item, str) and NAME.search(item):
             found.append(f"the name {item!r}")
         if isinstance(item, np.ndarray) and item.ndim == 2 and item.shape[1] == 6:
             found += [f"the label {row}" for row in np.asarray(item).tolist() if tuple(row) in labels]
-        if isinstance(item, View | Stage | Desk):
+        if isinstance(item, BlindedDataset | Stage | Desk):
             found.append(f"a {type(item).__name__}")
     return found
 
@@ -118,35 +118,35 @@ def rows_for(ids: tuple[str, ...], seed: int = 1) -> Probabilities:
     return Probabilities(ids, np.random.default_rng(seed).dirichlet(np.ones(6), size=len(ids)))
 
 
-def test_the_walk_sees_what_it_should(view: View) -> None:
+def test_the_walk_sees_what_it_should(blinded: BlindedDataset) -> None:
     """The checks below would find a leak: through closures, partials, frames and base arrays."""
-    hidden = view.train.labels[view.folds == 0]
+    hidden = blinded.train.labels[blinded.folds == 0]
 
     def leak() -> object:
         return hidden
 
     def fail() -> None:
-        inner = view.real
+        inner = blinded.real
         raise ValueError(len(inner))
 
     try:
         fail()
     except ValueError as error:
         caught = error
-    for root in (leak, [{"a": (hidden,)}], hidden[:1], view.train.labels[:0], Fold(0, view.train, Clips(()))):
-        assert any("label" in text for text in secrets(view, 0, (root,)))
-    assert any("name" in text for text in secrets(view, 0, (caught,)))
-    assert secrets(view, 0, ("text", view.train.take(view.folds == 1))) == []
+    for root in (leak, [{"a": (hidden,)}], hidden[:1], blinded.train.labels[:0], Fold(0, blinded.train, Clips(()))):
+        assert any("label" in text for text in secrets(blinded, 0, (root,)))
+    assert any("name" in text for text in secrets(blinded, 0, (caught,)))
+    assert secrets(blinded, 0, ("text", blinded.train.take(blinded.folds == 1))) == []
 
 
 @pytest.mark.parametrize("index", [0, 1])
 @pytest.mark.parametrize("terminal", [False, True])
 def test_no_held_out_label_and_no_real_name_can_be_reached(
-    view: View, tmp_path: Path, index: int, terminal: bool, capsys: pytest.CaptureFixture[str]
+    blinded: BlindedDataset, tmp_path: Path, index: int, terminal: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fold = view.fold(index)
-    with opened(view, tmp_path, f"fold-{index}", index, terminal) as (context, notebook):
-        assert secrets(view, index, (fold, context)) == []
+    fold = blinded.fold(index)
+    with opened(blinded, tmp_path, f"fold-{index}", index, terminal) as (context, notebook):
+        assert secrets(blinded, index, (fold, context)) == []
         scores = context.score(rows_for(fold.held_out.ids))
         context.log(f"see {fold.held_out.ids[0]}")
         context.warn(f"beware of {fold.train.ids[0]}")
@@ -154,19 +154,21 @@ def test_no_held_out_label_and_no_real_name_can_be_reached(
         with context.progress("looking", 2) as bar:
             bar.advance()
             context.log(f"see {fold.held_out.ids[1]}")
-            assert secrets(view, index, (fold, context, scores, bar)) == []
+            assert secrets(blinded, index, (fold, context, scores, bar)) == []
         assert notebook.asked == 1
-    assert secrets(view, index, (fold, context, scores)) == []
-    assert f"see {view.real[fold.held_out.ids[0]]}" in capsys.readouterr().err
-    assert notebook.warnings == [f"beware of {view.real[fold.train.ids[0]]}"]
-    assert notebook.notes == {"count": {view.real[fold.held_out.ids[0]]: 1}}
+    assert secrets(blinded, index, (fold, context, scores)) == []
+    assert f"see {blinded.real[fold.held_out.ids[0]]}" in capsys.readouterr().err
+    assert notebook.warnings == [f"beware of {blinded.real[fold.train.ids[0]]}"]
+    assert notebook.notes == {"count": {blinded.real[fold.held_out.ids[0]]: 1}}
 
 
-def test_scores_are_the_official_ones_of_the_held_out_clips_in_any_order(view: View, tmp_path: Path) -> None:
-    fold = view.fold(0)
+def test_scores_are_the_official_ones_of_the_held_out_clips_in_any_order(
+    blinded: BlindedDataset, tmp_path: Path
+) -> None:
+    fold = blinded.fold(0)
     rows = rows_for(fold.held_out.ids)
-    expected = search_official(rows.values, view.train.labels[view.folds == 0]).scores
-    with opened(view, tmp_path) as (context, _):
+    expected = search_official(rows.values, blinded.train.labels[blinded.folds == 0]).scores
+    with opened(blinded, tmp_path) as (context, _):
         assert context.score(rows) == expected
         assert context.score(rows.aligned(tuple(reversed(rows.ids)))) == expected
         assert type(context.score(rows)) is Scores
@@ -182,9 +184,9 @@ WRONG_QUESTIONS: dict[str, Callable[[Fold], Any]] = {
 
 
 @pytest.mark.parametrize("what", WRONG_QUESTIONS)
-def test_nothing_leaks_through_an_error_of_score(view: View, tmp_path: Path, what: str) -> None:
-    fold = view.fold(0)
-    with opened(view, tmp_path) as (context, _):
+def test_nothing_leaks_through_an_error_of_score(blinded: BlindedDataset, tmp_path: Path, what: str) -> None:
+    fold = blinded.fold(0)
+    with opened(blinded, tmp_path) as (context, _):
         with pytest.raises(BlemoreError) as caught:
             context.score(WRONG_QUESTIONS[what](fold))
         error = caught.value
@@ -192,8 +194,8 @@ def test_nothing_leaks_through_an_error_of_score(view: View, tmp_path: Path, wha
         assert error.__context__ is None
         names = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
         assert "answer" not in names, "the traceback goes into the harness's thread"
-        assert secrets(view, 0, (fold, context, error)) == []
-    assert secrets(view, 0, (fold, context, error)) == []
+        assert secrets(blinded, 0, (fold, context, error)) == []
+    assert secrets(blinded, 0, (fold, context, error)) == []
 
 
 def test_error_inside_a_service_that_is_no_harness_error_loses_its_frames() -> None:
@@ -211,29 +213,29 @@ def test_error_inside_a_service_that_is_no_harness_error_loses_its_frames() -> N
             ask("nothing")
 
 
-def test_question_after_the_end_is_an_error(view: View, tmp_path: Path) -> None:
-    with opened(view, tmp_path) as (context, _):
+def test_question_after_the_end_is_an_error(blinded: BlindedDataset, tmp_path: Path) -> None:
+    with opened(blinded, tmp_path) as (context, _):
         pass
-    for late in (lambda: context.log("x"), lambda: context.score(rows_for(view.fold(0).held_out.ids))):
+    for late in (lambda: context.log("x"), lambda: context.score(rows_for(blinded.fold(0).held_out.ids))):
         with pytest.raises(BlemoreError, match="was asked for after the call that it belonged to had ended"):
             late()
 
 
 @pytest.mark.parametrize("part", ["prepare", "final"])
-def test_nobody_can_be_asked_where_nothing_is_held_out(view: View, tmp_path: Path, part: str) -> None:
-    with opened(view, tmp_path, part, None) as (context, notebook):
+def test_nobody_can_be_asked_where_nothing_is_held_out(blinded: BlindedDataset, tmp_path: Path, part: str) -> None:
+    with opened(blinded, tmp_path, part, None) as (context, notebook):
         assert context.final == (part == "final")
         with pytest.raises(BlemoreError, match="nothing is held out here, use an inner split"):
-            context.score(rows_for(view.train.ids))
+            context.score(rows_for(blinded.train.ids))
     assert notebook.asked == 0
 
 
-def test_threads_of_a_plugin_may_ask_at_once(view: View, tmp_path: Path) -> None:
-    fold = view.fold(0)
+def test_threads_of_a_plugin_may_ask_at_once(blinded: BlindedDataset, tmp_path: Path) -> None:
+    fold = blinded.fold(0)
     asked = {seed: rows_for(fold.held_out.ids, seed) for seed in range(40)}
-    truth = view.train.labels[view.folds == 0]
+    truth = blinded.train.labels[blinded.folds == 0]
     found: dict[int, Scores] = {}
-    with opened(view, tmp_path) as (context, notebook):
+    with opened(blinded, tmp_path) as (context, notebook):
 
         def ask(seed: int) -> None:
             found[seed] = context.score(asked[seed])
@@ -281,8 +283,8 @@ def test_desk_ends_with_an_error_of_the_plugin_and_leaves_no_thread() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_forked_process_gets_an_error_and_does_not_wait(view: View, tmp_path: Path) -> None:
-    with opened(view, tmp_path) as (context, _):
+def test_forked_process_gets_an_error_and_does_not_wait(blinded: BlindedDataset, tmp_path: Path) -> None:
+    with opened(blinded, tmp_path) as (context, _):
         child = os.fork()
         if child == 0:
             try:
@@ -293,16 +295,16 @@ def test_forked_process_gets_an_error_and_does_not_wait(view: View, tmp_path: Pa
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
 
 
-def test_context_does_not_travel_to_other_processes(view: View, tmp_path: Path) -> None:
-    with opened(view, tmp_path) as (context, _), pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+def test_context_does_not_travel_to_other_processes(blinded: BlindedDataset, tmp_path: Path) -> None:
+    with opened(blinded, tmp_path) as (context, _), pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
         pickle.dumps(context)
 
 
-def test_fold_refuses_labels_in_its_held_out_part(view: View) -> None:
+def test_fold_refuses_labels_in_its_held_out_part(blinded: BlindedDataset) -> None:
     with pytest.raises(BlemoreError, match="must be handed out unlabelled"):
-        Fold(0, view.train.take([0]), view.train.take([1]))
+        Fold(0, blinded.train.take([0]), blinded.train.take([1]))
 
 
-def test_wrong_rows_keep_their_kind_of_error(view: View, tmp_path: Path) -> None:
-    with opened(view, tmp_path) as (context, _), pytest.raises(InvalidProbabilities, match="6 clips missing"):
-        context.score(rows_for(view.fold(0).train.ids))
+def test_wrong_rows_keep_their_kind_of_error(blinded: BlindedDataset, tmp_path: Path) -> None:
+    with opened(blinded, tmp_path) as (context, _), pytest.raises(InvalidProbabilities, match="6 clips missing"):
+        context.score(rows_for(blinded.fold(0).train.ids))

@@ -35,7 +35,7 @@ def test_the_label_order_is_the_protocols() -> None:
 def test_a_clip_gives_its_files(tmp_path: Path) -> None:
     clip = Clip("c1", Path("c1.mov"), {"WavLM_large": tmp_path / "c1.npy"})
     assert clip.video == clip.audio == Path("c1.mov")
-    with pytest.raises(DataError, match=r"'WavLM_large' were not handed out: .* `stores`"):
+    with pytest.raises(DataError, match=r"'WavLM_large' were not handed out: .* `feature_sets`"):
         clip.features("WavLM_large")
     (tmp_path / "c1.npy").touch()
     assert clip.features("WavLM_large") == tmp_path / "c1.npy"

@@ -30,7 +30,7 @@ FRAMELESS = {"openface", "gemini", "trivial-single", "trivial-blend"}
 def folders_of(name: str, root: Path) -> set[Path]:
     """The folders that an encoder opens in an empty cache, as it does before it computes anything."""
     encoder, context = ENCODERS[name], make_context(root)
-    options = encoder.settle(build_options(name, encoder.Options, encoder.demo_options), frozenset())
+    options = encoder.resolve_options(build_options(name, encoder.Options, encoder.demo_options), frozenset())
     encoder.prepare(Clips(()), options, context)
     return {path.parent.relative_to(context.cache.root) for path in context.cache.root.rglob("settings.json")}
 

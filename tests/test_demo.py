@@ -1,4 +1,4 @@
-"""The demo dataset: its shape, that faces are found, that nothing but picture and sound tells the label."""
+"""The demo dataset: its shape, that faces are found, that nothing but picture and audio tells the label."""
 
 from __future__ import annotations
 

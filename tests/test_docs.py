@@ -53,7 +53,7 @@ def test_the_tutorial_works_step_by_step(tmp_path: Path) -> None:
     last = systems(space)
     assert set(last) == {"spectrum", "spectrum-over-time", "spectrum-centroids", "trusting"}
     for name, system in last.items():
-        assert bad(system, session, ("learns", "sequence") if name == "spectrum-over-time" else ()) == [], name
+        assert bad(system, session, ("learns", "frame_features") if name == "spectrum-over-time" else ()) == [], name
     suites = [kind for kind in space.values() if isinstance(kind, type) and issubclass(kind, PluginChecks)]
     assert {kind.__name__ for kind in suites} == {"PluginChecks", "TestSpectrum", "TestTrusting"}
 

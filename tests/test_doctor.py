@@ -183,7 +183,7 @@ def test_a_package_that_ends_python_is_reported(tmp_path: Path, monkeypatch: pyt
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 9.0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = rehearse_apart({"encoders": [], "options": {}, "stores": [], "demo": True})
+    found = rehearse_apart({"encoders": [], "options": {}, "feature_sets": [], "demo": True})
     assert found == {"crashed": "bad wheel"}
     assert look(found)["rehearsal"].verdict == "problem"
 
@@ -197,7 +197,7 @@ def test_packages_that_fail_in_every_way_are_rows(tmp_path: Path, monkeypatch: p
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = rehearse_apart({"encoders": ["prosody", "none"], "options": {}, "stores": [], "demo": True})
+    found = rehearse_apart({"encoders": ["prosody", "none"], "options": {}, "feature_sets": [], "demo": True})
     assert found["packages"]["torchvision"]["error"] == "RuntimeError: operator torchvision::nms does not exist"
     assert found["packages"]["timm"]["error"] == "SystemExit: 3"
     assert found["clip"] == "not tried: a decoder is missing"

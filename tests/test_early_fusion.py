@@ -1,4 +1,4 @@
-"""Encoders joined under one head, and variants of an encoder: names, identities, vectors, folders."""
+"""Encoders joined under one head, and variants of an encoder: names, identities, embeddings, folders."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips
 from blemore_harness.context import Context
+from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import open_view
 from blemore_harness.errors import ConfigError
 from blemore_harness.files.runs import Runs
 from blemore_harness.heads.fitting import HeadOptions
@@ -28,7 +28,7 @@ from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.early_fusion import EarlyFusion, Part
 from blemore_harness.systems.plugins import Plugins, register
-from blemore_harness.systems.resolved import Entrant, resolve_entrants
+from blemore_harness.systems.resolved import ResolvedSystem, resolve_systems
 from blemore_harness.systems.submission import from_plugins
 from builders import put, write_download
 from fakes import Notebook, make_context, make_fold
@@ -36,7 +36,7 @@ from toys import ToyOptions
 
 
 class Toy(Encoder):
-    """Gives vectors of its own length, in an order of its own."""
+    """Gives embeddings of its own length, in an order of its own."""
 
     summary = "toy"
     Options = ToyOptions
@@ -45,10 +45,10 @@ class Toy(Encoder):
         self.name, self.modality, self.length = name, modality, length  # type: ignore[misc, assignment]
         self.workspaces: list[Path] = []
 
-    def mark(self, options: ToyOptions) -> str | None:
+    def caveat(self, options: ToyOptions) -> str | None:
         return "shifted" if options.shift else None
 
-    def stores(self, options: ToyOptions) -> tuple[str, ...]:
+    def feature_sets(self, options: ToyOptions) -> tuple[str, ...]:
         return (f"{self.name}_store", "shared")
 
     def prepare(self, clips: Clips, options: ToyOptions, context: Context) -> None:
@@ -63,7 +63,7 @@ class Toy(Encoder):
 
 
 class Whole(Encoder):
-    """Trains whole: it has no vectors."""
+    """Trains whole: it has no embeddings."""
 
     name = "whole"
     summary = "whole"
@@ -95,9 +95,9 @@ def plugins_of(*encoders: Encoder) -> Plugins:
     return plugins
 
 
-def resolve(names: str, *settings: str) -> tuple[Entrant, ...]:
+def resolve(names: str, *settings: str) -> tuple[ResolvedSystem, ...]:
     submission = from_plugins([names], None).with_options(parse_settings(settings), None)
-    return resolve_entrants(submission, plugins_of(EYE, EAR, Whole()), None, demo=False)
+    return resolve_systems(submission, plugins_of(EYE, EAR, Whole()), None, demo=False)
 
 
 def test_vectors_stand_side_by_side_in_the_order_of_the_clips(tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ def test_vectors_stand_side_by_side_in_the_order_of_the_clips(tmp_path: Path) ->
 
 def test_joint_says_what_its_parts_say(tmp_path: Path) -> None:
     both = joint(EYE, EAR, shift=1.0)
-    assert (both.name, both.modality, both.mark(HeadOptions())) == ("eye+ear", "audiovisual", "shifted")
+    assert (both.name, both.modality, both.caveat(HeadOptions())) == ("eye+ear", "audiovisual", "shifted")
     assert joint(EYE, Toy("lips", "video", 1)).modality == "video"
-    assert both.stores(HeadOptions()) == ("eye_store", "shared", "ear_store")
+    assert both.feature_sets(HeadOptions()) == ("eye_store", "shared", "ear_store")
     context = make_context(tmp_path)
     both.prepare(make_fold(2, 0).train, HeadOptions(), context)
     assert vars(context.reporter)["notes"] == {"eye: model": "eye", "ear: model": "ear"}
@@ -123,7 +123,7 @@ def test_joint_says_what_its_parts_say(tmp_path: Path) -> None:
     ("names", "message"),
     [
         ("eye+eye", "'eye' is named twice in 'eye\\+eye'"),
-        ("eye+whole", "'whole' gives no vectors to join in 'eye\\+whole'"),
+        ("eye+whole", "'whole' gives no embeddings to join in 'eye\\+whole'"),
         ("eye+", "found '' in eye\\+"),
         ("eye@", "found 'eye@' in eye@"),
         ("eye@Quick", "found 'eye@Quick'"),
@@ -174,16 +174,16 @@ def test_joint_runs_to_the_end_and_its_record_shows_the_parts(tmp_path: Path) ->
     dataset = read_dataset(data)
 
     class Free(Toy):
-        def stores(self, options: ToyOptions) -> tuple[str, ...]:
+        def feature_sets(self, options: ToyOptions) -> tuple[str, ...]:
             return ()
 
     settings = parse_settings(["eye@quick+ear.epochs=3", "eye@quick+ear.hidden=4", "eye@quick.shift=1"])
     submission = from_plugins(["eye@quick+ear"]).with_options(settings, None)
     workshop = Workshop(Runs(tmp_path / "runs"), Cache(tmp_path / "cache"), "cpu", Notebook())
     plugins = plugins_of(Free("eye", "video", 3), Free("ear", "audio", 2))
-    record, folder = evaluate(submission, dataset, open_view(dataset, tmp_path / "views"), plugins, workshop)
+    record, folder = evaluate(submission, dataset, blind_dataset(dataset, tmp_path / "views"), plugins, workshop)
     assert record["status"] == "finished"
-    assert record["mark"] == "shifted"
+    assert record["caveat"] == "shifted"
     row = json.loads((folder / "record.json").read_text())["systems"][0]
     assert (row["name"], row["modality"]) == ("eye@quick+ear", "audiovisual")
     assert row["prepared"]["notes"] == {"eye@quick: model": "eye", "ear: model": "ear"}

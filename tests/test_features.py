@@ -1,4 +1,4 @@
-"""Released features as vectors: against literal statistics; every damage named, over all clips, before training."""
+"""Released features as embeddings: against literal statistics; every damage named, over all clips, before training."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
+from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import View, open_view
 from blemore_harness.errors import DataError, InvalidOption, MediaError
 from blemore_plugins.features.encoder import FeatureEncoder
 from blemore_plugins.features.options import FeatureOptions
@@ -47,7 +47,7 @@ class Family(FeatureEncoder):
 class Extracting:
     """An extractor that counts."""
 
-    def mark(self, options: Any) -> str | None:
+    def caveat(self, options: Any) -> str | None:
         return "untrained small encoders"
 
     def identify(self, options: Any) -> Mapping[str, object]:
@@ -74,21 +74,21 @@ MEDIA = FeatureOptions(source="media")
 FIRST = "A1_ang_int1_ver1"
 
 
-def view_of(data: Path) -> View:
+def view_of(data: Path) -> BlindedDataset:
     """The view, with all released features in their places."""
-    view = open_view(read_dataset(data), data.parent / "cache")
-    for store in view.stores:
-        view.digest_store(store)
-    return view
+    blinded = blind_dataset(read_dataset(data), data.parent / "cache")
+    for store in blinded.feature_sets:
+        blinded.publish_feature_set(store)
+    return blinded
 
 
 def complaint(data: Path, encoder: FeatureEncoder, options: Any = RELEASED) -> str:
     """What `prepare` says, with real names."""
-    view = view_of(data)
+    blinded = view_of(data)
     with pytest.raises(MediaError) as caught:
-        encoder.prepare(view.everything(), options, make_context(data.parent))
-    assert caught.value.clip in view.real
-    return view.translate(str(caught.value))
+        encoder.prepare(blinded.everything(), options, make_context(data.parent))
+    assert caught.value.clip in blinded.real
+    return blinded.translate(str(caught.value))
 
 
 @pytest.fixture
@@ -114,18 +114,18 @@ def test_vectors_are_the_literal_statistics_of_what_was_released(tmp_path: Path)
         names[5]: arrays[names[5]][:1],
     }
     write_store(tmp_path / "data", "WavLM_large", kinds)
-    view = view_of(tmp_path / "data")
+    blinded = view_of(tmp_path / "data")
     context = make_context(tmp_path)
     family = Family()
-    family.prepare(view.everything(), RELEASED, context)
-    given = family.embed(view.everything(), RELEASED, context)
-    assert given.ids == view.everything().ids
+    family.prepare(blinded.everything(), RELEASED, context)
+    given = family.embed(blinded.everything(), RELEASED, context)
+    assert given.ids == blinded.everything().ids
     for name, vector in zip(given.ids, given.values, strict=True):
-        frames = kinds.get(view.real[name], arrays[view.real[name]])
+        frames = kinds.get(blinded.real[name], arrays[blinded.real[name]])
         frames = frames[:, 0] if frames.ndim == 3 else frames
         np.testing.assert_allclose(vector, literal_statistics(frames.astype(np.float64)), rtol=1e-5, atol=1e-6)
-    clip = next(clip for clip in view.everything() if view.real[clip.id] == names[0])
-    assert np.array_equal(family.sequence(clip, RELEASED, context), arrays[names[0]])
+    clip = next(clip for clip in blinded.everything() if blinded.real[clip.id] == names[0])
+    assert np.array_equal(family.frame_features(clip, RELEASED, context), arrays[names[0]])
     assert family.embed(Clips(()), RELEASED, context).values.shape[0] == 0
 
 
@@ -192,7 +192,7 @@ def test_every_damage_has_its_reason(tmp_path: Path, damage: str) -> None:
     path.write_bytes(content)
     clip = Clip("c1", None, {"WavLM_large": path}, "1")
     with pytest.raises(MediaError, match=reason) as caught:
-        Family().sequence(clip, RELEASED, make_context(tmp_path))
+        Family().frame_features(clip, RELEASED, make_context(tmp_path))
     assert caught.value.clip == "c1"
     assert str(caught.value).startswith("clip c1: ")
     assert "in 'WavLM_large'" in str(caught.value)
@@ -225,8 +225,8 @@ def test_statistics_are_taken_once_and_again_when_the_file_changes(data: Path, t
             self.reads.append(clip.id)
             return super().read(clip, options)
 
-    family, view, context = Counting(), view_of(data), make_context(tmp_path)
-    clips = view.everything()
+    family, blinded, context = Counting(), view_of(data), make_context(tmp_path)
+    clips = blinded.everything()
     family.prepare(clips, RELEASED, context)
     before = family.embed(clips, RELEASED, context)
     assert sorted(family.reads) == sorted(clips.ids)
@@ -234,7 +234,7 @@ def test_statistics_are_taken_once_and_again_when_the_file_changes(data: Path, t
     changed = view_of(data)
     after = family.embed(changed.everything(), RELEASED, make_context(tmp_path))
     [number] = np.flatnonzero((after.values != before.values).any(axis=1))
-    assert view.real[clips.ids[number]] == FIRST
+    assert blinded.real[clips.ids[number]] == FIRST
     np.testing.assert_array_equal(after.values[number], literal_statistics(np.full((9, WIDTH), 3.0)))
     assert len(family.reads) == len(clips) + 1
 
@@ -242,7 +242,7 @@ def test_statistics_are_taken_once_and_again_when_the_file_changes(data: Path, t
 def test_auto_takes_the_first_source_that_there_is() -> None:
     auto = FeatureOptions()
     embeddings = replace(auto, rows="embeddings")
-    for stores, family, options, expected in (
+    for feature_sets, family, options, expected in (
         ({"WavLM_large", "wavlm_static_features"}, Family(), auto, "released"),
         ({"wavlm_static_features"}, Family(), auto, "statistics"),
         ({"wavlm_static_features"}, Extractable(), auto, "statistics"),
@@ -254,12 +254,12 @@ def test_auto_takes_the_first_source_that_there_is() -> None:
         ({"WavLM_large"}, Extractable(), MEDIA, "media"),
         (set(), Family(), STATISTICS, "statistics"),
     ):
-        settled = family.settle(options, frozenset(stores))
-        assert settled == replace(options, source=expected), (stores, expected)
+        settled = family.resolve_options(options, frozenset(feature_sets))
+        assert settled == replace(options, source=expected), (feature_sets, expected)
         asked = {"released": ("WavLM_large",), "statistics": ("wavlm_static_features",), "media": ()}[expected]
-        assert family.stores(settled) == asked
+        assert family.feature_sets(settled) == asked
         marked = expected == "media"
-        assert family.mark(settled) == ("untrained small encoders" if marked else None)
+        assert family.caveat(settled) == ("untrained small encoders" if marked else None)
         assert family.identify(settled) == ({"model": "small"} if marked else {})
 
 
@@ -268,15 +268,15 @@ def test_sources_and_rows_that_cannot_be_had() -> None:
         store = statistics_store = ""
 
     with pytest.raises(InvalidOption, match="'family' has no source 'media', expected one of: auto, released, stat"):
-        Family().settle(MEDIA, frozenset())
+        Family().resolve_options(MEDIA, frozenset())
     for source in ("released", "statistics"):
         with pytest.raises(InvalidOption, match=f"no source '{source}', expected one of: auto, media"):
-            Private().settle(FeatureOptions(source=source), frozenset())
-    assert Private().settle(FeatureOptions(), frozenset({"WavLM_large"})).source == "media"
+            Private().resolve_options(FeatureOptions(source=source), frozenset())
+    assert Private().resolve_options(FeatureOptions(), frozenset({"WavLM_large"})).source == "media"
     with pytest.raises(InvalidOption, match="rows: 'embeddings' needs every embedding of a clip, and the aggregated"):
         FeatureOptions(source="statistics", rows="embeddings")
     with pytest.raises(InvalidOption, match="the dataset has no 'WavLM_large', only 'wavlm_static_features'"):
-        Family().settle(FeatureOptions(rows="embeddings"), frozenset({"wavlm_static_features"}))
+        Family().resolve_options(FeatureOptions(rows="embeddings"), frozenset({"wavlm_static_features"}))
 
 
 def seen(clips: Clips) -> Clips:
@@ -291,7 +291,7 @@ def test_extracted_features_are_described_like_released_ones(data: Path, tmp_pat
     given = family.embed(clips, MEDIA, context)
     expected = literal_statistics(np.full((2, 3), 5.0))
     np.testing.assert_array_equal(given.values, np.tile(expected, (32, 1)))
-    assert family.sequence(clips.items[0], MEDIA, context).shape == (2, 3)
+    assert family.frame_features(clips.items[0], MEDIA, context).shape == (2, 3)
     with pytest.raises(DataError, match="family reads released features only: expected 'WavLM_large'"):
         Family().prepare(clips, MEDIA, context)
 
@@ -316,21 +316,21 @@ def test_clips_without_a_video_are_refused_before_weights_are_fetched(data: Path
 
 def test_aggregated_files_give_the_vectors_as_they_stand(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    sequences = write_released(data, {"WavLM_large": WIDTH})["WavLM_large"]
-    vectors = {name: literal_statistics(frames) for name, frames in sequences.items()}
+    frame_features = write_released(data, {"WavLM_large": WIDTH})["WavLM_large"]
+    vectors = {name: literal_statistics(frames) for name, frames in frame_features.items()}
     write_aggregate(data / "wavlm_static_features.npz", vectors)
-    view = view_of(data)
+    blinded = view_of(data)
     family, context = Family(), make_context(tmp_path, reporter=Notebook())
-    clips = view.everything()
-    assert family.settle(STATISTICS, view.stores) == STATISTICS
+    clips = blinded.everything()
+    assert family.resolve_options(STATISTICS, blinded.feature_sets) == STATISTICS
     family.prepare(clips, STATISTICS, context)
     given = family.embed(clips, STATISTICS, context)
     released = family.embed(clips, RELEASED, context)
     for name, vector in zip(given.ids, given.values, strict=True):
-        np.testing.assert_array_equal(vector, vectors[view.real[name]].astype(np.float32))
+        np.testing.assert_array_equal(vector, vectors[blinded.real[name]].astype(np.float32))
     np.testing.assert_allclose(given.values, released.values, rtol=1e-5, atol=1e-6)
-    with pytest.raises(DataError, match="'wavlm_static_features' holds one row per clip and no features over time"):
-        family.sequence(clips.items[0], STATISTICS, context)
+    with pytest.raises(DataError, match="'wavlm_static_features' holds one row per clip and no frame-level features"):
+        family.frame_features(clips.items[0], STATISTICS, context)
 
 
 def test_aggregated_rows_that_cannot_be_used(data: Path) -> None:

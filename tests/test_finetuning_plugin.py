@@ -37,9 +37,9 @@ def test_they_are_offered_and_marked():
         "videomae": "video", "timesformer": "video", "wav2vec2-finetuned": "audio",
     }  # fmt: skip
     for encoder in offered.values():
-        assert encoder.mark(encoder.Options()) is None
-        assert encoder.mark(encoder.Options(model="random")) == "untrained encoders"
-        assert encoder.mark(encoder.Options(**encoder.demo_options)) == "untrained small encoders"
+        assert encoder.caveat(encoder.Options()) is None
+        assert encoder.caveat(encoder.Options(model="random")) == "untrained encoders"
+        assert encoder.caveat(encoder.Options(**encoder.demo_options)) == "untrained small encoders"
         assert encoder.identify(encoder.Options()) == {"model": encoder.Options().model}
 
 
@@ -351,12 +351,12 @@ def test_sound_that_cannot_be_used_does_not_wait_for_all_other_clips(tmp_path: P
     def read(clip: Clip, rate: int, cache: Cache) -> np.ndarray:
         asked.append(clip.id)
         if len(asked) == 3:
-            raise MediaError(f"clip {clip.id} has no sound track", clip.id)
+            raise MediaError(f"clip {clip.id} has no audio track", clip.id)
         return np.ones(rate, dtype=np.float32)
 
-    monkeypatch.setattr(sound, "read_sound", read)
+    monkeypatch.setattr(sound, "read_audio", read)
     clips = Clips(tuple(Clip(f"c{number}", content=f"{number:04x}") for number in range(400)))
-    with pytest.raises(MediaError, match="has no sound track"):
+    with pytest.raises(MediaError, match="has no audio track"):
         sound.prepare_waves(clips, make_context(tmp_path))
     assert len(asked) < 100
 
@@ -375,7 +375,7 @@ def test_batches_hold_every_clip_once_with_its_target():
     assert not torch.equal(torch.cat([inputs for inputs, _ in batches.epoch(2)]), order)
     assert batches.given == 30
     assert 0 <= batches.waited <= batches.seconds
-    assert [float(view) for view in read_views(clips, Counting(), "cpu", 3)] == list(range(10))
+    assert [float(blinded) for blinded in read_views(clips, Counting(), "cpu", 3)] == list(range(10))
 
 
 @encoders

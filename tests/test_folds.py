@@ -41,7 +41,7 @@ def imbalance(truth: NDArray[np.int8], folds: NDArray[np.int64]) -> float:
 
 def test_the_official_folds_are_five_and_disjoint() -> None:
     assert sorted(OFFICIAL_FOLDS) == list(range(5)) == list(range(FOLD_COUNT))
-    names = [name for members in OFFICIAL_FOLDS.values() for name in members]
+    names = [name for base_models in OFFICIAL_FOLDS.values() for name in base_models]
     assert len(set(names)) == len(names) == 47
 
 

@@ -16,19 +16,19 @@ from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import open_view
 from blemore_harness.errors import DataError
 from blemore_harness.files.runs import Runs
 from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
 from blemore_harness.pipeline import evaluate
 from blemore_harness.predictions import Probabilities
 from blemore_harness.running.isolation import Isolation
-from blemore_harness.running.requests import Answer, Errand, Fusing, FusingTogether
+from blemore_harness.running.requests import Answer, Fusing, FusingTogether, Request
 from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
-from blemore_harness.systems.resolved import Entrant
+from blemore_harness.systems.resolved import ResolvedSystem
 from blemore_harness.systems.submission import Submission
 from blemore_plugins import best_of, late
 from builders import rows_of, write_download
@@ -63,7 +63,7 @@ class Toy(Encoder):
 
 
 class Alone(Fusion):
-    """A fusion as it is where nothing is learnt together."""
+    """A fusion as it is where nothing is trained together."""
 
     def __init__(self, other: Fusion) -> None:
         self.name, self.summary, self.Options, self.fit = other.name, "x", other.Options, other.fit  # type: ignore[misc]
@@ -86,13 +86,13 @@ class Offer:
 
 @dataclass(frozen=True)
 class Listening(Isolation):
-    """Does errands in this process, and keeps which they were."""
+    """Does requests in this process, and keeps which they were."""
 
-    heard: list[Errand] = field(default_factory=list)
+    heard: list[Request] = field(default_factory=list)
 
-    def do(self, entrant: Entrant, errand: Errand, contexts: Sequence[Context], log: Path) -> Answer:
-        self.heard.append(errand)
-        return errand.do(entrant.system, entrant.options, contexts)
+    def do(self, resolved: ResolvedSystem, request: Request, contexts: Sequence[Context], log: Path) -> Answer:
+        self.heard.append(request)
+        return request.do(resolved.system, resolved.options, contexts)
 
 
 class Place:
@@ -101,8 +101,8 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.dataset = read_dataset(write_download(root / "data", rows_of(actors=6, folds=3), tests=4))
-        self.view = open_view(self.dataset, root / "views")
-        pairs = zip(self.view.train, self.view.train.labels / 100, strict=True)
+        self.blinded = blind_dataset(self.dataset, root / "views")
+        pairs = zip(self.blinded.train, self.blinded.train.labels / 100, strict=True)
         truth = {clip.content: row for clip, row in pairs}
         self.toys = [Toy(name, number, truth) for number, name in enumerate(("one", "two", "three"))]
         self.reporter = Notebook()
@@ -117,7 +117,7 @@ class Place:
         workshop = Workshop(runs, cache, "cpu", self.reporter, isolation=isolation)
         settings = {name: given for name, given in SETTINGS.items() if name == fusion.name}
         submission = Submission("toys", ("one", "two", "three"), fusion.name, options=settings)
-        return evaluate(submission, self.dataset, self.view, plugins, workshop)[0]
+        return evaluate(submission, self.dataset, self.blinded, plugins, workshop)[0]
 
     def files(self, fusion: Fusion, folder: str) -> dict[str, Any]:
         """What a fusion left on disk, but for times."""
@@ -161,10 +161,10 @@ class Stopped(Fusion):
         self.name, self.summary, self.Options = other.name, "x", other.Options  # type: ignore[misc]
         self.other, self.at = other, at
 
-    def fit(self, fold: Fold, members: Any, options: Any, context: Context) -> Any:
+    def fit(self, fold: Fold, base_models: Any, options: Any, context: Context) -> Any:
         if fold.index == self.at:
             raise KeyboardInterrupt
-        return self.other.fit(fold, members, options, context)
+        return self.other.fit(fold, base_models, options, context)
 
 
 @pytest.mark.slow
@@ -211,13 +211,13 @@ def test_an_interruption_between_choices_keeps_those_that_were_made(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FUSIONS)
 def test_labels_of_a_fold_change_nothing_that_is_used_on_it(name: str, tmp_path: Path) -> None:
-    """Ids, files, seeds and members' rows stay as they are; what the clips of fold 1 show is drawn anew."""
+    """Ids, files, seeds and base models' rows stay as they are; what the clips of fold 1 show is drawn anew."""
     first, second = Place(tmp_path / "first"), Place(tmp_path / "second")
-    held_out = np.array(second.view.folds) == 1
-    labels = np.array(second.view.train.labels)
+    held_out = np.array(second.blinded.folds) == 1
+    labels = np.array(second.blinded.train.labels)
     labels[held_out] = labels[held_out][np.random.default_rng(0).permutation(int(held_out.sum()))]
-    train = Clips(second.view.train.items, second.view.train.actors, labels)
-    second.view = replace(second.view, train=train)
+    train = Clips(second.blinded.train.items, second.blinded.train.actors, labels)
+    second.blinded = replace(second.blinded, train=train)
     notes, rows = [], []
     for place in (first, second):
         alone = Alone(make(name))
@@ -237,8 +237,8 @@ def test_labels_of_a_fold_change_nothing_that_is_used_on_it(name: str, tmp_path:
 def test_workers_are_sent_one_fold_at_a_time(name: str, tmp_path: Path) -> None:
     place, workers = Place(tmp_path), Listening()
     record = place.run(make(name), isolation=workers)
-    fusing = [errand for errand in workers.heard if isinstance(errand, Fusing | FusingTogether)]
-    assert [getattr(errand, "fold", None) and errand.fold.index for errand in fusing] == [0, 1, 2, None]  # type: ignore[union-attr]
+    fusing = [request for request in workers.heard if isinstance(request, Fusing | FusingTogether)]
+    assert [getattr(request, "fold", None) and request.fold.index for request in fusing] == [0, 1, 2, None]  # type: ignore[union-attr]
     assert lasting(record["systems"]) == lasting(place.run(make(name), "here")["systems"])
 
 
@@ -263,7 +263,7 @@ def test_an_encoder_that_gains_nothing_is_not_asked_and_costs_no_worker(tmp_path
     place.run(late.LateFusion(), isolation=workers)
     assert modest.seen == 0
     assert modest.asked == [0, 1, 2, None]
-    assert {type(errand).__name__ for errand in workers.heard} == {"Preparing", "Fitting", "Fusing"}
+    assert {type(request).__name__ for request in workers.heard} == {"Preparing", "Fitting", "Fusing"}
 
 
 def test_an_error_in_folds_together_names_the_system_once(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from blemore_harness.cache import Cache
+from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import View, open_view
 from blemore_harness.errors import BlemoreError, advise
 from blemore_harness.files.runs import Runs
 from blemore_harness.pipeline import evaluate
@@ -52,9 +52,9 @@ class Disk:
 
 
 @pytest.fixture
-def view(tmp_path: Path) -> tuple[Any, View]:
+def blinded(tmp_path: Path) -> tuple[Any, BlindedDataset]:
     dataset = read_dataset(write_download(tmp_path / "data", rows_of(actors=4, folds=2), tests=2))
-    return dataset, open_view(dataset, tmp_path / "views")
+    return dataset, blind_dataset(dataset, tmp_path / "views")
 
 
 def plugins() -> Plugins:
@@ -63,12 +63,12 @@ def plugins() -> Plugins:
 
 @pytest.mark.slow
 def test_whichever_write_fails_the_same_command_goes_on(
-    tmp_path: Path, view: tuple[Any, View], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, blinded: tuple[Any, BlindedDataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(root: Path) -> Path:
         workshop = Workshop(Runs(root / "runs"), Cache(root / "cache"), "cpu", Silent())
         submission = from_plugins(["one,two"], "late")
-        record, folder = evaluate(submission, view[0], view[1], plugins(), workshop)
+        record, folder = evaluate(submission, blinded[0], blinded[1], plugins(), workshop)
         assert record["status"] == "finished"
         return folder
 

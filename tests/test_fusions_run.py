@@ -14,8 +14,8 @@ from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import open_view
 from blemore_harness.files.runs import Runs
 from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_harness.pipeline import evaluate
@@ -24,7 +24,8 @@ from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
 from blemore_harness.systems.submission import Submission
-from blemore_plugins import average, best_of, late, stack, structured
+from blemore_plugins import best_of, late, stack, structured
+from blemore_plugins import means as average
 from builders import rows_of, write_download
 from fakes import Notebook
 
@@ -42,7 +43,7 @@ class Toy(Encoder):
         return self
 
     def predict(self, clips: Clips, context: Context) -> Probabilities:
-        """Give noise."""
+        """Return noise."""
         draws = [np.random.default_rng([self.seed, int(clip.content[:8], 16)]).dirichlet(np.ones(6)) for clip in clips]
         return Probabilities(clips.ids, np.array(draws).reshape(-1, 6))
 
@@ -73,7 +74,7 @@ def run(folder: Path, fusion: str, settings: dict[str, object]) -> tuple[dict[st
     reporter = Notebook()
     workshop = Workshop(Runs(folder / "runs"), Cache(folder / "cache"), "cpu", reporter)
     submission = Submission("toys", ("one", "two", "three"), fusion, options={fusion: settings} if settings else {})
-    record, _ = evaluate(submission, dataset, open_view(dataset, folder / "views"), plugins, workshop)
+    record, _ = evaluate(submission, dataset, blind_dataset(dataset, folder / "views"), plugins, workshop)
     (made,) = (workshop.runs.root / "systems").glob(f"{fusion}-*")
     files = {path.name: path.read_bytes() for path in made.glob("*.csv")}
     return record, files, reporter

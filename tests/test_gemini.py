@@ -77,7 +77,7 @@ def test_one_request_and_one_vector_per_clip(clips, tmp_path):
     assert embeddings.values.shape == (4, 3072)
     assert np.allclose(sorted(expected), sorted(map(tuple, embeddings.values)), atol=1e-6)
     assert context.reporter.done == len(clips)
-    assert len(context.reporter.notes["vectors made"]) == 2
+    assert len(context.reporter.notes["embeddings made"]) == 2
 
 
 def test_what_is_on_the_wire(clips, tmp_path):
@@ -123,7 +123,7 @@ def test_sound_beside_the_picture_is_one_vector_and_apart_is_two(tmp_path):
         encoder.prepare(loud, options(service, sound="part"), context)
         assert encoder.embed(loud, options(service, sound="part"), context).values.shape == (2, 3072)
         assert len(service.requests) == 4
-        # The picture's own vector is already there: only the sound is asked for.
+        # The picture's own vector is already there: only the audio is asked for.
         encoder.prepare(loud, options(service, sound="separate"), context)
         both = encoder.embed(loud, options(service, sound="separate", dimensions=768), context).values
     kinds = [[part["inline_data"]["mime_type"] for part in _parts(request)] for request in service.requests]
@@ -218,7 +218,7 @@ def test_a_quota_that_waiting_does_not_refill_stops_at_once_and_keeps_what_is_th
     time = FakeTime()
     full = google_error(429, "RESOURCE_EXHAUSTED", "quota", details)
     with serving([None, None, full]) as service:
-        with pytest.raises(ServiceError, match=r"quota.*2 new vectors are kept"):
+        with pytest.raises(ServiceError, match=r"quota.*2 new embeddings are kept"):
             time.encoder().prepare(clips, options(service), make_context(tmp_path))
         assert len(service.requests) == 3
         assert not time.slept
@@ -329,7 +329,7 @@ def test_an_answer_of_nan_is_asked_for_again(clips, tmp_path, values):
 
 @pytest.mark.parametrize("sound", ["none", "part", "separate"])
 def test_a_vector_is_paid_again_only_where_other_bytes_are_sent(tmp_path, sound):
-    """Vectors of before lie in the store under the content alone."""
+    """Embeddings of before lie in the store under the content alone."""
     plain, film = make_clips(tmp_path / "plain", 1, sound=True).items[0], tmp_path / "film.mov"
     write_video(film, 1, 1.0, sound=True, bf="3", g="30")
     covered = with_cover(tmp_path / "covered.mov", film, "png", attached=False)
@@ -373,7 +373,7 @@ def test_a_refused_clip_is_named_after_all_others_are_done(clips, tmp_path):
         time.encoder().prepare(clips, chosen, context)
         assert len(service.requests) == 4
         rows = time.encoder().embed(clips, chosen, context).values
-        assert context.reporter.notes["vectors of zeros"] == ["c1"]
+        assert context.reporter.notes["embeddings of zeros"] == ["c1"]
         assert [not row.any() for row in rows] == [False, True, False, False]
         # Or once more, now that it is taken.
         time.encoder().prepare(clips, options(service), context)

@@ -27,8 +27,8 @@ def test_importing_the_plugin_loads_nothing_heavy():
 
 
 def test_the_stand_in_is_marked_and_google_is_not():
-    assert GeminiEncoder().mark(GeminiOptions(service="stand-in")) == "stand-in embeddings"
-    assert GeminiEncoder().mark(GeminiOptions()) is None
+    assert GeminiEncoder().caveat(GeminiOptions(service="stand-in")) == "stand-in embeddings"
+    assert GeminiEncoder().caveat(GeminiOptions()) is None
     assert build_options("gemini", GeminiOptions, GeminiEncoder.demo_options).service == "stand-in"
 
 
@@ -58,7 +58,7 @@ def test_impossible_options_are_refused(given):
 def test_options_as_typed():
     options = build_options("gemini", GeminiOptions, {"fps": "none", "seconds": "0", "consent": "yes", "sound": "part"})
     assert options.fps is None
-    assert options.inputs == ("video+sound",)
+    assert options.inputs == ("video+audio",)
     assert options.consent
 
 

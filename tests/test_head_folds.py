@@ -199,7 +199,7 @@ def test_the_global_state_is_left_alone_and_the_bits_are_the_same_again(tmp_path
 
 
 class Vectors(Encoder):
-    """An encoder that has vectors only, and remembers with which contexts it was asked."""
+    """An encoder that has embeddings only, and remembers with which contexts it was asked."""
 
     name, summary, modality, Options = "vectors", "noise", "video", HeadOptions
 

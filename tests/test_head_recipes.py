@@ -246,13 +246,13 @@ def make_sequences(*parts: Clips, width: int = 12) -> dict[str, np.ndarray]:
 def test_the_subsampled_head_is_their_training_loop(tmp_path, rate, batch):
     torch = pytest.importorskip("torch")
     fold = make_fold(65, len(HELD_OUT))
-    sequences = make_sequences(fold.train, fold.held_out)
-    train = np.concatenate([sequences[name] for name in fold.train.ids])
+    frame_features = make_sequences(fold.train, fold.held_out)
+    train = np.concatenate([frame_features[name] for name in fold.train.ids])
     targets = np.concatenate(
-        [[row] * len(sequences[name]) for name, row in zip(fold.train.ids, fold.train.targets, strict=True)]
+        [[row] * len(frame_features[name]) for name, row in zip(fold.train.ids, fold.train.targets, strict=True)]
     )
-    inputs, shown = standardised(train, np.concatenate([sequences[name] for name in fold.held_out.ids]))
-    lengths = [len(sequences[name]) for name in fold.held_out.ids]
+    inputs, shown = standardised(train, np.concatenate([frame_features[name] for name in fold.held_out.ids]))
+    lengths = [len(frame_features[name]) for name in fold.held_out.ids]
 
     def judge(network):
         clips = torch.split(network(torch.from_numpy(shown)), lengths)
@@ -267,7 +267,7 @@ def test_the_subsampled_head_is_their_training_loop(tmp_path, rate, batch):
 
     options = HeadOptions("mlp-1024-subsampled", epochs=3, learning_rate=rate, batch_size=batch, selection="held-out")
     context = make_context(tmp_path, score=score)
-    model = fit_head_on_rows(lambda clip: sequences[clip.id], fold, options, context)
+    model = fit_head_on_rows(lambda clip: frame_features[clip.id], fold, options, context)
     for given, expected in zip(asked, epochs[1:], strict=True):
         np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5 if rate == 0.01 else 1e-6)
     assert np.abs(epochs[3] - epochs[0]).max() > 10 * rate
@@ -282,8 +282,8 @@ SMALL = HeadOptions("mlp-1024-subsampled", hidden="8", epochs=3, batch_size=64, 
 def test_a_subsampled_clips_row_does_not_depend_on_its_company(tmp_path):
     pytest.importorskip("torch")
     fold = make_fold(30, 300)
-    sequences = make_sequences(fold.train, fold.held_out)
-    model = fit_head_on_rows(lambda clip: sequences[clip.id], fold, SMALL, make_context(tmp_path))
+    frame_features = make_sequences(fold.train, fold.held_out)
+    model = fit_head_on_rows(lambda clip: frame_features[clip.id], fold, SMALL, make_context(tmp_path))
     rows = model.predict(fold.held_out, None).values
     for number in (0, 7, 255, 256, 299):
         np.testing.assert_array_equal(model.predict(fold.held_out.take([number]), None).values[0], rows[number])
@@ -295,20 +295,20 @@ def test_a_subsampled_clips_row_does_not_depend_on_its_company(tmp_path):
 def test_subsampled_training_keeps_checked_actors_apart_changes_no_sequence_and_says_its_epoch(tmp_path):
     pytest.importorskip("torch")
     fold, context = make_fold(30, 4), make_context(tmp_path)
-    sequences = make_sequences(fold.train, fold.held_out)
-    before = {name: rows.copy() for name, rows in sequences.items()}
-    for rows in sequences.values():
+    frame_features = make_sequences(fold.train, fold.held_out)
+    before = {name: rows.copy() for name, rows in frame_features.items()}
+    for rows in frame_features.values():
         rows.setflags(write=False)
-    model = fit_head_on_rows(lambda clip: sequences[clip.id], fold, replace(SMALL, refit=False), context)
+    model = fit_head_on_rows(lambda clip: frame_features[clip.id], fold, replace(SMALL, refit=False), context)
     learn, _ = fold.train.inner_split(context.seed)
-    learnt = np.concatenate([sequences[name] for name in learn.ids]).astype(float)
+    learnt = np.concatenate([frame_features[name] for name in learn.ids]).astype(float)
     np.testing.assert_allclose(model.scaler.mean, learnt.mean(axis=0), rtol=1e-12)
     assert context.reporter.notes == {"epochs": model.epochs}
-    refitted = fit_head_on_rows(lambda clip: sequences[clip.id], fold, SMALL, make_context(tmp_path))
+    refitted = fit_head_on_rows(lambda clip: frame_features[clip.id], fold, SMALL, make_context(tmp_path))
     assert refitted.epochs == model.epochs
-    whole = np.concatenate([sequences[name] for name in fold.train.ids]).astype(float)
+    whole = np.concatenate([frame_features[name] for name in fold.train.ids]).astype(float)
     np.testing.assert_allclose(refitted.scaler.mean, whole.mean(axis=0), rtol=1e-12)
-    assert all((rows == before[name]).all() for name, rows in sequences.items())
+    assert all((rows == before[name]).all() for name, rows in frame_features.items())
 
 
 @pytest.mark.encoders
@@ -327,8 +327,8 @@ def test_a_sequence_of_another_shape_is_refused_with_its_clip(tmp_path, wrong, f
     fold = Fold(0, Clips((Clip("a"), Clip("b"), Clip("c")), ("A1", "A2", "A3"), labels), Clips((Clip("d"),)))
     context = make_context(tmp_path, final=True)
 
-    def sequence(clip):
+    def frame_features(clip):
         return wrong if clip.id == "c" else np.ones((3, 4), dtype=np.float32)
 
     with pytest.raises(DataError, match=rf"clip c: .*{found}"):
-        fit_head_on_rows(sequence, fold, replace(SMALL, selection="held-out"), replace(context, final=False))
+        fit_head_on_rows(frame_features, fold, replace(SMALL, selection="held-out"), replace(context, final=False))

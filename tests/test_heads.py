@@ -34,14 +34,14 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def vectors_of(clips: Clips, width: int = 12, seed: int = 0) -> np.ndarray:
+def embeddings_of(clips: Clips, width: int = 12, seed: int = 0) -> np.ndarray:
     """Fixed noise per clip, whatever the other clips are."""
     noise = [np.random.default_rng([seed, *clip.id.encode()]).normal(size=width) for clip in clips]
     return np.array(noise, dtype=np.float32).reshape(len(clips), width)
 
 
 def embed(clips: Clips) -> Embeddings:
-    return Embeddings(clips.ids, 3 + 2 * vectors_of(clips))
+    return Embeddings(clips.ids, 3 + 2 * embeddings_of(clips))
 
 
 def rising_score():
@@ -185,10 +185,10 @@ def test_a_clips_row_does_not_depend_on_its_company(tmp_path, count):
 
 
 def test_vectors_are_standardised_by_the_training_part_alone(tmp_path):
-    """Held-out vectors may be anything; a dimension that never changes in training stays as it is."""
+    """Held-out embeddings may be anything; a dimension that never changes in training stays as it is."""
 
     def strange(clips: Clips) -> Embeddings:
-        values = np.concatenate([vectors_of(clips), np.full((len(clips), 1), 5.1, np.float32)], axis=1)
+        values = np.concatenate([embeddings_of(clips), np.full((len(clips), 1), 5.1, np.float32)], axis=1)
         values[[name.startswith("h") for name in clips.ids]] *= 1000
         return Embeddings(clips.ids, values)
 
@@ -253,7 +253,7 @@ def test_a_large_head_has_the_same_bits_on_any_number_of_threads(tmp_path, monke
         for threads in (1, 3):
             torch.set_num_threads(threads)
             model = fit_head(
-                lambda clips: Embeddings(clips.ids, vectors_of(clips, 1500)), fold, options, make_context(tmp_path)
+                lambda clips: Embeddings(clips.ids, embeddings_of(clips, 1500)), fold, options, make_context(tmp_path)
             )
             assert sum(parameter.numel() for parameter in model.network.parameters()) > SMALL_NETWORK
             found.append(model.predict(fold.held_out, make_context(tmp_path)).values)
@@ -330,7 +330,7 @@ def test_what_can_be_told_apart_is_learned(tmp_path):
 
     def telling(clips: Clips) -> Embeddings:
         signal = np.array([targets[name] / 100 for name in clips.ids]) @ directions
-        return Embeddings(clips.ids, (signal + 0.1 * vectors_of(clips, 20)).astype(np.float32))
+        return Embeddings(clips.ids, (signal + 0.1 * embeddings_of(clips, 20)).astype(np.float32))
 
     options = HeadOptions(hidden="32", epochs=60, patience=60)
     rows = fit_head(telling, fold, options, make_context(tmp_path)).predict(fold.held_out, None)

@@ -1,4 +1,4 @@
-"""The encoder `hicmae` as the harness uses it, on small clips with drawn faces and sound."""
+"""The encoder `hicmae` as the harness uses it, on small clips with drawn faces and audio."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_it_is_offered_and_marked():
     (encoder,) = blemore_encoders()
     assert (encoder.name, encoder.modality, encoder.store) == ("hicmae", "audiovisual", "HiCMAE")
     assert (ENCODER.statistics_store, ENCODER.width) == ("hicmae_static_features", 2048)
-    assert encoder.mark(OPTIONS) == "untrained small encoders"
-    assert encoder.mark(HiCMAEOptions(source="media")) is None
+    assert encoder.caveat(OPTIONS) == "untrained small encoders"
+    assert encoder.caveat(HiCMAEOptions(source="media")) is None
     # Released features are real whatever the weights would have been.
-    assert encoder.mark(dataclasses.replace(OPTIONS, source="released")) is None
-    assert encoder.settle(HiCMAEOptions(), frozenset({"HiCMAE"})).source == "released"
-    assert encoder.settle(HiCMAEOptions(), frozenset()).source == "media"
+    assert encoder.caveat(dataclasses.replace(OPTIONS, source="released")) is None
+    assert encoder.resolve_options(HiCMAEOptions(), frozenset({"HiCMAE"})).source == "released"
+    assert encoder.resolve_options(HiCMAEOptions(), frozenset()).source == "media"
 
 
 def test_local_weights_are_told_by_content(tmp_path: Path):
@@ -85,8 +85,8 @@ from blemore_harness.demo.actors import make_actor  # noqa: E402
 from blemore_harness.demo.faces import draw_frames, draw_portrait  # noqa: E402
 from blemore_harness.demo.performance import play  # noqa: E402
 from blemore_harness.demo.plan import make_plan  # noqa: E402
-from blemore_harness.media.audio import read_sound  # noqa: E402
-from blemore_harness.pooling import describe_sequence  # noqa: E402
+from blemore_harness.media.audio import read_audio  # noqa: E402
+from blemore_harness.pooling import pool_statistics  # noqa: E402
 from blemore_plugins.hicmae.running import Chunks, build_network, embed_chunks  # noqa: E402
 from blemore_plugins.hicmae.sound import log_mel  # noqa: E402
 from blemore_plugins.s4d.faces import open_crops  # noqa: E402
@@ -101,7 +101,7 @@ CHUNKS = {"long": 2, "short": 1, "other": 2}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips with a drawn face and a tone, one without sound."""
+    """Clips with a drawn face and a tone, one without audio."""
     folder = tmp_path_factory.mktemp("clips")
     plan, actor, rng = make_plan(0, 3, 1), make_actor(0, 1), np.random.default_rng(1)
     clip = dataclasses.replace(next(clip for clip in plan.clips if clip.actor == 1), frames=max(LENGTHS.values()))
@@ -115,7 +115,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
-    """Where a context has the features of all clips with sound."""
+    """Where a context has the features of all clips with audio."""
     place = tmp_path_factory.mktemp("prepared")
     ENCODER.prepare(clips_of(folder), OPTIONS, make_context(place))
     return place
@@ -136,7 +136,7 @@ def with_crops(place: Path, folder: Path) -> Context:
 def test_a_row_for_every_sixteen_pictures(place: Path, folder: Path):
     context = make_context(place)
     for clip in clips_of(folder):
-        features = ENCODER.sequence(clip, OPTIONS, context)
+        features = ENCODER.frame_features(clip, OPTIONS, context)
         assert (features.shape, features.dtype) == ((CHUNKS[clip.id], 4 * 64), np.float32)
         assert np.isfinite(features).all()
         # Two chunks of a clip are not the same, and none is constant.
@@ -144,15 +144,15 @@ def test_a_row_for_every_sixteen_pictures(place: Path, folder: Path):
         assert len(np.unique(features, axis=0)) == len(features)
     rows = ENCODER.embed(clips_of(folder), OPTIONS, context)
     assert rows.values.shape == (3, 7 * 256)
-    first = ENCODER.sequence(clips_of(folder).items[0], OPTIONS, context)
-    np.testing.assert_array_equal(rows.values[0], describe_sequence(first))
+    first = ENCODER.frame_features(clips_of(folder).items[0], OPTIONS, context)
+    np.testing.assert_array_equal(rows.values[0], pool_statistics(first))
 
 
 @encoders
 def test_features_are_those_of_chunks_cut_by_hand(place: Path, folder: Path):
     (clip,) = clips_of(folder, "long")
     context = make_context(place)
-    crops, wave = open_crops(OPTIONS.crops(), context).load(clip), read_sound(clip)
+    crops, wave = open_crops(OPTIONS.crops(), context).load(clip), read_audio(clip)
     network, loaded = build_network(OPTIONS, None, "cpu")
     assert loaded is None
     assert len(crops) == 38
@@ -168,7 +168,7 @@ def test_features_are_those_of_chunks_cut_by_hand(place: Path, folder: Path):
     ]
     with torch.inference_mode():
         expected = network.embed(torch.from_numpy(inputs), torch.from_numpy(np.stack(sound))[:, None]).numpy()
-    np.testing.assert_allclose(ENCODER.sequence(clip, OPTIONS, context), expected, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(ENCODER.frame_features(clip, OPTIONS, context), expected, rtol=0, atol=2e-5)
 
 
 @encoders
@@ -176,11 +176,11 @@ def test_compat_fills_the_last_chunk_with_the_mean_colour(place: Path, folder: P
     (clip,) = clips_of(folder, "other")
     options, context = dataclasses.replace(OPTIONS, compat=True), make_context(place)
     ENCODER.prepare(clips_of(folder, "other"), options, context)
-    theirs, ours = (ENCODER.sequence(clip, choice, context) for choice in (options, OPTIONS))
+    theirs, ours = (ENCODER.frame_features(clip, choice, context) for choice in (options, OPTIONS))
     np.testing.assert_array_equal(theirs[0], ours[0])
     assert abs(theirs[1] - ours[1]).max() > 0.01
-    # 66 frames: the 17th picture is frame 64, and its sound lasts to the last frame.
-    crops, wave = open_crops(options.crops(), context).load(clip), read_sound(clip)
+    # 66 frames: the 17th picture is frame 64, and its audio lasts to the last frame.
+    crops, wave = open_crops(options.crops(), context).load(clip), read_audio(clip)
     network, _ = build_network(options, None, "cpu")
     inputs = torch.zeros(1, 3, 16, 32, 32)
     mean, std = (torch.tensor(values) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -197,7 +197,7 @@ def test_features_do_not_depend_on_the_clips_beside(place: Path, folder: Path, t
         context = with_crops(place, tmp_path / "-".join(order))
         ENCODER.prepare(clips_of(folder, *order), OPTIONS, context)
         for clip in clips_of(folder, *order):
-            alone, beside = (ENCODER.sequence(clip, OPTIONS, there) for there in (context, make_context(place)))
+            alone, beside = (ENCODER.frame_features(clip, OPTIONS, there) for there in (context, make_context(place)))
             np.testing.assert_array_equal(alone, beside)
 
 
@@ -257,7 +257,7 @@ def test_an_interrupted_extraction_goes_on_where_it_was(place: Path, folder: Pat
 @encoders
 def test_a_clip_without_sound_is_named_and_those_before_it_are_kept(place: Path, folder: Path, tmp_path: Path):
     context, clips = with_crops(place, tmp_path), clips_of(folder, "short", "silent", "other")
-    with pytest.raises(MediaError, match="clip silent has no sound track") as caught:
+    with pytest.raises(MediaError, match="clip silent has no audio track") as caught:
         ENCODER.prepare(clips, OPTIONS, context)
     assert caught.value.clip == "silent"
     store = extraction.HiCMAEExtractor().open_store(OPTIONS, context)
@@ -298,8 +298,8 @@ def test_a_checkpoint_is_what_computes_the_features(folder: Path, place: Path, t
         weights |= {"head.weight": torch.zeros(6, 256), "head.bias": torch.zeros(6)}
         torch.save({"model": weights}, tmp_path / "best.pth")
         ENCODER.prepare(clips, named, context)
-        expected = factor * ENCODER.sequence(clips.items[0], OPTIONS, context)
-        np.testing.assert_allclose(ENCODER.sequence(clips.items[0], named, context), expected, rtol=0, atol=1e-6)
+        expected = factor * ENCODER.frame_features(clips.items[0], OPTIONS, context)
+        np.testing.assert_allclose(ENCODER.frame_features(clips.items[0], named, context), expected, rtol=0, atol=1e-6)
     assert context.reporter.notes["checkpoint"]["kind"] == "fine-tuned"
 
 
@@ -331,11 +331,11 @@ def test_released_features_and_statistics_are_read_in_their_place(tmp_path: Path
     draw = np.random.default_rng(0)
     features = draw.standard_normal((3, 2048)).astype(np.float32)
     np.save(tmp_path / "one.npy", features)
-    np.save(tmp_path / "all.npy", describe_sequence(features))
+    np.save(tmp_path / "all.npy", pool_statistics(features))
     clip = Clip("c1", None, {"HiCMAE": tmp_path / "one.npy", "hicmae_static_features": tmp_path / "all.npy"}, "aa")
     clips, context = Clips((clip,)), make_context(tmp_path)
     for source in ("released", "statistics"):
         options = HiCMAEOptions(source=source)
         ENCODER.prepare(clips, options, context)
-        np.testing.assert_array_equal(ENCODER.embed(clips, options, context).values[0], describe_sequence(features))
-    np.testing.assert_array_equal(ENCODER.sequence(clip, HiCMAEOptions(source="released"), context), features)
+        np.testing.assert_array_equal(ENCODER.embed(clips, options, context).values[0], pool_statistics(features))
+    np.testing.assert_array_equal(ENCODER.frame_features(clip, HiCMAEOptions(source="released"), context), features)

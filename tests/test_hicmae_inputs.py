@@ -17,7 +17,7 @@ from blemore_plugins.hicmae.windows import cut_windows
 
 
 def literal_chunks(count: int, stride: int) -> list[tuple[list[int], float, float]]:
-    """The organisers' chunks: pictures, and begin and end of the sound as shares of the clip."""
+    """The organisers' chunks: pictures, and begin and end of the audio as shares of the clip."""
     indices = list(range(0, count, stride))
     while len(indices) < 16:
         indices.append(indices[-1])
@@ -61,7 +61,7 @@ def test_chunks_by_hand():
     assert (single.frames, single.samples(500)) == ((0,) * 16, slice(0, 0))
 
 
-# Sound
+# Audio
 
 pytest.importorskip("torch")
 pytest.importorskip("torchaudio")

@@ -199,7 +199,7 @@ def test_sound_looks_at_the_pictures_of_before_the_layer():
             hook.remove()
             expected = video if number == 0 else first(video, audio)
             assert torch.equal(seen[0], expected)
-        # With one layer the sound never learns what the pictures became.
+        # With one layer the audio never learns what the pictures became.
         alone = make_network(Shape(**{**vars(TINY), "fusion": 1}))
         _, expected = alone.encoder_fusion(video, audio)
         alone.encoder_fusion.blocks[0].mlp.fc2.bias += 5

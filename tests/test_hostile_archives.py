@@ -25,10 +25,10 @@ LABELS = json.dumps({"predictions": {f"{name}.mov": [{"emotion": "ang", "salienc
 METHODS = {name: getattr(zipfile, f"ZIP_{name.upper()}") for name in ("stored", "deflated", "bzip2", "lzma")}
 
 
-def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def zipped(base_models: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
-        for name, data in members.items():
+        for name, data in base_models.items():
             archive.writestr(name, data)
     return file.getvalue()
 
@@ -53,8 +53,8 @@ READERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
 
 
 def whole(reader: str, method: int) -> bytes:
-    members = {"submission": {INNER_NAME: LABELS}, "probabilities": PROBABILITIES, "aggregate": ROWS}
-    return zipped(members[reader], method)
+    base_models = {"submission": {INNER_NAME: LABELS}, "probabilities": PROBABILITIES, "aggregate": ROWS}
+    return zipped(base_models[reader], method)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -99,16 +99,16 @@ def doubled() -> bytes:
 
 def unknown_method() -> bytes:
     data = bytearray(zipped({INNER_NAME: LABELS}))
-    for mark, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
-        struct.pack_into("<H", data, data.find(mark) + offset, 9)
+    for caveat, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        struct.pack_into("<H", data, data.find(caveat) + offset, 9)
     return bytes(data)
 
 
 def large() -> bytes:
     """Fields of 64 bits, as archives beyond 4 GB have them; a small one with them is fine."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive, archive.open(INNER_NAME, "w", force_zip64=True) as member:
-        member.write(LABELS)
+    with zipfile.ZipFile(file, "w") as archive, archive.open(INNER_NAME, "w", force_zip64=True) as base_model:
+        base_model.write(LABELS)
     return file.getvalue()
 
 
@@ -133,9 +133,9 @@ def test_names_in_an_archive_are_written_out(tmp_path: Path) -> None:
 
 def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     objects = array(np.array(["a", {"b": 1}], dtype=object), allow_pickle=True)
-    for key, members in (("filenames.npy", PROBABILITIES), ("probabilities.npy", PROBABILITIES)):
+    for key, base_models in (("filenames.npy", PROBABILITIES), ("probabilities.npy", PROBABILITIES)):
         path = tmp_path / "p.npz"
-        path.write_bytes(zipped({**members, key: objects}))
+        path.write_bytes(zipped({**base_models, key: objects}))
         with pytest.raises(BlemoreError, match="plain arrays"):
             read_probabilities(path)
     path.write_bytes(zipped({**ROWS, "X.npy": objects}))

@@ -247,9 +247,9 @@ def test_as_many_clips_as_are_allowed_are_read_and_not_one_more(tmp_path: Path) 
     assert len(read_predictions(labels)[0]) == MOST_ROWS
 
 
-def zip_with(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+def zip_with(path: Path, base_models: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
     with zipfile.ZipFile(path, "w", method) as archive:
-        for name, data in members.items():
+        for name, data in base_models.items():
             archive.writestr(name, data)
     return path
 
@@ -273,10 +273,10 @@ def test_an_npz_that_swells_is_refused_unread(tmp_path: Path) -> None:
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**7, 6)})
     names = io.BytesIO()
     np.save(names, np.array(["a"]))
-    members = {"filenames.npy": names.getvalue(), "probabilities.npy": header.getvalue() + bytes(LARGEST_TABLE)}
+    base_models = {"filenames.npy": names.getvalue(), "probabilities.npy": header.getvalue() + bytes(LARGEST_TABLE)}
     with pytest.raises(InvalidProbabilities, match=r"unpacks to 50 MB: at most 50 are read"):
-        read_probabilities(zip_with(tmp_path / "bomb.npz", members))
-    claims = {**members, "probabilities.npy": header.getvalue()}
+        read_probabilities(zip_with(tmp_path / "bomb.npz", base_models))
+    claims = {**base_models, "probabilities.npy": header.getvalue()}
     with pytest.raises(InvalidProbabilities, match=r"not an \.npz of plain arrays"):
         read_probabilities(zip_with(tmp_path / "claims.npz", claims))
 

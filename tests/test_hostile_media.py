@@ -15,7 +15,7 @@ import pytest
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import BlemoreError, MediaError
 from blemore_harness.media import video
-from blemore_harness.media.audio import read_sound
+from blemore_harness.media.audio import read_audio
 from blemore_harness.media.frames import VideoInfo, iter_frames, read_frames, video_info
 from fakes import make_context
 from media_files import FPS, clip_of, gradient_frames, refusal, sine, write_media
@@ -25,7 +25,7 @@ pytest.importorskip("torch")
 pytestmark = pytest.mark.encoders
 
 READERS: tuple[Callable[[Clip], object], ...] = (
-    video_info, read_frames, lambda clip: np.stack(list(iter_frames(clip))), read_sound,
+    video_info, read_frames, lambda clip: np.stack(list(iter_frames(clip))), read_audio,
 )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def test_no_cut_goes_unnoticed(tmp_path: Path, capfd: pytest.CaptureFixture[str]
         path = tmp_path / f"cut{point}.mov"
         path.write_bytes(data[:point])
         info, read, streamed, sound = outcomes(clip_of(path, f"q{point}"))
-        assert isinstance(sound, str), point  # the sound's last block is the end of the file, or the index was there
+        assert isinstance(sound, str), point  # the audio's last block is the end of the file, or the index was there
         if not isinstance(read, str):
             # What is behind the last frame may be lost; a tenth of the frames is within the tolerance.
             assert isinstance(whole[1], np.ndarray)
@@ -189,9 +189,9 @@ def test_ten_bits_are_eight(tmp_path: Path) -> None:
 def test_six_channels_count_alike_and_old_telephones_are_heard(tmp_path: Path) -> None:
     levels = np.array([0.6, 0.3, 0.2, 0.1, 0.0, -0.3], dtype=np.float32)[:, None]
     surround = clip_of(write_audio(tmp_path / "a.mov", levels * sine(0.2, 16_000, level=1), 16_000, "5.1"))
-    np.testing.assert_allclose(read_sound(surround), sine(0.2, 16_000, level=0.15), atol=2e-4)
+    np.testing.assert_allclose(read_audio(surround), sine(0.2, 16_000, level=0.15), atol=2e-4)
     phone = clip_of(write_audio(tmp_path / "b.mov", sine(0.5, 8_000)[None], 8_000, "mono"))
-    np.testing.assert_allclose(read_sound(phone)[100:7900], sine(0.5, 16_000)[100:7900], atol=0.01)
+    np.testing.assert_allclose(read_audio(phone)[100:7900], sine(0.5, 16_000)[100:7900], atol=0.01)
 
 
 def memory_growth(work: Callable[[], object]) -> int:
@@ -228,15 +228,15 @@ def test_an_hour_of_picture_streams_and_an_hour_of_sound_is_refused(tmp_path: Pa
         block.sample_rate, block.pts, block.time_base = 1000, 0, Fraction(1, 1000)
         container.mux(stream.encode(block))
         container.mux(stream.encode(None))
-    with pytest.raises(MediaError, match="clip k7 has 60 minutes of sound: at most 10 minutes are read"):
-        read_sound(clip_of(quiet))
+    with pytest.raises(MediaError, match="clip k7 has 60 minutes of audio: at most 10 minutes are read"):
+        read_audio(clip_of(quiet))
 
 
 @pytest.mark.parametrize("name", ["a b c.mov", "ümläut é 😀.mov", "-i.mov", "a%d'\"$(x);.mov", "file:a.mov"])
 def test_names_are_only_names(tmp_path: Path, name: str) -> None:
     path = write_media(tmp_path / "a.mov", gradient_frames(3), sine(0.2, 44_100)).rename(tmp_path / name)
     assert len(read_frames(clip_of(path))) == 3
-    assert len(read_sound(clip_of(path)))
+    assert len(read_audio(clip_of(path)))
 
 
 def bad_clips(folder: Path) -> Iterator[Path]:
@@ -263,7 +263,7 @@ def test_every_kind_of_encoder_gives_a_result_or_names_the_clip(
     for package in {"prosody": ["librosa"], "s4d": ["facenet_pytorch"]}.get(name, ["transformers"]):
         pytest.importorskip(package)
     encoder = load_plugins().encoder(name).system
-    options = encoder.settle(build_options(name, encoder.Options, encoder.demo_options), frozenset())  # type: ignore[union-attr]
+    options = encoder.resolve_options(build_options(name, encoder.Options, encoder.demo_options), frozenset())  # type: ignore[union-attr]
     said = {}
     for path in bad_clips(tmp_path):
         clip = clip_of(path, f"q-{path.stem}")

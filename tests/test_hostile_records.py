@@ -137,11 +137,11 @@ def test_json_that_is_no_record_is_refused(run: Path, text: str) -> None:
 
 def test_words_of_a_record_are_only_words(run: Path) -> None:
     def change(record: dict[str, Any]) -> None:
-        record["mark"] = record["submission"]["name"] = NASTY
+        record["caveat"] = record["submission"]["name"] = NASTY
         record["warnings"] = [NASTY]
         record["submission"]["expect"] = {"score": 0.3, "source": NASTY}
         for row in record["systems"]:
-            row["mark"] = NASTY
+            row["caveat"] = NASTY
         record["systems"][0] |= {"status": "failed", "error": {"message": NASTY}}
 
     edited(run, change)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from blemore_harness.errors import MediaError
-from blemore_harness.media.audio import read_sound
+from blemore_harness.media.audio import read_audio
 from blemore_harness.media.frames import iter_frames, read_frames, video_info
 from media_files import FPS, clip_of, gradient_frames, refusal, sine, write_media
 
@@ -82,7 +82,7 @@ def test_a_cover_is_no_picture_of_a_clip(tmp_path: Path) -> None:
         with pytest.raises(MediaError) as caught:
             read(alone)
         assert refusal(caught.value, alone) == "clip k7 has no picture but a cover"
-    assert len(read_sound(alone)) >= 16_000
+    assert len(read_audio(alone)) >= 16_000
     found = levels(with_cover(tmp_path / "film.mp4", video=True))
     assert len(found) == FPS
     assert set(found) <= set(range(LIGHT - 3, LIGHT + 4))
@@ -133,14 +133,14 @@ def test_slow_and_fast_frames(tmp_path: Path, rate: int, count: int) -> None:
 
 def test_sound_that_is_shorter_or_begins_late_is_what_it_is(tmp_path: Path) -> None:
     short = clip_of(write_media(tmp_path / "short.mp4", gradient_frames(2 * FPS), sine(0.2, 44_100)))
-    assert 0.2 <= len(read_sound(short)) / 16_000 < 0.26
+    assert 0.2 <= len(read_audio(short)) / 16_000 < 0.26
     assert video_info(short).frames == 2 * FPS
     with av.open(str(tmp_path / "late.mp4"), "w") as container:
         pictures = add_video(container, "libx264", "yuv420p", gradient_frames(1))
         sound = add_sound(container)
         encode(container, pictures, gradient_frames(2 * FPS))
         encode_sound(container, sound, sine(1, 44_100), start=1.0)
-    assert 1 <= len(read_sound(clip_of(tmp_path / "late.mp4"))) / 16_000 < 1.1
+    assert 1 <= len(read_audio(clip_of(tmp_path / "late.mp4"))) / 16_000 < 1.1
 
 
 def damaged(path: Path, box: bytes, offset: int, layout: str, *values: int) -> Path:
@@ -190,7 +190,7 @@ def lying(path: Path, offset: int, layout: str, value: int) -> Path:
 
 @pytest.mark.parametrize("size", [0, 64_000, 2**32 - 1])
 def test_a_wav_that_lies_about_its_size_is_read_to_its_end(tmp_path: Path, size: int) -> None:
-    assert read_sound(clip_of(lying(tmp_path / "a.wav", 40, "<I", size))).shape == (16_000,)
+    assert read_audio(clip_of(lying(tmp_path / "a.wav", 40, "<I", size))).shape == (16_000,)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_wav_that_cannot_be_is_refused_by_name(
 ) -> None:
     clip = clip_of(lying(tmp_path / "a.wav", offset, layout, value))
     with pytest.raises(MediaError) as caught:
-        read_sound(clip)
+        read_audio(clip)
     refusal(caught.value, clip)
     assert capfd.readouterr() == ("", "")
 
@@ -215,4 +215,4 @@ def test_samples_that_are_no_numbers_are_refused_without_a_warning(tmp_path: Pat
     head = struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + form + struct.pack("<4sI", b"data", len(data))
     (tmp_path / "a.wav").write_bytes(head + data)
     with pytest.raises(MediaError, match="NaN or infinite samples"):
-        read_sound(clip_of(tmp_path / "a.wav"))
+        read_audio(clip_of(tmp_path / "a.wav"))

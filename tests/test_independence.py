@@ -15,8 +15,8 @@ import pytest
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import open_view
 from blemore_harness.predictions import Probabilities
 from blemore_harness.systems.core_code import NO_NUMBERS, digest_core
 from blemore_harness.systems.distributions import Distribution
@@ -34,7 +34,7 @@ NUMBERS = ("official", "cross_fitted", "intervals", "strategies", "sensitivity")
 class Reading(Noisy):
     """An encoder of released features: its rows are what it reads."""
 
-    def stores(self, options: Any) -> tuple[str, ...]:
+    def feature_sets(self, options: Any) -> tuple[str, ...]:
         return ("WavLM_large",)
 
     def fit(self, fold: Fold, options: Any, context: Context) -> Any:
@@ -51,11 +51,11 @@ class Reading(Noisy):
 
 def open_again(data: Path, root: Path) -> Bench:
     dataset = read_dataset(data)
-    return Bench(dataset, open_view(dataset, root / "views"), root)
+    return Bench(dataset, blind_dataset(dataset, root / "views"), root)
 
 
 def evaluate_all(bench: Bench) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """A run of two encoders and a fusion of them; gives the numbers by system, and what was asked of the encoders."""
+    """A run of two encoders and a fusion of them; returns the numbers by system, and what was asked of the encoders."""
     one, two = Noisy("one"), Reading("two")
     record, _ = bench.run(offer(one, two)[0], from_plugins(["one,two"], "late"))
     assert record["status"] == "finished"
@@ -152,7 +152,8 @@ def test_a_final_fit_that_is_interrupted_for_new_test_clips_is_done_again(tmp_pa
 @pytest.mark.parametrize("fusion", ["mean", "logit-mean", "late", "stack", "structured", "best-of", "rank-aware"])
 def test_a_download_without_test_clips_runs_with_every_fusion(tmp_path: Path, fusion: str) -> None:
     pytest.importorskip("torch")
-    from blemore_plugins import average, best_of, rank_aware, stack, structured
+    from blemore_plugins import best_of, rank_aware, stack, structured
+    from blemore_plugins import means as average
 
     write_released(tmp_path / "data", {"WavLM_large": 4}, actors=6, folds=3, tests=0)
     bench = open_again(tmp_path / "data", tmp_path)
@@ -229,15 +230,15 @@ def test_what_does_not_count_is_there_and_what_is_new_counts(tmp_path: Path) -> 
 def test_the_same_bytes_in_two_folds_or_under_a_test_clip_are_named(tmp_path: Path) -> None:
     rows = rows_of(actors=6, folds=3)
     data = write_download(tmp_path / "data", rows, tests=2)
-    assert open_again(data, tmp_path).view.warnings == ()
+    assert open_again(data, tmp_path).blinded.warnings == ()
     first, fold_mate, other = (rows[number]["filename"] for number in (0, 30, 10))  # actors A1, A4 and A2
     videos = read_dataset(data).videos
     put(videos[fold_mate], videos[first].read_bytes())
-    assert open_again(data, tmp_path).view.warnings == (), "two clips of one fold"
+    assert open_again(data, tmp_path).blinded.warnings == (), "two clips of one fold"
     put(videos[other], videos[first].read_bytes())
     put(videos["test_0002"], videos[rows[11]["filename"]].read_bytes())
     bench = open_again(data, tmp_path)
-    one, two = bench.view.warnings
+    one, two = bench.blinded.warnings
     for name in (f"{first} (fold 0)", f"{other} (fold 1)", f"{fold_mate} (fold 0)", "leak between folds"):
         assert name in one
     assert f"{rows[11]['filename']} (fold 1)" in two
@@ -264,7 +265,7 @@ def test_a_score_far_above_anything_published_gets_a_line(tmp_path: Path) -> Non
     bench = open_again(write_download(tmp_path / "data", rows_of(actors=6, folds=3), tests=2), tmp_path)
     knowing = Knowing("knowing")
     knowing.answers = {
-        clip.content: row / 100 for clip, row in zip(bench.view.train, bench.view.train.labels, strict=True)
+        clip.content: row / 100 for clip, row in zip(bench.blinded.train, bench.blinded.train.labels, strict=True)
     }
     plugins, _ = offer(knowing, Noisy("noisy"))
     record, folder = bench.run(plugins, from_plugins(["knowing,noisy"], "late"))
@@ -273,5 +274,5 @@ def test_a_score_far_above_anything_published_gets_a_line(tmp_path: Path) -> Non
     assert "look for a leak" in " ".join((folder / "table.txt").read_text().split())
     assert [line for line in bench.reporter.said if "look for a leak" in line] == [f"warning: {line}" for line in said]
     for changed in (replace(bench.dataset, demo=True), replace(bench.dataset, left_out={"x": "y"})):
-        quiet, _ = Bench(changed, bench.view, tmp_path / str(changed.demo)).run(plugins, from_plugins(["knowing"]))
+        quiet, _ = Bench(changed, bench.blinded, tmp_path / str(changed.demo)).run(plugins, from_plugins(["knowing"]))
         assert not [line for line in quiet["warnings"] if "look for a leak" in line]

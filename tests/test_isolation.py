@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from blemore_harness.cache import Cache
+from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import View, open_view
 from blemore_harness.disk import hold
 from blemore_harness.errors import BlemoreError, MediaError, PluginFailed
 from blemore_harness.files.runs import Runs
@@ -125,7 +125,7 @@ class Fixable(Talker):
 
     def fit(self, fold, options, context):
         clip = fold.train.items[0]
-        raise MediaError(f"clip {clip.id} has no sound", clip.id)
+        raise MediaError(f"clip {clip.id} has no audio", clip.id)
 
 class Own(BlemoreError):
     def __init__(self, one, two):
@@ -210,7 +210,7 @@ class Bench:
     def __init__(self, root: Path, tests: int = 2) -> None:
         self.root = root
         self.dataset = read_dataset(write_download(root / "data", rows_of(actors=4, folds=2), tests=tests))
-        self.view: View = open_view(self.dataset, root / "views")
+        self.blinded: BlindedDataset = blind_dataset(self.dataset, root / "views")
         self.reporter = Silent()
 
     def run(self, names: str, where: str, isolation: Isolation | None, options: Any = (), **changes: Any) -> Any:
@@ -219,7 +219,7 @@ class Bench:
             **changes,
         )  # fmt: skip
         submission = from_plugins([names], "median").with_options(dict(options), None)
-        return evaluate(submission, self.dataset, self.view, load_plugins(), workshop)
+        return evaluate(submission, self.dataset, self.blinded, load_plugins(), workshop)
 
 
 @pytest.fixture
@@ -289,7 +289,7 @@ def test_a_worker_holds_no_label_of_what_it_predicts_and_no_real_name(bench: Ben
     assert 40 in here[0]["labels"]
     for index in (0, 1):
         assert notes[index]["names"] == []
-        assert notes[index]["labels"] == [20], "of 40 clips, 20 are learnt from"
+        assert notes[index]["labels"] == [20], "of 40 clips, 20 are trained on"
     assert notes[None]["labels"] == [40]
 
 
@@ -348,7 +348,7 @@ def test_a_plugin_that_hangs_is_stopped_and_says_where_it_stood(bench: Bench) ->
 def test_errors_of_the_harness_raised_by_a_plugin_are_its_failure(bench: Bench, isolation: Isolation | None) -> None:
     record, folder = bench.run("fixable,odd,lacking,careless,file-bytes", "raised", isolation)
     expected = {
-        "fixable": r"fixable \(fold-0\): clip A._.* has no sound; run --skip-bad-clips",
+        "fixable": r"fixable \(fold-0\): clip A._.* has no audio; run --skip-bad-clips",
         "odd": r"odd \(fold-0\): an error of its own",
         "lacking": r"lacking \(fold-0\) needs the package 'surely_not_installed'",
         "careless": r"careless \(fold-0\): note failed: TypeError",
@@ -363,7 +363,7 @@ def test_errors_of_the_harness_raised_by_a_plugin_are_its_failure(bench: Bench, 
         assert f'plugin_talker.py", line {line[1]}, in fit' in trace.read_text()
     assert not re.search(r"\bc[0-9a-f]{16}\b", system(record, "fixable")["error"]["trace"])
     assert system(record, "file-bytes")["status"] == "finished"
-    with pytest.raises(MediaError, match=r"fixable: clip A._.* has no sound$"):
+    with pytest.raises(MediaError, match=r"fixable: clip A._.* has no audio$"):
         bench.run("fixable", "stopping", isolation, stop_at_bad_clips=True)
 
 

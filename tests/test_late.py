@@ -1,4 +1,4 @@
-"""Late fusion finds what brute force with literal rules finds, never loses to a member, cannot be led by order."""
+"""Late fusion finds what brute force with literal rules finds, never loses to a base model, cannot be led by order."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from golden import literal_protocol
 Array = np.ndarray[Any, Any]
 
 
-def make_case(seed: int, members: int, clips: int, skill: float = 0.3) -> tuple[Array, Array]:
-    """Rows (M, N, 6) of members that know a little, and truth (N, 6)."""
+def make_case(seed: int, base_models: int, clips: int, skill: float = 0.3) -> tuple[Array, Array]:
+    """Rows (M, N, 6) of base models that know a little, and truth (N, 6)."""
     random = np.random.default_rng(seed)
     truth = np.zeros((clips, 6), dtype=np.int8)
     for row in truth:
         one, two = random.choice(5, 2, replace=False)
         share = random.choice([30, 50, 70, 100])
         row[one], row[two] = share, 100 - share
-    noise = random.dirichlet(np.full(6, 0.5), size=(members, clips))
+    noise = random.dirichlet(np.full(6, 0.5), size=(base_models, clips))
     return (1 - skill) * noise + skill * truth / 100, truth
 
 
@@ -51,26 +51,26 @@ def fit(rows: dict[str, Array], truth: Array, **options: Any) -> tuple[WeightedM
     ids = tuple(f"c{i}" for i in range(len(truth)))
     train = Clips(tuple(map(Clip, ids)), ("A",) * len(ids), truth)
     book = Notebook()
-    members = {name: Probabilities(ids, values) for name, values in rows.items()}
+    base_models = {name: Probabilities(ids, values) for name, values in rows.items()}
     fold = Fold(0, train, Clips((Clip("x"),)))
     context = make_context(Path(), reporter=book)
-    return LateFusion().fit(fold, members, LateOptions(**({"backend": "numpy"} | options)), context), book
+    return LateFusion().fit(fold, base_models, LateOptions(**({"backend": "numpy"} | options)), context), book
 
 
 def best(rows: Array, truth: Array, **options: Any) -> tuple[Array, int]:
     """The weights, in the order of rows, and how many points were tried."""
-    model, book = fit({f"m{i:02}": member for i, member in enumerate(rows)}, truth, **options)
+    model, book = fit({f"m{i:02}": base_model for i, base_model in enumerate(rows)}, truth, **options)
     tried: Any = book.notes["points tried"]
     return np.array(list(model.weights.values())), tried
 
 
-@pytest.mark.parametrize(("members", "seed"), [(2, 0), (2, 1), (3, 2)])
-def test_grid_finds_what_brute_force_with_literal_rules_finds(members: int, seed: int) -> None:
-    rows, truth = make_case(seed, members, clips=15)
+@pytest.mark.parametrize(("base_models", "seed"), [(2, 0), (2, 1), (3, 2)])
+def test_grid_finds_what_brute_force_with_literal_rules_finds(base_models: int, seed: int) -> None:
+    rows, truth = make_case(seed, base_models, clips=15)
     parts = 4
-    points = [p for p in product(range(parts + 1), repeat=members) if sum(p) == parts]
+    points = [p for p in product(range(parts + 1), repeat=base_models) if sum(p) == parts]
     literal = {p: literal_score(mean_rows(rows, np.array(p) / parts), truth) for p in points}
-    equal = np.full(members, 1 / members)
+    equal = np.full(base_models, 1 / base_models)
     highest = max([*literal.values(), literal_score(mean_rows(rows, equal), truth)])
     found, tried = best(rows, truth, step=1 / parts, refine=False)
     assert literal_score(mean_rows(rows, found), truth) == highest
@@ -104,13 +104,13 @@ def test_a_perfect_member_among_loud_wrong_ones_gets_the_weight(position: int) -
     assert score(rows, truth, weights) == 1.0
 
 
-@pytest.mark.parametrize("members", [1, 2, 3, 5, 8, 12])
-def test_no_member_alone_and_no_equal_mean_is_better(members: int) -> None:
-    rows, truth = make_case(5, members, 80)
+@pytest.mark.parametrize("base_models", [1, 2, 3, 5, 8, 12])
+def test_no_member_alone_and_no_equal_mean_is_better(base_models: int) -> None:
+    rows, truth = make_case(5, base_models, 80)
     rows[-1] = make_case(5, 1, 80, skill=0.8)[0][0]
     found = score(rows, truth, best(rows, truth, search="climb")[0])
-    assert all(found >= search_official(member, truth).scores.score for member in rows)
-    assert found >= score(rows, truth, np.full(members, 1 / members))
+    assert all(found >= search_official(base_model, truth).scores.score for base_model in rows)
+    assert found >= score(rows, truth, np.full(base_models, 1 / base_models))
 
 
 def test_finer_step_is_no_trap_for_many_points() -> None:
@@ -131,10 +131,10 @@ def test_many_members_are_searched_by_a_climb_where_that_is_asked() -> None:
 
 def test_more_points_than_the_limit_are_a_coarser_grid_and_a_warning() -> None:
     rows, truth = make_case(7, 8, 40)
-    named = {f"m{i}": member for i, member in enumerate(rows)}
+    named = {f"m{i}": base_model for i, base_model in enumerate(rows)}
     model, book = fit(named, truth, limit=1_000)
     assert book.notes["grid step"] == 0.2  # 792 points; 1,716 with six parts
-    assert "19,448 points of step 0.1 for 8 members are more than the limit of 1,000: a grid" in book.warnings[0]
+    assert "19,448 points of step 0.1 for 8 base models are more than the limit of 1,000: a grid" in book.warnings[0]
     assert score(rows, truth, np.array([model.weights[name] for name in named])) > 0
 
 
@@ -160,7 +160,7 @@ def test_weights_are_on_the_simplex_and_refinement_never_lowers(
 @given(cases, st.randoms(use_true_random=False))
 def test_order_of_members_changes_nothing(case: tuple[int, int, int], random: Any) -> None:
     rows, truth = make_case(*case)
-    named = {f"m{i}": member for i, member in enumerate(rows)}
+    named = {f"m{i}": base_model for i, base_model in enumerate(rows)}
     if len(named) > 2:
         named["m1"] = named["m0"]  # ties
     shuffled = list(named.items())
@@ -176,8 +176,8 @@ def predict(model: WeightedMean, rows: dict[str, Array]) -> Probabilities:
     count = len(next(iter(rows.values())))
     ids = tuple(f"c{i}" for i in range(count))
     context: Any = None
-    members = {name: Probabilities(ids, values) for name, values in rows.items()}
-    return model.predict(Clips(tuple(map(Clip, ids))), members, context)
+    base_models = {name: Probabilities(ids, values) for name, values in rows.items()}
+    return model.predict(Clips(tuple(map(Clip, ids))), base_models, context)
 
 
 def test_a_row_is_fused_the_same_among_other_rows() -> None:
@@ -187,7 +187,7 @@ def test_a_row_is_fused_the_same_among_other_rows() -> None:
     whole = predict(model, named).values
     for part in (slice(0, 1), slice(3, 10), slice(50, 101)):
         np.testing.assert_array_equal(
-            predict(model, {name: member[part] for name, member in named.items()}).values, whole[part]
+            predict(model, {name: base_model[part] for name, base_model in named.items()}).values, whole[part]
         )
 
 
@@ -195,11 +195,11 @@ def test_certain_members_stay_probabilities_at_every_point() -> None:
     """.4 + .3 + .2 + .1 is a little more than 1 in floating point."""
     certain = np.zeros((1, 6))
     certain[0, 2] = 1
-    for members in (2, 3, 4):
-        for point in product(range(11), repeat=members):
+    for base_models in (2, 3, 4):
+        for point in product(range(11), repeat=base_models):
             if sum(point) != 10:
                 continue
-            names = [f"m{i}" for i in range(members)]
+            names = [f"m{i}" for i in range(base_models)]
             model = WeightedMean({name: parts / 10 for name, parts in zip(names, point, strict=True)})
             assert predict(model, dict.fromkeys(names, certain)).values.max() <= 1
 
@@ -236,7 +236,7 @@ def test_step_that_divides_one(step: float) -> None:
         ({"weights": "s4d"}, "expected MEMBER=WEIGHT, such as s4d=0.4,wav2vec2=0.6, found 's4d'"),
         ({"weights": "s4d=much"}, "expected MEMBER=WEIGHT"),
         ({"weights": "=1"}, "expected MEMBER=WEIGHT"),
-        ({"weights": "a=.5,a=.5"}, "expected one for each member, found two for 'a'"),
+        ({"weights": "a=.5,a=.5"}, "expected one for each base model, found two for 'a'"),
         ({"weights": "a=-1,b=2"}, "expected numbers from 0 to 1, found -1.0 for 'a'"),
         ({"weights": "a=nan"}, "expected numbers from 0 to 1, found nan for 'a'"),
         ({"weights": "a=.5,b=.4"}, r"expected a sum of 1 .*, found 0.9: set renormalise=true"),
@@ -273,8 +273,8 @@ def test_bounds_between_two_points_of_the_grid_are_climbed_to() -> None:
     weights, tried = best(rows, truth, min_weight=0.05)
     assert weights.min() >= 0.05 - 1e-9
     assert tried > 1
-    _, book = fit({f"m{i:02}": member for i, member in enumerate(rows)}, truth, min_weight=0.05)
-    assert "no point of step 0.1 lies between min_weight 0.05 and max_weight 1 for 12 members" in book.warnings[0]
+    _, book = fit({f"m{i:02}": base_model for i, base_model in enumerate(rows)}, truth, min_weight=0.05)
+    assert "no point of step 0.1 lies between min_weight 0.05 and max_weight 1 for 12 base models" in book.warnings[0]
 
 
 def test_given_weights_are_used_and_nothing_is_searched() -> None:
@@ -305,14 +305,14 @@ def test_printed_weights_sum_to_one_but_for_rounding() -> None:
 
 def test_members_and_weights_must_match_unless_renormalised() -> None:
     rows, truth = make_case(9, 2, 20)
-    members = {"s4d": rows[0], "gemini": rows[1]}
+    base_models = {"s4d": rows[0], "gemini": rows[1]}
     with pytest.raises(ConfigError, match=r"'clip' does not take part .members: gemini, s4d.; set renormalise=true"):
-        fit(members, truth, weights="s4d=.3,gemini=.3,clip=.4")
+        fit(base_models, truth, weights="s4d=.3,gemini=.3,clip=.4")
     with pytest.raises(ConfigError, match="none for 'gemini'; give gemini=0 to leave it out"):
-        fit(members, truth, weights="s4d=1", renormalise=True)
+        fit(base_models, truth, weights="s4d=1", renormalise=True)
     with pytest.raises(ConfigError, match="expected one above 0 among gemini, s4d, found none"):
-        fit(members, truth, weights="s4d=0,gemini=0,clip=1", renormalise=True)
-    model, _ = fit(members, truth, weights="s4d=.1,gemini=.3,clip=.6", renormalise=True)
+        fit(base_models, truth, weights="s4d=0,gemini=0,clip=1", renormalise=True)
+    model, _ = fit(base_models, truth, weights="s4d=.1,gemini=.3,clip=.6", renormalise=True)
     assert dict(model.weights) == pytest.approx({"s4d": 0.25, "gemini": 0.75})
 
 
@@ -337,5 +337,7 @@ def test_a_file_of_weights_counts_by_what_it_holds(tmp_path: Path, name: str, te
 def test_a_file_without_weights_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "weights.json"
     path.write_text(text)
-    with pytest.raises(InvalidOption, match=r"weights: (expected a number by member in|cannot read) .*weights\.json"):
+    with pytest.raises(
+        InvalidOption, match=r"weights: (expected a number by base model in|cannot read) .*weights\.json"
+    ):
         LateOptions(weights=str(path))

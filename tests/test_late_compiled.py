@@ -50,7 +50,7 @@ def source(folder: Path, text: str = "as it is") -> Path:
 
 
 def call(cache: Cache, file: Path) -> tuple[float, int]:
-    """Call a function that nothing is known of in memory; gives its value, and how often it was compiled."""
+    """Call a function that nothing is known of in memory; returns its value, and how often it was compiled."""
     function: Any = numba.njit(add_halves)
     keep_compiled(cache, (function,), (file,))
     value = function(np.arange(4.0))

@@ -43,7 +43,7 @@ def make_rows(seed: int, clips: int) -> Array:
 
 
 def decode(base: Array, one: Array, two: Array, weights: tuple[float, float], start: int, count: int) -> list[Array]:
-    """Run `decode_block` on rows (N, 6); gives code, low and gap, with a place behind the last that stays -9."""
+    """Run `decode_block` on rows (N, 6); returns code, low and gap, with a place behind the last that stays -9."""
     buffers = [np.full(count + 1, -9), np.full(count + 1, -9.0), np.full(count + 1, -9.0)]
     columns = [np.ascontiguousarray(rows.T) for rows in (base, one, two)]
     plain("decode_block")(*columns, *weights, start, count, *buffers)

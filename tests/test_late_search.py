@@ -27,11 +27,11 @@ from search_cases import BACKENDS, Array, ignore, make_case, make_scorer_of
 
 def plain_best(rows: Array, truth: Array, parts: int) -> Array:
     """The choice in plain words: best Score, then nearest to equal weights, then the first in lexicographic order."""
-    members = len(rows)
-    points = [np.array(p) / parts for p in product(range(parts + 1), repeat=members) if sum(p) == parts]
+    base_models = len(rows)
+    points = [np.array(p) / parts for p in product(range(parts + 1), repeat=base_models) if sum(p) == parts]
 
     def rank(point: Array) -> tuple[float, float]:
-        distance = round(float(((point - 1 / members) ** 2).sum()), 9)
+        distance = round(float(((point - 1 / base_models) ** 2).sum()), 9)
         return search_official(mean_rows(rows, point), truth).scores.score, -distance
 
     return max(points, key=rank)
@@ -148,7 +148,7 @@ def test_a_member_without_weight_changes_no_bit() -> None:
 @pytest.mark.parametrize("grid", [SimplexGrid(*shape) for shape in [(1, 3, 0, 3), (3, 6, 0, 6), (4, 5, 0, 2)]])
 def test_grid_has_every_point_once_in_order(grid: SimplexGrid) -> None:
     allowed = range(grid.lowest, grid.highest + 1)
-    expected = [list(p) for p in product(allowed, repeat=grid.members) if sum(p) == grid.parts]
+    expected = [list(p) for p in product(allowed, repeat=grid.base_models) if sum(p) == grid.parts]
     assert grid.block(0, grid.size).tolist() == expected
     assert [grid.block(i, i + 1)[0].tolist() for i in range(grid.size)] == expected
 
@@ -175,7 +175,7 @@ def test_twelve_members_are_tried_whole_and_twenty_are_not() -> None:
     assert explain_grid(twelve, LateOptions()) is None
     twenty = choose_grid(20, LateOptions())
     assert twenty.parts < 10
-    assert "20,030,010 points of step 0.1 for 20 members are more than the limit of 2,000,000" in str(
+    assert "20,030,010 points of step 0.1 for 20 base models are more than the limit of 2,000,000" in str(
         explain_grid(twenty, LateOptions())
     )
     assert choose_grid(20, LateOptions(limit=30_000_000)).size == 20_030_010

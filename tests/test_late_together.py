@@ -23,8 +23,8 @@ from search_cases import BACKENDS, Array, ignore, make_case, make_scorer_of
 
 BACKEND_NAMES = [
     pytest.param("numpy"),
-    pytest.param("numba", marks=pytest.mark.encoders),
-    pytest.param("torch", marks=pytest.mark.encoders),
+    pytest.param("numba", caveats=pytest.mark.encoders),
+    pytest.param("torch", caveats=pytest.mark.encoders),
 ]
 
 
@@ -39,9 +39,9 @@ def brute_force(rows: Array, truth: Array, points: list[Array]) -> list[int]:
     return found
 
 
-def grid_points(members: int, parts: int, lowest: int, highest: int) -> list[Array]:
+def grid_points(base_models: int, parts: int, lowest: int, highest: int) -> list[Array]:
     allowed = range(lowest, highest + 1)
-    return [np.array(p) for p in product(allowed, repeat=members) if sum(p) == parts]
+    return [np.array(p) for p in product(allowed, repeat=base_models) if sum(p) == parts]
 
 
 cases = st.tuples(st.integers(0, 10_000), st.integers(1, 4), st.integers(8, 40), st.booleans())
@@ -61,7 +61,7 @@ def test_one_pass_chooses_what_separate_ones_and_brute_force_choose(
     group = np.random.default_rng(case[0]).integers(0, groups, len(truth))
     group[:2] = 0, 1  # nobody is left with no clips
     subsets = Subsets(group, (0, 1, NONE))
-    points = grid_points(grid.members, grid.parts, grid.lowest, grid.highest)
+    points = grid_points(grid.base_models, grid.parts, grid.lowest, grid.highest)
     together = make_scorer_of(kind, rows, truth).best_of(grid, ignore, subsets)
     assert together.shape == (3, len(rows))
     for number, found in enumerate(together.tolist()):
@@ -130,11 +130,11 @@ Case = tuple[list[Fold], list[dict[str, Probabilities]]]
 
 
 def make_folds(rows: Array, truth: Array, parts: int, final: bool = True) -> Case:
-    """Folds over the clips, and the final fit, in an order of clips of their own, with the members' rows."""
+    """Folds over the clips, and the final fit, in an order of clips of their own, with the base models' rows."""
     ids = np.array([f"c{i}" for i in range(len(truth))])
     random = np.random.default_rng(0)
     part = random.permutation(np.arange(len(truth)) % parts)
-    folds, members = [], []
+    folds, base_models = [], []
     for number in [*range(parts), *([None] if final else [])]:
         inside = random.permutation(np.flatnonzero(np.ones(len(truth), bool) if number is None else part != number))
         train = Clips(tuple(map(Clip, ids[inside])), ("A",) * len(inside), truth[inside])
@@ -142,18 +142,18 @@ def make_folds(rows: Array, truth: Array, parts: int, final: bool = True) -> Cas
         folds.append(Fold(number, train, held_out))
         # Named in an order that is not the alphabet's.
         names = [f"m{i}" for i in range(len(rows))][::-1]
-        members.append({name: Probabilities(train.ids, rows[int(name[1:]), inside]) for name in names})
-    return folds, members
+        base_models.append({name: Probabilities(train.ids, rows[int(name[1:]), inside]) for name in names})
+    return folds, base_models
 
 
 def fit_both(case: Case, options: LateOptions) -> tuple[Any, list[Notebook], Any, list[Notebook]]:
-    folds, members = case
+    folds, base_models = case
     books, others = [Notebook() for _ in folds], [Notebook() for _ in folds]
     contexts = [make_context(Path(), reporter=book) for book in books]
-    together = LateFusion().fit_together(folds, members, options, contexts)
+    together = LateFusion().fit_together(folds, base_models, options, contexts)
     alone = [
         LateFusion().fit(fold, given, options, make_context(Path(), reporter=book))
-        for fold, given, book in zip(folds, members, others, strict=True)
+        for fold, given, book in zip(folds, base_models, others, strict=True)
     ]
     return together, books, alone, others
 
@@ -186,18 +186,18 @@ def test_folds_together_have_the_weights_and_notes_of_folds_alone(backend: str, 
 
 def test_any_folds_that_are_left_are_learnt_together() -> None:
     rows, truth = make_case(3, 3, 60)
-    folds, members = make_folds(rows, truth, 4)
+    folds, base_models = make_folds(rows, truth, 4)
     for left in ([1, 3], [0, 4], [2, 3, 4]):
-        case = [folds[i] for i in left], [members[i] for i in left]
+        case = [folds[i] for i in left], [base_models[i] for i in left]
         together, _, alone, _ = fit_both(case, LateOptions(step=0.25))
         assert together == alone
 
 
 def test_labels_that_a_fold_holds_out_change_none_of_its_weights() -> None:
     rows, truth = make_case(4, 4, 80)
-    folds, members = make_folds(rows, truth, 4)
+    folds, base_models = make_folds(rows, truth, 4)
     options = LateOptions(step=0.2)
-    before, books, _, _ = fit_both((folds, members), options)
+    before, books, _, _ = fit_both((folds, base_models), options)
     held = {name: i for i, name in enumerate(folds[2].held_out.ids)}
     drawn = np.random.default_rng(1).permutation(truth)[: len(held)]
 
@@ -206,7 +206,7 @@ def test_labels_that_a_fold_holds_out_change_none_of_its_weights() -> None:
         labels = np.array([drawn[held[name]] if name in held else row for name, row in pairs])
         return Fold(fold.index, Clips(fold.train.items, fold.train.actors, labels), fold.held_out)
 
-    after, others, _, _ = fit_both(([shuffled(fold) for fold in folds], members), options)
+    after, others, _, _ = fit_both(([shuffled(fold) for fold in folds], base_models), options)
     assert after[2] == before[2]
     assert others[2].notes == books[2].notes
     assert any(one != other for one, other in zip(before, after, strict=True)), "others learn from these labels"
@@ -214,19 +214,22 @@ def test_labels_that_a_fold_holds_out_change_none_of_its_weights() -> None:
 
 def test_folds_that_are_not_of_the_same_clips_are_left_to_be_learnt_alone() -> None:
     rows, truth = make_case(5, 2, 40)
-    folds, members = make_folds(rows, truth, 2)
+    folds, base_models = make_folds(rows, truth, 2)
     contexts = [make_context(Path()) for _ in folds]
     late, options = LateFusion(), LateOptions(step=0.5)
-    assert late.fit_together(folds, members, options, contexts) is not None
-    assert late.fit_together(folds[:1], members[:1], options, contexts[:1]) is None
-    assert late.fit_together(folds, members, LateOptions(weights="m0=.5,m1=.5"), contexts) is None
-    other_rows = [*members[:-1], {name: Probabilities(r.ids, r.values[:, ::-1]) for name, r in members[-1].items()}]
+    assert late.fit_together(folds, base_models, options, contexts) is not None
+    assert late.fit_together(folds[:1], base_models[:1], options, contexts[:1]) is None
+    assert late.fit_together(folds, base_models, LateOptions(weights="m0=.5,m1=.5"), contexts) is None
+    other_rows = [
+        *base_models[:-1],
+        {name: Probabilities(r.ids, r.values[:, ::-1]) for name, r in base_models[-1].items()},
+    ]
     assert late.fit_together(folds, other_rows, options, contexts) is None
-    other_members = [*members[:-1], {"m0": members[-1]["m0"]}]
+    other_members = [*base_models[:-1], {"m0": base_models[-1]["m0"]}]
     assert late.fit_together(folds, other_members, options, contexts) is None
     last = folds[-1].train
     other_labels = Fold(None, Clips(last.items, last.actors, np.roll(last.labels, 1, axis=0)), folds[-1].held_out)
-    assert late.fit_together([*folds[:-1], other_labels], members, options, contexts) is None
+    assert late.fit_together([*folds[:-1], other_labels], base_models, options, contexts) is None
     thirds = make_folds(rows, truth, 3, final=False)
     halved = [Fold(f.index, f.train.take(f.train.labels[:, 0] == 0), f.held_out) for f in thirds[0]]
     kept = [{n: r.pick(f.train.ids) for n, r in m.items()} for f, m in zip(halved, thirds[1], strict=True)]
@@ -235,12 +238,12 @@ def test_folds_that_are_not_of_the_same_clips_are_left_to_be_learnt_alone() -> N
 
 def test_weights_are_those_of_a_literal_search_for_each_fold() -> None:
     rows, truth = make_case(6, 3, 50)
-    folds, members = make_folds(rows, truth, 3)
+    folds, base_models = make_folds(rows, truth, 3)
     contexts = [make_context(Path()) for _ in folds]
     options = LateOptions(step=0.25, refine=False, backend="numpy")
-    models = LateFusion().fit_together(folds, members, options, contexts)
+    models = LateFusion().fit_together(folds, base_models, options, contexts)
     assert models is not None
-    for fold, given_rows, model in zip(folds, members, models, strict=True):
+    for fold, given_rows, model in zip(folds, base_models, models, strict=True):
         own = np.stack([given_rows[name].values for name in sorted(given_rows)])
         points = [np.full(3, 1 / 3), *(point / 4 for point in grid_points(3, 4, 0, 4))]
         scores = [search_official(mean_rows(own, point), fold.train.labels).scores.score for point in points]

@@ -30,11 +30,11 @@ def put_json(folder: Path, predictions: Any, name: str = "labels.json") -> Path:
     return path
 
 
-def put_zip(folder: Path, members: Iterable[tuple[str, str | bytes]], name: str = "submission.zip") -> Path:
+def put_zip(folder: Path, base_models: Iterable[tuple[str, str | bytes]], name: str = "submission.zip") -> Path:
     path = folder / name
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for member, data in members:
-            archive.writestr(member, data)
+        for base_model, data in base_models:
+            archive.writestr(base_model, data)
     return path
 
 
@@ -155,7 +155,7 @@ def test_good_files_have_no_problems(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "expected"),
+    ("base_models", "expected"),
     [
         pytest.param([(f"out/{INNER_NAME}", GOOD)], ["nesting"], id="in a folder"),
         pytest.param([("out/", ""), (f"out/{INNER_NAME}", GOOD)], ["nesting"], id="in a folder that is listed"),
@@ -178,8 +178,8 @@ def test_good_files_have_no_problems(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_zips(tmp_path: Path, members: list[tuple[str, Any]], expected: list[str]) -> None:
-    written = [(name, text_of(data) if isinstance(data, dict) else data) for name, data in members]
+def test_zips(tmp_path: Path, base_models: list[tuple[str, Any]], expected: list[str]) -> None:
+    written = [(name, text_of(data) if isinstance(data, dict) else data) for name, data in base_models]
     before = {path.name for path in tmp_path.parent.iterdir()}
     path = put_zip(tmp_path, written)
     assert kinds(path) == expected

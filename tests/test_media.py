@@ -1,4 +1,4 @@
-"""Frames and sound against what was written, against PyAV, and against files that no clip should be."""
+"""Frames and audio against what was written, against PyAV, and against files that no clip should be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from blemore_harness.clips import Clip
 from blemore_harness.errors import ExtraMissing, MediaError
-from blemore_harness.media.audio import read_sound
+from blemore_harness.media.audio import read_audio
 from blemore_harness.media.frames import iter_frames, read_frames, resize, uniform_indices, video_info
 from media_files import FPS, clip_of, gradient_frames, sine, write_media
 
@@ -29,7 +29,7 @@ def test_folders_may_have_names_of_any_bytes(clip, tmp_path):
         folder.mkdir()
         moved = clip_of(Path(shutil.copy(clip.video, folder)))
         np.testing.assert_array_equal(read_frames(moved), read_frames(clip))
-        np.testing.assert_array_equal(read_sound(moved, 16_000), read_sound(clip, 16_000))
+        np.testing.assert_array_equal(read_audio(moved, 16_000), read_audio(clip, 16_000))
         assert video_info(moved) == video_info(clip)
 
 
@@ -107,32 +107,32 @@ def test_uniform_indices_refuses_nothing_to_choose_from():
 
 
 def test_sound_is_the_mean_of_the_channels_at_the_rate_asked_for(clip):
-    sound = read_sound(clip)
+    sound = read_audio(clip)
     assert sound.dtype == np.float32
     assert sound.shape[0] == pytest.approx(COUNT / FPS * 16_000, abs=1024)
     expected = sine(COUNT / FPS, 16_000, level=0.375)[800:18_000]
     np.testing.assert_allclose(sound[800:18_000], expected, atol=0.03)  # AAC is not exact
-    assert len(read_sound(clip, 8_000)) == pytest.approx(len(sound) / 2, abs=2)
-    np.testing.assert_array_equal(sound, read_sound(clip))
+    assert len(read_audio(clip, 8_000)) == pytest.approx(len(sound) / 2, abs=2)
+    np.testing.assert_array_equal(sound, read_audio(clip))
 
 
 def test_sound_already_at_the_rate_is_given_as_it_is(tmp_path):
     wave = sine(0.5, 16_000)
     clip = clip_of(write_media(tmp_path / "a.mov", None, wave, rate=16_000, codec="pcm_s16le"))
-    np.testing.assert_allclose(read_sound(clip), wave, atol=1 / 32767)
+    np.testing.assert_allclose(read_audio(clip), wave, atol=1 / 32767)
 
 
 def test_two_equal_channels_are_as_loud_as_one(tmp_path):
     """FFmpeg's own mix would make them 3 dB louder."""
     wave = sine(0.5, 16_000)
     clip = clip_of(write_media(tmp_path / "a.mov", None, np.stack([wave, wave]), rate=16_000, codec="pcm_s16le"))
-    np.testing.assert_allclose(read_sound(clip), wave, atol=1 / 32767)
+    np.testing.assert_allclose(read_audio(clip), wave, atol=1 / 32767)
 
 
 def test_the_resampler_is_flushed(tmp_path):
     """Without the flush the last milliseconds would be lost."""
     clip = clip_of(write_media(tmp_path / "a.mov", None, sine(1, 44_100), codec="pcm_s16le"))
-    sound = read_sound(clip)
+    sound = read_audio(clip)
     assert len(sound) == 16_000
     np.testing.assert_allclose(sound[15_000:15_950], sine(1, 16_000)[15_000:15_950], atol=0.01)
 
@@ -164,7 +164,7 @@ def broken(kind: str, folder: Path) -> Path:
     return path
 
 
-READERS = (read_frames, lambda clip: list(iter_frames(clip)), read_sound, video_info)
+READERS = (read_frames, lambda clip: list(iter_frames(clip)), read_audio, video_info)
 BROKEN = [(kind, read) for kind in ("text", "empty", "cut", "cut after its index", "absent") for read in READERS]
 
 
@@ -187,9 +187,9 @@ def test_a_missing_track_is_named(tmp_path):
     mute = clip_of(write_media(tmp_path / "mute.mov", gradient_frames(4)), "m1")
     blind = clip_of(write_media(tmp_path / "blind.mov", None, sine(0.3, 44_100)), "b1")
     assert len(read_frames(mute)) == 4
-    assert len(read_sound(blind)) > 0
-    with pytest.raises(MediaError, match="clip m1 has no sound track"):
-        read_sound(mute)
+    assert len(read_audio(blind)) > 0
+    with pytest.raises(MediaError, match="clip m1 has no audio track"):
+        read_audio(mute)
     with pytest.raises(MediaError, match="clip b1 has no picture"):
         read_frames(blind)
 

@@ -15,8 +15,8 @@ import pytest
 from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips
+from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import open_view
 from blemore_harness.errors import DataError, InvalidOption, MediaError
 from blemore_harness.files.runs import Runs
 from blemore_harness.pipeline import evaluate
@@ -237,11 +237,11 @@ def run(data: Path, **options: object) -> dict[str, Any]:
     register(plugins, openface, "openface", Distribution("blemore-harness", "1"))
     assert plugins.failures == []
     dataset = read_dataset(data)
-    view = open_view(dataset, data.parent / "views")
+    blinded = blind_dataset(dataset, data.parent / "views")
     small = {"hidden": "8", "batch_norm": False, "epochs": 12, "learning_rate": 0.02} | options
     submission = from_plugins(["openface"]).with_options({"openface": small}, None)
     workshop = Workshop(Runs(data.parent / "runs"), Cache(data.parent / "cache"), "cpu", Silent())
-    return evaluate(submission, dataset, view, plugins, workshop)[0]
+    return evaluate(submission, dataset, blinded, plugins, workshop)[0]
 
 
 @pytest.mark.encoders
@@ -319,5 +319,5 @@ def test_identity_of_the_data_stands_in_the_run(data: Path) -> None:
     [system] = record["systems"]
     home = data.parent / "runs" / "systems" / f"openface-{system['digest']}"
     facts = json.loads((home / "identity.json").read_text())
-    view = open_view(read_dataset(data), data.parent / "views")
-    assert facts["stores"] == {"OpenFace_3": view.digest_store("OpenFace_3").train}
+    blinded = blind_dataset(read_dataset(data), data.parent / "views")
+    assert facts["feature_sets"] == {"OpenFace_3": blinded.publish_feature_set("OpenFace_3").train}

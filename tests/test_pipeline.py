@@ -17,8 +17,8 @@ import pytest
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import open_view
 from blemore_harness.decoding.strategies import HONEST
 from blemore_harness.drawing.tables import draw_next_steps
 from blemore_harness.errors import BlemoreError, ConfigError, DataError, MediaError, UnknownName
@@ -103,12 +103,12 @@ def test_another_option_seed_or_dataset_is_another_identity(bench: Bench, tmp_pa
     plain = bench.run(plugins, from_plugins(["one"]))[0]["identity"]
     seeded = bench.run(plugins, from_plugins(["one"]).with_options({}, 7))[0]["identity"]
     other = read_dataset(write_download(tmp_path / "other", rows_of(actors=8, folds=3), tests=4))
-    elsewhere = Bench(other, open_view(other, tmp_path / "views"), tmp_path)
+    elsewhere = Bench(other, blind_dataset(other, tmp_path / "views"), tmp_path)
     assert len({plain, seeded, elsewhere.run(plugins, from_plugins(["one"]))[0]["identity"]}) == 3
 
 
 class Seeing(Noisy):
-    """Gives vectors besides rows."""
+    """Gives embeddings besides rows."""
 
     def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
         assert clips.truth is None
@@ -125,15 +125,15 @@ class Nearest:
     vectors: Any
     targets: Any
 
-    def predict(self, clips: Clips, members: Mapping[str, Embeddings], context: Context) -> Probabilities:
-        (given,) = members.values()
+    def predict(self, clips: Clips, base_models: Mapping[str, Embeddings], context: Context) -> Probabilities:
+        (given,) = base_models.values()
         assert given.ids == clips.ids
         distance = np.abs(given.values[:, None] - self.vectors[None]).sum(axis=2)
         return Probabilities(clips.ids, self.targets[distance.argmin(axis=1)])
 
 
 class ByVectors(Fusion):
-    """A fusion of vectors; remembers for which clips it saw them."""
+    """A fusion of embeddings; remembers for which clips it saw them."""
 
     name = "nearest"
     summary = "nearest"
@@ -142,8 +142,8 @@ class ByVectors(Fusion):
     def __init__(self) -> None:
         self.saw: dict[Any, tuple[str, ...]] = {}
 
-    def fit(self, fold: Fold, members: Mapping[str, Embeddings], options: Any, context: Context) -> Nearest:
-        (given,) = members.values()
+    def fit(self, fold: Fold, base_models: Mapping[str, Embeddings], options: Any, context: Context) -> Nearest:
+        (given,) = base_models.values()
         self.saw[fold.index] = given.ids
         return Nearest(given.values[: len(fold.train)], fold.train.targets)
 
@@ -155,29 +155,29 @@ def test_a_fusion_of_vectors_gets_those_of_both_parts_of_a_fold(bench: Bench) ->
     record, _ = bench.run(offer(one, two, fusions=(fusion,))[0], submission)
     assert record["status"] == "finished"
     for index in (0, 1, 2, None):
-        fold = bench.view.fold(index)
+        fold = bench.blinded.fold(index)
         assert fusion.saw[index] == (*fold.train.ids, *fold.held_out.ids)
     assert one.calls.count("embed") == 1
     rows = {}
     for index in (0, 1, 2):
-        fold = bench.view.fold(index)
-        vectors = {clip.id: int(clip.content[:6], 16) / 2**24 for clip in bench.view.everything()}
+        fold = bench.blinded.fold(index)
+        vectors = {clip.id: int(clip.content[:6], 16) / 2**24 for clip in bench.blinded.everything()}
         for name in fold.held_out.ids:
             best = min(fold.train.ids, key=lambda other: abs(np.float32(vectors[other]) - np.float32(vectors[name])))
             rows[name] = fold.train.targets[fold.train.ids.index(best)]
     choices = official(
-        np.array([rows[name] for name in bench.view.train.ids]), bench.view.train.labels, bench.view.folds
+        np.array([rows[name] for name in bench.blinded.train.ids]), bench.blinded.train.labels, bench.blinded.folds
     )
     expected = np.mean([choice.scores.score for choice in choices.values()])
     found = system(record, "nearest")
-    assert found["official"]["score"]["mean"] == pytest.approx(expected), "scored on clips that it has not learnt"
+    assert found["official"]["score"]["mean"] == pytest.approx(expected), "scored on clips that it has not trained"
     bench.run(offer(one, two, fusions=(fusion,))[0], submission)
-    assert one.calls.count("embed") == 1, "vectors were asked for again although every fold was finished"
+    assert one.calls.count("embed") == 1, "embeddings were asked for again although every fold was finished"
 
 
 def test_a_fusion_of_vectors_refuses_members_without(bench: Bench) -> None:
     plugins, _ = offer(Noisy("one"), Seeing("two"), fusions=(ByVectors(),))
-    with pytest.raises(ConfigError, match=r"'nearest' fuses vectors, and 1 member \(first: 'one'\) gives none"):
+    with pytest.raises(ConfigError, match=r"'nearest' fuses embeddings, and 1 base model \(first: 'one'\) gives none"):
         bench.run(plugins, from_plugins(["one,two"], "nearest"))
 
 
@@ -187,7 +187,7 @@ def test_transductive_thresholds_guess_the_actors_and_are_marked(bench: Bench) -
     plugins, _ = offer(Seeing("one"), Noisy("two"))
     plain, folder = bench.run(plugins, from_plugins(["one,two"], "late"))
     assert plain["test"]["strategy"] in HONEST
-    assert plain["mark"] is None
+    assert plain["caveat"] is None
     asked = from_plugins(["one,two"], "late").with_options({}, None, "actor-centred")
     record, _ = bench.run(plugins, asked)
     test = record["test"]
@@ -195,14 +195,14 @@ def test_transductive_thresholds_guess_the_actors_and_are_marked(bench: Bench) -
     assert -1 <= test["rand_index"] <= 1
     assert test["groups"] >= 1
     assert 0 <= test["score_with_guessed_actors"] <= 1
-    assert record["mark"] == "transductive test labels (actor-centred)"
+    assert record["caveat"] == "transductive test labels (actor-centred)"
     table = (folder / "table.txt").read_text()
     assert "transductive test labels (actor-centred)" in table
     assert table.count("transductive bound: told which clips are of one actor") == 3
     said = f"with actors guessed, as for test clips: Score {test['score_with_guessed_actors']:.3f}"
     assert said in " ".join(table.split())
     assert "then upload it to Codabench" in str(draw_next_steps(record, folder, None))
-    with pytest.raises(DataError, match="only where a member gives vectors"):
+    with pytest.raises(DataError, match="only where a base model gives embeddings"):
         bench.run(plugins, from_plugins(["two"]).with_options({}, None, "actor-rank"))
 
 
@@ -241,7 +241,7 @@ def test_folds_learnt_together_are_the_same_folds(bench: Bench) -> None:
     at_once, apart = Together("one"), Noisy("one")
     record, folder = bench.run(offer(at_once)[0], from_plugins(["one"]))
     assert at_once.asked == ((0, 1, 2, None),)
-    other = Bench(bench.dataset, bench.view, bench.root / "other")
+    other = Bench(bench.dataset, bench.blinded, bench.root / "other")
     literal, elsewhere = other.run(offer(apart)[0], from_plugins(["one"]))
     rows = {path.name: path.read_bytes() for path in folder.parent.rglob("*.csv")}
     assert rows == {path.name: path.read_bytes() for path in elsewhere.parent.rglob("*.csv")}
@@ -313,12 +313,12 @@ def test_a_crash_in_prepare_is_a_row_too(bench: Bench) -> None:
 
 def test_what_a_plugin_lacks_fails_it_alone_and_says_what_to_do(bench: Bench) -> None:
     first, second = Noisy("first"), Noisy("second")
-    clip = bench.view.train.items[0]
-    second.trouble["prepare"] = MediaError(f"clip {clip.id} has no sound", clip.id)
+    clip = bench.blinded.train.items[0]
+    second.trouble["prepare"] = MediaError(f"clip {clip.id} has no audio", clip.id)
     plugins, _ = offer(first, second)
     record, _ = bench.run(plugins, from_plugins(["first,second"], "late"))
     said = system(record, "second")["error"]["message"]
-    assert said.startswith(f"second (prepare): clip {bench.view.real[clip.id]} has no sound; ")
+    assert said.startswith(f"second (prepare): clip {bench.blinded.real[clip.id]} has no audio; ")
     assert [system(record, name)["status"] for name in ("first", "late")] == ["finished", "skipped"]
     second.trouble["prepare"] = ModuleNotFoundError("No module named 'whisper'", name="whisper")
     record, _ = bench.run(plugins, from_plugins(["first,second"], "late"))
@@ -360,16 +360,16 @@ def test_weights_are_never_chosen_on_the_clips_that_they_are_scored_on(bench: Be
 
     @dataclass(frozen=True)
     class Mean:
-        def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
-            assert all(rows.ids == clips.ids for rows in members.values())
-            return Probabilities(clips.ids, np.mean([rows.values for rows in members.values()], axis=0))
+        def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
+            assert all(rows.ids == clips.ids for rows in base_models.values())
+            return Probabilities(clips.ids, np.mean([rows.values for rows in base_models.values()], axis=0))
 
     class Looking(Fusion):
         name = "looking"
         summary = "remembers what it was given"
 
-        def fit(self, fold: Fold, members: Mapping[str, Probabilities], options: Any, context: Context) -> Mean:
-            seen[fold.index] = fold, {name: rows.ids for name, rows in members.items()}
+        def fit(self, fold: Fold, base_models: Mapping[str, Probabilities], options: Any, context: Context) -> Mean:
+            seen[fold.index] = fold, {name: rows.ids for name, rows in base_models.items()}
             return Mean()
 
     plugins, _ = offer(Noisy("one"), Noisy("two"), fusions=(Looking(),))
@@ -379,7 +379,7 @@ def test_weights_are_never_chosen_on_the_clips_that_they_are_scored_on(bench: Be
         assert fold.held_out.truth is None
         assert set(ids) == {"one", "two"}
         assert all(rows == fold.train.ids for rows in ids.values())
-        inside = {bench.view.train.ids[i] for i in np.flatnonzero(bench.view.folds == index)}
+        inside = {bench.blinded.train.ids[i] for i in np.flatnonzero(bench.blinded.folds == index)}
         assert not inside & set(fold.train.ids)
     assert len(seen[None][0].train) == 60
     assert record["test"]["clips"] == 4
@@ -437,7 +437,7 @@ def test_asking_for_scores_is_counted_and_official(bench: Bench) -> None:
     plugins, _ = offer(Asking("asking"), Noisy("silent"))
     _, folder = bench.run(plugins, from_plugins(["asking,silent"], "late"))
     fused = (folder / "table.txt").read_text().split("late", 1)[1]
-    assert "members chosen on the held-out folds" in " ".join(fused.split())
+    assert "base models chosen on the held-out folds" in " ".join(fused.split())
 
 
 def reachable(*roots: Any) -> Iterator[Any]:
@@ -460,11 +460,11 @@ def reachable(*roots: Any) -> Iterator[Any]:
 
 def test_no_held_out_label_and_no_real_name_can_be_reached_by_a_plugin(bench: Bench) -> None:
     names = set(bench.dataset.ids) | set(bench.dataset.test_ids)
-    truth = bench.view.train.labels
+    truth = bench.blinded.train.labels
     looked: list[Any] = []
 
     def look(*given: Any, held_out: tuple[str, ...]) -> None:
-        position = {name: i for i, name in enumerate(bench.view.train.ids)}
+        position = {name: i for i, name in enumerate(bench.blinded.train.ids)}
         secret = truth[[position[name] for name in held_out if name in position]]
         for thing in reachable(*given):
             if isinstance(thing, str):
@@ -500,12 +500,12 @@ def test_no_held_out_label_and_no_real_name_can_be_reached_by_a_plugin(bench: Be
 
 def test_released_features_that_are_read_are_part_of_the_identity(bench: Bench) -> None:
     class Reading(Noisy):
-        def stores(self, options: Any) -> tuple[str, ...]:
+        def feature_sets(self, options: Any) -> tuple[str, ...]:
             return ("HiCMAE",)
 
     def identity() -> Any:
         dataset = read_dataset(bench.dataset.root)
-        fresh = Bench(dataset, open_view(dataset, bench.root / "views"), bench.root)
+        fresh = Bench(dataset, blind_dataset(dataset, bench.root / "views"), bench.root)
         return fresh.run(offer(Reading("reading"))[0], from_plugins(["reading"]))[0]["identity"]
 
     with pytest.raises(DataError, match=r"no released features 'HiCMAE' below .* \(there: WavLM_large\)"):
@@ -523,7 +523,7 @@ def test_missing_videos_are_said_before_training(bench: Bench) -> None:
     for path in sorted(bench.dataset.videos.values())[:2]:
         path.unlink()
     dataset = read_dataset(bench.dataset.root)
-    smaller = Bench(dataset, open_view(dataset, bench.root / "views"), bench.root)
+    smaller = Bench(dataset, blind_dataset(dataset, bench.root / "views"), bench.root)
 
     class Watching(Noisy):
         def prepare(self, clips: Clips, options: Any, context: Context) -> None:

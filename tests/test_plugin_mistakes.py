@@ -16,8 +16,8 @@ import pytest
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import open_view
 from blemore_harness.errors import DataError, HarnessError, InvalidOption, MediaError, PluginFailed, RunError
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.predictions import Embeddings, Probabilities
@@ -165,8 +165,8 @@ class Stumbling:
         if where == self.where and self.error is not None:
             raise self.error
 
-    def mark(self, options: Any) -> str | None:
-        self.stumble("mark")
+    def caveat(self, options: Any) -> str | None:
+        self.stumble("caveat")
         return None
 
     def identify(self, options: Any) -> dict[str, object]:
@@ -177,12 +177,12 @@ class Stumbling:
 class StumblingEncoder(Stumbling, Encoder):
     modality = "audio"
 
-    def settle(self, options: Any, stores: frozenset[str]) -> Any:
-        self.stumble("settle")
+    def resolve_options(self, options: Any, feature_sets: frozenset[str]) -> Any:
+        self.stumble("resolve_options")
         return options
 
-    def stores(self, options: Any) -> tuple[str, ...]:
-        self.stumble("stores")
+    def feature_sets(self, options: Any) -> tuple[str, ...]:
+        self.stumble("feature_sets")
         return ()
 
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
@@ -208,11 +208,11 @@ class StumblingEncoder(Stumbling, Encoder):
 
 
 class StumblingFusion(Stumbling, Fusion):
-    def fit(self, fold: Fold, members: Any, options: Any, context: Context) -> Any:
+    def fit(self, fold: Fold, base_models: Any, options: Any, context: Context) -> Any:
         self.stumble("fit")
         return Model(self)
 
-    def fit_together(self, folds: Any, members: Any, options: Any, contexts: Any) -> Any:
+    def fit_together(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
         self.stumble("fit_together")
         return None
 
@@ -228,10 +228,11 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 ERRORS = (
     DataError("these clips carry no labels"), HarnessError("from a plugin"), PluginFailed("of another", "another"),
-    RunError("no such run"), MediaError("no sound"), ZeroDivisionError("division"), SystemExit(3), Own("own"),
+    RunError("no such run"), MediaError("no audio"), ZeroDivisionError("division"), SystemExit(3), Own("own"),
 )  # fmt: skip
 STEPS = (
-    "settle", "stores", "identify", "mark", "prepare", "fit", "fit_together", "learns_together", "predict",
+    "resolve_options", "feature_sets", "identify", "caveat", "prepare", "fit", "fit_together", "learns_together",
+    "predict",
 )  # fmt: skip
 
 
@@ -265,7 +266,7 @@ def test_an_encoder_that_raises_is_failed_and_the_others_are_what_they_are(
     assert f"in {where}\n" in trace.read_text()
 
 
-@pytest.mark.parametrize("where", ["identify", "mark", "fit", "fit_together", "predict"])
+@pytest.mark.parametrize("where", ["identify", "caveat", "fit", "fit_together", "predict"])
 @pytest.mark.parametrize("error", ERRORS[:1] + ERRORS[5:7], ids=lambda error: type(error).__name__)
 def test_a_fusion_that_raises_is_failed_and_its_encoders_stay(toys: Bench, where: str, error: BaseException) -> None:
     fusion = StumblingFusion(f"fused-{where.replace('_', '-')}-{ERRORS.index(error)}", where, error)
@@ -287,7 +288,7 @@ def test_embeddings_that_a_fusion_needs_and_does_not_get_are_a_failed_row(toys: 
 
 def test_a_part_that_raises_fails_the_concatenation_by_its_own_line(toys: Bench) -> None:
     plugins, _ = offer(
-        StumblingEncoder("part", "prepare", KeyError("x")), StumblingEncoder("unset", "settle", KeyError("y")),
+        StumblingEncoder("part", "prepare", KeyError("x")), StumblingEncoder("unset", "resolve_options", KeyError("y")),
         StumblingEncoder("good"),
     )  # fmt: skip
     for name in ("part+good", "good+unset"):
@@ -306,7 +307,7 @@ def test_reading_labels_of_held_out_clips_fails_the_reader_alone(toys: Bench) ->
 
 
 def test_an_option_that_a_plugin_refuses_is_the_user_s_to_mend(toys: Bench) -> None:
-    plugins, _ = offer(StumblingEncoder("picky", "settle", InvalidOption("rate: expected more")))
+    plugins, _ = offer(StumblingEncoder("picky", "resolve_options", InvalidOption("rate: expected more")))
     with pytest.raises(InvalidOption, match="rate: expected more"):
         toys.run(plugins, from_plugins(["picky"]))
 
@@ -318,7 +319,7 @@ def test_ctrl_c_stays_the_user_s(toys: Bench) -> None:
 
 
 def test_a_traceback_is_gone_once_the_call_succeeds_and_names_real_clips(toys: Bench) -> None:
-    opaque, real = next(iter(toys.view.real.items()))
+    opaque, real = next(iter(toys.blinded.real.items()))
     toy = StumblingEncoder("mending", "fit", RuntimeError(f"bad {opaque}"))
     record, folder = toys.run(offer(toy)[0], from_plugins(["mending"]))
     [trace] = folder.parent.glob("systems/mending-*/*-traceback.txt")
@@ -393,7 +394,7 @@ def test_common_mistakes_are_answered_with_what_to_change(toys: Bench, method: s
 @pytest.mark.parametrize("actors", [2, 4])
 def test_folds_of_one_and_of_two_actors_are_fused_by_default(tmp_path: Path, actors: int) -> None:
     dataset = read_dataset(write_download(tmp_path / "data", rows_of(actors=actors, folds=2), tests=2))
-    bench = Bench(dataset, open_view(dataset, tmp_path / "views"), tmp_path)
+    bench = Bench(dataset, blind_dataset(dataset, tmp_path / "views"), tmp_path)
     toys = [StumblingEncoder("one"), StumblingEncoder("two")]
     from blemore_plugins import best_of, stack, structured
 

@@ -16,8 +16,8 @@ from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
+from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import open_view
 from blemore_harness.errors import ConfigError, MediaError, RunError
 from blemore_harness.files.runs import Runs
 from blemore_harness.hookspecs import Encoder, hookimpl
@@ -54,15 +54,15 @@ class Frames(Encoder):
             store.save(clip, np.full((2, 3), int(clip.content[:4], 16)))
             self.prepared.append(clip.id)
 
-    def sequence(self, clip: Clip, options: ToyOptions, context: Context) -> NDArray[np.float32]:
+    def frame_features(self, clip: Clip, options: ToyOptions, context: Context) -> NDArray[np.float32]:
         return context.cache.store("frames").load(clip).astype(np.float32) + options.shift
 
     def embed(self, clips: Clips, options: ToyOptions, context: Context) -> Embeddings:
-        return Embeddings(clips.ids, np.stack([self.sequence(clip, options, context)[0] for clip in clips]))
+        return Embeddings(clips.ids, np.stack([self.frame_features(clip, options, context)[0] for clip in clips]))
 
 
 class Plain(Frames):
-    """The same without features over time."""
+    """The same without frame-level features."""
 
     name = "plain"
     store = ""
@@ -77,7 +77,7 @@ class Place:
         for name in (*listed.ids, *listed.test_ids):
             put(data / "part_01" / f"{name}.mov", name)
         self.dataset = read_dataset(data)
-        self.view = open_view(self.dataset, root / "views")
+        self.blinded = blind_dataset(self.dataset, root / "views")
 
     def prepare(self, names: str, *settings: str, export: Path | None = None) -> list[dict[str, str]]:
         manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -91,7 +91,7 @@ class Place:
         register(plugins, types.SimpleNamespace(blemore_encoders=blemore_encoders), "toys", Distribution("toys", "1"))
         submission = from_plugins([names], None).with_options(parse_settings(settings), None)
         workshop = Workshop(Runs(self.root / "runs"), Cache(self.root / "cache"), "cpu", Notebook())
-        return prepare_submission(submission, self.dataset, self.view, plugins, workshop, export)
+        return prepare_submission(submission, self.dataset, self.blinded, plugins, workshop, export)
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_export_is_the_released_layout_under_real_names(place: Place, tmp_path: 
     assert row["features"] == str(train)
     assert {path.stem for path in train.glob("*.npy")} == set(place.dataset.ids)
     assert {path.stem for path in test.glob("*.npy")} == set(place.dataset.test_ids)
-    content = {place.view.real[clip.id]: clip.content for clip in place.view.everything()}
+    content = {place.blinded.real[clip.id]: clip.content for clip in place.blinded.everything()}
     for path in (*train.glob("*.npy"), *test.glob("*.npy")):
         array = np.load(path)
         assert (array.shape, array.dtype) == ((2, 3), np.float32)

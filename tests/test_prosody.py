@@ -17,7 +17,7 @@ from scipy.signal import butter, lfilter, sosfilt
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.errors import DataError, ExtraMissing, MediaError
-from blemore_harness.media.audio import read_sound
+from blemore_harness.media.audio import read_audio
 from blemore_plugins.prosody import ProsodyEncoder, extraction
 from blemore_plugins.prosody.functionals import describe_sound
 from blemore_plugins.prosody.pitch import HOP, RATE, track_pitch
@@ -40,7 +40,7 @@ NAMES = feature_names()
 
 
 def told(wave: np.ndarray) -> dict[str, float]:
-    """The numbers of a sound by name."""
+    """The numbers of a audio by name."""
     vector = describe_sound(wave.astype(np.float32))
     assert vector.dtype == np.float32
     return dict(zip(NAMES, vector.tolist(), strict=True))
@@ -302,7 +302,7 @@ def test_time_reversal_turns_what_has_a_direction():
     assert back["glide"] == pytest.approx(-forth["glide"], rel=0.1, abs=0.1)
 
 
-# Every sound has numbers
+# Every audio has numbers
 
 
 def hard_sounds() -> dict[str, np.ndarray]:
@@ -399,7 +399,7 @@ def options_of(**changes: object):
 def test_it_trains_and_predicts(clips, tmp_path):
     encoder, options, context = ProsodyEncoder(), options_of(), make_context(tmp_path)
     encoder.prepare(clips.unlabelled(), options, context)
-    assert context.reporter.bars == [("prosody: sound to vectors", 12)]
+    assert context.reporter.bars == [("prosody: audio to embeddings", 12)]
     assert context.reporter.done == 12
     held_out = [2, 5, 8, 11]
     learn = [number for number in range(12) if number not in held_out]
@@ -416,7 +416,7 @@ def test_vectors_are_those_of_the_sound_one_per_clip(clips, tmp_path):
     vectors = encoder.embed(clips, options, context)
     assert vectors.ids == clips.ids
     for clip, vector in zip(clips, vectors.values, strict=True):
-        np.testing.assert_array_equal(vector, describe_sound(read_sound(clip, RATE)))
+        np.testing.assert_array_equal(vector, describe_sound(read_audio(clip, RATE)))
     assert encoder.embed(Clips(()), options, context).values.shape == (0, len(NAMES))
 
 
@@ -427,9 +427,9 @@ def test_it_resumes_by_clip(clips, tmp_path, monkeypatch):
 
     def listen(clip: Clip, rate: int, cache: Cache) -> np.ndarray:
         seen.append(clip.id)
-        return read_sound(clip, rate, cache)
+        return read_audio(clip, rate, cache)
 
-    monkeypatch.setattr(extraction, "read_sound", listen)
+    monkeypatch.setattr(extraction, "read_audio", listen)
     encoder.prepare(clips.take([0, 1, 2, 3, 4]), options, context)
     assert sorted(seen) == ["c3", "c4"]
     encoder.prepare(clips.take([0, 1, 2, 3, 4]), options, context)
@@ -441,11 +441,11 @@ def test_clips_without_sound_are_named_and_the_others_kept(clips, tmp_path):
     broken = tmp_path / "b.mov"
     broken.write_bytes(b"no film")
     context, encoder = make_context(tmp_path), ProsodyEncoder()
-    with pytest.raises(MediaError, match="mute has no sound track") as one:
+    with pytest.raises(MediaError, match="mute has no audio track") as one:
         encoder.prepare(Clips((mute, *clips.items[:2])), options_of(), context)
     assert one.value.clip == "mute"
     assert len(encoder.embed(clips.take([0, 1]), options_of(), context).values) == 2
-    with pytest.raises(MediaError, match=r"2 clips \(first: 'mute'\) without usable sound; clip mute"):
+    with pytest.raises(MediaError, match=r"2 clips \(first: 'mute'\) without usable audio; clip mute"):
         encoder.prepare(Clips((clips.items[2], mute, clip_of(broken, "torn"))), options_of(), context)
     assert extraction.open_store(context).has(clips.items[2])
 

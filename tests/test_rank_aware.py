@@ -26,7 +26,7 @@ SMALL = RankAwareOptions(width=16, top_n=2, epochs=4, patience=4, batch_size=32,
 
 
 def make_vectors(seed: int, truth: Array, sizes: tuple[int, ...] = (5, 9, 3)) -> dict[str, Array]:
-    """The first member's vectors hold the saliences besides noise, the others' are noise alone."""
+    """The first base model's embeddings hold the saliences besides noise, the others' are noise alone."""
     random = np.random.default_rng(seed)
     vectors = {f"m{k}": random.normal(size=(len(truth), size)).astype(np.float32) for k, size in enumerate(sizes)}
     informative = np.column_stack([truth / 20, 0.3 * vectors["m0"]])
@@ -34,33 +34,35 @@ def make_vectors(seed: int, truth: Array, sizes: tuple[int, ...] = (5, 9, 3)) ->
 
 
 def make_case(train: int = 60, held_out: int = 20, seed: int = 0) -> tuple[Fold, dict[str, Embeddings], Array]:
-    """A fold, members' vectors of both of its parts, and what is right for the held-out part."""
+    """A fold, base models' embeddings of both of its parts, and what is right for the held-out part."""
     truth = make_truth(seed, train + held_out)
     ids = tuple(f"c{i}" for i in range(len(truth)))
     names = tuple(f"A{i % 6}" for i in range(train))
     fold = Fold(0, Clips(tuple(map(Clip, ids[:train])), names, truth[:train]), Clips(tuple(map(Clip, ids[train:]))))
-    members = {name: Embeddings(ids, values) for name, values in make_vectors(seed + 1, truth).items()}
-    return fold, members, truth[train:]
+    base_models = {name: Embeddings(ids, values) for name, values in make_vectors(seed + 1, truth).items()}
+    return fold, base_models, truth[train:]
 
 
 def fit(
-    fold: Fold, members: dict[str, Embeddings], options: RankAwareOptions = SMALL, seed: int = 7
+    fold: Fold, base_models: dict[str, Embeddings], options: RankAwareOptions = SMALL, seed: int = 7
 ) -> tuple[FusionModel, Notebook]:
     book = Notebook()
-    return RankAwareFusion().fit(fold, members, options, make_context(Path(), reporter=book, seed=seed)), book
+    return RankAwareFusion().fit(fold, base_models, options, make_context(Path(), reporter=book, seed=seed)), book
 
 
-def rows_of(model: FusionModel, clips: Clips, members: dict[str, Embeddings]) -> Array:
-    given = model.predict(clips, {name: part.pick(clips.ids) for name, part in members.items()}, make_context(Path()))
+def rows_of(model: FusionModel, clips: Clips, base_models: dict[str, Embeddings]) -> Array:
+    given = model.predict(
+        clips, {name: part.pick(clips.ids) for name, part in base_models.items()}, make_context(Path())
+    )
     assert given.ids == clips.ids
     return given.values
 
 
-def changed(members: dict[str, Embeddings], fold: Fold) -> dict[str, Embeddings]:
-    """The same members, with other vectors for the held-out clips."""
+def changed(base_models: dict[str, Embeddings], fold: Fold) -> dict[str, Embeddings]:
+    """The same base models, with other embeddings for the held-out clips."""
     count = len(fold.train)
     found = {}
-    for name, part in members.items():
+    for name, part in base_models.items():
         values = part.values.copy()
         values[count:] = 3 * values[count:, ::-1] + 1
         found[name] = Embeddings(part.ids, values)
@@ -210,24 +212,24 @@ def test_mmd_is_the_literal_one() -> None:
 
 @pytest.mark.slow
 def test_without_adapting_held_out_vectors_change_nothing_and_with_it_they_do() -> None:
-    fold, members, _ = make_case()
-    others = changed(members, fold)
+    fold, base_models, _ = make_case()
+    others = changed(base_models, fold)
     for adapt in ("none", "coral", "mmd"):
         options = dataclasses.replace(SMALL, adapt=adapt)
-        (one, first), (two, second) = fit(fold, members, options), fit(fold, others, options)
-        same = np.array_equal(rows_of(one, fold.held_out, members), rows_of(two, fold.held_out, members))
+        (one, first), (two, second) = fit(fold, base_models, options), fit(fold, others, options)
+        same = np.array_equal(rows_of(one, fold.held_out, base_models), rows_of(two, fold.held_out, base_models))
         assert same is (adapt == "none")
         assert (first.notes == second.notes) is (adapt == "none")
         assert first.notes.get("adapted on clips") == (None if adapt == "none" else 20)
-        assert RankAwareFusion().mark(options) == (None if adapt == "none" else TRANSDUCTIVE)
+        assert RankAwareFusion().caveat(options) == (None if adapt == "none" else TRANSDUCTIVE)
 
 
 @pytest.mark.parametrize("adapt", ["coral", "mmd"])
 def test_adapting_brings_the_domains_nearer(adapt: str) -> None:
     from blemore_plugins.rank_aware import losses
 
-    fold, members, _ = make_case(80, 60)
-    others = changed(members, fold)
+    fold, base_models, _ = make_case(80, 60)
+    others = changed(base_models, fold)
     apart = []
     for options in (SMALL, dataclasses.replace(SMALL, adapt=adapt, adapt_weight=10.0)):
         model: Any = fit(fold, others, dataclasses.replace(options, epochs=15, patience=15))[0]
@@ -240,11 +242,11 @@ def test_adapting_brings_the_domains_nearer(adapt: str) -> None:
 
 
 def test_the_gate_learns_faster_by_its_rate_and_everything_learns() -> None:
-    fold, members, _ = make_case()
+    fold, base_models, _ = make_case()
     options = dataclasses.replace(SMALL, epochs=1, batch_size=64, weight_decay=0.0)
     moved = []
     for rate in (1e-9, 1.0, 2.0):
-        model: Any = fit(fold, members, dataclasses.replace(options, gate_rate=rate))[0]
+        model: Any = fit(fold, base_models, dataclasses.replace(options, gate_rate=rate))[0]
         moved.append({name: value.detach().clone() for name, value in model.network.named_parameters()})
     still, slow, fast = moved
     for name in still:
@@ -258,41 +260,41 @@ def test_the_gate_learns_faster_by_its_rate_and_everything_learns() -> None:
 
 
 def test_without_clips_to_adapt_to_it_says_so_and_one_is_too_few() -> None:
-    fold, members, _ = make_case()
+    fold, base_models, _ = make_case()
     options = dataclasses.replace(SMALL, adapt="mmd")
     alone = Fold(None, fold.train, Clips(()))
-    model, book = fit(alone, members, options)
+    model, book = fit(alone, base_models, options)
     assert book.notes["adapted on clips"] == 0
     assert any("no held-out clips to adapt to" in line for line in book.warnings)
-    assert rows_of(model, Clips(()), members).shape == (0, 6)
+    assert rows_of(model, Clips(()), base_models).shape == (0, 6)
     with pytest.raises(DataError, match=r"at least 2 of them, found 1: set rank-aware\.adapt=none"):
-        fit(Fold(0, fold.train, fold.held_out.take([0])), members, options)
+        fit(Fold(0, fold.train, fold.held_out.take([0])), base_models, options)
 
 
 def test_a_row_does_not_depend_on_its_company_or_on_the_order_of_members() -> None:
-    fold, members, _ = make_case()
-    model, _ = fit(fold, members)
-    whole = rows_of(model, fold.held_out, members)
+    fold, base_models, _ = make_case()
+    model, _ = fit(fold, base_models)
+    whole = rows_of(model, fold.held_out, base_models)
     for i in range(20):
-        np.testing.assert_array_equal(rows_of(model, fold.held_out.take([i]), members)[0], whole[i])
-    turned = dict(reversed(members.items()))
+        np.testing.assert_array_equal(rows_of(model, fold.held_out.take([i]), base_models)[0], whole[i])
+    turned = dict(reversed(base_models.items()))
     np.testing.assert_array_equal(rows_of(fit(fold, turned)[0], fold.held_out, turned), whole)
 
 
 def test_the_same_seed_gives_the_same_bits_and_leaves_torch_as_it_was() -> None:
-    fold, members, _ = make_case()
+    fold, base_models, _ = make_case()
     options = dataclasses.replace(SMALL, adapt="coral")
     torch.set_num_threads(2)
     state = torch.get_rng_state()
-    first, book = fit(fold, members, options)
-    one = rows_of(first, fold.held_out, members)
+    first, book = fit(fold, base_models, options)
+    one = rows_of(first, fold.held_out, base_models)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == 2
     torch.rand(3)
-    again, other = fit(fold, members, options)
-    np.testing.assert_array_equal(rows_of(again, fold.held_out, members), one)
+    again, other = fit(fold, base_models, options)
+    np.testing.assert_array_equal(rows_of(again, fold.held_out, base_models), one)
     assert book.notes == other.notes
-    assert not np.array_equal(rows_of(fit(fold, members, options, seed=8)[0], fold.held_out, members), one)
+    assert not np.array_equal(rows_of(fit(fold, base_models, options, seed=8)[0], fold.held_out, base_models), one)
 
 
 # What it learns
@@ -300,27 +302,27 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_torch_as_it_was() -> None:
 
 @pytest.mark.slow
 def test_it_learns_and_keeps_the_member_that_knows_something() -> None:
-    fold, members, truth = make_case(240, 60)
+    fold, base_models, truth = make_case(240, 60)
     options = RankAwareOptions(width=16, top_n=1, epochs=40, patience=40, batch_size=32, learning_rate=5e-3)
-    model, book = fit(fold, members, options)
-    rows = rows_of(model, fold.held_out, members)
+    model, book = fit(fold, base_models, options)
+    rows = rows_of(model, fold.held_out, base_models)
     assert (rows.argmax(axis=1) == truth.argmax(axis=1))[truth.max(axis=1) != 50].mean() > 0.9
     assert np.abs(rows - truth / 100).mean() < 0.06
     kept, weights = book.notes["kept"], book.notes["weights"]
     assert isinstance(kept, dict)
     assert kept["m0"] > 0.9
     assert sum(kept.values()) == pytest.approx(1, abs=1e-5)
-    assert weights == kept, "of one kept member the weight is 1"
+    assert weights == kept, "of one kept base model the weight is 1"
     assert 1 <= int(str(book.notes["epochs"])) <= 40
     np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-9)
 
 
 def test_notes_tell_what_the_kept_members_weigh() -> None:
-    fold, members, _ = make_case()
-    model, book = fit(fold, members)
+    fold, base_models, _ = make_case()
+    model, book = fit(fold, base_models)
     weights: Any = book.notes["weights"]
     kept: Any = book.notes["kept"]
-    literal = model.weigh(fold.train, members)  # type: ignore[attr-defined]
+    literal = model.weigh(fold.train, base_models)  # type: ignore[attr-defined]
     assert list(weights) == list(kept) == ["m0", "m1", "m2"]
     assert list(weights.values()) == pytest.approx(literal.mean(axis=0), abs=1e-6)
     assert list(kept.values()) == pytest.approx((literal > 0).mean(axis=0), abs=1e-6)
@@ -328,18 +330,18 @@ def test_notes_tell_what_the_kept_members_weigh() -> None:
 
 
 def test_one_member_and_more_to_keep_than_there_are() -> None:
-    fold, members, _ = make_case()
-    for some in ({"m1": members["m1"]}, members):
+    fold, base_models, _ = make_case()
+    for some in ({"m1": base_models["m1"]}, base_models):
         model, book = fit(fold, some, dataclasses.replace(SMALL, top_n=9))
         assert book.notes["kept"] == dict.fromkeys(some, 1.0)
         assert rows_of(model, fold.held_out, some).shape == (20, 6)
 
 
 def test_a_constant_dimension_and_far_vectors_give_valid_rows() -> None:
-    fold, members, _ = make_case()
-    values = members["m1"].values.copy()
+    fold, base_models, _ = make_case()
+    values = base_models["m1"].values.copy()
     values[:60, 0], values[:60, 1], values[60:] = 4.0, 1e-9 * values[:60, 1], 1e38
-    odd = members | {"m1": Embeddings(members["m1"].ids, values)}
+    odd = base_models | {"m1": Embeddings(base_models["m1"].ids, values)}
     assert np.isfinite(rows_of(fit(fold, odd)[0], fold.held_out, odd)).all()
 
 
@@ -347,22 +349,22 @@ def test_a_constant_dimension_and_far_vectors_give_valid_rows() -> None:
 
 
 def test_vectors_that_do_not_fit_are_named() -> None:
-    fold, members, _ = make_case()
-    model, _ = fit(fold, members)
+    fold, base_models, _ = make_case()
+    model, _ = fit(fold, base_models)
     with pytest.raises(DataError, match="found none called 'm2'"):
-        rows_of(model, fold.held_out, {name: members[name] for name in ("m0", "m1")})
-    wide = members | {"m2": Embeddings(members["m2"].ids, np.zeros((80, 4), dtype=np.float32))}
-    with pytest.raises(DataError, match="expected vectors of 3 numbers of 'm2', as in training, found 4"):
+        rows_of(model, fold.held_out, {name: base_models[name] for name in ("m0", "m1")})
+    wide = base_models | {"m2": Embeddings(base_models["m2"].ids, np.zeros((80, 4), dtype=np.float32))}
+    with pytest.raises(DataError, match="expected embeddings of 3 numbers of 'm2', as in training, found 4"):
         rows_of(model, fold.held_out, wide)
     without = tuple(name for name in fold.train.ids if name not in ("c10", "c11"))
     with pytest.raises(DataError, match=r"'m1' gives no vector for 2 clips \(first: 'c10'\)"):
-        fit(fold, members | {"m1": members["m1"].pick(without)})
+        fit(fold, base_models | {"m1": base_models["m1"].pick(without)})
     with pytest.raises(DataError, match="found empty ones of 'm2'"):
-        fit(fold, members | {"m2": Embeddings(members["m2"].ids, np.zeros((80, 0), dtype=np.float32))})
-    with pytest.raises(DataError, match="found 0 members and 60 clips"):
+        fit(fold, base_models | {"m2": Embeddings(base_models["m2"].ids, np.zeros((80, 0), dtype=np.float32))})
+    with pytest.raises(DataError, match="found 0 base models and 60 clips"):
         fit(fold, {})
     with pytest.raises(DataError, match="needs at least 2 actors"):
-        fit(Fold(0, Clips(fold.train.items, ("A1",) * 60, fold.train.labels), fold.held_out), members)
+        fit(Fold(0, Clips(fold.train.items, ("A1",) * 60, fold.train.labels), fold.held_out), base_models)
 
 
 @pytest.mark.parametrize(

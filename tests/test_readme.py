@@ -54,8 +54,8 @@ def test_every_command_is_understood(words: list[str]) -> None:
 def test_the_plugin_in_the_readme_works_as_printed(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("av")
+    from blemore_harness.data.blinded import blind_dataset
     from blemore_harness.data.download import read_dataset
-    from blemore_harness.data.views import open_view
     from blemore_harness.demo.plan import make_plan
     from blemore_harness.demo.writing import write_plan
     from blemore_harness.systems.submission import from_plugins
@@ -72,7 +72,7 @@ def test_the_plugin_in_the_readme_works_as_printed(tmp_path: Path) -> None:
     few = [clip for i, clip in enumerate(plan.clips) if i % 6 == 0]
     write_plan(tmp_path / "clips", dataclasses.replace(plan, clips=tuple(few)), workers=1)
     dataset = read_dataset(tmp_path / "clips")
-    bench = Bench(dataset, open_view(dataset, tmp_path / "views"), tmp_path)
+    bench = Bench(dataset, blind_dataset(dataset, tmp_path / "views"), tmp_path)
     record, _ = bench.run(offer(*encoder)[0], from_plugins(["loudness"]))
     assert system(record, "loudness")["status"] == "finished", system(record, "loudness")
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.inspection import inspect_dataset, render_inspection
-from blemore_harness.data.released import STORES, find_store, join_spellings
-from blemore_harness.data.views import View, open_view
+from blemore_harness.data.released import STORES, find_feature_set, join_spellings
 from blemore_harness.errors import DataError
 from builders import put, rows_of, write_download, write_metadata
 from released_files import write_aggregate
@@ -24,13 +24,13 @@ STORE = "wavlm_static_features"
 NAMES = [*(row["filename"] for row in rows_of(2)), "test_0001", "test_0002"]
 
 
-def vectors_of(names: list[str], width: int = 2, kind: Any = np.float64) -> dict[str, np.ndarray]:
+def embeddings_of(names: list[str], width: int = 2, kind: Any = np.float64) -> dict[str, np.ndarray]:
     random = np.random.default_rng(len(names))
     return {name: random.normal(size=7 * width).astype(kind) for name in names}
 
 
-def view_of(data: Path) -> View:
-    return open_view(read_dataset(data), data.parent / "cache")
+def view_of(data: Path) -> BlindedDataset:
+    return blind_dataset(read_dataset(data), data.parent / "cache")
 
 
 @pytest.fixture
@@ -40,13 +40,13 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def rows_seen(view: View, store: str = STORE) -> dict[str, np.ndarray]:
+def rows_seen(blinded: BlindedDataset, store: str = STORE) -> dict[str, np.ndarray]:
     """What plugins read, by real name."""
     found = {}
-    for clip in view.everything():
+    for clip in blinded.everything():
         if store in clip.feature_files:
             with clip.features(store).open("rb") as file:
-                found[view.real[clip.id]] = np.lib.format.read_array(file, allow_pickle=False)
+                found[blinded.real[clip.id]] = np.lib.format.read_array(file, allow_pickle=False)
     return found
 
 
@@ -64,10 +64,10 @@ def test_the_documented_stores_are_known() -> None:
 
 def test_a_store_is_a_folder_of_the_right_place_and_ending() -> None:
     train, test = Path("x/pre_extracted_train_data"), Path("pre_extracted_test_data")
-    assert find_store(train / "WavLM_large_train") == "WavLM_large"
-    assert find_store(test / "HiCMAE_test") == "HiCMAE"
+    assert find_feature_set(train / "WavLM_large_train") == "WavLM_large"
+    assert find_feature_set(test / "HiCMAE_test") == "HiCMAE"
     for other in (train / "HiCMAE_test", test / "HiCMAE_train", train / "HiCMAE", Path("other/HiCMAE_train")):
-        assert find_store(other) is None
+        assert find_feature_set(other) is None
 
 
 def test_other_spellings_of_a_released_store_are_joined(data: Path) -> None:
@@ -78,7 +78,7 @@ def test_other_spellings_of_a_released_store_are_joined(data: Path) -> None:
     put(data / "pre_extracted_train_data" / "openface3_train" / f"{three}.csv")
     put(data / "pre_extracted_train_data" / "wavlm_train" / f"{three}.npy")
     found = read_dataset(data)
-    assert {store: set(clips) for store, clips in found.stores.items()} == {
+    assert {store: set(clips) for store, clips in found.feature_sets.items()} == {
         "WavLM_large": {one, two, "test_0001"},
         "OpenFace_3": {three},
         "wavlm": {three},
@@ -92,7 +92,7 @@ def test_spellings_that_hold_the_same_clip_stay_apart(data: Path) -> None:
         put(data / "pre_extracted_train_data" / "WavLM_large_train" / f"{name}.npy", "a")
     put(data / "pre_extracted_train_data" / "WAVLM_LARGE_train" / f"{one}.npy", "b")
     found = read_dataset(data)
-    assert {store: len(clips) for store, clips in found.stores.items()} == {"WavLM_large": 2, "WAVLM_LARGE": 1}
+    assert {store: len(clips) for store, clips in found.feature_sets.items()} == {"WavLM_large": 2, "WAVLM_LARGE": 1}
     assert found.warnings == (
         f"features WAVLM_LARGE and WavLM_large hold 1 same clip (first: '{one}'): each is taken for a store of its "
         "own, keep one and call it WavLM_large",
@@ -118,14 +118,14 @@ def test_a_clip_that_lies_twice_in_a_store_is_said(data: Path) -> None:
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("ending", ["", ".npy", ".mov"])
 def test_rows_are_joined_on_the_clip(data: Path, ending: str, kind: Any) -> None:
-    vectors = vectors_of([*NAMES[::-1], "A99_ang_int1_ver1"], kind=kind)
+    vectors = embeddings_of([*NAMES[::-1], "A99_ang_int1_ver1"], kind=kind)
     write_aggregate(data / "deep" / "er" / "WavLM_static_features.npz", vectors, ending)
-    view = view_of(data)
-    assert STORE in view.stores
-    assert view.test.ids
-    digests = view.digest_store(STORE)
+    blinded = view_of(data)
+    assert STORE in blinded.feature_sets
+    assert blinded.test.ids
+    digests = blinded.publish_feature_set(STORE)
     assert all(re.fullmatch("[0-9a-f]{16}", digest) for digest in digests)
-    seen = rows_seen(view)
+    seen = rows_seen(blinded)
     assert set(seen) == set(NAMES)
     for name, row in seen.items():
         assert row.dtype == kind
@@ -133,11 +133,11 @@ def test_rows_are_joined_on_the_clip(data: Path, ending: str, kind: Any) -> None
 
 
 def test_the_rows_have_neutral_names_and_wait_until_they_are_asked_for(data: Path) -> None:
-    write_aggregate(data / f"{STORE}.npz", vectors_of(NAMES))
-    view = view_of(data)
-    clips = view.everything()
+    write_aggregate(data / f"{STORE}.npz", embeddings_of(NAMES))
+    blinded = view_of(data)
+    clips = blinded.everything()
     assert not any(clip.feature_files[STORE].exists() for clip in clips)
-    view.digest_store(STORE)
+    blinded.publish_feature_set(STORE)
     for clip in clips:
         path = clip.features(STORE)
         assert path.name == f"{clip.id}.npy"
@@ -148,27 +148,27 @@ def test_the_rows_have_neutral_names_and_wait_until_they_are_asked_for(data: Pat
 
 
 def test_rows_are_written_once_and_again_when_the_file_changes(data: Path) -> None:
-    vectors = vectors_of(NAMES)
+    vectors = embeddings_of(NAMES)
     path = write_aggregate(data / f"{STORE}.npz", vectors)
-    view = view_of(data)
-    before = view.digest_store(STORE)
-    one, two = (clip.features(STORE) for clip in view.everything().items[:2])
+    blinded = view_of(data)
+    before = blinded.publish_feature_set(STORE)
+    one, two = (clip.features(STORE) for clip in blinded.everything().items[:2])
     stamp = one.stat().st_mtime_ns
-    assert view_of(data).digest_store(STORE) == before
+    assert view_of(data).publish_feature_set(STORE) == before
     assert one.stat().st_mtime_ns == stamp
     two.unlink()
-    assert view_of(data).digest_store(STORE) == before
+    assert view_of(data).publish_feature_set(STORE) == before
     assert two.exists()
     vectors[NAMES[0]] = vectors[NAMES[0]] + 1
     write_aggregate(path, vectors)
     changed = view_of(data)
-    assert changed.digest_store(STORE) != before
+    assert changed.publish_feature_set(STORE) != before
     assert (rows_seen(changed)[NAMES[0]] == vectors[NAMES[0]]).all()
 
 
 def test_an_interrupted_writing_is_done_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_aggregate(data / f"{STORE}.npz", vectors_of(NAMES))
-    view, real, written = view_of(data), np.save, []
+    write_aggregate(data / f"{STORE}.npz", embeddings_of(NAMES))
+    blinded, real, written = view_of(data), np.save, []
 
     def save(*arguments: Any, **settings: Any) -> None:
         written.append(arguments)
@@ -178,57 +178,57 @@ def test_an_interrupted_writing_is_done_again(data: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(np, "save", save)
     with pytest.raises(KeyboardInterrupt):
-        view.digest_store(STORE)
-    view.digest_store(STORE)
+        blinded.publish_feature_set(STORE)
+    blinded.publish_feature_set(STORE)
     assert len(written) == 5 + len(NAMES)
-    assert set(rows_seen(view)) == set(NAMES)
+    assert set(rows_seen(blinded)) == set(NAMES)
 
 
 def test_training_and_test_clips_in_two_files(data: Path) -> None:
-    vectors = vectors_of(NAMES)
+    vectors = embeddings_of(NAMES)
     for part, names in (("train", NAMES[:-2]), ("test", NAMES[-3:])):
         write_aggregate(data / part / f"{STORE}.npz", {name: vectors[name] for name in names})
-    view = view_of(data)
-    view.digest_store(STORE)
-    seen = rows_seen(view)
+    blinded = view_of(data)
+    blinded.publish_feature_set(STORE)
+    seen = rows_seen(blinded)
     assert all((seen[name] == vectors[name]).all() for name in NAMES)
     assert inspect_dataset(read_dataset(data))["features"] == {STORE: {"train": 20, "test": 2}}
     assert f"features   {STORE}: 20 training, 2 test" in render_inspection(inspect_dataset(read_dataset(data)))
 
 
 def test_files_that_contradict_each_other(data: Path) -> None:
-    vectors = vectors_of(NAMES)
+    vectors = embeddings_of(NAMES)
     first = write_aggregate(data / "a" / f"{STORE}.npz", vectors)
     second = write_aggregate(data / "b" / f"{STORE}.npz", {NAMES[3]: vectors[NAMES[3]] + 1})
     with pytest.raises(DataError, match=f"{first} and {second} hold different numbers for clip '{NAMES[3]}'"):
-        view_of(data).digest_store(STORE)
-    write_aggregate(second, vectors_of(["test_0003"], width=3))
+        view_of(data).publish_feature_set(STORE)
+    write_aggregate(second, embeddings_of(["test_0003"], width=3))
     with pytest.raises(DataError, match=f"found 14 in {first} and 21 in {second}"):
-        view_of(data).digest_store(STORE)
+        view_of(data).publish_feature_set(STORE)
 
 
 def test_the_content_of_clips_that_have_a_row_and_nothing_else(data: Path) -> None:
-    vectors = vectors_of(NAMES)
+    vectors = embeddings_of(NAMES)
     path = write_aggregate(data / f"{STORE}.npz", vectors)
     before = view_of(data)
     assert len({clip.content for clip in before.everything()}) == len(NAMES)
-    store = before.digest_store(STORE)
+    store = before.publish_feature_set(STORE)
     write_aggregate(path, vectors | {NAMES[0]: vectors[NAMES[1]]})
     after = view_of(data)
     assert [a.content != b.content for a, b in zip(after.train, before.train, strict=True)] == [True] * len(after.train)
     assert after.digest == before.digest, "only what is read counts, and that is in the digest of the store"
-    assert after.digest_store(STORE).train != store.train
-    assert after.digest_store(STORE).test == store.test
+    assert after.publish_feature_set(STORE).train != store.train
+    assert after.publish_feature_set(STORE).test == store.test
 
 
 def test_contents_of_clips_with_videos_or_features_do_not_know_the_rows(tmp_path: Path) -> None:
     data = write_download(tmp_path / "data", rows_of(2), tests=2)
     (data / "test" / "test_0001.mov").unlink()
     before = view_of(data)
-    write_aggregate(data / f"{STORE}.npz", vectors_of(NAMES))
+    write_aggregate(data / f"{STORE}.npz", embeddings_of(NAMES))
     after = view_of(data)
     assert after.digest == before.digest
-    assert after.stores == before.stores | {STORE}
+    assert after.feature_sets == before.feature_sets | {STORE}
     assert [clip.content for clip in after.everything()] == [clip.content for clip in before.everything()]
 
 
@@ -241,10 +241,10 @@ def bytes_of(**arrays: Any) -> bytes:
     return held.getvalue()
 
 
-def archive_of(members: Mapping[str, bytes]) -> bytes:
+def archive_of(base_models: Mapping[str, bytes]) -> bytes:
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:
-        for name, content in members.items():
+        for name, content in base_models.items():
             archive.writestr(name, content)
     return held.getvalue()
 
@@ -287,16 +287,16 @@ def test_a_damaged_file_is_named_when_it_is_needed(data: Path, damage: str) -> N
     found = read_dataset(data)  # reading, and systems that do not need it, go on
     assert all(warning.startswith(f"{path}: ") for warning in found.warnings)
     with pytest.raises(DataError, match=f"{re.escape(str(path))}: .*{reason}.*: make it again, or move it out"):
-        view_of(data).digest_store(STORE)
+        view_of(data).publish_feature_set(STORE)
 
 
 def test_what_is_no_aggregated_file_is_left_alone(data: Path) -> None:
     for name in ("features.npz", "_static_features.npz", f"{STORE}.npy", f"._{STORE}.npz", f"{STORE}.npz.part"):
         put(data / name)
     (data / f"folder_{STORE}.npz").mkdir()
-    assert read_dataset(data).stores == {}
+    assert read_dataset(data).feature_sets == {}
     with pytest.raises(DataError, match=rf"no released features '{STORE}' .* \(there: none\): a file {STORE}.npz"):
-        view_of(data).digest_store(STORE)
+        view_of(data).publish_feature_set(STORE)
 
 
 @pytest.mark.parametrize(
@@ -308,18 +308,18 @@ def test_what_is_no_aggregated_file_is_left_alone(data: Path) -> None:
 )  # fmt: skip
 def test_one_encoder_may_go_by_its_folder_or_by_the_organisers_name(data: Path, file: str, store: str) -> None:
     write_aggregate(data / f"{file}_static_features.npz", {name: np.ones(14) for name in NAMES})
-    assert set(read_dataset(data).stores) == {f"{store}_static_features"}
+    assert set(read_dataset(data).feature_sets) == {f"{store}_static_features"}
 
 
 def test_a_folder_wins_over_a_file_of_the_same_name(data: Path) -> None:
-    write_aggregate(data / f"{STORE}.npz", vectors_of(NAMES))
+    write_aggregate(data / f"{STORE}.npz", embeddings_of(NAMES))
     put(data / "pre_extracted_train_data" / f"{STORE}_train" / f"{NAMES[0]}.npy", "released")
-    view = view_of(data)
-    view.digest_store(STORE)
-    clip = next(clip for clip in view.train if view.real[clip.id] == NAMES[0])
+    blinded = view_of(data)
+    blinded.publish_feature_set(STORE)
+    clip = next(clip for clip in blinded.train if blinded.real[clip.id] == NAMES[0])
     assert clip.features(STORE).read_bytes() == b"released"
     assert inspect_dataset(read_dataset(data))["features"] == {STORE: {"train": 1, "test": 0}}
-    assert sum(STORE in clip.feature_files for clip in view.everything()) == 1
+    assert sum(STORE in clip.feature_files for clip in blinded.everything()) == 1
 
 
 # ------------------------------------------------------------------------------------------- digests of stores
@@ -329,9 +329,9 @@ def test_the_digest_of_a_folder_store_is_that_of_all_its_files(tmp_path: Path) -
     data = write_download(tmp_path / "data", rows_of(2), tests=1)
 
     def digest() -> str:
-        view = view_of(data)
-        (store,) = view.stores
-        return view.digest_store(store)
+        blinded = view_of(data)
+        (store,) = blinded.feature_sets
+        return blinded.publish_feature_set(store)
 
     before, files = digest(), sorted(data.rglob("*.npy"))
     assert len(files) == 21
@@ -346,9 +346,9 @@ def test_the_digest_of_a_folder_store_is_that_of_all_its_files(tmp_path: Path) -
 
 
 def test_rows_that_lie_there_are_not_handed_out_for_a_file_that_was_damaged_since(data: Path) -> None:
-    path = write_aggregate(data / f"{STORE}.npz", vectors_of(NAMES))
-    view = view_of(data)
-    view.digest_store(STORE)
+    path = write_aggregate(data / f"{STORE}.npz", embeddings_of(NAMES))
+    blinded = view_of(data)
+    blinded.publish_feature_set(STORE)
     path.write_bytes(WHOLE[: len(WHOLE) // 2])
     with pytest.raises(DataError, match=re.escape(str(path))):
-        view_of(data).digest_store(STORE)
+        view_of(data).publish_feature_set(STORE)

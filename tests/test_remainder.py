@@ -14,8 +14,8 @@ import pytest
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import Dataset, read_dataset
-from blemore_harness.data.views import View, open_view
 from blemore_harness.errors import DataError, MediaError, RunError
 from blemore_harness.files.runs import Runs, copy_submission
 from blemore_harness.hookspecs import Encoder
@@ -42,7 +42,7 @@ class Toy(Encoder):
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         for clip in clips:
             if clip.video.read_bytes() in self.refused:
-                raise MediaError(f"clip {clip.id}: noise instead of sound", clip.id)
+                raise MediaError(f"clip {clip.id}: noise instead of audio", clip.id)
 
     def fit(self, fold: Fold, options: Any, context: Context) -> Toy:
         self.seen.append({clip.video.read_bytes() for clip in (*fold.train, *fold.held_out)})
@@ -58,12 +58,12 @@ class Bench:
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BLEMORE_CACHE", str(root / "cache"))
         self.dataset = read_dataset(write_download(root / "data", rows_of(folds=3)))
-        self.view = open_view(self.dataset, root / "cache")
+        self.blinded = blind_dataset(self.dataset, root / "cache")
         self.reporter = Silent()
         self.workshop = Workshop(Runs(root / "runs"), Cache(root / "arrays"), "cpu", self.reporter)  # type: ignore[arg-type]
 
     def run(self, plugins: Plugins, *names: str, work: Any = evaluate_remainder) -> tuple[dict[str, Any], Path]:
-        given: tuple[Dataset, View] = (self.dataset, self.view)
+        given: tuple[Dataset, BlindedDataset] = (self.dataset, self.blinded)
         record, folder = work(from_plugins(names, "late"), *given, plugins, self.workshop)
         return record, folder
 
@@ -78,7 +78,7 @@ def test_by_default_a_bad_clip_fails_its_encoder_with_its_name_and_no_other(benc
     record, _ = bench.run(plugins, "a,b", work=evaluate)
     rows = {row["name"]: row for row in record["systems"]}
     message = rows["a"]["error"]["message"]
-    assert message.startswith(f"a (prepare): clip {bench.dataset.ids[7]}: noise instead of sound")
+    assert message.startswith(f"a (prepare): clip {bench.dataset.ids[7]}: noise instead of audio")
     assert "--skip-bad-clips" in message
     assert (rows["a"]["status"], rows["b"]["status"], record["status"]) == ("failed", "finished", "failed")
 
@@ -90,8 +90,8 @@ def test_clips_that_one_encoder_refuses_are_left_out_for_all(bench: Bench) -> No
     gone = {bench.dataset.ids[7], bench.dataset.ids[31], "test_0002"}
     assert set(record["data"]["left_out"]) == gone
     reason = record["data"]["left_out"][bench.dataset.ids[7]]
-    assert reason == f"a: clip {bench.dataset.ids[7]}: noise instead of sound"
-    assert record["mark"] == "incomparable: 3 clips left out"
+    assert reason == f"a: clip {bench.dataset.ids[7]}: noise instead of audio"
+    assert record["caveat"] == "incomparable: 3 clips left out"
     assert (record["data"]["clips"], record["data"]["test_clips"], record["status"]) == (58, 2, "finished")
     everything = {path.read_bytes() for name, path in bench.dataset.videos.items() if name not in gone}
     assert set().union(*one.seen) == set().union(*two.seen) == everything
@@ -122,7 +122,7 @@ def test_the_same_again_comes_from_disk_and_is_another_system_than_on_all_clips(
     toy.refused = ()
     whole, folder = bench.run(plugins, "a")
     assert whole["identity"] != record["identity"]
-    assert whole["mark"] is None
+    assert whole["caveat"] is None
     assert whole["data"]["left_out"] == {}
     assert copy_submission(folder, None)[0].is_file()
 
@@ -133,7 +133,7 @@ def test_clips_without_any_video_go_together(tmp_path: Path, monkeypatch: pytest
         name = bench.dataset.ids[number]
         bench.dataset.videos[name].unlink()
     bench.dataset = read_dataset(tmp_path / "data")
-    bench.view = open_view(bench.dataset, tmp_path / "cache")
+    bench.blinded = blind_dataset(bench.dataset, tmp_path / "cache")
     record, _ = bench.run(offer(Toy("a", []))[0], "a")
     assert set(record["data"]["left_out"]) == {bench.dataset.ids[number] for number in (3, 4, 20)}
     json.dumps(record)

@@ -21,9 +21,9 @@ from builders import EMOTIONS, blend, single, write_download, write_probabilitie
 LABEL = [{"emotion": "sad", "salience": 100.0}]
 
 
-def zipped(path: Path, members: dict[str, bytes]) -> Path:
+def zipped(path: Path, base_models: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
-        for name, data in members.items():
+        for name, data in base_models.items():
             archive.writestr(name, data)
     return path
 
@@ -72,7 +72,7 @@ def test_a_file_of_exactly_the_largest_size_is_read(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("member", "expected"),
+    ("base_model", "expected"),
     [
         ("../x.json", ["climbing", "files"]), ("/x.json", ["climbing", "files"]), ("C:x.json", ["climbing", "files"]),
         ("a\\..\\x.json", ["climbing", "files"]), ("\\x.json", ["climbing", "files"]),
@@ -80,10 +80,10 @@ def test_a_file_of_exactly_the_largest_size_is_read(tmp_path: Path, monkeypatch:
         ("a.b/x.json", ["nesting", "name"]), ("x..json", ["name"]), ("x.json", ["name"]),
     ],
 )  # fmt: skip
-def test_names_in_a_zip(tmp_path: Path, member: str, expected: list[str]) -> None:
+def test_names_in_a_zip(tmp_path: Path, base_model: str, expected: list[str]) -> None:
     data = json.dumps({"predictions": {"a.mov": LABEL}}).encode()
-    assert kinds(zipped(tmp_path / "a.zip", {member: data}), ["a"]) == expected
-    beside = kinds(zipped(tmp_path / "b.zip", {member: b"{}", INNER_NAME: data}), ["a"])
+    assert kinds(zipped(tmp_path / "a.zip", {base_model: data}), ["a"]) == expected
+    beside = kinds(zipped(tmp_path / "b.zip", {base_model: b"{}", INNER_NAME: data}), ["a"])
     assert beside == [kind for kind in expected if kind not in ("files", "name")] + ["files"] * ("name" in expected)
 
 
@@ -91,10 +91,14 @@ def test_every_label_is_written_as_the_template_has_it(tmp_path: Path) -> None:
     labels = np.array([[0, 0, 0, 0, 0, 100], [30, 0, 0, 0, 70, 0], [0, 50, 50, 0, 0, 0]], dtype=np.int8)
     write_submission(tmp_path / "a.zip", ["x", "y.mov", "z"], labels)
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        (member,) = archive.infolist()
-        text = archive.read(member).decode()
-    assert (member.filename, member.date_time) == (INNER_NAME, (1980, 1, 1, 0, 0, 0))
-    assert (member.create_system, member.external_attr >> 16, member.compress_type) == (3, 0o644, zipfile.ZIP_STORED)
+        (base_model,) = archive.infolist()
+        text = archive.read(base_model).decode()
+    assert (base_model.filename, base_model.date_time) == (INNER_NAME, (1980, 1, 1, 0, 0, 0))
+    assert (base_model.create_system, base_model.external_attr >> 16, base_model.compress_type) == (
+        3,
+        0o644,
+        zipfile.ZIP_STORED,
+    )
     assert json.loads(text)["predictions"] == {
         "x.mov": [{"emotion": "neu", "salience": 100}],
         "y.mov": [{"emotion": "ang", "salience": 30}, {"emotion": "sad", "salience": 70}],
@@ -168,7 +172,7 @@ def test_archives_are_read_up_to_their_limit_unpacked(tmp_path: Path, monkeypatc
     packed = tmp_path / "b.npz"
     np.savez_compressed(packed, filenames=np.array(["a"] * 3000), probabilities=np.full((3000, 6), 1 / 6))
     with zipfile.ZipFile(packed) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
+        unpacked = sum(base_model.file_size for base_model in archive.infolist())
     monkeypatch.setattr(prediction_files, "LARGEST_TABLE", unpacked - 1)
     with pytest.raises(InvalidProbabilities, match="unpacks to 0 MB"):
         read_probabilities(packed)

@@ -14,8 +14,6 @@ import pytest
 from blemore_harness.errors import InvalidOption
 from blemore_harness.protocol.rules import NEUTRAL, decode, score
 from blemore_harness.protocol.thresholds import search_official
-from blemore_plugins import strengths
-from blemore_plugins.average import EPSILON, log_rows, mean_logs
 from blemore_plugins.late import mean_rows
 from blemore_plugins.late.answers import Right, tabulate, value_answers
 from blemore_plugins.late.options import LateOptions
@@ -24,6 +22,7 @@ from blemore_plugins.late.search import WeightSearch, choose_backend, choose_gri
 from blemore_plugins.late.simplex import SimplexGrid, bounded_grid
 from blemore_plugins.late.subsets import NONE, Subsets, whole
 from blemore_plugins.logistic import Problem, fit, mean_loss
+from blemore_plugins.means import EPSILON, log_rows, mean_logs
 from blemore_plugins.structured import PAIRS, Structured, StructuredOptions, ratio_inputs, set_inputs
 from fakes import Notebook, make_context
 from fusion_cases import fit as fit_fusion
@@ -32,10 +31,10 @@ from fusion_cases import make_members, make_truth, predict
 Array = np.ndarray[Any, Any]
 
 
-def case(seed: int, members: int, clips: int, ties: bool = False) -> tuple[Array, Array]:
-    """Rows (M, N, 6) of members that know a little, and truth (N, 6); `ties` gives rows in tenths."""
+def case(seed: int, base_models: int, clips: int, ties: bool = False) -> tuple[Array, Array]:
+    """Rows (M, N, 6) of base models that know a little, and truth (N, 6); `ties` gives rows in tenths."""
     truth = make_truth(seed, clips)
-    rows = np.stack(list(make_members(seed + 1, truth, (0.3,) * members).values()))
+    rows = np.stack(list(make_members(seed + 1, truth, (0.3,) * base_models).values()))
     if ties:
         rows = np.random.default_rng(seed).multinomial(10, rows / rows.sum(axis=2, keepdims=True)) / 10
     return rows, truth
@@ -70,7 +69,7 @@ class Spy:
 
 
 def literal_climb(rows: Array, truth: Array, point: Array, move: float, low: float, high: float) -> Array:
-    """Move weight between two members while that is better, or as good and nearer to equal weights."""
+    """Move weight between two base models while that is better, or as good and nearer to equal weights."""
     while True:
         candidates = [point]
         for giver, taker in permutations(range(len(point)), 2):
@@ -127,7 +126,7 @@ def test_a_whole_grid_is_not_climbed_from_and_a_coarser_one_is(tmp_path: Path) -
                 key=lambda p: (official(rows, truth, p), -distance(p)),
             )
             np.testing.assert_allclose(found, literal_climb(rows, truth, start, 0.1, 0.0, 1.0), atol=1e-12)
-            assert f"66 points of step 0.1 for 3 members are more than the limit of {limit}" in book.warnings[-1]
+            assert f"66 points of step 0.1 for 3 base models are more than the limit of {limit}" in book.warnings[-1]
 
 
 def test_bounds_that_just_leave_room() -> None:
@@ -162,19 +161,19 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.encoders
-@pytest.mark.parametrize("members", [1, 2, 3])
+@pytest.mark.parametrize("base_models", [1, 2, 3])
 @pytest.mark.usefixtures("uncompiled")
-def test_the_fast_search_scores_and_chooses_as_the_plain_words(members: int) -> None:
+def test_the_fast_search_scores_and_chooses_as_the_plain_words(base_models: int) -> None:
     for seed in range(3):
-        rows, truth = case(10 * members + seed, members, 9, ties=seed == 1)
+        rows, truth = case(10 * base_models + seed, base_models, 9, ties=seed == 1)
         random = np.random.default_rng(seed)
-        points = random.dirichlet(np.ones(members), 4)
+        points = random.dirichlet(np.ones(base_models), 4)
         scorer = CompiledScorer(rows, truth)
         assert scorer.scores(points).tolist() == [official(rows, truth, point) for point in points]
         group = random.integers(0, 3, 9)
         group[:3] = range(3)
         subsets = Subsets(group, (0, 2, NONE))
-        grid, done = bounded_grid(members, 3), []
+        grid, done = bounded_grid(base_models, 3), []
         found = scorer.best_of(grid, done.append, subsets)
         assert sum(done) == grid.size
         for left, chosen in zip(subsets.left_out, found, strict=True):
@@ -249,9 +248,9 @@ def test_a_mean_is_at_most_1() -> None:
 
 
 def test_logarithms_are_of_rows_raised_to_epsilon_and_made_to_sum_to_1() -> None:
-    members = {"b": SimpleNamespace(values=np.array([[1.0, 0, 0, 0, 0, 0]])),
+    base_models = {"b": SimpleNamespace(values=np.array([[1.0, 0, 0, 0, 0, 0]])),
                "a": SimpleNamespace(values=np.array([[0.5, 0.3, 0.2, 0, 0, 0]]))}  # fmt: skip
-    logs = log_rows(("a", "b"), members, 0.01)
+    logs = log_rows(("a", "b"), base_models, 0.01)
     expected = [[[0.5, 0.3, 0.2, 0.01, 0.01, 0.01]], [[1.0, 0.01, 0.01, 0.01, 0.01, 0.01]]]
     np.testing.assert_allclose(np.exp(logs), [[np.array(row) / sum(row) for row in rows] for rows in expected])
     np.testing.assert_allclose(mean_logs(logs), (logs[0] + logs[1]) / 2)
@@ -268,7 +267,7 @@ def test_a_strength_is_chosen_by_the_loss_on_parts_not_learnt_from() -> None:
     problem, done = problem_of(0, 40), []
     parts = [np.arange(40) < 3, (np.arange(40) >= 3) & (np.arange(40) < 25), np.arange(40) >= 25]
     nothing, everything = np.zeros(40, dtype=bool), np.ones(40, dtype=bool)
-    learnt = strengths.learn(problem, [*parts, nothing, everything], (0.03, 1.0, 0.3), done.append)
+    learnt = regularisation.learn(problem, [*parts, nothing, everything], (0.03, 1.0, 0.3), done.append)
     losses = {}
     for strength in (math.inf, 1.0, 0.3, 0.03):
         total = sum(mean_loss(problem.take(part), fit(problem.take(~part), strength)) * part.sum() for part in parts)
@@ -284,9 +283,9 @@ def test_a_strength_is_chosen_by_the_loss_on_parts_not_learnt_from() -> None:
 def test_of_equal_losses_the_greatest_strength_is_taken_and_one_alone_is_not_questioned() -> None:
     problem = problem_of(1, 6)
     none = [np.zeros(6, dtype=bool), np.ones(6, dtype=bool)]
-    learnt = strengths.learn(problem, none, (0.1, 0.2), lambda count: None)
+    learnt = regularisation.learn(problem, none, (0.1, 0.2), lambda count: None)
     assert (learnt.strength, set(learnt.losses.values())) == (math.inf, {0.0})
-    alone = strengths.learn(problem, none, (0.1,), lambda count: None)
+    alone = regularisation.learn(problem, none, (0.1,), lambda count: None)
     assert (alone.strength, dict(alone.losses)) == (0.1, {})
     np.testing.assert_array_equal(alone.weights, fit(problem, 0.1))
 
@@ -297,10 +296,10 @@ def test_inputs_of_both_heads_number_by_number() -> None:
     pair = random.integers(0, 10, 20)
     sets, ratios = set_inputs(logs), ratio_inputs(logs, pair)
     for clip in range(20):
-        centred = [value - np.mean(member[clip]) for member in logs for value in member[clip]]
+        centred = [value - np.mean(base_model[clip]) for base_model in logs for value in base_model[clip]]
         np.testing.assert_allclose(sets[clip], [*centred, 10.0])
         one, two = PAIRS[pair[clip]]
-        preferences = [member[clip, one] - member[clip, two] for member in logs]
+        preferences = [base_model[clip, one] - base_model[clip, two] for base_model in logs]
         expected = [*preferences, abs(sum(preferences) / 2), *(float(k == pair[clip]) for k in range(10))]
         np.testing.assert_allclose(ratios[clip], expected)
 
@@ -317,17 +316,17 @@ def test_a_right_ratio_is_worth_clips_by_blends_and_nothing_without_any() -> Non
 def test_both_heads_are_chosen_on_the_actors_parts() -> None:
     """The ratio head on the blends of each part only, by the same parts as the set head."""
     truth = make_truth(5, 60)
-    members = make_members(6, truth, (0.5, 0.2))
+    base_models = make_members(6, truth, (0.5, 0.2))
     options = StructuredOptions(strengths=(0.05, 2.0), inner_folds=3)
-    model, book = fit_fusion(Structured(), members, truth, options)
+    model, book = fit_fusion(Structured(), base_models, truth, options)
     again, _ = fit_fusion(
-        Structured(), members, truth, StructuredOptions(strengths=(float(book.notes["ratio"]["strength"]),))
+        Structured(), base_models, truth, StructuredOptions(strengths=(float(book.notes["ratio"]["strength"]),))
     )
     np.testing.assert_allclose(model.ratios, again.ratios)
     blend = (truth > 0).sum(axis=1) == 2
     actors = np.array([f"A{i % 7}" for i in range(60)])
     parts = np.array_split(np.random.default_rng(7).permutation(sorted(set(actors))), 3)
-    logs = log_rows(sorted(members), {k: SimpleNamespace(values=v) for k, v in members.items()}, 1e-5)[:, blend]
+    logs = log_rows(sorted(base_models), {k: SimpleNamespace(values=v) for k, v in base_models.items()}, 1e-5)[:, blend]
     pair = np.array([PAIRS.index(tuple(np.flatnonzero(label))) for label in truth[blend]])
     ratio = [(70, 50, 30).index(label[label > 0][0]) for label in truth[blend]]
     mean = logs.mean(axis=0)
@@ -340,13 +339,13 @@ def test_both_heads_are_chosen_on_the_actors_parts() -> None:
         held = [np.isin(actors[blend], part) for part in parts]
         total = sum(mean_loss(problem.take(h), fit(problem.take(~h), float(strength))) * h.sum() for h in held)
         assert loss == pytest.approx(total / blend.sum(), abs=2e-6)
-    assert score(truth, decode(predict(model, members), 0.05, 0.05)).presence > 0.5
+    assert score(truth, decode(predict(model, base_models), 0.05, 0.05)).presence > 0.5
 
 
 def test_grids_of_every_small_shape_have_the_points_that_trying_all_finds() -> None:
-    for members, parts, lowest, highest in product(range(1, 5), range(1, 6), range(3), range(6)):
-        grid = SimplexGrid(members, parts, lowest, highest)
-        expected = [p for p in product(range(lowest, highest + 1), repeat=members) if sum(p) == parts]
+    for base_models, parts, lowest, highest in product(range(1, 5), range(1, 6), range(3), range(6)):
+        grid = SimplexGrid(base_models, parts, lowest, highest)
+        expected = [p for p in product(range(lowest, highest + 1), repeat=base_models) if sum(p) == parts]
         assert grid.size == len(expected), grid
         if expected:
             assert grid.block(0, grid.size).tolist() == [list(p) for p in expected]

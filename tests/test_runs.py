@@ -205,7 +205,7 @@ def test_system_folder_says_what_it_holds_and_keeps_it(tmp_path: Path) -> None:
 def runs(tmp_path: Path) -> Runs:
     made = Runs(tmp_path / "runs")
     for name, digest in (("s4d", "1111222233334444"), ("s4d,wav2vec2", "aaaabbbbccccdddd")):
-        write_json(made.run(name, digest) / "record.json", {"status": "finished", "test": None, "mark": None})
+        write_json(made.run(name, digest) / "record.json", {"status": "finished", "test": None, "caveat": None})
     made.system("s4d", {}, "abc")
     return made
 
@@ -272,7 +272,7 @@ def test_submission_of_a_run_without_test_clips(runs: Runs) -> None:
 def test_submission_is_copied_whole(runs: Runs, tmp_path: Path) -> None:
     folder = runs.find("s4d-")
     (folder / "submission.zip").write_bytes(b"zip")
-    write_json(folder / "record.json", {"status": "finished", "test": {"file": "submission.zip"}, "mark": "demo"})
+    write_json(folder / "record.json", {"status": "finished", "test": {"file": "submission.zip"}, "caveat": "demo"})
     assert copy_submission(folder, None) == (folder / "submission.zip", "demo")
     target, _ = copy_submission(folder, tmp_path)
     assert (target, target.read_bytes()) == (tmp_path / "submission.zip", b"zip")

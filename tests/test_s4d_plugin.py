@@ -30,9 +30,9 @@ def test_importing_loads_no_torch():
 def test_it_is_offered_and_marked():
     (encoder,) = blemore_encoders()
     assert (encoder.name, encoder.modality) == ("s4d", "video")
-    assert encoder.mark(S4DOptions()) is None
-    assert encoder.mark(S4DOptions(**encoder.demo_options)) == "untrained small encoders"
-    assert encoder.mark(S4DOptions(weights="random", train="all")) == "untrained encoders"
+    assert encoder.caveat(S4DOptions()) is None
+    assert encoder.caveat(S4DOptions(**encoder.demo_options)) == "untrained small encoders"
+    assert encoder.caveat(S4DOptions(weights="random", train="all")) == "untrained encoders"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_row_is_the_mean_softmax_over_windows_and_mirror_images(prepared):
     for clip, row in zip(fold.held_out, rows, strict=True):
         views = read_views(clip, open_crops(SMALL, context), SMALL, "cpu")
         with torch.no_grad():
-            each = [network(view[None]).softmax(-1)[0].numpy() for view in views]
+            each = [network(blinded[None]).softmax(-1)[0].numpy() for blinded in views]
         np.testing.assert_allclose(row, np.mean(each, axis=0), atol=1e-5)
 
 
@@ -254,7 +254,7 @@ def test_local_weights_go_through_the_whole_path(prepared, tmp_path: Path):
     fitted = model.network.state_dict()
     assert torch.equal(fitted["blocks.6.mlp.fc1.weight"], trunk["encoder.blocks.6.mlp.fc1.weight"])
     assert fitted["blocks.6.moe_layer.router.topkroute_linear.weight"].shape == (8, 64)
-    assert ENCODER.mark(options) is None
+    assert ENCODER.caveat(options) is None
 
 
 @encoders

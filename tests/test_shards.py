@@ -276,11 +276,11 @@ def test_a_tensor_that_its_shard_lacks_is_named(sharded: Path, tmp_path: Path) -
 
 
 class Malicious:
-    def __init__(self, mark: Path) -> None:
-        self._mark = mark
+    def __init__(self, caveat: Path) -> None:
+        self._caveat = caveat
 
     def __reduce__(self) -> Any:
-        return Path.touch, (self._mark,)
+        return Path.touch, (self._caveat,)
 
 
 def test_no_shard_can_run_code(sharded: Path, tmp_path: Path) -> None:

@@ -368,7 +368,7 @@ class Broken(Fusion):
     name = "broken"
     summary = "crashes"
 
-    def fit(self, fold: Fold, members: Mapping[str, Any], options: Any, context: Any) -> Any:
+    def fit(self, fold: Fold, base_models: Mapping[str, Any], options: Any, context: Any) -> Any:
         raise ZeroDivisionError("out of luck")
 
 

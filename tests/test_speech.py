@@ -19,7 +19,7 @@ transformers = pytest.importorskip("transformers")
 from blemore_harness.clips import Clip, Clips, Fold  # noqa: E402
 from blemore_harness.errors import DataError, InvalidOption, MediaError, WeightsMissing  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
-from blemore_harness.pooling import describe_sequence  # noqa: E402
+from blemore_harness.pooling import pool_statistics  # noqa: E402
 from blemore_plugins import speech  # noqa: E402
 from blemore_plugins.speech import encoder as encoder_module  # noqa: E402
 from blemore_plugins.speech import extraction, network, recipe  # noqa: E402
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.encoders
 
 RATE = 16_000
 FILM = Path("film.mov")
-"""Of clips whose sound comes from `sounds`: nobody opens it."""
+"""Of clips whose audio comes from `sounds`: nobody opens it."""
 
 ENCODERS = {encoder.name: encoder for encoder in speech.blemore_encoders()}
 
@@ -63,9 +63,9 @@ def models(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def sounds(monkeypatch) -> dict[str, np.ndarray]:
-    """Clips without files: their sound by id."""
+    """Clips without files: their audio by id."""
     held: dict[str, np.ndarray] = {}
-    monkeypatch.setattr(extraction, "read_sound", lambda clip, rate, cache: held[clip.id])
+    monkeypatch.setattr(extraction, "read_audio", lambda clip, rate, cache: held[clip.id])
     for module in (encoder_module, released_module):
         monkeypatch.setattr(module, "warn_of_silence", lambda clips, context: None)
     return held
@@ -188,7 +188,7 @@ def test_networks_of_fixed_length_hear_long_clips_in_pieces(models, kind):
 def test_sound_too_short_for_a_frame_is_named(models, kind, sounds, tmp_path):
     clips = add_clips(sounds, [3000, 380])
     options = AudioOptions(model=str(models[kind]))
-    with pytest.raises(MediaError, match=r"clip k1: expected sound for one frame of 25 ms, found 0.0238 s"):
+    with pytest.raises(MediaError, match=r"clip k1: expected audio for one frame of 25 ms, found 0.0238 s"):
         ENCODERS["audio"].prepare(clips, options, make_context(tmp_path))
     frozen = network.build_network(settled(options), "cpu")
     ear = Ear(settled(options), frozen)
@@ -301,12 +301,12 @@ def test_features_over_time_are_the_last_hidden_state(models, sounds, tmp_path, 
     vectors = encoder.embed(clips, options, context)
     for clip, vector in zip(clips, vectors.values, strict=True):
         states, last = literal(models[name], name, sounds[clip.id])
-        found = encoder.sequence(clip, options, context)
+        found = encoder.frame_features(clip, options, context)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, last, rtol=1e-4, atol=1e-4)
         # transformers' own list ends before the final norm.
         assert np.abs(states[-1] - last).max() > 0.1
-        np.testing.assert_array_equal(vector, describe_sequence(found))
+        np.testing.assert_array_equal(vector, pool_statistics(found))
     assert context.reporter.notes["model"]["type"] == name
     assert set(context.reporter.notes["model"]["files"]) == {
         "config.json", "model.safetensors", "preprocessor_config.json"
@@ -314,7 +314,7 @@ def test_features_over_time_are_the_last_hidden_state(models, sounds, tmp_path, 
     chosen = dataclasses.replace(options, layers=f"1,{DEPTH}")
     encoder.prepare(clips, chosen, context)
     expected = (states[1] + states[DEPTH]) / 2
-    np.testing.assert_allclose(encoder.sequence(clip, chosen, context), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(encoder.frame_features(clip, chosen, context), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_compat_normalises_as_s3prl_does(models, sounds, tmp_path):
@@ -326,7 +326,9 @@ def test_compat_normalises_as_s3prl_does(models, sounds, tmp_path):
     wave = torch.from_numpy(sounds["k0"])
     with torch.no_grad():
         expected = model(torch.nn.functional.layer_norm(wave, wave.shape)[None]).last_hidden_state[0]
-    np.testing.assert_allclose(encoder.sequence(next(iter(clips)), options, context), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        encoder.frame_features(next(iter(clips)), options, context), expected, rtol=1e-4, atol=1e-5
+    )
     with pytest.raises(InvalidOption, match="hubert: layers: compat copies the released layout"):
         build_options("hubert", HubertOptions, {"compat": "true", "layers": "6"})
 
@@ -338,7 +340,7 @@ def test_released_features_come_first():
     ):
         encoder = ENCODERS[name]
         for there, source in (({folder, table}, "released"), ({table}, "statistics"), (set(), "media")):
-            options = encoder.settle(encoder.Options(), frozenset(there))
+            options = encoder.resolve_options(encoder.Options(), frozenset(there))
             assert options.source == source
         assert encoder.width == 1024
 
@@ -385,7 +387,7 @@ def test_sound_is_decoded_while_the_network_computes(models, sounds, tmp_path, m
         return real(frozen, inputs)
 
     monkeypatch.setattr(extraction, "WINDOW_BYTES", 0)
-    monkeypatch.setattr(extraction, "read_sound", read)
+    monkeypatch.setattr(extraction, "read_audio", read)
     monkeypatch.setattr(network.Frozen, "run", run)
     context = make_context(tmp_path)
     ENCODERS["audio"].prepare(clips, AudioOptions(model=str(models["hubert"])), context)
@@ -411,7 +413,7 @@ def test_wav2vec2_512_finds_the_vectors_of_wav2vec2(models, sounds, tmp_path):
     options = {n: build_options(n, ENCODERS[n].Options, given) for n in ("wav2vec2", "wav2vec2-512")}
     ENCODERS["wav2vec2"].prepare(clips, options["wav2vec2"], context)
     ENCODERS["wav2vec2-512"].prepare(clips, options["wav2vec2-512"], context)
-    assert context.reporter.bars == [("wav2vec2: sound to features", 1)]
+    assert context.reporter.bars == [("wav2vec2: audio to features", 1)]
     one, other = (ENCODERS[name].embed(clips, options[name], context).values for name in options)
     np.testing.assert_array_equal(one, other)
 
@@ -433,9 +435,9 @@ def test_each_encoder_learns_and_predicts_without_weights(name, fold, tmp_path):
     encoder, context = ENCODERS[name], make_context(tmp_path)
     given = dict(encoder.demo_options) | {"hidden": "8", "epochs": 2}
     given |= {"outputs": True} if name == "audeering-dim" else {}
-    options = encoder.settle(build_options(name, encoder.Options, given), frozenset())
-    assert encoder.mark(options) == "untrained small encoders"
-    assert encoder.mark(dataclasses.replace(options, model="owner/name")) is None
+    options = encoder.resolve_options(build_options(name, encoder.Options, given), frozenset())
+    assert encoder.caveat(options) == "untrained small encoders"
+    assert encoder.caveat(dataclasses.replace(options, model="owner/name")) is None
     assert encoder.identify(options) == {}
     assert encoder.identify(dataclasses.replace(options, model="owner/name")) == {"model": "owner/name"}
     clips = Clips((*fold.train.unlabelled(), *fold.held_out))

@@ -1,4 +1,4 @@
-"""Stacking finds the one minimum, is the logit mean in the limit, and learns which members to trust."""
+"""Stacking finds the one minimum, is the logit mean in the limit, and learns which base models to trust."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.options import build_options
 from blemore_plugins import logistic
-from blemore_plugins.average import LogitMean
 from blemore_plugins.logistic import Problem, mean_loss, predict_logs
+from blemore_plugins.means import LogitMean
+from blemore_plugins.regularisation import actor_folds
 from blemore_plugins.stack import Stack, StackOptions, blemore_fusions
-from blemore_plugins.strengths import actor_folds
 from fusion_cases import Array, fit, make_members, make_truth, predict
 
 
@@ -110,10 +110,10 @@ def test_in_the_limit_it_is_the_logit_mean() -> None:
 
 def test_it_beats_the_logit_mean_on_new_clips_where_members_differ() -> None:
     truth = make_truth(5, 300)
-    members = make_members(6, truth, (0.5, 0.1, 0.0))
+    base_models = make_members(6, truth, (0.5, 0.1, 0.0))
     model, book = fit(Stack(), MEMBERS, TRUTH)
     reference, _ = fit(LogitMean(), MEMBERS, TRUTH)
-    assert loss(predict(model, members), truth) < 0.95 * loss(predict(reference, members), truth)
+    assert loss(predict(model, base_models), truth) < 0.95 * loss(predict(reference, base_models), truth)
     losses = book.notes["loss by strength on other actors"]
     assert isinstance(losses, dict)
     assert next(iter(losses)) == "inf"
@@ -123,10 +123,10 @@ def test_it_beats_the_logit_mean_on_new_clips_where_members_differ() -> None:
 
 
 def test_where_members_know_nothing_it_stays_near_the_prior() -> None:
-    members = make_members(8, TRUTH, (0.0, 0.0))
-    model, _ = fit(Stack(), members, TRUTH)
+    base_models = make_members(8, TRUTH, (0.0, 0.0))
+    model, _ = fit(Stack(), base_models, TRUTH)
     prior = np.tile(TRUTH.mean(axis=0) / 100, (len(TRUTH), 1))
-    assert loss(predict(model, members), TRUTH) < loss(prior, TRUTH) + 0.1
+    assert loss(predict(model, base_models), TRUTH) < loss(prior, TRUTH) + 0.1
 
 
 def test_order_of_members_company_and_repetition_change_no_bit() -> None:

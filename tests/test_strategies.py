@@ -45,7 +45,7 @@ def test_labels_of_a_fold_change_nothing_that_is_used_on_it(name: str) -> None:
         first, second = (decoder.decode(rows.values, rows.groups) for decoder in seen)
         assert (first == second).all()
         changed = evaluate_strategy(STRATEGIES[name], other)[fold]
-        assert changed == score(other.truth[own], first), "scored with what was learnt from other folds"
+        assert changed == score(other.truth[own], first), "scored with what was trained on other folds"
 
 
 def test_strategies_say_what_they_see() -> None:

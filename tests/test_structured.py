@@ -126,9 +126,9 @@ MEMBERS = make_members(1, TRUTH, (0.6, 0.4, 0.0))
 
 def test_it_learns_and_beats_chance_by_far_on_new_clips() -> None:
     truth = make_truth(5, 200)
-    members = make_members(6, truth, (0.6, 0.4, 0.0))
+    base_models = make_members(6, truth, (0.6, 0.4, 0.0))
     model, book = fit(Structured(), MEMBERS, TRUTH, StructuredOptions(strengths=(0.01, 0.1)))
-    choice = search_official(predict(model, members), truth)
+    choice = search_official(predict(model, base_models), truth)
     assert choice.scores.presence > 0.6
     assert choice.scores.salience > 0.4
     for head in ("set", "ratio"):
@@ -180,9 +180,9 @@ def test_decision_maximises_expected_score_under_the_model() -> None:
 
 def test_a_ratio_of_a_pair_that_it_learns_nothing_about_is_no_crash() -> None:
     truth = np.eye(6, dtype=np.int8)[np.arange(60) % 6] * 100
-    members = make_members(2, truth.astype(np.int8), (0.8,))
-    model, _ = fit(Structured(), members, truth.astype(np.int8), StructuredOptions(strengths=(0.01, 1.0)))
-    found = decode(predict(model, members), 0.05, 0.05)
+    base_models = make_members(2, truth.astype(np.int8), (0.8,))
+    model, _ = fit(Structured(), base_models, truth.astype(np.int8), StructuredOptions(strengths=(0.01, 1.0)))
+    found = decode(predict(model, base_models), 0.05, 0.05)
     assert score(truth, found).presence > 0.9
 
 
@@ -212,8 +212,8 @@ def test_two_members_that_are_one_are_fused_under_a_weak_penalty() -> None:
 def test_without_blends_nothing_is_gained_by_answering_one() -> None:
     truth = make_truth(0, 200)
     truth = truth[(truth > 0).sum(axis=1) == 1]
-    members = make_members(1, truth, (0.3, 0.4))
-    model, _ = fit(Structured(), members, truth, StructuredOptions(strengths=(10.0,)))
-    answers = decode(predict(model, members), 0.05, 0.05)
+    base_models = make_members(1, truth, (0.3, 0.4))
+    model, _ = fit(Structured(), base_models, truth, StructuredOptions(strengths=(10.0,)))
+    answers = decode(predict(model, base_models), 0.05, 0.05)
     assert score(truth, answers).presence > 0.8
     assert ((answers > 0).sum(axis=1) == 1).all()

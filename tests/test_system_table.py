@@ -17,7 +17,14 @@ INTERVAL = {"score": [0.3131, 0.4621]}
 def system(name: str, **changed: Any) -> dict[str, Any]:
     numbers = {"acc_presence": {"mean": 0.578, "sd": 0.124}, "acc_salience": {"mean": 0.33, "sd": 0.072}}
     numbers["score"] = {"mean": 0.454, "sd": 0.09}
-    row = {"name": name, "modality": "audio", "kind": "encoder", "members": [], "status": "finished", "mark": None}
+    row = {
+        "name": name,
+        "modality": "audio",
+        "kind": "encoder",
+        "base_models": [],
+        "status": "finished",
+        "caveat": None,
+    }
     row |= {"official": numbers, "cross_fitted": {"score": {"mean": 0.419}}, "intervals": INTERVAL}
     return row | {"times_asked": 0, "notes": []} | changed
 
@@ -26,11 +33,11 @@ def record() -> dict[str, Any]:
     weights = {"fold": None, "weights": {"prosody": 0.96, "wav2vec2-finetuned": 0.04}}
     return {
         "systems": [
-            system(NAMES[0], mark="untrained small encoders"),
+            system(NAMES[0], caveat="untrained small encoders"),
             system(NAMES[1], times_asked=200),
-            system(NAMES[2], modality=None, kind="fusion", members=list(NAMES[:2]), notes=[weights]),
-            {"name": "gone", "modality": "video", "kind": "encoder", "members": [], "status": "failed", "mark": None,
-             "error": {"message": "out of luck"}},
+            system(NAMES[2], modality=None, kind="fusion", base_models=list(NAMES[:2]), notes=[weights]),
+            {"name": "gone", "modality": "video", "kind": "encoder", "base_models": [], "status": "failed",
+             "caveat": None, "error": {"message": "out of luck"}},
         ]
     }  # fmt: skip
 
@@ -56,7 +63,7 @@ def test_every_number_and_every_mark_is_there_at_any_width(width: int) -> None:
         assert name in words
     if width in (80, 200):  # elsewhere the lines of a remark stand between other columns
         for remark in ("untrained small encoders", "chosen on the held-out folds (asked 200 times)",
-                       "prosody 0.96, wav2vec2-finetuned 0.04; members chosen on the held-out folds",
+                       "prosody 0.96, wav2vec2-finetuned 0.04; base models chosen on the held-out folds",
                        "failed: out of luck"):  # fmt: skip
             assert remark in words
 

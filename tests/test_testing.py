@@ -227,7 +227,7 @@ class OddOptions:
 
 
 class Embedding(Encoder):
-    """Vectors that are standardised over the clips at hand."""
+    """Embeddings that are standardised over the clips at hand."""
 
     name, summary, modality = "embedding", "x", "video"
 
@@ -245,7 +245,7 @@ FAULTY: dict[str, tuple[str, Encoder, str]] = {
     "an option that text cannot say": ("options", encoder(Options=OddOptions), "not read back: .*table: expected dict"),
     "an identity by chance": ("identity", encoder(identify=lambda self, o: {"a": random.random()}), "the same each"),
     "an identity of arrays": ("identity", encoder(identify=lambda self, options: {"a": np.ones(2)}), "JSON types"),
-    "stores in a list": ("identity", encoder(stores=lambda self, options: ["WavLM"]), "a tuple of names"),
+    "stores in a list": ("identity", encoder(feature_sets=lambda self, options: ["WavLM"]), "a tuple of names"),
     "logits": ("probabilities", predicting(lambda rows, clips, context: np.log(rows)), "apply softmax"),
     "a number": ("probabilities", encoder(model=lambda self, *given: Number()), "to give Probabilities, found int"),
     "rows by position": ("order", predicting(place), "change with the order"),
@@ -265,13 +265,14 @@ FAULTY: dict[str, tuple[str, Encoder, str]] = {
     "batches of two": ("one-clip", fitting(need_two), "IndexError"),
     "emotions by heart": ("missing-emotion", fitting(need_all), "an emotion without clips"),
     "a constant": ("learns", predicting(lambda rows, clips, context: np.full(rows.shape, 1 / 6)), "guessing gives"),
-    "vectors in company": ("vectors", Embedding(), "order or the company"),
+    "embeddings in company": ("vectors", Embedding(), "order or the company"),
     "wide sequences": (
-        "sequence", encoder(sequence=lambda self, clip, options, context: np.ones((3, 4))), r"found float64 \(3, 4\)"
+        "frame_features", encoder(frame_features=lambda self, clip, options, context: np.ones((3, 4))),
+        r"found float64 \(3, 4\)"
     ),
     "other folds together": (
         "together", encoder(fit_together=lambda self, folds, o, c: [Centroids(np.roll(np.eye(6), 1, 0))] * len(folds)),
-        "learnt beside others",
+        "trained beside others",
     ),
     "labels of other folds": ("together", encoder(fit_together=peek), "its labels least of all"),
     "labels turned round": ("inputs", fitting(spoil_labels), "labels of the training clips; work on copies"),
@@ -309,7 +310,7 @@ def test_a_good_encoder_passes(session: Session) -> None:
     assert bad == []
     assert list(found) == [check.name for check in checks_for(is_fusion=False)]
     skipped = {name for name, verdict in found.items() if verdict.status == "skipped"}
-    assert skipped <= {"vectors", "sequence", "together", "gpu"}
+    assert skipped <= {"vectors", "frame_features", "together", "gpu"}
     assert exit_code(list(found.values())) == 0
 
 
@@ -333,35 +334,35 @@ class Voting(Fusion):
     name = "voting"
     summary = "mean of rows"
 
-    def fit(self, fold: Any, members: Any, options: Any, context: Any) -> Any:
+    def fit(self, fold: Any, base_models: Any, options: Any, context: Any) -> Any:
         return self
 
-    def predict(self, clips: Any, members: Any, context: Any) -> Probabilities:
-        return Probabilities(clips.ids, sum(rows.values for rows in members.values()) / len(members))
+    def predict(self, clips: Any, base_models: Any, context: Any) -> Probabilities:
+        return Probabilities(clips.ids, sum(rows.values for rows in base_models.values()) / len(base_models))
 
 
 class Concatenating(Voting):
-    """Takes vectors."""
+    """Takes embeddings."""
 
     takes = "embeddings"
 
-    def fit(self, fold: Any, members: Any, options: Any, context: Any) -> Any:
-        assert set(members["good"].ids) == {*fold.train.ids, *fold.held_out.ids}
+    def fit(self, fold: Any, base_models: Any, options: Any, context: Any) -> Any:
+        assert set(base_models["good"].ids) == {*fold.train.ids, *fold.held_out.ids}
         return self
 
-    def predict(self, clips: Any, members: Any, context: Any) -> Probabilities:
+    def predict(self, clips: Any, base_models: Any, context: Any) -> Probabilities:
         return Probabilities(clips.ids, np.full((len(clips), 6), 1 / 6))
 
 
 class FirstOnly(Voting):
-    """Takes the first member's rows, and wants two."""
+    """Takes the first base model's rows, and wants two."""
 
-    def fit(self, fold: Any, members: Any, options: Any, context: Any) -> Any:
-        list(members)[1]
+    def fit(self, fold: Any, base_models: Any, options: Any, context: Any) -> Any:
+        list(base_models)[1]
         return self
 
-    def predict(self, clips: Any, members: Any, context: Any) -> Probabilities:
-        return next(iter(members.values()))
+    def predict(self, clips: Any, base_models: Any, context: Any) -> Probabilities:
+        return next(iter(base_models.values()))
 
 
 def test_fusions_are_checked_with_rows_or_vectors(session: Session) -> None:
@@ -375,17 +376,17 @@ def test_fusions_are_checked_with_rows_or_vectors(session: Session) -> None:
 
 def test_fusions_that_learn_folds_together_learn_each_from_its_own_clips(session: Session) -> None:
     class Together(Voting):
-        def fit_together(self, folds: Any, members: Any, options: Any, contexts: Any) -> Any:
-            for fold, given in zip(folds, members, strict=True):
+        def fit_together(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
+            for fold, given in zip(folds, base_models, strict=True):
                 assert all(rows.ids == fold.train.ids for rows in given.values())
             known = {name for fold in folds for name in fold.train.ids}
             assert known > {*folds[0].held_out.ids}, "otherwise nobody could peek"
-            return [self.fit(*case, options, None) for case in zip(folds, members, strict=True)]
+            return [self.fit(*case, options, None) for case in zip(folds, base_models, strict=True)]
 
     assert verdicts(Together(), session, "together")["together"].status == "passed"
 
     class Peeking(Voting):
-        def fit_together(self, folds: Any, members: Any, options: Any, contexts: Any) -> Any:
+        def fit_together(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
             return peek(self, folds, options, contexts)
 
     verdict = verdicts(Peeking(), session, "together")["together"]
@@ -536,7 +537,7 @@ def test_a_crash_is_exit_code_3(tmp_path: Path) -> None:
 class Crash(Fusion):
     name = "crash"
     summary = "x"
-    def fit(self, fold, members, options, context):
+    def fit(self, fold, base models, options, context):
         return 1 / 0
 
 @hookimpl

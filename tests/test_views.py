@@ -22,8 +22,8 @@ from blemore_harness import cache as cache_module
 from blemore_harness.cache import DIGESTS
 from blemore_harness.clips import EMOTIONS, Clip, Clips
 from blemore_harness.data import neutral_files
+from blemore_harness.data.blinded import HOMES, BlindedDataset, blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.data.views import HOMES, View, open_view
 from blemore_harness.errors import DataError
 from blemore_harness.running.skipping import leave_out
 from builders import Row, label_of, put, rows_of, write_download, write_metadata
@@ -41,12 +41,12 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def view_of(data: Path, cache: Path) -> View:
-    return open_view(read_dataset(data), cache)
+def view_of(data: Path, cache: Path) -> BlindedDataset:
+    return blind_dataset(read_dataset(data), cache)
 
 
-def by_real_name(view: View) -> dict[str, Clip]:
-    return {view.real[clip.id]: clip for clip in (*view.train, *view.test)}
+def by_real_name(blinded: BlindedDataset) -> dict[str, Clip]:
+    return {blinded.real[clip.id]: clip for clip in (*blinded.train, *blinded.test)}
 
 
 # ------------------------------------------------------------------------------------------------ what must not be seen
@@ -108,18 +108,18 @@ def test_the_walk_finds_what_is_hidden() -> None:
     assert any("deep" in text for text in texts(np.array([{"deep": 1}], dtype=object)))
 
 
-def handed_out(view: View) -> dict[str, Clips]:
+def handed_out(blinded: BlindedDataset) -> dict[str, Clips]:
     """Every set of clips that a plugin is given and that must tell neither labels nor actors."""
-    found = {"prepare": view.everything(), "final": view.fold(None).held_out, "test": view.test}
-    return found | {f"held out in fold {k}": view.fold(k).held_out for k in sorted(set(view.folds.tolist()))}
+    found = {"prepare": blinded.everything(), "final": blinded.fold(None).held_out, "test": blinded.test}
+    return found | {f"held out in fold {k}": blinded.fold(k).held_out for k in sorted(set(blinded.folds.tolist()))}
 
 
 def test_no_name_label_or_actor_can_be_reached_from_clips_to_predict(data: Path, cache: Path) -> None:
-    view = view_of(data, cache)
-    real = set(view.real.values())
+    blinded = view_of(data, cache)
+    real = set(blinded.real.values())
     actors = {row["video_id"] for row in rows_of()}
     tokens = re.compile(rf"(?<![a-z0-9])({'|'.join(EMOTIONS)}|mix|int[1-4]|sit[1-4]|test_\d+)(?![a-z0-9])")
-    for what, clips in handed_out(view).items():
+    for what, clips in handed_out(blinded).items():
         assert len(clips)
         found = [text.replace(str(cache), "") for text in texts(clips)]
         assert any(OPAQUE.search(text) for text in found), what
@@ -131,14 +131,14 @@ def test_no_name_label_or_actor_can_be_reached_from_clips_to_predict(data: Path,
 
 
 def test_the_training_part_of_a_fold_tells_its_own_labels_and_nothing_of_the_others(data: Path, cache: Path) -> None:
-    view = view_of(data, cache)
+    blinded = view_of(data, cache)
     rows = {row["filename"]: row for row in rows_of()}
     for index in (0, 1):
-        fold = view.fold(index)
-        learnt = {view.real[name] for name in fold.train.ids}
+        fold = blinded.fold(index)
+        learnt = {blinded.real[name] for name in fold.train.ids}
         assert learnt == {name for name, row in rows.items() if row["fold"] != str(index)}
         found = texts(fold)
-        assert not [text for text in found if any(name in text for name in view.real.values())]
+        assert not [text for text in found if any(name in text for name in blinded.real.values())]
         others = {row["video_id"] for row in rows.values() if row["fold"] == str(index)}
         assert not others & set(found)
         # The training labels, and no second array of labels anywhere.
@@ -146,9 +146,9 @@ def test_the_training_part_of_a_fold_tells_its_own_labels_and_nothing_of_the_oth
 
 
 def test_ids_and_names_are_neutral(data: Path, cache: Path) -> None:
-    view = view_of(data, cache)
-    view.digest_store("WavLM_large")
-    for clip in view.everything():
+    blinded = view_of(data, cache)
+    blinded.publish_feature_set("WavLM_large")
+    for clip in blinded.everything():
         assert OPAQUE.fullmatch(clip.id)
         assert clip.video.name == f"{clip.id}.mov"
         assert clip.audio == clip.video
@@ -184,10 +184,10 @@ def test_no_operation_on_a_path_leads_to_a_real_name(
 ) -> None:
     if not linked:
         refuse_links(monkeypatch)
-    view = view_of(data, cache)
-    view.digest_store("WavLM_large")
-    real = set(view.real.values())
-    for what, clips in handed_out(view).items():
+    blinded = view_of(data, cache)
+    blinded.publish_feature_set("WavLM_large")
+    real = set(blinded.real.values())
+    for what, clips in handed_out(blinded).items():
         paths = [Path(thing) for thing in reachable(clips) if isinstance(thing, Path)]
         assert len(paths) == 2 * len(clips), what
         for path in paths:
@@ -223,9 +223,9 @@ def test_files_that_cannot_be_linked_are_copied_once_and_again_when_they_change(
     said: list[str] = []
 
     def opened() -> dict[str, Clip]:
-        view = open_view(read_dataset(data), cache, log=said.append)
-        view.digest_store("WavLM_large")
-        return by_real_name(view)
+        blinded = blind_dataset(read_dataset(data), cache, log=said.append)
+        blinded.publish_feature_set("WavLM_large")
+        return by_real_name(blinded)
 
     before = opened()
     assert [line.split(" to ")[0] for line in said] == ["copying 63 files (0.00 GB)"] * 2, "videos, then features"
@@ -274,53 +274,53 @@ def test_symbolic_links_of_earlier_versions_are_gone_and_those_in_a_download_are
 
 
 def test_everything_translates_back(data: Path, cache: Path) -> None:
-    view = view_of(data, cache)
-    view.digest_store("WavLM_large")
+    blinded = view_of(data, cache)
+    blinded.publish_feature_set("WavLM_large")
     dataset = read_dataset(data)
-    clips = by_real_name(view)
+    clips = by_real_name(blinded)
     assert set(clips) == {*dataset.ids, *dataset.test_ids}
     for name, clip in clips.items():
         assert clip.video.read_bytes() == dataset.videos[name].read_bytes()
         assert clip.features("WavLM_large").read_bytes() == dataset.features["WavLM_large"][name].read_bytes()
     rows = {row["filename"]: row for row in rows_of()}
-    assert view.train.actors is not None
+    assert blinded.train.actors is not None
     for clip_id, actor, label, fold in zip(
-        view.train.ids, view.train.actors, view.train.labels, view.folds, strict=True
+        blinded.train.ids, blinded.train.actors, blinded.train.labels, blinded.folds, strict=True
     ):
-        row = rows[view.real[clip_id]]
+        row = rows[blinded.real[clip_id]]
         assert (actor, label.tolist(), str(fold)) == (row["video_id"], label_of(row), row["fold"])
 
 
 def test_folds_part_the_training_clips(data: Path, cache: Path) -> None:
-    view = view_of(data, cache)
+    blinded = view_of(data, cache)
     for index in (0, 1):
-        fold = view.fold(index)
+        fold = blinded.fold(index)
         assert fold.index == index
-        assert sorted(fold.train.ids + fold.held_out.ids) == list(view.train.ids)
-        assert {view.folds[view.train.ids.index(name)] for name in fold.held_out.ids} == {index}
-    final = view.fold(None)
+        assert sorted(fold.train.ids + fold.held_out.ids) == list(blinded.train.ids)
+        assert {blinded.folds[blinded.train.ids.index(name)] for name in fold.held_out.ids} == {index}
+    final = blinded.fold(None)
     assert final.index is None
-    assert final.train.ids == view.train.ids
-    assert final.held_out.ids == view.test.ids
-    assert view.everything().ids == tuple(sorted(view.train.ids + view.test.ids))
+    assert final.train.ids == blinded.train.ids
+    assert final.held_out.ids == blinded.test.ids
+    assert blinded.everything().ids == tuple(sorted(blinded.train.ids + blinded.test.ids))
 
 
 def test_messages_get_real_names_back(data: Path, cache: Path) -> None:
-    view = view_of(data, cache)
-    one, two = view.train.ids[0], view.test.ids[0]
-    real, test = view.real[one], view.real[two]
-    assert view.translate(f"{one}: no face; {two}.mov") == f"{real}: no face; {test}.mov"
-    assert view.translate(f"features_{one}.npy") == f"features_{real}.npy"
+    blinded = view_of(data, cache)
+    one, two = blinded.train.ids[0], blinded.test.ids[0]
+    real, test = blinded.real[one], blinded.real[two]
+    assert blinded.translate(f"{one}: no face; {two}.mov") == f"{real}: no face; {test}.mov"
+    assert blinded.translate(f"features_{one}.npy") == f"features_{real}.npy"
     for text in ("c0123456789abcdef", f"x{one}", f"{one}0", "nothing", ""):
-        assert view.translate(text) == text
+        assert blinded.translate(text) == text
 
 
 def test_the_order_says_nothing(data: Path, cache: Path) -> None:
-    view = view_of(data, cache)
-    for clips in (view.train, view.test, view.everything(), view.fold(0).train, view.fold(0).held_out):
+    blinded = view_of(data, cache)
+    for clips in (blinded.train, blinded.test, blinded.everything(), blinded.fold(0).train, blinded.fold(0).held_out):
         assert list(clips.ids) == sorted(clips.ids)
     # Neither do names: a hash, not a number in file order.
-    listed = [clip_id for _, clip_id in sorted((real, clip_id) for clip_id, real in view.real.items())]
+    listed = [clip_id for _, clip_id in sorted((real, clip_id) for clip_id, real in blinded.real.items())]
     assert listed != sorted(listed)
 
 
@@ -350,7 +350,7 @@ def test_the_view_does_not_depend_on_where_the_data_lies(data: Path, cache: Path
 def test_the_view_is_the_same_in_every_process(data: Path, cache: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from blemore_harness.data.download import read_dataset; "
-        "from blemore_harness.data.views import open_view; "
+        "from blemore_harness.data.blinded import open_view; "
         "v = open_view(read_dataset(Path(sys.argv[1])), Path(sys.argv[2])); print(v.digest, *v.train.ids)"
     )
     said = []
@@ -360,8 +360,8 @@ def test_the_view_is_the_same_in_every_process(data: Path, cache: Path) -> None:
             command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
         )
         said.append(done.stdout.split())
-    view = view_of(data, cache)
-    assert said == [[view.digest, *view.train.ids]] * 2
+    blinded = view_of(data, cache)
+    assert said == [[blinded.digest, *blinded.train.ids]] * 2
 
 
 # ------------------------------------------------------------------------------------------------ digests and the cache
@@ -427,15 +427,15 @@ def test_test_clips_have_a_digest_of_their_own_and_change_nothing_of_training(
     data: Path, cache: Path, change: Any
 ) -> None:
     before = view_of(data, cache)
-    store = before.digest_store("WavLM_large")
+    store = before.publish_feature_set("WavLM_large")
     change([], data)
     put(data / "pre_extracted_test_data" / "WavLM_large_test" / "test_0001.npy", "other test features")
     after = view_of(data, cache)
-    assert (after.digest, after.train.ids, after.digest_store("WavLM_large").train) == (
+    assert (after.digest, after.train.ids, after.publish_feature_set("WavLM_large").train) == (
         before.digest, before.train.ids, store.train,
     )  # fmt: skip
     assert after.test_digest != before.test_digest
-    assert after.digest_store("WavLM_large").test != store.test
+    assert after.publish_feature_set("WavLM_large").test != store.test
     both = set(before.test.ids) & set(after.test.ids)
     assert {name: before.real[name] for name in both} == {name: after.real[name] for name in both}
     assert len(both) >= 2, "the id of a test clip comes from the training part and the clip itself"
@@ -451,7 +451,7 @@ def test_released_features_that_nobody_asks_for_change_no_digest(data: Path, cac
         put(data / "pre_extracted_train_data" / "CLIP_train" / f"{row['filename']}.npy", "more")
     after = view_of(data, cache)
     assert after.digest == before.digest
-    assert after.digest_store("WavLM_large") == before.digest_store("WavLM_large")
+    assert after.publish_feature_set("WavLM_large") == before.publish_feature_set("WavLM_large")
 
 
 def test_the_digest_does_not_know_what_cannot(tmp_path: Path, cache: Path) -> None:
@@ -482,9 +482,9 @@ def test_features_count_where_there_is_no_video(tmp_path: Path, cache: Path) -> 
 
 def test_clips_without_any_file_have_no_content(tmp_path: Path, cache: Path) -> None:
     write_metadata(tmp_path / "data", rows_of())
-    view = view_of(tmp_path / "data", cache)
-    assert {clip.content for clip in view.train} == {""}
-    assert len(view.test) == 0
+    blinded = view_of(tmp_path / "data", cache)
+    assert {clip.content for clip in blinded.train} == {""}
+    assert len(blinded.test) == 0
 
 
 class Counter:
@@ -498,16 +498,16 @@ class Counter:
 def test_contents_are_read_once(data: Path, cache: Path) -> None:
     dataset = read_dataset(data)
     first = Counter()
-    before = open_view(dataset, cache, first)
+    before = blind_dataset(dataset, cache, first)
     assert first.calls == [(i, 63) for i in range(1, 64)]
     again = Counter()
-    assert open_view(dataset, cache, again).digest == before.digest
+    assert blind_dataset(dataset, cache, again).digest == before.digest
     assert again.calls == []
     video = data / "part_01" / "A1_ang_int1_ver1.mov"
     put(video, "VIDEO 0")
     os.utime(video, ns=(1, 1))
     changed = Counter()
-    after = open_view(dataset, cache, changed)
+    after = blind_dataset(dataset, cache, changed)
     assert changed.calls == [(1, 1)]
     assert by_real_name(after)["A1_ang_int1_ver1"].content != by_real_name(before)["A1_ang_int1_ver1"].content
 
@@ -541,13 +541,13 @@ def replace_unseen(path: Path, content: bytes, in_place: bool) -> None:
 @pytest.mark.parametrize("in_place", [True, False])
 def test_files_replaced_by_others_of_equal_size_and_time_are_seen(data: Path, cache: Path, in_place: bool) -> None:
     before = view_of(data, cache)
-    store = before.digest_store("WavLM_large")
-    view_of(data, cache).digest_store("WavLM_large")
+    store = before.publish_feature_set("WavLM_large")
+    view_of(data, cache).publish_feature_set("WavLM_large")
     name = "A1_ang_int1_ver1"
     replace_unseen(data / "pre_extracted_train_data" / "WavLM_large_train" / f"{name}.npy", b"FEATURES 0", in_place)
     replace_unseen(data / "part_01" / f"{name}.mov", b"VIDEO 0", in_place)
     after = view_of(data, cache)
-    assert after.digest_store("WavLM_large").train != store.train
+    assert after.publish_feature_set("WavLM_large").train != store.train
     assert after.digest != before.digest
     clip = by_real_name(after)[name]
     assert clip.video.read_bytes() == b"VIDEO 0"
@@ -557,11 +557,11 @@ def test_files_replaced_by_others_of_equal_size_and_time_are_seen(data: Path, ca
 def test_links_of_other_views_do_not_have_contents_read_again(data: Path, cache: Path) -> None:
     """A hard link changes a file's ctime, by which replaced files are told."""
     dataset = read_dataset(data)
-    open_view(dataset, cache).digest_store("WavLM_large")
+    blind_dataset(dataset, cache).publish_feature_set("WavLM_large")
     counter = Counter()
     smaller = leave_out(dataset, {dataset.ids[0]: "tried"})
-    open_view(smaller, cache, counter).digest_store("WavLM_large")
-    open_view(dataset, cache, counter).digest_store("WavLM_large")
+    blind_dataset(smaller, cache, counter).publish_feature_set("WavLM_large")
+    blind_dataset(dataset, cache, counter).publish_feature_set("WavLM_large")
     assert counter.calls == []
 
 
@@ -578,7 +578,7 @@ def test_a_file_that_vanishes_or_cannot_be_read(data: Path, cache: Path, monkeyp
     video = data / "part_01" / "A1_ang_int1_ver1.mov"
     video.unlink()
     with pytest.raises(DataError, match=f"cannot read {video}: No such file or directory"):
-        open_view(dataset, cache)
+        blind_dataset(dataset, cache)
     put(video)
 
     def refuse(*_: object) -> Any:
@@ -586,4 +586,4 @@ def test_a_file_that_vanishes_or_cannot_be_read(data: Path, cache: Path, monkeyp
 
     monkeypatch.setattr(cache_module.hashlib, "file_digest", refuse)
     with pytest.raises(DataError, match=r"cannot read .*: Permission denied"):
-        open_view(dataset, cache)
+        blind_dataset(dataset, cache)

@@ -43,7 +43,7 @@ def small(name, **changes):
 def extracted(name, clips, context, **changes):
     encoder, options = small(name, **changes)
     encoder.prepare(clips, options, context)
-    return {clip.id: encoder.sequence(clip, options, context) for clip in clips}
+    return {clip.id: encoder.frame_features(clip, options, context) for clip in clips}
 
 
 # All families
@@ -61,12 +61,14 @@ def test_it_trains_and_predicts_and_a_row_is_its_clips_alone(tmp_path, clips, na
     rows = model.predict(fold.held_out, context)
     assert rows.ids == ("v4", "v5")
     np.testing.assert_allclose(rows.values.sum(axis=1), 1)
-    assert encoder.mark(options) == "untrained small encoders"
+    assert encoder.caveat(options) == "untrained small encoders"
     # Alone, in a fresh cache: bit for bit the same features.
     alone = make_context(tmp_path / "alone")
     encoder.prepare(clips.take([5]), options, alone)
     clip = clips.items[5]
-    np.testing.assert_array_equal(encoder.sequence(clip, options, alone), encoder.sequence(clip, options, context))
+    np.testing.assert_array_equal(
+        encoder.frame_features(clip, options, alone), encoder.frame_features(clip, options, context)
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,8 +81,10 @@ def test_features_have_one_row_per_position(tmp_path, clips, name, lengths):
 
 
 def test_they_are_what_they_say():
-    stores = {name: (encoder.store, encoder.statistics_store, encoder.width) for name, encoder in ENCODERS.items()}
-    assert stores == {
+    feature_sets = {
+        name: (encoder.store, encoder.statistics_store, encoder.width) for name, encoder in ENCODERS.items()
+    }
+    assert feature_sets == {
         "clip": ("CLIP", "clip_static_features", None),
         "dinov2": ("DINOv2", "dinov2_static_features", None),
         "dinov3": ("DINOv3", "dinov3_static_features", None),

@@ -43,7 +43,7 @@ def features(name, folder, clips, tmp_path, **changes):
     options = encoder.Options(**{"model": str(folder), "source": "media", "frames": "full"} | changes)
     context = make_context(tmp_path)
     encoder.prepare(Clips(tuple(clips)), options, context)
-    found = [encoder.sequence(clip, options, context) for clip in clips]
+    found = [encoder.frame_features(clip, options, context) for clip in clips]
     assert all(array.dtype == np.float32 and array.ndim == 2 for array in found)
     return found
 

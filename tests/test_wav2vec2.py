@@ -19,10 +19,10 @@ transformers = pytest.importorskip("transformers")
 
 from blemore_harness.clips import Clip, Clips  # noqa: E402
 from blemore_harness.errors import DataError, ExtraMissing, InvalidOption, MediaError, WeightsMissing  # noqa: E402
-from blemore_harness.media.audio import read_sound  # noqa: E402
+from blemore_harness.media.audio import read_audio  # noqa: E402
 from blemore_harness.networks import fitting_threads  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
-from blemore_harness.pooling import describe_sequence  # noqa: E402
+from blemore_harness.pooling import pool_statistics  # noqa: E402
 from blemore_plugins.hub import quiet_transformers  # noqa: E402
 from blemore_plugins.speech import Wav2Vec2Encoder, extraction, hearing, network, recipe  # noqa: E402
 from blemore_plugins.speech import encoder as encoder_module  # noqa: E402
@@ -171,7 +171,7 @@ def test_a_large_model_gives_7168_numbers_and_is_cut_in_half():
     # 315.4 and 164.3 million: what the released file and its lower half hold.
     assert round(sum(p.numel() for p in whole.parameters()) / 1e6, 1) == 315.4
     assert round(sum(p.numel() for p in half.parameters()) / 1e6, 1) == 164.3
-    assert describe_sequence(np.zeros((9, config.hidden_size), np.float32), 3).shape == (7168,)
+    assert pool_statistics(np.zeros((9, config.hidden_size), np.float32), 3).shape == (7168,)
 
 
 # Strict loading
@@ -264,20 +264,20 @@ def literal_statistics(frames: np.ndarray) -> np.ndarray:
 
 def test_seven_statistics_in_their_order():
     frames = noise(23, 5)
-    np.testing.assert_allclose(describe_sequence(frames, 1), literal_statistics(frames), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(pool_statistics(frames, 1), literal_statistics(frames), rtol=1e-6, atol=1e-7)
     parts = [literal_statistics(part) for part in (frames[:8], frames[8:16], frames[16:])]
-    np.testing.assert_allclose(describe_sequence(frames, 3), np.mean(parts, axis=0), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(pool_statistics(frames, 3), np.mean(parts, axis=0), rtol=1e-6, atol=1e-7)
 
 
 def test_fewer_frames_than_parts_make_one_part_each():
     frames = noise(2, 4)
-    np.testing.assert_allclose(describe_sequence(frames, 3), describe_sequence(frames, 2))
-    one = describe_sequence(frames[:1], 3).reshape(7, 4)
+    np.testing.assert_allclose(pool_statistics(frames, 3), pool_statistics(frames, 2))
+    one = pool_statistics(frames[:1], 3).reshape(7, 4)
     np.testing.assert_array_equal(one[1], 0)
     np.testing.assert_array_equal(np.delete(one, 1, axis=0), np.tile(frames[0], (6, 1)))
 
 
-# Sound
+# Audio
 
 
 def test_waves_are_normalised_as_the_released_extractor_does():
@@ -312,9 +312,9 @@ def test_padding_would_change_what_is_heard(tmp_path):
 
 @pytest.fixture
 def sounds(monkeypatch) -> dict[str, np.ndarray]:
-    """Clips without files: their sound by id."""
+    """Clips without files: their audio by id."""
     held: dict[str, np.ndarray] = {}
-    monkeypatch.setattr(extraction, "read_sound", lambda clip, rate, cache: held[clip.id])
+    monkeypatch.setattr(extraction, "read_audio", lambda clip, rate, cache: held[clip.id])
     for module in (encoder_module, released_module):
         monkeypatch.setattr(module, "warn_of_silence", lambda clips, context: None)
     return held
@@ -343,7 +343,7 @@ def test_bucketing_gives_what_one_clip_at_a_time_gives(released, sounds, tmp_pat
     cut = built(options)
     for clip, vector in zip(clips, alone.values, strict=True):
         frames = real(cut, hearing.normalise(sounds[clip.id], recipe.HUB_FLOOR)[None])[0][0]
-        np.testing.assert_array_equal(vector, describe_sequence(frames, 3))
+        np.testing.assert_array_equal(vector, pool_statistics(frames, 3))
     # As on a GPU.
     monkeypatch.setitem(extraction.BATCH_SECONDS, "cpu", 1)
     shapes.clear()
@@ -356,7 +356,7 @@ def test_bucketing_gives_what_one_clip_at_a_time_gives(released, sounds, tmp_pat
 def test_a_killed_extraction_goes_on_where_it_stopped(released, sounds, tmp_path, monkeypatch):
     clips = add_clips(sounds, [3000, 3100, 3200, 200])
     encoder, options, context = Wav2Vec2Encoder(), options_for(released), make_context(tmp_path)
-    with pytest.raises(MediaError, match=r"clip k3: expected sound for one frame of 25 ms, found 0.0125 s") as caught:
+    with pytest.raises(MediaError, match=r"clip k3: expected audio for one frame of 25 ms, found 0.0125 s") as caught:
         encoder.prepare(clips, options, context)
     assert caught.value.clip == "k3"
     sounds["k3"] = noise(3300)
@@ -412,7 +412,7 @@ def test_other_weights_in_the_same_folder_are_other_vectors(sounds, tmp_path):
 
 
 def test_from_real_files_to_a_trained_head(tmp_path):
-    """The demo's path: sound decoded from files, the small network, the harness's head."""
+    """The demo's path: audio decoded from files, the small network, the harness's head."""
     files = []
     for k in range(8):
         sound = sine(0.3 + 0.04 * (k % 2), 44_100, 200 + 90 * k)
@@ -423,14 +423,14 @@ def test_from_real_files_to_a_trained_head(tmp_path):
     encoder, context = Wav2Vec2Encoder(), make_context(tmp_path)
     given = dict(encoder.demo_options) | {"hidden": "8", "epochs": 3}
     options = build_options("wav2vec2", encoder.Options, given)
-    assert encoder.mark(options) == "untrained small encoders"
-    assert encoder.mark(Wav2Vec2Options()) is None
+    assert encoder.caveat(options) == "untrained small encoders"
+    assert encoder.caveat(Wav2Vec2Options()) is None
     encoder.prepare(train.unlabelled(), options, context)
     model = encoder.fit(fold, options, context)
     rows = model.predict(train.unlabelled(), context)
     assert rows.aligned(train.ids).values.shape == (8, 6)
     np.testing.assert_allclose(rows.values.sum(axis=1), 1, atol=1e-12)
-    assert read_sound(files[0]).size > 4000
+    assert read_audio(files[0]).size > 4000
 
 
 @pytest.mark.parametrize("gone", ["torch", "transformers"])

@@ -16,8 +16,8 @@ from blemore_harness import hookspecs
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import Dataset, read_dataset
-from blemore_harness.data.views import View, open_view
 from blemore_harness.drawing.tables import render_text
 from blemore_harness.files.runs import Runs
 from blemore_harness.heads.fitting import HeadOptions
@@ -135,7 +135,7 @@ class Bench:
     """A small dataset and a place to run it."""
 
     dataset: Dataset
-    view: View
+    blinded: BlindedDataset
     root: Path
     reporter: Silent = field(default_factory=Silent)
 
@@ -143,7 +143,7 @@ class Bench:
         workshop = Workshop(
             Runs(self.root / "runs"), Cache(self.root / "cache"), "cpu", self.reporter, draw=render_text
         )
-        record, folder = evaluate(submission, self.dataset, self.view, plugins, workshop)
+        record, folder = evaluate(submission, self.dataset, self.blinded, plugins, workshop)
         assert json.loads((folder / "record.json").read_text()) == record
         return record, folder
 
@@ -151,7 +151,7 @@ class Bench:
 def open_bench(root: Path, actors: int, tests: int) -> Bench:
     """A bench of three folds in an empty folder."""
     dataset = read_dataset(write_download(root / "data", rows_of(actors=actors, folds=3), tests=tests))
-    return Bench(dataset, open_view(dataset, root / "views"), root)
+    return Bench(dataset, blind_dataset(dataset, root / "views"), root)
 
 
 def offer(*encoders: Encoder, fusions: tuple[Fusion, ...] = ()) -> tuple[Plugins, Watcher]:

@@ -35,7 +35,7 @@ def write_clips(folder: Path, counts=(21, 40, 9)) -> list:
 
 
 def randomise(model: torch.nn.Module, seed: int = 1) -> torch.nn.Module:
-    """Give every parameter values that matter."""
+    """Return every parameter values that matter."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -80,7 +80,7 @@ def save_vjepa2(folder: Path):
 
 
 def save(model, folder: Path):
-    """Save a model of transformers with random weights; gives it back."""
+    """Save a model of transformers with random weights; returns it back."""
     randomise(model)
     with quiet_transformers():
         model.save_pretrained(folder)

@@ -1,3 +1,3 @@
-"""The evaluation harness for the BLEMORE challenge: blended emotions with relative salience, from video and sound."""
+"""The evaluation harness for the BLEMORE challenge: blended emotions with relative salience, from video and audio."""
 
 __version__ = "0.1.0"

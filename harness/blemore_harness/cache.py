@@ -43,7 +43,7 @@ def stamp_file(path: Path) -> str:
 
 
 def digest_file(path: Path, memo: Path) -> str:
-    """Give the SHA-256 of a file, from a folder of remembered digests where the file is as it was (`stamp_file`).
+    """Return the SHA-256 of a file, from a folder of remembered digests where the file is as it was (`stamp_file`).
 
     Names and contents of what is remembered say nothing of where files lie.
     """
@@ -64,7 +64,7 @@ def digest_file(path: Path, memo: Path) -> str:
 
 
 def known_digest(path: Path, memo: Path) -> str | None:
-    """Give the digest of a file as it was remembered; None where there is none, or the file may have changed."""
+    """Return the digest of a file as it was remembered; None where there is none, or the file may have changed."""
     stamp = stamp_file(path)
     try:
         found = _memo_entry(path, memo).read_text(encoding="ascii").split()
@@ -104,11 +104,14 @@ class Store:
         return self.folder / f"{clip.content}{'-' + part if part else ''}.npy"
 
     def has(self, clip: Clip, part: str = "") -> bool:
-        """Say whether the array of a clip is there, complete."""
+        """Return whether the array of a clip is there, complete."""
         return self.path(clip, part).exists()
 
     def missing(self, clips: Iterable[Clip], part: str = "") -> list[Clip]:
-        """Give the clips whose array is not there yet, one per content: an interrupted extraction goes on from here."""
+        """Return the clips whose array is not there yet, one per content.
+
+        An interrupted extraction goes on from here.
+        """
         wanted = {clip.content: clip for clip in clips if not self.has(clip, part)}
         return list(wanted.values())
 
@@ -118,7 +121,7 @@ class Store:
             np.save(file, array, allow_pickle=False)
 
     def load(self, clip: Clip, part: str = "", mmap: bool = False) -> np.ndarray[Any, Any]:
-        """Give the array of a clip; `mmap` leaves it on disk and reads what is touched.
+        """Return the array of a clip; `mmap` leaves it on disk and reads what is touched.
 
         Raises:
             DataError: not computed yet, or a damaged file (which is named, so that it can be deleted).
@@ -146,7 +149,7 @@ class Cache:
     root: Path
 
     def digest_file(self, path: Path) -> str:
-        """Give the SHA-256 of a file (64 hex digits); that of a file that did not change is remembered here."""
+        """Return the SHA-256 of a file (64 hex digits); that of a file that did not change is remembered here."""
         return digest_file(path, self.root / DIGESTS)
 
     def store(self, name: str, **settings: object) -> Store:

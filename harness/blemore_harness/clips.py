@@ -24,7 +24,7 @@ EMOTIONS = ("ang", "disg", "fea", "hap", "sad", "neu")
 
 @dataclass(frozen=True)
 class Clip:
-    """One video with its sound, as plugins see it: an opaque id and neutral paths.
+    """One video with its audio, as plugins see it: an opaque id and neutral paths.
 
     The released file names spell out the label, so `id` and every path here are stand-ins that the harness made.
 
@@ -32,7 +32,7 @@ class Clip:
         id: stable stand-in of the clip's name within one dataset.
         video_file: the video file under a neutral name, None where the dataset has no media for the clip.
         feature_files: released feature files under neutral names by store, such as `WavLM_large`; they are there for
-            encoders that name the store in `stores`.
+            encoders that name the store in `feature_sets`.
         content: hex digest of the video file's bytes (of the feature files where there is no video): the key for
             everything computed from this clip.
     """
@@ -51,11 +51,13 @@ class Clip:
 
     @property
     def audio(self) -> Path:
-        """Path of the file that holds the clip's sound: the video file, whose sound track it is."""
+        """Path of the file that holds the clip's audio: the video file, whose audio track it is."""
         return self.video
 
     def features(self, store: str) -> Path:
-        """Path of the released features of this clip in `store`, such as `WavLM_large`, which `stores` must name."""
+        """Path of the released features of this clip in `store`, such as `WavLM_large`, which `feature_sets` must
+        name.
+        """
         if store not in self.feature_files:
             raise MediaError(
                 f"clip {self.id} has no features in '{store}' (has: {sorted(self.feature_files)})", self.id
@@ -63,8 +65,8 @@ class Clip:
         path = self.feature_files[store]
         if not path.exists():
             raise DataError(
-                f"the features in '{store}' were not handed out: an encoder must name in `stores` what it reads, so "
-                "that its results depend on it"
+                f"the features in '{store}' were not handed out: an encoder must name in `feature_sets` what it "
+                "reads, so that its results depend on it"
             )
         return path
 
@@ -117,7 +119,7 @@ class Clips:
         return self.labels.astype(np.float32) / np.float32(100)
 
     def take(self, which: ArrayLike) -> Clips:
-        """Give the clips at a boolean mask (N,) or at integer positions, in that order."""
+        """Return the clips at a boolean mask (N,) or at integer positions, in that order."""
         index = np.asarray(which)
         if index.dtype == bool:
             if index.shape != (len(self),):
@@ -131,7 +133,7 @@ class Clips:
         )
 
     def unlabelled(self) -> Clips:
-        """Give the same clips without truth and without actors, as they are handed out to be predicted."""
+        """Return the same clips without truth and without actors, as they are handed out to be predicted."""
         return Clips(self.items)
 
     def inner_split(self, seed: int, share: float = 0.2) -> tuple[Clips, Clips]:
@@ -178,7 +180,7 @@ class Fold:
 
 
 def _checked_labels(truth: ArrayLike, ids: list[str]) -> LabelArray:
-    """Give the labels as read-only int8; `DataError` for rows that no clip can have."""
+    """Return the labels as read-only int8; `DataError` for rows that no clip can have."""
     labels = np.array(truth)
     if labels.shape != (len(ids), len(EMOTIONS)):
         raise DataError(f"expected truth of shape {(len(ids), len(EMOTIONS))}, found {labels.shape}")

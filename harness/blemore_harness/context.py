@@ -22,7 +22,7 @@ class Progress(Protocol):
     """A running count of work done."""
 
     def advance(self, count: int = 1) -> None:
-        """Say that `count` more pieces are done."""
+        """Report that `count` more pieces are done."""
 
 
 class Reporter(Protocol):
@@ -32,10 +32,10 @@ class Reporter(Protocol):
         """Open a progress bar with an estimate of the time left."""
 
     def log(self, message: str) -> None:
-        """Say one line."""
+        """Report one line."""
 
     def warn(self, message: str) -> None:
-        """Say one line that must also stand in the record."""
+        """Report one line that must also stand in the record."""
 
     def note(self, name: str, value: object) -> None:
         """Keep a fact (JSON types only) in the record, such as a count of clips without a face."""
@@ -53,10 +53,10 @@ class Silent:
         """Count nothing."""
 
     def log(self, message: str) -> None:
-        """Say nothing."""
+        """Report nothing."""
 
     def warn(self, message: str) -> None:
-        """Say nothing."""
+        """Report nothing."""
 
     def note(self, name: str, value: object) -> None:
         """Keep nothing."""
@@ -98,11 +98,11 @@ class Context:
         return self.reporter.progress(label, total)
 
     def log(self, message: str) -> None:
-        """Say one line to the user."""
+        """Report one line to the user."""
         self.reporter.log(message)
 
     def warn(self, message: str) -> None:
-        """Say one line to the user and keep it in the record."""
+        """Report one line to the user and keep it in the record."""
         self.reporter.warn(message)
 
     def note(self, name: str, value: object) -> None:
@@ -125,7 +125,7 @@ class Desk:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Callable[..., Any]]:
-        """Serve until the block ends; gives the function `ask(service, *arguments)`, which any thread may call."""
+        """Serve until the block ends; returns the function `ask(service, *arguments)`, which any thread may call."""
         questions: queue.SimpleQueue[tuple[str, tuple[Any, ...], queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
         closed = threading.Event()
         door = threading.Lock()

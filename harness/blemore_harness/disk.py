@@ -71,7 +71,7 @@ MINUTE = 60.0
 
 
 def digest_of(facts: object, length: int = 16) -> str:
-    """Give a short hex digest of JSON-able facts, independent of the order of keys.
+    """Return a short hex digest of JSON-able facts, independent of the order of keys.
 
     >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
     True
@@ -81,7 +81,7 @@ def digest_of(facts: object, length: int = 16) -> str:
 
 
 def cut_name(name: str) -> str:
-    """Give as much of a name as a file system takes: a list of thirty plugins is longer.
+    """Return as much of a name as a file system takes: a list of thirty plugins is longer.
 
     >>> len(cut_name("wavlm," * 50)), cut_name("wavlm,s4d")
     (200, 'wavlm,s4d')
@@ -117,7 +117,7 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
 
 
 def sweep_leftovers(folder: Path, alone: bool) -> int:
-    """Delete temporary files whose writer was killed; gives how many.
+    """Delete temporary files whose writer was killed; returns how many.
 
     Whoever writes one holds a lock on it, which ends with the process.
 
@@ -212,7 +212,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def cache_root(environment: Mapping[str, str] = os.environ) -> Path:
-    """Give the cache: `BLEMORE_CACHE`, else `blemore-harness` in the user's cache directory.
+    """Return the cache: `BLEMORE_CACHE`, else `blemore-harness` in the user's cache directory.
 
     Raises:
         ConfigError: somebody's home is asked for, and nobody knows where it is.

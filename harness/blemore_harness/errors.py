@@ -2,9 +2,9 @@
 
     BlemoreError                 the user can fix it: exit code 1 unless said otherwise
     ├── DataError                a dataset on disk is not what it should be
-    │   ├── InvalidEmbeddings    vectors that are not finite numbers, or not one for each clip
+    │   ├── InvalidEmbeddings    embeddings that are not finite numbers, or not one for each clip
     │   ├── MetadataError        rows of train_metadata.csv (labels, folds, ids)
-    │   └── MediaError           one clip's video, sound or features; knows the clip
+    │   └── MediaError           one clip's video, audio or features; knows the clip
     ├── InvalidProbabilities     rows that are not probabilities, or not of the expected clips
     ├── InvalidPredictions       decoded labels, or a leaderboard file, that would be rejected or mis-scored
     ├── ConfigError              a submission, a configuration file or a command line: exit code 2
@@ -42,7 +42,7 @@ class DataError(BlemoreError):
 
 
 class InvalidEmbeddings(DataError):
-    """Vectors that are not finite numbers, or not of exactly one for each clip."""
+    """Embeddings that are not finite numbers, or not of exactly one for each clip."""
 
 
 class MetadataError(DataError):
@@ -50,7 +50,7 @@ class MetadataError(DataError):
 
 
 class MediaError(DataError):
-    """One clip's video, sound or features cannot be used.
+    """One clip's video, audio or features cannot be used.
 
     Args:
         message: what was expected, what was found, what to do.
@@ -158,7 +158,7 @@ DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 def is_disk_trouble(error: OSError) -> bool:
-    """Say whether the disk, and not the code, is what has to be changed."""
+    """Return whether the disk, and not the code, is what has to be changed."""
     return error.errno in DISK_TROUBLE
 
 
@@ -174,7 +174,7 @@ def advise(error: OSError) -> str:
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
-    """Give `; did you mean 'x'?` for a name close to a known one, else an empty string.
+    """Return `; did you mean 'x'?` for a name close to a known one, else an empty string.
 
     >>> suggest("wav2vec", ["s4d", "wav2vec2"])
     "; did you mean 'wav2vec2'?"

@@ -11,7 +11,8 @@ whose functions are marked with `hookimpl`:
 
 No hook can change a score. Whatever a plugin raises, a `BlemoreError` as well, makes its system a failed one, with the
 message, the line of its code and a file with the traceback; the other systems go on. Only a `ConfigError` (such as
-`InvalidOption`) of `Options`, `settle`, `stores`, `identify` or `mark` ends the command: it is the user's to mend.
+`InvalidOption`) of `Options`, `resolve_options`, `feature_sets`, `identify` or `caveat` ends the command: it is the
+user's to mend.
 
 Held-out labels never reach a plugin. The released file names spell out the label, so ids and paths that a plugin sees
 are stand-ins, in training and prediction alike, and clips come in an order that says nothing; the harness translates
@@ -51,20 +52,22 @@ class Model(Protocol):
     """What an encoder's `fit` gives back."""
 
     def predict(self, clips: Clips, context: Context) -> Probabilities:
-        """Give a row of probabilities for every clip, in any order; a subset of clips must give the same rows."""
+        """Return a row of probabilities for every clip, in any order; a subset of clips must give the same rows."""
 
 
 class FusionModel(Protocol):
     """What a fusion's `fit` gives back."""
 
-    def predict(self, clips: Clips, members: Mapping[str, Any], context: Context) -> Probabilities:
-        """Give a row of probabilities for every clip from the members' rows, or vectors, for the same clips."""
+    def predict(self, clips: Clips, base_models: Mapping[str, Any], context: Context) -> Probabilities:
+        """Return a row of probabilities for every clip from the base models' rows, or embeddings, for the same
+        clips.
+        """
 
 
 class Encoder:
     """A system that learns from labelled clips and gives a row of six probabilities per clip.
 
-    Subclass it, set the attributes and write `embed` (the harness then trains its MLP head on the vectors) or `fit`.
+    Subclass it, set the attributes and write `embed` (the harness then trains its MLP head on the embeddings) or `fit`.
 
     Attributes:
         name: what users type after `--plugin`: lower case letters, digits and dashes.
@@ -75,8 +78,8 @@ class Encoder:
             An Options class that extends `heads.HeadOptions` lets users set the head of an `embed`-only encoder.
         demo_options: values of Options that let it run on the demo dataset without weights, hub or key: the same code
             at a small size. What the user sets wins over them.
-        store: name of the released feature folder whose files `sequence` gives, such as `WavLM_large`; empty for an
-            encoder without features over time.
+        store: name of the released feature folder whose files `frame_features` gives, such as `WavLM_large`; empty for
+            an encoder without frame-level features.
     """
 
     name: ClassVar[str]
@@ -86,7 +89,7 @@ class Encoder:
     demo_options: ClassVar[Mapping[str, object]] = {}
     store: ClassVar[str] = ""
 
-    def settle(self, options: Any, stores: frozenset[str]) -> Any:
+    def resolve_options(self, options: Any, feature_sets: frozenset[str]) -> Any:
         """Decide what depends on the dataset, such as an `auto` that means released features where there are some.
 
         Called once per run, before anything else and with nothing but names; what it gives are the options that every
@@ -94,26 +97,27 @@ class Encoder:
 
         Args:
             options: as the user set them.
-            stores: names of the released features that the dataset has, as `stores` gives them.
+            feature_sets: names of the released features that the dataset has, as `feature_sets` gives them.
         """
         return options
 
-    def mark(self, options: Any) -> str | None:
-        """Say in a few words why results with these options are no real system's (`untrained small encoder`), or None.
+    def caveat(self, options: Any) -> str | None:
+        """Report in a few words why results with these options are no real system's (`untrained small encoder`), or
+        None.
 
         Every table and record of the run carries the words.
         """
         return None
 
     def identify(self, options: Any) -> Mapping[str, object]:
-        """Give facts (JSON types) that change numbers and that the options alone do not tell.
+        """Return facts (JSON types) that change numbers and that the options alone do not tell.
 
         They go into the identity; one named as an option stands in its place, as the digest of a local weights file
         does for its path. Called before anything is prepared or downloaded.
         """
         return {}
 
-    def stores(self, options: Any) -> tuple[str, ...]:
+    def feature_sets(self, options: Any) -> tuple[str, ...]:
         """Name the released features that it reads, whose contents enter the identity.
 
         Folders, such as `WavLM_large`, and aggregated files, such as `wavlm_static_features`: of these a clip's file is
@@ -129,15 +133,15 @@ class Encoder:
         arrays in `context.cache`, so that an interrupted extraction resumes by clip.
         """
 
-    def sequence(self, clip: Clip, options: Any, context: Context) -> NDArray[np.float32]:
-        """Give a clip's features over time, float32 (T, D), in the released layout; called after `prepare`.
+    def frame_features(self, clip: Clip, options: Any, context: Context) -> NDArray[np.float32]:
+        """Return a clip's frame-level features, float32 (T, D), in the released layout; called after `prepare`.
 
         `blemore-harness prepare --export DIR` writes them down for other programs.
         """
-        raise PluginFailed(f"'{self.name}' has no features over time", self.name)
+        raise PluginFailed(f"'{self.name}' has no frame-level features", self.name)
 
     def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
-        """Give a label-free vector per clip; called after `prepare`, with unlabelled clips."""
+        """Return a label-free vector per clip; called after `prepare`, with unlabelled clips."""
         raise PluginFailed(f"'{self.name}' defines neither `embed` nor `fit`", self.name)
 
     def fit(self, fold: Fold, options: Any, context: Context) -> Model:
@@ -148,7 +152,7 @@ class Encoder:
         return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
 
     def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Sequence[Model] | None:
-        """Learn several folds at once, a context for each; None has them learnt one by one with `fit`.
+        """Learn several folds at once, a context for each; None has them trained one by one with `fit`.
 
         For systems whose folds fill a GPU together and not alone. The models must be those of `fit` but for rounding:
         same initial weights, batches and dropout. What one fold holds out others learn from, so that its labels are
@@ -164,7 +168,7 @@ class Encoder:
         return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)
 
     def learns_together(self, options: Any, device: str) -> bool:
-        """Say whether `fit_together` has anything to give on this device.
+        """Return whether `fit_together` has anything to give on this device.
 
         Asked before contexts, or a worker process, are made for it. The default says so for one of the class's own,
         and of the default `fit` on a GPU.
@@ -177,7 +181,8 @@ class Fusion:
     """A system whose inputs are encoders' outputs.
 
     Attributes: as of `Encoder`, without modality, and
-        takes: `probabilities` of its members, or their `embeddings`, for which every member must define `embed`.
+        takes: `probabilities` of its base models, or their `embeddings`, for which every base model must define
+            `embed`.
     """
 
     name: ClassVar[str]
@@ -186,29 +191,29 @@ class Fusion:
     demo_options: ClassVar[Mapping[str, object]] = {}
     takes: ClassVar[Literal["probabilities", "embeddings"]] = "probabilities"
 
-    def mark(self, options: Any) -> str | None:
-        """As `Encoder.mark`."""
+    def caveat(self, options: Any) -> str | None:
+        """As `Encoder.caveat`."""
         return None
 
     def identify(self, options: Any) -> Mapping[str, object]:
         """As `Encoder.identify`."""
         return {}
 
-    def fit(self, fold: Fold, members: Mapping[str, Any], options: Any, context: Context) -> FusionModel:
-        """Learn from what the members give for `fold.train`, by member name.
+    def fit(self, fold: Fold, base_models: Mapping[str, Any], options: Any, context: Context) -> FusionModel:
+        """Learn from what the base models give for `fold.train`, by base model name.
 
         Where it takes probabilities: `Probabilities` for `fold.train`, in its order, out of fold: each row comes from a
         model that never saw its clip, so that nothing is chosen on the clips that it is scored on.
 
         Where it takes embeddings: `Embeddings` for `fold.train` and, behind them, `fold.held_out`; label-free. A fusion
-        that learns from those of the held-out clips is transductive, and its `mark` must say so.
+        that learns from those of the held-out clips is transductive, and its `caveat` must say so.
         """
         raise PluginFailed(f"'{self.name}' does not define `fit`", self.name)
 
     def fit_together(
-        self, folds: Sequence[Fold], members: Sequence[Mapping[str, Any]], options: Any, contexts: Sequence[Context]
+        self, folds: Sequence[Fold], base_models: Sequence[Mapping[str, Any]], options: Any, contexts: Sequence[Context]
     ) -> Sequence[FusionModel] | None:
-        """Learn several folds at once, members and a context for each; None has them learnt one by one with `fit`.
+        """Learn several folds at once, base models and a context for each; None has them trained one by one with `fit`.
 
         For fusions that search on nearly the same rows fold by fold and can share that work. The models must be those
         of `fit`. What `Encoder.fit_together` says of labels holds here, too; where worker processes keep the labels
@@ -219,12 +224,14 @@ class Fusion:
 
 @hookspec
 def blemore_encoders() -> Iterable[Encoder]:  # type: ignore[empty-body]
-    """Give the encoders that this plugin offers. Called when a name is first looked up, or when plugins are listed."""
+    """Return the encoders that this plugin offers. Called when a name is first looked up, or when plugins are
+    listed.
+    """
 
 
 @hookspec
 def blemore_fusions() -> Iterable[Fusion]:  # type: ignore[empty-body]
-    """Give the fusions that this plugin offers. Called when a name is first looked up, or when plugins are listed."""
+    """Return the fusions that this plugin offers. Called when a name is first looked up, or when plugins are listed."""
 
 
 @hookspec

@@ -52,7 +52,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def has_bfloat16() -> bool:
-    """Say whether the GPU computes in bfloat16; before Ampere (V100, T4) it is imitated, slower than float32."""
+    """Return whether the GPU computes in bfloat16; before Ampere (V100, T4) it is imitated, slower than float32."""
     import torch
 
     return torch.cuda.is_available() and bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -106,7 +106,7 @@ def batches(
 def training_logits(
     networks: Sequence[Any], inputs: torch.Tensor, generators: Sequence[torch.Generator]
 ) -> torch.Tensor:
-    """Give the logits of several networks of one shape at once, each on rows of its own, for training.
+    """Return the logits of several networks of one shape at once, each on rows of its own, for training.
 
     One network takes the same way as many: what it gives does not depend on its company by more than rounding, and its
     dropout not at all.
@@ -189,7 +189,7 @@ def _dropout_masks(inputs: torch.Tensor, share: float, generators: Sequence[torc
 
 
 def forward_rows(network: Any, inputs: torch.Tensor) -> torch.Tensor:
-    """Give the logits of rows (N, D) in blocks of a fixed size.
+    """Return the logits of rows (N, D) in blocks of a fixed size.
 
     Matrix products of other shapes differ in the last bits, and so a clip's row would depend on its company. Where a
     linear layer's sizes are no multiples of `LANES`, they even differ from row to row of one block (MKL): such layers
@@ -211,7 +211,7 @@ def forward_rows(network: Any, inputs: torch.Tensor) -> torch.Tensor:
 
 
 def _evenly(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Give what a layer computes, a linear one with its sizes padded to multiples of `LANES`."""
+    """Return what a layer computes, a linear one with its sizes padded to multiples of `LANES`."""
     from torch import nn
     from torch.nn import functional
 
@@ -228,7 +228,7 @@ def _evenly(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def resolve_device(asked: str) -> str:
-    """Give `cpu` or `cuda`.
+    """Return `cpu` or `cuda`.
 
     Raises:
         ConfigError: `cuda` where torch is missing or sees no GPU.

@@ -78,13 +78,13 @@ def incidental(default: Any) -> Any:
 
 
 def identify_options(options: Any) -> dict[str, object]:
-    """Give the Options that can change a number, as JSON types."""
+    """Return the Options that can change a number, as JSON types."""
     kept = {field.name for field in dataclasses.fields(options) if field.metadata.get("incidental") is not True}
     return {name: value for name, value in describe_options(options).items() if name in kept}
 
 
 def describe_options(options: Any) -> dict[str, object]:
-    """Give all Options as JSON types, for records."""
+    """Return all Options as JSON types, for records."""
     return {field.name: _plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
 
 

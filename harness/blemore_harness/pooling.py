@@ -1,4 +1,4 @@
-"""From features over time to one vector per clip: the seven statistics of the organisers' baselines."""
+"""From frame-level features to one vector per clip: the seven statistics of the organisers' baselines."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ STATISTICS = 2 + len(PERCENTILES)
 """Numbers per dimension: 7 x 1024 = 7168 for a large model."""
 
 
-def describe_sequence(frames: NDArray[np.float32], parts: int = 1) -> NDArray[np.float32]:
-    """Give the statistics of a clip's features.
+def pool_statistics(frames: NDArray[np.float32], parts: int = 1) -> NDArray[np.float32]:
+    """Return the statistics of a clip's features.
 
     Args:
         frames: float32 (T, D), T at least 1.
@@ -30,5 +30,5 @@ def describe_sequence(frames: NDArray[np.float32], parts: int = 1) -> NDArray[np
 
 
 def _describe(frames: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the statistics of one part, (7, D)."""
+    """Return the statistics of one part, (7, D)."""
     return np.stack([frames.mean(axis=0), frames.std(axis=0), *np.percentile(frames, PERCENTILES, axis=0)])

@@ -72,7 +72,7 @@ class Probabilities:
             raise InvalidProbabilities(f"{found} in {first_and_count(names, 'clip')}; {advice}")
 
     def aligned(self, ids: Sequence[str]) -> Probabilities:
-        """Give the rows in the order of `ids`.
+        """Return the rows in the order of `ids`.
 
         Raises:
             InvalidProbabilities: unless the clips are exactly those of `ids`, each once.
@@ -89,7 +89,7 @@ class Probabilities:
         return self.pick(ids)
 
     def pick(self, ids: Sequence[str]) -> Probabilities:
-        """Give the rows of some clips, in the order of `ids`; a clip without a row is a `KeyError`."""
+        """Return the rows of some clips, in the order of `ids`; a clip without a row is a `KeyError`."""
         return Probabilities(tuple(ids), self.values[_positions(self.ids, ids)])
 
 
@@ -129,11 +129,11 @@ class Embeddings:
             )
 
     def pick(self, ids: Sequence[str]) -> Embeddings:
-        """Give the vectors of some clips, in the order of `ids`; a clip without a vector is a `KeyError`."""
+        """Return the embeddings of some clips, in the order of `ids`; a clip without a vector is a `KeyError`."""
         return Embeddings(tuple(ids), self.values[_positions(self.ids, ids)])
 
 
-def vectors_of(given: object, ids: Sequence[str]) -> Embeddings:
+def embeddings_of(given: object, ids: Sequence[str]) -> Embeddings:
     """Check what an `embed` gave, and put it into the order of `ids`.
 
     Raises:
@@ -161,6 +161,6 @@ def _readonly(values: ArrayLike, dtype: type[Scalar]) -> NDArray[Scalar]:
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give rows of probabilities that sum to 1, from logits (N, K)."""
+    """Return rows of probabilities that sum to 1, from logits (N, K)."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))

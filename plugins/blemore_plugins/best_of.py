@@ -1,7 +1,7 @@
 """The fusion that does best on actors that it did not learn from: late or structured, chosen inside the training part.
 
-A weighted mean cannot go far wrong with few clips or weak members; sets and ratios learn more where there is more to
-learn. Which holds is a question to the training actors: each candidate learns from some and is scored on the rest.
+A weighted mean cannot go far wrong with few clips or weak base models; sets and ratios learn more where there is more
+to learn. Which holds is a question to the training actors: each candidate learns from some and is scored on the rest.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.thresholds import cross_fitted
-from blemore_plugins.average import LogitMean, Mean
 from blemore_plugins.late import LateFusion, LateOptions
+from blemore_plugins.means import LogitMean, Mean
+from blemore_plugins.regularisation import LogisticOptions, actor_folds
 from blemore_plugins.stack import Stack
-from blemore_plugins.strengths import LogisticOptions, actor_folds
 from blemore_plugins.structured import Structured
 
 Name = Literal["late", "structured", "stack", "logit-mean", "mean"]
@@ -41,7 +41,7 @@ class BestOfOptions:
 
     Attributes:
         candidates: fusions to choose from, with their own defaults; of equals the first wins.
-        inner_folds: parts of the training actors, each scored by candidates that learnt from the others.
+        inner_folds: parts of the training actors, each scored by candidates that trained on the others.
     """
 
     candidates: tuple[Name, ...] = ("late", "structured")
@@ -64,16 +64,16 @@ class BestOf(Fusion):
     Options = BestOfOptions
 
     def fit(
-        self, fold: Fold, members: Mapping[str, Probabilities], options: BestOfOptions, context: Context
+        self, fold: Fold, base_models: Mapping[str, Probabilities], options: BestOfOptions, context: Context
     ) -> FusionModel:
         """Choose by inner folds, then fit what was chosen."""
-        system = make_candidate(self._choose(fold, members, options, context))
-        return system.fit(fold, members, system.Options(), context)
+        system = make_candidate(self._choose(fold, base_models, options, context))
+        return system.fit(fold, base_models, system.Options(), context)
 
     def fit_together(
         self,
         folds: Sequence[Fold],
-        members: Sequence[Mapping[str, Probabilities]],
+        base_models: Sequence[Mapping[str, Probabilities]],
         options: BestOfOptions,
         contexts: Sequence[Context],
     ) -> list[FusionModel] | None:
@@ -83,7 +83,7 @@ class BestOf(Fusion):
         neither this nor an interruption has it tried again.
         """
         chosen = []
-        for fold, given, context in zip(folds, members, contexts, strict=True):
+        for fold, given, context in zip(folds, base_models, contexts, strict=True):
             chosen.append(self._choose(fold, given, options, context, keep=True))
         if max(Counter(filter(_shares_work, chosen)).values(), default=0) < 2:
             return None
@@ -95,7 +95,7 @@ class BestOf(Fusion):
                 system,
                 system.Options(),
                 [folds[number] for number in numbers],
-                [members[number] for number in numbers],
+                [base_models[number] for number in numbers],
                 [contexts[number] for number in numbers],
             )
             models |= zip(numbers, found, strict=True)
@@ -104,12 +104,12 @@ class BestOf(Fusion):
     def _choose(
         self,
         fold: Fold,
-        members: Mapping[str, Probabilities],
+        base_models: Mapping[str, Probabilities],
         options: BestOfOptions,
         context: Context,
         keep: bool = False,
     ) -> Name:
-        """Give the candidate with the best inner Score: the one that is kept in the workspace, or by trying all.
+        """Return the candidate with the best inner Score: the one that is kept in the workspace, or by trying all.
 
         With too few training actors nothing is tried: it is the first candidate that needs none to choose its settings.
         """
@@ -127,7 +127,7 @@ class BestOf(Fusion):
         if not scores:
             with context.progress("best-of: candidates", len(options.candidates)) as bar:
                 for name in options.candidates:
-                    scores[name] = self._try(name, fold, members, options, context)
+                    scores[name] = self._try(name, fold, base_models, options, context)
                     bar.advance()
             if keep:
                 write_atomically(kept, json.dumps(scores))
@@ -137,20 +137,20 @@ class BestOf(Fusion):
         return chosen
 
     def _try(
-        self, name: Name, fold: Fold, members: Mapping[str, Probabilities], options: BestOfOptions, context: Context
+        self, name: Name, fold: Fold, base_models: Mapping[str, Probabilities], options: BestOfOptions, context: Context
     ) -> float:
-        """Give the mean cross-fitted Score of a candidate over the inner folds."""
+        """Return the mean cross-fitted Score of a candidate over the inner folds."""
         system = make_candidate(name)
-        # A whole grid of weights for many members is searched once, for what is chosen.
+        # A whole grid of weights for many base models is searched once, for what is chosen.
         settings = LateOptions(search="climb") if name == "late" else system.Options()
         quiet = replace(context, reporter=Silent())
         masks = actor_folds(fold.train, options.inner_folds, context.seed)
         inner = [Fold(fold.index, fold.train.take(~mask), fold.train.take(mask).unlabelled()) for mask in masks]
-        learn = [_pick(members, each.train.ids) for each in inner]
+        learn = [_pick(base_models, each.train.ids) for each in inner]
         models = _fit_all(system, settings, inner, learn, [quiet] * len(inner))
         rows, part = np.zeros((len(fold.train), 6)), np.zeros(len(fold.train), dtype=np.int64)
         for number, (mask, each, model) in enumerate(zip(masks, inner, models, strict=True)):
-            given = model.predict(each.held_out, _pick(members, each.held_out.ids), quiet)
+            given = model.predict(each.held_out, _pick(base_models, each.held_out.ids), quiet)
             rows[mask], part[mask] = given.pick(each.held_out.ids).values, number
         choices = cross_fitted(rows, fold.train.labels, part)
         return float(np.mean([choice.scores.score for choice in choices.values()]))
@@ -165,12 +165,12 @@ def make_candidate(name: Name) -> Fusion:
 
 
 def _smallest_part(actors: int, inner_folds: int) -> int:
-    """Give how many actors candidates learn from at least, where `actor_folds` splits so many."""
+    """Return how many actors candidates learn from at least, where `actor_folds` splits so many."""
     return actors - math.ceil(actors / min(inner_folds, actors))
 
 
 def _needs_actors(name: Name) -> bool:
-    """Say whether a fusion chooses settings on actors that it did not learn from."""
+    """Return whether a fusion chooses settings on actors that it did not learn from."""
     return issubclass(make_candidate(name).Options, LogisticOptions)
 
 
@@ -182,21 +182,21 @@ def _fit_all(
     system: Fusion,
     settings: Any,
     folds: Sequence[Fold],
-    members: Sequence[Mapping[str, Probabilities]],
+    base_models: Sequence[Mapping[str, Probabilities]],
     contexts: Sequence[Context],
 ) -> Sequence[FusionModel]:
     """Fit folds at once where the fusion does that, else one by one: the models are the same."""
-    together = system.fit_together(folds, members, settings, contexts) if len(folds) > 1 else None
+    together = system.fit_together(folds, base_models, settings, contexts) if len(folds) > 1 else None
     if together is not None:
         return together
     return [
         system.fit(fold, given, settings, context)
-        for fold, given, context in zip(folds, members, contexts, strict=True)
+        for fold, given, context in zip(folds, base_models, contexts, strict=True)
     ]
 
 
-def _pick(members: Mapping[str, Probabilities], ids: tuple[str, ...]) -> dict[str, Probabilities]:
-    return {name: rows.pick(ids) for name, rows in members.items()}
+def _pick(base_models: Mapping[str, Probabilities], ids: tuple[str, ...]) -> dict[str, Probabilities]:
+    return {name: rows.pick(ids) for name, rows in base_models.items()}
 
 
 @hookimpl

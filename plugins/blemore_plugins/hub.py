@@ -49,7 +49,7 @@ class Weights:
         return self.files[0].parent
 
     def identity(self, cache: Cache) -> dict[str, object]:
-        """Say which weights these are, for cache keys and records: the commit, or digests of the local files."""
+        """Report which weights these are, for cache keys and records: the commit, or digests of the local files."""
         if self.commit is not None:
             return {"commit": self.commit}
         shards = [shard for file in self.files if is_index(file) for shard in list_shards(file)]
@@ -108,7 +108,7 @@ def find_weights(
 
 
 def digest_file(path: Path, cache: Cache) -> str:
-    """Give the SHA-256 of a file; that of a file that did not change is remembered in the cache."""
+    """Return the SHA-256 of a file; that of a file that did not change is remembered in the cache."""
     return cache.digest_file(path)
 
 
@@ -196,7 +196,7 @@ def _in_folder(folder: Path, names: tuple[str, ...], option: str) -> Path:
 
 
 def _spell(names: tuple[str, ...]) -> Iterator[str]:
-    """Give the names that a file may have, that of an index after that of the whole file."""
+    """Return the names that a file may have, that of an index after that of the whole file."""
     for name in names:
         yield name
         if name.endswith(TENSOR_ENDINGS):
@@ -204,7 +204,7 @@ def _spell(names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _with_shards(file: Path, option: str) -> Path:
-    """Give a file; an index only where all of its shards are there."""
+    """Return a file; an index only where all of its shards are there."""
     missing = [shard.name for shard in list_shards(file) if not shard.is_file()] if is_index(file) else []
     if missing:
         raise WeightsMissing(
@@ -221,7 +221,7 @@ def _commit(file: Path) -> str:
 
 
 def _cached_snapshots(source: str) -> Path:
-    """Say where the hub's cache keeps the revisions of a model, a folder for each."""
+    """Report where the hub's cache keeps the revisions of a model, a folder for each."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -248,7 +248,7 @@ def _folders(place: Path) -> list[Path]:
 
 
 def _list_revisions(source: str, option: str, revision: str | None) -> str:
-    """Say which revisions the hub's cache has, where it has any, and how to name one of them."""
+    """Report which revisions the hub's cache has, where it has any, and how to name one of them."""
     there = _folders(_cached_snapshots(source))
     if not there:
         return ""

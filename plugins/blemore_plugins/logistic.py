@@ -22,7 +22,7 @@ STEPS = 2_000
 """Steps at most; some tens to a few hundred are usual."""
 
 NEWTON_STEPS = 50
-"""Newton steps at most, where those were not enough: two members alike, and a weak penalty. A few are usual."""
+"""Newton steps at most, where those were not enough: two base models alike, and a weak penalty. A few are usual."""
 
 ROUNDING = 1e3 * TOLERANCE
 """What may be left of the gradient where steps no longer show in the objective."""
@@ -46,12 +46,12 @@ class Problem:
     offset: FloatArray
 
     def take(self, which: NDArray[np.bool_]) -> Problem:
-        """Give the rows of a mask."""
+        """Return the rows of a mask."""
         return Problem(self.inputs[which], self.targets[which], self.offset[which])
 
 
 def predict_logs(inputs: FloatArray, offset: FloatArray, weights: FloatArray) -> FloatArray:
-    """Give log-probabilities, float64 (N, K).
+    """Return log-probabilities, float64 (N, K).
 
     Added up input by input: a matrix product would round a row differently among other rows.
     """
@@ -62,7 +62,8 @@ def predict_logs(inputs: FloatArray, offset: FloatArray, weights: FloatArray) ->
 
 
 def as_inputs(logs: FloatArray) -> FloatArray:
-    """Give inputs, float64 (N, 6 M + 1), of members' log-probabilities (M, N, 6): centred by row, and a column of ones.
+    """Return inputs, float64 (N, 6 M + 1), of base models' log-probabilities (M, N, 6): centred by row, and a column
+    of ones.
 
     Centred: a row's logits say nothing by their mean.
     """
@@ -72,20 +73,20 @@ def as_inputs(logs: FloatArray) -> FloatArray:
 
 
 def log_softmax(logits: FloatArray) -> FloatArray:
-    """Give log-probabilities of logits (N, K)."""
+    """Return log-probabilities of logits (N, K)."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     result: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return result
 
 
 def mean_loss(problem: Problem, weights: FloatArray) -> float:
-    """Give the mean cross-entropy of a problem's rows, without penalty."""
+    """Return the mean cross-entropy of a problem's rows, without penalty."""
     logs = predict_logs(problem.inputs, problem.offset, weights)
     return -float((problem.targets * logs).sum()) / len(logs)
 
 
 def fit(problem: Problem, strength: float) -> FloatArray:
-    """Give the W, float64 (F, K), that minimises mean cross-entropy + strength / 2 * |W|^2.
+    """Return the W, float64 (F, K), that minimises mean cross-entropy + strength / 2 * |W|^2.
 
     Limited-memory BFGS. It starts from a bound on the curvature (Boehning 1992: half the matrix of second moments of
     the inputs), which makes the first step a descent without any search and evens out inputs of different scales.
@@ -152,12 +153,12 @@ def _finish(problem: Problem, strength: float, weights: FloatArray) -> FloatArra
         weights, value, gradient = weights + length * direction, moved_value, moved_gradient
     raise DataError(
         f"no minimum of the regression found in {STEPS} steps (gradient {np.abs(gradient).max():.3g}): "
-        "raise strength, or check the members' rows"
+        "raise strength, or check the base models' rows"
     )
 
 
 def _curvature(problem: Problem, strength: float, weights: FloatArray) -> FloatArray:
-    """Give the second derivatives of the objective, float64 (F K, F K)."""
+    """Return the second derivatives of the objective, float64 (F K, F K)."""
     likely = np.exp(log_softmax(problem.offset + problem.inputs @ weights))
     features, kinds = weights.shape
     found = np.zeros((features, kinds, features, kinds))
@@ -180,7 +181,7 @@ def _objective(problem: Problem, strength: float, weights: FloatArray) -> tuple[
 def _direction(
     gradient: FloatArray, past: Sequence[tuple[FloatArray, FloatArray, float]], inverse: FloatArray
 ) -> FloatArray:
-    """Give the two-loop recursion's direction of descent."""
+    """Return the two-loop recursion's direction of descent."""
     rest = gradient.copy()
     shares = []
     for step, change, product in reversed(past):

@@ -9,7 +9,7 @@ from blemore_harness.errors import DataError, first_and_count
 
 
 def refuse_numbers(tensors: Iterable[tuple[str, Any]], source: str) -> None:
-    """Refuse weights with NaN or infinite values, which a network would turn into vectors that say nothing.
+    """Refuse weights with NaN or infinite values, which a network would turn into embeddings that say nothing.
 
     Args:
         tensors: names with tensors of torch.

@@ -154,7 +154,7 @@ class _Unreadable(Exception):
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Give the lines that hold something, with their numbers."""
+    """Return the lines that hold something, with their numbers."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True, strict=True)
@@ -168,7 +168,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _find_columns(header: Sequence[str]) -> list[int]:
-    """Give the place of each of `COLUMNS`."""
+    """Return the place of each of `COLUMNS`."""
     for name in COLUMNS:
         if header.count(name) != 1:
             found = printable(", ".join(header))[:200] or "nothing"
@@ -205,5 +205,5 @@ def _column_of(dimension: int) -> str:
 
 @hookimpl
 def blemore_encoders() -> list[Encoder]:
-    """Give the encoder."""
+    """Return the encoder."""
     return [OpenFace()]

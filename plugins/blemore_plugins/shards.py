@@ -15,7 +15,7 @@ INDEX_ENDING = ".index.json"
 
 
 def is_index(path: Path) -> bool:
-    """Say whether a file is the index of shards."""
+    """Return whether a file is the index of shards."""
     return path.name.endswith(INDEX_ENDING)
 
 

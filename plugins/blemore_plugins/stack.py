@@ -1,4 +1,4 @@
-"""Stacking: a small regularised regression on members' log-probabilities that starts from their mean."""
+"""Stacking: a small regularised regression on base models' log-probabilities that starts from their mean."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.hookspecs import Fusion, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
-from blemore_plugins.average import log_rows, mean_logs
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
-from blemore_plugins.strengths import LogisticOptions, learn, strength_folds
+from blemore_plugins.means import log_rows, mean_logs
+from blemore_plugins.regularisation import LogisticOptions, learn, strength_folds
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class StackModel:
     """A correction of the logit mean.
 
     Attributes:
-        names: the members, in the order of the inputs.
+        names: the base models, in the order of the inputs.
         weights: float64 (6 M + 1, 6).
         epsilon: probabilities below it count as this much.
     """
@@ -35,29 +35,30 @@ class StackModel:
     weights: FloatArray
     epsilon: float
 
-    def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Give the corrected logit mean of the members' rows."""
-        logs = log_rows(self.names, members, self.epsilon)
+    def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Return the corrected logit mean of the base models' rows."""
+        logs = log_rows(self.names, base_models, self.epsilon)
         return Probabilities(clips.ids, softmax(predict_logs(as_inputs(logs), mean_logs(logs), self.weights)))
 
 
 class Stack(Fusion):
-    """Multinomial regression on all members' log-probabilities, learnt on soft labels, shrunk towards the logit mean.
+    """Multinomial regression on all base models' log-probabilities, trained on soft labels, shrunk towards the logit
+    mean.
 
-    With infinite strength it is `logit-mean`; the strength is chosen on actors that were not learnt from.
+    With infinite strength it is `logit-mean`; the strength is chosen on actors that were not trained on.
     """
 
     name = "stack"
-    summary = "regularised regression on members' log-probabilities, shrunk towards their mean"
+    summary = "regularised regression on base models' log-probabilities, shrunk towards their mean"
     Options = StackOptions
 
     def fit(
-        self, fold: Fold, members: Mapping[str, Probabilities], options: StackOptions, context: Context
+        self, fold: Fold, base_models: Mapping[str, Probabilities], options: StackOptions, context: Context
     ) -> StackModel:
-        """Learn from the members' out-of-fold rows."""
-        # Sorted: the order in which members were named must change nothing.
-        names = tuple(sorted(members))
-        logs = log_rows(names, members, options.epsilon)
+        """Learn from the base models' out-of-fold rows."""
+        # Sorted: the order in which base models were named must change nothing.
+        names = tuple(sorted(base_models))
+        logs = log_rows(names, base_models, options.epsilon)
         problem = Problem(as_inputs(logs), fold.train.labels.astype(np.float64) / 100, mean_logs(logs))
         held = strength_folds(fold.train, options, context)
         with context.progress("stack: strengths", len(options.strengths) + 1) as bar:

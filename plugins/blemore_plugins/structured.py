@@ -1,8 +1,8 @@
 """Structured fusion: which emotions, then in which ratio, decided for the best expected Score without thresholds.
 
 A 16-way head gives the probability of every set of emotions (6 alone, 10 pairs), a 3-way head that of the ratio (70/30,
-50/50, 30/70) of every pair. Both are regressions on the members' log-probabilities. The label with the best expected
-Score is always a valid one, and is written as a row that the official decoding turns into exactly that label:
+50/50, 30/70) of every pair. Both are regressions on the base models' log-probabilities. The label with the best
+expected Score is always a valid one, and is written as a row that the official decoding turns into exactly that label:
 
     alone 1    even .5/.5    uneven .75/.25
 
@@ -28,9 +28,9 @@ from blemore_harness.context import Context
 from blemore_harness.hookspecs import Fusion, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
-from blemore_plugins.average import log_rows, mean_logs
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
-from blemore_plugins.strengths import Learnt, LogisticOptions, learn, strength_folds
+from blemore_plugins.means import log_rows, mean_logs
+from blemore_plugins.regularisation import Learnt, LogisticOptions, learn, strength_folds
 
 PAIRS = tuple(combinations(range(NEUTRAL), 2))
 """The sets of two emotions that blend."""
@@ -58,7 +58,7 @@ class StructuredModel:
     """Both heads and what a right ratio is worth.
 
     Attributes:
-        names: the members, in the order of the inputs.
+        names: the base models, in the order of the inputs.
         sets: float64 (6 M + 1, 16).
         ratios: float64 (M + 11, 3).
         worth: Score of a right ratio against that of a right set: clips by blends; 0 without blends.
@@ -71,9 +71,9 @@ class StructuredModel:
     worth: float
     epsilon: float
 
-    def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Give the row of the label with the best expected Score; of equals the first of `label_rows`."""
-        logs = log_rows(self.names, members, self.epsilon)
+    def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Return the row of the label with the best expected Score; of equals the first of `label_rows`."""
+        logs = log_rows(self.names, base_models, self.epsilon)
         sets = np.exp(predict_logs(set_inputs(logs), set_offset(logs), self.sets))
         worths = [sets[:, : len(EMOTIONS)]]
         for number in range(len(PAIRS)):
@@ -92,12 +92,12 @@ class Structured(Fusion):
     Options = StructuredOptions
 
     def fit(
-        self, fold: Fold, members: Mapping[str, Probabilities], options: StructuredOptions, context: Context
+        self, fold: Fold, base_models: Mapping[str, Probabilities], options: StructuredOptions, context: Context
     ) -> StructuredModel:
-        """Learn both heads from the members' out-of-fold rows."""
-        # Sorted: the order in which members were named must change nothing.
-        names = tuple(sorted(members))
-        logs = log_rows(names, members, options.epsilon)
+        """Learn both heads from the base models' out-of-fold rows."""
+        # Sorted: the order in which base models were named must change nothing.
+        names = tuple(sorted(base_models))
+        logs = log_rows(names, base_models, options.epsilon)
         chosen, ratio = number_sets(fold.train.labels)
         blend = chosen >= len(EMOTIONS)
         pair = chosen[blend] - len(EMOTIONS)
@@ -121,7 +121,7 @@ class Structured(Fusion):
 
 
 def number_sets(truth: LabelArray) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], ...]:
-    """Give each label's set (0 to 15: emotions alone, then `PAIRS`) and ratio (place in `RATIOS`; 0 where alone)."""
+    """Return each label's set (0 to 15: emotions alone, then `PAIRS`) and ratio (place in `RATIOS`; 0 where alone)."""
     sets, ratios = np.zeros(len(truth), dtype=np.intp), np.zeros(len(truth), dtype=np.intp)
     for clip, label in enumerate(truth):
         present = tuple(np.flatnonzero(label).tolist())
@@ -134,7 +134,9 @@ def number_sets(truth: LabelArray) -> tuple[np.ndarray[tuple[int], np.dtype[np.i
 
 
 def label_rows() -> FloatArray:
-    """Give the rows, float64 (36, 6), that stand for emotions alone, then for every pair in every ratio of `RATIOS`."""
+    """Return the rows, float64 (36, 6), that stand for emotions alone, then for every pair in every ratio of
+    `RATIOS`.
+    """
     rows = [*np.eye(len(EMOTIONS))]
     for one, two in PAIRS:
         for first, second in RATIOS:
@@ -146,14 +148,15 @@ def label_rows() -> FloatArray:
 
 
 def set_inputs(logs: FloatArray) -> FloatArray:
-    """Give the set head's inputs, float64 (N, 6 M + 1), of members' log-probabilities (M, N, 6)."""
+    """Return the set head's inputs, float64 (N, 6 M + 1), of base models' log-probabilities (M, N, 6)."""
     inputs = as_inputs(logs)
     inputs[:, -1] *= CONSTANT
     return inputs
 
 
 def set_offset(logs: FloatArray) -> FloatArray:
-    """Give the set logits that members' mean log-probabilities suggest, float64 (N, 16): how near a set's label is.
+    """Return the set logits that base models' mean log-probabilities suggest, float64 (N, 16): how near a set's label
+    is.
 
     Minus the Kullback-Leibler divergence of a row from the label, half and half for pairs.
     """
@@ -163,9 +166,9 @@ def set_offset(logs: FloatArray) -> FloatArray:
 
 
 def ratio_inputs(logs: FloatArray, pair: np.ndarray[tuple[int], np.dtype[np.intp]]) -> FloatArray:
-    """Give the ratio head's inputs, float64 (N, M + 11), of clips that are taken for these pairs (N,).
+    """Return the ratio head's inputs, float64 (N, M + 11), of clips that are taken for these pairs (N,).
 
-    How far each member prefers the pair's first emotion, how far their mean prefers one, and which pair it is.
+    How far each base model prefers the pair's first emotion, how far their mean prefers one, and which pair it is.
     """
     one, two = np.array(PAIRS)[pair].T
     clips = np.arange(len(pair))
@@ -176,7 +179,9 @@ def ratio_inputs(logs: FloatArray, pair: np.ndarray[tuple[int], np.dtype[np.intp
 
 
 def ratio_offset(logs: FloatArray, pair: np.ndarray[tuple[int], np.dtype[np.intp]]) -> FloatArray:
-    """Give the ratio logits that members' mean log-probabilities suggest, float64 (N, 3), as `set_offset` does."""
+    """Return the ratio logits that base models' mean log-probabilities suggest, float64 (N, 3), as `set_offset`
+    does.
+    """
     one, two = np.array(PAIRS)[pair].T
     clips = np.arange(len(pair))
     mean = mean_logs(logs)

@@ -24,7 +24,7 @@ class ConstantModel:
     row: FloatArray
 
     def predict(self, clips: Clips, context: Context) -> Probabilities:
-        """Give the row once per clip."""
+        """Return the row once per clip."""
         return Probabilities(clips.ids, np.tile(self.row, (len(clips), 1)))
 
 
@@ -68,7 +68,7 @@ def blemore_encoders() -> Iterable[Encoder]:
 
 
 def _most_frequent(rows: np.ndarray[tuple[int, int], np.dtype[np.generic]]) -> FloatArray:
-    """Give the most frequent row; of equals, the one whose leading entries are larger (`ang` before `disg`)."""
+    """Return the most frequent row; of equals, the one whose leading entries are larger (`ang` before `disg`)."""
     values, counts = np.unique(rows, axis=0, return_counts=True)
     last = len(values) - 1 - int(counts[::-1].argmax())
     return values[last].astype(np.float64)

@@ -75,7 +75,7 @@ def npz_of(names: np.ndarray, values: np.ndarray) -> bytes:
 
 
 def rezipped(data: bytes, method: int) -> bytes:
-    """An archive with the same members, compressed in another way."""
+    """An archive with the same base models, compressed in another way."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as given, zipfile.ZipFile(file, "w", method) as archive:
         for name in given.namelist():
@@ -90,7 +90,7 @@ def aggregate_of(rows: int) -> bytes:
 
 
 def targets() -> dict[str, Target]:
-    """Give by name: the ending of the file, valid files to begin with, and the reader."""
+    """Return by name: the ending of the file, valid files to begin with, and the reader."""
     table = "\n".join([f"filename,{','.join(EMOTIONS)}", *(f"a{k},0.5,0.5,0,0,0,0" for k in range(4)), ""]).encode()
     zips = [zip_of(INNER_NAME, labels_of(5), method) for method in METHODS]
     arrays = npz_of(np.array(["a", "b"]), np.full((2, 6), 1 / 6))
@@ -146,7 +146,7 @@ def mutate(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
 def run(
     seconds: float, seed: int, only: str | None, folder: Path, most: int | None = None
 ) -> tuple[dict[str, int], list[str]]:
-    """Fuzz until the time is over; gives executions by target, and what was found."""
+    """Fuzz until the time is over; returns executions by target, and what was found."""
     rng, chosen = random.Random(seed), {n: t for n, t in targets().items() if only in (None, n)}
     counts, refused, findings = dict.fromkeys(chosen, 0), 0, []
     end = time.monotonic() + seconds

@@ -16,7 +16,7 @@ from blemore_harness.hookspecs import Encoder
 from blemore_harness.predictions import Embeddings, Probabilities
 
 VERSION = 1
-"""Raised whenever the vectors change, so that old ones in the cache are not taken for new ones."""
+"""Raised whenever the embeddings change, so that old ones in the cache are not taken for new ones."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class FileBytesOptions:
 
 @dataclass(frozen=True)
 class Ridge:
-    """A linear map from vectors to shares of emotions.
+    """A linear map from embeddings to shares of emotions.
 
     Attributes:
-        encoder: gives the vectors.
+        encoder: gives the embeddings.
         options: its options.
-        centre: float64 (256,), mean of the training vectors.
+        centre: float64 (256,), mean of the training embeddings.
         weights: float64 (256, 6).
         prior: float64 (6,), mean shares of the training clips.
     """
@@ -53,7 +53,7 @@ class Ridge:
     prior: NDArray[np.float64]
 
     def predict(self, clips: Clips, context: Context) -> Probabilities:
-        """Give a row per clip: what the map says, kept above zero, summing to one."""
+        """Return a row per clip: what the map says, kept above zero, summing to one."""
         vectors = self.encoder.embed(clips, self.options, context).values.astype(np.float64)
         shares = np.maximum((vectors - self.centre) @ self.weights + self.prior, 1e-6)
         return Probabilities(clips.ids, shares / shares.sum(axis=1, keepdims=True))
@@ -67,8 +67,8 @@ class FileBytes(Encoder):
     modality = "audiovisual"
     Options = FileBytesOptions
 
-    def mark(self, options: FileBytesOptions) -> str | None:
-        """Say that nobody should take it seriously."""
+    def caveat(self, options: FileBytesOptions) -> str | None:
+        """Report that nobody should take it seriously."""
         return "example encoder"
 
     def prepare(self, clips: Clips, options: FileBytesOptions, context: Context) -> None:
@@ -81,7 +81,7 @@ class FileBytes(Encoder):
                 bar.advance()
 
     def embed(self, clips: Clips, options: FileBytesOptions, context: Context) -> Embeddings:
-        """Give the counts as shares, float32 (N, 256)."""
+        """Return the counts as shares, float32 (N, 256)."""
         store = _store(context)
         return Embeddings(clips.ids, _stacked([store.load(clip) for clip in clips]))
 
@@ -93,7 +93,7 @@ class FileBytes(Encoder):
         centred = vectors - centre
         penalty = options.strength * np.eye(centred.shape[1])
         weights = np.linalg.solve(centred.T @ centred + penalty, centred.T @ (targets - prior))
-        context.log(f"learnt from {len(fold.train)} clips")
+        context.log(f"trained on {len(fold.train)} clips")
         context.note("coefficients", int(weights.size))
         return Ridge(self, options, centre, weights, prior)
 

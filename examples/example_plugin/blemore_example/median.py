@@ -1,4 +1,4 @@
-"""A fusion that takes the median of its members' rows."""
+"""A fusion that takes the median of its base models' rows."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from blemore_harness.predictions import Probabilities
 class MedianModel:
     """There is nothing to learn."""
 
-    def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Give the median of the members by clip and emotion, summing to one."""
-        middle = np.median([members[name].values for name in sorted(members)], axis=0) + 1e-9
+    def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Return the median of the base models by clip and emotion, summing to one."""
+        middle = np.median([base_models[name].values for name in sorted(base_models)], axis=0) + 1e-9
         return Probabilities(clips.ids, middle / middle.sum(axis=1, keepdims=True))
 
 
 class Median(Fusion):
-    """The median of the members' probabilities."""
+    """The median of the base models' probabilities."""
 
     name = "median"
-    summary = "median of members' probabilities (an example)"
+    summary = "median of base models' probabilities (an example)"
 
     def fit(
-        self, fold: Fold, members: Mapping[str, Probabilities], options: NoOptions, context: Context
+        self, fold: Fold, base_models: Mapping[str, Probabilities], options: NoOptions, context: Context
     ) -> MedianModel:
         """Learn nothing."""
         return MedianModel()

@@ -28,8 +28,8 @@ from blemore_harness.systems.submission import DEFAULT_FUSION, plain_name
 
 if TYPE_CHECKING:
     from blemore_harness.context import Reporter
+    from blemore_harness.data.blinded import BlindedDataset
     from blemore_harness.data.download import Dataset
-    from blemore_harness.data.views import View
     from blemore_harness.running.workshop import Workshop
     from blemore_harness.systems.plugins import Plugins
     from blemore_harness.systems.submission import Submission
@@ -45,7 +45,7 @@ class Job:
 
     submission: Submission
     dataset: Dataset
-    view: View
+    blinded: BlindedDataset
     plugins: Plugins
     workshop: Workshop
 
@@ -94,7 +94,7 @@ def run(
     with keeping_stdout():
         job = _open_job("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
         workshop = replace(job.workshop, isolation=isolation)
-        record, folder = work(job.submission, job.dataset, job.view, job.plugins, workshop)
+        record, folder = work(job.submission, job.dataset, job.blinded, job.plugins, workshop)
     for row in record["systems"]:
         show_trace((row.get("error") or {}).get("trace", ""))
     if as_json:
@@ -109,7 +109,7 @@ def run(
 @plugin_option
 @click.option(
     "--export", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
-    help="Also write features over time there, laid out as the released ones.",
+    help="Also write frame-level features there, laid out as the released ones.",
 )  # fmt: skip
 @set_option
 @device_option
@@ -130,7 +130,7 @@ def prepare(
 
     with keeping_stdout():
         job = _open_job("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
-        rows = prepare_submission(job.submission, job.dataset, job.view, job.plugins, job.workshop, export)
+        rows = prepare_submission(job.submission, job.dataset, job.blinded, job.plugins, job.workshop, export)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3
 
@@ -169,7 +169,7 @@ def _open_job(
     from blemore_harness.cache import Cache
     from blemore_harness.cli.opening import open_dataset
     from blemore_harness.data.download import is_demo
-    from blemore_harness.data.opening import open_dataset_view
+    from blemore_harness.data.opening import open_blinded
     from blemore_harness.disk import cache_root
     from blemore_harness.drawing.tables import render_text
     from blemore_harness.files.runs import Runs
@@ -178,7 +178,7 @@ def _open_job(
     from blemore_harness.running.workshop import Workshop
     from blemore_harness.scoring.test_clips import find_strategy
     from blemore_harness.systems.plugins import load_plugins
-    from blemore_harness.systems.resolved import resolve_entrants
+    from blemore_harness.systems.resolved import resolve_systems
 
     if (name is None) == (not plugins):
         raise click.UsageError(f"give either the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
@@ -193,13 +193,13 @@ def _open_job(
         found.fusion(plain_name(fusion))
         reporter.warn(f"a single encoder: there is nothing to fuse, and --fusion {fusion} is not used")
     # Before anything slow: a misspelt name, a wrong value or a missing GPU should fail at once.
-    resolve_entrants(submission, found, view=None, demo=is_demo(data))
+    resolve_systems(submission, found, blinded=None, demo=is_demo(data))
     if device == "cuda":
         resolve_device(device)
     dataset = open_dataset(data, reporter, fold_seed)
-    view = open_dataset_view(dataset, reporter)
+    blinded = open_blinded(dataset, reporter)
     workshop = Workshop(Runs(runs), Cache(cache_root() / "arrays"), device, reporter, tuple(sys.argv), draw=render_text)
-    return Job(submission, dataset, view, found, workshop)
+    return Job(submission, dataset, blinded, found, workshop)
 
 
 def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, reporter: Reporter) -> Submission:

@@ -58,15 +58,15 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
         click.echo(printable(f"{check}: ready to upload, all {TEST_CLIPS} test clips with valid labels"))
         return 0
     folder = find_run(runs, str(run))
-    written, mark = copy_submission(folder, output)
+    written, caveat = copy_submission(folder, output)
     with reading_record(folder) as record:
         demo = record["data"]["demo"]
     if demo:
-        click.echo(printable(f"{written} ({mark}: not for Codabench)"))
+        click.echo(printable(f"{written} ({caveat}: not for Codabench)"))
         return 0
     if problems := check_submission(written, official_test_ids()):
         return _refuse_upload(written, [*map(str, problems)])
-    said = f" ({mark}: say so wherever you report it)" if mark else ""
+    said = f" ({caveat}: say so wherever you report it)" if caveat else ""
     click.echo(printable(f"{written}: upload this file to Codabench{said}"))
     return 0
 
@@ -79,7 +79,7 @@ def _refuse_upload(file: Path, reasons: list[str]) -> int:
 
 
 def _describe_gap(data: Path) -> list[str]:
-    """Say how the test clips of a dataset explain a leaderboard file that is not for Codabench."""
+    """Report how the test clips of a dataset explain a leaderboard file that is not for Codabench."""
     from blemore_harness.cli.opening import open_dataset
     from blemore_harness.data.inspection import find_missing_test_clips
 

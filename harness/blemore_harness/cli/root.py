@@ -39,7 +39,7 @@ seed_option = click.option(
 device_option = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="A,B,...",
-    help="Encoders, separated by commas; a+b joins vectors under one head, a@v is a variant of a.",
+    help="Encoders, separated by commas; a+b joins embeddings under one head, a@v is a variant of a.",
 )  # fmt: skip
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Set an option of a plugin."

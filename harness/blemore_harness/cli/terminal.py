@@ -61,12 +61,12 @@ class TerminalReporter:
                     self._live = None
 
     def log(self, message: str) -> None:
-        """Say one line."""
+        """Report one line."""
         if self._verbose:
             self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        """Say one line that must be seen."""
+        """Report one line that must be seen."""
         line = printable(f"warning: {message}")
         with self._lock:
             if line in self._said:  # several encoders find the same in the clips
@@ -82,7 +82,7 @@ class Bar:
     """A running count."""
 
     def advance(self, count: int = 1) -> None:
-        """Say that `count` more pieces are done."""
+        """Report that `count` more pieces are done."""
 
 
 class RichBar(Bar):
@@ -105,7 +105,7 @@ class LineBar(Bar):
         self._started = self._said = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
-        """Say how far it is and how long it may take, if the last line is old enough."""
+        """Report how far it is and how long it may take, if the last line is old enough."""
         self._done += count
         now = time.monotonic()
         if now - self._said < QUIET_SECONDS:
@@ -122,6 +122,6 @@ def open_reporter(verbose: bool = True) -> TerminalReporter:
 
 
 def answer_console() -> Console:
-    """Give the console of a command's answer, stdout; files and pipes have no width, and 80 columns break words."""
+    """Return the console of a command's answer, stdout; files and pipes have no width, and 80 columns break words."""
     console = PlainConsole()
     return console if console.is_terminal else PlainConsole(width=120)

@@ -48,7 +48,7 @@ class Aggregate:
 
 
 def find_aggregate(file: Path) -> str | None:
-    """Give the store of an aggregated file, `wavlm_static_features` in lower case; None for other files."""
+    """Return the store of an aggregated file, `wavlm_static_features` in lower case; None for other files."""
     name = file.name.lower()
     if not name.endswith(ENDING) or name == ENDING or not file.is_file():
         return None

@@ -15,7 +15,7 @@ from blemore_harness.errors import DataError, printable
 def digest_files(
     files: Sequence[Path], memo: Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[Path, str]:
-    """Give the SHA-256 of each file (its first 32 hex digits), from the memo where the file is as it was.
+    """Return the SHA-256 of each file (its first 32 hex digits), from the memo where the file is as it was.
 
     Args:
         files: which.

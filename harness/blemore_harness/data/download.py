@@ -16,7 +16,7 @@ from blemore_harness.clips import LabelArray
 from blemore_harness.data.aggregates import Aggregate, find_aggregate, index_aggregate
 from blemore_harness.data.folds import are_official, make_folds
 from blemore_harness.data.metadata import read_metadata
-from blemore_harness.data.released import FEATURE_ENDINGS, Features, find_extracted, find_store, join_spellings
+from blemore_harness.data.released import FEATURE_ENDINGS, Features, find_extracted, find_feature_set, join_spellings
 from blemore_harness.errors import DataError, first_and_count, printable
 
 METADATA_FILE = "train_metadata.csv"
@@ -79,7 +79,7 @@ class Dataset:
         return tuple(int(k) for k in np.unique(self.folds))
 
     @property
-    def stores(self) -> dict[str, Collection[str]]:
+    def feature_sets(self) -> dict[str, Collection[str]]:
         """Ids of the clips that each store has features of, by the store's name."""
         released = {store: paths.keys() for store, paths in self.features.items()}
         return {**released, **{store: aggregate.places.keys() for store, aggregate in self.aggregates.items()}}
@@ -138,7 +138,7 @@ def read_dataset(path: Path, fold_seed: int = 0) -> Dataset:
 
 
 def _find_metadata(path: Path) -> Path:
-    """Give the metadata file that `path` is or holds."""
+    """Return the metadata file that `path` is or holds."""
     try:
         table = path / METADATA_FILE if path.is_dir() else path
         found, there = table.is_file(), path.exists()
@@ -185,7 +185,7 @@ def _find_files(root: Path, known: set[str]) -> _Files:
     files = _Files()
     aggregated: dict[str, list[Path]] = {}
     for folder, names in _walk(root, files.odd["closed"]):
-        store = find_store(folder)
+        store = find_feature_set(folder)
         for file in (folder / name for name in names):
             ending = file.suffix.lower()
             if ending in VIDEO_ENDINGS:
@@ -226,7 +226,7 @@ def _walk(root: Path, closed: list[str]) -> Iterator[tuple[Path, list[str]]]:
 
 
 def is_demo(data: Path | None) -> bool:
-    """Say whether `--data` (or its absence) means the generated demo dataset, without reading it."""
+    """Return whether `--data` (or its absence) means the generated demo dataset, without reading it."""
     return data is None or (data / DEMO_MARKER).is_file()
 
 

@@ -27,7 +27,7 @@ _TRIES = 64
 
 
 def are_official(actors: Sequence[str], folds: NDArray[np.int64]) -> bool:
-    """Say whether every actor is in the organisers' fold and every official actor is there."""
+    """Return whether every actor is in the organisers' fold and every official actor is there."""
     official = {actor: fold for fold, names in OFFICIAL_FOLDS.items() for actor in names}
     found = {actor: int(fold) for actor, fold in zip(actors, folds, strict=True)}
     return found == official
@@ -79,14 +79,14 @@ def make_folds(actors: Sequence[str], truth: LabelArray, seed: int, count: int =
 def _deal(counts: NDArray[np.float64], share: NDArray[np.float64], folds: int) -> list[int]:
     """Deal actors (rows of label counts) out in order; no fold is left empty."""
     totals = np.zeros((folds, counts.shape[1]))
-    members = [0] * folds
+    base_models = [0] * folds
     assigned = []
     for i, row in enumerate(counts):
         cost = ((totals + row - share) ** 2).sum(axis=1) - ((totals - share) ** 2).sum(axis=1)
-        empty = [k for k in range(folds) if members[k] == 0]
+        empty = [k for k in range(folds) if base_models[k] == 0]
         allowed = empty if len(counts) - i <= len(empty) else range(folds)
-        fold = min(allowed, key=lambda k: (cost[k], members[k], k))
+        fold = min(allowed, key=lambda k: (cost[k], base_models[k], k))
         totals[fold] += row
-        members[fold] += 1
+        base_models[fold] += 1
         assigned.append(fold)
     return assigned

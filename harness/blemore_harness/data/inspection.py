@@ -53,7 +53,7 @@ def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
                 "train": sum(name in clips for name in dataset.ids),
                 "test": sum(name in clips for name in dataset.test_ids),
             }
-            for store, clips in sorted(dataset.stores.items())
+            for store, clips in sorted(dataset.feature_sets.items())
         },
         "warnings": list(dataset.warnings),
     }

@@ -188,7 +188,7 @@ def _read_folds(table: Table, ids: tuple[str, ...], actors: tuple[str, ...]) -> 
 
 
 def _read_numbers(column: list[str], ids: tuple[str, ...], name: str) -> NDArray[np.float64]:
-    """Give the column as float64, NaN where it is empty."""
+    """Return the column as float64, NaN where it is empty."""
     number = {text: _number(text) for text in set(column)}
     values = np.array([number[text] for text in column])
     bad = ~np.isfinite(values) & np.array([text != "" for text in column])

@@ -33,7 +33,7 @@ def feature_file(home: Path, store: str, opaque: str, real: Path) -> Path:
     return home / store / f"{opaque}{real.suffix.lower()}"
 
 
-def digest_store(
+def publish_feature_set(
     dataset: Dataset,
     names: Mapping[str, str],
     home: Path,
@@ -54,8 +54,8 @@ def digest_store(
     Raises:
         DataError: no such features, damaged ones, or no room for copies where files cannot be linked.
     """
-    if store not in dataset.stores:
-        there = ", ".join(sorted(dataset.stores)) or "none"
+    if store not in dataset.feature_sets:
+        there = ", ".join(sorted(dataset.feature_sets)) or "none"
         where = (
             f"a file {store}.npz with the keys X and filenames is expected at any depth"
             if store.endswith("_static_features")
@@ -97,7 +97,7 @@ def _write_rows(aggregate: Aggregate, names: Mapping[str, str], memo: Path, fold
 
 
 def _read_written(done: Path, files: str) -> dict[str, str]:
-    """Give the digests of rows by opaque id; none where they were not written, or from files of another content."""
+    """Return the digests of rows by opaque id; none where they were not written, or from files of another content."""
     try:
         found = json.loads(done.read_text(encoding="utf-8"))
         return dict(found["rows"]) if found["files"] == files else {}

@@ -125,7 +125,7 @@ def _clone(real: Path, neutral: Path) -> bool:
 
 
 def _read_copies(home: Path) -> dict[str, str]:
-    """Give which state each copy was made from; nothing where that is unknown: copies are made again."""
+    """Return which state each copy was made from; nothing where that is unknown: copies are made again."""
     try:
         found = json.loads((home / COPIES_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

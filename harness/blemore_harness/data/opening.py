@@ -5,18 +5,18 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from blemore_harness.context import Progress, Reporter
+from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import Dataset
-from blemore_harness.data.views import View, open_view
 from blemore_harness.disk import cache_root
 
 
-def open_dataset_view(dataset: Dataset, reporter: Reporter) -> View:
+def open_blinded(dataset: Dataset, reporter: Reporter) -> BlindedDataset:
     """Open the view of a dataset that plugins get, its links and digests kept in the cache."""
     with Counting(reporter, "reading clips") as counting:
-        view = open_view(dataset, cache_root(), counting, reporter.log)
-    for text in view.warnings:
+        blinded = blind_dataset(dataset, cache_root(), counting, reporter.log)
+    for text in blinded.warnings:
         reporter.warn(text)
-    return view
+    return blinded
 
 
 class Counting:

@@ -26,8 +26,8 @@ Features = dict[str, dict[str, Path]]
 """Feature files by store, then clip id."""
 
 
-def find_store(folder: Path) -> str | None:
-    """Give `WavLM_large` for `pre_extracted_train_data/WavLM_large_train`, None for other folders."""
+def find_feature_set(folder: Path) -> str | None:
+    """Return `WavLM_large` for `pre_extracted_train_data/WavLM_large_train`, None for other folders."""
     ending = FEATURE_FOLDERS.get(folder.parent.name)
     return folder.name.removesuffix(ending) if ending and folder.name.endswith(ending) else None
 

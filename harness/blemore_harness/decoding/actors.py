@@ -1,4 +1,4 @@
-"""Which test clips are of one actor, guessed from vectors of faces and voices; and how good such guesses are.
+"""Which test clips are of one actor, guessed from embeddings of faces and voices; and how good such guesses are.
 
 Test clips carry no actor. Directions in which training clips of different actors differ, and clips of one actor do not,
 tell actors apart that were never seen. How well is measured on training folds, whose actors are known.
@@ -18,7 +18,7 @@ from blemore_harness.errors import DataError, ExtraMissing
 Vectors = NDArray[np.float64]
 
 COMPONENTS = 64
-"""Directions of each member's vectors that are kept at most: more than actors need, fewer than clips."""
+"""Directions of each base model's embeddings that are kept at most: more than actors need, fewer than clips."""
 
 MERGEABLE = 4
 """Fewer clips than this are left alone."""
@@ -69,7 +69,7 @@ class Familiarity:
 
 
 def silhouette(distances: Vectors, groups: Groups) -> float:
-    """Give the mean silhouette: how much nearer clips are to their own group than to the next (Rousseeuw, 1987).
+    """Return the mean silhouette: how much nearer clips are to their own group than to the next (Rousseeuw, 1987).
 
     Args:
         distances: float64 (N, N).
@@ -92,7 +92,7 @@ def learn_actors(vectors: Vectors, actors: Groups) -> Familiarity:
     """Learn which directions tell actors apart: linear discriminants with shrinkage.
 
     Args:
-        vectors: float64 (N, D) of training clips.
+        embeddings: float64 (N, D) of training clips.
         actors: int64 (N,), a number per actor.
 
     Raises:
@@ -100,7 +100,7 @@ def learn_actors(vectors: Vectors, actors: Groups) -> Familiarity:
     """
     names, index, counts = np.unique(actors, return_inverse=True, return_counts=True)
     if len(names) < 2:
-        raise DataError(f"telling actors apart is learnt from at least 2 of them, found {len(names)}")
+        raise DataError(f"telling actors apart is trained on at least 2 of them, found {len(names)}")
     centre = vectors.mean(axis=0)
     means = np.zeros((len(names), vectors.shape[1]))
     np.add.at(means, index, vectors - centre)
@@ -115,22 +115,22 @@ def learn_actors(vectors: Vectors, actors: Groups) -> Familiarity:
     return Familiarity(centre, whiten @ between[kept].T, float(counts.mean()))
 
 
-def join_vectors(members: Sequence[NDArray[np.float32]]) -> Vectors:
-    """Put the vectors of several members side by side, each standardised and reduced to its main directions.
+def join_vectors(base_models: Sequence[NDArray[np.float32]]) -> Vectors:
+    """Put the embeddings of several base models side by side, each standardised and reduced to its main directions.
 
     Args:
-        members: float32 (N, D) each, of the same clips.
+        base_models: float32 (N, D) each, of the same clips.
 
     Returns:
         float64 (N, K).
 
     Raises:
-        DataError: no member.
+        DataError: no base model.
     """
-    if not members:
-        raise DataError("clips can be grouped by actor only where a member gives vectors (defines `embed`)")
+    if not base_models:
+        raise DataError("clips can be grouped by actor only where a base model gives embeddings (defines `embed`)")
     joined = []
-    for values in members:
+    for values in base_models:
         scaled = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
         spread = scaled.std(axis=0)
         scaled = scaled[:, spread > 1e-8] / spread[spread > 1e-8]
@@ -141,7 +141,7 @@ def join_vectors(members: Sequence[NDArray[np.float32]]) -> Vectors:
 
 
 def rand_index(one: Groups, two: Groups) -> float:
-    """Give the adjusted Rand index of two groupings: 1 for the same, about 0 for chance (Hubert and Arabie, 1985).
+    """Return the adjusted Rand index of two groupings: 1 for the same, about 0 for chance (Hubert and Arabie, 1985).
 
     >>> rand_index(np.array([0, 0, 1, 1]), np.array([5, 5, 3, 3]))
     1.0

@@ -28,7 +28,10 @@ class Decoder(Protocol):
     """Gives a label for every clip."""
 
     def decode(self, values: FloatArray, groups: Groups | None) -> LabelArray:
-        """Give int8 (N, 6) percentages for rows float64 (N, 6); `groups` where it looks at other clips of an actor."""
+        """Return int8 (N, 6) percentages for rows float64 (N, 6).
+
+        `groups` where it looks at other clips of an actor.
+        """
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class GapDecoder:
 
 
 def log_rows(values: ArrayLike) -> FloatArray:
-    """Give natural logarithms of rows, float64 (N, 6), values below `FLOOR` counted as that."""
+    """Return natural logarithms of rows, float64 (N, 6), values below `FLOOR` counted as that."""
     return np.asarray(np.log(np.maximum(as_rows(values), FLOOR)))
 
 
@@ -99,7 +102,7 @@ def centre_rows(values: ArrayLike, groups: Groups, centre: FloatArray) -> FloatA
 
 
 def group_means(columns: FloatArray, groups: Groups) -> FloatArray:
-    """Give for every clip the mean of its group's rows, float64 (N, D) as `columns`."""
+    """Return for every clip the mean of its group's rows, float64 (N, D) as `columns`."""
     _, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
     sums = np.zeros((len(counts), columns.shape[1]))
     np.add.at(sums, index, columns)
@@ -125,10 +128,10 @@ def measure_gaps(values: ArrayLike, groups: Groups, measure: Measure) -> FloatAr
     measured = np.ones(len(rows))
     may_blend = (first != NEUTRAL) & (second != NEUTRAL)
     for group in np.unique(groups):
-        members = np.flatnonzero((groups == group) & may_blend)
-        if members.size:
-            own = gaps[members]
-            measured[members] = _ranks(own) if measure == "rank" else _normal(own)
+        base_models = np.flatnonzero((groups == group) & may_blend)
+        if base_models.size:
+            own = gaps[base_models]
+            measured[base_models] = _ranks(own) if measure == "rank" else _normal(own)
     return measured
 
 

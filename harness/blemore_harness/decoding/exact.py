@@ -72,7 +72,7 @@ def search_exact(values: FloatArray, truth: LabelArray) -> Thresholds:
 
 
 def _widest_top(scores: FloatArray, gaps: FloatArray) -> tuple[float, float]:
-    """Give the widest stretch [from, to) of betas that reaches the largest score; scores[i] holds from gaps[i] on."""
+    """Return the widest stretch [from, to) of betas that reaches the largest score; scores[i] holds from gaps[i] on."""
     at_top = np.concatenate([[False], scores == scores.max(), [False]])
     begins = np.flatnonzero(at_top[1:] & ~at_top[:-1])
     stops = np.flatnonzero(at_top[:-1] & ~at_top[1:])

@@ -1,6 +1,6 @@
 """How likely each of the 36 labels is, given a row of probabilities; and the label that promises the best Score.
 
-A small model with a handful of weights, learnt from out-of-fold rows: it calibrates the row (a weight for its logits, a
+A small model with a handful of weights, trained on out-of-fold rows: it calibrates the row (a weight for its logits, a
 bias per emotion) and knows how common single emotions, neutral, even and uneven blends are. The official decoding asks
 which thresholds fit best; this asks for each clip which answer gains most in expectation.
 """
@@ -27,7 +27,7 @@ STEPS = 50
 
 
 def all_labels() -> LabelArray:
-    """Give every label that a clip can have, int8 (36, 6): six single emotions, then ten pairs in three proportions.
+    """Return every label that a clip can have, int8 (36, 6): six single emotions, then ten pairs in three proportions.
 
     >>> all_labels().shape
     (36, 6)
@@ -52,7 +52,7 @@ class ExpectedScoreDecoder:
     blend_share: float
 
     def decode(self, values: FloatArray, groups: Groups | None) -> LabelArray:
-        """Give for each row the label with the largest .5 P(set) / clips + .5 P(label) / blends."""
+        """Return for each row the label with the largest .5 P(set) / clips + .5 P(label) / blends."""
         labels = all_labels()
         likely = self.probabilities(values)
         same_set = ((labels[:, None] > 0) == (labels[None] > 0)).all(axis=2)
@@ -63,12 +63,12 @@ class ExpectedScoreDecoder:
         return np.asarray(labels[gain.argmax(axis=1)])
 
     def probabilities(self, values: FloatArray) -> FloatArray:
-        """Give the probability of each label, float64 (N, 36), in the order of `all_labels`."""
+        """Return the probability of each label, float64 (N, 36), in the order of `all_labels`."""
         return softmax(describe_labels(values) @ self.weights)
 
 
 def describe_labels(values: FloatArray) -> NDArray[np.float64]:
-    """Give what speaks for each label, float64 (N, 36, K).
+    """Return what speaks for each label, float64 (N, 36, K).
 
     For a single emotion its log-probability; for a blend the mean of both log-probabilities, and their difference
     towards the larger share, for uneven ones. Then a one for each emotion by its share, and for each kind of label.
@@ -130,7 +130,7 @@ def fit_expected_score(values: FloatArray, truth: LabelArray) -> ExpectedScoreDe
 
 
 def _objective(features: FloatArray, wanted: FloatArray, weights: FloatArray, start: FloatArray) -> float:
-    """Give the penalised log-likelihood that is maximised."""
+    """Return the penalised log-likelihood that is maximised."""
     logits = features @ weights
     highest = logits.max(axis=1)
     total = float((highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))).sum())

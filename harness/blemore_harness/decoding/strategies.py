@@ -50,7 +50,7 @@ class Sample:
     groups: Groups
 
     def take(self, mask: NDArray[np.bool_]) -> Sample:
-        """Give the clips of a boolean mask (N,)."""
+        """Return the clips of a boolean mask (N,)."""
         return Sample(self.values[mask], self.truth[mask], self.folds[mask], self.groups[mask])
 
 
@@ -88,7 +88,7 @@ def evaluate_strategy(strategy: Strategy, sample: Sample, guessed: Groups | None
 
 
 def decode_folds(strategy: Strategy, sample: Sample, guessed: Groups | None = None) -> LabelArray:
-    """Decode every clip with what the strategy learnt on what it may see of the clip's fold: int8 (N, 6).
+    """Decode every clip with what the strategy trained on what it may see of the clip's fold: int8 (N, 6).
 
     Arguments and errors as of `evaluate_strategy`.
     """

@@ -1,6 +1,6 @@
 """The generated demo dataset: drawn faces and synthesised voices in the shape of BLEMORE, for trying everything out.
 
-Nobody real is shown or heard, and no download is needed. A label can be told from picture and sound only: lengths are
+Nobody real is shown or heard, and no download is needed. A label can be told from picture and audio only: lengths are
 drawn without regard to labels, all files have one size and one time, and there are no tags.
 """
 

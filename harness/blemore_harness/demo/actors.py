@@ -76,7 +76,7 @@ class Voice:
         tilt: dB per octave on top of the emotion's.
         breath: noise that is always there, relative to the voice.
         hiss: noise of the room, relative to full scale.
-        channels, rate: layout of the sound track, which differs between cameras.
+        channels, rate: layout of the audio track, which differs between cameras.
     """
 
     pitch: float

@@ -1,4 +1,4 @@
-"""One clip as a QuickTime file: H.264 picture and AAC sound, without tags, always of the same size and date."""
+"""One clip as a QuickTime file: H.264 picture and AAC audio, without tags, always of the same size and date."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_clip(path: Path, frames: Iterable[NDArray[np.uint8]], sound: NDArray[n
     Args:
         path: where to; written whole or not at all.
         frames: uint8 RGB pictures of one size.
-        sound: float32 (channels, samples) within -1 to 1.
+        audio: float32 (channels, samples) within -1 to 1.
         rate: samples per second.
 
     Raises:

@@ -11,7 +11,7 @@ from blemore_harness.disk import cache_root, hold
 
 
 def demo_folder() -> Path:
-    """Give the folder of the demo dataset in the cache; clips of another version of the generator lie elsewhere."""
+    """Return the folder of the demo dataset in the cache; clips of another version of the generator lie elsewhere."""
     return cache_root() / f"demo-{GENERATOR_VERSION}"
 
 

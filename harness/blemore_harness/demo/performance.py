@@ -1,4 +1,4 @@
-"""How an actor plays a label over time: the tracks of face actions and voice controls that drawing and sound follow.
+"""How an actor plays a label over time: the tracks of face actions and voice controls that drawing and audio follow.
 
 Each emotion has a prototype, a value per face action and per voice control. An actor plays personal versions of the
 prototypes; a clip mixes the versions of its emotions by salience, with a share of alternation over time and noise.

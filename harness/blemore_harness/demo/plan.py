@@ -41,7 +41,7 @@ class Cell:
 
     @property
     def is_blend(self) -> bool:
-        """Say whether two emotions are shown."""
+        """Return whether two emotions are shown."""
         return len(self.emotions) == 2
 
     @property
@@ -54,7 +54,7 @@ class Cell:
 
 
 def label_cells() -> tuple[Cell, ...]:
-    """Give the 36 label cells of BLEMORE: 6 single emotions, then 10 pairs with 3 saliences each.
+    """Return the 36 label cells of BLEMORE: 6 single emotions, then 10 pairs with 3 saliences each.
 
     >>> cells = label_cells()
     >>> len(cells), cells[0], cells[-1].emotions
@@ -103,7 +103,7 @@ class Plan:
     clips: tuple[PlannedClip, ...]
 
     def metadata(self) -> str:
-        """Give the text of train_metadata.csv: the labelled clips, with the official columns."""
+        """Return the text of train_metadata.csv: the labelled clips, with the official columns."""
         labelled = [clip for clip in self.clips if clip.actor < self.actors - self.test_actors]
         return "\n".join([COLUMNS, *(_row(clip) for clip in labelled)]) + "\n"
 
@@ -142,12 +142,12 @@ def make_plan(seed: int, actors: int, test_actors: int) -> Plan:
 
 
 def actor_name(actor: int) -> str:
-    """Give the id of an actor: A901 for number 0."""
+    """Return the id of an actor: A901 for number 0."""
     return f"A{FIRST_ACTOR + actor}"
 
 
 def gender_of(actor: int) -> str:
-    """Give the gender of an actor: both in every official-sized fold and among the test actors."""
+    """Return the gender of an actor: both in every official-sized fold and among the test actors."""
     return "f" if (actor + actor // FOLDS) % 2 == 0 else "m"
 
 

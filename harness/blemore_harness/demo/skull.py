@@ -38,7 +38,7 @@ class Skull:
 
 
 def grid(height: int, width: int) -> tuple[Picture, Picture]:
-    """Give the coordinates x (1, width) and y (height, 1) of pixel centres."""
+    """Return the coordinates x (1, width) and y (height, 1) of pixel centres."""
     x = np.arange(width, dtype=np.float32)[None, :] + np.float32(0.5)
     return x, np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
 
@@ -59,7 +59,7 @@ def blob(x: ArrayLike, y: ArrayLike, width: float, height: float) -> Picture:
 
 
 def tint(colour: ArrayLike, tone: ArrayLike) -> Picture:
-    """Give a colour (3,) at a brightness per pixel (H, W) as a picture."""
+    """Return a colour (3,) at a brightness per pixel (H, W) as a picture."""
     return np.asarray(colour, np.float32)[:, None, None] * np.asarray(tone, np.float32)
 
 
@@ -169,7 +169,7 @@ def _beard(
 
 
 def _hair_behind(look: Look, rgb: Picture, x: Picture, y: Picture, rng: np.random.Generator) -> Picture:
-    """Hair that the face covers; gives its coverage."""
+    """Hair that the face covers; returns its coverage."""
     if look.haircut == "long":
         width = look.width + 12 + 5 * np.sin(y / 22)
         shape = edge(width - np.abs(x), 2) * edge(y, 2) * edge(100 - y, 3)
@@ -184,7 +184,7 @@ def _hair_behind(look: Look, rgb: Picture, x: Picture, y: Picture, rng: np.rando
 
 
 def _hair_front(look: Look, rgb: Picture, x: Picture, y: Picture, inside: Picture, rng: np.random.Generator) -> Picture:
-    """Hair over the forehead and the temples; gives its coverage."""
+    """Hair over the forehead and the temples; returns its coverage."""
     side = np.abs(x)
     if look.haircut == "bald":
         stubble = edge(-(y + look.height * 0.55) + 0.012 * side**2 - 6, 14) * edge(inside)

@@ -20,7 +20,7 @@ MUSIC = 12.0
 
 
 def synthesise(voice: Voice, performance: Performance, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Make the sound track of a clip: float32 (channels, samples) within -1 to 1, at `voice.rate`.
+    """Make the audio track of a clip: float32 (channels, samples) within -1 to 1, at `voice.rate`.
 
     It is exactly as long as the picture. Source and noise are made at half the rate; the filter brings them up to it.
     """

@@ -95,7 +95,7 @@ def write_plan(
 
 
 def demo_is_complete(directory: Path, seed: int = 0, *, actors: int = 12, test_actors: int = 2) -> bool:
-    """Say whether `directory` holds the finished demo that `write_demo` with the same arguments would write."""
+    """Return whether `directory` holds the finished demo that `write_demo` with the same arguments would write."""
     return _read_facts(directory / DEMO_MARKER) == _facts(make_plan(seed, actors, test_actors))
 
 

@@ -18,7 +18,7 @@ from blemore_harness.doctor.rehearsal import parts_of, rehearse_apart
 from blemore_harness.doctor.surroundings import Finding, Verdict, look_at_disks, look_at_keys, size_of
 from blemore_harness.errors import BlemoreError
 from blemore_harness.systems.plugins import Plugins
-from blemore_harness.systems.resolved import resolve_entrants
+from blemore_harness.systems.resolved import resolve_systems
 from blemore_harness.systems.submission import Submission, plain_name
 
 HUB = ("huggingface.co", 443)
@@ -60,12 +60,12 @@ def examine(
     dataset, told = _read(data)
     encoders = parts_of(submission.encoders) if submission else ()
     if submission:
-        resolve_entrants(submission, plugins, None, is_demo(data))  # a misspelt name or option is said at once
+        resolve_systems(submission, plugins, None, is_demo(data))  # a misspelt name or option is said at once
     state = rehearse(
         {
             "encoders": encoders,
             "options": {name: dict(values) for name, values in (submission.options if submission else {}).items()},
-            "stores": sorted(dataset.stores) if dataset else [],
+            "feature_sets": sorted(dataset.feature_sets) if dataset else [],
             "demo": is_demo(data),
         }
     )
@@ -82,7 +82,7 @@ def examine(
 
 
 def judge_packages(packages: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    """Say which packages of the extra are missing, too old, or of builds that do not go together.
+    """Report which packages of the extra are missing, too old, or of builds that do not go together.
 
     Args:
         packages: `version` and `error` by name, as `rehearsal.rehearse` gives them.
@@ -142,7 +142,10 @@ def _judge_clip(found: str) -> Finding:
 def _judge_encoders(
     encoders: Sequence[str], plugins: Plugins, states: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Finding]:
-    """Say whether each encoder would start; what only needs the network is a warning where the hub can be reached."""
+    """Return whether each encoder would start.
+
+    What only needs the network is a warning where the hub can be reached.
+    """
     for name in encoders:
         state = states[name]
         if not state["error"]:
@@ -160,7 +163,7 @@ def _judge_encoders(
 
 
 def _why_not_fetched() -> str:
-    """Say what stands between this machine and the hub; empty where nothing does."""
+    """Report what stands between this machine and the hub; empty where nothing does."""
     if os.environ.get("HF_HUB_OFFLINE"):
         return "HF_HUB_OFFLINE is set"
     try:

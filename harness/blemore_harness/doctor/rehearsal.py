@@ -76,7 +76,7 @@ def rehearse(request: Mapping[str, Any]) -> dict[str, Any]:
     """Try everything that the request names; never raises for what it finds.
 
     Args:
-        request: `encoders`, their names; `options` by encoder; `stores` of the dataset; `demo`, whether it is the
+        request: `encoders`, their names; `options` by encoder; `feature_sets` of the dataset; `demo`, whether it is the
             generated one.
 
     Returns:
@@ -133,11 +133,11 @@ def _describe_gpu() -> dict[str, Any] | None:
 
 
 def _decode_clip() -> str:
-    """Write a second of picture and sound and read it back."""
+    """Write a second of picture and audio and read it back."""
     from blemore_harness.demo.clipfile import write_clip
     from blemore_harness.demo.faces import FRAME
     from blemore_harness.demo.plan import FRAME_RATE
-    from blemore_harness.media.audio import read_sound
+    from blemore_harness.media.audio import read_audio
     from blemore_harness.media.frames import read_frames
 
     try:
@@ -148,7 +148,7 @@ def _decode_clip() -> str:
             sound = 0.3 * np.sin(np.arange(16_000) * 2 * np.pi * 440 / 16_000)
             write_clip(path, iter(frames), sound.astype(np.float32)[None], 16_000)
             clip = Clip("one-second", path)
-            seen, heard = read_frames(clip), read_sound(clip)
+            seen, heard = read_frames(clip), read_audio(clip)
         # Codecs round; a wrong decoder gives something else altogether.
         right = seen.shape == frames.shape and np.abs(seen.astype(int) - frames).max() < 20
         return (
@@ -164,7 +164,7 @@ def _try_encoder(name: str, request: Mapping[str, Any]) -> dict[str, str]:
         system = load_plugins().encoder(plain_name(name)).system
         assert isinstance(system, Encoder)
         given = {**(system.demo_options if request["demo"] else {}), **request["options"].get(name, {})}
-        options = system.settle(build_options(name, system.Options, given), frozenset(request["stores"]))
+        options = system.resolve_options(build_options(name, system.Options, given), frozenset(request["feature_sets"]))
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             context = Context("cpu", 0, place, Cache(place / "cache"), Silent())
@@ -182,7 +182,7 @@ def _try_encoder(name: str, request: Mapping[str, Any]) -> dict[str, str]:
 
 
 def parts_of(encoders: Sequence[str]) -> tuple[str, ...]:
-    """Give the single encoders that are joined in `a+b`, each once.
+    """Return the single encoders that are joined in `a+b`, each once.
 
     >>> parts_of(["wavlm+imagebind", "wavlm"])
     ('wavlm', 'imagebind')

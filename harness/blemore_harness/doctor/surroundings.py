@@ -42,19 +42,19 @@ class Finding:
     todo: str = ""
 
     def row(self) -> dict[str, str]:
-        """Give it as a row of a table, one line a cell."""
+        """Return it as a row of a table, one line a cell."""
         return {key: printable(value) for key, value in asdict(self).items()}
 
 
 def look_at_keys() -> Finding:
-    """Say which keys are set, and no more of them."""
+    """Report which keys are set, and no more of them."""
     said = {"set": [name for name in KEYS if os.environ.get(name)]}
     said["not set"] = [name for name in KEYS if name not in said["set"]]
     return Finding("keys", "ok", "; ".join(f"{', '.join(names)} {word}" for word, names in said.items() if names))
 
 
 def look_at_disks(clips: int, runs: Path) -> Iterator[Finding]:
-    """Say what is free where things are written, and how much a run on so many clips may need there."""
+    """Report what is free where things are written, and how much a run on so many clips may need there."""
     cache, need = cache_root(), clips * BYTES_PER_CLIP
     used = f", {size_of(_bytes_below(cache))} in it" + (f", about {size_of(need)} may be needed" if need else "")
     for what, place in (("runs", runs), ("cache", cache), ("tmp", Path(tempfile.gettempdir()))):

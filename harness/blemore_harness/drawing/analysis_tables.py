@@ -42,27 +42,27 @@ def draw_difference(found: Mapping[str, Any]) -> RenderableType:
             _with_interval(row["difference"], row["interval"], signed=True),
             show_p(row["p"]),
         )
-    marks = dict.fromkeys(f"{side['title']}: {side['mark']}" for side in (first, second) if side["mark"])
-    marks |= dict.fromkeys([found["mark"]] if found["mark"] else [])
+    caveats = dict.fromkeys(f"{side['title']}: {side['caveat']}" for side in (first, second) if side["caveat"])
+    caveats |= dict.fromkeys([found["caveat"]] if found["caveat"] else [])
     notes = [
         f"[...]: {found['level']} % interval over actors, drawn within folds; models and thresholds are held fixed.",
         _SWAPPED[found["swapped"]],
     ]
-    lines = [Text(mark, style="bold yellow") for mark in marks]
+    lines = [Text(caveat, style="bold yellow") for caveat in caveats]
     return Group(*lines, table, Text(found["sentence"], style="bold"), *(Text(note, style="dim") for note in notes))
 
 
 def draw_analysis(found: Mapping[str, Any]) -> RenderableType:
     """Draw an analysis as of `analysis.analyse_system`."""
-    mark = [Text(found["mark"], style="bold yellow")] if found["mark"] else []
+    caveat = [Text(found["caveat"], style="bold yellow")] if found["caveat"] else []
     numbers = ", ".join(
         f"{name} {_with_interval(found['scores'][measure], _of(found['intervals'], measure))}"
         for measure, name in MEASURES.items()
     )
     head = Text(f"{found['system']} in {found['run']}: {found['clips']} clips, {found['actors']} actors", style="bold")
     return Group(
-        *mark, head, Text(f"cross-fitted: {numbers}"), Text(), *_groups(found["breakdown"]), *_errors(found["errors"]),
-        *_calibration(found["calibration"]), *_sensitivity(found["sensitivity"]),
+        *caveat, head, Text(f"cross-fitted: {numbers}"), Text(), *_groups(found["breakdown"]),
+        *_errors(found["errors"]), *_calibration(found["calibration"]), *_sensitivity(found["sensitivity"]),
         Text(
             f"[...]: {found['level']} % interval over actors; models and thresholds are held fixed. All of out-of-fold "
             "rows.", style="dim",

@@ -38,5 +38,5 @@ def draw_comparison(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> Re
             "found: no epoch was chosen on the held-out folds; where the published one was, expect to be below it."
         )
     notes += [words] if (words := describe_folds(record["data"])) else []
-    mark = [Text(record["mark"], style="bold yellow")] if record.get("mark") else []
-    return Group(*mark, table, *(Text(note, style="dim") for note in notes))
+    caveat = [Text(record["caveat"], style="bold yellow")] if record.get("caveat") else []
+    return Group(*caveat, table, *(Text(note, style="dim") for note in notes))

@@ -104,7 +104,11 @@ def _line(system: Mapping[str, Any], systems: Sequence[Mapping[str, Any]]) -> Li
         (official["score"]["mean"], None, ""),
         (honest["score"]["mean"], None, _interval(system)),
     )
-    remarks = [*([system["mark"]] if system["mark"] else []), *_learnt(system), *describe_selection(system, systems)]
+    remarks = [
+        *([system["caveat"]] if system["caveat"] else []),
+        *_learnt(system),
+        *describe_selection(system, systems),
+    ]
     return Line(name, modality, numbers, "; ".join(remarks), failed=False)
 
 
@@ -115,7 +119,10 @@ def _interval(system: Mapping[str, Any]) -> str:
 
 
 def _learnt(system: Mapping[str, Any]) -> list[str]:
-    """Say what a fusion chose and how it weighs its members; notes of others by these names mean something else."""
+    """Report what a fusion chose and how it weighs its base models.
+
+    Notes of others by these names mean something else.
+    """
     if system["kind"] != "fusion":
         return []
     final: dict[str, Any] = next((note for note in system["notes"] if note["fold"] is None), {})

@@ -22,7 +22,7 @@ TEXT_WIDTH = 118
 
 
 def render_text(record: Mapping[str, Any]) -> str:
-    """Give the table as plain text."""
+    """Return the table as plain text."""
     console = PlainConsole(file=io.StringIO(), width=TEXT_WIDTH, color_system=None)
     console.print(draw_results(record))
     file = console.file
@@ -34,8 +34,8 @@ def draw_results(record: Mapping[str, Any]) -> RenderableType:
     """Draw the table of a record with everything that must be said about it."""
     data = record["data"]
     title = f"{record['submission']['name']}: {data['clips']} clips, {data['actors']} actors, {data['folds']} folds"
-    mark = [Text(record["mark"], style="bold yellow")] if record["mark"] else []
-    return Group(*mark, tabulate_systems(record, title), *_remarks(record), *_strategies(record))
+    caveat = [Text(record["caveat"], style="bold yellow")] if record["caveat"] else []
+    return Group(*caveat, tabulate_systems(record, title), *_remarks(record), *_strategies(record))
 
 
 def _remarks(record: Mapping[str, Any]) -> list[Text]:
@@ -46,8 +46,9 @@ def _remarks(record: Mapping[str, Any]) -> list[Text]:
     ]
     if any(system["kind"] == "fusion" and system["status"] == "finished" for system in record["systems"]):
         lines.append(
-            "official numbers of a fusion that learns: it learnt from the very clips that are scored, as the papers' "
-            "weights did; one that learns more than a weight per member gains more by it, and is not comparable there."
+            "official numbers of a fusion that learns: it trained on the very clips that are scored, as the papers' "
+            "weights did; one that learns more than a weight per base model gains more by it, and is not "
+            "comparable there."
         )
     if any(system.get("intervals") for system in record["systems"]):
         lines.append("[95 %]: other actors, same models and thresholds (bootstrap over actors within folds).")
@@ -105,7 +106,7 @@ def _strategies(record: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def _guessed(test: Mapping[str, Any]) -> str:
-    """Say what a strategy is worth that has to guess the actors of test clips."""
+    """Report what a strategy is worth that has to guess the actors of test clips."""
     return (
         f"with actors guessed, as for test clips: Score {test['score_with_guessed_actors']:.3f} (adjusted Rand index "
         f"of the guesses: {test['rand_index']:.2f} of 1)"
@@ -125,7 +126,7 @@ def draw_rows(rows: Sequence[Mapping[str, str]]) -> RenderableType:
 
 
 def draw_next_steps(record: Mapping[str, Any], folder: Path, data: Path | None) -> Text:
-    """Say where the results lie and what to do with them."""
+    """Report where the results lie and what to do with them."""
     lines = [f"record   {folder / 'record.json'}"]
     test = record["test"]
     if test:

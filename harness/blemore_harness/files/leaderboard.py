@@ -62,13 +62,13 @@ def write_submission(path: Path, ids: Sequence[str], labels: LabelArray) -> None
     if path.suffix.lower() != ".zip":
         raise ConfigError(f"Codabench takes a .zip, so name the file {path.stem}.zip instead of {path.name}")
     text = json.dumps({"predictions": _entries([clip_id(name) for name in ids], labels)}, indent=4)
-    member = zipfile.ZipInfo(INNER_NAME, ZIP_TIME)
-    member.create_system = 3  # Unix, wherever it is written
-    member.external_attr = 0o644 << 16
+    base_model = zipfile.ZipInfo(INNER_NAME, ZIP_TIME)
+    base_model.create_system = 3  # Unix, wherever it is written
+    base_model.external_attr = 0o644 << 16
     archive = io.BytesIO()
     # Stored: what deflate gives differs between builds of zlib.
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-        file.writestr(member, text)
+        file.writestr(base_model, text)
     write_atomically(path, archive.getvalue())
 
 
@@ -113,7 +113,7 @@ def _entries(ids: Sequence[str], labels: LabelArray) -> dict[str, list[dict[str,
 
 
 def _entry(row: list[int]) -> list[dict[str, Any]]:
-    """Give a clip's entry; an empty one for a row that is no label."""
+    """Return a clip's entry; an empty one for a row that is no label."""
     present = [(name, share) for name, share in zip(EMOTIONS, row, strict=True) if share != 0]
     shares = tuple(share for _, share in present)
     if shares == (SINGLE,):
@@ -125,7 +125,7 @@ def _entry(row: list[int]) -> list[dict[str, Any]]:
 
 
 def _read(path: Path, problems: list[Problem]) -> bytes | None:
-    """Give the bytes of the JSON, where there is one, and add what is wrong with the file around it."""
+    """Return the bytes of the JSON, where there is one, and add what is wrong with the file around it."""
     try:
         check_file(path, sys.maxsize)
         size = path.stat().st_size
@@ -152,21 +152,21 @@ def _read(path: Path, problems: list[Problem]) -> bytes | None:
 
 
 def _read_member(archive: zipfile.ZipFile, problems: list[Problem]) -> bytes | None:
-    members = archive.infolist()
-    names = [member.filename for member in members]
+    base_models = archive.infolist()
+    names = [base_model.filename for base_model in base_models]
     litter = [name for name in names if _is_litter(name)]
     climbing = [name for name in names if _climbs(name)]
     nested = [name for name in names if "/" in name and name not in litter and name not in climbing]
-    files = [m for m in members if not m.is_dir() and m.filename not in litter and m.filename not in climbing]
+    files = [m for m in base_models if not m.is_dir() and m.filename not in litter and m.filename not in climbing]
     advice = f"the zip's root must hold {INNER_NAME} and nothing else"
     found = (
         ("litter", litter, "macOS extra", f"{advice} (made with zip -X, it does)"),
         ("climbing", climbing, "climbing path", advice),
-        ("nesting", nested, "nested member", f"{advice}; zip the file itself, not its folder"),
+        ("nesting", nested, "nested base model", f"{advice}; zip the file itself, not its folder"),
     )
     problems += [Problem(kind, f"{first_and_count(which, what)}: {end}") for kind, which, what, end in found if which]
     if len(files) != 1:
-        listed = first_and_count([member.filename for member in files], "file")
+        listed = first_and_count([base_model.filename for base_model in files], "file")
         problems.append(Problem("files", f"expected exactly one file in the zip, found {listed}: {advice}"))
     best = [m for m in files if PurePosixPath(m.filename).name == INNER_NAME] or files
     if not best:

@@ -175,7 +175,7 @@ def _read_npz(path: Path) -> tuple[list[str], NDArray[np.float64]]:
             raise InvalidProbabilities("not an .npz: expected what numpy.savez writes")
     try:
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
+            unpacked = sum(base_model.file_size for base_model in archive.infolist())
         if unpacked > LARGEST_TABLE:
             raise InvalidProbabilities(
                 f"unpacks to {unpacked / 1e6:.0f} MB: at most {LARGEST_TABLE / 1e6:.0f} are read"

@@ -50,7 +50,7 @@ class SystemFolder:
     path: Path
 
     def workspace(self, part: str) -> Path:
-        """Give the plugin's private folder for a fold, made if need be."""
+        """Return the plugin's private folder for a fold, made if need be."""
         folder = self.path / "work" / part
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -60,20 +60,20 @@ class SystemFolder:
         shutil.rmtree(self.path / "work" / part, ignore_errors=True)
 
     def traceback(self, part: str) -> Path:
-        """Give the file for the traceback of a call that failed."""
+        """Return the file for the traceback of a call that failed."""
         return self.path / f"{part}-traceback.txt"
 
     def keep_traceback(self, part: str, text: str) -> Path:
-        """Keep the traceback of a call that failed, until it succeeds; gives the file."""
+        """Keep the traceback of a call that failed, until it succeeds; returns the file."""
         write_atomically(self.traceback(part), text)
         return self.traceback(part)
 
     def log(self, part: str) -> Path:
-        """Give the file for what a worker process prints."""
+        """Return the file for what a worker process prints."""
         return self.path / f"{part}.log"
 
     def prepared(self) -> dict[str, Any] | None:
-        """Give what the preparation noted (notes, warnings, seconds); None before the first."""
+        """Return what the preparation noted (notes, warnings, seconds); None before the first."""
         file = self.path / PREPARED_FILE
         return read_json(file) if file.exists() else None
 
@@ -82,7 +82,7 @@ class SystemFolder:
         write_json(self.path / PREPARED_FILE, facts)
 
     def finished(self, part: str) -> FoldResult | None:
-        """Give a fold's result, or None where it is not finished.
+        """Return a fold's result, or None where it is not finished.
 
         Raises:
             RunError: a result that was changed or damaged after it was written.
@@ -132,7 +132,7 @@ class Runs:
         return SystemFolder(folder)
 
     def run(self, name: str, digest: str) -> Path:
-        """Give the folder of a run, made if need be."""
+        """Return the folder of a run, made if need be."""
         folder = self.root / folder_name(name, digest[:12])
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -168,12 +168,12 @@ class Runs:
 
 
 def folder_name(name: str, digest: str) -> str:
-    """Give the name of a folder: a long one is cut, and the digest still tells which it is."""
+    """Return the name of a folder: a long one is cut, and the digest still tells which it is."""
     return f"{cut_name(name)}-{digest}"
 
 
 def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
-    """Give a run's leaderboard file, copied to `output` where one is named, and the run's mark.
+    """Return a run's leaderboard file, copied to `output` where one is named, and the run's mark.
 
     Raises:
         RunError: the run predicted no test clips, or its file is gone.
@@ -204,4 +204,4 @@ def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
             write_atomically(target, source.read_bytes())
         except OSError as error:
             raise RunError(f"cannot write {target}: {error.strerror}") from error
-    return target, record.get("mark")
+    return target, record.get("caveat")

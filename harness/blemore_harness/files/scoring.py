@@ -37,7 +37,7 @@ def score_file(
     Returns:
         clips, blends, alpha, beta, acc_presence, acc_salience, score, and best_presence and best_salience: the best
         that each accuracy reaches alone anywhere on the official grid (equal to the accuracies for decoded labels). On
-        the demo dataset also `mark`, in words.
+        the demo dataset also `caveat`, in words.
 
     Raises:
         BlemoreError: an unreadable file, wrong rows, or not exactly the expected clips.
@@ -78,13 +78,13 @@ def score_file(
         "score": scores.score,
         "best_presence": best[0],
         "best_salience": best[1],
-        **({"mark": DEMO_MARK} if dataset.demo else {}),
+        **({"caveat": DEMO_MARK} if dataset.demo else {}),
     }
 
 
 def render_score(result: dict[str, Any], chosen: bool) -> str:
     """Put a result into lines for people; `chosen` says that the thresholds were chosen on these very clips."""
-    lines = [result["mark"]] if "mark" in result else []
+    lines = [result["caveat"]] if "caveat" in result else []
     lines += [f"clips    {result['clips']} ({result['blends']} blends)"]
     if result["alpha"] is not None:
         how = "chosen on these very clips: an optimistic number" if chosen else "as given"

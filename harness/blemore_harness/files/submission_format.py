@@ -35,7 +35,7 @@ def clip_id(name: str) -> str:
 
 
 def parse_submission(data: bytes) -> list[tuple[str, Any]]:
-    """Give (name, label) pairs of a submission's JSON as they stand there, repeated names included.
+    """Return (name, label) pairs of a submission's JSON as they stand there, repeated names included.
 
     Raises:
         InvalidPredictions: not UTF-8 JSON, or not an object with an object `predictions` inside.
@@ -46,8 +46,8 @@ def parse_submission(data: bytes) -> list[tuple[str, Any]]:
     except RecursionError:
         raise InvalidPredictions("not a submission: nested far too deeply") from None
     except ValueError as error:
-        mark = " (it starts with a byte order mark: save as UTF-8 without one)" if data[:3] == b"\xef\xbb\xbf" else ""
-        raise InvalidPredictions(f"not JSON in UTF-8: {error}{mark}") from error
+        caveat = " (it starts with a byte order mark: save as UTF-8 without one)" if data[:3] == b"\xef\xbb\xbf" else ""
+        raise InvalidPredictions(f"not JSON in UTF-8: {error}{caveat}") from error
     found = [value for name, value in document if name == "predictions"] if isinstance(document, _Pairs) else []
     if len(found) != 1 or not isinstance(found[0], _Pairs):
         keys = (
@@ -60,7 +60,7 @@ def parse_submission(data: bytes) -> list[tuple[str, Any]]:
 
 
 def label_complaints(label: Any, text_is_number: bool = True) -> list[Complaint]:
-    """Say everything that is wrong with one clip's label as parsed; nothing if the official scoring can use it.
+    """Report everything that is wrong with one clip's label as parsed; nothing if the official scoring can use it.
 
     Args:
         label: expected to be a list of one or two `{"emotion": ..., "salience": ...}`.
@@ -96,13 +96,13 @@ def label_complaints(label: Any, text_is_number: bool = True) -> list[Complaint]
 
 
 def label_row(label: Any) -> list[int]:
-    """Give the six percentages of a label that nothing is wrong with."""
+    """Return the six percentages of a label that nothing is wrong with."""
     shares = {entry["emotion"]: _rounded(entry["salience"]) for entry in map(dict, label)}
     return [shares.get(name) or 0 for name in EMOTIONS]
 
 
 def repeated(names: Iterable[str]) -> list[str]:
-    """Give the names that stand there more than once, each once."""
+    """Return the names that stand there more than once, each once."""
     return [name for name, count in Counter(names).items() if count > 1]
 
 
@@ -138,7 +138,7 @@ def _rounded(salience: Any) -> int | None:
 
 
 def _flat(value: Any) -> Any:
-    """Give a value; for a nested one an empty list of its kind, which nothing can go too deep in."""
+    """Return a value; for a nested one an empty list of its kind, which nothing can go too deep in."""
     return type(value)() if isinstance(value, list | dict) else value
 
 

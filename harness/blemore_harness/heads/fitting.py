@@ -12,7 +12,7 @@ from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.heads.models import HeadModel, Rows, fit_models
 from blemore_harness.heads.options import HeadOptions
-from blemore_harness.predictions import Embeddings, vectors_of
+from blemore_harness.predictions import Embeddings, embeddings_of
 
 __all__ = ["HeadModel", "HeadOptions", "fit_head", "fit_heads", "fit_heads_together"]
 
@@ -21,10 +21,10 @@ EmbedWith: TypeAlias = Callable[[Clips, Context], Embeddings]
 
 
 def fit_head(embed: Embed, fold: Fold, options: HeadOptions, context: Context) -> HeadModel:
-    """Train a head on the vectors of a fold's training clips.
+    """Train a head on the embeddings of a fold's training clips.
 
     Args:
-        embed: gives the label-free vectors, float32 (N, D), of any of the fold's clips.
+        embed: gives the label-free embeddings, float32 (N, D), of any of the fold's clips.
         fold: clips with labels to learn from, and clips without.
         options: how.
         context: seed, device, and whom to ask for scores.
@@ -69,6 +69,6 @@ def fit_heads_together(
 
 
 def _one_row_each(embed: Embed, clips: Clips) -> Rows:
-    """Give the vectors of clips in their order."""
-    vectors = vectors_of(embed(clips), clips.ids).values
+    """Return the embeddings of clips in their order."""
+    vectors = embeddings_of(embed(clips), clips.ids).values
     return Rows(vectors.copy(), np.ones(len(clips), dtype=np.int64))

@@ -24,7 +24,7 @@ class InnerJudge:
         self._targets = clips.targets.astype(np.float64)
 
     def grade(self, rows: NDArray[np.float64]) -> tuple[float, float]:
-        """Give the official Score and, for the equal ones that few clips often have, the mean log-likelihood.
+        """Return the official Score and, for the equal ones that few clips often have, the mean log-likelihood.
 
         Args:
             rows: probabilities (N, 6), in the order of the clips.

@@ -1,4 +1,4 @@
-"""Heads on rows of clips, one or many per clip: what is learnt from, which epoch is kept, how clips are predicted."""
+"""Heads on rows of clips, one or many per clip: what is trained on, which epoch is kept, how clips are predicted."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class HeadModel:
     epochs: int
 
     def predict(self, clips: Clips, context: Context) -> Probabilities:
-        """Give softmax rows, of the mean logits where a clip has several rows; each depends on its own clip only."""
+        """Return softmax rows, of the mean logits where a clip has several rows; each depends on its own clip only."""
         parts = [np.empty((0, len(EMOTIONS)))]
         for start in range(0, len(clips), CLIPS):
             some = self.rows_of(clips.take(range(start, min(start + CLIPS, len(clips)))).unlabelled())
@@ -155,7 +155,7 @@ def _make_judge(fit: _Fit, scaler: Scaler) -> Judge | None:
 
 
 def _predict_rows(network: Any, inputs: torch.Tensor, counts: NDArray[np.int64]) -> FloatArray:
-    """Give the softmax of each clip's mean logits, float64 (N, 6), from its standardised rows."""
+    """Return the softmax of each clip's mean logits, float64 (N, 6), from its standardised rows."""
     with one_thread():
         logits = forward_rows(network, inputs).double().cpu().numpy()
     starts = np.cumsum(counts) - counts

@@ -1,4 +1,6 @@
-"""Standardises vectors by the mean and the standard deviation of the training part, as the organisers' trainer does."""
+"""Standardises embeddings by the mean and the standard deviation of the training part, as the organisers' trainer
+does.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,11 @@ class Scaler:
     scale: NDArray[np.float64]
 
     def apply(self, vectors: Vectors) -> Vectors:
-        """Give standardised vectors, float32 (N, D)."""
+        """Return standardised embeddings, float32 (N, D)."""
         return self.apply_in_place(vectors.copy())
 
     def apply_in_place(self, vectors: Vectors) -> Vectors:
-        """Standardise vectors (N, D) where they lie; each step is computed in float64 and rounded once."""
+        """Standardise embeddings (N, D) where they lie; each step is computed in float64 and rounded once."""
         for block in _blocks(vectors):
             # In float32 a dimension that varies little around a large mean would lose what it says.
             np.subtract(block, self.mean, out=block, casting="same_kind")
@@ -43,7 +45,7 @@ def fit_scaler(vectors: Vectors) -> Scaler:
     """Measure the mean and the standard deviation (ddof 0) of each dimension, in float64.
 
     Args:
-        vectors: float32 (N, D), N at least 1.
+        embeddings: float32 (N, D), N at least 1.
     """
     mean = np.sum([block.sum(axis=0, dtype=np.float64) for block in _blocks(vectors)], axis=0) / len(vectors)
     squares = np.sum([np.square(block - mean).sum(axis=0) for block in _blocks(vectors)], axis=0)
@@ -52,7 +54,7 @@ def fit_scaler(vectors: Vectors) -> Scaler:
 
 
 def _rounding(mean: NDArray[np.float64], variance: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Give the variance that rounding alone can leave over `count` equal values: the bound of sklearn's scaler.
+    """Return the variance that rounding alone can leave over `count` equal values: the bound of sklearn's scaler.
 
     Below it a dimension does not vary, and must not be blown up.
     """

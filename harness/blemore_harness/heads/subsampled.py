@@ -38,7 +38,7 @@ def fit_head_on_rows(sequence_of: SequenceOf, fold: Fold, options: HeadOptions, 
 
 
 def _gather(sequence_of: SequenceOf, clips: Clips) -> Rows:
-    """Give the rows of clips one after another, in one array that is filled clip by clip."""
+    """Return the rows of clips one after another, in one array that is filled clip by clip."""
     shapes = [_checked(clip, sequence_of(clip)).shape for clip in clips]
     widths = [width for _, width in shapes]
     for clip, width in zip(clips, widths, strict=True):
@@ -53,9 +53,11 @@ def _gather(sequence_of: SequenceOf, clips: Clips) -> Rows:
     return Rows(values, counts)
 
 
-def _checked(clip: Clip, sequence: Vectors) -> Vectors:
-    if sequence.ndim != 2 or not sequence.size:
-        raise DataError(f"clip {clip.id}: expected features (T, D) with T and D at least 1, found {sequence.shape}")
-    if not np.isfinite(sequence).all():
+def _checked(clip: Clip, frame_features: Vectors) -> Vectors:
+    if frame_features.ndim != 2 or not frame_features.size:
+        raise DataError(
+            f"clip {clip.id}: expected features (T, D) with T and D at least 1, found {frame_features.shape}"
+        )
+    if not np.isfinite(frame_features).all():
         raise DataError(f"clip {clip.id}: expected finite features, found NaN or infinite values")
-    return sequence
+    return frame_features

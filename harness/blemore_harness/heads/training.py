@@ -100,7 +100,7 @@ class _Run:
         self.chance = torch.Generator(task.inputs.device).manual_seed(seed + 1)
 
     def start_epoch(self) -> Iterator[torch.Tensor]:
-        """Give the batches of an epoch, as positions of rows on the device."""
+        """Return the batches of an epoch, as positions of rows on the device."""
         inputs = self.task.inputs
         # A single row in all has no batch statistics: it is passed through the running ones.
         self.network.train(len(inputs) > 1)
@@ -144,7 +144,7 @@ def _train_epoch(runs: Sequence[_Run], optimiser: Any) -> None:
 
 
 def _shape_of_step(step: tuple[_Run, torch.Tensor]) -> tuple[int, bool]:
-    """Give what heads must have in common to take a step as one: the size of the batch and the mode."""
+    """Return what heads must have in common to take a step as one: the size of the batch and the mode."""
     return len(step[1]), step[0].network.training
 
 

@@ -71,7 +71,7 @@ def audio_key() -> dict[str, object]:
         raise missing_extra("av", error) from error
 
 
-def read_sound(clip: Clip, rate: int = RATE, cache: Cache | None = None) -> Wave:
+def read_audio(clip: Clip, rate: int = RATE, cache: Cache | None = None) -> Wave:
     """Decode the audio of a clip.
 
     Of several tracks the one that FFmpeg takes is decoded: a track marked as default before others, then the one with
@@ -101,7 +101,7 @@ def decode_facts(clip: Clip) -> AudioFacts:
     """Decode the audio of a clip, and return what is known about it.
 
     Raises:
-        MediaError: as of `read_sound`.
+        MediaError: as of `read_audio`.
     """
     return _read(clip, RATE)[1]
 
@@ -110,7 +110,7 @@ def audio_facts(clip: Clip, cache: Cache) -> AudioFacts:
     """Return what is known about the audio of a clip, which is decoded if nobody did before.
 
     Raises:
-        MediaError: as of `read_sound`.
+        MediaError: as of `read_audio`.
     """
     store = _store(cache)
     if not store.has(clip):
@@ -126,7 +126,7 @@ def warn_of_silence(clips: Iterable[Clip], context: Context) -> None:
     again, and the command line shows the line once for all encoders.
 
     Raises:
-        MediaError: as of `read_sound`.
+        MediaError: as of `read_audio`.
     """
     everything = list(clips)
     silent = [clip.id for clip in everything if audio_facts(clip, context.cache).silent]
@@ -149,15 +149,15 @@ def _keep(clip: Clip, facts: AudioFacts, store: Store) -> None:
 
 
 def _read(clip: Clip, rate: int) -> tuple[Wave, AudioFacts]:
-    """Decode the audio of a clip, see `read_sound`."""
+    """Decode the audio of a clip, see `read_audio`."""
     check_media(clip, "audio")
     track = decode_audio(clip, rate)
     wave, moved = track.in_time(clip)
     if wave.size / rate < CUT_SHARE * track.promised:
         found = f"{wave.size / rate:.1f} of {track.promised:.1f} s"
-        raise MediaError(f"clip {clip.id}: the sound ends after {found}: copy the file again", clip.id)
+        raise MediaError(f"clip {clip.id}: the audio ends after {found}: copy the file again", clip.id)
     if not np.isfinite(wave).all():
-        raise MediaError(f"clip {clip.id} has NaN or infinite samples in its sound track", clip.id)
+        raise MediaError(f"clip {clip.id} has NaN or infinite samples in its audio track", clip.id)
     edge = round(EDGE * rate) if wave.size > 4 * EDGE * rate else 0
     spread = float(np.ptp(wave[edge : wave.size - edge]))
     share = track.mixed / track.power if track.power else 1.0

@@ -13,7 +13,7 @@ from blemore_harness.errors import MediaError
 from blemore_harness.media.opening import OPTIONS, audio_tracks, import_av
 
 LONGEST_SOUND = 600.0
-"""Seconds of sound that are read: 38 MB at 16 kHz. Clips of the challenge last seconds, and networks take in all."""
+"""Seconds of audio that are read: 38 MB at 16 kHz. Clips of the challenge last seconds, and networks take in all."""
 
 GAP = 0.015
 """Seconds by which timestamps and samples may disagree: more than containers round (1 ms), less than one packet lost
@@ -66,7 +66,7 @@ class Track:
         self.number = list(container.streams.audio).index(stream)
         self.promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
         if self.promised > LONGEST_SOUND:
-            raise MediaError(f"clip {clip.id} has {self.promised / 60:.0f} minutes of sound: {most}", clip.id)
+            raise MediaError(f"clip {clip.id} has {self.promised / 60:.0f} minutes of audio: {most}", clip.id)
         shape: tuple[Any, ...] = ()
         resampler: Any = None
         place = 0.0
@@ -82,12 +82,12 @@ class Track:
             place += frame.samples * self.rate / frame.sample_rate
             self._take(resampler.resample(frame))
             if place > LONGEST_SOUND * self.rate:  # a length that the file does not tell
-                raise MediaError(f"clip {clip.id} has no end of sound: {most}", clip.id)
+                raise MediaError(f"clip {clip.id} has no end of audio: {most}", clip.id)
         if resampler is not None:
             self._take(resampler.resample(None))
 
     def in_time(self, clip: Clip) -> tuple[Wave, float]:
-        """Give the samples at the times of their timestamps, and the seconds that were put in and left out.
+        """Return the samples at the times of their timestamps, and the seconds that were put in and left out.
 
         Raises:
             MediaError: gaps that make it longer than `LONGEST_SOUND`.
@@ -138,7 +138,7 @@ def decode_audio(clip: Clip, rate: int) -> Track:
             clip.id,
         )
     if not track.samples:
-        raise MediaError(f"clip {clip.id} has a sound track without a single sample", clip.id)
+        raise MediaError(f"clip {clip.id} has a audio track without a single sample", clip.id)
     return track
 
 

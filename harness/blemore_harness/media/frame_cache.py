@@ -102,7 +102,7 @@ class FrameCache:
             )
 
     def count(self, clip: Clip) -> int:
-        """Give the number of frames of a clip, which is decoded for this if it is not in the cache.
+        """Return the number of frames of a clip, which is decoded for this if it is not in the cache.
 
         Raises:
             MediaError: as of `media.video_info`.
@@ -111,7 +111,7 @@ class FrameCache:
         return video_info(clip).frames if blob is None else count_of(blob)
 
     def read(self, clip: Clip, indices: Indices | Callable[[int], Indices] | None = None) -> Frames:
-        """Give frames of a clip, which is decoded first if it is not in the cache.
+        """Return frames of a clip, which is decoded first if it is not in the cache.
 
         Args:
             clip: whose.
@@ -163,7 +163,7 @@ class FrameCache:
         return pack(_shrunk(frame, self.short_side) for frame in iter_frames(clip))
 
     def _keep(self, clip: Clip, blob: Blob) -> bool:
-        """Keep a clip, and remove others for it; says whether there was room."""
+        """Keep a clip, and remove others for it; returns whether there was room."""
         files = sorted(_files(self.store.folder.parent))
         total = sum(size for _, size, _ in files)
         wanted = blob.nbytes + NPY_HEADER
@@ -200,7 +200,7 @@ def open_frames(cache: Cache, short_side: int = SHORT_SIDE) -> FrameCache:
 
 
 def shrunk_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Give (height, width) with the shorter side at `short_side`, the aspect kept to a pixel; never enlarged.
+    """Return (height, width) with the shorter side at `short_side`, the aspect kept to a pixel; never enlarged.
 
     >>> shrunk_size(1080, 1920, 256)
     (256, 455)

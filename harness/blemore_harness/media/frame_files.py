@@ -59,12 +59,12 @@ def pack(pictures: Iterable[Frames]) -> Blob:
 
 
 def count_of(blob: Blob) -> int:
-    """Give the number of frames in an array of bytes that is whole."""
+    """Return the number of frames in an array of bytes that is whole."""
     return int(_numbers(blob, 0, HEADER)[1])
 
 
 def is_whole(blob: NDArray[Any]) -> bool:
-    """Say whether an array is one that `pack` made: type, header, offsets and length agree."""
+    """Return whether an array is one that `pack` made: type, header, offsets and length agree."""
     if blob.dtype != np.uint8 or blob.ndim != 1 or blob.size < 8 * (HEADER + 2):
         return False
     end = HEADER + 1 + count_of(blob)
@@ -74,7 +74,7 @@ def is_whole(blob: NDArray[Any]) -> bool:
 
 
 def unpack(blob: Blob, wanted: NDArray[np.int64]) -> Frames:
-    """Give frames, uint8 (T, height, width, 3), which are the caller's to change.
+    """Return frames, uint8 (T, height, width, 3), which are the caller's to change.
 
     Raises:
         OSError, ValueError: damaged data.

@@ -135,7 +135,7 @@ def iter_frames(clip: Clip, stride: int = 1, size: tuple[int, int] | None = None
 
 
 def uniform_indices(frames: int, count: int) -> NDArray[np.int64]:
-    """Give `count` frame indices spread evenly over a clip: the middles of `count` equal parts.
+    """Return `count` frame indices spread evenly over a clip: the middles of `count` equal parts.
 
     A clip with fewer frames than `count` has some of them repeated.
 

@@ -1,4 +1,4 @@
-"""Opening the file of a clip for its frames or its sound, and saying what is wrong with it before a decoder does.
+"""Opening the file of a clip for its frames or its audio, and saying what is wrong with it before a decoder does.
 
 Only the file itself is read: lists of other files (HLS, concat) and addresses are refused.
 """
@@ -31,9 +31,9 @@ class Promise:
     """What a track says about itself, before anything is decoded.
 
     Attributes:
-        frames: number of frames; 0 where the file does not say, and for sound.
+        frames: number of frames; 0 where the file does not say, and for audio.
         seconds: its length; 0 likewise.
-        pixels: of a frame; 0 for sound.
+        pixels: of a frame; 0 for audio.
     """
 
     frames: int
@@ -76,13 +76,13 @@ def open_file(clip: Clip) -> Iterator[Any]:
 
 
 def find_stream(container: Any, kind: Literal["video", "audio"], clip: Clip) -> Any:
-    """Give the stream that is decoded: the video that the `ffmpeg` command takes, the first of `audio_tracks`.
+    """Return the stream that is decoded: the video that the `ffmpeg` command takes, the first of `audio_tracks`.
 
     Raises:
         MediaError: none, none but a cover, one in a format that FFmpeg does not know, or frames too large.
     """
     streams = container.streams.video if kind == "video" else container.streams.audio
-    what = "picture" if kind == "video" else "sound track"
+    what = "picture" if kind == "video" else "audio track"
     if not streams:
         raise MediaError(f"clip {clip.id} has no {what}", clip.id)
     if kind == "video":
@@ -101,7 +101,7 @@ def find_stream(container: Any, kind: Literal["video", "audio"], clip: Clip) -> 
 
 
 def audio_tracks(container: Any) -> list[Any]:
-    """Give the audio tracks in a format that FFmpeg knows, by its own preference.
+    """Return the audio tracks in a format that FFmpeg knows, by its own preference.
 
     Those marked as default first, then those with more channels, then in the order of the file.
     """
@@ -139,12 +139,12 @@ def import_av() -> Any:
 
 
 def missing_extra(package: str, error: ImportError) -> ExtraMissing:
-    """Say which package is missing for reading clips."""
+    """Report which package is missing for reading clips."""
     return ExtraMissing(f"reading clips needs '{package}' ({error}): pip install 'blemore-harness[encoders]'")
 
 
 def brief(error: Exception) -> str:
-    """Say in plain words why a file cannot be opened or decoded; the library's own text stays with the error."""
+    """Report in plain words why a file cannot be opened or decoded; the library's own text stays with the error."""
     reasons = {
         FileNotFoundError: "there is no such file",
         PermissionError: "this user may not read it",

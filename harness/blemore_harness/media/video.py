@@ -133,7 +133,7 @@ def _upright(picture: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[n
 
 
 def _threads(pixels: int) -> int:
-    """Give the threads that decode one file: one for small frames, which cost less than handing them over, and fewer
+    """Return the threads that decode one file: one for small frames, which cost less than handing them over, and fewer
     for very large ones, of which each thread holds some.
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

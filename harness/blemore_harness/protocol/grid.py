@@ -98,19 +98,19 @@ class GridScores:
         return 0.5 * (self.presence / self.clips) + 0.5 * (self.salience / max(self.blends, 1))
 
     def scores_at(self, alpha_index: int, beta_index: int) -> Scores:
-        """Give the accuracies at one pair of the grid."""
+        """Return the accuracies at one pair of the grid."""
         return Scores(
             int(self.presence[alpha_index, beta_index]) / self.clips,
             int(self.salience[alpha_index, beta_index]) / max(self.blends, 1),
         )
 
     def argbest(self) -> tuple[int, int]:
-        """Give the (alpha, beta) position of the best score; ties to the smallest alpha, then the smallest beta."""
+        """Return the (alpha, beta) position of the best score; ties to the smallest alpha, then the smallest beta."""
         alpha_index, beta_index = divmod(int(self.surface.argmax()), _SIZE)
         return alpha_index, beta_index
 
     def best_alone(self) -> Scores:
-        """Give the best ACC_P anywhere on the grid, and the best ACC_S; usually not at the same pair."""
+        """Return the best ACC_P anywhere on the grid, and the best ACC_S; usually not at the same pair."""
         return Scores(int(self.presence.max()) / self.clips, int(self.salience.max()) / max(self.blends, 1))
 
     def choose(self) -> Choice:
@@ -201,7 +201,7 @@ class GridCounter:
 
 
 def _tabulate(truth: LabelArray, blend: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """Give what each clip's answer gets right, int8 (N, 6, 6) by larger and smaller emotion of the answer."""
+    """Return what each clip's answer gets right, int8 (N, 6, 6) by larger and smaller emotion of the answer."""
     table = np.zeros((len(truth), len(EMOTIONS), len(EMOTIONS)), dtype=np.int8)
     one, two, share, _ = top_two(truth.astype(np.float64))
     alone, both = np.flatnonzero(~blend), np.flatnonzero(blend)

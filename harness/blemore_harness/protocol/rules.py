@@ -211,12 +211,12 @@ def acc_salience(truth: LabelArray, predicted: LabelArray) -> float:
 
 
 def score(truth: LabelArray, predicted: LabelArray) -> Scores:
-    """Give both official accuracies; arguments and errors as of `acc_presence`."""
+    """Return both official accuracies; arguments and errors as of `acc_presence`."""
     return Scores(acc_presence(truth, predicted), acc_salience(truth, predicted))
 
 
 def as_rows(values: ArrayLike) -> FloatArray:
-    """Give float64 (N, 6); `InvalidProbabilities` for another shape or values that are not finite."""
+    """Return float64 (N, 6); `InvalidProbabilities` for another shape or values that are not finite."""
     rows = np.asarray(values, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != len(EMOTIONS):
         raise InvalidProbabilities(f"expected rows of {len(EMOTIONS)} probabilities, found shape {rows.shape}")

@@ -78,7 +78,7 @@ def cross_fitted(values: ArrayLike, truth: LabelArray, folds: ArrayLike) -> dict
 
 
 def summarise(scores: Iterable[Scores]) -> dict[str, dict[str, float]]:
-    """Give mean and sample standard deviation (ddof=1) over folds, as the papers' tables do.
+    """Return mean and sample standard deviation (ddof=1) over folds, as the papers' tables do.
 
     One fold has no deviation: its sd is 0.
 

@@ -49,7 +49,7 @@ def compare_systems(first: FinishedSystem, second: FinishedSystem, strategy: str
     what = "cross-fitted Score" if strategy == DEFAULT_STRATEGY else f"Score ({strategy})"
     return {
         "thresholds": strategy,
-        "mark": _mark(strategy),
+        "caveat": _caveat(strategy),
         "level": LEVEL,
         "clips": len(first.ids),
         "actors": len(one.folds),
@@ -97,21 +97,21 @@ def _describe(system: FinishedSystem, counts: ActorCounts, title: str) -> dict[s
         "title": title,
         "run": system.run,
         "system": system.name,
-        "mark": "; ".join(_marks(system)) or None,
+        "caveat": "; ".join(_marks(system)) or None,
         "scores": dict(zip(MEASURES, score_counts(counts)[0].tolist(), strict=True)),
         "intervals": find_intervals(counts),
     }
 
 
 def _marks(system: FinishedSystem) -> list[str]:
-    """Say what must stand beside a system's numbers wherever they are shown."""
+    """Report what must stand beside a system's numbers wherever they are shown."""
     record = system.record
     mine = next(row for row in record["systems"] if row["name"] == system.name)
-    marks = [record["mark"]] if record["mark"] else []
-    marks += [f"optimistic: {words}" for words in describe_selection(mine, record["systems"])]
+    caveats = [record["caveat"]] if record["caveat"] else []
+    caveats += [f"optimistic: {words}" for words in describe_selection(mine, record["systems"])]
     if record["data"]["fold_source"] == "made":
-        marks.append("folds made here, not the official ones")
-    return marks
+        caveats.append("folds made here, not the official ones")
+    return caveats
 
 
 def _title(system: FinishedSystem, other: FinishedSystem) -> str:
@@ -119,8 +119,8 @@ def _title(system: FinishedSystem, other: FinishedSystem) -> str:
     return system.name if system.name != other.name else f"{system.name} ({system.run})"
 
 
-def _mark(strategy: str) -> str | None:
-    """Say what a strategy's numbers are not, or None."""
+def _caveat(strategy: str) -> str | None:
+    """Report what a strategy's numbers are not, or None."""
     found = STRATEGIES[strategy]
     if found.sees != "others":
         return f"optimistic: '{strategy}' chooses on the clips that are scored"

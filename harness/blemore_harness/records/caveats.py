@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blemore_harness.decoding.strategies import STRATEGIES
-from blemore_harness.systems.resolved import Entrant
+from blemore_harness.systems.resolved import ResolvedSystem
 
 
 def describe_folds(data: Mapping[str, Any]) -> str | None:
-    """Say that a record's folds are not the official ones; None where they are, and for the demo dataset's own."""
+    """Report that a record's folds are not the official ones; None where they are, and for the demo dataset's own."""
     if data["fold_source"] == "made":
         return "folds: made here from a seed, the metadata has none; not comparable with published folds."
     if data["fold_source"] == "metadata" and not data["demo"]:
@@ -19,7 +19,7 @@ def describe_folds(data: Mapping[str, Any]) -> str | None:
 
 
 def describe_selection(system: Mapping[str, Any], systems: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what was chosen on the held-out folds: a system's own epochs, those of its members.
+    """Report what was chosen on the held-out folds: a system's own epochs, those of its base models.
 
     Args:
         system: its row of a record.
@@ -29,21 +29,23 @@ def describe_selection(system: Mapping[str, Any], systems: Sequence[Mapping[str,
     found = []
     if system["name"] in asked:
         found.append(f"chosen on the held-out folds (asked {system['times_asked']} times)")
-    if asked & set(system["members"]):
-        found.append("members chosen on the held-out folds")
+    if asked & set(system["base_models"]):
+        found.append("base models chosen on the held-out folds")
     return found
 
 
-def run_mark(entrants: Sequence[Entrant], demo: bool, thresholds: str | None = None, left_out: int = 0) -> str | None:
-    """Say what makes these results no real system's on real clips, or not comparable, or None.
+def run_caveat(
+    resolved_systems: Sequence[ResolvedSystem], demo: bool, thresholds: str | None = None, left_out: int = 0
+) -> str | None:
+    """Report what makes these results no real system's on real clips, or not comparable, or None.
 
     Every table and record of the run carries the words.
     """
-    marks = list(dict.fromkeys(entrant.mark for entrant in entrants if entrant.mark))
+    caveats = list(dict.fromkeys(resolved.caveat for resolved in resolved_systems if resolved.caveat))
     if thresholds is not None and STRATEGIES[thresholds].transductive:
-        marks.append(f"transductive test labels ({thresholds})")
+        caveats.append(f"transductive test labels ({thresholds})")
     if left_out:
-        marks.insert(0, f"incomparable: {left_out} clip{'s' * (left_out > 1)} left out")
+        caveats.insert(0, f"incomparable: {left_out} clip{'s' * (left_out > 1)} left out")
     if demo:
-        return "demo: " + ", ".join(marks or ["generated clips"])
-    return ", ".join(marks) or None
+        return "demo: " + ", ".join(caveats or ["generated clips"])
+    return ", ".join(caveats) or None

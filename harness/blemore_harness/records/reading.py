@@ -59,7 +59,7 @@ class FinishedSystem:
 
 @contextlib.contextmanager
 def reading_record(run: Path) -> Iterator[dict[str, Any]]:
-    """Give the record of a run to a block that reads it.
+    """Return the record of a run to a block that reads it.
 
     Raises:
         RunError: a damaged record, one by another version of the harness, or one on whose contents the block stumbles.

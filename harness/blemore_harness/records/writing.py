@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.data.download import Dataset
-from blemore_harness.data.views import View
 from blemore_harness.disk import write_atomically, write_json
 from blemore_harness.errors import HarnessError, PluginFailed
 from blemore_harness.files.leaderboard import write_submission
@@ -25,11 +25,11 @@ from blemore_harness.files.runs import RECORD_FILE, RECORD_SCHEMA, FoldResult
 from blemore_harness.networks import Device
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
-from blemore_harness.records.caveats import run_mark
+from blemore_harness.records.caveats import run_caveat
 from blemore_harness.scoring.results import SystemRows, compare_best, rank_best
 from blemore_harness.scoring.test_clips import PredictedLabels
 from blemore_harness.systems.plugins import Plugins
-from blemore_harness.systems.resolved import Entrant
+from blemore_harness.systems.resolved import ResolvedSystem
 from blemore_harness.systems.submission import Submission
 
 SUBMISSION_FILE = "submission.zip"
@@ -40,7 +40,7 @@ PACKAGES = ("numpy", "torch", "torchvision", "torchaudio", "transformers", "timm
 
 def start_record(
     submission: Submission,
-    entrants: Sequence[Entrant],
+    resolved_systems: Sequence[ResolvedSystem],
     dataset: Dataset,
     command: Sequence[str],
     warnings: Sequence[str] = (),
@@ -49,7 +49,7 @@ def start_record(
     return {
         "schema": RECORD_SCHEMA,
         "status": "started",
-        "mark": run_mark(entrants, dataset.demo, submission.thresholds, len(dataset.left_out)),
+        "caveat": run_caveat(resolved_systems, dataset.demo, submission.thresholds, len(dataset.left_out)),
         "submission": {
             "name": submission.name,
             "summary": submission.summary,
@@ -60,11 +60,11 @@ def start_record(
             "thresholds": submission.thresholds,
             "expect": dict(submission.expect),
         },
-        "identity": entrants[-1].digest,
+        "identity": resolved_systems[-1].digest,
         "protocol": PROTOCOL_VERSION,
         "data": {
             "root": str(dataset.root),
-            "digest": entrants[-1].identity["data"],
+            "digest": resolved_systems[-1].identity["data"],
             "demo": dataset.demo,
             "clips": len(dataset.ids),
             "actors": len(set(dataset.actors)),
@@ -80,7 +80,7 @@ def start_record(
         "test": None,
         "warnings": [*dataset.warnings, *warnings],
         "error": None,
-        "_entrants": {e.name: e.describe() for e in entrants},
+        "_entrants": {e.name: e.describe() for e in resolved_systems},
     }
 
 
@@ -140,18 +140,20 @@ class Recorder:
             self._tell("blemore_run_finished")
             self._save()
 
-    def tell_fold(self, entrant: Entrant, index: int | None, result: FoldResult, view: View) -> None:
+    def tell_fold(
+        self, resolved: ResolvedSystem, index: int | None, result: FoldResult, blinded: BlindedDataset
+    ) -> None:
         """Tell the plugins of a fold that is safely on disk; ids are the opaque ones."""
-        opaque = view.opaque
+        opaque = blinded.opaque
         rows = Probabilities(tuple(opaque[name] for name in result.probabilities.ids), result.probabilities.values)
-        facts = {"system": entrant.name, **result.facts, "fold": index}
+        facts = {"system": resolved.name, **result.facts, "fold": index}
         self._tell("blemore_fold_finished", result=facts, probabilities=rows)
 
     def add(
-        self, entrant: Entrant, scores: Mapping[str, Any], rows: SystemRows, prepared: Mapping[str, Any] | None
+        self, resolved: ResolvedSystem, scores: Mapping[str, Any], rows: SystemRows, prepared: Mapping[str, Any] | None
     ) -> None:
         """Add a finished system's row, with what its preparation noted, and compare the two best systems so far."""
-        self._scores[entrant.name] = scores
+        self._scores[resolved.name] = scores
         best = rank_best(self._scores)
         if len(best) > 1 and best != (self.record.get("difference") or {}).get("systems"):
             self.record["difference"] = compare_best(self._scores)
@@ -161,7 +163,7 @@ class Recorder:
         folds = [{**fold, **{key: by_fold[fold["fold"]][key] for key in kept}} for fold in scores["folds"]]
         notes = [{"fold": facts["fold"], **facts["notes"]} for facts in rows.facts if facts["notes"]]
         row = {
-            **self._described[entrant.name],
+            **self._described[resolved.name],
             "status": "finished",
             **{key: value for key, value in scores.items() if key != "counts"},
             "folds": folds,
@@ -174,22 +176,22 @@ class Recorder:
             row["prepared"] = prepared
         self.record["systems"].append(row)
 
-    def fail(self, entrant: Entrant, error: PluginFailed) -> None:
+    def fail(self, resolved: ResolvedSystem, error: PluginFailed) -> None:
         """Add the row of a system that failed; the others go on."""
-        row = {**self._described[entrant.name], "status": "failed", "error": _describe_error(error)}
+        row = {**self._described[resolved.name], "status": "failed", "error": _describe_error(error)}
         row["error"]["trace"] = error.trace or row["error"]["trace"]
         self.record["systems"].append(row)
         self._save()
 
-    def skip(self, entrant: Entrant, reason: str) -> None:
+    def skip(self, resolved: ResolvedSystem, reason: str) -> None:
         """Add the row of a system that could not be tried."""
-        self.record["systems"].append({**self._described[entrant.name], "status": "skipped", "reason": reason})
+        self.record["systems"].append({**self._described[resolved.name], "status": "skipped", "reason": reason})
 
-    def predict(self, entrant: Entrant, predicted: PredictedLabels) -> None:
+    def predict(self, resolved: ResolvedSystem, predicted: PredictedLabels) -> None:
         """Write the leaderboard file from a system's labels for the test clips."""
         write_submission(self.folder / SUBMISSION_FILE, predicted.ids, predicted.labels)
         self.record["test"] = {
-            "system": entrant.name,
+            "system": resolved.name,
             "clips": len(predicted.ids),
             "strategy": predicted.strategy,
             "why": predicted.why,

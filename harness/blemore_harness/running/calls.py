@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 from blemore_harness.context import Progress, Reporter
-from blemore_harness.data.views import View
+from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.errors import MediaError, PluginFailed, RunError, advise, is_disk_trouble
 from blemore_harness.files.runs import SystemFolder
 from blemore_harness.systems.failures import Crash, Lost
-from blemore_harness.systems.resolved import Entrant
+from blemore_harness.systems.resolved import ResolvedSystem
 
 
 @dataclass
@@ -28,11 +28,11 @@ class Notebook:
     asked: int = 0
 
     def log(self, message: str) -> None:
-        """Say one line."""
+        """Report one line."""
         self.reporter.log(self.translate(message))
 
     def warn(self, message: str) -> None:
-        """Say and keep one line."""
+        """Report and keep one line."""
         self.warnings.append(self.translate(message))
         self.reporter.warn(self.warnings[-1])
 
@@ -57,7 +57,7 @@ class PluginReporter:
 
 @contextmanager
 def guard(
-    entrant: Entrant, view: View, part: str, folder: SystemFolder, stop_at_bad_clips: bool = False
+    resolved: ResolvedSystem, blinded: BlindedDataset, part: str, folder: SystemFolder, stop_at_bad_clips: bool = False
 ) -> Iterator[None]:
     """Turn the `Crash` of a plugin into an error that names it, with real clip names; write its traceback down.
 
@@ -76,21 +76,23 @@ def guard(
     try:
         yield
     except Crash as crash:
-        if stop_at_bad_clips and crash.clip in view.real:
-            raise MediaError(view.translate(f"{entrant.name}{crash.what}"), crash.clip) from crash
-        raise name_failure(crash, entrant, view, part, folder) from crash
+        if stop_at_bad_clips and crash.clip in blinded.real:
+            raise MediaError(blinded.translate(f"{resolved.name}{crash.what}"), crash.clip) from crash
+        raise name_failure(crash, resolved, blinded, part, folder) from crash
     except OSError as error:
         if is_disk_trouble(error):
-            raise RunError(f"{entrant.name} ({part}): {view.translate(advise(error))}") from error
+            raise RunError(f"{resolved.name} ({part}): {blinded.translate(advise(error))}") from error
         raise
 
 
-def name_failure(crash: Crash, entrant: Entrant, view: View, part: str, folder: SystemFolder) -> PluginFailed:
+def name_failure(
+    crash: Crash, resolved: ResolvedSystem, blinded: BlindedDataset, part: str, folder: SystemFolder
+) -> PluginFailed:
     """Name who failed, where and why, with real clip names, and write the traceback into the system's folder."""
-    what, trace = view.translate(f"{entrant.name} ({part}){crash.what}"), view.translate(crash.trace)
-    if crash.clip in view.real:
+    what, trace = blinded.translate(f"{resolved.name} ({part}){crash.what}"), blinded.translate(crash.trace)
+    if crash.clip in blinded.real:
         what += "; run --skip-bad-clips leaves it out for every system"
     if not isinstance(crash, Lost) and crash.trace:
         at = f"at {crash.place}; " if crash.place else ""
         what += f" ({at}traceback: {folder.keep_traceback(part, trace)})"
-    return PluginFailed(what, entrant.name, trace)
+    return PluginFailed(what, resolved.name, trace)

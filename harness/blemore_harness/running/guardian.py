@@ -16,10 +16,10 @@ from functools import partial
 
 
 def watch_worker(line: int, life: int, *locks: int) -> int:
-    """Fork the worker and wait for its end; gives the exit code of the process that returns.
+    """Fork the worker and wait for its end; returns the exit code of the process that returns.
 
     Args:
-        line: file descriptor on which the worker gets its errand and answers.
+        line: file descriptor on which the worker gets its request and answers.
         life: file descriptor of a socket to the harness; its end means that the harness is gone.
         locks: file descriptors of folders that stay locked until both processes have ended; nothing that the worker
             forks gets them, since it may be made to live on.

@@ -1,6 +1,6 @@
-"""Runs errands in worker processes, so that a plugin that hangs or is killed takes no finished work with it.
+"""Runs requests in worker processes, so that a plugin that hangs or is killed takes no finished work with it.
 
-A worker does one errand (a preparation, a fold) and ends. It is sent the system's name, its options and the fold, with
+A worker does one request (a preparation, a fold) and ends. It is sent the system's name, its options and the fold, with
 the training labels of that fold only; the desk stays here. What it prints goes to a log file beside the results.
 """
 
@@ -20,11 +20,11 @@ from blemore_harness.context import Context, Progress, refuse_to_score
 from blemore_harness.errors import BlemoreError
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.predictions import Embeddings, Probabilities
-from blemore_harness.running.requests import Answer, Embedding, Errand, Preparing
+from blemore_harness.running.requests import Answer, Embedding, Preparing, Request
 from blemore_harness.running.worker import Packet, Seat, Wanted
 from blemore_harness.running.worker_process import GRACE, WorkerProcess
 from blemore_harness.systems.failures import Crash
-from blemore_harness.systems.resolved import Entrant
+from blemore_harness.systems.resolved import ResolvedSystem
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Isolation:
     locks: tuple[int, ...] = ()
 
     def holding(self, lock: int) -> Isolation:
-        """Give the same for workers that keep one more folder locked until they are gone."""
+        """Return the same for workers that keep one more folder locked until they are gone."""
         return replace(self, locks=(*self.locks, lock))
 
-    def do(self, entrant: Entrant, errand: Errand, contexts: Sequence[Context], log: Path) -> Answer:
-        """Have a worker do an errand; gives and raises what `errand.do` would.
+    def do(self, resolved: ResolvedSystem, request: Request, contexts: Sequence[Context], log: Path) -> Answer:
+        """Have a worker do an request; returns and raises what `request.do` would.
 
         Args:
             contexts: one for each fold, as for a call in this process; they answer the worker's questions.
@@ -54,8 +54,8 @@ class Isolation:
             Crash: the plugin raised, the worker was killed or ended by itself, or its time is over.
             RunError: the code was edited since the run began.
         """
-        packet = _pack(entrant, errand, contexts)
-        restarts = isinstance(errand, Preparing | Embedding)
+        packet = _pack(resolved, request, contexts)
+        restarts = isinstance(request, Preparing | Embedding)
         limit = self.limit and self.limit * len(contexts)
         with WorkerProcess.started(log, self.locks) as worker, ExitStack() as stack:
             return _converse(worker, packet, _Desk(contexts, stack), limit, restarts)
@@ -94,7 +94,7 @@ class _Desk:
 
 
 def _converse(worker: WorkerProcess, packet: bytes, desk: _Desk, limit: float | None, restarts: bool) -> Answer:
-    """Send the errand and answer questions until the worker has answered, is lost, or its time is over."""
+    """Send the request and answer questions until the worker has answered, is lost, or its time is over."""
     until = None if limit is None else time.monotonic() + limit
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is told below
         worker.line.send_bytes(packet)
@@ -128,7 +128,7 @@ def _converse(worker: WorkerProcess, packet: bytes, desk: _Desk, limit: float | 
 
 
 def _understand(message: tuple[Any, ...]) -> Answer:
-    """Turn a worker's last message into what `errand.do` would have given or raised."""
+    """Turn a worker's last message into what `request.do` would have given or raised."""
     kind, *rest = message
     if kind == "raised":
         raise rest[0]
@@ -141,18 +141,18 @@ def _understand(message: tuple[Any, ...]) -> Answer:
     return None if kind == "nothing" else tuple(Probabilities(*rows) for rows in rest[0])
 
 
-def _pack(entrant: Entrant, errand: Errand, contexts: Sequence[Context]) -> bytes:
+def _pack(resolved: ResolvedSystem, request: Request, contexts: Sequence[Context]) -> bytes:
     seats = tuple(
         Seat(c.device, c.seed, c.workspace, c.cache, c.final, c.score is not refuse_to_score) for c in contexts
     )
     try:
-        return pickle.dumps(Packet(_describe(entrant), entrant.identity["core"], errand, seats))
+        return pickle.dumps(Packet(_describe(resolved), resolved.identity["core"], request, seats))
     except Exception as error:
         raise Crash(f" cannot be sent to a worker process, run it without --isolate: {error}", "") from error
 
 
-def _describe(entrant: Entrant) -> Wanted:
-    parts = tuple(_describe(part) for part in entrant.parts)
-    is_encoder = isinstance(entrant.system, Encoder)
-    code = entrant.distribution.facts()
-    return Wanted(entrant.name, entrant.plugin, is_encoder, entrant.options, code, parts)
+def _describe(resolved: ResolvedSystem) -> Wanted:
+    parts = tuple(_describe(part) for part in resolved.parts)
+    is_encoder = isinstance(resolved.system, Encoder)
+    code = resolved.distribution.facts()
+    return Wanted(resolved.name, resolved.plugin, is_encoder, resolved.options, code, parts)

@@ -12,19 +12,19 @@ from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import InvalidEmbeddings, InvalidProbabilities
 from blemore_harness.hookspecs import Encoder, Fusion, FusionModel, Model
-from blemore_harness.predictions import Embeddings, Probabilities, vectors_of
+from blemore_harness.predictions import Embeddings, Probabilities, embeddings_of
 from blemore_harness.systems.failures import WrongAnswer
 
-Members = Mapping[str, Probabilities | Embeddings]
+BaseModels = Mapping[str, Probabilities | Embeddings]
 Answer = tuple[Probabilities, ...] | Embeddings | None
-"""Rows by fold, vectors, or None: nothing to answer, or folds that are not learnt together."""
+"""Rows by fold, embeddings, or None: nothing to answer, or folds that are not trained together."""
 
 
-class Errand(Protocol):
+class Request(Protocol):
     """A piece of work for a plugin; holds no label that the plugin may not see, and can be pickled."""
 
     def do(self, system: Any, options: Any, contexts: Sequence[Context]) -> Answer:
-        """Call the system; a context for each fold of the errand."""
+        """Call the system; a context for each fold of the request."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Preparing:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Give the label-free vectors of clips."""
+    """Return the label-free embeddings of clips."""
 
     clips: Clips
 
     def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> Embeddings:
-        """Call `embed`; the vectors come in the order of the clips."""
+        """Call `embed`; the embeddings come in the order of the clips."""
         given = system.embed(self.clips, options, contexts[0])
         try:
-            return vectors_of(given, self.clips.ids)
+            return embeddings_of(given, self.clips.ids)
         except InvalidEmbeddings as error:
             raise WrongAnswer(str(error), system.embed) from error
 
@@ -74,18 +74,18 @@ class Fusing:
     """Learn to fuse on a fold's training clips, then fuse one or more sets of clips.
 
     Attributes:
-        fold: what is learnt on.
-        members: by member, rows for the training clips, or vectors of all clips of the fold.
-        asked: the clips to fuse, each with what the members give for them.
+        fold: what is trained on.
+        base_models: by base model, rows for the training clips, or embeddings of all clips of the fold.
+        asked: the clips to fuse, each with what the base models give for them.
     """
 
     fold: Fold
-    members: Members
-    asked: tuple[tuple[Clips, Members], ...]
+    base_models: BaseModels
+    asked: tuple[tuple[Clips, BaseModels], ...]
 
     def do(self, system: Fusion, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...]:
         """Call `fit` and the model's `predict`."""
-        model = _model_of(system.fit(self.fold, self.members, options, contexts[0]), "fit", system.fit)
+        model = _model_of(system.fit(self.fold, self.base_models, options, contexts[0]), "fit", system.fit)
         return (self.predict(model, contexts[0]),)
 
     def predict(self, model: FusionModel, context: Context) -> Probabilities:
@@ -95,22 +95,22 @@ class Fusing:
         return Probabilities(ids, np.concatenate([rows.values for rows in given]))
 
 
-def plan_fusing(system: Fusion, fold: Fold, train: Members, held_out: Members) -> Fusing:
-    """Say what a fusion learns a fold from, and what it fuses.
+def plan_fusing(system: Fusion, fold: Fold, train: BaseModels, held_out: BaseModels) -> Fusing:
+    """Report what a fusion learns a fold from, and what it fuses.
 
     On the final fit of a fusion of rows, where the weights come from all training clips, those are fused too: the
-    papers' number, chosen on the clips that it is scored on. One of vectors would be scored on what it knows by heart.
-    A part without clips, as of a dataset without test clips, is not asked for.
+    papers' number, chosen on the clips that it is scored on. One of embeddings would be scored on what it knows by
+    heart. A part without clips, as of a dataset without test clips, is not asked for.
 
     Args:
-        train: by member, rows for (at least) the fold's training clips, opaque ids; or vectors of all clips.
-        held_out: by member, rows for (at least) the held-out clips, or vectors.
+        train: by base model, rows for (at least) the fold's training clips, opaque ids; or embeddings of all clips.
+        held_out: by base model, rows for (at least) the held-out clips, or embeddings.
     """
     rows_only = system.takes == "probabilities"
     known = fold.train.ids if rows_only else (*fold.train.ids, *fold.held_out.ids)
     learn = {name: given.pick(known) for name, given in train.items()}
     seen = {name: given.pick(fold.held_out.ids) for name, given in held_out.items()}
-    asked: list[tuple[Clips, Members]] = [(fold.held_out, seen)] if len(fold.held_out) else []
+    asked: list[tuple[Clips, BaseModels]] = [(fold.held_out, seen)] if len(fold.held_out) else []
     if fold.index is None and rows_only:
         asked.insert(0, (fold.train.unlabelled(), learn))
     return Fusing(fold, learn, tuple(asked))
@@ -136,8 +136,8 @@ class FusingTogether:
 
     def do(self, system: Fusion, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...] | None:
         """As `FittingTogether.do`."""
-        folds, members = [part.fold for part in self.parts], [part.members for part in self.parts]
-        models = system.fit_together(folds, members, options, contexts)
+        folds, base_models = [part.fold for part in self.parts], [part.base_models for part in self.parts]
+        models = system.fit_together(folds, base_models, options, contexts)
         return _predict_all(self.parts, models, contexts, system.fit_together)
 
 
@@ -164,7 +164,7 @@ def _model_of(given: Any, name: str, giver: object) -> Any:
 
 
 def _checked(given: object, clips: Clips, giver: object) -> Probabilities:
-    """Give the rows in the order of the clips; refuse what is none, or of other clips."""
+    """Return the rows in the order of the clips; refuse what is none, or of other clips."""
     if not isinstance(given, Probabilities):
         raise WrongAnswer(
             f"expected `predict` to give Probabilities, found {type(given).__name__}: "

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from blemore_harness.clips import Clip
+from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.data.download import Dataset
-from blemore_harness.data.views import View
 from blemore_harness.errors import DataError, ExtraMissing, MediaError, first_and_count
 from blemore_harness.media.opening import check_media
 
 
 def leave_out(dataset: Dataset, reasons: Mapping[str, str]) -> Dataset:
-    """Give a dataset without some clips; `left_out` of it says why.
+    """Return a dataset without some clips; `left_out` of it says why.
 
     Args:
         dataset: as read from disk.
@@ -55,24 +55,24 @@ def _without(found: Mapping[str, Any], reasons: Mapping[str, str]) -> dict[str, 
     return {name: value for name, value in found.items() if name not in reasons}
 
 
-def find_alike(view: View, culprit: str, message: str) -> dict[str, str]:
-    """Give the clips, by opaque id, that have every visible fault of one that cannot be used; that one at least.
+def find_alike(blinded: BlindedDataset, culprit: str, message: str) -> dict[str, str]:
+    """Return the clips, by opaque id, that have every visible fault of one that cannot be used; that one at least.
 
     Encoders go through clips in order: a fault that an earlier clip has as well is not why this one was refused.
     """
-    clips = view.everything().items
-    faults = {clip.id: _faults(clip, view.stores) for clip in clips}
+    clips = blinded.everything().items
+    faults = {clip.id: _faults(clip, blinded.feature_sets) for clip in clips}
     names = [clip.id for clip in clips]
     others = {name for name in names if faults[culprit] and faults[culprit] <= faults[name]}
     if len(others) == len(names) or names.index(culprit) > min(map(names.index, others), default=0):
         others = {culprit}
-    shared = f"it lacks the same ({', '.join(sorted(faults[culprit]))}) as {view.real[culprit]}"
+    shared = f"it lacks the same ({', '.join(sorted(faults[culprit]))}) as {blinded.real[culprit]}"
     return {name: message if name == culprit else shared for name in names if name in others | {culprit}}
 
 
-def _faults(clip: Clip, stores: frozenset[str]) -> set[str]:
-    """Say what a clip lacks, as far as that is seen without decoding."""
-    found = {f"features {store}" for store in stores if store not in clip.feature_files}
+def _faults(clip: Clip, feature_sets: frozenset[str]) -> set[str]:
+    """Report what a clip lacks, as far as that is seen without decoding."""
+    found = {f"features {store}" for store in feature_sets if store not in clip.feature_files}
     for kind, word in (("video", "picture"), ("audio", "sound")):
         try:
             check_media(clip, kind)  # type: ignore[arg-type]

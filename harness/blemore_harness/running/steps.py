@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context, Desk, Reporter, refuse_to_score
-from blemore_harness.data.views import View
+from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.disk import hold
 from blemore_harness.errors import InvalidProbabilities
 from blemore_harness.files.runs import FoldResult, SystemFolder
@@ -32,18 +32,18 @@ from blemore_harness.running.calls import Notebook, PluginReporter, guard
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.requests import (
     Answer,
+    BaseModels,
     Embedding,
-    Errand,
     Fitting,
     FittingTogether,
     Fusing,
     FusingTogether,
-    Members,
     Preparing,
+    Request,
     plan_fusing,
 )
 from blemore_harness.systems.failures import blaming
-from blemore_harness.systems.resolved import Entrant
+from blemore_harness.systems.resolved import ResolvedSystem
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Stage:
         stop_at_bad_clips: whether a clip that an encoder cannot use ends the run, so that it can be left out.
     """
 
-    view: View
+    blinded: BlindedDataset
     cache: Cache
     device: Device
     reporter: Reporter
@@ -68,155 +68,162 @@ class Stage:
 
     @contextmanager
     def holding(self, folder: Path) -> Iterator[Stage]:
-        """Hold a folder against other runs; gives a stage whose workers keep it locked until they are gone."""
+        """Hold a folder against other runs; returns a stage whose workers keep it locked until they are gone."""
         with hold(folder, self.reporter.log) as lock:
             yield self if self.isolation is None else replace(self, isolation=self.isolation.holding(lock))
 
-    def prepare(self, entrant: Entrant, folder: SystemFolder) -> None:
+    def prepare(self, resolved: ResolvedSystem, folder: SystemFolder) -> None:
         """Let an encoder download and extract; what it noted is kept for the record."""
         started = time.perf_counter()
-        with self._call(entrant, folder, "prepare", None) as (context, notebook):
-            self._do(entrant, Preparing(self.view.everything()), [context], folder.log("prepare"))
+        with self._call(resolved, folder, "prepare", None) as (context, notebook):
+            self._do(resolved, Preparing(self.blinded.everything()), [context], folder.log("prepare"))
         before = folder.prepared() or {"notes": {}, "seconds": 0.0}
         # A repeated preparation finds its arrays in the cache: what it noted while it made them stays.
         notes = {**before["notes"], **notebook.notes}
         seconds = before["seconds"] + time.perf_counter() - started
         folder.keep_prepared({"notes": notes, "warnings": notebook.warnings, "seconds": round(seconds, 3)})
 
-    def sequences(
-        self, entrant: Entrant, folder: SystemFolder, clips: Clips
+    def frame_features(
+        self, resolved: ResolvedSystem, folder: SystemFolder, clips: Clips
     ) -> Iterator[tuple[Clip, NDArray[np.float32]]]:
-        """Give an encoder's features over time, float32 (T, D), clip by clip."""
-        system = entrant.system
+        """Return an encoder's frame-level features, float32 (T, D), clip by clip."""
+        system = resolved.system
         assert isinstance(system, Encoder)
-        with self._call(entrant, folder, "export", None) as (context, _):
+        with self._call(resolved, folder, "export", None) as (context, _):
             for clip in clips:
                 with blaming(system):
-                    sequence = system.sequence(clip, entrant.options, context)
-                yield clip, sequence
+                    frame_features = system.frame_features(clip, resolved.options, context)
+                yield clip, frame_features
 
-    def embed(self, entrant: Entrant, folder: SystemFolder) -> Embeddings:
-        """Give an encoder's label-free vectors of all clips, training and test."""
-        errand = Embedding(self.view.everything())
-        with self._call(entrant, folder, "embed", None) as (context, _):
-            given = self._do(entrant, errand, [context], folder.log("embed"))
+    def embed(self, resolved: ResolvedSystem, folder: SystemFolder) -> Embeddings:
+        """Return an encoder's label-free embeddings of all clips, training and test."""
+        request = Embedding(self.blinded.everything())
+        with self._call(resolved, folder, "embed", None) as (context, _):
+            given = self._do(resolved, request, [context], folder.log("embed"))
             assert isinstance(given, Embeddings)
             return given
 
     def fit_encoder(
-        self, entrant: Entrant, folder: SystemFolder, indices: Sequence[int | None]
+        self, resolved: ResolvedSystem, folder: SystemFolder, indices: Sequence[int | None]
     ) -> Iterator[tuple[int | None, FoldResult]]:
         """Train on folds and predict their held-out clips; each is on disk before the next is begun.
 
         Several folds are trained at once where the encoder says that this is faster.
         """
-        system = entrant.system
+        system = resolved.system
         assert isinstance(system, Encoder)
-        parts = tuple(Fitting(self.view.fold(index)) for index in indices)
-        with self._guard(entrant, folder, "folds"), blaming(system):
-            at_once = len(parts) > 1 and system.learns_together(entrant.options, self.device.resolve())
-        yield from self._fit_all(entrant, folder, FittingTogether(parts), at_once)
+        parts = tuple(Fitting(self.blinded.fold(index)) for index in indices)
+        with self._guard(resolved, folder, "folds"), blaming(system):
+            at_once = len(parts) > 1 and system.learns_together(resolved.options, self.device.resolve())
+        yield from self._fit_all(resolved, folder, FittingTogether(parts), at_once)
 
     def fit_fusion(
-        self, entrant: Entrant, folder: SystemFolder, train: Members, held_out: Mapping[int | None, Members]
+        self,
+        resolved: ResolvedSystem,
+        folder: SystemFolder,
+        train: BaseModels,
+        held_out: Mapping[int | None, BaseModels],
     ) -> Iterator[tuple[int | None, FoldResult]]:
-        """Train a fusion on what its members give and fuse what they give for the held-out clips, fold by fold.
+        """Train a fusion on what its base models give and fuse what they give for the held-out clips, fold by fold.
 
-        Several folds are learnt at once where the fusion does that, but not in worker processes: the labels that a
+        Several folds are trained at once where the fusion does that, but not in worker processes: the labels that a
         fold holds out stay out of them.
 
         Args:
-            train: by member, rows for (at least) the training clips of the folds, opaque ids; or vectors of all clips.
-            held_out: by fold and member, rows for the held-out clips.
+            train: by base model, rows for (at least) the training clips of the folds, opaque ids; or embeddings of all
+                clips.
+            held_out: by fold and base model, rows for the held-out clips.
         """
-        system = entrant.system
+        system = resolved.system
         assert isinstance(system, Fusion)
-        parts = tuple(plan_fusing(system, self.view.fold(index), train, held_out[index]) for index in held_out)
+        parts = tuple(plan_fusing(system, self.blinded.fold(index), train, held_out[index]) for index in held_out)
         own = type(system).fit_together is not Fusion.fit_together
         at_once = len(parts) > 1 and own and self.isolation is None
-        yield from self._fit_all(entrant, folder, FusingTogether(parts), at_once)
+        yield from self._fit_all(resolved, folder, FusingTogether(parts), at_once)
 
     def _fit_all(
-        self, entrant: Entrant, folder: SystemFolder, errand: FittingTogether | FusingTogether, at_once: bool
+        self, resolved: ResolvedSystem, folder: SystemFolder, request: FittingTogether | FusingTogether, at_once: bool
     ) -> Iterator[tuple[int | None, FoldResult]]:
         """Learn folds at once where that is worth asking for and the system then does it, else one by one."""
         started = time.perf_counter()
-        together = self._fit_together(entrant, folder, errand) if at_once else None
+        together = self._fit_together(resolved, folder, request) if at_once else None
         if together is not None:
             yield from together.items()
             return
-        asking = (time.perf_counter() - started) / max(len(errand.parts), 1)
-        for part in errand.parts:
-            yield part.fold.index, self._fit(entrant, folder, part, asking)
+        asking = (time.perf_counter() - started) / max(len(request.parts), 1)
+        for part in request.parts:
+            yield part.fold.index, self._fit(resolved, folder, part, asking)
 
-    def _fit(self, entrant: Entrant, folder: SystemFolder, errand: Fitting | Fusing, before: float) -> FoldResult:
+    def _fit(
+        self, resolved: ResolvedSystem, folder: SystemFolder, request: Fitting | Fusing, before: float
+    ) -> FoldResult:
         """Let a system learn a fold; `before` is how many seconds were spent on it already."""
         started = time.perf_counter() - before
-        part = part_name(errand.fold.index)
-        with self._call(entrant, folder, part, errand.fold.index) as (context, notebook):
-            given = self._do(entrant, errand, [context], folder.log(part))
+        part = part_name(request.fold.index)
+        with self._call(resolved, folder, part, request.fold.index) as (context, notebook):
+            given = self._do(resolved, request, [context], folder.log(part))
             assert isinstance(given, tuple)
-            return self._finish(entrant, folder, errand, given[0], notebook, time.perf_counter() - started)
+            return self._finish(resolved, folder, request, given[0], notebook, time.perf_counter() - started)
 
     def _fit_together(
-        self, entrant: Entrant, folder: SystemFolder, errand: FittingTogether | FusingTogether
+        self, resolved: ResolvedSystem, folder: SystemFolder, request: FittingTogether | FusingTogether
     ) -> dict[int | None, FoldResult] | None:
         """Let a system learn folds at once; None where it does not want to."""
         started = time.perf_counter()
-        parts: tuple[Fitting | Fusing, ...] = errand.parts
-        with self._guard(entrant, folder, "folds"), ExitStack() as stack:
+        parts: tuple[Fitting | Fusing, ...] = request.parts
+        with self._guard(resolved, folder, "folds"), ExitStack() as stack:
             indices = [part.fold.index for part in parts]
-            calls = [stack.enter_context(self._open(entrant, folder, part_name(index), index)) for index in indices]
-            given = self._do(entrant, errand, [context for context, _ in calls], folder.log("folds"))
+            calls = [stack.enter_context(self._open(resolved, folder, part_name(index), index)) for index in indices]
+            given = self._do(resolved, request, [context for context, _ in calls], folder.log("folds"))
             if given is None:
                 return None
             assert isinstance(given, tuple)
             seconds = (time.perf_counter() - started) / len(parts)
             return {
-                part.fold.index: self._finish(entrant, folder, part, rows, notebook, seconds)
+                part.fold.index: self._finish(resolved, folder, part, rows, notebook, seconds)
                 for part, rows, (_, notebook) in zip(parts, given, calls, strict=True)
             }
 
-    def _do(self, entrant: Entrant, errand: Errand, contexts: Sequence[Context], log: Path) -> Answer:
+    def _do(self, resolved: ResolvedSystem, request: Request, contexts: Sequence[Context], log: Path) -> Answer:
         if self.isolation is not None:
-            return self.isolation.do(entrant, errand, contexts, log)
-        with blaming(entrant.system, offline=not isinstance(errand, Preparing)):
-            return errand.do(entrant.system, entrant.options, contexts)
+            return self.isolation.do(resolved, request, contexts, log)
+        with blaming(resolved.system, offline=not isinstance(request, Preparing)):
+            return request.do(resolved.system, resolved.options, contexts)
 
     def _finish(
-        self, entrant: Entrant, folder: SystemFolder, errand: Fitting | Fusing, rows: Probabilities,
+        self, resolved: ResolvedSystem, folder: SystemFolder, request: Fitting | Fusing, rows: Probabilities,
         notebook: Notebook, seconds: float,
     ) -> FoldResult:  # fmt: skip
         """Keep what came back under real clip names."""
-        index = errand.fold.index
+        index = request.fold.index
         facts = {
             "fold": index,
             "clips": len(rows.ids),
-            "covers": entrant.covers if index is None else None,
+            "covers": resolved.covers if index is None else None,
             "seconds": round(seconds, 3),
             "times_asked": notebook.asked,
             "notes": notebook.notes,
             "warnings": notebook.warnings,
         }
-        real = Probabilities(tuple(self.view.real[name] for name in rows.ids), rows.values)
+        real = Probabilities(tuple(self.blinded.real[name] for name in rows.ids), rows.values)
         return folder.keep(part_name(index), real, facts)
 
     @contextmanager
     def _call(
-        self, entrant: Entrant, folder: SystemFolder, part: str, index: int | None
+        self, resolved: ResolvedSystem, folder: SystemFolder, part: str, index: int | None
     ) -> Iterator[tuple[Context, Notebook]]:
         """Open everything that a call into a plugin needs, and guard it."""
-        with self._guard(entrant, folder, part), self._open(entrant, folder, part, index) as opened:
+        with self._guard(resolved, folder, part), self._open(resolved, folder, part, index) as opened:
             yield opened
 
-    def _guard(self, entrant: Entrant, folder: SystemFolder, part: str) -> AbstractContextManager[None]:
-        return guard(entrant, self.view, part, folder, self.stop_at_bad_clips)
+    def _guard(self, resolved: ResolvedSystem, folder: SystemFolder, part: str) -> AbstractContextManager[None]:
+        return guard(resolved, self.blinded, part, folder, self.stop_at_bad_clips)
 
     @contextmanager
     def _open(
-        self, entrant: Entrant, folder: SystemFolder, part: str, index: int | None
+        self, resolved: ResolvedSystem, folder: SystemFolder, part: str, index: int | None
     ) -> Iterator[tuple[Context, Notebook]]:
-        notebook = Notebook(self.reporter, self.view.translate)
+        notebook = Notebook(self.reporter, self.blinded.translate)
         services: dict[str, Callable[..., Any]] = {
             "log": notebook.log,
             "warn": notebook.warn,
@@ -227,7 +234,7 @@ class Stage:
             yield (
                 Context(
                     device=self.device.resolve(),
-                    seed=entrant.fold_seed(index),
+                    seed=resolved.fold_seed(index),
                     workspace=folder.workspace(part),
                     cache=self.cache,
                     reporter=PluginReporter(ask, self.reporter, part),
@@ -241,7 +248,7 @@ class Stage:
         """Make the function that answers `context.score` for a fold; only the desk's thread holds it."""
         if index is None:
             return refuse_to_score
-        held_out = self.view.train.take(self.view.folds == index)
+        held_out = self.blinded.train.take(self.blinded.folds == index)
 
         def answer(probabilities: Probabilities) -> Scores:
             notebook.asked += 1
@@ -253,5 +260,5 @@ class Stage:
 
 
 def part_name(index: int | None) -> str:
-    """Give the file stem of a fold: `fold-0`, or `final` for the final fit."""
+    """Return the file stem of a fold: `fold-0`, or `final` for the final fit."""
     return "final" if index is None else f"fold-{index}"

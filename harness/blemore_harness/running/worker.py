@@ -1,4 +1,4 @@
-"""The worker's side of isolation: finds the system, does one errand, and asks the harness for whatever needs labels.
+"""The worker's side of isolation: finds the system, does one request, and asks the harness for whatever needs labels.
 
 Held-out labels and real clip names never enter this process: scores, notes and log lines go over the line to the
 harness, as they go to its desk when nothing is isolated.
@@ -24,7 +24,7 @@ from blemore_harness.context import Context, refuse_to_score
 from blemore_harness.errors import BlemoreError, RunError, is_disk_trouble
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.predictions import Embeddings
-from blemore_harness.running.requests import Errand, Preparing
+from blemore_harness.running.requests import Preparing, Request
 from blemore_harness.systems.core_code import digest_core
 from blemore_harness.systems.early_fusion import EarlyFusion, Part
 from blemore_harness.systems.failures import Crash, blaming, describe_failure
@@ -78,7 +78,7 @@ class Packet:
 
     wanted: Wanted
     core: object
-    errand: Errand
+    request: Request
     seats: tuple[Seat, ...]
 
 
@@ -101,12 +101,12 @@ class Line:
         return answer
 
     def tell(self, *message: Any) -> None:
-        """Say something that needs no answer."""
+        """Report something that needs no answer."""
         with self._mine(str(message[0])):
             self._connection.send(message)
 
     def next_bar(self) -> int:
-        """Give the number of the next progress bar."""
+        """Return the number of the next progress bar."""
         with self._lock:
             self._bars += 1
             return self._bars
@@ -146,12 +146,12 @@ class LineBar:
         self._line, self._bar = line, bar
 
     def advance(self, count: int = 1) -> None:
-        """Say that `count` more pieces are done."""
+        """Report that `count` more pieces are done."""
         self._line.tell("advance", self._bar, count)
 
 
 def serve(descriptor: int) -> int:
-    """Take one errand from the line, do it and send the answer; gives the exit code."""
+    """Take one request from the line, do it and send the answer; returns the exit code."""
     faulthandler.enable()
     # The harness asks with this signal where a worker stands whose time is over. The answer goes into its log; that it
     # then ends, as the signal has it otherwise, says that the answer is complete.
@@ -181,7 +181,7 @@ def find_system(wanted: Wanted, plugins: Plugins) -> System:
 
 
 def _try_errand(data: bytes, line: Line) -> tuple[Any, ...]:
-    """Do the errand; whatever goes wrong is put into words that another process can read."""
+    """Do the request; whatever goes wrong is put into words that another process can read."""
     try:
         packet: Packet = pickle.loads(data)
         names = {part.plugin for part in packet.wanted.parts} or {packet.wanted.plugin}
@@ -189,8 +189,8 @@ def _try_errand(data: bytes, line: Line) -> tuple[Any, ...]:
             raise RunError(EDITED.format(name="the harness"))
         system = find_system(packet.wanted, load_plugins({"BLEMORE_PLUGINS": ",".join(names)}))
         contexts = [_sit_down(seat, number, line) for number, seat in enumerate(packet.seats)]
-        with blaming(system, offline=not isinstance(packet.errand, Preparing)):
-            answer = packet.errand.do(system, packet.wanted.options, contexts)
+        with blaming(system, offline=not isinstance(packet.request, Preparing)):
+            answer = packet.request.do(system, packet.wanted.options, contexts)
     except Crash as crash:
         return "crashed", *crash.parts
     except RunError as error:

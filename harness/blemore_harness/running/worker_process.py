@@ -106,7 +106,7 @@ class WorkerProcess:
         return Lost(f" {what}; its last line: {printable(last.strip())[:200]} (log: {self.log})", "\n".join(lines))
 
     def fate(self) -> str:
-        """Say how the worker ended without an answer."""
+        """Report how the worker ended without an answer."""
         self.wait_for_end(GRACE)
         words = self.said.decode("ascii", "replace").split("\n")
         code = words[1] if len(words) > 2 else ""

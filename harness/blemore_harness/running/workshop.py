@@ -8,7 +8,7 @@ from typing import Any
 
 from blemore_harness.cache import Cache
 from blemore_harness.context import Reporter
-from blemore_harness.data.views import View
+from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.files.runs import Runs
 from blemore_harness.networks import Device
 from blemore_harness.running.isolation import Isolation
@@ -40,7 +40,7 @@ class Workshop:
     draw: Callable[[Mapping[str, Any]], str] | None = None
     stop_at_bad_clips: bool = False
 
-    def stage(self, view: View, reporter: Reporter | None = None) -> Stage:
+    def stage(self, blinded: BlindedDataset, reporter: Reporter | None = None) -> Stage:
         """Make the stage of a run on a dataset; the story goes to another reporter where one is given."""
         reporter = reporter or self.reporter
-        return Stage(view, self.cache, Device(self.device), reporter, self.isolation, self.stop_at_bad_clips)
+        return Stage(blinded, self.cache, Device(self.device), reporter, self.isolation, self.stop_at_bad_clips)

@@ -77,7 +77,7 @@ def _check_name(name: str, taken: Collection[str]) -> None:
 
 
 def _class_name(name: str, kind: str) -> str:
-    """Give the name of the class: one that is a word of Python or of the template gets another word behind it."""
+    """Return the name of the class: one that is a word of Python or of the template gets another word behind it."""
     words = "".join(part.capitalize() for part in name.split("-"))
     used = re.findall(r"\w+", _fill(f"{kind}.py.txt", {"CLASS": ""}))
     taken = any(f"{words}{ending}" in used for ending in ("", "Options", "Model"))

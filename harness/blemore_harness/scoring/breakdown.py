@@ -60,7 +60,7 @@ class Answers:
 
 
 def break_down(answers: Answers) -> dict[str, list[dict[str, Any]]]:
-    """Give a row per group of clips, by what they are grouped by.
+    """Return a row per group of clips, by what they are grouped by.
 
     Returns:
         rows of `name`, `clips`, `actors`, `blends`, `acc_presence`, `acc_salience` (None without blends), each accuracy
@@ -121,7 +121,7 @@ def _row(
 def _interval(
     hits: BoolArray, of: BoolArray, numbers: NDArray[np.int64], weights: FloatArray | None
 ) -> list[float] | None:
-    """Give the percentile interval of a share over resampled actors; None for fewer than `FEWEST` of them."""
+    """Return the percentile interval of a share over resampled actors; None for fewer than `FEWEST` of them."""
     if weights is None or len(np.unique(numbers[of])) < FEWEST:
         return None
     right = np.bincount(numbers[hits], minlength=weights.shape[1])
@@ -133,7 +133,7 @@ def _interval(
 
 
 def _named(kind: str, name: str, answers: Answers) -> dict[str, Any]:
-    """Say how often an emotion is named where it is there, and there where it is named."""
+    """Report how often an emotion is named where it is there, and there where it is named."""
     if kind != "emotion":
         return {}
     column = EMOTIONS.index(name)

@@ -59,7 +59,7 @@ def measure_calibration(values: FloatArray, truth: LabelArray) -> dict[str, Any]
 
 
 def _bins(values: FloatArray) -> list[tuple[dict[str, Any], Any]]:
-    """Give the bins that hold something, each with its mask (N,)."""
+    """Return the bins that hold something, each with its mask (N,)."""
     index = np.minimum((values * BINS).astype(np.int64), BINS - 1)
     found = []
     for k in np.unique(index).tolist():
@@ -70,7 +70,7 @@ def _bins(values: FloatArray) -> list[tuple[dict[str, Any], Any]]:
 
 
 def _auc(above: FloatArray, below: FloatArray) -> float | None:
-    """Give the chance that one of `above` exceeds one of `below`, ties counting half."""
+    """Return the chance that one of `above` exceeds one of `below`, ties counting half."""
     if not len(above) or not len(below):
         return None
     ordered = np.sort(below)

@@ -134,11 +134,11 @@ def draw_weights(folds: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED)
     rng = np.random.default_rng(seed)
     weights = np.zeros((resamples, len(fold_of)))
     for fold in np.unique(fold_of):
-        members = np.flatnonzero(fold_of == fold)
-        if len(members) < 2:
+        base_models = np.flatnonzero(fold_of == fold)
+        if len(base_models) < 2:
             return None
-        drawn = rng.multinomial(len(members) - 1, np.full(len(members), 1 / len(members)), size=resamples)
-        weights[:, members] = drawn
+        drawn = rng.multinomial(len(base_models) - 1, np.full(len(base_models), 1 / len(base_models)), size=resamples)
+        weights[:, base_models] = drawn
     return weights
 
 
@@ -164,7 +164,7 @@ def score_counts(counts: ActorCounts, weights: FloatArray | None = None) -> Floa
 
 
 def find_intervals(counts: ActorCounts, resamples: int = RESAMPLES) -> dict[str, list[float]] | None:
-    """Give the 95 % percentile interval of ACC_P, ACC_S and Score: `{measure: [low, high]}`.
+    """Return the 95 % percentile interval of ACC_P, ACC_S and Score: `{measure: [low, high]}`.
 
     None where a fold has one actor only.
     """
@@ -173,7 +173,7 @@ def find_intervals(counts: ActorCounts, resamples: int = RESAMPLES) -> dict[str,
 
 
 def find_differences(first: ActorCounts, second: ActorCounts) -> dict[str, dict[str, Any]]:
-    """Give what two systems on the same clips differ by, first minus second.
+    """Return what two systems on the same clips differ by, first minus second.
 
     Returns:
         per measure: `difference`, and `interval` (bootstrap over actors; None where a fold has one actor only).

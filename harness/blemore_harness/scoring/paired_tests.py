@@ -50,7 +50,7 @@ def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[st
 
 
 def swap_answers(first: ActorCounts, second: ActorCounts) -> FloatArray:
-    """Give two-sided p-values (3,) of ACC_P, ACC_S and Score under swaps of both systems' answers per actor.
+    """Return two-sided p-values (3,) of ACC_P, ACC_S and Score under swaps of both systems' answers per actor.
 
     All swaps where there are at most `EXACT_UNITS` actors, else `RESAMPLES` random ones, the real one counted among
     them.
@@ -78,14 +78,14 @@ def swap_rows(first: ActorCounts, second: ActorCounts) -> FloatArray:
 
 
 def _draw_swaps(units: int, count: int) -> tuple[FloatArray, int]:
-    """Give which actors are swapped, 1 or 0, float64 (R, A), and whether the real way is to be counted besides."""
+    """Return which actors are swapped, 1 or 0, float64 (R, A), and whether the real way is to be counted besides."""
     if units <= EXACT_UNITS:
         return ((np.arange(2**units)[:, None] >> np.arange(units)) & 1).astype(np.float64), 0
     return np.random.default_rng(SEED).integers(0, 2, size=(count, units)).astype(np.float64), 1
 
 
 def _share_reached(drawn: FloatArray, real: FloatArray, extra: int) -> FloatArray:
-    """Give the share of swaps with differences (R, 3) at least as large as the real ones (3,)."""
+    """Return the share of swaps with differences (R, 3) at least as large as the real ones (3,)."""
     # Sums in another order differ in the last bits: what is equal must count as reached.
     reached = np.abs(drawn) >= np.abs(real) - 1e-12
     return np.asarray((reached.sum(axis=0) + extra) / (len(drawn) + extra), dtype=np.float64)
@@ -93,13 +93,13 @@ def _share_reached(drawn: FloatArray, real: FloatArray, extra: int) -> FloatArra
 
 def _differences(one: ActorGrids, two: ActorGrids, counts: ActorCounts, swaps: FloatArray) -> FloatArray:
     """Give ACC_P, ACC_S and Score of the first minus the second after each swap (R, A): float64 (R, 3)."""
-    members = [counts.folds == fold for fold in np.unique(counts.folds)]
-    clips = np.array([counts.clips[which].sum() for which in members], dtype=np.float64)
-    blends = np.array([counts.blends[which].sum() for which in members], dtype=np.float64)
+    base_models = [counts.folds == fold for fold in np.unique(counts.folds)]
+    clips = np.array([counts.clips[which].sum() for which in base_models], dtype=np.float64)
+    blends = np.array([counts.blends[which].sum() for which in base_models], dtype=np.float64)
 
     def score_side(mine: ActorGrids, other: ActorGrids) -> FloatArray:
         tables = [
-            np.stack([own[which].sum(axis=0) + swaps[:, which] @ (theirs - own)[which] for which in members])
+            np.stack([own[which].sum(axis=0) + swaps[:, which] @ (theirs - own)[which] for which in base_models])
             for own, theirs in ((mine.presence, other.presence), (mine.salience, other.salience))
         ]
         return _cross_fitted(tables[0], tables[1], clips, blends)
@@ -124,7 +124,7 @@ def _cross_fitted(presence: FloatArray, salience: FloatArray, clips: FloatArray,
 
 
 def _effects(first: ActorCounts, second: ActorCounts) -> FloatArray:
-    """Give what each actor adds to the three differences: float64 (A, 3)."""
+    """Return what each actor adds to the three differences: float64 (A, 3)."""
     numbers = np.unique(first.folds)
     clips, blends = np.zeros(len(first.folds)), np.zeros(len(first.folds))
     for fold in numbers:

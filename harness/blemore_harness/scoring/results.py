@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from blemore_harness.data.views import View
+from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.decoding.strategies import STRATEGIES, Sample, Strategy, evaluate_strategy
 from blemore_harness.files.runs import FoldResult
 from blemore_harness.predictions import Probabilities
@@ -39,9 +39,9 @@ class SystemRows:
     facts: tuple[Mapping[str, Any], ...]
 
     @classmethod
-    def gather(cls, results: Mapping[int | None, FoldResult], view: View) -> SystemRows:
+    def gather(cls, results: Mapping[int | None, FoldResult], blinded: BlindedDataset) -> SystemRows:
         """Join the folds' rows on the clip id."""
-        opaque = view.opaque
+        opaque = blinded.opaque
         joined: dict[str, Any] = {}
         final: dict[str, Any] = {}
         for index, result in results.items():
@@ -50,38 +50,38 @@ class SystemRows:
             target.update({opaque[name]: row for name, row in zip(rows.ids, rows.values, strict=True)})
         facts = tuple(dict(result.facts) for result in results.values())
         return cls(
-            _rows(joined, view.train.ids),
-            _rows(final, view.train.ids) if final and all(name in final for name in view.train.ids) else None,
-            _rows(final, view.test.ids) if final and len(view.test) else None,
+            _rows(joined, blinded.train.ids),
+            _rows(final, blinded.train.ids) if final and all(name in final for name in blinded.train.ids) else None,
+            _rows(final, blinded.test.ids) if final and len(blinded.test) else None,
             facts,
         )
 
 
-def score_system(rows: SystemRows, view: View) -> dict[str, Any]:
+def score_system(rows: SystemRows, blinded: BlindedDataset) -> dict[str, Any]:
     """Score a system both ways, per fold and summarised, and by every named threshold strategy.
 
     Official: alpha and beta chosen per fold on that fold, and a fusion's weights on all folds, as the papers do.
     Cross-fitted: alpha and beta (and weights) for a fold chosen on the other folds. Its intervals over actors are
     `intervals`; `counts` (`ActorCounts`) are what they come from, for comparing systems, and no part of the record.
     """
-    truth = view.train.labels
+    truth = blinded.train.labels
     best = rows.refitted or rows.out_of_fold
-    optimistic = official(best.values, truth, view.folds)
-    honest = cross_fitted(rows.out_of_fold.values, truth, view.folds)
-    counts = _count(rows.out_of_fold, honest, view)
-    grids = count_grids(rows.out_of_fold.values, truth, view.folds, view.train.actors or ())
-    measured = measure_sensitivity(rows.out_of_fold.values, truth, view.folds)
-    drop = drop_of_counts(_count(best, optimistic, view), counts)
+    optimistic = official(best.values, truth, blinded.folds)
+    honest = cross_fitted(rows.out_of_fold.values, truth, blinded.folds)
+    counts = _count(rows.out_of_fold, honest, blinded)
+    grids = count_grids(rows.out_of_fold.values, truth, blinded.folds, blinded.train.actors or ())
+    measured = measure_sensitivity(rows.out_of_fold.values, truth, blinded.folds)
+    drop = drop_of_counts(_count(best, optimistic, blinded), counts)
     return {
         "official": summarise([choice.scores for choice in optimistic.values()]),
         "cross_fitted": summarise([choice.scores for choice in honest.values()]),
         "intervals": find_intervals(counts),
         "sensitivity": {key: measured[key] for key in ("alpha", "beta", "transfer_loss")} | {"drop": drop["score"]},
-        "strategies": {name: _try_strategy(strategy, rows, view) for name, strategy in STRATEGIES.items()},
+        "strategies": {name: _try_strategy(strategy, rows, blinded) for name, strategy in STRATEGIES.items()},
         "folds": [
             {
                 "fold": fold,
-                "clips": int((view.folds == fold).sum()),
+                "clips": int((blinded.folds == fold).sum()),
                 "official": _describe(optimistic[fold]),
                 "cross_fitted": _describe(honest[fold]),
             }
@@ -127,25 +127,25 @@ def rank_best(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(scores, key=lambda name: -scores[name]["cross_fitted"]["score"]["mean"])[:2]
 
 
-def _count(rows: Probabilities, chosen: Mapping[int, Choice], view: View) -> ActorCounts:
+def _count(rows: Probabilities, chosen: Mapping[int, Choice], blinded: BlindedDataset) -> ActorCounts:
     """Count each actor's right answers with the thresholds that were chosen for each fold."""
-    assert view.train.actors is not None
-    labels = decode_by_fold(rows.values, view.folds, {fold: choice.thresholds for fold, choice in chosen.items()})
-    return count_actors(view.train.labels, labels, view.folds, view.train.actors)
+    assert blinded.train.actors is not None
+    labels = decode_by_fold(rows.values, blinded.folds, {fold: choice.thresholds for fold, choice in chosen.items()})
+    return count_actors(blinded.train.labels, labels, blinded.folds, blinded.train.actors)
 
 
-def _try_strategy(strategy: Strategy, rows: SystemRows, view: View) -> dict[str, Any]:
+def _try_strategy(strategy: Strategy, rows: SystemRows, blinded: BlindedDataset) -> dict[str, Any]:
     """Score one strategy; one that sees the scored fold gets a fusion's final weights too, as in the papers."""
     used = rows.out_of_fold if strategy.sees == "others" else rows.refitted or rows.out_of_fold
-    scores = evaluate_strategy(strategy, sample_of(used, view))
+    scores = evaluate_strategy(strategy, sample_of(used, blinded))
     return {"sees": strategy.sees, "transductive": strategy.transductive, **summarise(scores.values())}
 
 
-def sample_of(rows: Probabilities, view: View) -> Sample:
-    """Give the rows of all training clips with what strategies learn from."""
-    assert view.train.actors is not None
-    groups = np.unique(view.train.actors, return_inverse=True)[1].astype(np.int64)
-    return Sample(rows.values, view.train.labels, view.folds, groups)
+def sample_of(rows: Probabilities, blinded: BlindedDataset) -> Sample:
+    """Return the rows of all training clips with what strategies learn from."""
+    assert blinded.train.actors is not None
+    groups = np.unique(blinded.train.actors, return_inverse=True)[1].astype(np.int64)
+    return Sample(rows.values, blinded.train.labels, blinded.folds, groups)
 
 
 def _describe(choice: Any) -> dict[str, float]:

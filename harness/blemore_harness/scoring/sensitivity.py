@@ -81,14 +81,14 @@ def measure_sensitivity(values: FloatArray, truth: LabelArray, folds: ArrayLike)
 
 
 def transfer_losses(grids: Mapping[int, GridScores]) -> FloatArray:
-    """Give the Score lost on fold j with the thresholds of fold i, float64 (K, K) by i and j; the diagonal is 0."""
+    """Return the Score lost on fold j with the thresholds of fold i, float64 (K, K) by i and j; the diagonal is 0."""
     surfaces = [grid.surface for grid in grids.values()]
     places = [grid.argbest() for grid in grids.values()]
     return np.array([[float(surface.max() - surface[place]) for surface in surfaces] for place in places])
 
 
 def mean_loss(losses: FloatArray) -> float:
-    """Give the mean loss with another fold's thresholds; 0 for a single fold."""
+    """Return the mean loss with another fold's thresholds; 0 for a single fold."""
     count = len(losses)
     return float(losses.sum() / (count * (count - 1))) if count > 1 else 0.0
 
@@ -104,7 +104,7 @@ def decode_by_fold(values: FloatArray, folds: NDArray[np.int64], chosen: Mapping
 def expected_drop(
     truth: LabelArray, official: LabelArray, honest: LabelArray, folds: ArrayLike, actors: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Give official minus cross-fitted numbers with intervals: the drop to expect from validation to new actors.
+    """Return official minus cross-fitted numbers with intervals: the drop to expect from validation to new actors.
 
     It holds what choosing thresholds (and a fusion's weights) on the scored folds adds. What an epoch chosen there adds
     is in both numbers, so the real drop of such a system is larger.

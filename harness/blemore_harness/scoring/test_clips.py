@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.clips import LabelArray
-from blemore_harness.data.views import View
+from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.decoding.actors import join_vectors, learn_actors, rand_index
 from blemore_harness.decoding.decoders import Groups, ThresholdDecoder
 from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Strategy, evaluate_strategy
@@ -57,18 +57,18 @@ class PredictedLabels:
 
 def predict_test(
     rows: SystemRows,
-    view: View,
+    blinded: BlindedDataset,
     scores: Mapping[str, Any],
     wanted: str | None = None,
     vectors: Mapping[str, Embeddings] | None = None,
 ) -> PredictedLabels:
-    """Decode the test rows by a strategy learnt on the out-of-fold rows of all training clips.
+    """Decode the test rows by a strategy trained on the out-of-fold rows of all training clips.
 
     Args:
         scores: as of `results.score_system`.
         wanted: name of the strategy; None takes the one with the best cross-fitted Score of those that look at one clip
             at a time.
-        vectors: members' vectors of all clips, for a strategy that looks at other clips of an actor.
+        embeddings: base models' embeddings of all clips, for a strategy that looks at other clips of an actor.
     """
     assert rows.test is not None
     if wanted is None:
@@ -76,11 +76,11 @@ def predict_test(
         why = f"best cross-fitted Score of {len(HONEST)} strategies: {found:.3f}"
     else:
         name, why = wanted, "asked for"
-    sample = sample_of(rows.out_of_fold, view)
+    sample = sample_of(rows.out_of_fold, blinded)
     decoder = STRATEGIES[name].learn(sample)
     groups, facts = None, {}
     if STRATEGIES[name].transductive:
-        guessed = guess_actors(view, vectors or {})
+        guessed = guess_actors(blinded, vectors or {})
         groups = guessed.test
         reached = summarise(evaluate_strategy(STRATEGIES[name], sample, guessed.train).values())
         facts = {
@@ -90,21 +90,24 @@ def predict_test(
             "score_with_guessed_actors": reached["score"]["mean"],
         }
     labels = decoder.decode(rows.test.values, groups)
-    real = [view.real[clip] for clip in rows.test.ids]
+    real = [blinded.real[clip] for clip in rows.test.ids]
     order = np.argsort(real)
     thresholds = decoder.thresholds if isinstance(decoder, ThresholdDecoder) else None
     return PredictedLabels(tuple(real[i] for i in order), labels[order], name, why, thresholds, facts)
 
 
 def best_strategy(scores: Mapping[str, Any]) -> tuple[str, float]:
-    """Give the strategy for test clips with the best cross-fitted Score, and that Score; of equals the first listed."""
+    """Return the strategy for test clips with the best cross-fitted Score, and that Score.
+
+    Of equals the first listed.
+    """
     means = {name: scores["strategies"][name]["score"]["mean"] for name in HONEST}
     name = max(means, key=means.__getitem__)
     return name, means[name]
 
 
 def find_strategy(name: str) -> Strategy:
-    """Give a strategy that can decode test clips.
+    """Return a strategy that can decode test clips.
 
     Raises:
         UnknownName: nobody knows it.
@@ -117,24 +120,24 @@ def find_strategy(name: str) -> Strategy:
     return STRATEGIES[name]
 
 
-def guess_actors(view: View, vectors: Mapping[str, Embeddings]) -> GuessedActors:
+def guess_actors(blinded: BlindedDataset, vectors: Mapping[str, Embeddings]) -> GuessedActors:
     """Guess which clips are of one actor, for each training fold as for the test clips.
 
     Args:
-        vectors: by member, vectors of all clips, training and test; label-free.
+        embeddings: by base model, embeddings of all clips, training and test; label-free.
 
     Raises:
-        DataError: no member gives vectors.
+        DataError: no base model gives embeddings.
         ExtraMissing: scipy is not installed.
     """
-    ids = (*view.train.ids, *view.test.ids)
+    ids = (*blinded.train.ids, *blinded.test.ids)
     joined = join_vectors([given.pick(ids).values for given in vectors.values()])
-    train, test = joined[: len(view.train)], joined[len(view.train) :]
-    assert view.train.actors is not None
-    actors = np.unique(view.train.actors, return_inverse=True)[1].astype(np.int64)
+    train, test = joined[: len(blinded.train)], joined[len(blinded.train) :]
+    assert blinded.train.actors is not None
+    actors = np.unique(blinded.train.actors, return_inverse=True)[1].astype(np.int64)
     guessed, indices = np.zeros(len(train), dtype=np.int64), []
-    for fold in np.unique(view.folds):
-        own = view.folds == fold
+    for fold in np.unique(blinded.folds):
+        own = blinded.folds == fold
         guessed[own] = learn_actors(train[~own], actors[~own]).group(train[own])
         indices.append(rand_index(guessed[own], actors[own]))
     return GuessedActors(guessed, learn_actors(train, actors).group(test), float(np.mean(indices)))

@@ -45,7 +45,7 @@ class Calibrated:
 
     @property
     def is_off(self) -> bool:
-        """Say whether the published accuracies could not be reached."""
+        """Return whether the published accuracies could not be reached."""
         wanted = PUBLISHED[self.name]
         return max(abs(wanted.presence - self.reached.presence), abs(wanted.salience - self.reached.salience)) > (
             TOLERANCE
@@ -67,7 +67,7 @@ def calibrate(names: Sequence[str], table: LabelTable, world: World) -> tuple[Ca
 
 
 def explain_misses(encoders: Sequence[Calibrated]) -> str | None:
-    """Say which encoders miss their published accuracies; None where none does."""
+    """Report which encoders miss their published accuracies; None where none does."""
     off = [encoder.name for encoder in encoders if encoder.is_off]
     if not off:
         return None

@@ -121,7 +121,7 @@ def play_challenge(
 
 
 def decode_unseen(rows: FusedRows, table: LabelTable, groups: Groups) -> dict[str, tuple[str, float, LabelArray]]:
-    """Decode the new actors' clips by every strategy, learnt on the training actors.
+    """Decode the new actors' clips by every strategy, trained on the training actors.
 
     Args:
         rows: of a contestant.
@@ -140,7 +140,7 @@ def decode_unseen(rows: FusedRows, table: LabelTable, groups: Groups) -> dict[st
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
-    """Give the mean of both accuracies."""
+    """Return the mean of both accuracies."""
     return Scores(
         float(np.mean([each.presence for each in scores])), float(np.mean([each.salience for each in scores]))
     )

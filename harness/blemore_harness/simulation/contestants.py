@@ -29,7 +29,7 @@ RECIPE_SEARCH = "late"
 DEFAULT_FUSIONS = ("mean", "logit-mean", "late", "stack", "structured", "best-of")
 """Fusions that are compared where none are named."""
 
-Members: TypeAlias = Mapping[str, FloatArray]
+BaseModels: TypeAlias = Mapping[str, FloatArray]
 Mask: TypeAlias = NDArray[np.bool_]
 
 
@@ -63,8 +63,8 @@ class Material:
     train: Clips
     folds: NDArray[np.int64]
     unseen: Clips
-    train_rows: Members
-    unseen_rows: Members
+    train_rows: BaseModels
+    unseen_rows: BaseModels
 
     @property
     def fold_numbers(self) -> list[int]:
@@ -75,8 +75,8 @@ class Material:
         """Fit a fusion on the training clips of a mask (N,); the others, else the new actors', are held out."""
         rest = self.unseen if index is None else self.train.take(~seen).unlabelled()
         fold = Fold(index, self.train.take(seen), rest)
-        members = {name: Probabilities(fold.train.ids, rows[seen]) for name, rows in self.train_rows.items()}
-        return system.fit(fold, members, options, context)
+        base_models = {name: Probabilities(fold.train.ids, rows[seen]) for name, rows in self.train_rows.items()}
+        return system.fit(fold, base_models, options, context)
 
     def fuse_train(self, model: FusionModel, which: Mask, context: Context) -> FloatArray:
         """Fuse the training clips of a mask (N,)."""
@@ -132,25 +132,26 @@ class Contestant:
 
 @dataclass(frozen=True)
 class OneMember:
-    """The rows of one member, as they are."""
+    """The rows of one base model, as they are."""
 
     name: str
 
-    def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Give the member's rows."""
-        return members[self.name].aligned(clips.ids)
+    def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Return the base model's rows."""
+        return base_models[self.name].aligned(clips.ids)
 
 
 class BestSingle(Fusion):
-    """The member with the best Score on the training clips; of equals the first by name."""
+    """The base model with the best Score on the training clips; of equals the first by name."""
 
     name = "best single"
     summary = "the encoder with the best Score on the training clips"
 
-    def fit(self, fold: Fold, members: Mapping[str, Any], options: Any, context: Context) -> FusionModel:
-        """Choose with alpha and beta at their best for each member."""
+    def fit(self, fold: Fold, base_models: Mapping[str, Any], options: Any, context: Context) -> FusionModel:
+        """Choose with alpha and beta at their best for each base model."""
         scores = {
-            name: search_official(members[name].values, fold.train.labels).scores.score for name in sorted(members)
+            name: search_official(base_models[name].values, fold.train.labels).scores.score
+            for name in sorted(base_models)
         }
         return OneMember(max(scores, key=lambda name: scores[name]))
 
@@ -167,7 +168,7 @@ def find_contestants(
 
     Raises:
         UnknownName: a fusion that nobody offers, or an option that it does not have.
-        ConfigError: a fusion that learns from vectors, or settings of one that is not compared.
+        ConfigError: a fusion that learns from embeddings, or settings of one that is not compared.
     """
     strangers = set(settings) - {RECIPE_SEARCH, *fusions}
     if strangers:
@@ -184,14 +185,14 @@ def find_contestants(
 def _checked(system: Any) -> Fusion:
     assert isinstance(system, Fusion)
     if system.takes != "probabilities":
-        raise ConfigError(f"'{system.name}' learns from vectors of encoders, and simulated encoders have none")
+        raise ConfigError(f"'{system.name}' learns from embeddings of encoders, and simulated encoders have none")
     return system
 
 
-def _fuse(model: FusionModel, clips: Clips, rows: Members, context: Context) -> FloatArray:
+def _fuse(model: FusionModel, clips: Clips, rows: BaseModels, context: Context) -> FloatArray:
     bare = clips.unlabelled()
-    members = {name: Probabilities(bare.ids, values) for name, values in rows.items()}
-    return model.predict(bare, members, context).aligned(bare.ids).values
+    base_models = {name: Probabilities(bare.ids, values) for name, values in rows.items()}
+    return model.predict(bare, base_models, context).aligned(bare.ids).values
 
 
 @contextmanager

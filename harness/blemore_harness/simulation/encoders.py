@@ -126,7 +126,7 @@ class Errors:
 
 
 def make_rows(truth: LabelArray, skill: Skill, errors: Errors) -> FloatArray:
-    """Give an encoder's probabilities, float64 (N, 6), for labels int8 (N, 6)."""
+    """Return an encoder's probabilities, float64 (N, 6), for labels int8 (N, 6)."""
     alone = (truth == SINGLE).astype(np.float64)
     both = ((truth > 0) & (truth < SINGLE)).astype(np.float64)
     lean = (truth == MAJOR).astype(np.float64) - (truth == MINOR)

@@ -26,12 +26,12 @@ class Interval:
 
     @property
     def is_clear(self) -> bool:
-        """Say whether zero lies outside."""
+        """Return whether zero lies outside."""
         return self.half is not None and abs(self.mean) > self.half
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Give the mean of values and its 95 % interval.
+    """Return the mean of values and its 95 % interval.
 
     >>> found = mean_interval([1.0, 2.0, 3.0])
     >>> round(found.mean, 3), round(found.half, 3)
@@ -44,7 +44,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def student_quantile(freedom: int) -> float:
-    """Give x with P(|T| <= x) = `LEVEL` for Student's t with so many degrees of freedom, to about 1e-6.
+    """Return x with P(|T| <= x) = `LEVEL` for Student's t with so many degrees of freedom, to about 1e-6.
 
     >>> round(student_quantile(19), 4)
     2.093

@@ -46,24 +46,24 @@ class LabelTable:
         return int(self.actors.max()) + 1
 
     def clips(self) -> Clips:
-        """Give the clips with labels and actors, under ids that say nothing."""
+        """Return the clips with labels and actors, under ids that say nothing."""
         return Clips(name_clips(len(self.truth), "c"), tuple(f"a{actor:03d}" for actor in self.actors), self.truth)
 
 
 def name_clips(count: int, prefix: str) -> tuple[Clip, ...]:
-    """Give clips without media, under ids that are a prefix and a number."""
+    """Return clips without media, under ids that are a prefix and a number."""
     return tuple(Clip(f"{prefix}{number:05x}") for number in range(count))
 
 
 def table_of(dataset: Dataset) -> LabelTable:
-    """Give the label table of a dataset's training clips."""
+    """Return the label table of a dataset's training clips."""
     actors = np.unique(dataset.actors, return_inverse=True)[1].astype(np.int64)
     words = "the generated demo dataset" if dataset.demo else f"a dataset with {dataset.fold_source} folds"
     return LabelTable(dataset.truth, actors, dataset.folds.astype(np.int64), words)
 
 
 def demo_table(seed: int = 0) -> LabelTable:
-    """Give the label table of the demo dataset from its plan; no clip is drawn for it."""
+    """Return the label table of the demo dataset from its plan; no clip is drawn for it."""
     plan = make_plan(seed, DEMO_ACTORS, DEMO_TEST_ACTORS)
     rows = list(csv.DictReader(io.StringIO(plan.metadata())))
     names = [parse_clip_id(row["filename"]) for row in rows]
@@ -73,7 +73,7 @@ def demo_table(seed: int = 0) -> LabelTable:
 
 
 def draw_actors(table: LabelTable, count: int, random: np.random.Generator) -> tuple[LabelArray, Groups]:
-    """Give labels and actors of new actors, each of whom plays what a training actor plays who is drawn for it.
+    """Return labels and actors of new actors, each of whom plays what a training actor plays who is drawn for it.
 
     Args:
         table: the training actors.

@@ -35,7 +35,7 @@ UZH_RANGES = MappingProxyType({"alpha": (0.10, 0.14), "beta": (0.05, 0.43)})
 
 
 def describe_rows(results: Sequence[ChallengeResult]) -> list[dict[str, Any]]:
-    """Give a row for every fusion and strategy, best on unseen actors first."""
+    """Return a row for every fusion and strategy, best on unseen actors first."""
     if not results:
         raise DataError("no simulated challenge to sum up")
     rows = [_describe_row(key, results) for key in results[0].outcomes]
@@ -83,7 +83,7 @@ def _remarks(key: tuple[str, str]) -> list[str]:
 
 
 def describe_spread(results: Sequence[ChallengeResult]) -> dict[str, Any]:
-    """Say how far thresholds and accuracies wander between folds, beside what was observed on real encoders."""
+    """Report how far thresholds and accuracies wander between folds, beside what was observed on real encoders."""
     names = list(results[0].encoders)
     simulated = {
         "alpha": [[t[0] for t in result.thresholds[name]] for result in results for name in names],

@@ -55,7 +55,7 @@ def play_all(play: Play, count: int, workers: int) -> Iterator[ChallengeResult]:
 
 
 def usable_cpus() -> int:
-    """Give how many CPUs this process may use."""
+    """Return how many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

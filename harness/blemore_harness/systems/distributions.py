@@ -30,11 +30,11 @@ class Distribution:
     source: str | None = None
 
     def facts(self) -> dict[str, str | None]:
-        """Give what an identity is made from."""
+        """Return what an identity is made from."""
         return {"distribution": self.name, "version": self.version, "source": self.source}
 
     def describe(self) -> dict[str, str | None]:
-        """Give what a record shows."""
+        """Return what a record shows."""
         return {"distribution": self.name, "version": self.version, "commit": self.commit}
 
 

@@ -1,4 +1,7 @@
-"""Early fusion: the vectors of several encoders side by side under one head, for any set of encoders that give some."""
+"""Early fusion.
+
+The embeddings of several encoders side by side under one head, for any set of encoders that give some.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from blemore_harness.context import Context, Progress, Reporter
 from blemore_harness.errors import ConfigError
 from blemore_harness.heads.fitting import HeadOptions
 from blemore_harness.hookspecs import Encoder, Modality
-from blemore_harness.predictions import Embeddings, vectors_of
+from blemore_harness.predictions import Embeddings, embeddings_of
 
 JOINT = "+"
-"""Stands between the names of encoders whose vectors are joined: `imagebind+wavlm`."""
+"""Stands between the names of encoders whose embeddings are joined: `imagebind+wavlm`."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,13 @@ class Part:
 
 
 class EarlyFusion(Encoder):
-    """The concatenated vectors of its parts under the harness's head.
+    """The concatenated embeddings of its parts under the harness's head.
 
     Args:
         parts: at least two encoders that define `embed`.
 
     Raises:
-        ConfigError: a part without vectors, or one that is named twice.
+        ConfigError: a part without embeddings, or one that is named twice.
     """
 
     Options: ClassVar[type[Any]] = HeadOptions
@@ -56,7 +59,7 @@ class EarlyFusion(Encoder):
         for part in parts:
             if type(part.encoder).embed is Encoder.embed:
                 raise ConfigError(
-                    f"'{part.name}' gives no vectors to join in '{JOINT.join(names)}': only encoders that define "
+                    f"'{part.name}' gives no embeddings to join in '{JOINT.join(names)}': only encoders that define "
                     "`embed` can be joined; separate the names by commas to fuse probabilities"
                 )
         self._parts = parts
@@ -65,21 +68,21 @@ class EarlyFusion(Encoder):
 
     def _describe(self, name: str, modality: Modality) -> None:
         # What other encoders state in their class belongs to the instance here.
-        vars(self).update(name=name, modality=modality, summary=f"vectors of {name} side by side, one head")
+        vars(self).update(name=name, modality=modality, summary=f"embeddings of {name} side by side, one head")
 
     @property
     def encoders(self) -> tuple[Encoder, ...]:
         """The joined encoders."""
         return tuple(part.encoder for part in self._parts)
 
-    def mark(self, options: Any) -> str | None:
-        """Give the marks of the parts."""
-        marks = [part.encoder.mark(part.options) for part in self._parts]
-        return ", ".join(dict.fromkeys(mark for mark in marks if mark)) or None
+    def caveat(self, options: Any) -> str | None:
+        """Return the marks of the parts."""
+        caveats = [part.encoder.caveat(part.options) for part in self._parts]
+        return ", ".join(dict.fromkeys(caveat for caveat in caveats if caveat)) or None
 
-    def stores(self, options: Any) -> tuple[str, ...]:
+    def feature_sets(self, options: Any) -> tuple[str, ...]:
         """Name what the parts read."""
-        return tuple(dict.fromkeys(store for part in self._parts for store in part.encoder.stores(part.options)))
+        return tuple(dict.fromkeys(store for part in self._parts for store in part.encoder.feature_sets(part.options)))
 
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Prepare every part; what one notes stands under its name."""
@@ -87,11 +90,11 @@ class EarlyFusion(Encoder):
             part.encoder.prepare(clips, part.options, self._context_of(part, context))
 
     def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
-        """Give the parts' vectors side by side, float32 (N, sum of their lengths)."""
+        """Return the parts' embeddings side by side, float32 (N, sum of their lengths)."""
         columns = []
         for part in self._parts:
             given = part.encoder.embed(clips, part.options, self._context_of(part, context))
-            columns.append(vectors_of(given, clips.ids).values)
+            columns.append(embeddings_of(given, clips.ids).values)
         return Embeddings(clips.ids, np.concatenate(columns, axis=1))
 
     def _context_of(self, part: Part, context: Context) -> Context:

@@ -102,7 +102,7 @@ def describe_failure(error: BaseException, system: object, offline: bool = True)
 
 
 def _advise(error: BaseException, frame: FrameType | None, line: int, offline: bool) -> str:
-    """Say what to change where a common mistake looks like this; empty otherwise."""
+    """Report what to change where a common mistake looks like this; empty otherwise."""
     if offline and any(_is_of_network(each) for each in _causes(error)):
         return "; only `prepare` may use the network: fetch there what is needed here, and keep it in `context.cache`"
     if isinstance(error, LookupError | ValueError) and frame is not None and _reads_names(error, frame, line):
@@ -129,7 +129,7 @@ def _is_of_network(error: BaseException) -> bool:
 
 
 def _reads_names(error: BaseException, frame: FrameType, line: int) -> bool:
-    """Say whether a stand-in is in the message or in a variable, or a clip's name in the line of code."""
+    """Return whether a stand-in is in the message or in a variable, or a clip's name in the line of code."""
     texts = [str(error)]
     for value in frame.f_locals.values():
         texts += [each for each in (value[:16] if isinstance(value, list | tuple) else [value]) if type(each) is str]
@@ -157,7 +157,7 @@ def _package(module: str) -> str:
 
 
 def _define(error: BaseException, system: object) -> str:
-    """Say where the function stands that gave what was refused; empty where that is none of the plugin's."""
+    """Report where the function stands that gave what was refused; empty where that is none of the plugin's."""
     givers = [error.giver] if isinstance(error, WrongAnswer) else []
     for each in _systems(system):
         if isinstance(each, Encoder | Fusion):

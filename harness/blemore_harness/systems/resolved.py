@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from blemore_harness.data.views import View
+from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.disk import digest_of
 from blemore_harness.errors import ConfigError, first_and_count
 from blemore_harness.hookspecs import Encoder, Fusion, NoOptions
@@ -20,14 +20,17 @@ from blemore_harness.systems.plugins import Offer, Plugins
 from blemore_harness.systems.submission import Submission, plain_name
 
 RESOLVING = "options"
-"""What is done, in messages, while a system is asked about itself: `settle`, `stores`, `identify`, `mark`."""
+"""What is done, in messages, while a system is asked about itself.
+
+`resolve_options`, `feature_sets`, `identify`, `caveat`.
+"""
 
 IDENTITY_SCHEME = 2
 """Raised whenever what goes into an identity changes, so that old results are never taken for new ones."""
 
 
 @dataclass(frozen=True)
-class Entrant:
+class ResolvedSystem:
     """A system with everything that can change its numbers.
 
     Attributes:
@@ -37,12 +40,12 @@ class Entrant:
         options: its Options.
         given: what the user (or the demo) set, as written.
         seed: base seed; a fold's seed is derived from it, the name and the fold.
-        members: the encoders of a fusion; empty for an encoder.
+        base_models: the encoders of a fusion; empty for an encoder.
         parts: the encoders that an early fusion joins; empty for others.
         identity: JSON-able facts; their digest names the folder of its results.
         covers: digest of the test clips and of what is read of them: a final fit is for these, folds know nothing of
             them.
-        mark: words that every table shows beside its numbers, or None.
+        caveat: words that every table shows beside its numbers, or None.
         trouble: what its own code raised while it was resolved, so that it can only be reported as failed; else None.
     """
 
@@ -53,11 +56,11 @@ class Entrant:
     options: Any
     given: dict[str, object]
     seed: int
-    members: tuple[Entrant, ...]
-    parts: tuple[Entrant, ...]
+    base_models: tuple[ResolvedSystem, ...]
+    parts: tuple[ResolvedSystem, ...]
     identity: dict[str, object]
     covers: str
-    mark: str | None
+    caveat: str | None
     trouble: Crash | None = None
 
     @property
@@ -71,16 +74,16 @@ class Entrant:
         return self.system.modality if isinstance(self.system, Encoder) else ""
 
     @property
-    def gives_vectors(self) -> bool:
+    def has_embeddings(self) -> bool:
         """Whether it is an encoder that defines `embed`."""
         return isinstance(self.system, Encoder) and type(self.system).embed is not Encoder.embed
 
     def fold_seed(self, fold: int | None) -> int:
-        """Give the seed of one fold: independent of the order in which folds are run."""
+        """Return the seed of one fold: independent of the order in which folds are run."""
         return int(digest_of([self.seed, self.name, fold])[:8], 16)
 
     def describe(self) -> dict[str, object]:
-        """Give what the record says about it."""
+        """Return what the record says about it."""
         return {
             "name": self.name,
             "kind": "encoder" if isinstance(self.system, Encoder) else "fusion",
@@ -89,13 +92,15 @@ class Entrant:
             "digest": self.digest,
             "options": describe_options(self.options),
             "options_given": self.given,
-            "members": [member.name for member in self.members],
+            "base_models": [base_model.name for base_model in self.base_models],
             "parts": [part.describe() for part in self.parts],
-            "mark": self.mark,
+            "caveat": self.caveat,
         }
 
 
-def resolve_entrants(submission: Submission, plugins: Plugins, view: View | None, demo: bool) -> tuple[Entrant, ...]:
+def resolve_systems(
+    submission: Submission, plugins: Plugins, blinded: BlindedDataset | None, demo: bool
+) -> tuple[ResolvedSystem, ...]:
     """Resolve the encoders of a submission and, last, its fusion if it has one.
 
     Args:
@@ -111,44 +116,44 @@ def resolve_entrants(submission: Submission, plugins: Plugins, view: View | None
         DataError: released features that an encoder reads and the dataset lacks.
     """
     core = digest_core()
-    encoders = tuple(_resolve_encoder(name, submission, plugins, view, demo, core) for name in submission.encoders)
+    encoders = tuple(_resolve_encoder(name, submission, plugins, blinded, demo, core) for name in submission.encoders)
     if submission.fusion is None:
         return encoders
     offer = plugins.fusion(plain_name(submission.fusion))
     if offer.system.takes == "embeddings":  # type: ignore[union-attr]
-        without = [encoder.name for encoder in encoders if not encoder.gives_vectors]
+        without = [encoder.name for encoder in encoders if not encoder.has_embeddings]
         if without:
             raise ConfigError(
-                f"'{submission.fusion}' fuses vectors, and {first_and_count(without, 'member')} gives none: leave it "
-                "out, or fuse probabilities, as `late` does"
+                f"'{submission.fusion}' fuses embeddings, and {first_and_count(without, 'base model')} gives none: "
+                "leave it out, or fuse probabilities, as `late` does"
             )
-    return (*encoders, _resolve(submission.fusion, offer, submission, view, demo, core, members=encoders))
+    return (*encoders, _resolve(submission.fusion, offer, submission, blinded, demo, core, base_models=encoders))
 
 
 def _resolve_encoder(
-    name: str, submission: Submission, plugins: Plugins, view: View | None, demo: bool, core: str
-) -> Entrant:
+    name: str, submission: Submission, plugins: Plugins, blinded: BlindedDataset | None, demo: bool, core: str
+) -> ResolvedSystem:
     """Resolve an encoder, or the joint of several: `wavlm`, `wavlm@quick`, `imagebind+wavlm`."""
     names = name.split(JOINT)
     if len(names) == 1:
-        return _resolve(name, plugins.encoder(plain_name(name)), submission, view, demo, core)
-    parts = tuple(_resolve_encoder(part, submission, plugins, view, demo, core) for part in names)
+        return _resolve(name, plugins.encoder(plain_name(name)), submission, blinded, demo, core)
+    parts = tuple(_resolve_encoder(part, submission, plugins, blinded, demo, core) for part in names)
     joint = EarlyFusion(tuple(Part(p.name, p.system, p.options) for p in parts if isinstance(p.system, Encoder)))
     offer = Offer(joint, JOINT.join(part.plugin for part in parts), parts[0].distribution)
-    return _resolve(name, offer, submission, view, demo, core, parts=parts)
+    return _resolve(name, offer, submission, blinded, demo, core, parts=parts)
 
 
 def _resolve(
     name: str,
     offer: Offer,
     submission: Submission,
-    view: View | None,
+    blinded: BlindedDataset | None,
     demo: bool,
     core: str,
     *,
-    members: tuple[Entrant, ...] = (),
-    parts: tuple[Entrant, ...] = (),
-) -> Entrant:
+    base_models: tuple[ResolvedSystem, ...] = (),
+    parts: tuple[ResolvedSystem, ...] = (),
+) -> ResolvedSystem:
     system = offer.system
     given = {**(system.demo_options if demo else {}), **submission.options.get(name, {})}
     trouble = next((part.trouble for part in parts if part.trouble is not None), None)
@@ -156,12 +161,12 @@ def _resolve(
     if trouble is None:
         try:
             with blaming(system):
-                answers = _ask(name, system, given, view)
+                answers = _ask(name, system, given, blinded)
         except Crash as crash:
             if isinstance(crash.__cause__, ConfigError):
                 raise crash.__cause__ from None
             trouble = crash
-    read = {store: view.digest_store(store) for store in answers.stores} if view else {}
+    read = {store: blinded.publish_feature_set(store) for store in answers.feature_sets} if blinded else {}
     identity: dict[str, object] = {
         "scheme": IDENTITY_SCHEME,
         "protocol": PROTOCOL_VERSION,
@@ -170,19 +175,19 @@ def _resolve(
         "seed": submission.seed,
         **offer.distribution.facts(),
         "core": core,
-        "data": view.digest if view else "",
-        "stores": {store: digests.train for store, digests in read.items()},
-        "members": [member.digest for member in members],
+        "data": blinded.digest if blinded else "",
+        "feature_sets": {store: digests.train for store, digests in read.items()},
+        "base_models": [base_model.digest for base_model in base_models],
         "parts": [part.digest for part in parts],
     }
     tests = [
-        view.test_digest if view else "",
+        blinded.test_digest if blinded else "",
         {store: digests.test for store, digests in read.items()},
-        [each.covers for each in (*members, *parts)],
+        [each.covers for each in (*base_models, *parts)],
     ]
-    return Entrant(
-        name, system, offer.plugin, offer.distribution, answers.options, dict(given), submission.seed, members, parts,
-        identity if trouble is None else {**identity, "failed": True}, digest_of(tests), answers.mark, trouble,
+    return ResolvedSystem(
+        name, system, offer.plugin, offer.distribution, answers.options, dict(given), submission.seed,
+        base_models, parts, identity if trouble is None else {**identity, "failed": True}, digest_of(tests), answers.caveat, trouble,
     )  # fmt: skip
 
 
@@ -191,21 +196,23 @@ class _Answers:
     """What a system says about itself before it is called for any clip."""
 
     options: Any = field(default_factory=NoOptions)
-    stores: tuple[str, ...] = ()
+    feature_sets: tuple[str, ...] = ()
     facts: dict[str, object] = field(default_factory=dict)
-    mark: str | None = None
+    caveat: str | None = None
 
 
-def _ask(name: str, system: Encoder | Fusion, given: dict[str, object], view: View | None) -> _Answers:
+def _ask(name: str, system: Encoder | Fusion, given: dict[str, object], blinded: BlindedDataset | None) -> _Answers:
     """Build the options of a system and ask what follows from them; what it raises passes."""
     options = build_options(name, system.Options, given)
-    stores: tuple[str, ...] = ()
+    feature_sets: tuple[str, ...] = ()
     if isinstance(system, Encoder):
-        options = system.settle(options, view.stores if view else frozenset())
-        stores = system.stores(options)
-    mark = system.mark(options)
+        options = system.resolve_options(options, blinded.feature_sets if blinded else frozenset())
+        feature_sets = system.feature_sets(options)
+    caveat = system.caveat(options)
     facts = {**identify_options(options), **system.identify(options)}
     json.dumps([facts, describe_options(options)])  # the identity and the record hold nothing but JSON types
-    if not isinstance(stores, tuple) or not isinstance(mark, str | None):
-        raise TypeError(f"expected a tuple of `stores` and a text or None of `mark`, found {stores!r} and {mark!r}")
-    return _Answers(options, stores, facts, mark)
+    if not isinstance(feature_sets, tuple) or not isinstance(caveat, str | None):
+        raise TypeError(
+            f"expected a tuple of `feature_sets` and a text or None of `caveat`, found {feature_sets!r} and {caveat!r}"
+        )
+    return _Answers(options, feature_sets, facts, caveat)

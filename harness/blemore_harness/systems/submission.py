@@ -34,8 +34,8 @@ class Submission:
     Attributes:
         name: file name without ending, or the plugins joined by commas for an unnamed one.
         summary: one sentence.
-        encoders: names of the members, in order, each once. `wavlm@quick` is a variant of `wavlm` with options and
-            seeds of its own; `imagebind+wavlm` joins the vectors of both under one head.
+        encoders: names of the base models, in order, each once. `wavlm@quick` is a variant of `wavlm` with options and
+            seeds of its own; `imagebind+wavlm` joins the embeddings of both under one head.
         fusion: name of the fusion, None where a single encoder is all there is.
         options: given options by plugin; what is not given keeps its default.
         seed: base seed of the run.
@@ -79,7 +79,7 @@ class Submission:
     def with_options(
         self, settings: Mapping[str, Mapping[str, object]], seed: int | None, thresholds: str | None = None
     ) -> Submission:
-        """Give the submission with the command line's `--set`, `--seed` and `--thresholds` on top."""
+        """Return the submission with the command line's `--set`, `--seed` and `--thresholds` on top."""
         merged = {name: dict(values) for name, values in self.options.items()}
         for name, values in settings.items():
             merged.setdefault(name, {}).update(values)
@@ -92,7 +92,7 @@ class Submission:
 
 
 def plain_name(name: str) -> str:
-    """Give the plugin's name of a variant.
+    """Return the plugin's name of a variant.
 
     >>> plain_name("wavlm@quick")
     'wavlm'
@@ -140,7 +140,7 @@ def list_submissions() -> list[Submission]:
 
 
 def shipped_folder() -> Path:
-    """Give the folder of the submissions that ship with the harness, in a wheel or in a checkout."""
+    """Return the folder of the submissions that ship with the harness, in a wheel or in a checkout."""
     package = Path(__file__).parent
     inside = package / "submissions"
     return inside if inside.is_dir() else package.parent.parent / "submissions"

@@ -20,7 +20,7 @@ ROUNDING = 1e-5
 """How far probabilities may move by rounding alone, as in a batch of another size."""
 
 TOGETHER = 1e-2
-"""How far they may move where folds are learnt together: rounding grows while something is trained."""
+"""How far they may move where folds are trained together: rounding grows while something is trained."""
 
 RIGHT = 1 / 3
 """Share of held-out clips of one emotion that must be told right: twice what guessing gives."""
@@ -57,8 +57,10 @@ def check_company(bench: Bench) -> None:
 def check_names(bench: Bench) -> None:
     """Prepare, fit and predict with the same clips under shuffled names and in other folders."""
     first = bench.first()
-    material, members = rename_clips(bench.material, bench.members(), first.root.parent / "renamed-clips")
-    again = bench.once("renamed", lambda: bench.run("renamed", material.fold, members=members, truth=material.truth))
+    material, base_models = rename_clips(bench.material, bench.base_models(), first.root.parent / "renamed-clips")
+    again = bench.once(
+        "renamed", lambda: bench.run("renamed", material.fold, base_models=base_models, truth=material.truth)
+    )
     _compare(
         first.rows, again.rows, bench.fold.held_out, ROUNDING,
         "rows change with the names and folders of clips: compute from what is in the files, keep it under "
@@ -129,7 +131,7 @@ def check_learns(bench: Bench) -> None:
     if right < RIGHT * alone.sum():
         raise Broken(
             f"{right} of {alone.sum()} held-out clips of one emotion are told right, guessing gives "
-            f"{alone.sum() / len(EMOTIONS):.0f}: every emotion has a colour over the picture and a tone in the sound. "
+            f"{alone.sum() / len(EMOTIONS):.0f}: every emotion has a colour over the picture and a tone in the audio. "
             "If it cannot see or hear these, say so with a reason"
         )
 
@@ -153,29 +155,29 @@ def check_vectors(bench: Bench) -> None:
     part = clips.take(np.arange(len(clips) - 1, 0, -5))
     whole, alone = embed(clips).pick(part.ids).values, embed(part).pick(part.ids).values
     if whole.shape != alone.shape:
-        raise Broken(f"vectors of {alone.shape[1]} numbers in a small company, of {whole.shape[1]} in a large one")
+        raise Broken(f"embeddings of {alone.shape[1]} numbers in a small company, of {whole.shape[1]} in a large one")
     size = float(np.abs(whole).max()) or 1.0
-    _compare(whole / size, alone / size, part, ROUNDING, "vectors change with the order or the company of clips")
+    _compare(whole / size, alone / size, part, ROUNDING, "embeddings change with the order or the company of clips")
 
 
 def check_sequence(bench: Bench) -> None:
-    """Ask for the features over time of a few clips."""
+    """Ask for the frame-level features of a few clips."""
     system = bench.subject.system
-    if type(system).sequence is Encoder.sequence:  # type: ignore[union-attr]
-        raise NotApplicable("it defines no `sequence`")
+    if type(system).frame_features is Encoder.frame_features:  # type: ignore[union-attr]
+        raise NotApplicable("it defines no `frame_features`")
     context = bench.context(bench.first().root)
     widths = set()
     for clip in bench.material.clips.take([0, 1, 2]):
-        give = partial(system.sequence, clip, bench.options, context)  # type: ignore[union-attr]
-        found = bench.call("sequence", context, give)
+        give = partial(system.frame_features, clip, bench.options, context)  # type: ignore[union-attr]
+        found = bench.call("frame_features", context, give)
         if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.ndim != 2 or not found.size:
             what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
-            raise Broken(f"`sequence`: expected float32 (T, D) with at least one row, found {what}")
+            raise Broken(f"`frame_features`: expected float32 (T, D) with at least one row, found {what}")
         if not np.isfinite(found).all():
-            raise Broken("`sequence`: NaN or infinite values")
+            raise Broken("`frame_features`: NaN or infinite values")
         widths.add(found.shape[1])
     if len(widths) > 1:
-        raise Broken(f"`sequence`: expected the same D for all clips, found {sorted(widths)}")
+        raise Broken(f"`frame_features`: expected the same D for all clips, found {sorted(widths)}")
 
 
 def check_together(bench: Bench) -> None:
@@ -187,33 +189,33 @@ def check_together(bench: Bench) -> None:
     if isinstance(system, Encoder):
         work, tolerance = partial(system.fit_together, folds, bench.options, contexts), TOGETHER
     else:
-        members = [bench.members_of(fold) for fold in folds]
-        work, tolerance = partial(system.fit_together, folds, members, bench.options, contexts), 0.0
+        base_models = [bench.members_of(fold) for fold in folds]
+        work, tolerance = partial(system.fit_together, folds, base_models, bench.options, contexts), 0.0
     models = bench.call("fit_together", contexts[0], work, *contexts[1:])
     if models is None:
         raise NotApplicable("it learns one fold at a time here")
-    rows = bench.predict(models[0], bench.fold.held_out, bench.members(), contexts[0])
+    rows = bench.predict(models[0], bench.fold.held_out, bench.base_models(), contexts[0])
     _compare(
         first.rows, rows, bench.fold.held_out, tolerance,
-        "a fold that is learnt beside others gives other rows: nothing of another fold, its labels least of all, may "
+        "a fold that is trained beside others gives other rows: nothing of another fold, its labels least of all, may "
         "get into it",
     )  # fmt: skip
 
 
 def check_member_order(bench: Bench) -> None:
-    """Fuse with members the other way round."""
-    members = dict(reversed(list(bench.members().items())))
-    rows = bench.once("member-order", lambda: bench.run("member-order", bench.fold, members=members)).rows
+    """Fuse with base models the other way round."""
+    base_models = dict(reversed(list(bench.base_models().items())))
+    rows = bench.once("member-order", lambda: bench.run("member-order", bench.fold, base_models=base_models)).rows
     _compare(
         bench.first().rows, rows, bench.fold.held_out, ROUNDING,
-        "rows change with the order in which members are named: sort them",
+        "rows change with the order in which base models are named: sort them",
     )  # fmt: skip
 
 
 def check_one_member(bench: Bench) -> None:
-    """Fuse a single member."""
-    name, rows = next(iter(bench.members().items()))
-    bench.once("one-member", lambda: bench.run("one-member", bench.fold, members={name: rows}))
+    """Fuse a single base model."""
+    name, rows = next(iter(bench.base_models().items()))
+    bench.once("one-member", lambda: bench.run("one-member", bench.fold, base_models={name: rows}))
 
 
 def _alone_if_needed(bench: Bench, name: str, alone: Callable[[], Trial]) -> None:

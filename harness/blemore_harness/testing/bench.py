@@ -51,7 +51,7 @@ class Trial:
         model: what `fit` gave.
         fold: what it was fitted on.
         rows: what it predicted for the held-out clips, in their order.
-        members: what a fusion was given, by member; empty for an encoder.
+        base_models: what a fusion was given, by base model; empty for an encoder.
         root: the folder of its workspaces and its cache.
         progress: how much progress `prepare` and `fit` said.
     """
@@ -59,7 +59,7 @@ class Trial:
     model: Any
     fold: Fold
     rows: FloatArray
-    members: dict[str, Any]
+    base_models: dict[str, Any]
     root: Path
     progress: tuple[int, int]
 
@@ -76,7 +76,7 @@ class Bench:
         self.subject = subject
         self.session = session
         self.material: Material = session.material(subject)
-        self.options = subject.options(self.material.stores)
+        self.options = subject.options(self.material.feature_sets)
         self.findings = Findings()
         self._calls = 0
         self._made: dict[str, Trial | BaseException] = {}
@@ -89,16 +89,16 @@ class Bench:
         """The fold that it is tried on."""
         return self.material.fold
 
-    def members(self) -> dict[str, Any]:
-        """Give what members give for all clips, by member; empty for an encoder."""
+    def base_models(self) -> dict[str, Any]:
+        """Return what base models give for all clips, by base model; empty for an encoder."""
         return dict(self._given)
 
-    def members_of(self, fold: Fold, members: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Give what a fusion learns a fold from, by member: of `members`, or of the usual ones."""
+    def members_of(self, fold: Fold, base_models: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return what a fusion learns a fold from, by base model: of `base_models`, or of the usual ones."""
         system = self.subject.system
         rows_only = isinstance(system, Fusion) and system.takes == "probabilities"
         known = fold.train.ids if rows_only else (*fold.train.ids, *fold.held_out.ids)
-        return {name: rows.pick(known) for name, rows in (self._given if members is None else members).items()}
+        return {name: rows.pick(known) for name, rows in (self._given if base_models is None else base_models).items()}
 
     def _make_members(self) -> dict[str, Any]:
         if isinstance(self.subject.system, Encoder):
@@ -106,11 +106,11 @@ class Bench:
         return make_members(self.material, vectors=self.subject.system.takes == "embeddings")
 
     def first(self) -> Trial:
-        """Give the trial that most checks look at."""
+        """Return the trial that most checks look at."""
         return self.once("first", lambda: self.run("first", self.fold))
 
     def again(self) -> Trial:
-        """Give a second trial in new folders, interrupted in the middle and done again."""
+        """Return a second trial in new folders, interrupted in the middle and done again."""
         self.first()
         return self.once("again", lambda: self.run("again", self.fold, interrupt=True))
 
@@ -121,7 +121,7 @@ class Bench:
             self.again()
 
     def stumbled_over(self, error: BaseException) -> bool:
-        """Say whether an error is what ended the first trial."""
+        """Return whether an error is what ended the first trial."""
         return self._made.get("first") is error
 
     def changed_inputs(self) -> list[str]:
@@ -143,7 +143,7 @@ class Bench:
 
     def run(
         self, name: str, fold: Fold, *, interrupt: bool = False, final: bool = False, device: str = "cpu",
-        members: dict[str, Any] | None = None, truth: Mapping[str, Any] | None = None,
+        base_models: dict[str, Any] | None = None, truth: Mapping[str, Any] | None = None,
     ) -> Trial:  # fmt: skip
         """Prepare, fit and predict in folders of their own.
 
@@ -153,13 +153,13 @@ class Bench:
             interrupt: end `prepare` and `fit` once each in the middle, and do them again in the same folders.
             final: whether to say that nothing is held out.
             device: where to compute.
-            members: of a fusion; None for the usual ones.
+            base_models: of a fusion; None for the usual ones.
             truth: labels by clip; None for those of the material.
         """
         root = self._root / name
         halves = tuple(max(count // 2, 1) for count in self.first().progress) if interrupt else (None, None)
         prepared = fitted = 0
-        system, given = self.subject.system, members if members is not None else self.members()
+        system, given = self.subject.system, base_models if base_models is not None else self.base_models()
         if isinstance(system, Encoder):
             clips, encoder = Clips(tuple(sorted((*fold.train, *fold.held_out), key=lambda c: c.id))), system
             prepared = self._twice(
@@ -174,8 +174,8 @@ class Bench:
         rows = self.call("predict", context, lambda: self.predict(model, fold.held_out, given, context))
         return Trial(model, fold, rows, given, root, (prepared, fitted))
 
-    def predict(self, model: Any, clips: Clips, members: dict[str, Any], context: Context) -> FloatArray:
-        """Give a model's rows for clips, in their order.
+    def predict(self, model: Any, clips: Clips, base_models: dict[str, Any], context: Context) -> FloatArray:
+        """Return a model's rows for clips, in their order.
 
         Raises:
             InvalidProbabilities: what comes back is none of these, or not of these clips.
@@ -183,7 +183,7 @@ class Bench:
         if isinstance(self.subject.system, Encoder):
             given = model.predict(clips, context)
         else:
-            given = model.predict(clips, {name: rows.pick(clips.ids) for name, rows in members.items()}, context)
+            given = model.predict(clips, {name: rows.pick(clips.ids) for name, rows in base_models.items()}, context)
         if not isinstance(given, Probabilities):
             raise InvalidProbabilities(f"expected `predict` to give Probabilities, found {type(given).__name__}")
         return given.aligned(clips.ids).values
@@ -192,7 +192,7 @@ class Bench:
         """Have the model of a trial predict other clips."""
         context = self.context(trial.root)
         rows: FloatArray = self.call(
-            "predict", context, lambda: self.predict(trial.model, clips, trial.members, context)
+            "predict", context, lambda: self.predict(trial.model, clips, trial.base_models, context)
         )
         return rows
 
@@ -236,11 +236,11 @@ class Bench:
         result = self.call(part, context, lambda: work(context))
         return result, context.reporter.done  # type: ignore[attr-defined]
 
-    def _fit(self, fold: Fold, members: dict[str, Any], context: Context) -> Any:
+    def _fit(self, fold: Fold, base_models: dict[str, Any], context: Context) -> Any:
         system = self.subject.system
         if isinstance(system, Encoder):
             return system.fit(fold, self.options, context)
-        return system.fit(fold, self.members_of(fold, members), self.options, context)
+        return system.fit(fold, self.members_of(fold, base_models), self.options, context)
 
     def _score(self, held_out: tuple[str, ...], truth: Mapping[str, Any], probabilities: Probabilities) -> Scores:
         labels = np.array([np.round(truth[name] * 100) for name in held_out], dtype=np.int8)

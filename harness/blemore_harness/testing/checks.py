@@ -48,10 +48,10 @@ CHECKS: tuple[Check, ...] = (
     Check("missing-emotion", "an emotion may be missing in training", behaviour.check_missing_emotion),
     Check("learns", "it tells labels apart that can be seen and heard", behaviour.check_learns),
     Check("vectors", "a clip's vector does not depend on order and company", behaviour.check_vectors, fusions=False),
-    Check("sequence", "features over time are float32 (T, D)", behaviour.check_sequence, fusions=False),
-    Check("together", "folds learnt together are those learnt alone", behaviour.check_together),
-    Check("member-order", "the order of members changes nothing", behaviour.check_member_order, encoders=False),
-    Check("one-member", "a single member can be fused", behaviour.check_one_member, encoders=False),
+    Check("frame_features", "frame-level features are float32 (T, D)", behaviour.check_sequence, fusions=False),
+    Check("together", "folds trained together are those trained alone", behaviour.check_together),
+    Check("member-order", "the order of base models changes nothing", behaviour.check_member_order, encoders=False),
+    Check("one-member", "a single base model can be fused", behaviour.check_one_member, encoders=False),
     Check("inputs", "arrays and files that it is given stay as they are", limits.check_inputs),
     Check("writes", "it writes in its workspace and the cache only", limits.check_writes),
     Check("offline", "it asks for no address outside `prepare`", limits.check_offline),
@@ -61,5 +61,5 @@ CHECKS: tuple[Check, ...] = (
 
 
 def checks_for(is_fusion: bool) -> tuple[Check, ...]:
-    """Give the checks of fusions, or of encoders."""
+    """Return the checks of fusions, or of encoders."""
     return tuple(check for check in CHECKS if check.applies(is_fusion))

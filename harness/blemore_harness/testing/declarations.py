@@ -97,20 +97,20 @@ def check_identity(bench: Bench) -> None:
     first, second = _facts(system, options), _facts(system, options)
     if first != second:
         raise Broken(
-            "`identify`, `stores` and `mark` must give the same each time: a run would never find itself again"
+            "`identify`, `feature_sets` and `caveat` must give the same each time: a run would never find itself again"
         )
-    mark = system.mark(options)
-    if mark is not None and not (isinstance(mark, str) and mark.strip()):
-        raise Broken(f"`mark`: expected a few words or None, found {mark!r}")
+    caveat = system.caveat(options)
+    if caveat is not None and not (isinstance(caveat, str) and caveat.strip()):
+        raise Broken(f"`caveat`: expected a few words or None, found {caveat!r}")
 
 
 def _facts(system: Any, options: Any) -> str:
-    facts = [system.mark(options), system.identify(options)]
+    facts = [system.caveat(options), system.identify(options)]
     if isinstance(system, Encoder):
-        stores = system.stores(options)
-        if not isinstance(stores, tuple) or not all(isinstance(store, str) for store in stores):
-            raise Broken(f"`stores`: expected a tuple of names, found {stores!r}")
-        facts.append(stores)
+        feature_sets = system.feature_sets(options)
+        if not isinstance(feature_sets, tuple) or not all(isinstance(store, str) for store in feature_sets):
+            raise Broken(f"`feature_sets`: expected a tuple of names, found {feature_sets!r}")
+        facts.append(feature_sets)
     try:
         return json.dumps(facts, sort_keys=True)
     except TypeError as error:

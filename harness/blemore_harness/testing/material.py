@@ -1,6 +1,6 @@
 """What the checks work on: a few generated clips whose labels can be seen and heard, and made-up rows for fusions.
 
-Every emotion has a colour that lies over the whole picture and a tone in the sound, both the same for all actors, so
+Every emotion has a colour that lies over the whole picture and a tone in the audio, both the same for all actors, so
 that what learns anything at all learns them. The faces below are those of the demo dataset.
 """
 
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.clips import Clip, Clips, Fold
+from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
 from blemore_harness.data.neutral_files import hand_out
-from blemore_harness.data.views import open_view
 from blemore_harness.demo.actors import make_actor
 from blemore_harness.demo.clipfile import write_clip
 from blemore_harness.demo.faces import draw_frames, draw_portrait
@@ -64,12 +64,12 @@ class Material:
     Attributes:
         fold: as systems are given it; its held-out clips are of other actors.
         truth: labels of all its clips, held-out ones too, as shares float64 (6,) by id: only checks look at it.
-        stores: names of the released features that its clips have.
+        feature_sets: names of the released features that its clips have.
     """
 
     fold: Fold
     truth: Mapping[str, Shares]
-    stores: frozenset[str] = frozenset()
+    feature_sets: frozenset[str] = frozenset()
 
     @property
     def clips(self) -> Clips:
@@ -77,7 +77,10 @@ class Material:
         return Clips(tuple(sorted((*self.fold.train, *self.fold.held_out), key=lambda clip: clip.id)))
 
     def turned(self) -> Fold:
-        """Give another fold: it learns from what the first one holds out, and holds out an actor of the first one's."""
+        """Return another fold.
+
+        It learns from what the first one holds out, and holds out an actor of the first one's.
+        """
         train, held_out = self.fold.train, self.fold.held_out
         actors = np.array(train.actors)
         chosen = actors == min(actors.tolist())
@@ -120,15 +123,15 @@ def write_clips(folder: Path) -> None:
 def read_material(clips: Path, views: Path) -> Material:
     """Read clips that `write_clips` wrote, and whatever lies beside them, as a run would."""
     dataset = read_dataset(clips)
-    view = open_view(dataset, views)
-    for store in view.stores:
-        view.digest_store(store)  # makes the files ready to be read
-    truth = {name: row / 100 for name, row in zip(view.train.ids, view.train.labels.astype(float), strict=True)}
-    return Material(view.fold(HELD_OUT_FOLD), truth, view.stores)
+    blinded = blind_dataset(dataset, views)
+    for store in blinded.feature_sets:
+        blinded.publish_feature_set(store)  # makes the files ready to be read
+    truth = {name: row / 100 for name, row in zip(blinded.train.ids, blinded.train.labels.astype(float), strict=True)}
+    return Material(blinded.fold(HELD_OUT_FOLD), truth, blinded.feature_sets)
 
 
 def make_rows_material() -> Material:
-    """Make clips without files, for fusions: their members' rows are all that they see."""
+    """Make clips without files, for fusions: their base models' rows are all that they see."""
     plan = _plan()
     shuffled = [plan.clips[i] for i in np.random.default_rng(plan.seed).permutation(len(plan.clips))]
     known = {clip.path: Clip("c" + digest_of(clip.path), content=digest_of(clip.path)) for clip in shuffled}
@@ -140,11 +143,11 @@ def make_rows_material() -> Material:
     return Material(fold, {known[clip.path].id: clip.cell.weights for clip in shuffled})
 
 
-def rename_clips(material: Material, members: Mapping[str, Any], folder: Path) -> tuple[Material, dict[str, Any]]:
-    """Give the same clips in the same order, each under the name of another and in another folder.
+def rename_clips(material: Material, base_models: Mapping[str, Any], folder: Path) -> tuple[Material, dict[str, Any]]:
+    """Return the same clips in the same order, each under the name of another and in another folder.
 
     Returns:
-        the material, and what members give, under the new names.
+        the material, and what base models give, under the new names.
     """
     clips = material.clips
     names = dict(zip(clips.ids, np.random.default_rng(SEED).permutation(clips.ids).tolist(), strict=True))
@@ -166,32 +169,32 @@ def rename_clips(material: Material, members: Mapping[str, Any], folder: Path) -
     renamed = Fold(fold.index, train, Clips(tuple(map(rename, fold.held_out))))
     hand_out(files, folder, folder / "digests")
     truth = {names[name]: shares for name, shares in material.truth.items()}
-    given = {m: type(rows)(tuple(names[name] for name in rows.ids), rows.values) for m, rows in members.items()}
+    given = {m: type(rows)(tuple(names[name] for name in rows.ids), rows.values) for m, rows in base_models.items()}
     return replace(material, fold=renamed, truth=truth), given
 
 
 def make_members(material: Material, vectors: bool) -> dict[str, Any]:
-    """Give what two good members and one that knows nothing give for all clips, by member.
+    """Return what two good base models and one that knows nothing give for all clips, by base model.
 
     Args:
         material: whose clips.
-        vectors: whether they give `Embeddings` of widths of their own, or `Probabilities`.
+        embeddings: whether they give `Embeddings` of widths of their own, or `Probabilities`.
     """
     ids = (*material.fold.train.ids, *material.fold.held_out.ids)
     labels = np.array([material.truth[name] for name in ids])
     rng = np.random.default_rng(SEED)
-    members: dict[str, Any] = {}
+    base_models: dict[str, Any] = {}
     for name, strength in (("good", 4.0), ("fair", 2.5), ("ignorant", 0.0)):
         logits = strength * labels + rng.normal(0, 0.7, labels.shape)
         if vectors:
             mixed = logits @ rng.normal(0, 1, (labels.shape[1], 8 + len(name)))
-            members[name] = Embeddings(ids, mixed.astype(np.float32))
+            base_models[name] = Embeddings(ids, mixed.astype(np.float32))
         else:
-            members[name] = Probabilities(ids, softmax(logits))
-    return members
+            base_models[name] = Probabilities(ids, softmax(logits))
+    return base_models
 
 
-def digest_inputs(material: Material, options: object, members: Mapping[str, Any]) -> dict[str, str]:
+def digest_inputs(material: Material, options: object, base_models: Mapping[str, Any]) -> dict[str, str]:
     """Digest everything that a system is given, arrays and files, by what a person calls it."""
     fold = material.fold
     found = {
@@ -199,8 +202,8 @@ def digest_inputs(material: Material, options: object, members: Mapping[str, Any
         "the fold": digest_of([fold.index, fold.train.ids, fold.train.actors, fold.held_out.ids]),
         "options": digest_of(repr(options)),
     }
-    for name, rows in members.items():
-        found[f"rows of the member '{name}'"] = digest_of([rows.ids, rows.values.tolist()])
+    for name, rows in base_models.items():
+        found[f"rows of the base model '{name}'"] = digest_of([rows.ids, rows.values.tolist()])
     for clip in material.clips:
         for path in filter(None, (clip.video_file, *clip.feature_files.values())):
             found[f"the file {path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -222,7 +225,7 @@ def _with_colour(frames: Iterator[NDArray[np.uint8]], clip: PlannedClip) -> Iter
 
 
 def _with_tone(sound: NDArray[np.float32], clip: PlannedClip, rate: int) -> NDArray[np.float32]:
-    """Lay the tones of a label under a sound, float32 (channels, samples)."""
+    """Lay the tones of a label under a audio, float32 (channels, samples)."""
     at = np.arange(sound.shape[1]) / rate
     tones = np.sin(2 * np.pi * np.outer(TONES, at))
     return (0.5 * sound + TONE_LEVEL * (clip.cell.weights @ tones)).astype(np.float32)

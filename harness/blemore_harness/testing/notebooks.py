@@ -25,7 +25,7 @@ class Notebook:
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Notebook]:
-        """Give itself as the bar."""
+        """Return itself as the bar."""
         yield self
 
     def advance(self, count: int = 1) -> None:

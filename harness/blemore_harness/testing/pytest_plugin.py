@@ -39,7 +39,7 @@ _CHECKED = pytest.StashKey[dict[type, Checked]]()
 
 
 def give_session(request: pytest.FixtureRequest) -> Session:
-    """Give the session that all checks of one pytest run share; clips are written once."""
+    """Return the session that all checks of one pytest run share; clips are written once."""
     stash = request.config.stash
     if _SESSION not in stash:
         factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
@@ -86,7 +86,7 @@ class PluginChecks:
         return benches[kind]
 
     def subject(self) -> Subject:
-        """Say who is checked and how."""
+        """Report who is checked and how."""
         kind: Any = type(self)
         return Subject(
             kind.system, kind.settings, kind.network, kind.not_applicable, kind.known_failures,

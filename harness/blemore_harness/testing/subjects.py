@@ -56,10 +56,10 @@ class Subject:
         """Whether it takes what encoders give."""
         return isinstance(self.system, Fusion)
 
-    def options(self, stores: frozenset[str]) -> Any:
+    def options(self, feature_sets: frozenset[str]) -> Any:
         """Build its options as a run on the demo dataset does; errors as of `options.build_options`."""
         options = build_options(self.system.name, self.system.Options, {**self.system.demo_options, **self.settings})
-        return self.system.settle(options, stores) if isinstance(self.system, Encoder) else options
+        return self.system.resolve_options(options, feature_sets) if isinstance(self.system, Encoder) else options
 
 
 class Session:
@@ -76,7 +76,7 @@ class Session:
         self._plain: Material | None = None
 
     def material(self, subject: Subject) -> Material:
-        """Give the clips that a subject is tried on.
+        """Return the clips that a subject is tried on.
 
         Raises:
             ExtraMissing: what writes clips is not installed.

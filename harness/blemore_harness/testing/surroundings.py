@@ -114,7 +114,7 @@ def _write_environment(value: Mapping[str, str]) -> None:
 
 
 def _detail(name: str, before: object, after: object) -> str:
-    """Say what changed where that fits into a line."""
+    """Report what changed where that fits into a line."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
         return f"{name} ({', '.join(map(str, keys[:3]))})"

@@ -1,4 +1,4 @@
-"""What all encoders of features over time do the same way: find the features, describe them, train a head."""
+"""What all encoders of frame-level features do the same way: find the features, describe them, train a head."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, InvalidOption, MediaError
 from blemore_harness.hookspecs import Encoder, Model
-from blemore_harness.pooling import STATISTICS, describe_sequence
+from blemore_harness.pooling import STATISTICS, pool_statistics
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.features.options import FeatureOptions
 from blemore_plugins.features.reading import read_released, read_statistics
@@ -33,8 +33,8 @@ PART = f"statistics-{VECTORS_VERSION}"
 class Extractor(Protocol):
     """Makes the features of one family from clips; resolved options in, arrays in the cache out."""
 
-    def mark(self, options: Any) -> str | None:
-        """As `Encoder.mark`, for features made with these options."""
+    def caveat(self, options: Any) -> str | None:
+        """As `Encoder.caveat`, for features made with these options."""
 
     def identify(self, options: Any) -> Mapping[str, object]:
         """As `Encoder.identify`."""
@@ -66,30 +66,30 @@ class FeatureEncoder(Encoder):
     width: ClassVar[int | None] = None
     extractor: ClassVar[Extractor | None] = None
 
-    def settle(self, options: Any, stores: frozenset[str]) -> Any:
+    def resolve_options(self, options: Any, feature_sets: frozenset[str]) -> Any:
         """Replace `auto` by the first source that there is.
 
         Raises:
             InvalidOption: a source that this family does not have, or rows that the only source cannot give.
         """
         if options.source == "auto":
-            return replace(options, source=self._first_source(options, stores))
+            return replace(options, source=self._first_source(options, feature_sets))
         named = {"released": self.store, "statistics": self.statistics_store, "media": self.extractor}
         if not named[options.source]:
             has = ", ".join(source for source, there in named.items() if there)
             raise InvalidOption(f"source: '{self.name}' has no source '{options.source}', expected one of: auto, {has}")
         return options
 
-    def stores(self, options: Any) -> tuple[str, ...]:
+    def feature_sets(self, options: Any) -> tuple[str, ...]:
         """Name what is read of the dataset."""
         return {"released": (self.store,), "statistics": (self.statistics_store,)}.get(options.source, ())
 
-    def mark(self, options: Any) -> str | None:
-        """Say what the extractor says; released features are what they are."""
-        return self._extractor.mark(options) if options.source == "media" else None
+    def caveat(self, options: Any) -> str | None:
+        """Report what the extractor says; released features are what they are."""
+        return self._extractor.caveat(options) if options.source == "media" else None
 
     def identify(self, options: Any) -> Mapping[str, object]:
-        """Say what the extractor says."""
+        """Report what the extractor says."""
         return self._extractor.identify(options) if options.source == "media" else {}
 
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
@@ -121,8 +121,8 @@ class FeatureEncoder(Encoder):
             raise MediaError(f"{refused[0]} ({len(refused)} of {len(clips)} clips cannot be used)", refused[0].clip)
         refuse_widths(widths, self._source_name(options))
 
-    def sequence(self, clip: Clip, options: Any, context: Context) -> Sequence2D:
-        """Give the features of a clip, float32 (T, D).
+    def frame_features(self, clip: Clip, options: Any, context: Context) -> Sequence2D:
+        """Return the features of a clip, float32 (T, D).
 
         Raises:
             DataError: the source is the aggregated file, which has none.
@@ -131,7 +131,7 @@ class FeatureEncoder(Encoder):
             return self._extractor.open_store(options, context).load(clip)
         if options.source == "statistics":
             raise DataError(
-                f"'{self.statistics_store}' holds one row per clip and no features over time: "
+                f"'{self.statistics_store}' holds one row per clip and no frame-level features: "
                 f"say --set {self.name}.source=released or media"
             )
         return self.read(clip, options)
@@ -141,11 +141,11 @@ class FeatureEncoder(Encoder):
         return read_released(clip, self.store, self.width)
 
     def reading(self, options: Any) -> Mapping[str, object]:
-        """Give what changes the values that `read` gives, besides the file: JSON types, for the key in the cache."""
+        """Return what changes the values that `read` gives, besides the file: JSON types, for the key in the cache."""
         return {"store": self.store, "width": self.width}
 
     def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
-        """Give the seven statistics of every clip: float32 (N, 7 x D)."""
+        """Return the seven statistics of every clip: float32 (N, 7 x D)."""
         store = self._open_vectors(options, context)
         vectors = [self._vector(clip, options, context, store) for clip in clips]
         return Embeddings(clips.ids, np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32))
@@ -156,7 +156,7 @@ class FeatureEncoder(Encoder):
             return super().fit(fold, options, context)
         from blemore_harness.heads.subsampled import fit_head_on_rows
 
-        return fit_head_on_rows(lambda clip: self.sequence(clip, options, context), fold, options, context)
+        return fit_head_on_rows(lambda clip: self.frame_features(clip, options, context), fold, options, context)
 
     def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Sequence[Model] | None:
         """Train the heads of several folds at once where that is faster; those on embeddings one by one."""
@@ -167,17 +167,17 @@ class FeatureEncoder(Encoder):
         return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, options, contexts)
 
     def learns_together(self, options: Any, device: str) -> bool:
-        """Say so where `fit_together` trains heads."""
+        """Report so where `fit_together` trains heads."""
         return bool(options.rows == "clips" and device.startswith("cuda"))
 
-    def _first_source(self, options: Any, stores: frozenset[str]) -> str:
-        if self.store in stores:
+    def _first_source(self, options: Any, feature_sets: frozenset[str]) -> str:
+        if self.store in feature_sets:
             return "released"
-        if self.statistics_store in stores and options.rows == "clips":
+        if self.statistics_store in feature_sets and options.rows == "clips":
             return "statistics"
         if self.extractor:
             return "media"
-        if self.statistics_store in stores:
+        if self.statistics_store in feature_sets:
             raise InvalidOption(
                 f"rows: 'embeddings' needs every embedding of a clip, and the dataset has no '{self.store}', only "
                 f"'{self.statistics_store}' with one row per clip: say --set {self.name}.rows=clips"
@@ -185,7 +185,7 @@ class FeatureEncoder(Encoder):
         return "released"
 
     def _source_name(self, options: Any) -> str:
-        return "".join(self.stores(options)) or "the extracted features"
+        return "".join(self.feature_sets(options)) or "the extracted features"
 
     def _open_vectors(self, options: Any, context: Context) -> Store:
         """Open the store of statistics, which lie beside extracted features, or under the content of released ones."""
@@ -194,12 +194,12 @@ class FeatureEncoder(Encoder):
         return context.cache.store("statistics", version=VECTORS_VERSION, numpy=np.__version__, **self.reading(options))
 
     def _vector(self, clip: Clip, options: Any, context: Context, store: Store) -> NDArray[np.float32]:
-        """Give the seven statistics of one clip, float32 (7 x D,), computed once."""
+        """Return the seven statistics of one clip, float32 (7 x D,), computed once."""
         if options.source == "statistics":
             return read_statistics(clip, self.statistics_store, self.width)
         part = PART if options.source == "media" else digest_file(clip.features(self.store), context.cache)[:32]
         if not store.has(clip, part):
-            store.save(clip, describe_sequence(self.sequence(clip, options, context)), part)
+            store.save(clip, pool_statistics(self.frame_features(clip, options, context)), part)
         return store.load(clip, part)
 
     @property

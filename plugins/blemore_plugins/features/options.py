@@ -13,7 +13,7 @@ Source = Literal["auto", "released", "statistics", "media"]
 
 @dataclass(frozen=True)
 class FeatureOptions(HeadOptions):
-    """Options of an encoder of features over time, besides those of its head.
+    """Options of an encoder of frame-level features, besides those of its head.
 
     Attributes:
         source: where features come from: `released` reads the organisers' folder, `statistics` their aggregated
@@ -21,7 +21,7 @@ class FeatureOptions(HeadOptions):
             the dataset has.
         rows: what the head is trained on: `clips` gives it a row of seven statistics per clip, `embeddings` every
             embedding of every clip as a row of its own, a clip's logits being averaged (the organisers' subsampled
-            variant, whose head is `mlp-512-subsampled`); it needs features over time, so not `statistics`.
+            variant, whose head is `mlp-512-subsampled`); it needs frame-level features, so not `statistics`.
     """
 
     source: Source = "auto"

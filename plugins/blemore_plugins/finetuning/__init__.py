@@ -44,8 +44,8 @@ SMALL_PICTURES: Mapping[str, object] = {**SMALL_TRAINING, "frames": 2, "size": 4
 class FinetunedEncoder(Encoder):
     """What the encoders of this package have in common."""
 
-    def mark(self, options: FinetuningOptions) -> str | None:
-        """Say that a network which was never trained before is no real system."""
+    def caveat(self, options: FinetuningOptions) -> str | None:
+        """Report that a network which was never trained before is no real system."""
         return {"random": "untrained encoders", "random-small": "untrained small encoders"}.get(options.model)
 
     def identify(self, options: FinetuningOptions) -> Mapping[str, object]:
@@ -128,12 +128,12 @@ class SoundEncoder(FinetunedEncoder):
     }
 
     def prepare(self, clips: Clips, options: SoundOptions, context: Context) -> None:
-        """Fetch the weights and decode the sound of all clips.
+        """Fetch the weights and decode the audio of all clips.
 
         Raises:
             ExtraMissing: a package is not installed, or transformers is too old.
             WeightsMissing: the weights are neither here nor reachable.
-            MediaError: a clip without usable sound.
+            MediaError: a clip without usable audio.
         """
         self._fetch(options, context)
         from blemore_plugins.finetuning.sound import prepare_waves

@@ -41,7 +41,7 @@ class Average:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Give the network the averaged weights inside the block."""
+        """Return the network the averaged weights inside the block."""
         self._swap()
         try:
             yield

@@ -12,7 +12,7 @@ from torch import nn
 from blemore_plugins.finetuning.options import FinetuningOptions
 
 NO_DECAY = re.compile(r"(.*\.)?(cls_token|position_embeddings|time_embeddings|masked_spec_embed|weight\.original0)")
-"""Tables and lengths that are no matrices although they have their axes; vectors are told by their shape."""
+"""Tables and lengths that are no matrices although they have their axes; embeddings are told by their shape."""
 
 NOTHING = re.compile(r"(?!)")
 
@@ -40,7 +40,10 @@ class Anatomy:
     frozen: re.Pattern[str] = NOTHING
 
     def layer_of(self, name: str) -> int | None:
-        """Give the layer of a weight: 0 below the first block, k + 1 in block k, depth + 1 above; None in the head."""
+        """Return the layer of a weight.
+
+        0 below the first block, k + 1 in block k, depth + 1 above; None in the head.
+        """
         if self.head.fullmatch(name):
             return None
         if self.above.fullmatch(name):
@@ -88,7 +91,7 @@ def make_groups(network: nn.Module, anatomy: Anatomy, options: FinetuningOptions
 
 
 def is_trained(name: str, anatomy: Anatomy, options: FinetuningOptions) -> bool:
-    """Say whether a weight is trained: with `lora`, of what was pretrained only the low-rank matrices."""
+    """Return whether a weight is trained: with `lora`, of what was pretrained only the low-rank matrices."""
     if anatomy.frozen.fullmatch(name):
         return False
     return not options.lora or anatomy.layer_of(name) is None or name.endswith((".0.down", ".0.up"))

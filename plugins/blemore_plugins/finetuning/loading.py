@@ -45,7 +45,7 @@ def find_model(name: str, options: FinetuningOptions, download: bool = False) ->
 
 
 def describe_model(weights: Weights | None, options: FinetuningOptions, cache: Cache) -> object:
-    """Say for the record which weights a training begins with."""
+    """Report for the record which weights a training begins with."""
     return options.model if weights is None else weights.identity(cache)
 
 

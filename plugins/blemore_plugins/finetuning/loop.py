@@ -86,7 +86,7 @@ def train(course: Course, options: FinetuningOptions, context: Context) -> int:
 
 
 def rate_factor(step: int, steps: int, options: FinetuningOptions) -> float:
-    """Give the share of the full rates at a step, counted from 0: up in a line over the warm-up, then the schedule.
+    """Return the share of the full rates at a step, counted from 0: up in a line over the warm-up, then the schedule.
 
     Args:
         step: of the whole course.
@@ -102,12 +102,12 @@ def rate_factor(step: int, steps: int, options: FinetuningOptions) -> float:
 
 
 def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Give the mean over clips of KL(targets || softmax(logits)), in float32; both (B, 6)."""
+    """Return the mean over clips of KL(targets || softmax(logits)), in float32; both (B, 6)."""
     return F.kl_div(F.log_softmax(logits.float(), dim=1), targets, reduction="batchmean")
 
 
 def precision(options: FinetuningOptions, device: str) -> contextlib.AbstractContextManager[Any]:
-    """Give the autocast block; bfloat16 has the range of float32, so that no loss needs scaling."""
+    """Return the autocast block; bfloat16 has the range of float32, so that no loss needs scaling."""
     kind = torch.device(device).type
     rounded = options.precision == "bfloat16" or (options.precision == "auto" and kind == "cuda" and has_bfloat16())
     return torch.autocast(kind, torch.bfloat16) if rounded else contextlib.nullcontext()

@@ -36,7 +36,7 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(torch.zeros(parts, outputs // len(adapted), rank, device=weight.device))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Give the adapted weight, (outputs, inputs)."""
+        """Return the adapted weight, (outputs, inputs)."""
         products = iter(SCALE * self.up @ self.down)
         rows = weight.chunk(len(self.adapted))
         return torch.cat(

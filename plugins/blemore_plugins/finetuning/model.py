@@ -48,7 +48,7 @@ class FinetunedModel:
     epochs: int
 
     def predict(self, clips: Clips, context: Context) -> Probabilities:
-        """Give rows for clips; each depends on its own clip only."""
+        """Return rows for clips; each depends on its own clip only."""
         return Probabilities(clips.ids, predict_rows(self.network, clips, self.source, self.options, context))
 
 

@@ -155,7 +155,7 @@ class SoundOptions(FinetuningOptions):
     Attributes:
         seconds: length of the window.
         pooling: how frames become one vector: `attention` is their mean and standard deviation, both weighted by a
-            small learnt network which begins with equal weights; `mean` is the plain mean and standard deviation.
+            small trained network which begins with equal weights; `mean` is the plain mean and standard deviation.
         front_end: whether the convolutions below the transformer are trained as well.
         mask: share of the frames masked in training, in spans (SpecAugment over time); 0 for none.
         mask_length: frames of a span, 20 ms each.

@@ -30,7 +30,7 @@ class Standing:
 
 
 def trained_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Give the weights that are trained; the others never change and would fill disks."""
+    """Return the weights that are trained; the others never change and would fill disks."""
     return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
 
 

@@ -1,4 +1,4 @@
-"""Sound through wav2vec2, end to end: building the network, and what it is fed with."""
+"""Audio through wav2vec2, end to end: building the network, and what it is fed with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
-from blemore_harness.media.audio import audio_key, read_sound, warn_of_silence
+from blemore_harness.media.audio import audio_key, read_audio, warn_of_silence
 from blemore_harness.media.frame_files import work_side_by_side
 from blemore_harness.networks import seeded
 from blemore_plugins.finetuning.groups import NOTHING, Anatomy, Built
@@ -77,7 +77,7 @@ class Pooling(nn.Module):
             self.score = nn.Sequential(nn.Linear(width, ATTENTION_WIDTH), nn.Tanh(), last)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Give float32 (B, 2 * width) of frames (B, T, width)."""
+        """Return float32 (B, 2 * width) of frames (B, T, width)."""
         frames = frames.float()
         scores = self.score(frames).float() if self.score is not None else torch.zeros_like(frames[..., :1])
         weights = scores.softmax(dim=1)
@@ -103,7 +103,7 @@ class SoundClassifier(nn.Module):
         self.head = make_head(2 * width, options.head_dropout)
 
     def forward(self, waves: Tensor) -> Tensor:
-        """Give logits (B, 6) of waves of one length (B, samples)."""
+        """Return logits (B, 6) of waves of one length (B, samples)."""
         masked = None
         if self.training and self._mask:
             length = count_frames(self.trunk.config, waves.shape[1])
@@ -113,7 +113,7 @@ class SoundClassifier(nn.Module):
 
 
 def count_frames(config: Any, samples: int) -> int:
-    """Say how many frames a network makes of a wave of at least `SHORTEST` samples."""
+    """Report how many frames a network makes of a wave of at least `SHORTEST` samples."""
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         samples = (samples - kernel) // stride + 1
     return samples
@@ -192,12 +192,12 @@ class SoundSource:
         return torch.stack(list(held))
 
     def views(self, held: Tensor) -> Tensor:
-        """Give the one view of a clip: (1, samples)."""
+        """Return the one view of a clip: (1, samples)."""
         return held[None]
 
 
 def normalise(wave: Tensor) -> Tensor:
-    """Give a whole clip's wave zero mean and unit variance, which layer-norm models were trained on."""
+    """Return a whole clip's wave zero mean and unit variance, which layer-norm models were trained on."""
     exact = wave.double()
     return ((exact - exact.mean()) / (exact.var(correction=0) + VARIANCE_FLOOR).sqrt()).float()
 
@@ -212,28 +212,28 @@ def cut_window(wave: Tensor, samples: int, draw: float) -> Tensor:
 
 
 def open_waves(context: Context) -> Store:
-    """Open the store of decoded sound: float32 (samples,) at 16 kHz per clip, 0.4 MB for 6 s."""
+    """Open the store of decoded audio: float32 (samples,) at 16 kHz per clip, 0.4 MB for 6 s."""
     return context.cache.store("waves", version=WAVES_VERSION, audio=audio_key(), rate=RATE)
 
 
 def prepare_waves(clips: Iterable[Clip], context: Context) -> None:
-    """Decode the sound that is not in the cache.
+    """Decode the audio that is not in the cache.
 
     Raises:
-        MediaError: a clip without sound, or with less of it than one frame; what came before it is kept.
+        MediaError: a clip without audio, or with less of it than one frame; what came before it is kept.
     """
     store = open_waves(context)
     clips = list(clips)
     missing = store.missing(clips)
 
     def decode(clip: Clip) -> None:
-        wave = read_sound(clip, RATE, context.cache)
+        wave = read_audio(clip, RATE, context.cache)
         if len(wave) < SHORTEST:
             found = f"{len(wave) / RATE:.4f} s"
-            raise MediaError(f"clip {clip.id}: expected sound for one frame of 25 ms, found {found}", clip.id)
+            raise MediaError(f"clip {clip.id}: expected audio for one frame of 25 ms, found {found}", clip.id)
         store.save(clip, wave)
 
     if missing:
-        with context.progress("sound: decoding", len(missing)) as bar:
+        with context.progress("audio: decoding", len(missing)) as bar:
             work_side_by_side(decode, missing, GROUP, bar.advance)
     warn_of_silence(clips, context)

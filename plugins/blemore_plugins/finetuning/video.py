@@ -71,7 +71,7 @@ class VideoClassifier(nn.Module):
         self.head = make_head(trunk.config.hidden_size, dropout)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Give logits (B, 6) of clips (B, frames, 3, size, size)."""
+        """Return logits (B, 6) of clips (B, frames, 3, size, size)."""
         return self.head(self.trunk(pixel_values=pixels).logits)
 
 
@@ -173,7 +173,7 @@ class VideoSource:
         return self._look.normalise(torch.stack(clips))
 
     def views(self, held: Tensor) -> Tensor:
-        """Give the middle squares of all samplings, then their mirror images: (V, frames, 3, size, size)."""
+        """Return the middle squares of all samplings, then their mirror images: (V, frames, 3, size, size)."""
         pictures = self._look.normalise(fit_middle(held, self._options.size))
         views = pictures.unflatten(0, (self._options.samplings, self._options.frames))
         return torch.cat([views, views.flip(-1)]) if self._options.mirror else views

@@ -1,4 +1,4 @@
-"""Gemini Embedding 2: one 3,072-d vector per clip from a remote service, and a head trained on the vectors.
+"""Gemini Embedding 2: one 3,072-d vector per clip from a remote service, and a head trained on the embeddings.
 
 See docs/how-to/gemini.md for what is sent, what it costs, and what that means for the people in the videos.
 """
@@ -30,7 +30,7 @@ STAND_IN = "stand-in 1"
 
 
 class GeminiEncoder(Encoder):
-    """Vectors of Gemini Embedding 2 under the harness's head.
+    """Embeddings of Gemini Embedding 2 under the harness's head.
 
     Args:
         make_pace: makes the clock that waits between attempts; tests pass one that does not sleep.
@@ -38,7 +38,7 @@ class GeminiEncoder(Encoder):
 
     name: ClassVar[str] = "gemini"
     summary: ClassVar[str] = "Gemini Embedding 2 through google-genai: first 2 s by default, MLP head (paid, consent)"
-    # The service ignores sound tracks: unless gemini.sound says otherwise, the vector knows the picture only.
+    # The service ignores audio tracks: unless gemini.sound says otherwise, the vector knows the picture only.
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = GeminiOptions
     # A smaller head for 360 drawn clips on two cores; the window and everything else is as for real data.
@@ -52,12 +52,12 @@ class GeminiEncoder(Encoder):
     def __init__(self, make_pace: Callable[[int, Callable[[str], None]], Pace] = Pace) -> None:
         self._make_pace = make_pace
 
-    def mark(self, options: GeminiOptions) -> str | None:
-        """Say that vectors of the stand-in are not Gemini's."""
+    def caveat(self, options: GeminiOptions) -> str | None:
+        """Report that embeddings of the stand-in are not Gemini's."""
         return "stand-in embeddings" if options.service == "stand-in" else None
 
     def prepare(self, clips: Clips, options: GeminiOptions, context: Context) -> None:
-        """Get the vectors that are not in the cache; where all are, neither key nor consent nor network is needed.
+        """Get the embeddings that are not in the cache; where all are, neither key nor consent nor network is needed.
 
         Raises:
             ConfigError: no consent, or no key.
@@ -67,29 +67,29 @@ class GeminiEncoder(Encoder):
         if not clips:
             with self._endpoint(options):  # a rehearsal: would it be allowed?
                 return
-        stores = self._stores(options, context)
-        wanted = list_items(clips, stores, options, context.cache)
+        feature_sets = self._stores(options, context)
+        wanted = list_items(clips, feature_sets, options, context.cache)
         if _missing(wanted, options):
-            with self._endpoint(options) as endpoint, alone(stores, context):
+            with self._endpoint(options) as endpoint, alone(feature_sets, context):
                 items = _missing(wanted, options)
                 pace = self._make_pace(context.seed, context.log)
                 with open_client(endpoint, options) as client:
                     tally = extract(items, client, pace, options, context)
             report(tally, options, context)
         context.note("model", options.model)
-        context.note("vectors made", read_dates(stores, clips))
+        context.note("embeddings made", read_dates(feature_sets, clips))
         if any(kind != "video" for kind in options.inputs):
             warn_of_silence(clips, context)
         zeros = [items[0].clip.id for items in zip(*wanted, strict=True) if any(item.refused for item in items)]
         if zeros and options.refused == "zero":
-            context.note("vectors of zeros", zeros)
+            context.note("embeddings of zeros", zeros)
 
     def embed(self, clips: Clips, options: GeminiOptions, context: Context) -> Embeddings:
-        """Read the vectors from the cache: float32 (N, dimensions), twice as wide with `sound=separate`."""
-        stores = self._stores(options, context)
-        wanted = zip(*list_items(clips, stores, options, context.cache), strict=True)
+        """Read the embeddings from the cache: float32 (N, dimensions), twice as wide with `sound=separate`."""
+        feature_sets = self._stores(options, context)
+        wanted = zip(*list_items(clips, feature_sets, options, context.cache), strict=True)
         rows = [[_shorten(_load(item, options), options.dimensions) for item in items] for items in wanted]
-        width = options.dimensions * len(stores)
+        width = options.dimensions * len(feature_sets)
         values = np.array(rows, dtype=np.float32).reshape(len(clips), width)
         return Embeddings(clips.ids, values)
 
@@ -125,7 +125,10 @@ class GeminiEncoder(Encoder):
 
 
 def _missing(wanted: Sequence[Sequence[Item]], options: GeminiOptions) -> list[Item]:
-    """Give the vectors to get, one per content and input; `refused=zero` leaves out clips that were refused before."""
+    """Return the embeddings to get, one per content and input.
+
+    `refused=zero` leaves out clips that were refused before.
+    """
     return [
         item
         for items in wanted
@@ -141,7 +144,7 @@ def _load(item: Item, options: GeminiOptions) -> NDArray[np.float32]:
 
 
 def _shorten(vector: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """Give the first `dimensions` numbers at length 1, which is what the service itself gives for a smaller size."""
+    """Return the first `dimensions` numbers at length 1, which is what the service itself gives for a smaller size."""
     prefix = vector[:dimensions]
     length = np.linalg.norm(prefix)
     return np.asarray(prefix / length if length else prefix, dtype=np.float32)

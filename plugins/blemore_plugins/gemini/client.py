@@ -57,7 +57,7 @@ class Material:
 
 
 def find_address(options: GeminiOptions) -> str:
-    """Give the address of the real service: the option, the environment or Google's own."""
+    """Return the address of the real service: the option, the environment or Google's own."""
     address = (options.base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE).rstrip("/")
     if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
         raise ConfigError(f"base_url must begin with https:// (or http://), found '{address}'")
@@ -65,7 +65,7 @@ def find_address(options: GeminiOptions) -> str:
 
 
 def find_key() -> str:
-    """Give the key from the environment; `ConfigError` says which variables were looked at, never a value."""
+    """Return the key from the environment; `ConfigError` says which variables were looked at, never a value."""
     name = next((name for name in KEY_NAMES if os.environ.get(name)), None)
     if name is None:
         raise ConfigError(
@@ -95,7 +95,7 @@ class Client:
         self._failures = failures
 
     def ask(self, material: Material) -> NDArray[np.float32]:
-        """Give the vector of one content, float32 (3072,), of length 1.
+        """Return the vector of one content, float32 (3072,), of length 1.
 
         Raises:
             Refusal: sorted by what to do about it, without the key and without a chained exception.

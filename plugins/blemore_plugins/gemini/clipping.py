@@ -1,7 +1,7 @@
-"""Cuts what is sent out of a clip: a silent MP4 of the window, and its sound as WAV.
+"""Cuts what is sent out of a clip: a silent MP4 of the window, and its audio as WAV.
 
 The picture is copied without loss where that cuts exactly at the end of the window, and encoded again (H.264, visually
-lossless) everywhere else. Neither carries the sound track, the tags or the name of the file.
+lossless) everywhere else. Neither carries the audio track, the tags or the name of the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError
-from blemore_harness.media.audio import audio_facts, read_sound
+from blemore_harness.media.audio import audio_facts, read_audio
 from blemore_harness.media.opening import OPTIONS, check_media, find_stream
 from blemore_plugins.gemini.colours import PLAIN_COLOURS, full_range, through_rgb, upright
 from blemore_plugins.gemini.options import MAX_VIDEO_SECONDS, Input
@@ -55,7 +55,7 @@ class Window:
 
 
 def cut_video(clip: Clip, window: Window) -> bytes:
-    """Give the picture of a window as a silent MP4.
+    """Return the picture of a window as a silent MP4.
 
     Raises:
         MediaError: no such file, no picture, nothing in the window, or too much for one request.
@@ -87,17 +87,17 @@ def cut_video(clip: Clip, window: Window) -> bytes:
 
 
 def cut_sound(clip: Clip, window: Window, cache: Cache | None = None) -> bytes:
-    """Give the sound of a window as WAV: 16 kHz, one channel, 16 bits; `cache` as of `read_sound`.
+    """Return the audio of a window as WAV: 16 kHz, one channel, 16 bits; `cache` as of `read_audio`.
 
     Raises:
-        MediaError: no such file, no sound track, or nothing in the window.
+        MediaError: no such file, no audio track, or nothing in the window.
     """
-    samples = read_sound(clip, SOUND_RATE, cache)
+    samples = read_audio(clip, SOUND_RATE, cache)
     _check_length(len(samples) / SOUND_RATE, clip, window)
     end = round(window.end * SOUND_RATE) if window.seconds else None
     samples = samples[round(window.start * SOUND_RATE) : end]
     if not samples.size:
-        raise MediaError(f"clip {clip.id} has no sound from second {window.start:g} on: use a smaller start", clip.id)
+        raise MediaError(f"clip {clip.id} has no audio from second {window.start:g} on: use a smaller start", clip.id)
     target = io.BytesIO()
     with wave.open(target, "wb") as file:
         file.setnchannels(1)
@@ -119,10 +119,10 @@ def _check_length(length: float, clip: Clip, window: Window) -> None:
 
 
 def find_rule(clip: Clip, kind: Input, window: Window, cache: Cache) -> int:
-    """Say since which `CUT_RULE` the bytes that are sent for a clip are what they are: 1 for almost every clip.
+    """Report since which `CUT_RULE` the bytes that are sent for a clip are what they are: 1 for almost every clip.
 
     Rule 2 changed what is encoded again of full-range or HDTV colours, files whose first video stream is not the one
-    that is shown, and audio with gaps or on another than the first track. Vectors of all other clips stay paid for.
+    that is shown, and audio with gaps or on another than the first track. Embeddings of all other clips stay paid for.
     """
     if kind != "video":
         with contextlib.suppress(MediaError):  # said when it is cut

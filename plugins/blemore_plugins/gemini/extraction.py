@@ -1,4 +1,4 @@
-"""Gets the vectors that are not in the cache yet, several at a time, each on disk as soon as it is here.
+"""Gets the embeddings that are not in the cache yet, several at a time, each on disk as soon as it is here.
 
 What is paid for is kept: a killed or stopped extraction goes on where it was.
 """
@@ -32,14 +32,14 @@ FRUITLESS = 5
 """Clips in a row without a vector after which the service, not the clips, is taken to be the trouble."""
 
 CALLS_FILE = "calls.jsonl"
-"""Beside the vectors: when each was made, since a service may change under one model id."""
+"""Beside the embeddings: when each was made, since a service may change under one model id."""
 
 
 class Asking(Protocol):
     """The part of `client.Client` that an extraction needs."""
 
     def ask(self, material: Material) -> NDArray[np.float32]:
-        """Give the vector of one content, or raise `Refusal`."""
+        """Return the vector of one content, or raise `Refusal`."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Tally:
     """What became of the items of one extraction; reasons by clip id.
 
     Attributes:
-        made: new vectors.
+        made: new embeddings.
         refused: clips that the service does not take.
         broken: clips that cannot be cut here.
         failed: clips that got no usable answer.
@@ -64,7 +64,7 @@ class Tally:
 
 
 def extract(items: Sequence[Item], client: Asking, pace: Pace, options: GeminiOptions, context: Context) -> Tally:
-    """Get and keep the vectors of `items`; says in the tally which clips have none, and why.
+    """Get and keep the embeddings of `items`; says in the tally which clips have none, and why.
 
     Items go out in order. Requests on their way when it stops, by Ctrl-C too, are waited for and kept: they are paid.
     """
@@ -72,7 +72,7 @@ def extract(items: Sequence[Item], client: Asking, pace: Pace, options: GeminiOp
     proven = any((item.store.folder / CALLS_FILE).exists() for item in items)
     with (
         concurrent.futures.ThreadPoolExecutor(options.workers, thread_name_prefix="gemini") as pool,
-        context.progress("gemini: vectors", len(items)) as bar,
+        context.progress("gemini: embeddings", len(items)) as bar,
     ):
         running = [pool.submit(_get, item, client, pace, options, context.cache) for item in items]
         try:
@@ -93,14 +93,16 @@ def extract(items: Sequence[Item], client: Asking, pace: Pace, options: GeminiOp
 
 
 def report(tally: Tally, options: GeminiOptions, context: Context) -> None:
-    """Raise where vectors are missing, saying what is kept and how to go on.
+    """Raise where embeddings are missing, saying what is kept and how to go on.
 
     Raises:
         ServiceError: the service stopped the extraction, or gave no usable answer for some clips.
         MediaError: clips that cannot be cut, or that the service refused while `options.refused` is `stop`.
     """
     kept = (
-        f"{tally.made} new vectors are kept, run the same command again to go on" if tally.made else "nothing is lost"
+        f"{tally.made} new embeddings are kept, run the same command again to go on"
+        if tally.made
+        else "nothing is lost"
     )
     if tally.stopped:
         raise ServiceError(f"{tally.stopped} ({kept})")
@@ -123,22 +125,22 @@ def report(tally: Tally, options: GeminiOptions, context: Context) -> None:
 
 
 def _first(reasons: Mapping[str, str]) -> tuple[str, str, str]:
-    """Give the first clip and how many there are, in words; its id; its reason."""
+    """Return the first clip and how many there are, in words; its id; its reason."""
     clip = min(reasons)
     return first_and_count(sorted(reasons), "clip"), clip, reasons[clip]
 
 
 @contextlib.contextmanager
-def alone(stores: Sequence[Store], context: Context) -> Iterator[None]:
+def alone(feature_sets: Sequence[Store], context: Context) -> Iterator[None]:
     """Let one process at a time extract into these stores: two would pay for the same clips."""
     with contextlib.ExitStack() as stack:
-        for store in stores:
+        for store in feature_sets:
             store.folder.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context((store.folder / ".lock").open("w"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                context.log("gemini: another process extracts the same vectors, waiting for it")
+                context.log("gemini: another process extracts the same embeddings, waiting for it")
                 fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -219,11 +221,11 @@ def _count(outcome: Outcome, tally: Tally, proven: bool) -> None:
         tally.stopped = tally.stopped or f"no vector for any of {tally.fruitless} clips in a row: {reason}"
 
 
-def read_dates(stores: Sequence[Store], clips: Clips) -> list[str]:
-    """Give the first and the last moment at which a vector of these clips was made; empty where nobody knows."""
+def read_dates(feature_sets: Sequence[Store], clips: Clips) -> list[str]:
+    """Return the first and the last moment at which a vector of these clips was made; empty where nobody knows."""
     wanted = {clip.content for clip in clips}
     made = []
-    for store in stores:
+    for store in feature_sets:
         calls = store.folder / CALLS_FILE
         lines = calls.read_text().splitlines() if calls.exists() else []
         made += [call["made"] for call in map(json.loads, lines) if call["content"] in wanted]

@@ -1,4 +1,4 @@
-"""The vectors that a run wants, and where each of them is kept."""
+"""The embeddings that a run wants, and where each of them is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUSED = "refused"
 
 @dataclass(frozen=True)
 class Item:
-    """One vector: of a clip, from its picture or sound, in a store.
+    """One vector: of a clip, from its picture or audio, in a store.
 
     Where a later rule cuts other bytes of the clip, it is kept in a part of its own.
     """
@@ -41,14 +41,14 @@ class Item:
 
 
 def list_items(
-    clips: Iterable[Clip], stores: Sequence[Store], options: GeminiOptions, cache: Cache
+    clips: Iterable[Clip], feature_sets: Sequence[Store], options: GeminiOptions, cache: Cache
 ) -> list[list[Item]]:
-    """List the vectors of clips: for each input of `options`, which has its store, one per clip.
+    """List the embeddings of clips: for each input of `options`, which has its store, one per clip.
 
     By which rule the bytes of a clip are cut is found out once and kept.
     """
     everything, window, found = list(clips), Window(options.start, options.seconds), []
-    for kind, store in zip(options.inputs, stores, strict=True):
+    for kind, store in zip(options.inputs, feature_sets, strict=True):
         facts = {"rule": CUT_RULE, "kind": kind, "start": window.start, "seconds": window.seconds}
         rules = cache.store("gemini-rules", **facts, **audio_key())
         for clip in rules.missing(everything):

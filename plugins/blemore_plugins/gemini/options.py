@@ -25,10 +25,10 @@ CUT_RULE = 2
 """Version of the rule in `clipping` that decides which bytes are sent; `clipping.find_rule` says what it changed."""
 
 FIRST_RULE = 1
-"""Part of every cache key; vectors of clips that a later rule sends other bytes of stand beside the old ones."""
+"""Part of every cache key; embeddings of clips that a later rule sends other bytes of stand beside the old ones."""
 
-Input = Literal["video", "video+sound", "sound"]
-"""What one vector is made from: the picture, picture and sound fused by the service, or the sound alone."""
+Input = Literal["video", "video+audio", "sound"]
+"""What one vector is made from: the picture, picture and audio fused by the service, or the audio alone."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class GeminiOptions(HeadOptions):
     """Options of `gemini`, besides those of its head.
 
     Attributes:
-        model: id of the embedding model; vectors of different ids are never mixed.
+        model: id of the embedding model; embeddings of different ids are never mixed.
         start: where the window begins, in seconds.
         seconds: length of the window; 0 takes all that is left of the clip.
         fps: frames a second that the service is asked to look at; None leaves it at its default of 1.
-        sound: `none`; `part` sends the sound beside the picture for one fused vector; `separate` asks for a vector of
+        audio: `none`; `part` sends the audio beside the picture for one fused vector; `separate` asks for a vector of
             its own, which is concatenated.
         prompt: a fixed text sent with every clip and fused into its vector.
         dimensions: length of the vector that the head sees, a re-normalised prefix of the 3,072 numbers kept.
@@ -90,13 +90,13 @@ class GeminiOptions(HeadOptions):
         """What is sent for a clip: one entry per vector, in the order in which they are concatenated."""
         by_sound: dict[str, tuple[Input, ...]] = {
             "none": ("video",),
-            "part": ("video+sound",),
+            "part": ("video+audio",),
             "separate": ("video", "sound"),
         }
         return by_sound[self.sound]
 
     def facts(self, kind: Input, origin: str) -> dict[str, object]:
-        """Give everything that changes a vector of `kind`, as JSON types: its cache key besides the clip's content.
+        """Return everything that changes a vector of `kind`, as JSON types: its cache key besides the clip's content.
 
         Args:
             kind: what the vector is made from.

@@ -115,7 +115,7 @@ def _violations(details: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
 
 
 def _quota_names(details: list[dict[str, Any]]) -> Iterable[str]:
-    """Give the names of the quotas in `QuotaFailure` and `ErrorInfo` details."""
+    """Return the names of the quotas in `QuotaFailure` and `ErrorInfo` details."""
     for violation in _violations(details):
         yield from (str(violation[name]) for name in ("quotaId", "quotaMetric", "description") if violation.get(name))
     for item in details:
@@ -130,7 +130,7 @@ def _plain(name: str) -> str:
 
 
 def _read_delay(details: list[dict[str, Any]], headers: Mapping[str, str]) -> float | None:
-    """Give the seconds of `RetryInfo.retryDelay` ("34s", "34.07s"), else of the header `Retry-After`."""
+    """Return the seconds of `RetryInfo.retryDelay` ("34s", "34.07s"), else of the header `Retry-After`."""
     for item in details:
         delay = item.get("retryDelay")
         if isinstance(delay, str) and delay.endswith("s"):
@@ -148,5 +148,5 @@ def _seconds(text: str) -> float | None:
 
 
 def _text(value: object, longest: int = 300) -> str:
-    """Give one short line of something that a service said."""
+    """Return one short line of something that a service said."""
     return " ".join(str(value or "").split())[:longest]

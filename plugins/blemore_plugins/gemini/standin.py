@@ -48,7 +48,7 @@ class Wrong(Exception):
 
 @contextlib.contextmanager
 def serve() -> Iterator[Endpoint]:
-    """Run the stand-in on a free port of 127.0.0.1 until the block ends; gives the address and a made-up key."""
+    """Run the stand-in on a free port of 127.0.0.1 until the block ends; returns the address and a made-up key."""
     key = secrets.token_hex(16)
     server = StandIn(("127.0.0.1", 0), Handler, key)
     thread = threading.Thread(target=server.serve_forever, args=(POLL,), name="gemini-stand-in", daemon=True)
@@ -145,7 +145,7 @@ def read_requests(body: bytes) -> list[dict[str, Any]]:
 
 
 def read_parts(request: dict[str, Any]) -> dict[str, bytes]:
-    """Give the media of one content by kind; text is checked and left, as this stand-in reads no prompts."""
+    """Return the media of one content by kind; text is checked and left, as this stand-in reads no prompts."""
     found: dict[str, bytes] = {}
     content = request.get("content")
     parts = content.get("parts") if isinstance(content, dict) else None

@@ -1,7 +1,7 @@
-"""What the stand-in computes from the bytes of a video and a sound: plain image and sound statistics, no learning.
+"""What the stand-in computes from the bytes of a video and a audio: plain image and audio statistics, no learning.
 
 Edges by place and orientation, how they and the shades change from the first frames on, where things move, and the
-spectrum of the sound; each normalised, then spread over 3,072 numbers by a fixed random projection.
+spectrum of the audio; each normalised, then spread over 3,072 numbers by a fixed random projection.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ MOMENTS = 12
 """Most frames that are looked at, evenly spread."""
 
 BANDS, FFT = 32, 512
-"""Bands of the sound's spectrum, and samples per window."""
+"""Bands of the audio's spectrum, and samples per window."""
 
 
 class Embedder:
-    """Turns media into unit vectors, float32 (3072,); the same media always give the same vector."""
+    """Turns media into unit embeddings, float32 (3072,); the same media always give the same vector."""
 
     def __init__(self) -> None:
         self._rows = {name: _projection(seed, size) for seed, (name, size) in enumerate(BLOCKS.items())}
 
     def embed(self, video: bytes | None, sound: bytes | None) -> Floats:
-        """Give the vector of a video, a sound or both.
+        """Return the vector of a video, a audio or both.
 
         Raises:
             ValueError: bytes that are no such media.
@@ -53,7 +53,7 @@ class Embedder:
         if video is not None:
             blocks |= describe_pictures(read_frames(video))
         if sound is not None:
-            blocks |= describe_sound(*read_sound(sound))
+            blocks |= describe_sound(*read_audio(sound))
         total = np.zeros(VECTOR_SIZE, np.float32)
         for name, values in blocks.items():
             total += _unit(values) @ self._rows[name]
@@ -90,7 +90,7 @@ def read_frames(video: bytes) -> Floats:
     return np.asarray(np.stack(pictures) / 255, dtype=np.float32)
 
 
-def read_sound(sound: bytes) -> tuple[Floats, int]:
+def read_audio(sound: bytes) -> tuple[Floats, int]:
     """Decode a WAV of 16 bits and one channel: float32 samples within -1 to 1, and their rate."""
     try:
         with wave.open(io.BytesIO(sound)) as file:
@@ -118,7 +118,7 @@ def describe_pictures(frames: Floats) -> dict[str, Floats]:
 
 
 def count_edges(frames: Floats) -> Floats:
-    """Give the share of each orientation in the edges of each square: float32 (T, GRID, GRID, ORIENTATIONS)."""
+    """Return the share of each orientation in the edges of each square: float32 (T, GRID, GRID, ORIENTATIONS)."""
     down, right = np.gradient(frames, axis=1), np.gradient(frames, axis=2)
     strength = np.hypot(down, right)
     turn = np.floor(np.arctan2(down, right) * (ORIENTATIONS / np.pi)).astype(np.int32) % ORIENTATIONS
@@ -132,7 +132,7 @@ def count_edges(frames: Floats) -> Floats:
 
 
 def describe_sound(samples: Floats, rate: int) -> dict[str, Floats]:
-    """Describe a sound by its spectrum in bands of equal ratio: level, spread and movement of each."""
+    """Describe a audio by its spectrum in bands of equal ratio: level, spread and movement of each."""
     padded = np.pad(samples, (0, max(0, FFT - len(samples))))
     windows = np.lib.stride_tricks.sliding_window_view(padded, FFT)[:: FFT // 2] * np.hanning(FFT)
     power = np.abs(np.fft.rfft(windows, axis=1)) ** 2

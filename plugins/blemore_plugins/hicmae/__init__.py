@@ -1,7 +1,7 @@
-"""HiCMAE, frozen: picture and sound together as features over time, and a head.
+"""HiCMAE, frozen: picture and audio together as frame-level features, and a head.
 
 The features are what the organisers released: the pre-trained network (VoxCeleb2, no labels), of which every 16 frames
-with their sound give 2048 numbers. Code upstream: MIT; its weights carry no licence of their own.
+with their audio give 2048 numbers. Code upstream: MIT; its weights carry no licence of their own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class HiCMAEEncoder(FeatureEncoder):
     """Features of a frozen HiCMAE under the harness's head."""
 
     name: ClassVar[str] = "hicmae"
-    summary: ClassVar[str] = "frozen HiCMAE, face and sound together (released or from the clips), MLP head"
+    summary: ClassVar[str] = "frozen HiCMAE, face and audio together (released or from the clips), MLP head"
     modality: ClassVar[Modality] = "audiovisual"
     Options: ClassVar[type[Any]] = HiCMAEOptions
     store: ClassVar[str] = "HiCMAE"

@@ -18,7 +18,7 @@ from blemore_harness.cache import Cache, Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, WeightsMissing
-from blemore_harness.media.audio import audio_key, read_sound, warn_of_silence
+from blemore_harness.media.audio import audio_key, read_audio, warn_of_silence
 from blemore_harness.media.frames import video_info
 from blemore_plugins.hicmae.options import RANDOM_SMALL, RELEASED, SMALL, SMALL_SEED, WEIGHT_FILES, HiCMAEOptions
 from blemore_plugins.hicmae.shape import CHUNK
@@ -45,10 +45,10 @@ AHEAD = 4
 
 
 class HiCMAEExtractor:
-    """Makes the organisers' array of a clip: float32 (chunks, 2048), a row for every 16 frames and their sound."""
+    """Makes the organisers' array of a clip: float32 (chunks, 2048), a row for every 16 frames and their audio."""
 
-    def mark(self, options: HiCMAEOptions) -> str | None:
-        """Say that the random network is not HiCMAE."""
+    def caveat(self, options: HiCMAEOptions) -> str | None:
+        """Report that the random network is not HiCMAE."""
         return "untrained small encoders" if options.weights == RANDOM_SMALL else None
 
     def identify(self, options: HiCMAEOptions) -> Mapping[str, object]:
@@ -61,7 +61,7 @@ class HiCMAEExtractor:
         Raises:
             ExtraMissing: a package of the extra is not installed.
             WeightsMissing, DataError: weights that are not here, or that are not HiCMAE's.
-            MediaError: a clip without usable picture or sound; those before it are kept.
+            MediaError: a clip without usable picture or audio; those before it are kept.
         """
         _require_extra()
         weights = find(options, download=True)
@@ -97,7 +97,7 @@ class HiCMAEExtractor:
             context.note("checkpoint", asdict(loaded))
         extract_faces(Clips(tuple(clips)), options.crops(), context, "hicmae")
         store, rows = self.open_store(options, context), 0
-        with context.progress("hicmae: faces and sound to features", len(clips)) as bar:
+        with context.progress("hicmae: faces and audio to features", len(clips)) as bar:
             for clip, chunks in _read_ahead(clips, options, open_crops(options.crops(), context), context.cache):
                 features = embed_chunks(network, chunks, options.precision)
                 store.save(clip, features)
@@ -126,10 +126,10 @@ def find(options: HiCMAEOptions, download: bool = False) -> Weights | None:
 
 
 def read_chunks(clip: Clip, options: HiCMAEOptions, crops: Store, cache: Cache | None = None) -> Chunks:
-    """Cut a clip into chunks and read their pictures and sound.
+    """Cut a clip into chunks and read their pictures and audio.
 
     Raises:
-        MediaError: a clip without sound, or with another number of frames than there are crops.
+        MediaError: a clip without audio, or with another number of frames than there are crops.
     """
     from blemore_plugins.hicmae.running import Chunks
 
@@ -141,7 +141,7 @@ def read_chunks(clip: Clip, options: HiCMAEOptions, crops: Store, cache: Cache |
     pictures = np.zeros((len(windows), CHUNK, *faces.shape[1:]), dtype=np.uint8)
     for chunk, window in zip(pictures, windows, strict=True):
         chunk[: len(window.frames)] = faces[[frame // options.step for frame in window.frames]]
-    wave = read_sound(clip, RATE, cache)
+    wave = read_audio(clip, RATE, cache)
     sound = np.stack([log_mel(wave[window.samples(len(wave))]) for window in windows])
     return Chunks(pictures, tuple(len(window.frames) for window in windows), sound)
 

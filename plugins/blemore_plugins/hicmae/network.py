@@ -1,4 +1,4 @@
-"""HiCMAE: a transformer for pictures, one for sound, and a fusion encoder in which each looks at the other.
+"""HiCMAE: a transformer for pictures, one for audio, and a fusion encoder in which each looks at the other.
 
 Written from a description of the published HiCMAE. Names and shapes of all parameters are those of the released
 checkpoints, so that these load by name.
@@ -45,7 +45,7 @@ class Encoder(nn.Module):
         self.register_buffer("positions", sinusoids(tokens, shape.dim), persistent=False)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the normalised tokens of the last block and the mean token of every block.
+        """Return the normalised tokens of the last block and the mean token of every block.
 
         Returns:
             (chunks, tokens, dim) and (chunks, depth, dim); all blocks share one norm.
@@ -119,7 +119,7 @@ class FusionEncoder(nn.Module):
 
 
 class HiCMAE(nn.Module):
-    """The whole network: pictures and sound of chunks in, features or logits out.
+    """The whole network: pictures and audio of chunks in, features or logits out.
 
     Fresh weights come from torch's global generator: seed it first.
     """
@@ -137,11 +137,11 @@ class HiCMAE(nn.Module):
         self.head = nn.Linear(shape.features, shape.classes) if shape.classes else nn.Identity()
 
     def embed(self, pictures: Tensor, sound: Tensor) -> Tensor:
-        """Give the features of chunks.
+        """Return the features of chunks.
 
         Args:
             pictures: (chunks, 3, CHUNK, image, image), normalised.
-            sound: (chunks, 1, SOUND_FRAMES, MEL_BANDS), normalised.
+            audio: (chunks, 1, SOUND_FRAMES, MEL_BANDS), normalised.
 
         Returns:
             (chunks, 4 x dim): video alone, audio alone, video after fusion, audio after fusion; normalised together.
@@ -156,7 +156,7 @@ class HiCMAE(nn.Module):
         return self.fc_norm(torch.cat([*alone, *fused], dim=1))
 
     def forward(self, pictures: Tensor, sound: Tensor) -> Tensor:
-        """Give logits (chunks, classes), or the features where there is no head; see `embed`."""
+        """Return logits (chunks, classes), or the features where there is no head; see `embed`."""
         return self.head(self.embed(pictures, sound))
 
 
@@ -166,5 +166,7 @@ def weigh_layers(means: Tensor, weights: Tensor) -> Tensor:
 
 
 def _trunk(shape: Shape) -> TrunkShape:
-    """Give the sizes that a plain block and the patches of pictures have, in the words of S4D, whose code they are."""
+    """Return the sizes that a plain block and the patches of pictures have, in the words of S4D, whose code they
+    are.
+    """
     return TrunkShape(dim=shape.dim, mlp=shape.mlp, patch=shape.patch, tubelet=shape.tubelet)

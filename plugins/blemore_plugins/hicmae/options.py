@@ -40,10 +40,10 @@ class HiCMAEOptions(FeatureOptions):
         compat: cut clips as the organisers' extraction does: the last chunk holds what is left over, be it one frame,
             and is filled up with the mean colour and with silence. Features then follow the released ones in their
             statistics, such padded chunks included. Without it the last chunk begins earlier and is a full one; both
-            give as many chunks. In either case the sound's level stays as it is, where the organisers draw a random
+            give as many chunks. In either case the audio's level stays as it is, where the organisers draw a random
             gain of 0.5 to 1.5 for every chunk.
         stride: video frames between the frames that the network sees, a multiple of `step`; upstream has 4 for
-            videos of 25 frames a second, and a chunk then lasts 2.56 s, as long as the sound that fits beside it.
+            videos of 25 frames a second, and a chunk then lasts 2.56 s, as long as the audio that fits beside it.
         scale, align, size, step, detect_every, detect_size, smallest_face, smooth: how faces are cut out, see `s4d`,
             which shares crops of equal settings. Upstream has OpenFace do it, with a scale that nothing records for
             BLEMORE: about 1.0 at OpenFace's defaults, about 1.6 in the VoxCeleb2 crops of pre-training; 1.3 lies
@@ -73,7 +73,7 @@ class HiCMAEOptions(FeatureOptions):
         self.crops()
 
     def crops(self) -> S4DOptions:
-        """Give the settings of the face crops in the words of `s4d`, which makes them.
+        """Return the settings of the face crops in the words of `s4d`, which makes them.
 
         Raises:
             InvalidOption: a value that crops cannot have.

@@ -29,7 +29,7 @@ class Chunks:
     Attributes:
         pictures: uint8 (chunks, CHUNK, size, size, 3).
         real: how many pictures of each chunk there are; those after them are filled up with the mean colour.
-        sound: float32 (chunks, SOUND_FRAMES, MEL_BANDS), normalised.
+        audio: float32 (chunks, SOUND_FRAMES, MEL_BANDS), normalised.
     """
 
     pictures: NDArray[np.uint8]
@@ -65,7 +65,10 @@ def build_network(options: HiCMAEOptions, weights: Weights | None, device: str) 
 
 
 def embed_chunks(network: HiCMAE, chunks: Chunks, precision: str = "float32") -> NDArray[np.float32]:
-    """Give the features of one clip's chunks, float32 (chunks, 4 x dim); a chunk's own, not of the clips beside it."""
+    """Return the features of one clip's chunks, float32 (chunks, 4 x dim).
+
+    A chunk's own, not of the clips beside it.
+    """
     device = network.fc_norm.weight.device
     parts = []
     with torch.inference_mode(), fitting_threads(network), _computing(device.type, precision):

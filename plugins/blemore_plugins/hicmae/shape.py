@@ -11,10 +11,10 @@ CHUNK = 16
 """Frames that the network sees at a time."""
 
 SOUND_FRAMES, MEL_BANDS = 256, 128
-"""Size of the sound that goes with them: frames of 10 ms and mel bands."""
+"""Size of the audio that goes with them: frames of 10 ms and mel bands."""
 
 PARTS = 4
-"""Vectors that are joined to the features: video and audio alone, video and audio after fusion."""
+"""Embeddings that are joined to the features: video and audio alone, video and audio after fusion."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Shape:
         mlp: width of a block's hidden layer in units of `dim`.
         image: height and width of a frame in pixels, a multiple of `patch`.
         patch, tubelet: pixels and frames of one token of the video.
-        sound_patch: frames and mel bands of one token of the sound.
+        sound_patch: frames and mel bands of one token of the audio.
         classes: outputs of the head; 0 for none, as after pre-training.
     """
 
@@ -54,7 +54,7 @@ class Shape:
 
     @property
     def audio_tokens(self) -> int:
-        """Tokens of a chunk's sound, 128 in the base model."""
+        """Tokens of a chunk's audio, 128 in the base model."""
         return (SOUND_FRAMES // self.sound_patch) * (MEL_BANDS // self.sound_patch)
 
     @property

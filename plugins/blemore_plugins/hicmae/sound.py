@@ -21,7 +21,7 @@ MEAN, SPREAD = -4.2677393, 2 * 4.5689974
 
 
 def log_mel(wave: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give the normalised log mel spectrum of a chunk's sound.
+    """Return the normalised log mel spectrum of a chunk's audio.
 
     Frames of 25 ms every 10 ms, each without its mean and with pre-emphasis 0.97 under a Hann window; power of 512
     frequencies in 128 triangles from 20 Hz to 8 kHz. The level is kept: the random gain of the released code, which

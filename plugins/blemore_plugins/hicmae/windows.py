@@ -1,4 +1,4 @@
-"""Which frames and which sound make one row of a clip's features; numbers only.
+"""Which frames and which audio make one row of a clip's features; numbers only.
 
 Frames are counted in the video, all of them.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from blemore_plugins.hicmae.shape import CHUNK
 
 TAIL = 4
-"""Video frames by which the sound of a chunk goes on after its last picture."""
+"""Video frames by which the audio of a chunk goes on after its last picture."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Window:
 
     Attributes:
         frames: indices of its pictures; fewer than `CHUNK` only in a last chunk that is filled up.
-        start, stop: where its sound begins and ends, as shares of the clip, from 0 to 1.
+        start, stop: where its audio begins and ends, as shares of the clip, from 0 to 1.
     """
 
     frames: tuple[int, ...]
@@ -27,14 +27,14 @@ class Window:
     stop: float
 
     def samples(self, count: int) -> slice:
-        """Say which of the `count` samples of the clip's sound belong to it."""
+        """Report which of the `count` samples of the clip's audio belong to it."""
         return slice(int(self.start * count), int(self.stop * count))
 
 
 def cut_windows(count: int, stride: int, compat: bool) -> list[Window]:
     """Cut a clip into chunks that follow each other, as the organisers' extraction does.
 
-    Every `stride`-th frame is taken and the last of them repeated up to `CHUNK`. A chunk's sound lasts from its first
+    Every `stride`-th frame is taken and the last of them repeated up to `CHUNK`. A chunk's audio lasts from its first
     picture to `TAIL` frames after its last one, or to the clip's last frame.
 
     Args:

@@ -1,4 +1,4 @@
-"""Late fusion: a weighted mean of the members' probabilities, weights on the simplex chosen to maximise Score."""
+"""Late fusion: a weighted mean of the base models' probabilities, weights on the simplex chosen to maximise Score."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["LateFusion", "LateOptions", "WeightedMean", "blemore_fusions", "mean
 
 
 class LateFusion(Fusion):
-    """A weighted mean of the members' probabilities."""
+    """A weighted mean of the base models' probabilities."""
 
     name = "late"
-    summary = "weighted mean of members' probabilities, weights chosen to maximise Score"
+    summary = "weighted mean of base models' probabilities, weights chosen to maximise Score"
     Options = LateOptions
 
     def identify(self, options: LateOptions) -> Mapping[str, object]:
@@ -31,21 +31,21 @@ class LateFusion(Fusion):
         return {"weights": options.given()} if options.weights else {}
 
     def fit(
-        self, fold: Fold, members: Mapping[str, Probabilities], options: LateOptions, context: Context
+        self, fold: Fold, base_models: Mapping[str, Probabilities], options: LateOptions, context: Context
     ) -> WeightedMean:
-        """Choose the weights on the members' out-of-fold rows, with alpha and beta at their best for each point."""
-        # Sorted: the order in which members were named must not decide between equally good weights.
-        names = sorted(members)
+        """Choose the weights on the base models' out-of-fold rows, with alpha and beta at their best for each point."""
+        # Sorted: the order in which base models were named must not decide between equally good weights.
+        names = sorted(base_models)
         if options.weights:
-            return _told(share_out(options.given(), names, options.renormalise), members, context)
-        rows = np.stack([members[name].values for name in names])
+            return _told(share_out(options.given(), names, options.renormalise), base_models, context)
+        rows = np.stack([base_models[name].values for name in names])
         (found,) = choose_weights(rows, fold.train.labels, whole(len(fold.train)), options, [context])
-        return _told(dict(zip(names, found.tolist(), strict=True)), members, context)
+        return _told(dict(zip(names, found.tolist(), strict=True)), base_models, context)
 
     def fit_together(
         self,
         folds: Sequence[Fold],
-        members: Sequence[Mapping[str, Probabilities]],
+        base_models: Sequence[Mapping[str, Probabilities]],
         options: LateOptions,
         contexts: Sequence[Context],
     ) -> list[WeightedMean] | None:
@@ -53,18 +53,18 @@ class LateFusion(Fusion):
 
         None where weights are given, or the folds' training clips are not the same clips and rows but for a part each.
         """
-        joined = None if options.weights or len(folds) < 2 else join_folds(folds, members)
+        joined = None if options.weights or len(folds) < 2 else join_folds(folds, base_models)
         if joined is None:
             return None
         found = choose_weights(joined.rows, joined.truth, joined.subsets, options, contexts)
         return [
-            _told(dict(zip(joined.members, weights.tolist(), strict=True)), given, context)
-            for weights, given, context in zip(found, members, contexts, strict=True)
+            _told(dict(zip(joined.base_models, weights.tolist(), strict=True)), given, context)
+            for weights, given, context in zip(found, base_models, contexts, strict=True)
         ]
 
 
-def _told(found: dict[str, float], members: Iterable[str], context: Context) -> WeightedMean:
-    context.note("weights", {name: round(found[name], 6) for name in members})
+def _told(found: dict[str, float], base_models: Iterable[str], context: Context) -> WeightedMean:
+    context.note("weights", {name: round(found[name], 6) for name in base_models})
     return WeightedMean(found)
 
 

@@ -27,7 +27,7 @@ class Right(IntEnum):
 
 
 def tabulate(truth: LabelArray) -> NDArray[np.int8]:
-    """Give `Right`, int8 (N, 36), by clip and by larger times six plus smaller emotion.
+    """Return `Right`, int8 (N, 36), by clip and by larger times six plus smaller emotion.
 
     Args:
         truth: int8 (N, 6) percentages.
@@ -51,7 +51,7 @@ def tabulate(truth: LabelArray) -> NDArray[np.int8]:
 
 
 def value_answers(truth: LabelArray, subsets: Subsets) -> tuple[FloatArray, FloatArray]:
-    """Give what right answers add to the Score of each set, rounded as the official code rounds it.
+    """Return what right answers add to the Score of each set, rounded as the official code rounds it.
 
     Returns:
         presence: float64 (S, N + 1), what so many right sets of emotions add.

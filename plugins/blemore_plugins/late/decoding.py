@@ -34,10 +34,10 @@ def decode_block(
     low: Array,
     gap: Array,
 ) -> None:
-    """Fuse clips of a block, add two members to sums, and find their two largest values.
+    """Fuse clips of a block, add two base models to sums, and find their two largest values.
 
     Args:
-        base, one, two: float64 (6, N), sums so far and the last members' rows.
+        base, one, two: float64 (6, N), sums so far and the last base models' rows.
         code, low, gap: written: larger times six plus smaller emotion, the smaller value, the difference.
     """
     for i in range(count):
@@ -130,7 +130,7 @@ def leave_out(total: Array, counts: Array, group: int, rest: Array) -> None:
 
 @njit(nogil=True)
 def best_of_grid(counts: Array, presence: Array, salience: Array) -> float:
-    """Give the best Score over the grid of thresholds; uses up the histogram.
+    """Return the best Score over the grid of thresholds; uses up the histogram.
 
     Rounding is monotone, so for every alpha the beta with most right saliences has the best Score.
     """

@@ -1,7 +1,7 @@
 """The search compiled for the CPU: points of the simplex are fused, decoded and counted without being stored.
 
-Every sum is made member by member in float64, as `mean_rows` makes it. Partial sums over the first members are kept
-while only later weights change, which leaves the order of additions as it is.
+Every sum is made base model by base model in float64, as `mean_rows` makes it. Partial sums over the first base models
+are kept while only later weights change, which leaves the order of additions as it is.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ BLOCK = 256
 
 @njit(nogil=True)
 def next_point(point: Array, lowest: int, highest: int) -> int:
-    """Move to the next point in lexicographic order; gives the first place that changed, -1 after the last point."""
-    members = len(point)
+    """Move to the next point in lexicographic order; returns the first place that changed, -1 after the last point."""
+    base_models = len(point)
     spare = 0
-    for place in range(members - 1, -1, -1):
-        after = members - 1 - place
+    for place in range(base_models - 1, -1, -1):
+        after = base_models - 1 - place
         left = spare - 1
         if point[place] < highest and left >= after * lowest:
             point[place] += 1
-            for later in range(place + 1, members):
-                point[later] = max(lowest, left - (members - 1 - later) * highest)
+            for later in range(place + 1, base_models):
+                point[later] = max(lowest, left - (base_models - 1 - later) * highest)
                 left -= point[later]
             return place
         spare += point[place]
@@ -44,23 +44,23 @@ def next_point(point: Array, lowest: int, highest: int) -> int:
 
 @njit(nogil=True)
 def extend_sums(rows: Array, weights: Array, point: Array, changed: int, sums: Array, source: Array) -> None:
-    """Make the sums over the first members anew from place `changed` on, all but the last two members.
+    """Make the sums over the first base models anew from place `changed` on, all but the last two base models.
 
-    A member without weight adds zero, which changes no bit: the sum before it is used again.
+    A base model without weight adds zero, which changes no bit: the sum before it is used again.
 
     Args:
-        sums: float64 (M - 1, 6, N), `sums[k]` where member `k - 1` is the last one added; `sums[0]` is zero.
-        source: int64 (M,), which of them is the sum over the first k members.
+        sums: float64 (M - 1, 6, N), `sums[k]` where base model `k - 1` is the last one added; `sums[0]` is zero.
+        source: int64 (M,), which of them is the sum over the first k base models.
     """
-    members, _, clips = rows.shape
-    for place in range(changed, members - 2):
+    base_models, _, clips = rows.shape
+    for place in range(changed, base_models - 2):
         source[place + 1] = source[place]
         if point[place] > 0:
             weight = weights[point[place]]
-            before, member, after = sums[source[place]], rows[place], sums[place + 1]
+            before, base_model, after = sums[source[place]], rows[place], sums[place + 1]
             for emotion in range(6):
                 for n in range(clips):
-                    after[emotion, n] = before[emotion, n] + weight * member[emotion, n]
+                    after[emotion, n] = before[emotion, n] + weight * base_model[emotion, n]
             source[place + 1] = place + 1
 
 
@@ -94,28 +94,28 @@ def search_range(
     Returns:
         By set, (S,) each: the best Score, its sum of squared parts, its number counted from the first point.
     """
-    members, _, clips = rows.shape
+    base_models, _, clips = rows.shape
     groups, sets = len(bounds) - 1, len(left_out)
-    sums = np.zeros((members - 1, 6, clips))
+    sums = np.zeros((base_models - 1, 6, clips))
     code = np.zeros(BLOCK, dtype=np.int64)
     low, gap = np.zeros(BLOCK), np.zeros(BLOCK)
     counts = np.zeros((groups, SIZE + 1, WIDTH), dtype=np.int64)
     total, rest = np.zeros((SIZE + 1, WIDTH), dtype=np.int64), np.zeros((SIZE + 1, WIDTH), dtype=np.int64)
-    source = np.zeros(members, dtype=np.int64)
+    source = np.zeros(base_models, dtype=np.int64)
     best, best_squares, best_number = np.full(sets, -1.0), np.zeros(sets, np.int64), np.zeros(sets, np.int64)
     changed = 0
     for number in range(count):
         extend_sums(rows, weights, point, changed, sums, source)
-        base = sums[source[members - 2]]
-        one, two = weights[point[members - 2]], weights[point[members - 1]]
+        base = sums[source[base_models - 2]]
+        one, two = weights[point[base_models - 2]], weights[point[base_models - 1]]
         counts[:] = 0
         for group in range(groups):
             for start in range(bounds[group], bounds[group + 1], BLOCK):
                 size = min(BLOCK, bounds[group + 1] - start)
-                decode_block(base, rows[members - 2], rows[members - 1], one, two, start, size, code, low, gap)
+                decode_block(base, rows[base_models - 2], rows[base_models - 1], one, two, start, size, code, low, gap)
                 count_block(right, grid, start, size, code, low, gap, counts[group])
         squares = 0
-        for place in range(members):
+        for place in range(base_models):
             squares += point[place] * point[place]
         add_groups(counts, total)
         for each in range(sets):
@@ -129,13 +129,13 @@ def search_range(
 
 @njit(nogil=True)
 def score_points(rows: Array, right: Array, grid: Array, presence: Array, salience: Array, points: Array) -> Array:
-    """Give the best Score over all clips, float64 (P,), of any weights (P, M).
+    """Return the best Score over all clips, float64 (P,), of any weights (P, M).
 
     Args:
         rows, right, grid: as of `search_range`, clips in any order.
         presence, salience: float64 (1, ...), what so many right answers add to Score.
     """
-    members, _, clips = rows.shape
+    base_models, _, clips = rows.shape
     total = np.zeros((6, clips))
     code = np.zeros(BLOCK, dtype=np.int64)
     low, gap = np.zeros(BLOCK), np.zeros(BLOCK)
@@ -144,15 +144,15 @@ def score_points(rows: Array, right: Array, grid: Array, presence: Array, salien
     for number in range(len(points)):
         weights = points[number]
         total[:] = 0.0
-        for place in range(members - 2):
+        for place in range(base_models - 2):
             for emotion in range(6):
                 for n in range(clips):
                     total[emotion, n] += weights[place] * rows[place, emotion, n]
-        one, two = weights[members - 2], weights[members - 1]
+        one, two = weights[base_models - 2], weights[base_models - 1]
         counts[:] = 0
         for start in range(0, clips, BLOCK):
             size = min(BLOCK, clips - start)
-            decode_block(total, rows[members - 2], rows[members - 1], one, two, start, size, code, low, gap)
+            decode_block(total, rows[base_models - 2], rows[base_models - 1], one, two, start, size, code, low, gap)
             count_block(right, grid, start, size, code, low, gap, counts)
         scores[number] = best_of_grid(counts, presence[0], salience[0])
     return scores

@@ -1,4 +1,4 @@
-"""A weighted mean of members' rows: what late fusion predicts with."""
+"""A weighted mean of base models' rows: what late fusion predicts with."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from blemore_harness.predictions import FloatArray, Probabilities
 
 @dataclass(frozen=True)
 class WeightedMean:
-    """Weights by member; they sum to 1."""
+    """Weights by base model; they sum to 1."""
 
     weights: Mapping[str, float]
 
-    def predict(self, clips: Clips, members: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Give the weighted mean of the members' rows."""
-        rows = np.stack([members[name].values for name in self.weights])
+    def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Return the weighted mean of the base models' rows."""
+        rows = np.stack([base_models[name].values for name in self.weights])
         return Probabilities(clips.ids, mean_rows(rows, np.array(list(self.weights.values()))))
 
 
 def mean_rows(rows: FloatArray, weights: FloatArray) -> FloatArray:
-    """Give the weighted mean, float64 (N, 6), of rows (M, N, 6).
+    """Return the weighted mean, float64 (N, 6), of rows (M, N, 6).
 
-    Added up member by member: a matrix product would round a row differently among other rows.
+    Added up base model by base model: a matrix product would round a row differently among other rows.
     """
     total = weights[0] * rows[0]
     for weight, values in zip(weights[1:], rows[1:], strict=True):

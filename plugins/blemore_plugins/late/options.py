@@ -27,12 +27,13 @@ class LateOptions:
         search: `exhaustive` tries every point of the grid; `climb` tries a coarse grid of at most 4,000 points and
             moves on from its best one in steps of `step`.
         limit: points that `exhaustive` tries at most. Where the grid has more, a coarser one is tried and then climbed
-            from, which the record tells; the default is all of step 0.1 up to 15 members.
-        min_weight: weight of every member at least.
-        max_weight: weight of a member at most.
+            from, which the record tells; the default is all of step 0.1 up to 15 base models.
+        min_weight: weight of every base model at least.
+        max_weight: weight of a base model at most.
         weights: weights to use as they are, with no search: `s4d=0.4,wav2vec2=0.6`, or the path of a .toml or .json
-            file with a number by member (TOML: at the top, or in a table `weights`). Every member needs one, 0 too.
-        renormalise: whether weights of members that do not take part are dropped and the others made to sum to 1.
+            file with a number by base model (TOML: at the top, or in a table `weights`). Every base model needs one, 0
+            too.
+        renormalise: whether weights of base models that do not take part are dropped and the others made to sum to 1.
         backend: what searches; the choice is the same to the last bit. `auto` is torch on a GPU, else numba, else
             numpy; numpy also where there is little to search, since compiling takes seconds.
     """
@@ -79,20 +80,20 @@ class LateOptions:
         return found
 
 
-def share_out(given: dict[str, float], members: Iterable[str], renormalise: bool) -> dict[str, float]:
-    """Give the weights of the members that take part, in their order, summing to 1.
+def share_out(given: dict[str, float], base_models: Iterable[str], renormalise: bool) -> dict[str, float]:
+    """Return the weights of the base models that take part, in their order, summing to 1.
 
     Raises:
-        ConfigError: a member without a weight, a weight of a stranger unless `renormalise`, or nothing but zeros.
+        ConfigError: a base model without a weight, a weight of a stranger unless `renormalise`, or nothing but zeros.
     """
-    names = list(members)
+    names = list(base_models)
     lacking = [name for name in names if name not in given]
     if lacking:
         raise ConfigError(f"weights: none for '{lacking[0]}'; give {lacking[0]}=0 to leave it out")
     strangers = [name for name in given if name not in names and given[name] > 0]
     if strangers and not renormalise:
         raise ConfigError(
-            f"weights: '{strangers[0]}' does not take part (members: {', '.join(names)}); "
+            f"weights: '{strangers[0]}' does not take part (base models: {', '.join(names)}); "
             "set renormalise=true to drop it and have the others sum to 1"
         )
     total = math.fsum(given[name] for name in names)  # `sum` rounds in another way from Python 3.12 on
@@ -112,7 +113,7 @@ def _read_text(text: str) -> dict[str, float]:
         if not (name and equals):
             raise InvalidOption(f"weights: expected MEMBER=WEIGHT, such as s4d=0.4,wav2vec2=0.6, found '{part}'")
         if name in found:
-            raise InvalidOption(f"weights: expected one for each member, found two for '{name}'")
+            raise InvalidOption(f"weights: expected one for each base model, found two for '{name}'")
         found[name] = weight
     return found
 
@@ -125,5 +126,5 @@ def _read_file(path: Path) -> dict[str, float]:
         raise InvalidOption(f"weights: cannot read {path}: {error}") from None
     table = document.get("weights", document) if isinstance(document, dict) else document
     if not isinstance(table, dict) or not table or any(type(value) not in (int, float) for value in table.values()):
-        raise InvalidOption(f"weights: expected a number by member in {path}, found something else")
+        raise InvalidOption(f"weights: expected a number by base model in {path}, found something else")
     return {name: float(value) for name, value in table.items()}

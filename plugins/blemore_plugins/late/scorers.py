@@ -32,10 +32,10 @@ class Scorer(Protocol):
     """Gives points the best Score that any pair of thresholds reaches."""
 
     def scores(self, points: FloatArray) -> FloatArray:
-        """Give the best Score over all clips, float64 (P,), of weights (P, M)."""
+        """Return the best Score over all clips, float64 (P,), of weights (P, M)."""
 
     def best_of(self, grid: SimplexGrid, advance: Advance, subsets: Subsets | None = None) -> PartsArray:
-        """Give the parts, int64 (S, M), of a grid's best point for every set of clips, in one pass over the points.
+        """Return the parts, int64 (S, M), of a grid's best point for every set of clips, in one pass over the points.
 
         Of equal scores the point nearest to equal weights wins, then the first.
 
@@ -50,7 +50,7 @@ class PlainScorer:
     """Counts by `GridCounter`, one point after the other.
 
     Args:
-        rows: float64 (M, N, 6), the members' probabilities.
+        rows: float64 (M, N, 6), the base models' probabilities.
         truth: int8 (N, 6) percentages.
     """
 
@@ -101,7 +101,7 @@ class CompiledScorer:
             keep_compiled(cache, (kernel.search_range, kernel.score_points), sources)
         self._kernel = kernel
         self._rows = np.ascontiguousarray(rows.transpose(0, 2, 1))
-        if len(rows) == 1:  # the kernel ends in two members: one that weighs nothing changes no bit
+        if len(rows) == 1:  # the kernel ends in two base models: one that weighs nothing changes no bit
             self._rows = np.concatenate([np.zeros_like(self._rows), self._rows])
         self._truth, self._right = truth, tabulate(truth)
         self._worth = value_answers(truth, whole(len(truth)))
@@ -117,7 +117,7 @@ class CompiledScorer:
     def best_of(self, grid: SimplexGrid, advance: Advance, subsets: Subsets | None = None) -> PartsArray:
         """As `Scorer.best_of`."""
         sets = subsets or whole(len(self._truth))
-        if grid.members == 1:
+        if grid.base_models == 1:
             advance(grid.size)
             return grid.block(0, 1).repeat(len(sets.left_out), axis=0)
         order = np.argsort(sets.group, kind="stable")
@@ -188,7 +188,7 @@ class TensorScorer:
         return _best_in_chunks(score_sets, grid, self.chunk or size, advance)
 
     def _scoring(self, subsets: Subsets) -> tuple[Callable[[FloatArray], FloatArray], int]:
-        """Give what scores points for every set, float64 (S, P), and how many points at a time."""
+        """Return what scores points for every set, float64 (S, P), and how many points at a time."""
         arrays = subsets.group, *value_answers(self._truth, subsets)
         group, presence, salience = (self._torch.from_numpy(each).to(self._device) for each in arrays)
         sets = self._tensors.Sets(group, subsets.groups, subsets.left_out, presence, salience)
@@ -222,7 +222,7 @@ def _chunks(grid: SimplexGrid, size: int) -> Iterator[tuple[int, int]]:
 
 
 def allowed_threads() -> int:
-    """Give how many threads numba may use, or OpenMP where the user limited that."""
+    """Return how many threads numba may use, or OpenMP where the user limited that."""
     from numba import config
 
     openmp = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]

@@ -17,10 +17,10 @@ from blemore_plugins.late.simplex import PartsArray, SimplexGrid, bounded_grid
 from blemore_plugins.late.subsets import Subsets
 
 CLIMB_POINTS = 4_000
-"""Points of the coarse grid that `climb` starts from at most: all of step 0.1 up to 6 members."""
+"""Points of the coarse grid that `climb` starts from at most: all of step 0.1 up to 6 base models."""
 
 FINER = (0.5, 0.2)
-"""Shares of the step that the best point is improved with at the end, moving weight from one member to another."""
+"""Shares of the step that the best point is improved with at the end, moving weight from one base model to another."""
 
 PLAIN_POINTS = 2_000
 """Up to so many points plain numpy is done before a compiler or a GPU has started."""
@@ -31,7 +31,7 @@ class WeightSearch:
 
     Args:
         scorer: scores points.
-        members: how many members there are.
+        base_models: how many base models there are.
         options: which points are tried.
 
     Attributes:
@@ -39,20 +39,20 @@ class WeightSearch:
         tried: how many points were scored.
 
     Raises:
-        InvalidOption: bounds that no weights of so many members can keep.
+        InvalidOption: bounds that no weights of so many base models can keep.
     """
 
-    def __init__(self, scorer: Scorer, members: int, options: LateOptions) -> None:
-        self._scorer, self._members, self._options = scorer, members, options
-        self.grid = choose_grid(members, options)
+    def __init__(self, scorer: Scorer, base_models: int, options: LateOptions) -> None:
+        self._scorer, self._members, self._options = scorer, base_models, options
+        self.grid = choose_grid(base_models, options)
         self.tried = 0
 
     def best(self, context: Context) -> FloatArray:
-        """Give the weights, float64 (M,), that sum to 1.
+        """Return the weights, float64 (M,), that sum to 1.
 
         Every point of the grid, and equal weights, are tried. Where the grid is coarser than the step, and then, as
-        for finer moves, weight is moved between pairs of members as long as that helps. Without bounds each member
-        alone is a point of every grid, so no single member scores better than the result.
+        for finer moves, weight is moved between pairs of base models as long as that helps. Without bounds each base
+        model alone is a point of every grid, so no single base model scores better than the result.
         """
         if not self.grid.size:
             return self.improve(None)
@@ -83,7 +83,10 @@ class WeightSearch:
             best = found
 
     def _pick(self, points: Iterable[FloatArray]) -> FloatArray:
-        """Give the best of points; of equals the first, so that a climb moves to what is strictly better, and ends."""
+        """Return the best of points.
+
+        Of equals the first, so that a climb moves to what is strictly better, and ends.
+        """
         candidates = list(points)
         self.tried += len(candidates)
         scores = self._scorer.scores(np.stack(candidates)).tolist()
@@ -96,7 +99,7 @@ class WeightSearch:
         return candidates[ranks.index(max(ranks))]
 
     def _moved(self, point: FloatArray, giver: int, taker: int, move: float) -> FloatArray | None:
-        """Move weight between two members; None where one has none to give or the other has no room."""
+        """Move weight between two base models; None where one has none to give or the other has no room."""
         given = min(move, float(point[giver]) - self._options.min_weight)
         if self._options.max_weight < 1:
             given = min(given, self._options.max_weight - float(point[taker]))
@@ -114,14 +117,14 @@ def choose_weights(
     """Choose weights, float64 (M,), on every set of clips: bit for bit those of a search on its clips alone.
 
     Args:
-        rows: float64 (M, N, 6), the members' probabilities.
+        rows: float64 (M, N, 6), the base models' probabilities.
         truth: int8 (N, 6) percentages.
         subsets: the sets, none of them empty.
         options: which points are tried.
         contexts: of each set; the record says there how its weights were found. Progress is shown by the first.
 
     Raises:
-        InvalidOption: bounds that no weights of so many members can keep.
+        InvalidOption: bounds that no weights of so many base models can keep.
     """
     grid = choose_grid(len(rows), options)
     for context in contexts:
@@ -142,47 +145,47 @@ def choose_weights(
     return found
 
 
-def choose_grid(members: int, options: LateOptions) -> SimplexGrid:
-    """Give the grid of `options.step`, or the finest coarser one that has few enough points.
+def choose_grid(base_models: int, options: LateOptions) -> SimplexGrid:
+    """Return the grid of `options.step`, or the finest coarser one that has few enough points.
 
     Raises:
-        InvalidOption: bounds that no weights of so many members can keep.
+        InvalidOption: bounds that no weights of so many base models can keep.
     """
     low, high = options.min_weight, options.max_weight
-    if members * low > 1 + 1e-9 or members * high < 1 - 1e-9:
+    if base_models * low > 1 + 1e-9 or base_models * high < 1 - 1e-9:
         raise InvalidOption(
-            f"min_weight and max_weight: {members} weights of {low} to {high} cannot sum to 1; "
-            f"expected {1 / members:.6g} between them"
+            f"min_weight and max_weight: {base_models} weights of {low} to {high} cannot sum to 1; "
+            f"expected {1 / base_models:.6g} between them"
         )
     limit = options.limit if options.search == "exhaustive" else CLIMB_POINTS
     parts = round(1 / options.step)
-    while (grid := bounded_grid(members, parts, low, high)).size > limit and parts > 1:
+    while (grid := bounded_grid(base_models, parts, low, high)).size > limit and parts > 1:
         parts -= 1
     return grid
 
 
 def explain_grid(grid: SimplexGrid, options: LateOptions) -> str | None:
-    """Say why the grid that is tried is not the one that was asked for; None where it is."""
-    wanted = bounded_grid(grid.members, round(1 / options.step), options.min_weight, options.max_weight)
+    """Report why the grid that is tried is not the one that was asked for; None where it is."""
+    wanted = bounded_grid(grid.base_models, round(1 / options.step), options.min_weight, options.max_weight)
     if not grid.size:
         return (
             f"no point of step {options.step:g} lies between min_weight {options.min_weight:g} and max_weight "
-            f"{options.max_weight:g} for {grid.members} members: weights are climbed to from equal ones"
+            f"{options.max_weight:g} for {grid.base_models} base models: weights are climbed to from equal ones"
         )
     if options.search == "exhaustive" and grid.parts < wanted.parts:
         return (
-            f"{wanted.size:,} points of step {options.step:g} for {grid.members} members are more than the limit of "
-            f"{options.limit:,}: a grid of step 1/{grid.parts} ({grid.size:,} points) is tried, then climbed from in "
+            f"{wanted.size:,} points of step {options.step:g} for {grid.base_models} base models are more than the limit "
+            f"of {options.limit:,}: a grid of step 1/{grid.parts} ({grid.size:,} points) is tried, then climbed from in "
             f"steps of {options.step:g}"
         )
     return None
 
 
 def make_scorer(rows: FloatArray, truth: LabelArray, points: int, backend: str, context: Context) -> Scorer:
-    """Give what scores points here, and say so once where that is slow.
+    """Return what scores points here, and say so once where that is slow.
 
     Args:
-        rows: float64 (M, N, 6), the members' probabilities.
+        rows: float64 (M, N, 6), the base models' probabilities.
         truth: int8 (N, 6) percentages.
         points: how many points there are on the grid.
         backend: as of `LateOptions.backend`.
@@ -191,7 +194,7 @@ def make_scorer(rows: FloatArray, truth: LabelArray, points: int, backend: str, 
 
 
 def choose_backend(points: int, backend: str, context: Context) -> str:
-    """Give what `auto` means here for so many points, and say so where that is slow; any other backend as it is."""
+    """Return what `auto` means here for so many points, and say so where that is slow; any other backend as it is."""
     if backend != "auto":
         return backend
     fast = "torch" if context.device.startswith("cuda") else "numba"
@@ -205,7 +208,7 @@ def _build(rows: FloatArray, truth: LabelArray, backend: str, context: Context) 
 
 
 def _importable(backend: str, points: int, context: Context) -> str:
-    """Give the backend, or numpy where its package is missing or does not fit the others."""
+    """Return the backend, or numpy where its package is missing or does not fit the others."""
     from importlib import import_module
 
     try:

@@ -15,16 +15,16 @@ PartsArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SimplexGrid:
-    """Every way to hand out `parts` equal parts of weight to `members`, in lexicographic order.
+    """Every way to hand out `parts` equal parts of weight to `base_models`, in lexicographic order.
 
     Attributes:
-        members: how many members there are, at least 1.
+        base_models: how many base models there are, at least 1.
         parts: how many parts make the whole weight of 1, at least 1.
-        lowest: parts that every member gets at least.
-        highest: parts that a member gets at most.
+        lowest: parts that every base model gets at least.
+        highest: parts that a base model gets at most.
     """
 
-    members: int
+    base_models: int
     parts: int
     lowest: int
     highest: int
@@ -32,29 +32,31 @@ class SimplexGrid:
     @property
     def size(self) -> int:
         """How many points there are; 0 where the bounds leave none."""
-        return self._ways(self.members, self.parts)
+        return self._ways(self.base_models, self.parts)
 
-    def _ways(self, members: int, parts: int) -> int:
-        """Count the ways to hand out parts to so many members within the bounds, by inclusion and exclusion."""
-        free, room = parts - members * self.lowest, self.highest - self.lowest + 1
+    def _ways(self, base_models: int, parts: int) -> int:
+        """Count the ways to hand out parts to so many base models within the bounds, by inclusion and exclusion."""
+        free, room = parts - base_models * self.lowest, self.highest - self.lowest + 1
         if free < 0 or room < 1:
             return 0
-        if members == 0:
+        if base_models == 0:
             return int(free == 0)
-        terms = range(min(members, free // room) + 1)
-        return sum((-1) ** k * comb(members, k) * comb(free - k * room + members - 1, members - 1) for k in terms)
+        terms = range(min(base_models, free // room) + 1)
+        return sum(
+            (-1) ** k * comb(base_models, k) * comb(free - k * room + base_models - 1, base_models - 1) for k in terms
+        )
 
     def block(self, start: int, stop: int) -> PartsArray:
-        """Give the parts, int64 (stop - start, M), of the points with these numbers.
+        """Return the parts, int64 (stop - start, M), of the points with these numbers.
 
         >>> SimplexGrid(2, 2, 0, 2).block(0, 3).tolist()
         [[0, 2], [1, 1], [2, 0]]
         """
         rank = np.arange(start, stop, dtype=np.int64)
         left = np.full(len(rank), self.parts, dtype=np.int64)
-        found = np.empty((len(rank), self.members), dtype=np.int64)
-        for place in range(self.members):
-            ways = np.array([self._ways(self.members - 1 - place, parts) for parts in range(self.parts + 1)])
+        found = np.empty((len(rank), self.base_models), dtype=np.int64)
+        for place in range(self.base_models):
+            ways = np.array([self._ways(self.base_models - 1 - place, parts) for parts in range(self.parts + 1)])
             given = np.full(len(rank), self.lowest, dtype=np.int64)
             while True:
                 skipped = np.where(given <= left, ways[np.maximum(left - given, 0)], 0)
@@ -68,14 +70,16 @@ class SimplexGrid:
         return found
 
     def weights(self, parts: PartsArray) -> FloatArray:
-        """Give the weights, float64, that parts stand for."""
+        """Return the weights, float64, that parts stand for."""
         weights: FloatArray = parts / self.parts
         return weights
 
 
-def bounded_grid(members: int, parts: int, min_weight: float = 0.0, max_weight: float = 1.0) -> SimplexGrid:
-    """Give the grid with a step of 1/`parts` of weights that are neither below `min_weight` nor above `max_weight`."""
+def bounded_grid(base_models: int, parts: int, min_weight: float = 0.0, max_weight: float = 1.0) -> SimplexGrid:
+    """Return the grid with a step of 1/`parts` of weights that are neither below `min_weight` nor above
+    `max_weight`.
+    """
     # Bounds such as .3 of 10 parts miss a whole number in the last bits.
     slack = 1e-9
     lowest, highest = int(np.ceil(min_weight * parts - slack)), int(np.floor(max_weight * parts + slack))
-    return SimplexGrid(members, parts, lowest, highest)
+    return SimplexGrid(base_models, parts, lowest, highest)

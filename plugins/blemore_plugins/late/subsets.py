@@ -36,17 +36,17 @@ class Subsets:
         return int(self.group.max(initial=0)) + 1
 
     def mask(self, number: int) -> NDArray[np.bool_]:
-        """Give the mask (N,) of a set's clips."""
+        """Return the mask (N,) of a set's clips."""
         return self.group != self.left_out[number]
 
 
 def whole(clips: int) -> Subsets:
-    """Give the single set of all clips."""
+    """Return the single set of all clips."""
     return Subsets(np.zeros(clips, dtype=np.int64), (NONE,))
 
 
 def find_subsets(sets: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], Subsets] | None:
-    """Give the names of all clips, and the sets as all of them but a group; None where two sets leave out one clip.
+    """Return the names of all clips, and the sets as all of them but a group; None where two sets leave out one clip.
 
     >>> find_subsets([["b", "c"], ["a", "c"], ["a", "b", "c"]])
     (('b', 'c', 'a'), Subsets(group=array([1, 2, 0]), left_out=(0, 1, -1)))
@@ -54,8 +54,8 @@ def find_subsets(sets: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], Subset
     names = tuple(dict.fromkeys(chain.from_iterable(sets)))
     place = {name: number for number, name in enumerate(names)}
     absent = np.ones((len(sets), len(names)), dtype=bool)
-    for number, members in enumerate(sets):
-        absent[number, [place[name] for name in members]] = False
+    for number, base_models in enumerate(sets):
+        absent[number, [place[name] for name in base_models]] = False
     if (absent.sum(axis=0) > 1).any():
         return None
     # Clips that every set has are a group that none leaves out.

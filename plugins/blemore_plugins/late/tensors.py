@@ -50,17 +50,17 @@ class Sets(NamedTuple):
 
 
 def chunk_size(clips: int, device: str, groups: int = 1) -> int:
-    """Give how many points are scored together, so that memory stays the same for any number of points."""
+    """Return how many points are scored together, so that memory stays the same for any number of points."""
     fused = CHUNK_BYTES[torch.device(device).type] // (clips * COUNT * 8)
     return min(max(1, fused), max(1, CHUNK_POINTS // groups))
 
 
 def score_points(tables: Tables, sets: Sets, points: torch.Tensor) -> torch.Tensor:
-    """Give the best Score over the grid of thresholds, float64 (S, P), of weights float64 (P, M) for every set."""
+    """Return the best Score over the grid of thresholds, float64 (S, P), of weights float64 (P, M) for every set."""
     fused = torch.zeros((len(points), *tables.rows.shape[1:]), dtype=torch.float64, device=points.device)
-    for member, rows in enumerate(tables.rows):
+    for base_model, rows in enumerate(tables.rows):
         # A product and a sum: one operation that does both may round only once.
-        fused += points[:, member, None, None] * rows
+        fused += points[:, base_model, None, None] * rows
     fused.clamp_(max=1.0)
     kind, survived, uneven = _locate(tables, fused)
     number = torch.arange(len(points), device=points.device)[:, None]
@@ -76,7 +76,10 @@ def score_points(tables: Tables, sets: Sets, points: torch.Tensor) -> torch.Tens
 
 
 def _locate(tables: Tables, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Give what each row gets right, how many alphas its smaller value survives, and betas too small: int64 (P, N)."""
+    """Return what each row gets right, how many alphas its smaller value survives, and betas too small.
+
+    Int64 (P, N).
+    """
     high = fused[:, 0]
     second = torch.full_like(high, -torch.inf)
     larger_index = torch.zeros(high.shape, dtype=torch.int64, device=fused.device)
@@ -95,7 +98,7 @@ def _locate(tables: Tables, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Te
 
 
 def _best(counts: torch.Tensor, worth_presence: torch.Tensor, worth_salience: torch.Tensor) -> torch.Tensor:
-    """Give the best Score of histograms (P, kinds, survived alphas, betas too small)."""
+    """Return the best Score of histograms (P, kinds, survived alphas, betas too small)."""
     # At alpha number k a row blends if it survives more than k alphas.
     alone = (
         counts[:, Right.SINGLE].sum(dim=2).cumsum(dim=1)[:, :-1] + counts[:, Right.NEVER_BLENDS].sum((1, 2))[:, None]

@@ -1,7 +1,7 @@
 """Prosody: pitch, energy, timbre and rhythm of a clip without any weights, and a head.
 
 It listens as phoneticians do: contours every 10 ms, summarised into some four hundred numbers per clip, each with a
-name (`vocabulary.describe_features`). Nothing is downloaded, and nothing is learnt but the head.
+name (`vocabulary.describe_features`). Nothing is downloaded, and nothing is trained but the head.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class ProsodyEncoder(Encoder):
     demo_options: ClassVar[Mapping[str, object]] = {"hidden": "256", "epochs": 80, "patience": 25}
 
     def prepare(self, clips: Clips, options: HeadOptions, context: Context) -> None:
-        """Compute the vectors that are not in the cache.
+        """Compute the embeddings that are not in the cache.
 
         Raises:
-            MediaError: a clip without usable sound; the vectors of the others are kept.
+            MediaError: a clip without usable audio; the embeddings of the others are kept.
             ExtraMissing: av, librosa or scipy is not installed.
         """
         store = open_store(context)
@@ -46,7 +46,7 @@ class ProsodyEncoder(Encoder):
         warn_of_silence(clips, context)
 
     def embed(self, clips: Clips, options: HeadOptions, context: Context) -> Embeddings:
-        """Read the vectors from the cache: float32 (N, numbers that `vocabulary.feature_names` names).
+        """Read the embeddings from the cache: float32 (N, numbers that `vocabulary.feature_names` names).
 
         Raises:
             DataError: nothing computed for a clip, or a vector of another length.

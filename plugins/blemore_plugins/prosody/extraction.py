@@ -1,4 +1,4 @@
-"""From sound tracks to vectors in the cache: decode and describe some clips side by side, keep each."""
+"""From audio tracks to embeddings in the cache: decode and describe some clips side by side, keep each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blemore_harness.cache import Cache, Store
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, first_and_count
-from blemore_harness.media.audio import audio_key, read_sound
+from blemore_harness.media.audio import audio_key, read_audio
 from blemore_plugins.prosody.vocabulary import feature_names
 
 VERSION = 1
@@ -24,11 +24,11 @@ LIBRARIES = ("librosa", "numpy", "scipy")
 """Packages whose version can change a number."""
 
 GROUP = 8
-"""Clips described side by side, at most; each holds about 45 MB for 10 s of sound."""
+"""Clips described side by side, at most; each holds about 45 MB for 10 s of audio."""
 
 
 def open_store(context: Context) -> Store:
-    """Open the store of vectors.
+    """Open the store of embeddings.
 
     Raises:
         ExtraMissing: a package that computes them is not installed.
@@ -40,14 +40,14 @@ def open_store(context: Context) -> Store:
 
 
 def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
-    """Compute the vectors of clips and keep each as soon as it is there.
+    """Compute the embeddings of clips and keep each as soon as it is there.
 
     Raises:
-        MediaError: clips without usable sound, after all others were kept; names the first.
+        MediaError: clips without usable audio, after all others were kept; names the first.
         ExtraMissing: av, librosa or scipy is not installed.
     """
     damaged: list[MediaError] = []
-    with context.progress("prosody: sound to vectors", len(clips)) as bar:
+    with context.progress("prosody: audio to embeddings", len(clips)) as bar:
         for clip, vector in _describe_ahead(clips, context.cache):
             try:
                 store.save(clip, vector.result())
@@ -57,13 +57,13 @@ def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
     context.note("described", {"clips": len(clips) - len(damaged), "numbers per clip": len(feature_names())})
     if len(damaged) > 1:
         names = [str(error.clip) for error in damaged]
-        raise MediaError(f"{first_and_count(names, 'clip')} without usable sound; {damaged[0]}", damaged[0].clip)
+        raise MediaError(f"{first_and_count(names, 'clip')} without usable audio; {damaged[0]}", damaged[0].clip)
     if damaged:
         raise damaged[0]
 
 
 def _describe_ahead(clips: Sequence[Clip], cache: Cache) -> Iterator[tuple[Clip, Future[NDArray[np.float32]]]]:
-    """Yield clips in order with their vectors, some of which are still being computed."""
+    """Yield clips in order with their embeddings, some of which are still being computed."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(GROUP, cores)
     with ThreadPoolExecutor(workers, thread_name_prefix="prosody") as pool:
@@ -81,12 +81,12 @@ def _describe_ahead(clips: Sequence[Clip], cache: Cache) -> Iterator[tuple[Clip,
 
 
 def _describe_clip(clip: Clip, cache: Cache) -> NDArray[np.float32]:
-    """Decode a clip's sound and describe it."""
+    """Decode a clip's audio and describe it."""
     from blemore_plugins.prosody.functionals import describe_sound
     from blemore_plugins.prosody.pitch import RATE
 
     try:
-        return describe_sound(read_sound(clip, RATE, cache))
+        return describe_sound(read_audio(clip, RATE, cache))
     except ImportError as error:
         raise _extra_missing(error) from error
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.pooling import describe_sequence
+from blemore_harness.pooling import pool_statistics
 from blemore_plugins.prosody.pitch import Array
 from blemore_plugins.prosody.rhythm import FRAME, Mask, describe_rhythm, find_sounding
 from blemore_plugins.prosody.spectrum import TRANSFORM, describe_frames
@@ -20,7 +20,7 @@ STEP = 5
 
 
 def describe_sound(wave: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Describe the sound of a clip.
+    """Describe the audio of a clip.
 
     Args:
         wave: (N,) at 16 kHz, N at least 1; finite, of any loudness.
@@ -51,7 +51,7 @@ def describe_sound(wave: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _summarise(name: str, values: Array) -> Iterator[tuple[str, float]]:
     """Yield the seven statistics."""
-    found = describe_sequence(values[:, None].astype(np.float32))
+    found = pool_statistics(values[:, None].astype(np.float32))
     for key, value in zip(SUMMARIES, found, strict=True):
         yield f"{name}_{key}", float(value)
 

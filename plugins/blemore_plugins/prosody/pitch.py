@@ -1,8 +1,8 @@
 """The pitch of a voice over time, and how periodic each moment is: autocorrelation, and a path through its peaks.
 
 The method and its constants are those of Boersma, "Accurate short-term analysis of the fundamental frequency and the
-harmonics-to-noise ratio of a sampled sound" (1993): the autocorrelation of a windowed frame, divided by that of the
-window, has its peaks at the periods, as high as the sound is periodic.
+harmonics-to-noise ratio of a sampled audio" (1993): the autocorrelation of a windowed frame, divided by that of the
+window, has its peaks at the periods, as high as the audio is periodic.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class PitchTrack:
 
 
 def track_pitch(wave: Array) -> PitchTrack:
-    """Follow the pitch of a sound.
+    """Follow the pitch of a audio.
 
     Args:
         wave: (N,) at `RATE`, N at least 1; its loudness does not matter.
@@ -82,7 +82,7 @@ def track_pitch(wave: Array) -> PitchTrack:
 
 
 def _find_periods(frames: Array) -> tuple[Array, Array]:
-    """Give the best candidates of each frame: pitches in Hz and heights, each (T, CANDIDATES).
+    """Return the best candidates of each frame: pitches in Hz and heights, each (T, CANDIDATES).
 
     Places that a frame does not fill have the height minus infinity and the pitch `FLOOR`.
     """

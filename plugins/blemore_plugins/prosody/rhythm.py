@@ -1,4 +1,4 @@
-"""How a sound goes on in time: bursts and pauses, peaks of loudness, regularity, tremor, how fast loudness changes."""
+"""How a audio goes on in time: bursts and pauses, peaks of loudness, regularity, tremor, how fast loudness changes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ENVELOPE = 250
 
 
 def find_sounding(frames: SoundFrames) -> Mask:
-    """Say which frames belong to bursts of sound; none in a silent clip."""
+    """Report which frames belong to bursts of audio; none in a silent clip."""
     level = frames.columns["level"]
     if frames.silent:
         return np.zeros(len(level), dtype=bool)
@@ -53,7 +53,7 @@ def find_sounding(frames: SoundFrames) -> Mask:
 
 
 def list_runs(mask: Mask) -> list[Run]:
-    """Give the stretches where a mask holds.
+    """Return the stretches where a mask holds.
 
     >>> list_runs(np.array([True, True, False, True]))
     [(0, 2), (3, 4)]
@@ -63,10 +63,10 @@ def list_runs(mask: Mask) -> list[Run]:
 
 
 def describe_rhythm(wave: Array, frames: SoundFrames, sounding: Mask) -> dict[str, float]:
-    """Give the numbers of `vocabulary.RHYTHM` by name.
+    """Return the numbers of `vocabulary.RHYTHM` by name.
 
     Args:
-        wave: (N,), the sound.
+        wave: (N,), the audio.
         frames: what is told of its frames.
         sounding: those in bursts.
     """

@@ -1,4 +1,4 @@
-"""What is told of every frame of a sound: loudness, pitch, voice quality, and the shape of the spectrum.
+"""What is told of every frame of a audio: loudness, pitch, voice quality, and the shape of the spectrum.
 
 Everything but the level itself is relative to the clip's loudest frame: a recording that is louder sounds the same.
 """
@@ -37,7 +37,7 @@ TILT_RANGE = (100.0, 7000.0)
 
 @dataclass(frozen=True)
 class SoundFrames:
-    """A sound, described frame by frame.
+    """A audio, described frame by frame.
 
     Attributes:
         columns: (T,) for every name of `vocabulary.DESCRIPTIONS`.
@@ -56,7 +56,7 @@ class SoundFrames:
 
 
 def describe_frames(wave: Array) -> SoundFrames:
-    """Describe a sound frame by frame.
+    """Describe a audio frame by frame.
 
     Args:
         wave: (N,) at `RATE`, N at least `TRANSFORM`.
@@ -82,7 +82,7 @@ def describe_frames(wave: Array) -> SoundFrames:
 
 
 def to_decibel(power: Array, least: float) -> Array:
-    """Give power in dB; less than `least` counts as that."""
+    """Return power in dB; less than `least` counts as that."""
     return np.asarray(10 * np.log10(np.maximum(power, least)))
 
 
@@ -101,7 +101,7 @@ def _describe_voice(pitch: PitchTrack, level: Array, power: Array) -> Iterator[t
 
 
 def _distance_to_neighbours(values: Array, voiced: NDArray[np.bool_]) -> Array:
-    """Give how far each value lies from the mean of the two beside it; 0 where one of the three has no pitch."""
+    """Return how far each value lies from the mean of the two beside it; 0 where one of the three has no pitch."""
     found = np.zeros(len(values))
     if len(values) > 2:
         inner = voiced[1:-1] & voiced[:-2] & voiced[2:]
@@ -110,7 +110,10 @@ def _distance_to_neighbours(values: Array, voiced: NDArray[np.bool_]) -> Array:
 
 
 def _level_at(power: Array, hertz: Array) -> Array:
-    """Give the level of the spectrum at a frequency per frame, dB: the highest of the place and its two neighbours."""
+    """Return the level of the spectrum at a frequency per frame, dB.
+
+    The highest of the place and its two neighbours.
+    """
     place = np.rint(hertz * TRANSFORM / RATE).astype(np.int64)
     near = [power[(place + step).clip(0, len(power) - 1), np.arange(power.shape[1])] for step in (-1, 0, 1)]
     return to_decibel(np.max(near, axis=0), EMPTY)
@@ -169,7 +172,7 @@ def _sum_band(power: Array, frequencies: Array, low: float, high: float) -> Arra
 
 
 def _count_crossings(wave: Array) -> Array:
-    """Give sign changes per second, of the wave without its mean."""
+    """Return sign changes per second, of the wave without its mean."""
     positive = wave > wave.mean()
     changed = np.concatenate([[0], np.cumsum(positive[1:] != positive[:-1])])
     middles = np.arange(1 + len(wave) // HOP) * HOP

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Where = Literal["all", "sounding", "voiced"]
-"""The frames that a description is summarised over: all, those in bursts of sound, those with a pitch."""
+"""The frames that a description is summarised over: all, those in bursts of audio, those with a pitch."""
 
 MFCCS = range(1, 13)
 """Cepstral coefficients above the zeroth, which is loudness."""
@@ -25,7 +25,7 @@ SUMMARIES: Mapping[str, str] = {
     "p75": "75th percentile",
     "p90": "90th percentile",
 }
-"""The seven statistics, in the order of `sequences.describe_sequence`."""
+"""The seven statistics, in the order of `frame_features.pool_statistics`."""
 
 MOVEMENTS: Mapping[str, str] = {
     "trend": "slope of the straight line through the clip, per second",
@@ -62,10 +62,10 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "jitter": Description("voiced", "distance of the pitch from that of its neighbours, semitones"),
     "shimmer": Description("voiced", "distance of the loudness from that of its neighbours, dB"),
     "harmonics": Description("voiced", "first harmonic over the second, dB: high in breathy, low in pressed voices"),
-    "harmonicity": Description("sounding", "periodic over aperiodic sound, dB from -20 to 40", rest=-20.0, moves=True),
+    "harmonicity": Description("sounding", "periodic over aperiodic audio, dB from -20 to 40", rest=-20.0, moves=True),
     "level": Description("all", "loudness, dB below the clip's loudest frame, at least -60", rest=-60.0, moves=True),
     "tilt": Description("sounding", "slope of the spectrum, 100 to 7000 Hz, dB per octave", moves=True),
-    "alpha": Description("sounding", "sound of 50-1000 Hz over 1000-5000 Hz, dB"),
+    "alpha": Description("sounding", "audio of 50-1000 Hz over 1000-5000 Hz, dB"),
     "hammarberg": Description("sounding", "highest band of 50-2000 Hz over that of 2000-5000 Hz, dB"),
     "centroid": Description("sounding", "centre of the spectrum, octaves above 1000 Hz", moves=True),
     "bandwidth": Description("sounding", "spread of the spectrum, kHz"),
@@ -74,7 +74,7 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "crossings": Description("sounding", "sign changes of the wave, thousands per second"),
     "flux": Description("sounding", "change of the spectrum's shape from the frame before, 0 to 1.5"),
     "onset": Description("sounding", "growth of the spectrum from the frame before, mean dB over bands"),
-    **{f"band_{low}": Description("sounding", f"share of {low}-{high} Hz in the sound, dB") for low, high in BANDS},
+    **{f"band_{low}": Description("sounding", f"share of {low}-{high} Hz in the audio, dB") for low, high in BANDS},
     **{f"mfcc_{k}": Description("sounding", f"cepstral coefficient {k}: shape of the spectrum") for k in MFCCS},
     **{f"delta_{k}": Description("sounding", f"change of cepstral coefficient {k} per frame") for k in MFCCS},
 }
@@ -84,13 +84,13 @@ RHYTHM: Mapping[str, str] = {
     "loudest": "level of the loudest frame, dB below full scale, at least -80",
     "crest": "peak of the wave over its root mean square, dB",
     "range": "loudest frame over the 5th percentile of all, dB, at most 60",
-    "sounding": "share of the clip in bursts of sound",
+    "sounding": "share of the clip in bursts of audio",
     "voiced": "share of the clip with a pitch",
     "voiced_sounding": "share of the frames in bursts that have a pitch",
     "voiced_rate": "stretches with a pitch per second",
     "voiced_mean": "mean length of stretches with a pitch, seconds",
     "voiced_longest": "longest stretch with a pitch, seconds",
-    "burst_rate": "bursts of sound per second",
+    "burst_rate": "bursts of audio per second",
     "burst_mean": "mean length of bursts, seconds",
     "burst_std": "standard deviation of the length of bursts, seconds",
     "burst_longest": "longest burst, seconds",
@@ -122,12 +122,12 @@ RHYTHM: Mapping[str, str] = {
 
 
 def describe_features() -> dict[str, str]:
-    """Give what each number of a vector says by its name, in the order of the vector."""
+    """Return what each number of a vector says by its name, in the order of the vector."""
     return dict(_list_features())
 
 
 def feature_names() -> tuple[str, ...]:
-    """Give the names of the numbers in a vector, in their order."""
+    """Return the names of the numbers in a vector, in their order."""
     return tuple(name for name, _ in _list_features())
 
 

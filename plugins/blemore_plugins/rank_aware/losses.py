@@ -15,7 +15,7 @@ SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def supervised(presence: Tensor, salience: Tensor, targets: Tensor, options: RankAwareOptions) -> Tensor:
-    """Give the loss of a batch from the logits of both heads; the parts and their weights are ours.
+    """Return the loss of a batch from the logits of both heads; the parts and their weights are ours.
 
     The KL of the reconciled row from the target, the binary cross-entropy of the presence head (an emotion of any
     salience is there), the KL of the salience head from the target, and the ranking loss.
@@ -33,7 +33,7 @@ def supervised(presence: Tensor, salience: Tensor, targets: Tensor, options: Ran
 
 
 def ranking(logits: Tensor, targets: Tensor) -> Tensor:
-    """Give the logistic loss of every pair of emotions whose true saliences differ: mean over pairs, then over clips.
+    """Return the logistic loss of every pair of emotions whose true saliences differ: mean over pairs, then over clips.
 
     log(1 + exp(lesser - greater)), as RankNet (Burges et al. 2005).
 
@@ -46,10 +46,10 @@ def ranking(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def coral(source: Tensor, target: Tensor) -> Tensor:
-    """Give the squared Frobenius distance of the covariances over 4 width^2 (deep CORAL, Sun and Saenko 2016).
+    """Return the squared Frobenius distance of the covariances over 4 width^2 (deep CORAL, Sun and Saenko 2016).
 
     Args:
-        source, target: latent vectors (N, width) and (K, width), at least 2 each.
+        source, target: latent embeddings (N, width) and (K, width), at least 2 each.
     """
     difference = _covariance(source) - _covariance(target)
     return difference.square().sum() / (4 * source.shape[1] ** 2)
@@ -61,20 +61,21 @@ def _covariance(vectors: Tensor) -> Tensor:
 
 
 def mmd(source: Tensor, target: Tensor) -> Tensor:
-    """Give the squared maximum mean discrepancy under the mean of Gaussian kernels of several widths (biased estimate).
+    """Return the squared maximum mean discrepancy under the mean of Gaussian kernels of several widths (biased
+    estimate).
 
-    The kernel is exp(-d^2 / (scale x m)), m the mean squared distance of two different vectors of both sets, which is
-    not differentiated.
+    The kernel is exp(-d^2 / (scale x m)), m the mean squared distance of two different embeddings of both sets, which
+    is not differentiated.
 
     Args:
-        source, target: latent vectors (N, width) and (K, width).
+        source, target: latent embeddings (N, width) and (K, width).
     """
     both = torch.cat([source, target])
     products = both @ both.T
     lengths = both.square().sum(dim=1)
     distances = (lengths[:, None] + lengths[None, :] - 2 * products).clamp(min=0)
     spread = distances.detach().sum() / max(len(both) * (len(both) - 1), 1)
-    # Vectors that are all alike have no spread, and are no distance apart in any unit.
+    # Embeddings that are all alike have no spread, and are no distance apart in any unit.
     unit = torch.where(spread > 0, spread, torch.ones_like(spread))
     kernel = torch.stack([torch.exp(-distances / (scale * unit)) for scale in SCALES]).mean(dim=0)
     count = len(source)

@@ -1,7 +1,7 @@
-"""The network: projections to one latent space, a gate over members, the best fused, presence and salience heads.
+"""The network: projections to one latent space, a gate over base models, the best fused, presence and salience heads.
 
 Ours, where the paper's abstract says no more than that: the form of the projections and of the gate, and how gradients
-pass the choice of members (straight-through: as if all members had been fused).
+pass the choice of base models (straight-through: as if all base models had been fused).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ HEAD = len(EMOTIONS)
 
 
 class RankAwareNetwork(nn.Module):
-    """From members' standardised vectors side by side to the logits of both heads and the members' weights.
+    """From base models' standardised embeddings side by side to the logits of both heads and the base models' weights.
 
-    Each clip is computed from its own vectors only: nothing here mixes the rows of a batch.
+    Each clip is computed from its own embeddings only: nothing here mixes the rows of a batch.
 
     Args:
-        sizes: lengths of the members' vectors, in the order of the columns.
-        width: length of the latent vectors.
-        top_n: members that are kept for a clip.
+        sizes: lengths of the base models' embeddings, in the order of the columns.
+        width: length of the latent embeddings.
+        top_n: base models that are kept for a clip.
         dropout: share of latent values dropped in training.
     """
 
@@ -47,10 +47,11 @@ class RankAwareNetwork(nn.Module):
         self.salience = nn.Linear(width, HEAD)
 
     def fuse(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Give fused latent vectors (N, width) and the members' weights (N, M), of which at most `top_n` are not 0.
+        """Return fused latent embeddings (N, width) and the base models' weights (N, M), of which at most `top_n` are
+        not 0.
 
         Args:
-            vectors: float32 (N, sum of sizes).
+            embeddings: float32 (N, sum of sizes).
         """
         parts = zip(self.projections, vectors.split(self.sizes, dim=1), strict=True)
         latents = torch.stack([project(part) for project, part in parts], dim=1)
@@ -59,36 +60,36 @@ class RankAwareNetwork(nn.Module):
         fused = mix(weights, latents)
         if self.training and self.top_n < len(self.sizes):
             soft = mix(scores.softmax(dim=1), latents)
-            # Straight-through: a member that is never kept could otherwise not learn, and so never be kept.
+            # Straight-through: a base model that is never kept could otherwise not learn, and so never be kept.
             fused = fused.detach() + (soft - soft.detach())
         return fused, weights
 
     def gate(self, latents: Tensor) -> Tensor:
-        """Give a score for each member of a clip, (N, M), from latent vectors (N, M, width).
+        """Return a score for each base model of a clip, (N, M), from latent embeddings (N, M, width).
 
-        Scaled dot-product attention: what the members say on average asks, each member answers; `liking` is what a
-        member is worth whatever the clip.
+        Scaled dot-product attention: what the base models say on average asks, each base model answers; `liking` is
+        what a base model is worth whatever the clip.
         """
         query, keys = self.query(latents.mean(dim=1)), self.key(latents)
         return (keys * query[:, None]).sum(dim=2) / latents.shape[2] ** 0.5 + self.liking
 
     def gate_parameters(self) -> list[nn.Parameter]:
-        """Give what only the gate learns."""
+        """Return what only the gate learns."""
         return [*self.query.parameters(), *self.key.parameters(), self.liking]
 
     def heads(self, fused: Tensor) -> tuple[Tensor, Tensor]:
-        """Give presence and salience logits, (N, 6) each, of fused latent vectors."""
+        """Return presence and salience logits, (N, 6) each, of fused latent embeddings."""
         fused = self.dropout(fused)
         return self.presence(fused), self.salience(fused)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Give presence logits, salience logits and members' weights side by side, (N, 12 + M)."""
+        """Return presence logits, salience logits and base models' weights side by side, (N, 12 + M)."""
         fused, weights = self.fuse(vectors)
         return torch.cat([*self.heads(fused), weights], dim=1)
 
 
 def keep_top(scores: Tensor, count: int) -> Tensor:
-    """Give softmax weights over the `count` largest scores of each row and 0 elsewhere; of equals the first is kept.
+    """Return softmax weights over the `count` largest scores of each row and 0 elsewhere; of equals the first is kept.
 
     Args:
         scores: (N, M).
@@ -100,17 +101,17 @@ def keep_top(scores: Tensor, count: int) -> Tensor:
 
 
 def mix(weights: Tensor, latents: Tensor) -> Tensor:
-    """Give the weighted sums of members' latent vectors: (N, M) and (N, M, width) to (N, width)."""
+    """Return the weighted sums of base models' latent embeddings: (N, M) and (N, M, width) to (N, width)."""
     return (weights[:, :, None] * latents).sum(dim=1)
 
 
 def reconcile_logs(presence: Tensor, salience: Tensor) -> Tensor:
-    """Give the log of the reconciled rows, (N, 6), from the logits of both heads: as `reconcile`, for training."""
+    """Return the log of the reconciled rows, (N, 6), from the logits of both heads: as `reconcile`, for training."""
     return (nn.functional.logsigmoid(presence) + salience).log_softmax(dim=1)
 
 
 def reconcile(presence: NDArray[np.float64], salience: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give rows, float64 (N, 6): each emotion's salience times the probability that it is there, over their sum.
+    """Return rows, float64 (N, 6): each emotion's salience times the probability that it is there, over their sum.
 
     So the salience head shares out among emotions that the presence head sees. That both meet as probabilities is the
     paper's, the product is ours.

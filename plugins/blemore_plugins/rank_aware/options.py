@@ -18,20 +18,20 @@ class RankAwareOptions:
     """How the fusion is built and trained. The paper's constants are not public: all defaults are ours.
 
     Attributes:
-        width: length of the latent vector that each member's vector is projected to, a multiple of 16 (`LANES`).
-        top_n: members that are kept for a clip; all where there are fewer.
-        dropout: share of latent values dropped in training, of each member and after fusing.
+        width: length of the latent vector that each base model's vector is projected to, a multiple of 16 (`LANES`).
+        top_n: base models that are kept for a clip; all where there are fewer.
+        dropout: share of latent values dropped in training, of each base model and after fusing.
         presence_loss: weight of the presence head's binary cross-entropy, beside 1 for the KL of the reconciled row.
         salience_loss: weight of the salience head's KL, likewise.
         rank_loss: weight of the pairwise ranking loss on the salience head, likewise.
         learning_rate, weight_decay: of AdamW.
-        gate_rate: how many times faster the gate learns than the rest. It has to tell members apart before their
-            projections have learnt the training clips by heart, when all members look equally good.
+        gate_rate: how many times faster the gate learns than the rest. It has to tell base models apart before their
+            projections have trained the training clips by heart, when all base models look equally good.
         epochs: at most so many passes over the training clips.
         patience: stop after so many epochs without a better one.
         batch_size: clips per step, and unlabelled clips per step where these are adapted to.
         adapt: what is held alike between training clips and unlabelled held-out clips: `coral` the covariances of
-            their latent vectors, `mmd` their distributions; both are transductive. `none` never looks at held-out
+            their latent embeddings, `mmd` their distributions; both are transductive. `none` never looks at held-out
             clips.
         adapt_weight: weight of that loss; without effect where `adapt` is `none`.
     """
@@ -72,5 +72,5 @@ class RankAwareOptions:
 
     @property
     def adapts(self) -> bool:
-        """Whether unlabelled held-out clips are learnt from."""
+        """Whether unlabelled held-out clips are trained on."""
         return self.adapt != "none"

@@ -1,4 +1,4 @@
-"""Trains the network: for as long as is best on actors that were not learnt from, then again on all training clips."""
+"""Trains the network: for as long as is best on actors that were not trained on, then again on all training clips."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blemore_harness.context import Context
 from blemore_harness.errors import DataError
 from blemore_harness.networks import batches, one_thread, seeded
 from blemore_harness.protocol.grid import GridCounter
-from blemore_plugins.rank_aware.inputs import Inputs, Members, fit_inputs, require_vectors
+from blemore_plugins.rank_aware.inputs import BaseModels, Inputs, fit_inputs, require_vectors
 from blemore_plugins.rank_aware.losses import coral, mmd, supervised
 from blemore_plugins.rank_aware.model import RankAwareModel, read_rows
 from blemore_plugins.rank_aware.network import RankAwareNetwork
@@ -38,35 +38,38 @@ class Part:
     epochs: int
 
 
-def fit_model(fold: Fold, members: Members, options: RankAwareOptions, context: Context) -> RankAwareModel:
+def fit_model(fold: Fold, base_models: BaseModels, options: RankAwareOptions, context: Context) -> RankAwareModel:
     """Choose the epoch on an actor-disjoint part of the training clips, then train on all of them for as long.
 
     Raises:
-        DataError: no member, a clip without a vector, too few actors for an inner split, or one clip alone to adapt to.
+        DataError: no base model, a clip without a vector, too few actors for an inner split, or one clip alone to
+        adapt to.
     """
     adapted = fold.held_out if options.adapts else Clips(())
     if options.adapts:
         context.note("adapted on clips", len(adapted))
         if not len(adapted):
             context.warn("rank-aware: no held-out clips to adapt to here: trained without")
-    require_vectors(members, (*fold.train.ids, *adapted.ids))
+    require_vectors(base_models, (*fold.train.ids, *adapted.ids))
     learn, check = fold.train.inner_split(context.seed)
-    _, _, epochs = _train(Part(learn, adapted, check, options.epochs), members, options, context)
+    _, _, epochs = _train(Part(learn, adapted, check, options.epochs), base_models, options, context)
     context.note("epochs", epochs)
-    inputs, network, _ = _train(Part(fold.train, adapted, None, epochs), members, options, context)
+    inputs, network, _ = _train(Part(fold.train, adapted, None, epochs), base_models, options, context)
     model = RankAwareModel(inputs, network)
-    _tell_weights(model, members, fold.train, context)
+    _tell_weights(model, base_models, fold.train, context)
     return model
 
 
 def _train(
-    part: Part, members: Members, options: RankAwareOptions, context: Context
+    part: Part, base_models: BaseModels, options: RankAwareOptions, context: Context
 ) -> tuple[Inputs, RankAwareNetwork, int]:
-    """Give what standardises, the network after the last epoch, in eval mode, and the best epoch."""
-    inputs = fit_inputs(members, part.learn.ids)
-    rows, others = (inputs.join(members, ids).to(context.device) for ids in (part.learn.ids, part.unlabelled.ids))
+    """Return what standardises, the network after the last epoch, in eval mode, and the best epoch."""
+    inputs = fit_inputs(base_models, part.learn.ids)
+    rows, others = (inputs.join(base_models, ids).to(context.device) for ids in (part.learn.ids, part.unlabelled.ids))
     targets = torch.from_numpy(part.learn.targets).to(context.device)
-    judge = None if part.check is None else _Judge(inputs.join(members, part.check.ids).to(context.device), part.check)
+    judge = (
+        None if part.check is None else _Judge(inputs.join(base_models, part.check.ids).to(context.device), part.check)
+    )
     with seeded(context.seed):
         network = RankAwareNetwork(inputs.sizes, options.width, options.top_n, options.dropout).to(context.device)
         optimiser = _make_optimiser(network, options)
@@ -102,7 +105,7 @@ def _make_optimiser(network: RankAwareNetwork, options: RankAwareOptions) -> tor
 
 
 class _Domains:
-    """Draws unlabelled clips and says how far their latent vectors are from those of a batch."""
+    """Draws unlabelled clips and says how far their latent embeddings are from those of a batch."""
 
     def __init__(self, others: Tensor, options: RankAwareOptions, seed: int) -> None:
         if len(others) == 1:
@@ -112,7 +115,7 @@ class _Domains:
         self._order = torch.Generator().manual_seed(seed + 1)
 
     def distance(self, network: RankAwareNetwork, fused: Tensor) -> Tensor | float:
-        """Give the weighted loss of a batch of fused latent vectors; 0 where there is nothing to compare."""
+        """Return the weighted loss of a batch of fused latent embeddings; 0 where there is nothing to compare."""
         if not len(self._others) or len(fused) < 2:
             return 0.0
         places = torch.randperm(len(self._others), generator=self._order)[: self._options.batch_size]
@@ -130,7 +133,7 @@ class _Judge:
         self._best: tuple[float, float] | None = None
 
     def improves(self, network: RankAwareNetwork) -> bool:
-        """Say whether a network in eval mode is better than all that were seen before."""
+        """Return whether a network in eval mode is better than all that were seen before."""
         rows, _ = read_rows(network, self._rows)
         surprise = -(self._targets * np.log(np.maximum(rows, 1e-12))).sum(axis=1).mean()
         quality = self._counter.count(rows).choose().scores.score, -float(surprise)
@@ -140,9 +143,9 @@ class _Judge:
         return True
 
 
-def _tell_weights(model: RankAwareModel, members: Members, clips: Clips, context: Context) -> None:
-    """Note each member's mean weight over training clips, and for which share of them it is kept."""
-    weights = model.weigh(clips, members)
+def _tell_weights(model: RankAwareModel, base_models: BaseModels, clips: Clips, context: Context) -> None:
+    """Note each base model's mean weight over training clips, and for which share of them it is kept."""
+    weights = model.weigh(clips, base_models)
     context.note("weights", _by_name(model.inputs.names, weights.mean(axis=0)))
     context.note("kept", _by_name(model.inputs.names, (weights > 0).mean(axis=0)))
 

@@ -41,8 +41,8 @@ class S4DEncoder(Encoder):
         "drop_tokens": "off",
     }
 
-    def mark(self, options: S4DOptions) -> str | None:
-        """Say that a network which never saw a face before is no real system."""
+    def caveat(self, options: S4DOptions) -> str | None:
+        """Report that a network which never saw a face before is no real system."""
         return {"random": "untrained encoders", "random-small": "untrained small encoders"}.get(options.weights)
 
     def identify(self, options: S4DOptions) -> Mapping[str, object]:

@@ -56,7 +56,7 @@ class Loaded:
     old_classes: int | None
 
     def describe(self) -> str:
-        """Say it in one line."""
+        """Report it in one line."""
         text = f"{self.kind} weights: {self.tensors} tensors loaded"
         if self.fresh:
             text += f", starting fresh: {', '.join(self.fresh)}"

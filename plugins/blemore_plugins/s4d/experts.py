@@ -31,7 +31,7 @@ class Router(nn.Module):
         self.noise_linear = nn.Linear(dim, experts)
 
     def forward(self, tokens: Tensor, noise: Tensor | None) -> Tensor:
-        """Give logits (..., experts); `noise` is standard normal of that shape, or None for none."""
+        """Return logits (..., experts); `noise` is standard normal of that shape, or None for none."""
         logits = self.topkroute_linear(tokens)
         return logits if noise is None else logits + noise * F.softplus(self.noise_linear(tokens))
 
@@ -90,7 +90,7 @@ class MixtureOfExperts(nn.Module):
         return said.index_select(0, order.argsort()).unflatten(0, (-1, top)).sum(dim=1)
 
     def _has_room(self, loads: Tensor, tokens: int) -> Tensor:
-        """Say which of the requests, sorted by expert and within it by token, are among the first that fit."""
+        """Report which of the requests, sorted by expert and within it by token, are among the first that fit."""
         rule = self.routing
         limit = int(tokens * rule.top / rule.experts * rule.capacity)
         starts = loads.cumsum(0) - loads
@@ -99,7 +99,7 @@ class MixtureOfExperts(nn.Module):
 
 
 def load_balance(logits: Tensor, chosen: Tensor) -> Tensor:
-    """Say how unevenly experts are used: experts^2 times the mean over clips and experts of f * m.
+    """Report how unevenly experts are used: experts^2 times the mean over clips and experts of f * m.
 
     f is the share of a clip's tokens that chose the expert, m the mean of its raw (noisy) logits over the clip's
     tokens: logits, not probabilities, as upstream has it. Upstream weighs it by 1e-3 but never applies it: the call

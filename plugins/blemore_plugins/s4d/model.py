@@ -40,7 +40,7 @@ class S4DModel:
     epoch: int
 
     def predict(self, clips: Clips, context: Context) -> Probabilities:
-        """Give rows for clips whose faces are there; each depends on its own clip only."""
+        """Return rows for clips whose faces are there; each depends on its own clip only."""
         return Probabilities(clips.ids, predict_rows(self.network, clips, self.options, context))
 
 
@@ -97,7 +97,7 @@ def build(options: S4DOptions, context: Context) -> S4DViTMoE:
 
 
 def _choose_judge(fold: Fold, options: S4DOptions, context: Context) -> tuple[Clips, Judge | None]:
-    """Give the clips to learn from and who says which epoch is best."""
+    """Return the clips to learn from and who says which epoch is best."""
     if options.selection == "inner":
         learn, check = fold.train.inner_split(context.seed)
         inner = InnerJudge(check)

@@ -123,7 +123,7 @@ class S4DViTMoE(nn.Module):
         return self.fc_norm(tokens.mean(dim=1))
 
     def forward(self, clips: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Give logits.
+        """Return logits.
 
         Args:
             clips: (clips, 3, frames, height, width) for the video head, (pictures, 3, height, width) for the other.
@@ -133,7 +133,7 @@ class S4DViTMoE(nn.Module):
         return head(self.upper(self.lower(clips), generator))
 
     def mixtures(self) -> Iterator[MixtureOfExperts]:
-        """Give the expert layers from the first to the last."""
+        """Return the expert layers from the first to the last."""
         return (block.moe_layer for block in self.blocks if block.moe_layer is not None)
 
     def balance(self) -> Tensor:
@@ -166,7 +166,7 @@ def initialise(module: nn.Module, generator: torch.Generator | None) -> None:
 
 
 def sinusoids(count: int, dim: int) -> Tensor:
-    """Give the fixed table of positions, float32 (count, dim), computed in float64.
+    """Return the fixed table of positions, float32 (count, dim), computed in float64.
 
     Position p has the angle p / 10000^(2 floor(j/2) / dim) in column j: its sine where j is even, its cosine where odd.
     """

@@ -126,19 +126,19 @@ class S4DOptions:
         return self.stride // self.step
 
     def crop_facts(self) -> dict[str, object]:
-        """Give every option that changes a crop, for the key of the cache."""
+        """Return every option that changes a crop, for the key of the cache."""
         names = ("scale", "align", "size", "step", "detect_every", "detect_size", "smallest_face", "smooth")
         return {name: getattr(self, name) for name in names}
 
     def shape(self) -> Shape:
-        """Give the network's sizes as far as options know them; weights on disk know better."""
+        """Return the network's sizes as far as options know them; weights on disk know better."""
         if self.weights == "random-small":
             small = Shape(dim=128, depth=2, first_expert=1, patch=8, mlp=1, adapter=32, routing=Routing(experts=4))
             return replace(small, image=self.size, frames=self.frames)
         return Shape(image=self.size, frames=self.frames)
 
     def routing(self, base: Routing, training: bool) -> Routing:
-        """Give noise and capacity for training or for prediction, with the experts of `base`."""
+        """Return noise and capacity for training or for prediction, with the experts of `base`."""
 
         def applies(when: When) -> bool:
             return when == "always" or (training and when == "training")

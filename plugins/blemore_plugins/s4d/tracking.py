@@ -89,7 +89,7 @@ def _choose(faces: Sequence[Detections | None]) -> list[NDArray[np.float64] | No
 
 
 def _distance(ones: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Say how far squares (N, 4) are from squares (M, 4) in place and size, (N, M): face widths, at most `FAR`."""
+    """Report how far squares (N, 4) are from squares (M, 4) in place and size, (N, M): face widths, at most `FAR`."""
     apart = np.hypot(*(ones[:, None, :2] - others[None, :, :2]).transpose(2, 0, 1)) / ones[:, None, 2]
     return np.minimum(apart + np.abs(np.log(others[None, :, 2] / ones[:, None, 2])), FAR)
 

@@ -45,7 +45,7 @@ class Progress:
 
 
 def trained_parts(network: S4DViTMoE, which: str) -> list[nn.Module]:
-    """Give the modules that are trained: see `S4DOptions.train`."""
+    """Return the modules that are trained: see `S4DOptions.train`."""
     last: list[nn.Module] = [network.fc_norm, network.head["video"]]
     if which == "adapters":
         return [*network.mixtures(), *last]
@@ -97,7 +97,7 @@ def train(
 
 
 def precision(device: str) -> contextlib.AbstractContextManager[Any]:
-    """Give the autocast block for a device: bfloat16 (no loss needs scaling) on a GPU that has it, else float32."""
+    """Return the autocast block for a device: bfloat16 (no loss needs scaling) on a GPU that has it, else float32."""
     fast = device.startswith("cuda") and has_bfloat16()
     return torch.autocast("cuda", torch.bfloat16) if fast else contextlib.nullcontext()
 
@@ -135,7 +135,7 @@ def _train_epoch(
 
 
 def learning_rate(step: int, steps: int, options: S4DOptions) -> float:
-    """Give the rate of a step, counted from 0: up in a line over `warmup` epochs of `steps`, then a cosine to 0."""
+    """Return the rate of a step, counted from 0: up in a line over `warmup` epochs of `steps`, then a cosine to 0."""
     warmup, total = options.warmup * steps, options.epochs * steps
     if step < warmup:
         return options.learning_rate * (step + 1) / warmup
@@ -158,7 +158,7 @@ def _look(network: S4DViTMoE, judge: Judge, state: Progress, options: S4DOptions
 
 
 def _trained(network: S4DViTMoE) -> dict[str, Tensor]:
-    """Give the trained weights; the frozen ones never change and would fill disks."""
+    """Return the trained weights; the frozen ones never change and would fill disks."""
     return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
 
 

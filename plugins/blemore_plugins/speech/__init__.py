@@ -1,4 +1,4 @@
-"""Frozen speech networks: the sound of a clip as features over time, and a head."""
+"""Frozen speech networks: the audio of a clip as frame-level features, and a head."""
 
 from __future__ import annotations
 

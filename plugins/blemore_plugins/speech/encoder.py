@@ -13,7 +13,7 @@ from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.hookspecs import Encoder, Modality
 from blemore_harness.media.audio import warn_of_silence
-from blemore_harness.pooling import describe_sequence
+from blemore_harness.pooling import pool_statistics
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.hub import identify_source
 from blemore_plugins.speech.extraction import extract
@@ -36,7 +36,7 @@ DEMO: Mapping[str, object] = {"model": RANDOM_SMALL, "hidden": "256", "epochs": 
 
 
 class AudioEncoder(Encoder):
-    """Vectors of a frozen audio model of any type that `kinds` lists, under the harness's head.
+    """Embeddings of a frozen audio model of any type that `kinds` lists, under the harness's head.
 
     The network runs in float32 everywhere, because bfloat16 changes its output by about 1 %. Waves are normalised, or
     made into spectrograms, as the model's own preprocessor settings say. A network of fixed length (Whisper, 30 s; an
@@ -55,8 +55,8 @@ class AudioEncoder(Encoder):
     small: ClassVar[str] = "wav2vec2-bert"
     always_normalise: ClassVar[bool] = False
 
-    def mark(self, options: AudioOptions) -> str | None:
-        """Say that the random network is no trained one."""
+    def caveat(self, options: AudioOptions) -> str | None:
+        """Report that the random network is no trained one."""
         return UNTRAINED if options.model == RANDOM_SMALL else None
 
     def identify(self, options: AudioOptions) -> Mapping[str, object]:
@@ -64,11 +64,11 @@ class AudioEncoder(Encoder):
         return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model)}
 
     def prepare(self, clips: Clips, options: AudioOptions, context: Context) -> None:
-        """Fetch the weights, and compute the vectors that are not in the cache.
+        """Fetch the weights, and compute the embeddings that are not in the cache.
 
         Raises:
             WeightsMissing, DataError, InvalidOption: see `hub`, `recipe` and `network`.
-            MediaError: a clip without usable sound.
+            MediaError: a clip without usable audio.
         """
         recipe = self._settle(options, download=True)
         store = _open_store(recipe, options, context)
@@ -83,7 +83,7 @@ class AudioEncoder(Encoder):
         warn_of_silence(clips, context)
 
     def embed(self, clips: Clips, options: AudioOptions, context: Context) -> Embeddings:
-        """Read the vectors from the cache: float32 (N, 7 x width of the model, and what the model says itself)."""
+        """Read the embeddings from the cache: float32 (N, 7 x width of the model, and what the model says itself)."""
         store = _open_store(self._settle(options), options, context)
         vectors = [store.load(clip) for clip in clips]
         return Embeddings(clips.ids, np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32))
@@ -114,7 +114,7 @@ class Wav2Vec2Encoder(AudioEncoder):
 
 
 class Wav2Vec2NarrowEncoder(Wav2Vec2Encoder):
-    """The same vectors under the paper's smaller head: its second row."""
+    """The same embeddings under the paper's smaller head: its second row."""
 
     name: ClassVar[str] = "wav2vec2-512"
     summary: ClassVar[str] = "frozen wav2vec2-large, layers 6-12, seven statistics, MLP head of 512"
@@ -153,7 +153,7 @@ def describe_frames(frames: NDArray[np.float32], options: AudioOptions) -> NDArr
         the next, and so on, then the mean of the whole clip. A clip of fewer frames has its last one repeated.
     """
     if options.pooling != "moments":
-        return describe_sequence(frames, options.parts)
+        return pool_statistics(frames, options.parts)
     exact = frames.astype(np.float64)
     exact = np.pad(exact, ((0, max(0, options.parts - len(exact))), (0, 0)), mode="edge")
     moments = [[part.mean(axis=0), part.std(axis=0)] for part in np.array_split(exact, options.parts)]
@@ -161,6 +161,6 @@ def describe_frames(frames: NDArray[np.float32], options: AudioOptions) -> NDArr
 
 
 def _open_store(recipe: Recipe, options: AudioOptions, context: Context) -> Store:
-    """Open the store of the vectors that these options and weights give."""
+    """Open the store of the embeddings that these options and weights give."""
     parts = f"moments {options.parts}" if options.pooling == "moments" else options.parts
     return context.cache.store("speech-vectors", parts=parts, **recipe.facts(context.cache))

@@ -1,4 +1,4 @@
-"""From sound tracks to arrays in the cache: decode ahead, batch by exact length, run, keep."""
+"""From audio tracks to arrays in the cache: decode ahead, batch by exact length, run, keep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
-from blemore_harness.media.audio import read_sound
+from blemore_harness.media.audio import read_audio
 from blemore_plugins.speech.recipe import RATE, Recipe, extra_missing
 
 WINDOW_BYTES = 80 << 20
@@ -28,7 +28,7 @@ THREADS = 16
 """Clips decoded side by side, and written side by side, at most."""
 
 BATCH_SECONDS: Mapping[str, float] = {"cpu": 0, "cuda": 120}
-"""Sound run at once, or one clip if that is longer. A CPU gains nothing from more than one, and alone a clip's features
+"""Audio run at once, or one clip if that is longer. A CPU gains nothing from more than one, and alone a clip's features
 are the same to the last bit in any company. The first layer of a large model takes 6.5 MB for each second."""
 
 Keep = Callable[[Clip, NDArray[np.float32], NDArray[np.float32]], None]
@@ -41,7 +41,7 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
     """Compute the hidden states of clips and have each kept as soon as it is there.
 
     Raises:
-        MediaError: a clip without sound, or with less of it than one frame; those before it are kept.
+        MediaError: a clip without audio, or with less of it than one frame; those before it are kept.
         ExtraMissing: torch or transformers is not installed.
         DataError, InvalidOption: see `network.build_network`.
     """
@@ -60,7 +60,7 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
     limit = 0 if recipe.alone else BATCH_SECONDS["cuda" if on_gpu else "cpu"]
     seconds = 0.0
     with (
-        context.progress(f"{recipe.encoder}: sound to features", len(clips)) as bar,
+        context.progress(f"{recipe.encoder}: audio to features", len(clips)) as bar,
         ThreadPoolExecutor(_threads()) as writers,
     ):
         writing: list[Future[None]] = []
@@ -73,7 +73,7 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
             bar.advance(len(batch))
         for done in writing:
             done.result()
-    facts: dict[str, object] = {"clips": len(clips), "seconds of sound": round(seconds, 1)}
+    facts: dict[str, object] = {"clips": len(clips), "seconds of audio": round(seconds, 1)}
     if on_gpu:
         facts |= {"gpu": torch.cuda.get_device_name(), "peak GPU MiB": torch.cuda.max_memory_allocated() >> 20}
     context.note("extracted", facts)
@@ -128,11 +128,11 @@ def _windows(clips: Sequence[Clip], hear: Callable[[Clip], Any]) -> Iterator[lis
 
 
 def _hear(clip: Clip, ear: Any, cache: Cache) -> Any:
-    """Decode a clip's sound and make it into inputs."""
-    wave = read_sound(clip, RATE, cache)
+    """Decode a clip's audio and make it into inputs."""
+    wave = read_audio(clip, RATE, cache)
     if ear.too_short(wave):
         seconds = len(wave) / RATE
-        raise MediaError(f"clip {clip.id}: expected sound for one frame of 25 ms, found {seconds:.4f} s", clip.id)
+        raise MediaError(f"clip {clip.id}: expected audio for one frame of 25 ms, found {seconds:.4f} s", clip.id)
     return ear(wave)
 
 

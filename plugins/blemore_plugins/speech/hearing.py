@@ -1,4 +1,4 @@
-"""From a wave to what a network takes in: normalised sound, or a spectrogram by the model's own feature extractor."""
+"""From a wave to what a network takes in: normalised audio, or a spectrogram by the model's own feature extractor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Heard:
 
     Attributes:
         inputs: float32 (P, ...): one piece, or as many as a network of fixed length needs.
-        frames: how many frames of the last piece are sound, the rest being padding; None for all.
+        frames: how many frames of the last piece are audio, the rest being padding; None for all.
         seconds: how much the network computes on, padding included.
     """
 
@@ -52,14 +52,14 @@ class Ear:
         self._extractor: Any = None if kind == "wave" else _extractor(recipe)
 
     def too_short(self, wave: Array) -> bool:
-        """Say whether a wave is too short for a single frame."""
+        """Return whether a wave is too short for a single frame."""
         if self._extractor is None:
             return not count_frames(self._config, len(wave))
-        # Features of sound of their own length come in pairs, and have a variance over at least two.
+        # Features of audio of their own length come in pairs, and have a variance over at least two.
         return len(wave) < SHORTEST + (HOP if self._hear == self._fbank else 0)
 
     def __call__(self, wave: Array) -> Heard:
-        """Give the inputs for a clip's wave, float32 (N,), which is not too short."""
+        """Return the inputs for a clip's wave, float32 (N,), which is not too short."""
         return self._hear(wave)
 
     def _wave(self, wave: Array) -> Heard:
@@ -89,7 +89,7 @@ class Ear:
 
 
 def normalise(wave: Array, floor: float) -> Array:
-    """Give a whole clip's wave zero mean and unit variance, `floor` being added to the variance.
+    """Return a whole clip's wave zero mean and unit variance, `floor` being added to the variance.
 
     Layer-norm models were trained on that; for group-norm models, whose first layer does it, it makes no difference.
     """

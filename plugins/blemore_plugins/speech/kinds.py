@@ -23,7 +23,7 @@ class Kind:
     Attributes:
         type: `model_type` in `config.json`.
         network: class of transformers; its configuration class is found through it.
-        hears: what goes in: the `wave`; `fbank` features of the sound's own length; a `log-mel` picture of 30 s; or a
+        hears: what goes in: the `wave`; `fbank` features of the audio's own length; a `log-mel` picture of 30 s; or a
             spectrogram of fixed length cut into `patches`.
         part: attribute of the network that is run; empty for all of it.
         blocks: path of the list of blocks, from that part.
@@ -115,7 +115,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def find_kind(folder: Path) -> Kind:
-    """Say of which kind the model in a folder is.
+    """Report of which kind the model in a folder is.
 
     Raises:
         DataError: as of `read_config`.

@@ -46,7 +46,7 @@ class RegressionHead(nn.Module):
         self.out_proj = nn.Linear(config.hidden_size, OUTPUTS)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Give arousal, dominance and valence, (B, 3), of mean hidden states (B, D)."""
+        """Return arousal, dominance and valence, (B, 3), of mean hidden states (B, D)."""
         return self.out_proj(torch.tanh(self.dense(pooled)))
 
 
@@ -185,7 +185,7 @@ def _cut(trunk: Any, recipe: Recipe) -> None:
 
 
 def count_frames(config: Any, samples: int) -> int:
-    """Say how many frames a network that hears waves makes of one; 0 for a wave shorter than its field."""
+    """Report how many frames a network that hears waves makes of one; 0 for a wave shorter than its field."""
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
     # Where frames are joined before the blocks, a single one is nothing.
@@ -213,7 +213,7 @@ def _attention(network: Any) -> str:
 
 
 def _depth(recipe: Recipe, blocks: int) -> int:
-    """Say how many blocks are needed of those that there are."""
+    """Report how many blocks are needed of those that there are."""
     if recipe.layers is not None and recipe.layers[-1] > blocks:
         raise InvalidOption(f"layers: {recipe.model} has layers 0 to {blocks}, found {recipe.layers[-1]}")
     if recipe.layers is None or recipe.outputs:

@@ -106,7 +106,7 @@ class AudeeringOptions(AudioOptions):
 
 @dataclass(frozen=True)
 class SpeechFeatureOptions(FeatureOptions):
-    """Options of speech features over time that are released or extracted.
+    """Options of speech frame-level features that are released or extracted.
 
     Attributes:
         model: hub id or local folder, as of `audio`; or `random-small`, which is untrained. Only extraction looks at it

@@ -81,14 +81,14 @@ class Recipe:
         return self.weights.folder if self.weights else None
 
     def identity(self, cache: Cache) -> dict[str, object]:
-        """Say which weights these are, for cache keys and records."""
+        """Report which weights these are, for cache keys and records."""
         if self.weights is None:
             _, settings = SMALL[self.small]
             return {"random": self.small, "seed": SMALL_SEED, **settings}
         return self.weights.identity(cache)
 
     def facts(self, cache: Cache) -> dict[str, object]:
-        """Give every fact that changes what becomes of a wave, for cache keys.
+        """Return every fact that changes what becomes of a wave, for cache keys.
 
         Raises:
             ExtraMissing: torch or transformers is not installed.
@@ -118,7 +118,7 @@ def settle_recipe(
     compat: bool = False,
     download: bool = False,
 ) -> Recipe:
-    """Find a model's files and decide how its sound is computed.
+    """Find a model's files and decide how its audio is computed.
 
     Args:
         encoder: its name, by which users set options.

@@ -1,4 +1,4 @@
-"""WavLM and HuBERT: the organisers' released features over time, or the same made from the clips."""
+"""WavLM and HuBERT: the organisers' released frame-level features, or the same made from the clips."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.hookspecs import Modality
 from blemore_harness.media.audio import warn_of_silence
-from blemore_harness.pooling import describe_sequence
+from blemore_harness.pooling import pool_statistics
 from blemore_plugins.features.encoder import PART, Extractor, FeatureEncoder
 from blemore_plugins.hub import identify_source
 from blemore_plugins.speech.encoder import DEMO, UNTRAINED
@@ -35,8 +35,8 @@ class SpeechExtractor:
     encoder: str
     small: str
 
-    def mark(self, options: SpeechFeatureOptions) -> str | None:
-        """Say that the random network is no trained one."""
+    def caveat(self, options: SpeechFeatureOptions) -> str | None:
+        """Report that the random network is no trained one."""
         return UNTRAINED if options.model == RANDOM_SMALL else None
 
     def identify(self, options: SpeechFeatureOptions) -> Mapping[str, object]:
@@ -48,7 +48,7 @@ class SpeechExtractor:
 
         Raises:
             WeightsMissing, DataError, InvalidOption: see `hub`, `recipe` and `network`.
-            MediaError: a clip without usable sound.
+            MediaError: a clip without usable audio.
         """
         recipe = self._settle(options, download=True)
         store = _open_store(recipe, context)
@@ -56,7 +56,7 @@ class SpeechExtractor:
 
         def keep(clip: Clip, frames: NDArray[np.float32], _outputs: NDArray[np.float32]) -> None:
             # Here, where it is done in threads; the features last, because a clip counts as done with them.
-            store.save(clip, describe_sequence(frames), PART)
+            store.save(clip, pool_statistics(frames), PART)
             store.save(clip, frames)
 
         missing = store.missing(clips)
@@ -103,7 +103,7 @@ class HubertEncoder(FeatureEncoder):
     Extracted: as of `WavLMEncoder`. The organisers took s3prl's `hubert_large_ll60k`, its `last_hidden_state` (which
     is after the final norm, as here), one file at a time, at 16 kHz. `compat` normalises the wave as s3prl does
     (torch's `layer_norm`, 1e-5 added to the variance) and runs every clip by itself. Unknown: their resampler; and as
-    their script takes no stereo, how the sound became mono: the mean of the channels is our guess.
+    their script takes no stereo, how the audio became mono: the mean of the channels is our guess.
     Licence of the default weights: Apache-2.0.
     """
 

@@ -1,4 +1,4 @@
-"""Frozen picture and video networks: the frames of a clip as features over time, and a head.
+"""Frozen picture and video networks: the frames of a clip as frame-level features, and a head.
 
 Where the organisers released features, these are read; otherwise, and where asked for, the same kind of features is
 made from the clips, whose frames are decoded once for all of these encoders.

@@ -1,4 +1,4 @@
-"""From clips to features over time in the cache: what all frozen visual encoders do the same way."""
+"""From clips to frame-level features in the cache: what all frozen visual encoders do the same way."""
 
 from __future__ import annotations
 
@@ -63,19 +63,19 @@ class VisionExtractor:
         raise TypeError(f"{type(self).__name__} does not say how its network is built")
 
     def rule_of(self, options: Any) -> PictureRule:
-        """Give the rule for frames with these options."""
+        """Return the rule for frames with these options."""
         return self.rule
 
     def fills_with_zeros(self, options: Any) -> bool:
-        """Say how the last window is filled: with zeros, or with the last frame."""
+        """Report how the last window is filled: with zeros, or with the last frame."""
         return False
 
     def reads_full(self, options: Any) -> bool:
-        """Say whether frames are decoded at full size."""
+        """Return whether frames are decoded at full size."""
         return bool(options.frames == "full")
 
-    def mark(self, options: VisionOptions) -> str | None:
-        """Say that the random network is no trained one."""
+    def caveat(self, options: VisionOptions) -> str | None:
+        """Report that the random network is no trained one."""
         return "untrained small encoders" if options.model == RANDOM_SMALL else None
 
     def identify(self, options: VisionOptions) -> Mapping[str, object]:
@@ -168,7 +168,7 @@ class VisionExtractor:
         context.note("extracted", {"clips": len(clips), "frames": seen, "precision": precision})
 
     def _reader(self, options: Any, rule: PictureRule, side: int, context: Context) -> Callable[[Clip], NDArray[Any]]:
-        """Give the function that reads a clip's frames, as `running.run_clip` takes them."""
+        """Return the function that reads a clip's frames, as `running.run_clip` takes them."""
         stride = getattr(options, "stride", 1)
         if self.reads_full(options):
             return lambda clip: fit_full(clip, stride, rule, side)

@@ -111,7 +111,7 @@ class VideoMaeV2Extractor(VisionExtractor):
         return build_videomae(weights.files[0] if weights else None)
 
     def rule_of(self, options: VideoMaeV2Options) -> PictureRule:
-        """Give the organisers' rule with `compat`: blue first, squashed without a filter, from 0 to 1."""
+        """Return the organisers' rule with `compat`: blue first, squashed without a filter, from 0 to 1."""
         if not options.compat:
             return self.rule
         return replace(

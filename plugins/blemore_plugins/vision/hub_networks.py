@@ -138,7 +138,7 @@ def _make_small(kind: Any, config: Any) -> Any:
 
 
 def _read_config(folder: Path, kinds: tuple[str, ...]) -> str:
-    """Give the kind of a model, which must be one of `kinds`."""
+    """Return the kind of a model, which must be one of `kinds`."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -67,7 +67,7 @@ class Stem(nn.Module):
 
 
 class ImageBindVision(nn.Module):
-    """Pictures in, vectors of length 1 in the joint space out.
+    """Pictures in, embeddings of length 1 in the joint space out.
 
     Args:
         dim, depth, heads: of the transformer.

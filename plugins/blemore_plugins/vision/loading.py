@@ -73,7 +73,7 @@ def count_blocks(tensors: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def load_exactly(network: Any, tensors: Mapping[str, Tensor], source: str, left_out: re.Pattern[str] = NOTHING) -> Any:
-    """Put weights into a network, which may have been made on the meta device; gives it in eval mode, float32.
+    """Put weights into a network, which may have been made on the meta device; returns it in eval mode, float32.
 
     Args:
         network: a torch module.

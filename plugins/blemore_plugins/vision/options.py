@@ -14,7 +14,7 @@ RANDOM_SMALL = "random-small"
 
 @dataclass(frozen=True)
 class VisionOptions(FeatureOptions):
-    """Options of a frozen visual encoder, besides those of all encoders of features over time.
+    """Options of a frozen visual encoder, besides those of all encoders of frame-level features.
 
     Attributes:
         model: which weights: a hub id, or a local folder or file; or `random-small`, which is untrained.

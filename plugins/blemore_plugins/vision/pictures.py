@@ -44,7 +44,7 @@ class PictureRule:
     swapped: bool = False
 
     def resized(self, height: int, width: int, side: int) -> tuple[int, int]:
-        """Give the size before cropping: the longer side is cut to a whole pixel, as torchvision does."""
+        """Return the size before cropping: the longer side is cut to a whole pixel, as torchvision does."""
         if self.zoom is None:
             return side, side
         short = side * self.zoom[0] // self.zoom[1]

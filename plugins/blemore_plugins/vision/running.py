@@ -38,7 +38,7 @@ class Network:
     span: int = 1
 
     def starts(self, count: int) -> range:
-        """Give the first frames of the windows that a clip of `count` frames needs."""
+        """Return the first frames of the windows that a clip of `count` frames needs."""
         more = -(-max(0, count - self.length) // self.step)
         return range(0, more * self.step + 1, self.step)
 
@@ -46,7 +46,7 @@ class Network:
 def run_clip(
     network: Network, rule: PictureRule, zeros: bool, frames: NDArray[Any], device: str
 ) -> NDArray[np.float32]:
-    """Give the features of a clip, float32 (T, D).
+    """Return the features of a clip, float32 (T, D).
 
     Args:
         network: what to run.

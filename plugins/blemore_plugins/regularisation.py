@@ -12,8 +12,8 @@ from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.predictions import FloatArray
-from blemore_plugins.average import EPSILON, check_epsilon
 from blemore_plugins.logistic import Problem, fit, mean_loss
+from blemore_plugins.means import EPSILON, check_epsilon
 
 STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
 """Strengths of the L2 penalty that are tried, against a loss that is a mean over clips."""
@@ -24,7 +24,7 @@ INNER_FOLDS = 5
 
 @dataclass(frozen=True)
 class LogisticOptions:
-    """How a regression on members' log-probabilities is held back; Options of fusions extend it.
+    """How a regression on base models' log-probabilities is held back; Options of fusions extend it.
 
     Attributes:
         strengths: strengths of the L2 penalty to choose from, infinity besides; a single one is used as it is.
@@ -46,12 +46,12 @@ class LogisticOptions:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What was learnt and how strongly it was held back.
+    """What was trained and how strongly it was held back.
 
     Attributes:
         weights: float64 (F, K).
         strength: of the penalty.
-        losses: mean cross-entropy on actors that were not learnt from, by strength as text.
+        losses: mean cross-entropy on actors that were not trained on, by strength as text.
     """
 
     weights: FloatArray
@@ -59,12 +59,12 @@ class Learnt:
     losses: Mapping[str, float]
 
     def describe(self) -> dict[str, object]:
-        """Give what a record shows, as JSON types."""
+        """Return what a record shows, as JSON types."""
         return {"strength": f"{self.strength:g}", "loss by strength on other actors": dict(self.losses)}
 
 
 def actor_folds(clips: Clips, count: int, seed: int) -> list[NDArray[np.bool_]]:
-    """Give the masks (N,) of at most `count` parts of clips, no actor in two of them.
+    """Return the masks (N,) of at most `count` parts of clips, no actor in two of them.
 
     Raises:
         DataError: fewer than two actors, or clips without actors.
@@ -80,7 +80,7 @@ def actor_folds(clips: Clips, count: int, seed: int) -> list[NDArray[np.bool_]]:
 
 
 def strength_folds(clips: Clips, options: LogisticOptions, context: Context) -> list[NDArray[np.bool_]]:
-    """Give the parts that a strength is chosen on; none where nothing is chosen, or no other actors are there.
+    """Return the parts that a strength is chosen on; none where nothing is chosen, or no other actors are there.
 
     `learn` then leaves the offset alone: with one training actor nobody can tell how far to trust a regression.
     """
@@ -100,7 +100,7 @@ def learn(
     strengths: Sequence[float],
     advance: Callable[[int], object],
 ) -> Learnt:
-    """Learn from all rows with the strength of least cross-entropy on parts not learnt from; of equals the greatest.
+    """Learn from all rows with the strength of least cross-entropy on parts not trained on; of equals the greatest.
 
     Leaving the offset alone (infinite strength) is always among the choices. One strength alone is not questioned.
 

@@ -22,7 +22,7 @@ from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.data.aggregates import Place
 from blemore_harness.data.contents import digest_files, find_copies
 from blemore_harness.data.download import Dataset
-from blemore_harness.data.neutral_features import StoreDigests, digest_store, feature_file
+from blemore_harness.data.neutral_features import StoreDigests, feature_file, publish_feature_set
 from blemore_harness.data.neutral_files import hand_out
 from blemore_harness.disk import digest_of
 
@@ -36,7 +36,7 @@ _OPAQUE = re.compile(r"(?<![^\W_])c[0-9a-f]{16}(?![^\W_])")
 
 
 @dataclass(frozen=True)
-class View:
+class BlindedDataset:
     """A dataset behind stand-in names.
 
     Attributes:
@@ -45,11 +45,11 @@ class View:
         folds: int64 (N,), fold of each clip of `train`.
         real: real clip id by opaque id.
         digest: hex digest of all that can change a number of cross-validation: training clips with labels, actors,
-            folds and videos. Test clips and released features are apart, see `test_digest` and `digest_store`.
+            folds and videos. Test clips and released features are apart, see `test_digest` and `publish_feature_set`.
         test_digest: hex digest of the test clips and their videos.
-        stores: names of the released features that the dataset has.
-        digest_store: digests one of them, and makes its files ready to be read; `DataError` where there is none of that
-            name, or where it is damaged.
+        feature_sets: names of the released features that the dataset has.
+        publish_feature_set: digests one of them, and makes its files ready to be read; `DataError` where there is none
+            of that name, or where it is damaged.
         warnings: what the contents of clips tell: the same one in several folds, or in training and test.
     """
 
@@ -59,8 +59,8 @@ class View:
     real: Mapping[str, str]
     digest: str
     test_digest: str
-    stores: frozenset[str]
-    digest_store: Callable[[str], StoreDigests] = field(repr=False)
+    feature_sets: frozenset[str]
+    publish_feature_set: Callable[[str], StoreDigests] = field(repr=False)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -69,14 +69,14 @@ class View:
         return {name: stand_in for stand_in, name in self.real.items()}
 
     def fold(self, index: int | None) -> Fold:
-        """Give fold `index`, or for None the final fit: all training clips, with the test clips held out."""
+        """Return fold `index`, or for None the final fit: all training clips, with the test clips held out."""
         if index is None:
             return Fold(None, self.train, self.test)
         held_out = self.folds == index
         return Fold(index, self.train.take(~held_out), self.train.take(held_out).unlabelled())
 
     def everything(self) -> Clips:
-        """Give all clips, training and test, unlabelled and without actors: what `prepare` is called with."""
+        """Return all clips, training and test, unlabelled and without actors: what `prepare` is called with."""
         return Clips(tuple(sorted((*self.train, *self.test), key=lambda clip: clip.id)))
 
     def translate(self, text: str) -> str:
@@ -84,12 +84,12 @@ class View:
         return _OPAQUE.sub(lambda match: self.real.get(match[0], match[0]), text)
 
 
-def open_view(
+def blind_dataset(
     dataset: Dataset,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[str], None] | None = None,
-) -> View:
+) -> BlindedDataset:
     """Make the view of a dataset, with neutral names for its files.
 
     Names and order of training clips come from the training clips alone: test clips may come and go.
@@ -145,15 +145,15 @@ def open_view(
         for i in order
     ]
     tests = [[name, seen.get(name, "")] for name in sorted(dataset.test_ids)]
-    return View(
+    return BlindedDataset(
         train,
         test,
         folds,
         {opaque: name for name, opaque in names.items()},
         digest_of(facts),
         digest_of(tests),
-        frozenset(dataset.stores),
-        partial(digest_store, dataset, names, home, memo, log),
+        frozenset(dataset.feature_sets),
+        partial(publish_feature_set, dataset, names, home, memo, log),
         tuple(find_copies(dataset, {name: clip.content for name, clip in clips.items()})),
     )
 

@@ -1,0 +1,106 @@
+"""Plain references for fusions: the equal mean of base models' probabilities, and that of their logarithms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from blemore_harness.clips import Clips, Fold
+from blemore_harness.context import Context
+from blemore_harness.errors import InvalidOption
+from blemore_harness.hookspecs import Fusion, NoOptions, hookimpl
+from blemore_harness.predictions import FloatArray, Probabilities, softmax
+from blemore_plugins.late.mean import WeightedMean
+
+EPSILON = 1e-5
+"""Probabilities below it count as this much.
+
+A base model that is certain would otherwise outvote all others together.
+"""
+
+
+class Mean(Fusion):
+    """The mean of the base models' probabilities, each with the same weight."""
+
+    name = "mean"
+    summary = "mean of base models' probabilities, equal weights"
+
+    def fit(
+        self, fold: Fold, base_models: Mapping[str, Probabilities], options: NoOptions, context: Context
+    ) -> WeightedMean:
+        """Learn nothing."""
+        return WeightedMean({name: 1 / len(base_models) for name in sorted(base_models)})
+
+
+@dataclass(frozen=True)
+class LogitMeanOptions:
+    """How logarithms are taken.
+
+    Attributes:
+        epsilon: probabilities below it count as this much.
+    """
+
+    epsilon: float = EPSILON
+
+    def __post_init__(self) -> None:
+        check_epsilon(self.epsilon)
+
+
+@dataclass(frozen=True)
+class LogitMeanModel:
+    """The base models that were there, and epsilon."""
+
+    names: tuple[str, ...]
+    epsilon: float
+
+    def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Return the normalised geometric mean of the base models' rows."""
+        return Probabilities(clips.ids, softmax(mean_logs(log_rows(self.names, base_models, self.epsilon))))
+
+
+class LogitMean(Fusion):
+    """The mean of the base models' log-probabilities, each with the same weight, made to sum to 1 by a softmax."""
+
+    name = "logit-mean"
+    summary = "mean of base models' log-probabilities, equal weights, renormalised"
+    Options = LogitMeanOptions
+
+    def fit(
+        self, fold: Fold, base_models: Mapping[str, Probabilities], options: LogitMeanOptions, context: Context
+    ) -> LogitMeanModel:
+        """Learn nothing."""
+        return LogitMeanModel(tuple(sorted(base_models)), options.epsilon)
+
+
+def check_epsilon(epsilon: float) -> None:
+    """Refuse an epsilon that is no small probability (`InvalidOption`)."""
+    if not 0 < epsilon <= 0.1:
+        raise InvalidOption(f"epsilon: expected a probability above 0 and up to 0.1, found {epsilon}")
+
+
+def log_rows(names: Iterable[str], base_models: Mapping[str, Probabilities], epsilon: float) -> FloatArray:
+    """Return the base models' log-probabilities, float64 (M, N, 6), of rows raised to `epsilon` and normalised
+    again.
+    """
+    rows = np.maximum(np.stack([base_models[name].values for name in names]), epsilon)
+    logs: FloatArray = np.log(rows / rows.sum(axis=2, keepdims=True))
+    return logs
+
+
+def mean_logs(logs: FloatArray) -> FloatArray:
+    """Return the mean, float64 (N, 6), of base models' log-probabilities (M, N, 6), added up base model by base
+    model.
+    """
+    total = logs[0].copy()
+    for base_model in logs[1:]:
+        total += base_model
+    mean: FloatArray = total / len(logs)
+    return mean
+
+
+@hookimpl
+def blemore_fusions() -> Iterable[Fusion]:
+    """Offer the plain means."""
+    return [Mean(), LogitMean()]
