@@ -13,9 +13,10 @@ import pytest
 from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import ConfigError, InvalidPredictions, InvalidProbabilities
 from blemore_harness.files import leaderboard, prediction_files
-from blemore_harness.files.leaderboard import INNER_NAME, check_submission, official_test_ids, write_submission
+from blemore_harness.files.leaderboard import INNER_NAME, check_submission, write_submission
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities
 from blemore_harness.files.scoring import render_score, score_file
+from blemore_harness.protocol.rules import official_test_ids
 from builders import EMOTIONS, blend, single, write_download, write_probabilities_csv
 
 LABEL = [{"emotion": "sad", "salience": 100.0}]

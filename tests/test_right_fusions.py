@@ -14,6 +14,7 @@ import pytest
 from blemore_harness.errors import InvalidOption
 from blemore_harness.protocol.rules import NEUTRAL, decode, score
 from blemore_harness.protocol.thresholds import search_official
+from blemore_plugins import regularisation
 from blemore_plugins.late import mean_rows
 from blemore_plugins.late.answers import Right, tabulate, value_answers
 from blemore_plugins.late.options import LateOptions

@@ -187,7 +187,8 @@ def _resolve(
     ]
     return ResolvedSystem(
         name, system, offer.plugin, offer.distribution, answers.options, dict(given), submission.seed,
-        base_models, parts, identity if trouble is None else {**identity, "failed": True}, digest_of(tests), answers.caveat, trouble,
+        base_models, parts, identity if trouble is None else {**identity, "failed": True}, digest_of(tests),
+        answers.caveat, trouble,
     )  # fmt: skip
 
 

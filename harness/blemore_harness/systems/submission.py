@@ -141,7 +141,7 @@ def list_submissions() -> list[Submission]:
 
 def shipped_folder() -> Path:
     """Return the folder of the submissions that ship with the harness, in a wheel or in a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "submissions"
     return inside if inside.is_dir() else package.parent.parent / "submissions"
 

@@ -174,9 +174,9 @@ def explain_grid(grid: SimplexGrid, options: LateOptions) -> str | None:
         )
     if options.search == "exhaustive" and grid.parts < wanted.parts:
         return (
-            f"{wanted.size:,} points of step {options.step:g} for {grid.base_models} base models are more than the limit "
-            f"of {options.limit:,}: a grid of step 1/{grid.parts} ({grid.size:,} points) is tried, then climbed from in "
-            f"steps of {options.step:g}"
+            f"{wanted.size:,} points of step {options.step:g} for {grid.base_models} base models are more than the "
+            f"limit of {options.limit:,}: a grid of step 1/{grid.parts} ({grid.size:,} points) is tried, then climbed "
+            f"from in steps of {options.step:g}"
         )
     return None
 
