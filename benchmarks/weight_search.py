@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,8 @@ def compare_folds(fusion: Fusion, case: Case) -> None:
 
 def fit_folds(fusion: Fusion, way: str, folds: list[Fold], base_models: Any, contexts: Any) -> list[Any]:
     """Fit as a run does: at once where that is asked for and the fusion does it, else fold by fold."""
-    options = fusion.Options()
-    models = fusion.fit_together(folds, base_models, options, contexts) if way == "together" else None
-    cases = zip(folds, base_models, contexts, strict=True)
-    return list(models or [fusion.fit(fold, given, options, context) for fold, given, context in cases])
+    own = fusion.fit_folds if way == "together" else partial(Fusion.fit_folds, fusion)
+    return list(own(folds, base_models, fusion.Options(), contexts))
 
 
 def compare_ways(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> None:

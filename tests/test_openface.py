@@ -13,14 +13,12 @@ import pluggy
 import pytest
 
 from blemore_harness import hookspecs
-from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import DataError, InvalidOption, MediaError
-from blemore_harness.files.runs import Runs
 from blemore_harness.pipeline import evaluate
-from blemore_harness.running.workshop import Workshop
+from blemore_harness.running.run import open_run
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
 from blemore_harness.systems.submission import from_plugins
@@ -240,8 +238,8 @@ def run(data: Path, **options: object) -> dict[str, Any]:
     blinded = blind_dataset(dataset, data.parent / "views")
     small = {"hidden": "8", "batch_norm": False, "epochs": 12, "learning_rate": 0.02} | options
     submission = from_plugins(["openface"]).with_options({"openface": small}, None)
-    workshop = Workshop(Runs(data.parent / "runs"), Cache(data.parent / "cache"), "cpu", Silent())
-    return evaluate(submission, dataset, blinded, plugins, workshop)[0]
+    runs, cache = data.parent / "runs", data.parent / "cache"
+    return evaluate(open_run(submission, plugins, dataset, blinded, runs, cache, Silent()))[0]
 
 
 @pytest.mark.encoders

@@ -151,30 +151,23 @@ class Encoder:
         head = options if isinstance(options, HeadOptions) else HeadOptions()
         return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
 
-    def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Sequence[Model] | None:
-        """Learn several folds at once, a context for each; None has them trained one by one with `fit`.
+    def fit_folds(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Iterable[Model]:
+        """Train on several folds, with a context for each; returns their models in the same order.
 
-        For systems whose folds fill a GPU together and not alone. The models must be those of `fit` but for rounding:
-        same initial weights, batches and dropout. What one fold holds out others learn from, so that its labels are
-        within reach here: a model learns from the training clips of its own fold and nothing else, as the check
-        `together` tells. The default trains the heads of the default `fit` together on a GPU; a system with another
-        `fit` has none.
+        Called with all folds that are left to do (with `--isolate` with one, so that no worker holds the labels that
+        another fold holds out). The default is a generator that calls `fit` fold by fold: each model is taken, its
+        predictions are written to disk, and only then is the next fold trained. Define it where folds are faster
+        together, and return a list: as the default does for the harness's own head on a GPU. The models must be those
+        of `fit` but for rounding: same initial weights, batches and dropout. What one fold holds out others are trained
+        on, so that its labels are within reach here: a model is trained on the training clips of its own fold and
+        nothing else, which the check `together` tests.
         """
-        if type(self).fit is not Encoder.fit:
-            return None
-        from blemore_harness.heads.fitting import HeadOptions, fit_heads
+        if type(self).fit is Encoder.fit:
+            from blemore_harness.heads.fitting import HeadOptions, fit_heads
 
-        head = options if isinstance(options, HeadOptions) else HeadOptions()
-        return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)
-
-    def learns_together(self, options: Any, device: str) -> bool:
-        """Return whether `fit_together` has anything to give on this device.
-
-        Asked before contexts, or a worker process, are made for it. The default says so for one of the class's own,
-        and of the default `fit` on a GPU.
-        """
-        own = type(self).fit_together is not Encoder.fit_together
-        return own or (type(self).fit is Encoder.fit and device.startswith("cuda"))
+            head = options if isinstance(options, HeadOptions) else HeadOptions()
+            return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)
+        return (self.fit(fold, options, context) for fold, context in zip(folds, contexts, strict=True))
 
 
 class Fusion:
@@ -210,16 +203,16 @@ class Fusion:
         """
         raise PluginFailed(f"'{self.name}' does not define `fit`", self.name)
 
-    def fit_together(
+    def fit_folds(
         self, folds: Sequence[Fold], base_models: Sequence[Mapping[str, Any]], options: Any, contexts: Sequence[Context]
-    ) -> Sequence[FusionModel] | None:
-        """Learn several folds at once, base models and a context for each; None has them trained one by one with `fit`.
+    ) -> Iterable[FusionModel]:
+        """Train on several folds, with base models and a context for each; as `Encoder.fit_folds`.
 
-        For fusions that search on nearly the same rows fold by fold and can share that work. The models must be those
-        of `fit`. What `Encoder.fit_together` says of labels holds here, too; where worker processes keep the labels
-        apart (`--isolate`), fusions learn one by one. The default gives None.
+        Define it for a fusion that searches on nearly the same probabilities fold by fold and can share that work. The
+        models must be those of `fit`, to the last bit.
         """
-        return None
+        each = zip(folds, base_models, contexts, strict=True)
+        return (self.fit(fold, given, options, context) for fold, given, context in each)
 
 
 @hookspec

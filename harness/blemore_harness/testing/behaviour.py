@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.clips import EMOTIONS, Clips, Fold
-from blemore_harness.hookspecs import Encoder
+from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.predictions import Embeddings
 from blemore_harness.testing.bench import Bench, Trial
 from blemore_harness.testing.material import rename_clips
@@ -181,19 +181,21 @@ def check_sequence(bench: Bench) -> None:
 
 
 def check_together(bench: Bench) -> None:
-    """Learn two folds at once, where it does that; each learns from clips that the other holds out."""
+    """Fit two folds with a `fit_folds` of its own; each is trained on clips that the other holds out."""
     system, first = bench.subject.system, bench.first()
     folds = [bench.fold, bench.material.turned()]
     contexts = [bench.context(first.root.parent / f"together-{n}") for n in range(len(folds))]
     work: Callable[[], Any]
     if isinstance(system, Encoder):
-        work, tolerance = partial(system.fit_together, folds, bench.options, contexts), TOGETHER
+        own, tolerance = type(system).fit_folds is not Encoder.fit_folds, TOGETHER
+        work = partial(system.fit_folds, folds, bench.options, contexts)
     else:
         base_models = [bench.members_of(fold) for fold in folds]
-        work, tolerance = partial(system.fit_together, folds, base_models, bench.options, contexts), 0.0
-    models = bench.call("fit_together", contexts[0], work, *contexts[1:])
-    if models is None:
-        raise NotApplicable("it learns one fold at a time here")
+        own, tolerance = type(system).fit_folds is not Fusion.fit_folds, 0.0
+        work = partial(system.fit_folds, folds, base_models, bench.options, contexts)
+    if not own:
+        raise NotApplicable("it defines no `fit_folds`")
+    models = bench.call("fit_folds", contexts[0], lambda: list(work()), *contexts[1:])
     rows = bench.predict(models[0], bench.fold.held_out, bench.base_models(), contexts[0])
     _compare(
         first.rows, rows, bench.fold.held_out, tolerance,
