@@ -13,15 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.data.opening import open_blinded
-from blemore_harness.errors import MediaError, PluginFailed, first_and_count
+from blemore_harness.errors import MediaError, PluginFailed
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.records.writing import Recorder, start_record
 from blemore_harness.running.keeping import parts_of
 from blemore_harness.running.preparation import name_trouble, prepare_encoders, warn_of_missing_videos
 from blemore_harness.running.run import Run
 from blemore_harness.running.run_log import LOG_FILE, RunLog
-from blemore_harness.running.skipping import find_alike, leave_out
+from blemore_harness.running.skipping import skip_clips
 from blemore_harness.running.steps import embed, fit
 from blemore_harness.scoring.results import SystemPredictions, score_system, suspect_leaks
 from blemore_harness.scoring.test_clips import find_strategy, predict_test
@@ -168,10 +167,4 @@ def evaluate_without_bad_clips(run: Run) -> tuple[dict[str, Any], Path]:
                 pass  # an encoder that fails otherwise is reported by the evaluation
             return evaluate(run)
         except MediaError as error:
-            real = run.blinded.real
-            if error.clip is None or error.clip not in real:
-                raise
-            reasons = find_alike(run.blinded, error.clip, str(error))
-            dataset = leave_out(run.dataset, {real[name]: reason for name, reason in reasons.items()})
-            run.reporter.warn(f"left out: {first_and_count([real[name] for name in reasons], 'clip')}: {error}")
-            run = run.on(dataset, open_blinded(dataset, run.reporter))
+            run = skip_clips(run, error)
