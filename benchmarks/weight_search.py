@@ -38,7 +38,7 @@ from blemore_plugins.late.simplex import bounded_grid
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from golden import literal_protocol as literal
 from real_material import REAL, real_labels
 
@@ -114,7 +114,7 @@ def compare_folds(fusion: Fusion, case: Case) -> None:
     told: dict[str, list[dict[str, object]]] = {}
     spent: dict[str, tuple[float, float]] = {}
     for way in ("one by one", "together"):
-        books = [Notebook() for _ in folds]
+        books = [RecordingReporter() for _ in folds]
         with tempfile.TemporaryDirectory() as folder:
             contexts = [make_context(Path(folder) / str(n), reporter=book) for n, book in enumerate(books)]
             for context in contexts:

@@ -20,7 +20,7 @@ from blemore_plugins.best_of import BestOf, BestOfOptions
 from blemore_plugins.late import LateFusion, LateOptions
 from blemore_plugins.means import LogitMean, Mean
 from blemore_plugins.regularisation import actor_folds
-from fakes import Notebook, make_context, make_fold
+from fakes import RecordingReporter, make_context, make_fold
 from fusion_cases import fit, make_members, make_truth, predict
 
 TRUTH = make_truth(0, 210)
@@ -79,9 +79,9 @@ def test_tries_say_nothing_and_the_same_seed_chooses_the_same() -> None:
     assert [label for label, _ in book.bars if label == "late: weights"] in ([], ["late: weights"])
 
 
-def fit_folds(folds: list[Fold], settings: BestOfOptions, home: Path) -> tuple[Any, list[Notebook]]:
+def fit_folds(folds: list[Fold], settings: BestOfOptions, home: Path) -> tuple[Any, list[RecordingReporter]]:
     """Fit folds at once, with the rows of `MEMBERS` for their clips; returns the models and what they told."""
-    books = [Notebook() for _ in folds]
+    books = [RecordingReporter() for _ in folds]
     contexts = [make_context(home / str(n), reporter=book) for n, book in enumerate(books)]
     given = []
     for fold, context in zip(folds, contexts, strict=True):
@@ -105,7 +105,7 @@ def test_folds_that_choose_late_share_its_search(tmp_path: Path, monkeypatch: py
     assert [label for book in books for label, _ in book.bars if label == "late: weights"] == ["late: weights"]
     monkeypatch.setattr(LateFusion, "fit_folds", Fusion.fit_folds)
     for fold, model, book in zip(folds, models, books, strict=True):
-        other = Notebook()
+        other = RecordingReporter()
         at = [int(name[1:]) for name in fold.train.ids]
         given = {name: Probabilities(fold.train.ids, rows[at]) for name, rows in MEMBERS.items()}
         alone = BestOf().fit(fold, given, options, make_context(tmp_path / "alone", reporter=other))

@@ -1,4 +1,4 @@
-"""Encoders joined under one head, and variants of an encoder: names, identities, embeddings, folders."""
+"""Early fusion: embeddings of encoders under one head, and variants of an encoder: names, identities, embeddings, folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from blemore_harness.systems.plugins import Plugins, register
 from blemore_harness.systems.resolved import ResolvedSystem, find_systems, resolve_systems
 from blemore_harness.systems.submission import from_plugins
 from builders import put, write_download
-from fakes import Notebook, make_context, make_fold
+from fakes import RecordingReporter, make_context, make_fold
 from toys import ToyOptions
 
 
@@ -121,7 +121,7 @@ def test_joint_says_what_its_parts_say(tmp_path: Path) -> None:
     ("names", "message"),
     [
         ("eye+eye", "'eye' is named twice in 'eye\\+eye'"),
-        ("eye+whole", "'whole' gives no embeddings to join in 'eye\\+whole'"),
+        ("eye+whole", "'whole' gives no embeddings for 'eye\\+whole'"),
         ("eye+", "found '' in eye\\+"),
         ("eye@", "found 'eye@' in eye@"),
         ("eye@Quick", "found 'eye@Quick'"),
@@ -179,7 +179,7 @@ def test_joint_runs_to_the_end_and_its_record_shows_the_parts(tmp_path: Path) ->
     submission = from_plugins(["eye@quick+ear"]).with_options(settings, None)
     plugins = plugins_of(Free("eye", "video", 3), Free("ear", "audio", 2))
     blinded = blind_dataset(dataset, tmp_path / "views")
-    run = open_run(submission, plugins, dataset, blinded, tmp_path / "runs", tmp_path / "cache", Notebook())
+    run = open_run(submission, plugins, dataset, blinded, tmp_path / "runs", tmp_path / "cache", RecordingReporter())
     record, folder = evaluate(run)
     assert record["status"] == "finished"
     assert record["caveat"] == "shifted"

@@ -30,7 +30,7 @@ from blemore_harness.systems.resolved import ResolvedSystem
 from blemore_harness.systems.submission import Submission
 from blemore_plugins import best_of, late
 from builders import rows_of, write_download
-from fakes import Notebook
+from fakes import RecordingReporter
 
 FUSIONS = ["late", "best-of"]
 
@@ -103,7 +103,7 @@ class Place:
         pairs = zip(self.blinded.train, self.blinded.train.labels / 100, strict=True)
         truth = {clip.content: row for clip, row in pairs}
         self.toys = [Toy(name, number, truth) for number, name in enumerate(("one", "two", "three"))]
-        self.reporter = Notebook()
+        self.reporter = RecordingReporter()
 
     def run(self, fusion: Fusion, folder: str = "runs", isolation: Isolation | None = None) -> dict[str, Any]:
         manager = pluggy.PluginManager(hookspecs.PROJECT)

@@ -25,7 +25,7 @@ from blemore_harness.systems.submission import Submission
 from blemore_plugins import best_of, late, stack, structured
 from blemore_plugins import means as average
 from builders import rows_of, write_download
-from fakes import Notebook
+from fakes import RecordingReporter
 
 
 class Toy(Encoder):
@@ -54,7 +54,9 @@ class Toys:
         return [Toy("one", 1), Toy("two", 2), Toy("three", 3)]
 
 
-def run(folder: Path, fusion: str, settings: dict[str, object]) -> tuple[dict[str, Any], dict[str, bytes], Notebook]:
+def run(
+    folder: Path, fusion: str, settings: dict[str, object]
+) -> tuple[dict[str, Any], dict[str, bytes], RecordingReporter]:
     dataset = read_dataset(write_download(folder / "data", rows_of(actors=6, folds=3), tests=4))
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -69,7 +71,7 @@ def run(folder: Path, fusion: str, settings: dict[str, object]) -> tuple[dict[st
     ):
         register(plugins, plugin, name, Distribution(name, "1"))
     assert plugins.failures == []
-    reporter = Notebook()
+    reporter = RecordingReporter()
     submission = Submission("toys", ("one", "two", "three"), fusion, options={fusion: settings} if settings else {})
     blinded = blind_dataset(dataset, folder / "views")
     record, _ = evaluate(open_run(submission, plugins, dataset, blinded, folder / "runs", folder / "cache", reporter))

@@ -19,7 +19,7 @@ from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins.late import LateFusion, LateOptions, mean_rows
 from blemore_plugins.late.simplex import bounded_grid
 from blemore_plugins.late.subsets import NONE, Subsets, find_subsets
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from search_cases import BACKENDS, Array, ignore, make_case, make_scorer_of
 
 BACKEND_NAMES = [
@@ -147,9 +147,9 @@ def make_folds(rows: Array, truth: Array, parts: int, final: bool = True) -> Cas
     return folds, base_models
 
 
-def fit_both(case: Case, options: LateOptions) -> tuple[Any, list[Notebook], Any, list[Notebook]]:
+def fit_both(case: Case, options: LateOptions) -> tuple[Any, list[RecordingReporter], Any, list[RecordingReporter]]:
     folds, base_models = case
-    books, others = [Notebook() for _ in folds], [Notebook() for _ in folds]
+    books, others = [RecordingReporter() for _ in folds], [RecordingReporter() for _ in folds]
     contexts = [make_context(Path(), reporter=book) for book in books]
     together = LateFusion().fit_folds(folds, base_models, options, contexts)
     alone = [

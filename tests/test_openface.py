@@ -25,7 +25,7 @@ from blemore_harness.systems.submission import from_plugins
 from blemore_plugins import openface
 from blemore_plugins.openface import OpenFace, OpenFaceOptions
 from builders import rows_of, write_metadata
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from released_files import (
     feature_path,
     literal_statistics,
@@ -183,7 +183,7 @@ def test_frames_with_nan_are_left_out_where_asked_and_counted(tmp_path: Path) ->
     one, two = holed(tmp_path / "a.csv"), clip_of(write_openface(tmp_path / "b.csv", FRAMES), "c2")
     assert read(one, SKIP).tolist() == [[1, 2, 3, 1, 2, 3, 4, 5, 6, 7, 8], [5, 2, 3, 1, 2, 3, 4, 5, 6, 7, 8]]
     for _ in range(2):  # the second time from the cache
-        notebook = Notebook()
+        notebook = RecordingReporter()
         OpenFace().prepare(Clips((one, two)), SKIP, make_context(tmp_path, reporter=notebook))
         assert notebook.notes == {"frames left out": {"absent": 3, "of": 9, "clips": 1}}
         assert notebook.warnings == ["openface: 3 of 9 frames hold nan and are left out (nan=skip)"]
@@ -195,7 +195,7 @@ def test_what_an_export_wrote_is_read_again(tmp_path: Path) -> None:
     np.save(tmp_path / "c1.npy", FRAMES)
     clip = clip_of(tmp_path / "c1.npy")
     np.testing.assert_array_equal(read(clip), FRAMES)
-    context = make_context(tmp_path, reporter=Notebook())
+    context = make_context(tmp_path, reporter=RecordingReporter())
     OpenFace().prepare(Clips((clip,)), SKIP, context)
     assert context.reporter.notes["frames left out"] == {"absent": 0, "of": len(FRAMES), "clips": 0}
     np.save(tmp_path / "c2.npy", FRAMES[:, :10])
@@ -212,7 +212,7 @@ def test_a_clip_without_a_whole_frame(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- the whole evaluation
 
 
-class Silent(Notebook):
+class Silent(RecordingReporter):
     """A reporter for runs, which gives no notes to it."""
 
     @contextlib.contextmanager

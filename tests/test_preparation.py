@@ -27,7 +27,7 @@ from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
 from blemore_harness.systems.submission import from_plugins
 from builders import put, write_download
-from fakes import Notebook
+from fakes import RecordingReporter
 from toys import ToyOptions
 
 
@@ -88,7 +88,7 @@ class Place:
 
         register(plugins, types.SimpleNamespace(blemore_encoders=blemore_encoders), "toys", Distribution("toys", "1"))
         submission = from_plugins([names], None).with_options(parse_settings(settings), None)
-        where = (self.root / "runs", self.root / "cache", Notebook())
+        where = (self.root / "runs", self.root / "cache", RecordingReporter())
         return prepare_ahead(open_run(submission, plugins, self.dataset, self.blinded, *where), export)
 
 

@@ -59,20 +59,20 @@ class FusionModel(Protocol):
     """What a fusion's `fit` gives back."""
 
     def predict(self, clips: Clips, base_models: Mapping[str, Any], context: Context) -> Probabilities:
-        """Return a row of probabilities for every clip from the base models' rows, or embeddings, for the same
+        """Return a row of probabilities for every clip from what the base models give for the same
         clips.
         """
 
 
 class Encoder:
-    """A system that learns from labelled clips and gives a row of six probabilities per clip.
+    """A system that is trained on labelled clips and predicts six probabilities per clip.
 
     Subclass it, set the attributes and write `embed` (the harness then trains its MLP head on the embeddings) or `fit`.
 
     Attributes:
         name: what users type after `--plugin`: lower case letters, digits and dashes.
         summary: one line for `blemore-harness plugins`.
-        modality: what it looks at or listens to.
+        modality: what it takes as input.
         Options: frozen dataclass, every field with a default and every check in `__post_init__` (`InvalidOption`).
             Fields that cannot change a number (workers, time limits) are declared with `options.incidental`.
             An Options class that extends `heads.HeadOptions` lets users set the head of an `embed`-only encoder.
@@ -141,11 +141,11 @@ class Encoder:
         raise PluginFailed(f"'{self.name}' has no frame-level features", self.name)
 
     def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
-        """Return a label-free vector per clip; called after `prepare`, with unlabelled clips."""
+        """Return a label-free embedding per clip; called after `prepare`, with unlabelled clips."""
         raise PluginFailed(f"'{self.name}' defines neither `embed` nor `fit`", self.name)
 
     def fit(self, fold: Fold, options: Any, context: Context) -> Model:
-        """Learn from `fold.train`; the default trains the harness's MLP head on what `embed` gives."""
+        """Train on `fold.train`; the default trains the harness's MLP head on what `embed` gives."""
         from blemore_harness.heads.fitting import HeadOptions, fit_head
 
         head = options if isinstance(options, HeadOptions) else HeadOptions()
@@ -193,13 +193,13 @@ class Fusion:
         return {}
 
     def fit(self, fold: Fold, base_models: Mapping[str, Any], options: Any, context: Context) -> FusionModel:
-        """Learn from what the base models give for `fold.train`, by base model name.
+        """Train on what the base models give for `fold.train`, by base model name.
 
         Where it takes probabilities: `Probabilities` for `fold.train`, in its order, out of fold: each row comes from a
         model that never saw its clip, so that nothing is chosen on the clips that it is scored on.
 
         Where it takes embeddings: `Embeddings` for `fold.train` and, behind them, `fold.held_out`; label-free. A fusion
-        that learns from those of the held-out clips is transductive, and its `caveat` must say so.
+        that is trained on those of the held-out clips is transductive, and its `caveat` must say so.
         """
         raise PluginFailed(f"'{self.name}' does not define `fit`", self.name)
 

@@ -107,12 +107,12 @@ def plan_fusing(system: Fusion, fold: Fold, train: BaseModels, held_out: BaseMod
     """
     of_probabilities = system.takes == "probabilities"
     known = fold.train.ids if of_probabilities else (*fold.train.ids, *fold.held_out.ids)
-    learn = {name: given.pick(known) for name, given in train.items()}
+    trained_on = {name: given.pick(known) for name, given in train.items()}
     seen = {name: given.pick(fold.held_out.ids) for name, given in held_out.items()}
     asked: list[tuple[Clips, BaseModels]] = [(fold.held_out, seen)] if len(fold.held_out) else []
     if fold.index is None and of_probabilities:
-        asked.insert(0, (fold.train.unlabelled(), learn))
-    return Fusing(fold, learn, tuple(asked))
+        asked.insert(0, (fold.train.unlabelled(), trained_on))
+    return Fusing(fold, trained_on, tuple(asked))
 
 
 def fit_and_predict(

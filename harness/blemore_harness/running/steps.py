@@ -93,8 +93,8 @@ def _plan(
     if not isinstance(system, Fusion):
         return [Fitting(fold) for fold in folds]
     if takes_embeddings(resolved):
-        vectors = {encoder.name: embed(run, encoder) for encoder in resolved.base_models}
-        return [plan_fusing(system, fold, vectors, vectors) for fold in folds]
+        embeddings = {encoder.name: embed(run, encoder) for encoder in resolved.base_models}
+        return [plan_fusing(system, fold, embeddings, embeddings) for fold in folds]
     return [plan_fusing(system, fold, train, test if fold.index is None else train) for fold in folds]
 
 

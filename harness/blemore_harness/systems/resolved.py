@@ -16,7 +16,7 @@ from blemore_harness.options import build_options, describe_options, identify_op
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
 from blemore_harness.systems.core_code import digest_core
 from blemore_harness.systems.distributions import Distribution
-from blemore_harness.systems.early_fusion import JOINT, EarlyFusion, Part
+from blemore_harness.systems.early_fusion import PLUS, EarlyFusion, Part
 from blemore_harness.systems.failures import Crash, blaming
 from blemore_harness.systems.plugins import Offer, Plugins
 from blemore_harness.systems.submission import Submission, plain_name
@@ -159,12 +159,12 @@ def find_systems(submission: Submission, plugins: Plugins, demo: bool) -> tuple[
 
 def _find_encoder(name: str, submission: Submission, plugins: Plugins, demo: bool) -> FoundSystem:
     """Find an encoder, or an early fusion of several: `wavlm`, `wavlm@quick`, `imagebind+wavlm`."""
-    names = name.split(JOINT)
+    names = name.split(PLUS)
     if len(names) == 1:
         return _find(name, plugins.encoder(plain_name(name)), submission, demo)
     parts = tuple(_find_encoder(part, submission, plugins, demo) for part in names)
     joined = _join([(part.name, part.offer.system, part.options) for part in parts])
-    offer = Offer(joined, JOINT.join(part.offer.plugin for part in parts), parts[0].offer.distribution)
+    offer = Offer(joined, PLUS.join(part.offer.plugin for part in parts), parts[0].offer.distribution)
     return _find(name, offer, submission, demo, parts=parts)
 
 

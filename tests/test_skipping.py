@@ -154,7 +154,7 @@ def test_a_complaint_about_no_clip_of_the_run_leaves_nothing_out(bench: Bench) -
 
     record, _ = bench.run(offer(Lost("a", []))[0], "a")
     assert record["data"]["left_out"] == {}
-    assert record["systems"][0]["error"]["message"].startswith("a (prepare): something else (at test_remainder.py:")
+    assert record["systems"][0]["error"]["message"].startswith("a (prepare): something else (at test_skipping.py:")
 
 
 def test_what_is_left_has_valid_files_only(bench: Bench) -> None:
