@@ -1,4 +1,4 @@
-"""Early fusion: embeddings of encoders under one head, and variants of an encoder: names, identities, embeddings, folders."""
+"""Early fusion (embeddings of encoders under one head), and variants of an encoder: names, identities, folders."""
 
 from __future__ import annotations
 

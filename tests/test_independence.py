@@ -187,7 +187,15 @@ def test_an_edit_of_whatever_can_change_a_number_is_another_identity(tmp_path: P
         module = wanted.pop()
         reached.add(module)
         wanted |= graph[module] - reached
-    for name in ("protocol.grid", "protocol.thresholds", "clips", "protocol.rules", "heads", "media", "heads.judging"):
+    for name in (
+        "protocol.grid",
+        "protocol.thresholds",
+        "clips",
+        "protocol.rules",
+        "heads.training",
+        "media.video",
+        "heads.judging",
+    ):
         assert f"blemore_harness.{name}" in reached
     copy = shutil.copytree(CORE, tmp_path / "blemore_harness", ignore=shutil.ignore_patterns("__pycache__"))
     code = (
