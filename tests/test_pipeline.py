@@ -250,6 +250,18 @@ def test_folds_learnt_together_are_the_same_folds(bench: Bench) -> None:
     assert [fold["times_asked"] for fold in system(record, "one")["folds"]] == [0, 1, 0]
 
 
+def test_a_system_is_asked_once_what_its_options_mean(bench: Bench) -> None:
+    class Asked(Noisy):
+        count = 0
+
+        def resolve_options(self, options: Any, feature_sets: frozenset[str]) -> Any:
+            Asked.count += 1
+            return options
+
+    bench.run(offer(Asked("one"), Noisy("two"))[0], from_plugins(["one,two"], "late"))
+    assert Asked.count == 1
+
+
 def test_only_unfinished_folds_are_learnt_together(bench: Bench) -> None:
     apart = Noisy("one")
     apart.trouble[1] = KeyboardInterrupt()
