@@ -24,7 +24,7 @@ from blemore_harness.systems.plugins import register
 from blemore_harness.systems.submission import Submission, from_plugins
 from builders import put, rows_of, write_download
 from released_files import write_released
-from test_architecture import CORE, OURS, core_graph, imports_of, sources
+from source_tree import CORE, OURS, core_graph, imports_of, sources
 from toys import Bench, Noisy, Seeing, offer, system
 
 FOLDS = [0, 1, 2]

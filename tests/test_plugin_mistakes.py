@@ -45,8 +45,8 @@ class Bad(Toy):
     Options = Toy.Options
 
     def fit(self, fold, options, context):
-        from blemore_harness.predictions import vectors_of  # as a head does, without torch
-        vectors_of(self.embed(fold.train, options, context), fold.train.ids)
+        from blemore_harness.predictions import embeddings_of  # as a head does, without torch
+        embeddings_of(self.embed(fold.train, options, context), fold.train.ids)
         return Model()
 
 

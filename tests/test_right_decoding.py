@@ -15,7 +15,7 @@ from blemore_harness.decoding.strategies import STRATEGIES, Sample, decode_folds
 from blemore_harness.errors import DataError, InvalidPredictions
 from blemore_harness.protocol.grid import Thresholds
 from blemore_harness.protocol.rules import NEUTRAL, decode, score
-from test_strategies import LABELS, sample
+from strategy_cases import LABELS, sample
 
 # ------------------------------------------------------------------------------------------- the exact optimum
 
