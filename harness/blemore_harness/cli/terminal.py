@@ -31,7 +31,7 @@ class TerminalReporter:
         self._lock = threading.Lock()
         self._live: Progress | None = None
         self._open = 0
-        self._said: set[int] = set()  # hashes: a text could hold a real name, and plugins reach this object
+        self._said: set[int] = set()  # hashes: plugins can reach a bar, and lines hold real names
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Bar]:

@@ -26,7 +26,7 @@ from blemore_harness.networks import Device
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
 from blemore_harness.records.caveats import run_caveat
-from blemore_harness.scoring.results import SystemRows, compare_best, rank_best
+from blemore_harness.scoring.results import SystemPredictions, compare_best, rank_best
 from blemore_harness.scoring.test_clips import PredictedLabels
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.resolved import ResolvedSystem
@@ -150,7 +150,11 @@ class Recorder:
         self._tell("blemore_fold_finished", result=facts, probabilities=rows)
 
     def add(
-        self, resolved: ResolvedSystem, scores: Mapping[str, Any], rows: SystemRows, prepared: Mapping[str, Any] | None
+        self,
+        resolved: ResolvedSystem,
+        scores: Mapping[str, Any],
+        rows: SystemPredictions,
+        prepared: Mapping[str, Any] | None,
     ) -> None:
         """Add a finished system's row, with what its preparation noted, and compare the two best systems so far."""
         self._scores[resolved.name] = scores

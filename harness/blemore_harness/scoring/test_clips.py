@@ -16,7 +16,7 @@ from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Strategy, ev
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.predictions import Embeddings
 from blemore_harness.protocol.thresholds import Thresholds, summarise
-from blemore_harness.scoring.results import SystemRows, sample_of
+from blemore_harness.scoring.results import SystemPredictions, sample_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PredictedLabels:
 
 
 def predict_test(
-    rows: SystemRows,
+    rows: SystemPredictions,
     blinded: BlindedDataset,
     scores: Mapping[str, Any],
     wanted: str | None = None,
