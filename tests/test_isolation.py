@@ -219,7 +219,8 @@ class Bench:
             **changes,
         )  # fmt: skip
         submission = from_plugins([names], "median").with_options(dict(options), None)
-        return evaluate(submission, self.dataset, self.blinded, load_plugins(), workshop)
+        record, folder = evaluate(submission, self.dataset, self.blinded, load_plugins(), workshop)
+        return record.to_json(), folder
 
 
 @pytest.fixture
