@@ -18,51 +18,146 @@ RECORD_SCHEMA: Final = 2
 """Version of the keys. 1: November 2026; 2: every key is always there, `test` and `prepared` included."""
 
 
-@dataclass(frozen=True)
-class PluginFacts:
-    """Where a system comes from.
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The record of a run.
 
     Attributes:
-        name: name of the entry point.
-        distribution: name of the installed distribution.
-        version: of the distribution.
-        commit: of its checkout, if it is one.
+        schema: version of these keys.
+        status: `started` while it runs, then `finished`, `failed` (an error, or a system without results) or
+            `interrupted`.
+        caveat: why these numbers are not those of real systems or cannot be compared; null where they can.
+        submission: what was asked for.
+        identity: configuration hash of the last system; part of the name of the run's folder.
+        protocol: version of the official rules as implemented here.
+        data: the dataset.
+        execution: where and when it ran.
+        systems: encoders, then the fusion.
+        difference: of the two best systems; null for fewer than two.
+        test: labels for the test clips; null where none were predicted.
+        warnings: what was warned of, about the dataset and the run.
+        error: what ended the run; null where nothing did.
+    """
+
+    schema: Literal[2] = RECORD_SCHEMA
+    status: Literal["started", "finished", "failed", "interrupted"] = "started"
+    caveat: str | None
+    submission: SubmissionFacts
+    identity: str
+    protocol: str
+    data: DataFacts
+    execution: Execution
+    systems: tuple[SystemRecord, ...] = ()
+    difference: Difference | None = None
+    test: TestLabels | None = None
+    warnings: tuple[str, ...] = ()
+    error: Error | None = None
+
+    @property
+    def finished(self) -> tuple[FinishedSystem, ...]:
+        """The systems that were scored, in their order."""
+        return tuple(system for system in self.systems if isinstance(system, FinishedSystem))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON types."""
+        found: dict[str, Any] = to_json(self)
+        return found
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Record:
+        """Read a record from JSON types.
+
+        Raises:
+            RunError: a record of another schema, or one that lacks a key or holds something else there.
+        """
+        if content.get("schema") != RECORD_SCHEMA:
+            raise RunError(
+                f"expected a record of schema {RECORD_SCHEMA}, found schema {content.get('schema')!r}: run the same "
+                "command again, or read it with the version of blemore-harness that wrote it"
+            )
+        record: Record = decode(cls, content, "")
+        return record
+
+
+@dataclass(frozen=True)
+class SubmissionFacts:
+    """What was asked for.
+
+    Attributes:
+        name: of the submission, or the encoders of the command line.
+        summary: what it is.
+        encoders: in the order given.
+        fusion: its name; null without one.
+        seed: base seed.
+        file: name of the submission's file; null for one from the command line.
+        thresholds: strategy that was asked for; null takes the one with the best cross-fitted Score.
+        expect: published numbers: `acc_presence`, `acc_salience`, `score`, each with `_sd`, with `test_`; `source`.
     """
 
     name: str
-    distribution: str
-    version: str
-    commit: str | None
+    summary: str
+    encoders: tuple[str, ...]
+    fusion: str | None
+    seed: int
+    file: str | None
+    thresholds: str | None
+    expect: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Error:
-    """What went wrong.
+class DataFacts:
+    """The dataset.
 
     Attributes:
-        type: class of the exception.
-        message: what happened and what to do.
-        trace: traceback; empty for an error that needs none.
+        root: its folder.
+        digest: hash of its training clips, labels, actors and folds.
+        demo: whether it is the generated one.
+        clips: number of training clips.
+        actors: number of their actors.
+        blends: how many of the clips are blends.
+        folds: number of folds.
+        fold_source: whose folds they are: `official`, other ones of the `metadata`, or `made` here from a seed.
+        test_clips: number of test clips.
+        left_out: reasons by id of the clips that were left out (`--skip-bad-clips`).
     """
 
-    type: str
-    message: str
-    trace: str
+    root: str
+    digest: str
+    demo: bool
+    clips: int
+    actors: int
+    blends: int
+    folds: int
+    fold_source: Literal["official", "metadata", "made"]
+    test_clips: int
+    left_out: Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What the preparation of a system noted.
+class Execution:
+    """Where and when it ran; no number depends on it.
 
     Attributes:
-        notes: by name, JSON values.
-        warnings: what was warned of.
-        seconds: time of all preparations so far.
+        command: the command line.
+        started: time (ISO 8601, UTC).
+        python: its version.
+        device: cpu or cuda; null where no system needed one.
+        gpu: its name; null without one.
+        versions: of installed packages that can change numbers.
+        finished: time (ISO 8601, UTC); null while it runs.
+        seconds: time of the run; null while it runs.
+        peak_memory_bytes: largest memory of a process, in bytes; null while it runs.
     """
 
-    notes: Mapping[str, Any]
-    warnings: tuple[str, ...]
-    seconds: float
+    command: tuple[str, ...]
+    started: str
+    python: str
+    device: str | None = None
+    gpu: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    finished: str | None = None
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,84 +252,35 @@ SystemRecord = FinishedSystem | FailedSystem | SkippedSystem
 
 
 @dataclass(frozen=True)
-class SubmissionFacts:
-    """What was asked for.
+class PluginFacts:
+    """Where a system comes from.
 
     Attributes:
-        name: of the submission, or the encoders of the command line.
-        summary: what it is.
-        encoders: in the order given.
-        fusion: its name; null without one.
-        seed: base seed.
-        file: name of the submission's file; null for one from the command line.
-        thresholds: strategy that was asked for; null takes the one with the best cross-fitted Score.
-        expect: published numbers: `acc_presence`, `acc_salience`, `score`, each with `_sd`, with `test_`; `source`.
+        name: name of the entry point.
+        distribution: name of the installed distribution.
+        version: of the distribution.
+        commit: of its checkout, if it is one.
     """
 
     name: str
-    summary: str
-    encoders: tuple[str, ...]
-    fusion: str | None
-    seed: int
-    file: str | None
-    thresholds: str | None
-    expect: Mapping[str, Any]
+    distribution: str
+    version: str
+    commit: str | None
 
 
 @dataclass(frozen=True)
-class DataFacts:
-    """The dataset.
+class Prepared:
+    """What the preparation of a system noted.
 
     Attributes:
-        root: its folder.
-        digest: hash of its training clips, labels, actors and folds.
-        demo: whether it is the generated one.
-        clips: number of training clips.
-        actors: number of their actors.
-        blends: how many of the clips are blends.
-        folds: number of folds.
-        fold_source: whose folds they are: `official`, other ones of the `metadata`, or `made` here from a seed.
-        test_clips: number of test clips.
-        left_out: reasons by id of the clips that were left out (`--skip-bad-clips`).
+        notes: by name, JSON values.
+        warnings: what was warned of.
+        seconds: time of all preparations so far.
     """
 
-    root: str
-    digest: str
-    demo: bool
-    clips: int
-    actors: int
-    blends: int
-    folds: int
-    fold_source: Literal["official", "metadata", "made"]
-    test_clips: int
-    left_out: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Execution:
-    """Where and when it ran; no number depends on it.
-
-    Attributes:
-        command: the command line.
-        started: time (ISO 8601, UTC).
-        python: its version.
-        device: cpu or cuda; null where no system needed one.
-        gpu: its name; null without one.
-        versions: of installed packages that can change numbers.
-        finished: time (ISO 8601, UTC); null while it runs.
-        seconds: time of the run; null while it runs.
-        peak_memory_bytes: largest memory of a process, in bytes; null while it runs.
-    """
-
-    command: tuple[str, ...]
-    started: str
-    python: str
-    device: str | None = None
-    gpu: str | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
-    finished: str | None = None
-    seconds: float | None = None
-    peak_memory_bytes: int | None = None
+    notes: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -270,62 +316,16 @@ class TestLabels:
     file: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """The record of a run.
+@dataclass(frozen=True)
+class Error:
+    """What went wrong.
 
     Attributes:
-        schema: version of these keys.
-        status: `started` while it runs, then `finished`, `failed` (an error, or a system without results) or
-            `interrupted`.
-        caveat: why these numbers are not those of real systems or cannot be compared; null where they can.
-        submission: what was asked for.
-        identity: configuration hash of the last system; part of the name of the run's folder.
-        protocol: version of the official rules as implemented here.
-        data: the dataset.
-        execution: where and when it ran.
-        systems: encoders, then the fusion.
-        difference: of the two best systems; null for fewer than two.
-        test: labels for the test clips; null where none were predicted.
-        warnings: what was warned of, about the dataset and the run.
-        error: what ended the run; null where nothing did.
+        type: class of the exception.
+        message: what happened and what to do.
+        trace: traceback; empty for an error that needs none.
     """
 
-    schema: Literal[2] = RECORD_SCHEMA
-    status: Literal["started", "finished", "failed", "interrupted"] = "started"
-    caveat: str | None
-    submission: SubmissionFacts
-    identity: str
-    protocol: str
-    data: DataFacts
-    execution: Execution
-    systems: tuple[SystemRecord, ...] = ()
-    difference: Difference | None = None
-    test: TestLabels | None = None
-    warnings: tuple[str, ...] = ()
-    error: Error | None = None
-
-    @property
-    def finished(self) -> tuple[FinishedSystem, ...]:
-        """The systems that were scored, in their order."""
-        return tuple(system for system in self.systems if isinstance(system, FinishedSystem))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON types."""
-        found: dict[str, Any] = to_json(self)
-        return found
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Record:
-        """Read a record from JSON types.
-
-        Raises:
-            RunError: a record of another schema, or one that lacks a key or holds something else there.
-        """
-        if content.get("schema") != RECORD_SCHEMA:
-            raise RunError(
-                f"expected a record of schema {RECORD_SCHEMA}, found schema {content.get('schema')!r}: run the same "
-                "command again, or read it with the version of blemore-harness that wrote it"
-            )
-        record: Record = decode(cls, content, "")
-        return record
+    type: str
+    message: str
+    trace: str
