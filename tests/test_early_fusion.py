@@ -1,4 +1,4 @@
-"""Early fusion: embeddings of encoders under one head, and variants of an encoder: names, identities, embeddings, folders."""
+"""Early fusion: embeddings of encoders under one head; variants of an encoder: names, identities, folders."""
 
 from __future__ import annotations
 
@@ -181,8 +181,8 @@ def test_joint_runs_to_the_end_and_its_record_shows_the_parts(tmp_path: Path) ->
     blinded = blind_dataset(dataset, tmp_path / "views")
     run = open_run(submission, plugins, dataset, blinded, tmp_path / "runs", tmp_path / "cache", RecordingReporter())
     record, folder = evaluate(run)
-    assert record["status"] == "finished"
-    assert record["caveat"] == "shifted"
+    assert record.status == "finished"
+    assert record.caveat == "shifted"
     row = json.loads((folder / "record.json").read_text())["systems"][0]
     assert (row["name"], row["modality"]) == ("eye@quick+ear", "audiovisual")
     assert row["prepared"]["notes"] == {"eye@quick: model": "eye", "ear: model": "ear"}

@@ -66,7 +66,7 @@ def test_whichever_write_fails_the_same_command_goes_on(
     def run(root: Path) -> Path:
         submission = from_plugins(["one,two"], "late")
         record, folder = evaluate(open_run(submission, plugins(), *blinded, root / "runs", root / "cache", Silent()))
-        assert record["status"] == "finished"
+        assert record.status == "finished"
         return folder
 
     disk = Disk(None)

@@ -239,7 +239,7 @@ def run(data: Path, **options: object) -> dict[str, Any]:
     small = {"hidden": "8", "batch_norm": False, "epochs": 12, "learning_rate": 0.02} | options
     submission = from_plugins(["openface"]).with_options({"openface": small}, None)
     runs, cache = data.parent / "runs", data.parent / "cache"
-    return evaluate(open_run(submission, plugins, dataset, blinded, runs, cache, Silent()))[0]
+    return evaluate(open_run(submission, plugins, dataset, blinded, runs, cache, Silent()))[0].to_json()
 
 
 @pytest.mark.encoders
