@@ -27,8 +27,8 @@ import numpy as np
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.grid import OFFICIAL_GRID
 from blemore_harness.protocol.rules import decode, score
-from blemore_harness.protocol.thresholds import OFFICIAL_GRID
 from blemore_plugins.best_of import BestOf
 from blemore_plugins.late import LateFusion
 from blemore_plugins.late.mean import mean_rows

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemore_harness.errors import ConfigError
+from blemore_harness.protocol.grid import OFFICIAL_GRID
 from blemore_harness.protocol.rules import decode, score
-from blemore_harness.protocol.thresholds import OFFICIAL_GRID, search_official
+from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins.late import mean_rows
 from blemore_plugins.late.options import LateOptions
 from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, TensorScorer, allowed_threads

@@ -11,7 +11,7 @@ from blemore_harness.decoding.actors import Familiarity, join_vectors, learn_act
 from blemore_harness.decoding.decoders import CentredDecoder, centre_rows, group_means, log_rows, measure_gaps
 from blemore_harness.decoding.exact import search_exact
 from blemore_harness.decoding.label_model import describe_labels, fit_expected_score
-from blemore_harness.decoding.strategies import STRATEGIES, Sample, decode_folds
+from blemore_harness.decoding.strategies import STRATEGIES, decode_folds, make_sample
 from blemore_harness.errors import DataError, InvalidPredictions
 from blemore_harness.protocol.grid import Thresholds
 from blemore_harness.protocol.rules import NEUTRAL, decode, score
@@ -161,7 +161,7 @@ def test_the_centre_is_the_mean_logarithm_of_every_emotion_by_itself() -> None:
     skewed = given.values * [0.5, 0.3, 0.1, 0.05, 0.04, 0.01]
     skewed[0, 2] = 0.0
     skewed /= skewed.sum(axis=1, keepdims=True)
-    decoder = STRATEGIES["actor-centred"].learn(Sample(skewed, given.truth, given.folds, given.groups))
+    decoder = STRATEGIES["actor-centred"].learn(make_sample(skewed, given.truth, given.folds, given.groups))
     assert isinstance(decoder, CentredDecoder)
     expected = [np.mean([np.log(max(value, 1e-6)) for value in skewed[:, k]]) for k in range(6)]
     np.testing.assert_allclose(decoder.centre, expected)
@@ -183,7 +183,7 @@ def test_guessed_actors_are_used_in_place_of_the_true_ones_where_clips_are_decod
         labels = decode_folds(STRATEGIES[name], given, guessed)
         for fold in range(3):
             own = given.folds == fold
-            decoder = STRATEGIES[name].learn(given.take(~own))
+            decoder = STRATEGIES[name].learn(given.without(fold))
             np.testing.assert_array_equal(labels[own], decoder.decode(given.values[own], guessed[own]))
         assert (labels != decode_folds(STRATEGIES[name], given)).any()
 

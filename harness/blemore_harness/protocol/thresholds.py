@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 
 import numpy as np
@@ -10,20 +10,8 @@ from numpy.typing import ArrayLike
 
 from blemore_harness.clips import LabelArray
 from blemore_harness.errors import DataError, InvalidPredictions
-from blemore_harness.protocol.grid import OFFICIAL_GRID, Choice, GridCounter, GridScores, Thresholds
+from blemore_harness.protocol.grid import Choice, GridCounter, GridScores
 from blemore_harness.protocol.rules import Scores
-
-__all__ = [
-    "OFFICIAL_GRID",
-    "Choice",
-    "GridCounter",
-    "GridScores",
-    "Thresholds",
-    "cross_fitted",
-    "official",
-    "search_official",
-    "summarise",
-]
 
 
 def search_official(values: ArrayLike, truth: LabelArray) -> Choice:
@@ -56,7 +44,7 @@ def official(values: ArrayLike, truth: LabelArray, folds: ArrayLike) -> dict[int
     Returns:
         The choice for every fold number, in order.
     """
-    return {fold: grid.choose() for fold, grid in GridCounter(truth, folds).per_fold(values).items()}
+    return choose_per_fold(GridCounter(truth, folds).per_fold(values))
 
 
 def cross_fitted(values: ArrayLike, truth: LabelArray, folds: ArrayLike) -> dict[int, Choice]:
@@ -68,7 +56,16 @@ def cross_fitted(values: ArrayLike, truth: LabelArray, folds: ArrayLike) -> dict
     Raises:
         DataError: fewer than two folds.
     """
-    grids = GridCounter(truth, folds).per_fold(values)
+    return choose_on_others(GridCounter(truth, folds).per_fold(values))
+
+
+def choose_per_fold(grids: Mapping[int, GridScores]) -> dict[int, Choice]:
+    """As `official`, from what was counted in every fold."""
+    return {fold: grid.choose() for fold, grid in grids.items()}
+
+
+def choose_on_others(grids: Mapping[int, GridScores]) -> dict[int, Choice]:
+    """As `cross_fitted`, from what was counted in every fold."""
     if len(grids) < 2:
         raise DataError(f"choosing thresholds on the other folds needs at least 2 folds, found {len(grids)}")
     return {

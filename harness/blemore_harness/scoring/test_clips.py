@@ -15,7 +15,8 @@ from blemore_harness.decoding.decoders import Groups, ThresholdDecoder
 from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Strategy, evaluate_strategy
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.predictions import Embeddings
-from blemore_harness.protocol.thresholds import Thresholds, summarise
+from blemore_harness.protocol.grid import Thresholds
+from blemore_harness.protocol.thresholds import summarise
 from blemore_harness.scoring.results import SystemRows, sample_of
 
 
