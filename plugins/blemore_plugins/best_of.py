@@ -22,7 +22,8 @@ from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.thresholds import cross_fitted
-from blemore_plugins.late import LateFusion, LateOptions
+from blemore_plugins.late import LateFusion
+from blemore_plugins.late.options import LateOptions
 from blemore_plugins.means import LogitMean, Mean
 from blemore_plugins.regularisation import LogisticOptions, actor_folds
 from blemore_plugins.stack import Stack
