@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.decoding.decoders import Groups
-from blemore_harness.errors import DataError, ExtraMissing
+from blemore_harness.errors import DataError
 
 Vectors = NDArray[np.float64]
 
@@ -46,17 +46,10 @@ class Familiarity:
 
         Groups are merged bottom-up (Ward). How many are left is decided by the best mean silhouette, from the number
         that the training actors' clips suggest to one above twice as many: test actors may have fewer clips.
-
-        Raises:
-            ExtraMissing: scipy is not installed.
         """
-        try:
-            from scipy.cluster.hierarchy import fcluster, linkage
-            from scipy.spatial.distance import pdist, squareform
-        except ImportError as error:
-            raise ExtraMissing(
-                f"grouping clips by actor needs scipy ({error}): pip install 'blemore-harness[encoders]'"
-            ) from error
+        from scipy.cluster.hierarchy import fcluster, linkage
+        from scipy.spatial.distance import pdist, squareform
+
         if len(vectors) < MERGEABLE:
             return np.arange(len(vectors), dtype=np.int64)
         space = (vectors - self.centre) @ self.directions

@@ -129,7 +129,6 @@ def guess_actors(blinded: BlindedDataset, vectors: Mapping[str, Embeddings]) -> 
 
     Raises:
         DataError: no base model gives embeddings.
-        ExtraMissing: scipy is not installed.
     """
     ids = (*blinded.train.ids, *blinded.test.ids)
     joined = join_vectors([given.pick(ids).values for given in vectors.values()])
