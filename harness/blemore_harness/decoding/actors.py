@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from blemore_harness.decoding.decoders import Groups
 from blemore_harness.errors import DataError
-
-Vectors = NDArray[np.float64]
+from blemore_harness.predictions import FloatArray
 
 COMPONENTS = 64
 """Directions of each base model's embeddings that are kept at most: more than actors need, fewer than clips."""
@@ -37,11 +36,11 @@ class Familiarity:
         clips_per_actor: mean number of training clips of an actor.
     """
 
-    centre: Vectors
-    directions: Vectors
+    centre: FloatArray
+    directions: FloatArray
     clips_per_actor: float
 
-    def group(self, vectors: Vectors) -> Groups:
+    def group(self, vectors: FloatArray) -> Groups:
         """Put clips into groups that are likely to be of one actor each, int64 (N,); the same number is the same group.
 
         Groups are merged bottom-up (Ward). How many are left is decided by the best mean silhouette, from the number
@@ -61,7 +60,7 @@ class Familiarity:
         return max(cuts, key=lambda groups: silhouette(distances, groups))
 
 
-def silhouette(distances: Vectors, groups: Groups) -> float:
+def silhouette(distances: FloatArray, groups: Groups) -> float:
     """Return the mean silhouette: how much nearer clips are to their own group than to the next (Rousseeuw, 1987).
 
     Args:
@@ -81,7 +80,7 @@ def silhouette(distances: Vectors, groups: Groups) -> float:
     return float(np.where(counts[index] > 1, widths, 0.0).mean())
 
 
-def learn_actors(vectors: Vectors, actors: Groups) -> Familiarity:
+def learn_actors(vectors: FloatArray, actors: Groups) -> Familiarity:
     """Learn which directions tell actors apart: linear discriminants with shrinkage.
 
     Args:
@@ -108,7 +107,7 @@ def learn_actors(vectors: Vectors, actors: Groups) -> Familiarity:
     return Familiarity(centre, whiten @ between[kept].T, float(counts.mean()))
 
 
-def join_vectors(base_models: Sequence[NDArray[np.float32]]) -> Vectors:
+def join_vectors(base_models: Sequence[NDArray[np.float32]]) -> FloatArray:
     """Put the embeddings of several base models side by side, each standardised and reduced to its main directions.
 
     Args:

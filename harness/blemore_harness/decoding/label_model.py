@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.decoding.decoders import Groups, log_rows
 from blemore_harness.errors import DataError
-from blemore_harness.predictions import softmax
-from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE, FloatArray
+from blemore_harness.predictions import FloatArray, softmax
+from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 
 PENALTY = 1.0
 """Weight of the squared distance from the starting weights, in clips: it only matters for very few of them."""

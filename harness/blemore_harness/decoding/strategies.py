@@ -29,8 +29,9 @@ from blemore_harness.decoding.decoders import (
 from blemore_harness.decoding.exact import search_exact
 from blemore_harness.decoding.label_model import fit_expected_score
 from blemore_harness.errors import DataError
+from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import OFFICIAL_GRID, ActorGrids, GridCounter, Thresholds, count_grids
-from blemore_harness.protocol.rules import FloatArray, Scores, score
+from blemore_harness.protocol.rules import Scores, score
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.errors import ConfigError, DataError, InvalidPredictions, InvalidProbabilities
-from blemore_harness.protocol.rules import EQUAL, NEUTRAL, FloatArray, Scores, as_rows, top_two
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.rules import EQUAL, NEUTRAL, Scores, as_rows, top_two
 
 IntArray: TypeAlias = NDArray[np.int64]
 

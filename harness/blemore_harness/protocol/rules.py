@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.errors import ConfigError, InvalidPredictions, InvalidProbabilities
+from blemore_harness.predictions import FloatArray
 
-FloatArray: TypeAlias = NDArray[np.float64]
 IndexArray: TypeAlias = NDArray[np.intp]
 
 PROTOCOL_VERSION = "1"
@@ -39,6 +39,9 @@ BLENDS = ((EQUAL, EQUAL), (MAJOR, MINOR), (MINOR, MAJOR))
 
 TEST_CLIPS = 594
 """Test clips of the released challenge (organisers' template)."""
+
+VIDEO_ENDINGS = (".mov", ".mp4")
+"""Endings of clips' files: released ones are .mov; some users convert them (organisers' release)."""
 
 _EMOTION = f"({'|'.join(EMOTIONS[:NEUTRAL])})"
 _SINGLE_NAME = re.compile(rf"(A[0-9]+)_{_EMOTION}_int([1-4])_ver([0-9]+)")
@@ -110,6 +113,16 @@ def parse_clip_id(name: str) -> ClipName | None:
         if one < two and (int(share_one), int(share_two)) in BLENDS:
             return ClipName(actor, _percentages({one: int(share_one), two: int(share_two)}), version)
     return None
+
+
+def strip_ending(name: str) -> str:
+    """Return a clip's id: its name without the ending of a video, in upper or lower case.
+
+    >>> strip_ending("test_0001.mov"), strip_ending("test_0001"), strip_ending("A1_neu_sit1_ver1.MP4")
+    ('test_0001', 'test_0001', 'A1_neu_sit1_ver1')
+    """
+    stem, dot, ending = name.rpartition(".")
+    return stem if f"{dot}{ending}".lower() in VIDEO_ENDINGS else name
 
 
 def official_test_ids() -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from blemore_harness.decoding.strategies import STRATEGIES, Sample, decode_folds
 from blemore_harness.disk import read_json
 from blemore_harness.errors import DataError, HarnessError, RunError, UnknownName, first_and_count
 from blemore_harness.files.runs import RECORD_FILE, RECORD_SCHEMA, Runs, SystemFolder, folder_name
-from blemore_harness.protocol.rules import FloatArray
+from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.thresholds import choose_on_others, summarise
 from blemore_harness.scoring.breakdown import Answers
 

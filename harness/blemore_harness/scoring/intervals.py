@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.clips import LabelArray
 from blemore_harness.errors import DataError, InvalidPredictions
+from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import ActorGrids, Choice, IntArray, number_actors, place_on_grid
-from blemore_harness.protocol.rules import FloatArray
 
 RESAMPLES = 10_000
 """Draws behind an interval or a p-value; the ends of a 95 % interval are then good to about .001."""

@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from blemore_harness.errors import DataError
+from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import OFFICIAL_GRID
-from blemore_harness.protocol.rules import FloatArray
 from blemore_harness.scoring.intervals import MEASURES, RESAMPLES, SEED, ActorCounts, find_differences
 
 EXACT_UNITS = 13

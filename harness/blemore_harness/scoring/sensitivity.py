@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import OFFICIAL_GRID, GridScores
-from blemore_harness.protocol.rules import FloatArray
 from blemore_harness.scoring.intervals import ActorCounts, find_differences
 
 OVERALL = "overall"

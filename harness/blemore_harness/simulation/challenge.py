@@ -14,8 +14,9 @@ from blemore_harness.clips import Clips, LabelArray
 from blemore_harness.context import Context, Silent
 from blemore_harness.decoding.decoders import Groups
 from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, Strategy, evaluate_strategy, make_sample
+from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import GridCounter
-from blemore_harness.protocol.rules import FloatArray, Scores, score
+from blemore_harness.protocol.rules import Scores, score
 from blemore_harness.simulation.calibration import Calibrated
 from blemore_harness.simulation.contestants import Contestant, FusedRows, Material
 from blemore_harness.simulation.encoders import World, draw_errors, make_rows
