@@ -308,7 +308,7 @@ def test_printed_weights_sum_to_one_but_for_rounding() -> None:
 def test_members_and_weights_must_match_unless_renormalised() -> None:
     rows, truth = make_case(9, 2, 20)
     base_models = {"s4d": rows[0], "gemini": rows[1]}
-    with pytest.raises(ConfigError, match=r"'clip' does not .*gemini, s4d.; set renormalise=true"):
+    with pytest.raises(ConfigError, match=r"'clip' .*gemini, s4d.; set renormalise=true"):
         fit(base_models, truth, weights="s4d=.3,gemini=.3,clip=.4")
     with pytest.raises(ConfigError, match="none for 'gemini'; give gemini=0 to leave it out"):
         fit(base_models, truth, weights="s4d=1", renormalise=True)

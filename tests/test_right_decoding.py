@@ -16,7 +16,7 @@ from blemore_harness.decoding.strategies import STRATEGIES, decode_folds, make_s
 from blemore_harness.errors import DataError, InvalidPredictions
 from blemore_harness.protocol.grid import Thresholds
 from blemore_harness.protocol.rules import NEUTRAL, decode, score
-from test_strategies import LABELS, sample
+from strategy_cases import LABELS, sample
 
 # ------------------------------------------------------------------------------------------- the exact optimum
 

@@ -67,7 +67,7 @@ def test_a_file_of_exactly_the_largest_size_is_read(tmp_path: Path, monkeypatch:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"predictions": {"a.mov": LABEL}}))
     monkeypatch.setattr(leaderboard, "MAX_BYTES", path.stat().st_size)
-    assert kinds(path, ["a"]) == []
+    assert kinds(path, ["a"]) == ["bare"]  # and what it holds is read
     monkeypatch.setattr(leaderboard, "MAX_BYTES", path.stat().st_size - 1)
     assert kinds(path, ["a"]) == ["size"]
 
@@ -133,9 +133,13 @@ def test_tables_are_read_by_column_and_line(tmp_path: Path, monkeypatch: pytest.
     assert found.ids == ("a", "b")
     assert found.values.tolist() == [[0.1, 0.1, 0.1, 0.1, 0.1, 0.5], [0.75, 0.0, 0.25, 0.0, 0.0, 0.0]]
     monkeypatch.setattr(prediction_files, "MOST_ROWS", 3)
-    assert read_probabilities(write_probabilities_csv(tmp_path / "b.csv", rows_for(["a", "b"]))).ids == ("a", "b")
+    assert read_probabilities(write_probabilities_csv(tmp_path / "b.csv", rows_for(["a", "b", "c"]))).ids == (
+        "a",
+        "b",
+        "c",
+    )
     with pytest.raises(InvalidProbabilities, match="more than 3 rows"):
-        read_probabilities(write_probabilities_csv(tmp_path / "b.csv", rows_for(["a", "b", "c"])))
+        read_probabilities(write_probabilities_csv(tmp_path / "b.csv", rows_for(["a", "b", "c", "d"])))
 
 
 @pytest.mark.parametrize(

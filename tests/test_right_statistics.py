@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from actor_cases import counted
 from blemore_harness.decoding.label_model import all_labels
 from blemore_harness.errors import DataError
 from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter
@@ -29,7 +30,6 @@ from blemore_harness.scoring.intervals import (
 from blemore_harness.scoring.paired_tests import swap_answers, swap_rows
 from blemore_harness.scoring.sensitivity import measure_sensitivity, summarise_thresholds
 from golden import literal_protocol
-from test_paired_tests import counted
 
 LABELS = all_labels()
 

@@ -11,27 +11,15 @@ import pytest
 from blemore_harness.decoding import label_model
 from blemore_harness.decoding.decoders import CentredDecoder, GapDecoder, ThresholdDecoder, centre_rows, measure_gaps
 from blemore_harness.decoding.exact import search_exact
-from blemore_harness.decoding.label_model import all_labels, fit_expected_score
-from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, evaluate_strategy, make_sample
+from blemore_harness.decoding.label_model import fit_expected_score
+from blemore_harness.decoding.strategies import HONEST, STRATEGIES, evaluate_strategy, make_sample
 from blemore_harness.errors import DataError
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter, Thresholds
 from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import cross_fitted, official, search_official, summarise
 from blemore_harness.scoring.results import SystemRows, score_system
-
-LABELS = all_labels()
-
-
-def sample(clips: int = 240, folds: int = 3, seed: int = 0, bias: float = 0.0) -> Sample:
-    """Rows around the truth, with errors of each actor's own where asked; four actors per fold."""
-    random = np.random.default_rng(seed)
-    truth = LABELS[random.integers(len(LABELS), size=clips)]
-    actors = np.arange(clips) % (4 * folds)
-    logits = np.log(truth / 100 + 0.2) + random.normal(0, 0.5, truth.shape)
-    logits += bias * random.normal(0, 1, (4 * folds, 6))[actors]
-    powers = np.exp(logits)
-    return make_sample(powers / powers.sum(axis=1, keepdims=True), truth, actors % folds, actors)
+from strategy_cases import LABELS, sample
 
 
 @pytest.mark.parametrize("name", [name for name, strategy in STRATEGIES.items() if strategy.sees == "others"])

@@ -350,8 +350,8 @@ def test_the_view_does_not_depend_on_where_the_data_lies(data: Path, cache: Path
 def test_the_view_is_the_same_in_every_process(data: Path, cache: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from blemore_harness.data.download import read_dataset; "
-        "from blemore_harness.data.blinded import open_view; "
-        "v = open_view(read_dataset(Path(sys.argv[1])), Path(sys.argv[2])); print(v.digest, *v.train.ids)"
+        "from blemore_harness.data.blinded import blind_dataset; "
+        "v = blind_dataset(read_dataset(Path(sys.argv[1])), Path(sys.argv[2])); print(v.digest, *v.train.ids)"
     )
     said = []
     for seed in ("1", "2"):

@@ -140,9 +140,10 @@ def _read(path: Path, problems: list[Problem]) -> bytes | None:
         wanted = f"Codabench takes a zip whose root holds {INNER_NAME}"
         if path.suffix.lower() == ".zip":
             problems.append(Problem("zip", f"{path.name} is not a zip: {wanted}"))
-        else:
+        data = path.read_bytes()
+        if path.suffix.lower() != ".zip":
             problems.append(Problem("bare", f"{path.name} is a bare file, and {wanted}: put it into one by that name"))
-        return path.read_bytes()
+        return data
     except OSError as error:
         problems.append(Problem("unreadable", f"cannot read {path}: {error.strerror or error}"))
     # What a damaged, encrypted or exotic zip makes zipfile raise.
