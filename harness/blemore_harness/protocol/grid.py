@@ -44,7 +44,7 @@ class _Right(IntEnum):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """A presence threshold (alpha) and a salience threshold (beta), as `protocol.decode` takes them."""
+    """A presence threshold (alpha) and a salience threshold (beta), both in [0, 1], as `rules.decode` takes them."""
 
     alpha: float
     beta: float
@@ -136,6 +136,11 @@ class GridCounter:
     Raises:
         InvalidPredictions: no clips, or truth of another shape.
         DataError: folds of another length.
+
+    >>> counter = GridCounter(np.array([[70, 30, 0, 0, 0, 0], [0, 0, 0, 0, 0, 100]], dtype=np.int8))
+    >>> grid = counter.count([[.6, .3, .1, 0, 0, 0], [.2, 0, 0, 0, 0, .8]])
+    >>> grid.presence[[5, 6], 0].tolist(), grid.salience[5, [5, 6]].tolist()  # alpha .287, .334; beta .287, .334
+    ([2, 1], [1, 0])
     """
 
     def __init__(self, truth: LabelArray, folds: ArrayLike | None = None) -> None:
