@@ -263,7 +263,7 @@ def test_a_strength_is_chosen_by_the_loss_on_parts_not_learnt_from() -> None:
     problem, done = problem_of(0, 40), []
     parts = [np.arange(40) < 3, (np.arange(40) >= 3) & (np.arange(40) < 25), np.arange(40) >= 25]
     nothing, everything = np.zeros(40, dtype=bool), np.ones(40, dtype=bool)
-    learnt = regularisation.learn(problem, [*parts, nothing, everything], (0.03, 1.0, 0.3), done.append)
+    learnt = regularisation.fit_regularised(problem, [*parts, nothing, everything], (0.03, 1.0, 0.3), done.append)
     losses = {}
     for strength in (math.inf, 1.0, 0.3, 0.03):
         total = sum(mean_loss(problem.take(part), fit(problem.take(~part), strength)) * part.sum() for part in parts)
@@ -279,9 +279,9 @@ def test_a_strength_is_chosen_by_the_loss_on_parts_not_learnt_from() -> None:
 def test_of_equal_losses_the_greatest_strength_is_taken_and_one_alone_is_not_questioned() -> None:
     problem = problem_of(1, 6)
     none = [np.zeros(6, dtype=bool), np.ones(6, dtype=bool)]
-    learnt = regularisation.learn(problem, none, (0.1, 0.2), lambda count: None)
+    learnt = regularisation.fit_regularised(problem, none, (0.1, 0.2), lambda count: None)
     assert (learnt.strength, set(learnt.losses.values())) == (math.inf, {0.0})
-    alone = regularisation.learn(problem, none, (0.1,), lambda count: None)
+    alone = regularisation.fit_regularised(problem, none, (0.1,), lambda count: None)
     assert (alone.strength, dict(alone.losses)) == (0.1, {})
     np.testing.assert_array_equal(alone.weights, fit(problem, 0.1))
 

@@ -26,7 +26,7 @@ LEFT = 1e-6
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows to learn from.
+    """Rows to fit.
 
     Attributes:
         inputs: float64 (N, F); a column of ones where a constant is wanted.

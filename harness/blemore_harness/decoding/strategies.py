@@ -1,7 +1,7 @@
 """The named strategies that turn probabilities into labels, each chosen on some folds and scored on others.
 
-Every strategy is a rule that learns from labelled rows and gives a decoder. The harness chooses for fold k on the other
-folds, so that nothing is scored on clips that it was chosen on, except where a strategy's name says so.
+Every strategy makes a decoder from labelled rows. The harness chooses for fold k on the other folds, so that nothing is
+scored on clips that it was chosen on, except where a strategy's name says so.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from blemore_harness.protocol.rules import Scores, score
 
 @dataclass(frozen=True)
 class Sample:
-    """Labelled rows that a strategy learns from.
+    """Labelled rows that a strategy chooses on.
 
     Attributes:
         values: float64 (N, 6) probabilities, each row from a model that never saw its clip.

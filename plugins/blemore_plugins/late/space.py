@@ -146,13 +146,13 @@ def find_subsets(sets: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], Subset
 
 @dataclass(frozen=True)
 class Joined:
-    """All clips that any of the folds learns from.
+    """All clips that any of the folds trains on.
 
     Attributes:
         base_models: names, sorted.
         rows: float64 (M, N, 6), their probabilities.
         truth: int8 (N, 6) percentages.
-        subsets: which clips each fold learns from.
+        subsets: which clips each fold trains on.
     """
 
     base_models: tuple[str, ...]
