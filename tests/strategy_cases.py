@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from blemore_harness.decoding.label_model import all_labels
-from blemore_harness.decoding.strategies import Sample
+from blemore_harness.decoding.strategies import Sample, make_sample
 
 LABELS = all_labels()
 
@@ -18,4 +18,4 @@ def sample(clips: int = 240, folds: int = 3, seed: int = 0, bias: float = 0.0) -
     logits = np.log(truth / 100 + 0.2) + random.normal(0, 0.5, truth.shape)
     logits += bias * random.normal(0, 1, (4 * folds, 6))[actors]
     powers = np.exp(logits)
-    return Sample(powers / powers.sum(axis=1, keepdims=True), truth, actors % folds, actors)
+    return make_sample(powers / powers.sum(axis=1, keepdims=True), truth, actors % folds, actors)

@@ -91,6 +91,32 @@ def test_core_imports_have_no_circle(shape: Callable[[dict[str, set[str]]], dict
         visit(node, ())
 
 
+def names_of(path: Path) -> set[str]:
+    """What a module defines at its top level, in its classes or in its functions."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def test_names_are_imported_from_where_they_are_defined() -> None:
+    """A package may offer names of its modules; a module offers its own."""
+    modules = {name_of(path): path for path in sources(CORE, OURS) if path.name != "__init__.py"}
+    defined = {module: names_of(path) for module, path in modules.items()}
+    wrong = [
+        f"{path.name}: {alias.name} from {node.module}"
+        for path in sources(CORE, OURS, ROOT / "tests", ROOT / "benchmarks", ROOT / "examples")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and node.module in modules
+        for alias in node.names
+        if alias.name not in defined[str(node.module)]
+    ]
+    assert wrong == []
+
+
 def test_core_does_not_know_our_plugins() -> None:
     for path in sources(CORE):
         assert not any(name.startswith("blemore_plugins") for name in imports_of(path, set())), path.name

@@ -174,7 +174,6 @@ def test_a_fusion_of_vectors_refuses_members_without(bench: Bench) -> None:
 
 @pytest.mark.slow
 def test_transductive_thresholds_guess_the_actors_and_are_marked(bench: Bench) -> None:
-    pytest.importorskip("scipy")
     plugins, _ = offer(Seeing("one"), Noisy("two"))
     plain, folder = bench.run(plugins, from_plugins(["one,two"], "late"))
     assert plain["test"]["strategy"] in HONEST

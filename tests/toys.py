@@ -19,7 +19,7 @@ from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import Dataset, read_dataset
 from blemore_harness.drawing.tables import render_text
 from blemore_harness.files.runs import read_record
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.hookspecs import Encoder, FoldFinished, Fusion, RunFinished, RunStarted, hookimpl
 from blemore_harness.pipeline import evaluate
 from blemore_harness.predictions import Embeddings, Probabilities

@@ -19,19 +19,8 @@ from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 MAX_BYTES = 10_000_000
 """A real file takes 0.1 MB; anything above this is refused unread."""
 
-CLIP_ENDINGS = (".mov", ".mp4")
-
 Complaint: TypeAlias = tuple[str, str]
 """A kind of mistake, for counting, and what was found."""
-
-
-def clip_id(name: str) -> str:
-    """Drop a video's ending from its name.
-
-    >>> clip_id("test_0001.mov"), clip_id("test_0001"), clip_id("A1_neu_sit1_ver1.MP4")
-    ('test_0001', 'test_0001', 'A1_neu_sit1_ver1')
-    """
-    return name[:-4] if name.lower().endswith(CLIP_ENDINGS) else name
 
 
 def parse_submission(data: bytes) -> list[tuple[str, Any]]:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.data.blinded import BlindedDataset
-from blemore_harness.decoding.strategies import STRATEGIES, Sample, Strategy, evaluate_strategy
+from blemore_harness.decoding.strategies import STRATEGIES, Sample, Strategy, evaluate_strategy, make_sample
 from blemore_harness.files.runs import FoldResult
 from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.grid import Choice
 from blemore_harness.protocol.rules import Scores
-from blemore_harness.protocol.thresholds import Choice, cross_fitted, official, summarise
+from blemore_harness.protocol.thresholds import choose_on_others, choose_per_fold, summarise
 from blemore_harness.record.scores import (
     Difference,
     Drop,
@@ -26,9 +27,9 @@ from blemore_harness.record.scores import (
     Spread,
     StrategyScores,
 )
-from blemore_harness.scoring.intervals import ActorCounts, count_actors, count_grids, find_intervals
+from blemore_harness.scoring.intervals import ActorCounts, count_chosen, find_intervals
 from blemore_harness.scoring.paired_tests import compare_counts
-from blemore_harness.scoring.sensitivity import decode_by_fold, drop_of_counts, measure_sensitivity
+from blemore_harness.scoring.sensitivity import expected_drop, measure_sensitivity
 
 TOO_GOOD = 0.6
 """Score that no real system comes near: published ones reach .311 in cross-validation and .279 on the test set."""
@@ -93,14 +94,14 @@ def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSyst
     Official: alpha and beta chosen per fold on that fold, and a fusion's weights on all folds, as the papers do.
     Cross-fitted: alpha and beta (and weights) for a fold chosen on the other folds.
     """
-    truth = blinded.train.labels
-    best = rows.refitted or rows.out_of_fold
-    optimistic = official(best.values, truth, blinded.folds)
-    honest = cross_fitted(rows.out_of_fold.values, truth, blinded.folds)
-    counts = _count(rows.out_of_fold, honest, blinded)
-    grids = count_grids(rows.out_of_fold.values, truth, blinded.folds, blinded.train.actors or ())
-    measured = measure_sensitivity(rows.out_of_fold.values, truth, blinded.folds)
-    drop = drop_of_counts(_count(best, optimistic, blinded), counts)["score"]
+    sample = sample_of(rows.out_of_fold, blinded)
+    # A fusion's final weights have seen the scored folds, as in the papers.
+    refitted = sample if rows.refitted is None else sample_of(rows.refitted, blinded)
+    optimistic = choose_per_fold(refitted.grids.per_fold())
+    honest = choose_on_others(sample.grids.per_fold())
+    counts = count_chosen(sample.grids, honest)
+    measured = measure_sensitivity(sample.grids.per_fold())
+    drop = expected_drop(count_chosen(refitted.grids, optimistic), counts)["score"]
     intervals = find_intervals(counts)
     return ScoredSystem(
         official=_summarise(choice.scores for choice in optimistic.values()),
@@ -112,12 +113,15 @@ def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSyst
             measured["transfer_loss"],
             Drop(drop["difference"], drop["interval"] and _ends(drop["interval"])),
         ),
-        strategies={name: _try_strategy(strategy, rows, blinded) for name, strategy in STRATEGIES.items()},
+        strategies={
+            name: _try_strategy(strategy, sample if strategy.sees == "others" else refitted)
+            for name, strategy in STRATEGIES.items()
+        },
         folds=tuple(
             FoldScores(fold, int((blinded.folds == fold).sum()), _describe(optimistic[fold]), _describe(honest[fold]))
             for fold in optimistic
         ),
-        counts=replace(counts, grids=grids),
+        counts=replace(counts, grids=sample.grids),
     )
 
 
@@ -158,17 +162,8 @@ def suspect_leaks(scores: Mapping[str, ScoredSystem]) -> list[str]:
     return lines
 
 
-def _count(rows: Probabilities, chosen: Mapping[int, Choice], blinded: BlindedDataset) -> ActorCounts:
-    """Count each actor's right answers with the thresholds that were chosen for each fold."""
-    assert blinded.train.actors is not None
-    labels = decode_by_fold(rows.values, blinded.folds, {fold: choice.thresholds for fold, choice in chosen.items()})
-    return count_actors(blinded.train.labels, labels, blinded.folds, blinded.train.actors)
-
-
-def _try_strategy(strategy: Strategy, rows: SystemPredictions, blinded: BlindedDataset) -> StrategyScores:
-    """Score one strategy; one that sees the scored fold gets a fusion's final weights too, as in the papers."""
-    used = rows.out_of_fold if strategy.sees == "others" else rows.refitted or rows.out_of_fold
-    scores = _summarise(evaluate_strategy(strategy, sample_of(used, blinded)).values())
+def _try_strategy(strategy: Strategy, sample: Sample) -> StrategyScores:
+    scores = _summarise(evaluate_strategy(strategy, sample).values())
     return StrategyScores(**scores.by_measure(), sees=strategy.sees, transductive=strategy.transductive)
 
 
@@ -185,7 +180,7 @@ def sample_of(rows: Probabilities, blinded: BlindedDataset) -> Sample:
     """Return the rows of all training clips with what strategies learn from."""
     assert blinded.train.actors is not None
     groups = np.unique(blinded.train.actors, return_inverse=True)[1].astype(np.int64)
-    return Sample(rows.values, blinded.train.labels, blinded.folds, groups)
+    return make_sample(rows.values, blinded.train.labels, blinded.folds, groups)
 
 
 def _describe(choice: Choice) -> FoldChoice:

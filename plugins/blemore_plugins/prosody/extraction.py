@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +14,7 @@ from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, first_and_count
 from blemore_harness.media.audio import audio_key, read_audio
+from blemore_harness.networks import usable_cpus
 from blemore_plugins.prosody.vocabulary import feature_names
 
 VERSION = 1
@@ -64,8 +64,7 @@ def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
 
 def _describe_ahead(clips: Sequence[Clip], cache: Cache) -> Iterator[tuple[Clip, Future[NDArray[np.float32]]]]:
     """Yield clips in order with their embeddings, some of which are still being computed."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(GROUP, cores)
+    workers = min(GROUP, usable_cpus())
     with ThreadPoolExecutor(workers, thread_name_prefix="prosody") as pool:
         waiting: list[tuple[Clip, Future[NDArray[np.float32]]]] = []
         try:
