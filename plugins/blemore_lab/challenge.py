@@ -16,10 +16,10 @@ from blemore_harness.decoding.decoders import Groups
 from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, Strategy, evaluate_strategy
 from blemore_harness.protocol.grid import GridCounter
 from blemore_harness.protocol.rules import FloatArray, Scores, score
-from blemore_harness.simulation.calibration import Calibrated
-from blemore_harness.simulation.contestants import Contestant, FusedRows, Material
-from blemore_harness.simulation.encoders import World, draw_errors, make_rows
-from blemore_harness.simulation.labels import LabelTable, draw_actors, name_clips
+from blemore_lab.calibration import Calibrated
+from blemore_lab.contestants import Contestant, FusedRows, Material
+from blemore_lab.encoders import World, draw_errors, make_rows
+from blemore_lab.labels import LabelTable, draw_actors, name_clips
 
 CHOSEN = "chosen"
 """Stands for the strategy with the best cross-fitted Score among `HONEST`: how the harness decodes test clips."""
