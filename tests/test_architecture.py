@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import re
 import subprocess
@@ -42,6 +43,9 @@ HEAVY = {
     "torch", "torchaudio", "torchvision", "transformers",
 }  # fmt: skip
 """Packages that listing plugins must never load."""
+
+ROOMS = 27
+"""Modules and packages at the top of the core, at most: what a newcomer has to find a way through."""
 
 LINES = 400
 """Of a module that holds one idea."""
@@ -134,12 +138,40 @@ def test_core_does_not_know_our_plugins() -> None:
         assert {name for name in own if re.search(rf"\b{name}\b", text)} == set(), path
 
 
-def test_our_plugins_use_public_names_only() -> None:
+def documented() -> dict[str, set[str]]:
+    """What the reference documents: public names by module."""
+    spec = importlib.util.spec_from_file_location("make_reference", ROOT / "docs" / "make_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    return {f"blemore_harness.{name}": reference.offered_names(name) for name in reference.MODULES}
+
+
+def test_bundled_plugins_import_only_what_the_reference_documents() -> None:
+    known = documented()
+    wrong = []
     for path in sources(OURS):
         for node in ast.walk(tree(path)):
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("blemore_harness"):
-                private = [alias.name for alias in node.names if alias.name.startswith("_")]
-                assert private == [], f"{path}: {private}"
+            if isinstance(node, ast.Import):
+                wrong += [f"{path}: {a.name}" for a in node.names if a.name.startswith("blemore_harness")]
+            elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("blemore_harness"):
+                allowed = known.get(str(node.module), set())
+                wrong += [f"{path}: {node.module}.{alias.name}" for alias in node.names if alias.name not in allowed]
+    assert wrong == []
+
+
+def test_what_the_reference_documents_is_there() -> None:
+    for module, names in documented().items():
+        assert {name for name in names if not hasattr(importlib.import_module(module), name)} == set(), module
+
+
+def test_the_top_level_is_what_plugin_authors_import_and_the_pipeline() -> None:
+    top = {path.stem for path in CORE.glob("*.py")} - {"__init__", "__main__"}
+    public = {module.removeprefix("blemore_harness.") for module in documented()}
+    assert top - public == {"pipeline"}
+    packages = {path.parent.name for path in CORE.glob("*/__init__.py")}
+    assert len(top | packages) <= ROOMS
 
 
 def run_python(code: str, *arguments: str) -> str:

@@ -27,24 +27,35 @@ data_option = click.option(
     envvar="BLEMORE_DATA",
     help="Folder of a BLEMORE download [BLEMORE_DATA].",
 )
+"""`--data`: a path or None, as `data`."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
+"""`--json`: a flag, as `as_json`."""
+
 runs_option = click.option(
     "--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("blemore-runs"), show_default=True,
     envvar="BLEMORE_RUNS", help="Where runs are kept [BLEMORE_RUNS].",
 )  # fmt: skip
-
+"""`--runs`: a path, as `runs`."""
 
 seed_option = click.option(
     "--seed", type=int, help="Base seed of everything random [default: the submission's, else 0]."
 )
+"""`--seed`: a number or None, as `seed`."""
+
 device_option = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
+"""`--device`: `auto`, `cpu` or `cuda`, as `device`."""
+
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="A,B,...",
     help="Encoders, separated by commas; a+b joins embeddings under one head, a@v is a variant of a.",
 )  # fmt: skip
+"""`--plugin`: encoders as typed, as `plugins`."""
+
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Set an option of a plugin."
 )
+"""`--set`: texts as typed, as `settings`; `options.parse_settings` reads them."""
 
 
 def _keep(context: click.Context, option: click.Parameter, value: bool) -> None:
