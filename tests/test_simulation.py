@@ -270,7 +270,7 @@ def test_every_strategy_that_can_decode_is_tried_and_only_bounds_are_told_who_ac
 
 
 def recomputed(table: LabelTable, seed: int, number: int) -> tuple[float, float]:
-    """Unseen Score of the mean and of the papers' recipe, both with averaged thresholds, written out."""
+    """Unseen Score of the mean and of the reference recipe, both with averaged thresholds, written out."""
     names = [encoder.name for encoder in SKILLED]
     truth, groups = draw_actors(table, 3, np.random.default_rng([seed, number, 3]))
     labels = np.concatenate([table.truth, truth])
@@ -450,7 +450,7 @@ def test_one_replicate_has_no_interval_and_the_reference_no_difference(
     console = Console(file=io.StringIO(), width=120)
     console.print(draw_simulation(record))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    [reference] = [line for line in lines if "the papers' way" in line and " averaged " in line]
+    [reference] = [line for line in lines if "reference" in line and " averaged " in line]
     assert " - " in reference
     assert "+0.0000" not in reference
     assert not any(" ± 0." in line for line in lines if line.startswith(" mean "))

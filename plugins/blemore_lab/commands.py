@@ -22,7 +22,7 @@ from blemore_harness.cli.root import Command, data_option, json_option, keeping_
 @click.option(
     "--fusions",
     metavar="A,B,...",
-    help="Fusions to compare besides the papers' recipe [default: mean,logit-mean,late,stack,structured,best-of].",
+    help="Fusions to compare besides the reference recipe [default: mean,logit-mean,late,stack,structured,best-of].",
 )
 @set_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Base seed of everything random.")

@@ -19,7 +19,7 @@ from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.thresholds import search_official
 from blemore_harness.systems.plugins import Plugins
 
-RECIPE = "papers' recipe"
+RECIPE = "reference recipe"
 """Weights searched on each validation fold by itself, averaged over folds (arXiv 2603.23650, III-F and table III)."""
 
 RECIPE_SEARCH = "late"

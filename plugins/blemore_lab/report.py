@@ -96,7 +96,7 @@ def _rows(record: Mapping[str, Any], wide: bool) -> Table:
     before = ("official\nScore", "cross-fitted\nScore", "unseen\nACC_P", "unseen\nACC_S") if wide else ()
     for name in (*before, "unseen\nScore"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("against the\npapers' way", justify="right", no_wrap=True)
+    table.add_column("against the\nreference", justify="right", no_wrap=True)
     table.add_column("remark")
     for row in record["rows"]:
         unseen, important = row["unseen"], any(text in (_IS_REFERENCE, _DEFAULT) for text in row["remarks"])
@@ -113,7 +113,7 @@ def _rows(record: Mapping[str, Any], wide: bool) -> Table:
     return table
 
 
-_IS_REFERENCE = "the papers' way"
+_IS_REFERENCE = "reference"
 _DEFAULT = "default of the harness"
 
 
@@ -134,8 +134,8 @@ def _legend(record: Mapping[str, Any]) -> list[Text]:
     lines = [
         "unseen: on new actors, with everything chosen on the training actors; what a method is worth.",
         "official: thresholds (and weights) chosen on the folds that are scored, as papers report it; cross-fitted: on "
-        "the other folds. The papers' recipe knows no such weights: there, those of the fold itself.",
-        "against the papers' way: difference of unseen Scores over the same replicates, ± half of its 95 % interval; "
+        "the other folds. The reference recipe has no such weights: there, those of the fold itself.",
+        "against the reference: difference of unseen Scores over the same replicates, ± half of its 95 % interval; "
         "of twenty methods that are no better and no worse, one is clear of 0 by chance.",
         "bound: looks at other clips of the actor, and is told which these are, as no participant is.",
         f"chosen: the strategy with the best cross-fitted Score among those that look at one clip at a time. Seed "

@@ -43,7 +43,7 @@ class Study:
     Attributes:
         replicates: how many.
         encoders: whose published accuracies the simulated encoders have.
-        fusions: what is compared besides the papers' recipe and the best single encoder.
+        fusions: what is compared besides the reference recipe and the best single encoder.
         fusion_options: option values by fusion, which win over `FAST`.
         test_actors: new actors of a replicate; BLEMORE's test clips have 11.
         seed: base seed.

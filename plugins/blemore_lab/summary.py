@@ -74,7 +74,7 @@ def _describe_row(key: tuple[str, str], results: Sequence[ReplicateResult]) -> d
 
 def _remarks(key: tuple[str, str]) -> list[str]:
     strategy = key[1]
-    remarks = ["the papers' way"] if key == REFERENCE else []
+    remarks = ["reference"] if key == REFERENCE else []
     if key == HARNESS_DEFAULT:
         remarks.append("default of the harness")
     if strategy != CHOSEN and STRATEGIES[strategy].transductive:
