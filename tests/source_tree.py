@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "harness" / "blemore_harness"
 
 
-OURS = ROOT / "plugins" / "blemore_plugins"
+OURS = ROOT / "plugins"
 
 
 def sources(*roots: Path) -> list[Path]:
@@ -23,7 +23,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def name_of(path: Path) -> str:
-    parts = path.relative_to(CORE.parent if CORE in path.parents else OURS.parent).with_suffix("").parts
+    parts = path.relative_to(CORE.parent if CORE in path.parents else OURS).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 

@@ -9,6 +9,9 @@ whose functions are marked with `hookimpl`:
     def blemore_encoders():
         return [MyEncoder()]
 
+A plugin may also add commands to `blemore-harness`: click commands named by entry points of the group
+`blemore_harness.commands`, which are imported only when they are called.
+
 No hook can change a score. Whatever a plugin raises, a `BlemoreError` as well, makes its system a failed one, with the
 message, the line of its code and a file with the traceback; the other systems go on. Only a `ConfigError` (such as
 `InvalidOption`) of `Options`, `resolve_options`, `feature_sets`, `identify` or `caveat` ends the command: it is the
@@ -48,6 +51,27 @@ Modality = Literal["video", "audio", "audiovisual"]
 @dataclass(frozen=True)
 class NoOptions:
     """Options of a system that has none."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package or a key that an encoder needs on this machine, besides numpy.
+
+    Attributes:
+        name: of the package, as it is installed, or of the environment variable that holds the key.
+        kind: which of the two.
+        module: the name under which a package is imported; empty where it is `name` with underscores.
+        least: the first version of a package that works, such as `5.18`; empty where any does.
+        below: the first version that may not work any more; empty where none is known.
+        advice: what to do where a package cannot be imported; empty where installing it again is all.
+    """
+
+    name: str
+    kind: Literal["package", "key"] = "package"
+    module: str = ""
+    least: str = ""
+    below: str = ""
+    advice: str = ""
 
 
 class Model(Protocol):
@@ -124,6 +148,14 @@ class Encoder:
 
         Folders, such as `WavLM_large`, and aggregated files, such as `wavlm_static_features`: of these a clip's file is
         there only where they are named here.
+        """
+        return ()
+
+    def requirements(self, options: Any) -> tuple[Requirement, ...]:
+        """Return the packages and keys that it needs with these options.
+
+        Called by `blemore-harness doctor` only, which says what is missing, broken or of another version. What the
+        harness itself uses (torch for heads, av and pillow for clips) need not be named.
         """
         return ()
 

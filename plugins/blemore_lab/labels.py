@@ -1,20 +1,23 @@
-"""The label tables of a simulated challenge: the training actors as they are, and new actors by the same design."""
+"""The label tables of a replicate: the training actors as they are, and new actors by the same design."""
 
 from __future__ import annotations
 
 import csv
 import io
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.clips import Clip, Clips, LabelArray
 from blemore_harness.data.download import Dataset
-from blemore_harness.decoding.decoders import Groups
 from blemore_harness.demo.plan import make_plan
 from blemore_harness.errors import DataError
 from blemore_harness.protocol.rules import parse_clip_id
+
+Groups: TypeAlias = NDArray[np.int64]
+"""A number per actor for every clip, (N,)."""
 
 DEMO_ACTORS, DEMO_TEST_ACTORS = 12, 2
 """Actors of the demo dataset, the unlabelled ones among them, as `demo.write_demo` has them."""
@@ -38,7 +41,7 @@ class LabelTable:
 
     def __post_init__(self) -> None:
         if len(np.unique(self.folds)) < 2:
-            raise DataError(f"a simulated challenge needs at least 2 folds, found {len(np.unique(self.folds))}")
+            raise DataError(f"a simulated replicate needs at least 2 folds, found {len(np.unique(self.folds))}")
 
     @property
     def actor_count(self) -> int:
@@ -73,7 +76,7 @@ def demo_table(seed: int = 0) -> LabelTable:
 
 
 def draw_actors(table: LabelTable, count: int, random: np.random.Generator) -> tuple[LabelArray, Groups]:
-    """Return labels and actors of new actors, each of whom plays what a training actor plays who is drawn for it.
+    """Return labels and actors of new actors, each with the labels of a training actor drawn for it.
 
     Args:
         table: the training actors.
