@@ -22,9 +22,8 @@ from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
 from blemore_harness.media.frames import decoder_versions, iter_frames
-from blemore_plugins.s4d.cropping import crop_square, shrink
 from blemore_plugins.s4d.options import S4DOptions
-from blemore_plugins.s4d.tracking import Detections, build_track
+from blemore_plugins.s4d.tracking import Detections, build_track, crop_square, shrink
 
 if TYPE_CHECKING:
     from blemore_plugins.s4d.detector import FaceDetector

@@ -48,10 +48,8 @@ class Source(Protocol):
 class TrainingBatches:
     """Gives shuffled batches of clips and targets.
 
-    Everything random comes from the seed of the epoch, whatever was asked for before and however many threads read.
-
     Args:
-        clips: to learn from.
+        clips: to train on.
         targets: (N, 6).
         source: reads them.
         size: clips per step; batches of an epoch are of nearly equal size.
@@ -73,9 +71,12 @@ class TrainingBatches:
         self.steps = -(-len(clips) // size)
         self.given, self.seconds, self.waited = 0, 0.0, 0.0
 
-    def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs and targets (B, 6), each clip once."""
-        generator = torch.Generator().manual_seed(seed)
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs and targets (B, 6), each clip once.
+
+        Everything random is drawn from the generator, on the CPU, before the first batch: it is the same on every
+        device, whatever was asked for before and however many threads read.
+        """
         order = torch.randperm(len(self._clips), generator=generator)
         draws = torch.rand(len(self._clips), self._source.draws, generator=generator)
         parts = torch.tensor_split(torch.arange(len(order)), self.steps)
