@@ -86,6 +86,7 @@ from blemore_harness.demo.faces import draw_frames, draw_portrait  # noqa: E402
 from blemore_harness.demo.performance import play  # noqa: E402
 from blemore_harness.demo.plan import make_plan  # noqa: E402
 from blemore_harness.media.audio import read_audio  # noqa: E402
+from blemore_harness.media.frames import video_info  # noqa: E402
 from blemore_harness.pooling import pool_statistics  # noqa: E402
 from blemore_plugins.hicmae.running import Chunks, build_network, embed_chunks  # noqa: E402
 from blemore_plugins.hicmae.sound import log_mel  # noqa: E402
@@ -265,11 +266,13 @@ def test_a_clip_without_sound_is_named_and_those_before_it_are_kept(place: Path,
 
 
 @encoders
-def test_crops_of_another_video_are_noticed(place: Path, folder: Path):
-    short, long = clips_of(folder, "short", "long").items
-    mixed = dataclasses.replace(short, content=long.content)
-    with pytest.raises(MediaError, match="20 frames now, crops of 38"):
-        extraction.read_chunks(mixed, OPTIONS, open_crops(OPTIONS.crops(), make_context(place)))
+def test_frames_are_counted_while_faces_are_cut_out(place: Path, folder: Path, monkeypatch):
+    """Videos are decoded once: what follows the crops works without any decoder of frames."""
+    crops = open_crops(OPTIONS.crops(), make_context(place))
+    for clip in clips_of(folder, "short", "long"):
+        assert crops.load(clip, "found")[2] == video_info(clip).frames
+    monkeypatch.setattr("blemore_harness.media.frames.open_video", None)
+    assert extraction.read_chunks(clip, OPTIONS, crops).real
 
 
 @encoders

@@ -12,8 +12,8 @@ from torch import Tensor
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError
+from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.networks import batches, one_thread, seeded
-from blemore_harness.protocol.grid import GridCounter
 from blemore_plugins.rank_aware.inputs import BaseModels, Inputs, fit_inputs, require_vectors
 from blemore_plugins.rank_aware.losses import coral, mmd, supervised
 from blemore_plugins.rank_aware.model import RankAwareModel, read_rows
@@ -124,19 +124,15 @@ class _Domains:
 
 
 class _Judge:
-    """Remembers the best epoch so far by the official Score, and of equal Scores by the KL, as the heads do."""
+    """Remembers the best epoch so far."""
 
     def __init__(self, rows: Tensor, check: Clips) -> None:
-        self._rows = rows
-        self._counter = GridCounter(check.labels)
-        self._targets = check.targets.astype(np.float64)
+        self._rows, self._inner = rows, InnerJudge(check)
         self._best: tuple[float, float] | None = None
 
     def improves(self, network: RankAwareNetwork) -> bool:
         """Return whether a network in eval mode is better than all that were seen before."""
-        rows, _ = read_rows(network, self._rows)
-        surprise = -(self._targets * np.log(np.maximum(rows, 1e-12))).sum(axis=1).mean()
-        quality = self._counter.count(rows).choose().scores.score, -float(surprise)
+        quality = self._inner.grade(read_rows(network, self._rows)[0])
         if self._best is not None and quality <= self._best:
             return False
         self._best = quality
