@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,8 @@ from blemore_harness.demo.plan import make_plan  # noqa: E402
 from blemore_harness.media.audio import read_audio  # noqa: E402
 from blemore_harness.media.frames import video_info  # noqa: E402
 from blemore_harness.pooling import pool_statistics  # noqa: E402
+from blemore_plugins.hicmae.inputs import log_mel  # noqa: E402
 from blemore_plugins.hicmae.running import Chunks, build_network, embed_chunks  # noqa: E402
-from blemore_plugins.hicmae.sound import log_mel  # noqa: E402
 from blemore_plugins.s4d.faces import open_crops  # noqa: E402
 
 encoders = pytest.mark.encoders
@@ -234,16 +235,16 @@ def test_pictures_and_sound_both_count(place: Path, folder: Path):
 @encoders
 def test_an_interrupted_extraction_goes_on_where_it_was(place: Path, folder: Path, tmp_path: Path, monkeypatch):
     done: list[str] = []
-    read = extraction._read_ahead
+    read = extraction.read_ahead
 
-    def stop_after_one(*given: object) -> Iterator[tuple[Clip, Chunks]]:
+    def stop_after_one(*given: object) -> Iterator[tuple[Clip, Future[Chunks]]]:
         for clip, chunks in read(*given):
             if done == ["long"]:
                 raise KeyboardInterrupt
             done.append(clip.id)
             yield clip, chunks
 
-    monkeypatch.setattr(extraction, "_read_ahead", stop_after_one)
+    monkeypatch.setattr(extraction, "read_ahead", stop_after_one)
     context = with_crops(place, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         ENCODER.prepare(clips_of(folder), OPTIONS, context)

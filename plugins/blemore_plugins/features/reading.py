@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.clips import Clip
-from blemore_harness.errors import MediaError, printable
+from blemore_harness.clips import Clip, Clips
+from blemore_harness.errors import MediaError, first_and_count, printable
 from blemore_harness.pooling import STATISTICS
 
 ARRAY = b"\x93NUMPY"
@@ -112,3 +114,72 @@ def _finite(clip: Clip, store: str, array: NDArray[Any]) -> NDArray[np.float32]:
 
 def _refusal(clip: Clip, store: str, what: str) -> MediaError:
     return MediaError(f"clip {clip.id}: the features in '{store}' {what}: put the released file there again", clip.id)
+
+
+def refuse_missing(clips: Clips, name: str, source: str, extracting: str) -> None:
+    """Refuse clips without features in the dataset.
+
+    Args:
+        clips: all that are wanted.
+        name: of the released folder or the aggregated file, without its ending.
+        source: `released` or `statistics`.
+        extracting: the encoder, where it can make features itself; else empty.
+
+    Raises:
+        MediaError: the first clip and how many.
+    """
+    missing = [clip.id for clip in clips if name not in clip.feature_files]
+    if missing:
+        where = f"a row in {name}.npz" if source == "statistics" else f"a file <clip id> in {_places(name)}"
+        instead = f", or say --set {extracting}.source=media to extract them from the clips" if extracting else ""
+        raise MediaError(
+            f"{first_and_count(missing, 'clip')} of {len(clips)} without features in '{name}': expected {where}; "
+            f"complete it{instead}",
+            missing[0],
+        )
+
+
+def refuse_unseen(clips: Clips, store: str) -> None:
+    """Refuse clips that features cannot be made from, before weights are fetched for them.
+
+    Args:
+        clips: all that are wanted.
+        store: name of the released folder that would do instead; empty for none.
+
+    Raises:
+        MediaError: the first clip and how many.
+    """
+    unseen = [clip.id for clip in clips if clip.video_file is None]
+    if unseen:
+        instead = f", or released features in {_places(store)}" if store else ""
+        raise MediaError(
+            f"{first_and_count(unseen, 'clip')} of {len(clips)} without a video to make features from: expected "
+            f"<clip id>.mov or .mp4 at any depth below the dataset{instead}",
+            unseen[0],
+        )
+
+
+def refuse_widths(widths: Mapping[str, int], name: str) -> None:
+    """Refuse features of different lengths within one store; the most frequent one is taken for the right one.
+
+    Args:
+        widths: D by clip id.
+        name: of the store.
+
+    Raises:
+        MediaError: the first clip of another length and how many.
+    """
+    counts = Counter(widths.values()).most_common()
+    if len(counts) < 2:
+        return
+    usual = counts[0][0]
+    other: Sequence[str] = [clip for clip, width in widths.items() if width != usual]
+    raise MediaError(
+        f"expected the same D for all clips in '{name}', found {usual} in {counts[0][1]} clips and "
+        f"{widths[other[0]]} in {first_and_count(other, 'clip')}: put files of one encoder there",
+        other[0],
+    )
+
+
+def _places(store: str) -> str:
+    return f"pre_extracted_train_data/{store}_train or pre_extracted_test_data/{store}_test"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -15,6 +13,8 @@ from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, first_and_count
 from blemore_harness.media.audio import audio_key, read_audio
+from blemore_harness.networks import usable_cpus
+from blemore_plugins.ahead import read_ahead
 from blemore_plugins.prosody.vocabulary import feature_names
 
 VERSION = 1
@@ -48,7 +48,8 @@ def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
     """
     damaged: list[MediaError] = []
     with context.progress("prosody: audio to embeddings", len(clips)) as bar:
-        for clip, vector in _describe_ahead(clips, context.cache):
+        workers = min(GROUP, usable_cpus())
+        for clip, vector in read_ahead(lambda clip: _describe_clip(clip, context.cache), clips, workers, 2 * workers):
             try:
                 store.save(clip, vector.result())
             except MediaError as error:
@@ -60,24 +61,6 @@ def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
         raise MediaError(f"{first_and_count(names, 'clip')} without usable audio; {damaged[0]}", damaged[0].clip)
     if damaged:
         raise damaged[0]
-
-
-def _describe_ahead(clips: Sequence[Clip], cache: Cache) -> Iterator[tuple[Clip, Future[NDArray[np.float32]]]]:
-    """Yield clips in order with their embeddings, some of which are still being computed."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(GROUP, cores)
-    with ThreadPoolExecutor(workers, thread_name_prefix="prosody") as pool:
-        waiting: list[tuple[Clip, Future[NDArray[np.float32]]]] = []
-        try:
-            for clip in clips:
-                waiting.append((clip, pool.submit(_describe_clip, clip, cache)))
-                if len(waiting) > 2 * workers:
-                    yield waiting.pop(0)
-            while waiting:
-                yield waiting.pop(0)
-        finally:
-            for _, vector in waiting:
-                vector.cancel()
 
 
 def _describe_clip(clip: Clip, cache: Cache) -> NDArray[np.float32]:

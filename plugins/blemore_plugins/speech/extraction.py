@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -16,6 +14,8 @@ from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
 from blemore_harness.media.audio import read_audio
+from blemore_harness.networks import usable_cpus
+from blemore_plugins.ahead import read_ahead
 from blemore_plugins.speech.recipe import RATE, Recipe, extra_missing
 
 WINDOW_BYTES = 80 << 20
@@ -61,7 +61,7 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
     seconds = 0.0
     with (
         context.progress(f"{recipe.encoder}: audio to features", len(clips)) as bar,
-        ThreadPoolExecutor(_threads()) as writers,
+        ThreadPoolExecutor(min(THREADS, usable_cpus())) as writers,
     ):
         writing: list[Future[None]] = []
         for batch in _batches(clips, lambda clip: _hear(clip, ear, context.cache), limit):
@@ -107,24 +107,16 @@ def _windows(clips: Sequence[Clip], hear: Callable[[Clip], Any]) -> Iterator[lis
     A clip that cannot be used is an error only after those before it were yielded.
     """
     held: list[Item] = []
-    waiting: deque[Future[Any]] = deque()
-    left = iter(clips)
-    pool = ThreadPoolExecutor(_threads())
-    try:
-        waiting.extend(pool.submit(hear, clip) for _, clip in zip(range(AHEAD), left, strict=False))
-        for clip in clips:
-            try:
-                held.append((clip, waiting.popleft().result()))
-            except MediaError:
-                yield held
-                raise
-            waiting.extend(pool.submit(hear, clip) for _, clip in zip(range(1), left, strict=False))
-            if sum(heard.inputs.nbytes for _, heard in held) >= WINDOW_BYTES:
-                yield held
-                held = []
-        yield held
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for clip, heard in read_ahead(hear, clips, min(THREADS, usable_cpus()), AHEAD):
+        try:
+            held.append((clip, heard.result()))
+        except MediaError:
+            yield held
+            raise
+        if sum(inputs.inputs.nbytes for _, inputs in held) >= WINDOW_BYTES:
+            yield held
+            held = []
+    yield held
 
 
 def _hear(clip: Clip, ear: Any, cache: Cache) -> Any:
@@ -134,7 +126,3 @@ def _hear(clip: Clip, ear: Any, cache: Cache) -> Any:
         seconds = len(wave) / RATE
         raise MediaError(f"clip {clip.id}: expected audio for one frame of 25 ms, found {seconds:.4f} s", clip.id)
     return ear(wave)
-
-
-def _threads() -> int:
-    return min(THREADS, os.cpu_count() or 1)
