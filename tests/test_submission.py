@@ -288,5 +288,5 @@ def test_published_numbers_are_whole_and_add_up(name: str) -> None:
 def test_wheel_carries_the_submissions_inside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "blemore_harness"
     write(package / "submissions", 'plugins = ["s4d"]', "inside")
-    monkeypatch.setattr(submission_module, "__file__", str(package / "submission.py"))
+    monkeypatch.setattr(submission_module, "__file__", str(package / "systems" / "submission.py"))
     assert [found.name for found in list_submissions()] == ["inside"]

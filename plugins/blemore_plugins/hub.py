@@ -53,7 +53,7 @@ class Weights:
         if self.commit is not None:
             return {"commit": self.commit}
         shards = [shard for file in self.files if is_index(file) for shard in list_shards(file)]
-        return {"files": {path.name: digest_file(path, cache) for path in (*self.files, *shards)}}
+        return {"files": {path.name: cache.digest_file(path) for path in (*self.files, *shards)}}
 
 
 def find_weights(
@@ -105,11 +105,6 @@ def find_weights(
             hint = "" if snapshot else _list_revisions(source, option, revision)
             raise WeightsMissing(f"{error}{hint}", error.source, f"{error.todo}{hint}") from error
     return Weights(files, _commit(files[0]))
-
-
-def digest_file(path: Path, cache: Cache) -> str:
-    """Return the SHA-256 of a file; that of a file that did not change is remembered in the cache."""
-    return cache.digest_file(path)
 
 
 def identify_source(source: str, wanted: Sequence[tuple[str, ...]] = ()) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from blemore_harness.cache import digest_file, known_digest
 from blemore_harness.data.download import Dataset
+from blemore_harness.disk import digest_file, known_digest
 from blemore_harness.errors import DataError, printable
 
 
@@ -19,7 +19,7 @@ def digest_files(
 
     Args:
         files: which.
-        memo: folder where digests are remembered, see `cache.digest_file`.
+        memo: folder where digests are remembered, see `disk.digest_file`.
         progress: called with (files digested, files in all) while contents are read.
 
     Raises:

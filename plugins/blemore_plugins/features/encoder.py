@@ -24,7 +24,6 @@ from blemore_plugins.features.reading import (
     refuse_unseen,
     refuse_widths,
 )
-from blemore_plugins.hub import digest_file
 
 Sequence2D = NDArray[np.float32]
 
@@ -202,7 +201,7 @@ class FeatureEncoder(Encoder):
         """Return the seven statistics of one clip, float32 (7 x D,), computed once."""
         if options.source == "statistics":
             return read_statistics(clip, self.statistics_store, self.width)
-        part = PART if options.source == "media" else digest_file(clip.features(self.store), context.cache)[:32]
+        part = PART if options.source == "media" else context.cache.digest_file(clip.features(self.store))[:32]
         if not store.has(clip, part):
             store.save(clip, pool_statistics(self.frame_features(clip, options, context)), part)
         return store.load(clip, part)
