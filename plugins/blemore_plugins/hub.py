@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,17 @@ def find_weights(
             hint = "" if snapshot else _list_revisions(source, option, revision)
             raise WeightsMissing(f"{error}{hint}", error.source, f"{error.todo}{hint}") from error
     return Weights(files, _commit(files[0]))
+
+
+def require_packages(name: str, packages: Sequence[str]) -> None:
+    """Check that the packages of an encoder are installed, without importing them.
+
+    Raises:
+        ExtraMissing: one is not; names all that are missing.
+    """
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ExtraMissing(f'{name} needs {", ".join(missing)}: pip install "blemore-harness[encoders]"')
 
 
 def identify_source(source: str, wanted: Sequence[tuple[str, ...]] = ()) -> str:
