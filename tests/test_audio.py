@@ -90,7 +90,7 @@ def test_times_that_begin_anew_and_single_late_packets_change_nothing() -> None:
 
 
 def test_hours_of_silence_are_refused() -> None:
-    with pytest.raises(MediaError, match="clip k7.* 60 minutes"):
+    with pytest.raises(MediaError, match=r"clip k7.* 60 minutes"):
         in_time(in_order((40, 3600 * RATE)))
 
 
@@ -261,7 +261,7 @@ def test_a_track_that_cannot_be_decoded_hides_none_that_can(tmp_path: Path) -> N
     assert decode_facts(clip).track == 1
     only = write_tracks(tmp_path / "b.mkv", [(300, True, "mono")])
     only.write_bytes(only.read_bytes().replace(b"A_PCM/INT/LIT", b"A_UNKNOWN/XYZ"))
-    with pytest.raises(MediaError, match="clip k7.*format.*audio track"):
+    with pytest.raises(MediaError, match=r"clip k7.*format.*audio track"):
         read_audio(clip_of(only))
 
 
@@ -289,7 +289,7 @@ def test_a_damaged_packet_is_named_in_plain_words(tmp_path: Path, capfd: pytest.
 
 
 def test_the_shared_damaged_packet() -> None:
-    with pytest.raises(MediaError, match="clip k7.*damaged"):
+    with pytest.raises(MediaError, match=r"clip k7.*damaged"):
         read_audio(case("damaged-packet/one_bad_sound_packet.mov"))
 
 

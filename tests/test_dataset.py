@@ -46,7 +46,7 @@ def test_a_clip_without_files_says_so() -> None:
     with pytest.raises(MediaError, match=r"clip c1.*\.mov") as caught:
         _ = clip.video
     assert caught.value.clip == "c1"
-    with pytest.raises(MediaError, match="clip c1.*'WavLM'.*HiCMAE") as caught:
+    with pytest.raises(MediaError, match=r"clip c1.*'WavLM'.*HiCMAE") as caught:
         clip.features("WavLM")
     assert caught.value.clip == "c1"
 

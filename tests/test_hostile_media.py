@@ -228,7 +228,7 @@ def test_an_hour_of_picture_streams_and_an_hour_of_sound_is_refused(tmp_path: Pa
         block.sample_rate, block.pts, block.time_base = 1000, 0, Fraction(1, 1000)
         container.mux(stream.encode(block))
         container.mux(stream.encode(None))
-    with pytest.raises(MediaError, match="clip k7.* 60 minutes.* 10 minutes"):
+    with pytest.raises(MediaError, match=r"clip k7.* 60 minutes.* 10 minutes"):
         read_audio(clip_of(quiet))
 
 

@@ -106,7 +106,7 @@ def test_wrong_value_is_one_line_that_names_the_option(name: str, value: object,
 
 
 def test_unknown_option_suggests() -> None:
-    with pytest.raises(UnknownName, match="toy 'sizs'.*'sizes'"):
+    with pytest.raises(UnknownName, match=r"toy 'sizs'.*'sizes'"):
         build(sizs="1")
     with pytest.raises(UnknownName, match="toy 'made'"):
         build(made=1)
