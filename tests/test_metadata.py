@@ -65,7 +65,7 @@ BAD_ROWS = {
         "emotion_1_salience ... '５０' ... 1 clip",
     ),
     "salience with a separator": (change(6, emotion_1_salience="5_0"), "emotion_1_salience ... '5_0'"),
-    "salience with a decimal comma": (change(6, emotion_1_salience='"50,0"'), "emotion_1_salience ... '50,0'"),
+    "salience with a decimal comma": (change(6, emotion_1_salience='"50,0"'), "emotion_1_salience ... 50,0"),
     "salience in per cent": (change(6, emotion_1_salience="50%"), "emotion_1_salience ... '50%'"),
     "negative saliences": (
         change(6, emotion_1_salience="-30", emotion_2_salience="130"),
