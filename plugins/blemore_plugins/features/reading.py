@@ -1,4 +1,4 @@
-"""Reads the organisers' released features of a clip, whatever shape they were saved in, and says what is wrong."""
+"""Reads and validates the organisers' released features of a clip."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from blemore_harness.errors import MediaError, printable
 from blemore_harness.pooling import STATISTICS
 
 ARRAY = b"\x93NUMPY"
-"""How files of arrays begin."""
+"""First bytes of `.npy` files."""
 
 OTHERS = {
     b"": "an empty file",
-    b"\x80": "a pickle, which is not read because it can run code",
+    b"\x80": "a pickle, which is not read because it can execute code",
     b"PK": "an archive",
-    b"version https://git-lfs": "a Git LFS pointer in place of the file",
+    b"version https://git-lfs": "a Git LFS pointer instead of the file",
 }
-"""What else is found where an array should be, by how it begins."""
+"""Other file types, by their first bytes."""
 
 
 def read_released(clip: Clip, store: str, width: int | None) -> NDArray[np.float32]:
     """Read the features of a clip.
 
     Args:
-        clip: whose.
-        store: name of the released folder, such as `WavLM_large`.
-        width: expected D; None takes any.
+        clip: the clip.
+        store: name of the feature set, such as `WavLM_large`.
+        width: expected D; None for any.
 
     Returns:
-        float32 (T, D), T at least 1; an axis of length 1 in the middle is squeezed.
+        float32 (T, D), T at least 1; a middle axis of length 1 is removed.
 
     Raises:
-        MediaError: no file, not a plain array, another shape or width, or values that are not finite.
+        MediaError: no file, not a plain array, a wrong shape or width, or values that are not finite.
     """
     array = _read(clip, store)
     if array.ndim == 3 and array.shape[1] == 1:
@@ -50,7 +50,7 @@ def read_released(clip: Clip, store: str, width: int | None) -> NDArray[np.float
 
 
 def read_statistics(clip: Clip, store: str, width: int | None) -> NDArray[np.float32]:
-    """Read the seven statistics of a clip, float32 (7 x D,), which the harness took out of the aggregated file.
+    """Read the seven statistics of a clip, float32 (7 x D,), from the aggregated file.
 
     Raises:
         MediaError: as of `read_released`.
@@ -80,20 +80,20 @@ def _load(clip: Clip, store: str, path: Path) -> NDArray[Any]:
     try:
         kind = _read_kind(path)
         if kind.hasobject:
-            raise _refusal(clip, store, "hold Python objects, which are not read because they can run code")
+            raise _refusal(clip, store, "hold Python objects, which are not read because they can execute code")
         if kind.kind not in "fiu":
-            raise _refusal(clip, store, f"are no real numbers but {printable(str(kind))}")
-        # A map of the file is refused where the header promises more than there is, before anything is allocated.
+            raise _refusal(clip, store, f"must be real numbers, found {printable(str(kind))}")
+        # A memory map fails before anything is allocated if the header declares more than the file holds.
         return np.array(np.lib.format.open_memmap(path, mode="r"))
     except MediaError:
         raise
-    except Exception as error:  # a damaged header makes numpy stumble in many ways
+    except Exception as error:  # numpy raises many kinds of errors for damaged headers
         reason = printable(str(error) or type(error).__name__)[:200]
         raise _refusal(clip, store, f"are damaged ({reason})") from None
 
 
 def _read_kind(path: Path) -> np.dtype[Any]:
-    """Read the kind of numbers off a file's header."""
+    """Read the data type from a file's header."""
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -102,7 +102,7 @@ def _read_kind(path: Path) -> np.dtype[Any]:
 
 
 def _finite(clip: Clip, store: str, array: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below, as infinite
+    with np.errstate(over="ignore"):  # values out of range of float32 become infinite: an error below
         values = np.asarray(array, dtype=np.float32)
     bad = int((~np.isfinite(values)).sum())
     if bad:
@@ -111,4 +111,4 @@ def _finite(clip: Clip, store: str, array: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _refusal(clip: Clip, store: str, what: str) -> MediaError:
-    return MediaError(f"clip {clip.id}: the features in '{store}' {what}: put the released file there again", clip.id)
+    return MediaError(f"clip {clip.id}: the features in '{store}' {what}; download the file again", clip.id)

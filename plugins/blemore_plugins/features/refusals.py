@@ -1,4 +1,4 @@
-"""What is said of clips that have no features, cannot be given any, or have those of another encoder."""
+"""Errors for clips without features, clips that features cannot be extracted from, and features of another encoder."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ from blemore_harness.errors import MediaError, first_and_count
 
 
 def refuse_missing(clips: Clips, name: str, source: str, extracting: str) -> None:
-    """Refuse clips without features in the dataset.
+    """Raise for clips without features in the dataset.
 
     Args:
-        clips: all that are wanted.
-        name: of the released folder or the aggregated file, without its ending.
+        clips: all required clips.
+        name: name of the released folder or the aggregated file, without suffix.
         source: `released` or `statistics`.
-        extracting: the encoder, where it can make features itself; else empty.
+        extracting: name of the encoder if it can extract the features; else empty.
 
     Raises:
-        MediaError: the first clip and how many.
+        MediaError: names the first clip and their number.
     """
     missing = [clip.id for clip in clips if name not in clip.feature_files]
     if missing:
         where = f"a row in {name}.npz" if source == "statistics" else f"a file <clip id> in {_places(name)}"
-        instead = f", or say --set {extracting}.source=media to extract them from the clips" if extracting else ""
+        instead = f", or use --set {extracting}.source=media to extract them from the clips" if extracting else ""
         raise MediaError(
             f"{first_and_count(missing, 'clip')} of {len(clips)} without features in '{name}': expected {where}; "
-            f"complete it{instead}",
+            f"download the missing features{instead}",
             missing[0],
         )
 
 
 def refuse_unseen(clips: Clips, store: str) -> None:
-    """Refuse clips that features cannot be made from, before weights are fetched for them.
+    """Raise for clips without a video, before weights are downloaded.
 
     Args:
-        clips: all that are wanted.
-        store: name of the released folder that would do instead; empty for none.
+        clips: all required clips.
+        store: name of the released feature set that can be used instead; empty for none.
 
     Raises:
-        MediaError: the first clip and how many.
+        MediaError: names the first clip and their number.
     """
     unseen = [clip.id for clip in clips if clip.video_file is None]
     if unseen:
         instead = f", or released features in {_places(store)}" if store else ""
         raise MediaError(
-            f"{first_and_count(unseen, 'clip')} of {len(clips)} without a video to make features from: expected "
-            f"<clip id>.mov or .mp4 at any depth below the dataset{instead}",
+            f"{first_and_count(unseen, 'clip')} of {len(clips)} without a video to extract features from: expected "
+            f"<clip id>.mov or .mp4 at any depth in the dataset{instead}",
             unseen[0],
         )
 
 
 def refuse_widths(widths: Mapping[str, int], name: str) -> None:
-    """Refuse features of different lengths within one store; the most frequent one is taken for the right one.
+    """Raise for features of different widths within one feature set; the most frequent width is the expected one.
 
     Args:
         widths: D by clip id.
-        name: of the store.
+        name: name of the feature set.
 
     Raises:
-        MediaError: the first clip of another length and how many.
+        MediaError: names the first clip of another width and their number.
     """
     counts = Counter(widths.values()).most_common()
     if len(counts) < 2:
