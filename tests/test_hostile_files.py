@@ -101,12 +101,13 @@ def read_vision(path: Path) -> object:
     return read_weights(path, {"a": 1}, "anything")
 
 
-def read_standing(path: Path) -> object:
+def resume_training(path: Path) -> object:
     torch = pytest.importorskip("torch")
-    from blemore_plugins.finetuning.resuming import read_standing as resume
+    from blemore_plugins.training.epochs import Training, read_checkpoint
 
     network = torch.nn.Linear(2, 2)
-    return resume(path, network, torch.optim.AdamW(network.parameters()), None)
+    optimizer = torch.optim.AdamW(network.parameters())
+    return read_checkpoint(Training("any", path, network, optimizer, lambda epoch: None, 1, 1))
 
 
 def load_hub_model(path: Path) -> object:
@@ -137,7 +138,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "safetensors": (".safetensors", read_checkpoint),
     "hicmae": (".pth", read_hicmae),
     "vision": (".pt", read_vision),
-    "unfinished training": (".pt", read_standing),
+    "unfinished training": (".pt", resume_training),
     "hub model": (".bin", load_hub_model),
 }
 

@@ -151,7 +151,9 @@ class Clips:
             raise DataError("these clips have no actors: only the training clips of a fold can be split by actor")
         names = sorted(set(self.actors))
         if len(names) < 2:
-            raise DataError(f"an actor-disjoint split needs at least 2 actors, found {len(names)}")
+            raise DataError(
+                f"an actor-disjoint split needs at least 2 actors, found {len(names)}: train on clips of more actors"
+            )
         count = min(max(round(share * len(names)), 1), len(names) - 1)
         chosen = set(np.random.default_rng(seed).permutation(names)[:count].tolist())
         check = np.array([actor in chosen for actor in self.actors])

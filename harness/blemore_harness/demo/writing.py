@@ -19,6 +19,7 @@ from blemore_harness.data.download import DEMO_MARKER
 from blemore_harness.demo.plan import Plan, PlannedClip, make_plan
 from blemore_harness.disk import write_atomically
 from blemore_harness.errors import DataError, ExtraMissing, RunError
+from blemore_harness.networks import usable_cpus
 
 UNFINISHED_MARKER = ".blemore-demo-unfinished.json"
 GENERATOR_VERSION = 2
@@ -83,7 +84,7 @@ def write_plan(
     total = len(plan.clips)
     jobs = list(_jobs(directory, plan))
     done = total - sum(len(job.clips) for job in jobs)
-    for count in _work(jobs, workers or _usable_cpus()):
+    for count in _work(jobs, workers or usable_cpus()):
         done += count
         if progress is not None:
             progress(done, total)
@@ -164,10 +165,6 @@ def _work(jobs: list[_Job], workers: int) -> Iterator[int]:
 def _leave_interrupts_to_parent() -> None:
     """Ignore Ctrl-C, which reaches every process of a terminal: the parent stops the work after the current clips."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _draw(job: _Job) -> int:

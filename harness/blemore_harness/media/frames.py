@@ -8,7 +8,7 @@ a `MediaError` names the clip.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -128,10 +128,25 @@ def iter_frames(clip: Clip, stride: int = 1, size: tuple[int, int] | None = None
     """
     if stride < 1:
         raise ValueError(f"expected a stride of at least 1, found {stride}")
+    for frame in scan_frames(clip, lambda number: number % stride == 0):
+        if frame is not None:
+            yield _resized(frame[None], size)[0]
+
+
+def scan_frames(clip: Clip, wanted: Callable[[int], bool]) -> Iterator[Frames | None]:
+    """Decode a clip to its end, for those who need the number of its frames beside some of them.
+
+    Args:
+        wanted: says of a frame's number, counted from 0, whether it is wanted; others are not converted.
+
+    Yields:
+        For every frame what `iter_frames` gives, or None where it is not wanted.
+
+    Raises:
+        MediaError: as of `iter_frames`.
+    """
     with open_video(clip) as video:
-        for frame in video.decode(lambda number: number % stride == 0):
-            if frame is not None:
-                yield _resized(frame[None], size)[0]
+        yield from video.decode(wanted)
 
 
 def uniform_indices(frames: int, count: int) -> NDArray[np.int64]:

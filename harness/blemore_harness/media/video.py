@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError
 from blemore_harness.media.opening import CUT_SHARE, find_stream, import_av, open_file, promise_of
+from blemore_harness.networks import usable_cpus
 
 LONGEST_FRAME = 10.0
 """Maximum mean duration of a frame in seconds where frames are missing; beyond it the timestamps are wrong."""
@@ -136,7 +136,7 @@ def _threads(pixels: int) -> int:
     """Return the number of threads that decode one file: one for small frames, where threads do not pay off, and few
     for very large ones, which each thread buffers.
     """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = usable_cpus()
     return max(1, min(cpus, MOST_THREADS, pixels // THREAD_PIXELS, THREAD_BYTES // max(1, 3 * pixels)))
 
 

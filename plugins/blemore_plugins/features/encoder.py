@@ -17,8 +17,13 @@ from blemore_harness.hookspecs import Encoder, Model
 from blemore_harness.pooling import STATISTICS, pool_statistics
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.features.options import FeatureOptions
-from blemore_plugins.features.reading import read_released, read_statistics
-from blemore_plugins.features.refusals import refuse_missing, refuse_unseen, refuse_widths
+from blemore_plugins.features.reading import (
+    read_released,
+    read_statistics,
+    refuse_missing,
+    refuse_unseen,
+    refuse_widths,
+)
 from blemore_plugins.hub import digest_file
 
 Sequence2D = NDArray[np.float32]

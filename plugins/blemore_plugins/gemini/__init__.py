@@ -19,11 +19,9 @@ from blemore_harness.errors import ConfigError, ExtraMissing
 from blemore_harness.hookspecs import Encoder, Modality, hookimpl
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
-from blemore_plugins.gemini.client import GOOGLE, Endpoint, find_address, find_key, open_client
-from blemore_plugins.gemini.extraction import alone, extract, read_dates, report
-from blemore_plugins.gemini.items import Item, list_items
+from blemore_plugins.gemini.client import GOOGLE, Endpoint, Pace, find_address, find_key, open_client
+from blemore_plugins.gemini.extraction import Item, alone, extract, list_items, read_dates, report
 from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
-from blemore_plugins.gemini.pacing import Pace
 
 STAND_IN = "stand-in 1"
 """Name of the stand-in in cache keys; a new number for every change of what it computes."""
