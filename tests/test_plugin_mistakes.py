@@ -45,8 +45,8 @@ class Bad(Toy):
     Options = Toy.Options
 
     def fit(self, fold, options, context):
-        from blemore_harness.predictions import vectors_of  # as a head does, without torch
-        vectors_of(self.embed(fold.train, options, context), fold.train.ids)
+        from blemore_harness.predictions import embeddings_of  # as a head does, without torch
+        embeddings_of(self.embed(fold.train, options, context), fold.train.ids)
         return Model()
 
 
@@ -74,8 +74,8 @@ def blemore_encoders():
 """
 
 EXPECTED = {
-    "array": "array (fold-0): expected `embed` to give Embeddings(ids, values), found ndarray",
-    "few": "few (fold-0): `embed` left out 1 clip (first: 'A",
+    "array": "array (fold-0): expected `embed` to return Embeddings(ids, values), found ndarray",
+    "few": "few (fold-0): `embed` returned no embedding for 1 clip (first: 'A",
     "nan": "nan (fold-0): NaN or infinite embedding in ",
     "flat": "flat (fold-0): expected one vector per clip (",
 }

@@ -18,17 +18,17 @@ from blemore_plugins.ahead import read_ahead
 from blemore_plugins.prosody.vocabulary import feature_names
 
 VERSION = 1
-"""Counts changes of this package that change numbers; part of the cache key."""
+"""Version of this package's features, increased whenever values change; part of the cache key."""
 
 LIBRARIES = ("librosa", "numpy", "scipy")
-"""Packages whose version can change a number."""
+"""Packages whose version can change a value."""
 
 GROUP = 8
 """Clips described side by side, at most; each holds about 45 MB for 10 s of audio."""
 
 
 def open_store(context: Context) -> Store:
-    """Open the store of embeddings.
+    """Return the cache store of embeddings.
 
     Raises:
         ExtraMissing: a package that computes them is not installed.
@@ -40,10 +40,10 @@ def open_store(context: Context) -> Store:
 
 
 def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
-    """Compute the embeddings of clips and keep each as soon as it is there.
+    """Compute the embeddings of clips and store each as soon as it is computed.
 
     Raises:
-        MediaError: clips without usable audio, after all others were kept; names the first.
+        MediaError: clips without usable audio, raised after all others are stored; names the first.
         ExtraMissing: av, librosa or scipy is not installed.
     """
     damaged: list[MediaError] = []
@@ -58,13 +58,13 @@ def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
     context.note("described", {"clips": len(clips) - len(damaged), "numbers per clip": len(feature_names())})
     if len(damaged) > 1:
         names = [str(error.clip) for error in damaged]
-        raise MediaError(f"{first_and_count(names, 'clip')} without usable audio; {damaged[0]}", damaged[0].clip)
+        raise MediaError(f"{first_and_count(names, 'clip')} without usable audio: {damaged[0]}", damaged[0].clip)
     if damaged:
         raise damaged[0]
 
 
 def _describe_clip(clip: Clip, cache: Cache) -> NDArray[np.float32]:
-    """Decode a clip's audio and describe it."""
+    """Decode a clip's audio and compute its features."""
     from blemore_plugins.prosody.functionals import describe_sound
     from blemore_plugins.prosody.pitch import RATE
 
@@ -82,4 +82,4 @@ def _version(package: str) -> str:
 
 
 def _extra_missing(error: ImportError) -> ExtraMissing:
-    return ExtraMissing(f"prosody needs av, librosa and scipy ({error}): pip install 'blemore-harness[encoders]'")
+    return ExtraMissing(f"prosody requires av, librosa and scipy ({error}): pip install 'blemore-harness[encoders]'")
