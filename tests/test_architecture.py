@@ -13,10 +13,7 @@ import click
 import pytest
 
 from blemore_harness.cli import cli
-
-ROOT = Path(__file__).parents[1]
-CORE = ROOT / "harness" / "blemore_harness"
-OURS = ROOT / "plugins" / "blemore_plugins"
+from source_tree import CORE, OURS, ROOT, core_graph, imports_of, name_of, sources, tree
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "errors": ("errors",),
@@ -41,37 +38,6 @@ HEAVY = {
 
 LINES = 400
 """Of a module that holds one idea."""
-
-
-def sources(*roots: Path) -> list[Path]:
-    return sorted(path for root in roots for path in root.rglob("*.py"))
-
-
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def name_of(path: Path) -> str:
-    parts = path.relative_to(CORE.parent if CORE in path.parents else OURS.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def imports_of(path: Path, known: set[str]) -> set[str]:
-    """The modules of `known` (and any other top-level package) that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
-            whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= (whole & known) or {str(node.module)}
-    return found
-
-
-def core_graph() -> dict[str, set[str]]:
-    known = {name_of(path) for path in sources(CORE)}
-    return {name_of(path): imports_of(path, known) & known - {name_of(path)} for path in sources(CORE)}
 
 
 def layer_of(module: str) -> int | None:
@@ -120,6 +86,32 @@ def test_core_imports_have_no_circle(shape: Callable[[dict[str, set[str]]], dict
 
     for node in graph:
         visit(node, ())
+
+
+def names_of(path: Path) -> set[str]:
+    """What a module defines at its top level, in its classes or in its functions."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def test_names_are_imported_from_where_they_are_defined() -> None:
+    """A package may offer names of its modules; a module offers its own."""
+    modules = {name_of(path): path for path in sources(CORE, OURS) if path.name != "__init__.py"}
+    defined = {module: names_of(path) for module, path in modules.items()}
+    wrong = [
+        f"{path.name}: {alias.name} from {node.module}"
+        for path in sources(CORE, OURS, ROOT / "tests", ROOT / "benchmarks", ROOT / "examples")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and node.module in modules
+        for alias in node.names
+        if alias.name not in defined[str(node.module)]
+    ]
+    assert wrong == []
 
 
 def test_core_does_not_know_our_plugins() -> None:

@@ -228,4 +228,4 @@ def test_the_command(tmp_path: Path) -> None:
     assert "cyinen/S4D" in rows["encoder s4d"]["todo"]
     assert "very-secret" not in out
     code, out, err = run("--plugin", "nosuch")
-    assert (code, "unknown encoder 'nosuch'" in err) == (1, True)
+    assert (code, "unknown encoder 'nosuch'" in err) == (2, True)

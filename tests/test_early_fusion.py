@@ -19,7 +19,7 @@ from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import ConfigError
 from blemore_harness.files.runs import Runs
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_harness.options import parse_settings
 from blemore_harness.pipeline import evaluate

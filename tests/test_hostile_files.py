@@ -28,8 +28,9 @@ from blemore_harness.data.aggregates import index_aggregate
 from blemore_harness.data.metadata import read_metadata
 from blemore_harness.disk import LARGEST_TABLE, MOST_ROWS
 from blemore_harness.errors import BlemoreError, ConfigError, DataError, InvalidProbabilities, MetadataError
-from blemore_harness.files.leaderboard import INNER_NAME, MAX_BYTES, check_submission
+from blemore_harness.files.leaderboard import INNER_NAME, check_submission
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities, write_probabilities
+from blemore_harness.files.submission_format import MAX_BYTES
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import search_official

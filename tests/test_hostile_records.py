@@ -151,7 +151,8 @@ def test_words_of_a_record_are_only_words(run: Path) -> None:
     record = read_json(run / "record.json")
     sent = command(run, "submit", run.name)
     assert sent.exit_code == 0, sent.exception
-    for text in (done.stdout, render_text(record), sent.stdout):
+    assert all(line.isprintable() for line in sent.stdout.splitlines())
+    for text in (done.stdout, render_text(record)):
         assert all(line.isprintable() for line in text.splitlines())
         assert "\\x1b[31m" in text
 

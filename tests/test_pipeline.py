@@ -28,7 +28,7 @@ from blemore_harness.protocol.thresholds import official
 from blemore_harness.systems.submission import Submission, from_plugins
 from builders import label_of, put, rows_of, write_download
 from golden import literal_protocol
-from toys import Bench, Noisy, NoisyModel, offer, open_bench, system
+from toys import Bench, Noisy, NoisyModel, Seeing, offer, open_bench, system
 
 GRID = np.linspace(0.05, 0.95, 20)
 
@@ -107,17 +107,6 @@ def test_another_option_seed_or_dataset_is_another_identity(bench: Bench, tmp_pa
     assert len({plain, seeded, elsewhere.run(plugins, from_plugins(["one"]))[0]["identity"]}) == 3
 
 
-class Seeing(Noisy):
-    """Gives embeddings besides rows."""
-
-    def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
-        assert clips.truth is None
-        assert clips.actors is None
-        self.calls.append("embed")
-        rows = [[int(clip.content[:6], 16) / 2**24, 1.0] for clip in clips]
-        return Embeddings(clips.ids[::-1], np.array(rows[::-1], dtype=np.float32))
-
-
 @dataclass(frozen=True)
 class Nearest:
     """Answers with the labels of the nearest training clip."""
@@ -183,7 +172,6 @@ def test_a_fusion_of_vectors_refuses_members_without(bench: Bench) -> None:
 
 @pytest.mark.slow
 def test_transductive_thresholds_guess_the_actors_and_are_marked(bench: Bench) -> None:
-    pytest.importorskip("scipy")
     plugins, _ = offer(Seeing("one"), Noisy("two"))
     plain, folder = bench.run(plugins, from_plugins(["one,two"], "late"))
     assert plain["test"]["strategy"] in HONEST

@@ -26,7 +26,7 @@ from blemore_harness.systems.plugins import register
 from blemore_harness.systems.submission import DEFAULT_FUSION, from_plugins
 from builders import rows_of, write_download
 from installed_plugins import make_site
-from test_pipeline import Bench, offer, open_bench, system
+from toys import Bench, offer, open_bench, system
 
 MISTAKES = """
 import numpy as np
@@ -93,7 +93,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ, "PYTHONPATH": str(home / "site"), "BLEMORE_CACHE": str(home / "cache"),
-        "BLEMORE_PLUGINS": "mistakes,average",
+        "BLEMORE_PLUGINS": "mistakes,means",
     }  # fmt: skip
     command = [sys.executable, "-c", "from blemore_harness.cli import main; main()", *words]
     return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)

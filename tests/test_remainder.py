@@ -16,6 +16,7 @@ from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import Dataset, read_dataset
+from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import DataError, MediaError, RunError
 from blemore_harness.files.runs import Runs, copy_submission
 from blemore_harness.hookspecs import Encoder
@@ -60,7 +61,7 @@ class Bench:
         self.dataset = read_dataset(write_download(root / "data", rows_of(folds=3)))
         self.blinded = blind_dataset(self.dataset, root / "cache")
         self.reporter = Silent()
-        self.workshop = Workshop(Runs(root / "runs"), Cache(root / "arrays"), "cpu", self.reporter)  # type: ignore[arg-type]
+        self.workshop = Workshop(Runs(root / "runs"), Cache(root / "arrays"), "cpu", self.reporter, draw=render_text)  # type: ignore[arg-type]
 
     def run(self, plugins: Plugins, *names: str, work: Any = evaluate_remainder) -> tuple[dict[str, Any], Path]:
         given: tuple[Dataset, BlindedDataset] = (self.dataset, self.blinded)

@@ -492,7 +492,10 @@ class TestNothing(PluginChecks):
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-W", "error", *arguments]
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-W", "error",
+        "-o", "markers=slow\nencoders\nonce", *arguments,
+    ]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
 
 
@@ -537,7 +540,7 @@ def test_a_crash_is_exit_code_3(tmp_path: Path) -> None:
 class Crash(Fusion):
     name = "crash"
     summary = "x"
-    def fit(self, fold, base models, options, context):
+    def fit(self, fold, base_models, options, context):
         return 1 / 0
 
 @hookimpl

@@ -20,10 +20,10 @@ from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import Dataset, read_dataset
 from blemore_harness.drawing.tables import render_text
 from blemore_harness.files.runs import Runs
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
 from blemore_harness.pipeline import evaluate
-from blemore_harness.predictions import Probabilities
+from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
@@ -173,3 +173,14 @@ def system(record: Mapping[str, Any], name: str) -> dict[str, Any]:
 @dataclass(frozen=True)
 class ToyOptions(HeadOptions):
     shift: float = 0.0
+
+
+class Seeing(Noisy):
+    """Gives embeddings besides rows."""
+
+    def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
+        assert clips.truth is None
+        assert clips.actors is None
+        self.calls.append("embed")
+        rows = [[int(clip.content[:6], 16) / 2**24, 1.0] for clip in clips]
+        return Embeddings(clips.ids[::-1], np.array(rows[::-1], dtype=np.float32))

@@ -146,7 +146,8 @@ class Encoder:
 
     def fit(self, fold: Fold, options: Any, context: Context) -> Model:
         """Learn from `fold.train`; the default trains the harness's MLP head on what `embed` gives."""
-        from blemore_harness.heads.fitting import HeadOptions, fit_head
+        from blemore_harness.heads.fitting import fit_head
+        from blemore_harness.heads.options import HeadOptions
 
         head = options if isinstance(options, HeadOptions) else HeadOptions()
         return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
@@ -162,7 +163,8 @@ class Encoder:
         """
         if type(self).fit is not Encoder.fit:
             return None
-        from blemore_harness.heads.fitting import HeadOptions, fit_heads
+        from blemore_harness.heads.fitting import fit_heads
+        from blemore_harness.heads.options import HeadOptions
 
         head = options if isinstance(options, HeadOptions) else HeadOptions()
         return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)

@@ -47,12 +47,12 @@ def simulate(
     """
     from blemore_harness.cli.opening import open_dataset
     from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.networks import usable_cpus
     from blemore_harness.options import parse_settings
     from blemore_harness.simulation import bench as benches
     from blemore_harness.simulation.encoders import World
     from blemore_harness.simulation.labels import demo_table, table_of
     from blemore_harness.simulation.report import draw_simulation
-    from blemore_harness.simulation.workers import usable_cpus
     from blemore_harness.systems.plugins import load_plugins
 
     sizes = {"bias": bias, "correlation": correlation, "sharpness": sharpness}

@@ -32,7 +32,7 @@ from blemore_harness.systems.submission import plain_name
 IMPORTS = {
     "torch": "torch", "torchvision": "torchvision", "torchaudio": "torchaudio", "transformers": "transformers",
     "timm": "timm", "facenet-pytorch": "facenet_pytorch", "av": "av", "librosa": "librosa",
-    "pillow": "PIL", "safetensors": "safetensors", "scipy": "scipy", "google-genai": "google.genai",
+    "pillow": "PIL", "safetensors": "safetensors", "google-genai": "google.genai",
 }  # fmt: skip
 """Packages of the extra `encoders` by their names in the registry, and as they are imported; torch first."""
 

@@ -14,9 +14,7 @@ from blemore_harness.scoring.intervals import (
     LEVEL,
     MEASURES,
     ActorCounts,
-    ActorGrids,
     count_actors,
-    count_grids,
     find_intervals,
     say_difference,
     score_counts,
@@ -43,7 +41,7 @@ def compare_systems(first: FinishedSystem, second: FinishedSystem, strategy: str
     check_same_clips(first, second)
     one, two = _count(first.answers(strategy)), _count(second.answers(strategy))
     if strategy == DEFAULT_STRATEGY:
-        one, two = replace(one, grids=_grids(first)), replace(two, grids=_grids(second))
+        one, two = replace(one, grids=first.sample.grids), replace(two, grids=second.sample.grids)
     differences = compare_counts(one, two)
     names = [_title(first, second), _title(second, first)]
     what = "cross-fitted Score" if strategy == DEFAULT_STRATEGY else f"Score ({strategy})"
@@ -69,7 +67,7 @@ def analyse_system(system: FinishedSystem) -> dict[str, Any]:
     """
     answers, official = system.answers(DEFAULT_STRATEGY), system.answers("official")
     counts, sample = _count(answers), system.sample
-    drop = expected_drop(sample.truth, official.labels, answers.labels, sample.folds, system.actors)
+    drop = expected_drop(_count(official), counts)
     return {
         **_describe(system, counts, system.name),
         "thresholds": DEFAULT_STRATEGY,
@@ -79,17 +77,12 @@ def analyse_system(system: FinishedSystem) -> dict[str, Any]:
         "breakdown": break_down(answers),
         "errors": count_errors(answers),
         "calibration": measure_calibration(sample.values, sample.truth),
-        "sensitivity": {**measure_sensitivity(sample.values, sample.truth, sample.folds), "drop": drop},
+        "sensitivity": {**measure_sensitivity(sample.grids.per_fold()), "drop": drop},
     }
 
 
 def _count(answers: Answers) -> ActorCounts:
     return count_actors(answers.truth, answers.labels, answers.folds, answers.actors)
-
-
-def _grids(system: FinishedSystem) -> ActorGrids:
-    sample = system.sample
-    return count_grids(sample.values, sample.truth, sample.folds, system.actors)
 
 
 def _describe(system: FinishedSystem, counts: ActorCounts, title: str) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.data.download import read_dataset
-from blemore_harness.decoding.strategies import STRATEGIES, Sample, decode_folds
+from blemore_harness.decoding.strategies import STRATEGIES, Sample, decode_folds, make_sample
 from blemore_harness.disk import read_json
 from blemore_harness.errors import DataError, HarnessError, RunError, UnknownName, first_and_count
 from blemore_harness.files.runs import RECORD_FILE, RECORD_SCHEMA, Runs, SystemFolder, folder_name
-from blemore_harness.protocol.rules import FloatArray
-from blemore_harness.protocol.thresholds import cross_fitted, summarise
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.thresholds import choose_on_others, summarise
 from blemore_harness.scoring.breakdown import Answers
 
 
@@ -53,7 +53,7 @@ class FinishedSystem:
             raise UnknownName.among("threshold strategy", strategy, STRATEGIES)
         found, sample = STRATEGIES[strategy], self.sample
         if found.sees != "others" and self.refitted is not None:
-            sample = Sample(self.refitted, sample.truth, sample.folds, sample.groups)
+            sample = make_sample(self.refitted, sample.truth, sample.folds, sample.groups)
         return Answers(sample.truth, decode_folds(found, sample), sample.folds, self.actors, self.genders)
 
 
@@ -122,7 +122,7 @@ def load_system(runs: Path, run: str, system: str | None = None, data: Path | No
     truth, actors, genders = _labels_of(ids, root)
     groups = np.unique(actors, return_inverse=True)[1].astype(np.int64)
     values = np.array([rows[clip] for clip in ids])
-    sample = Sample(values, truth, np.array([folds[clip] for clip in ids]), groups)
+    sample = make_sample(values, truth, np.array([folds[clip] for clip in ids]), groups)
     refitted = np.array([again[clip] for clip in ids]) if all(clip in again for clip in ids) else None
     _check_scores(sample, said, f"{name} in {folder.name}")
     return FinishedSystem(folder.name, name, ids, sample, refitted, actors, genders, record)
@@ -177,7 +177,7 @@ def _labels_of(ids: Sequence[str], root: Path) -> tuple[Any, tuple[str, ...], tu
 
 def _check_scores(sample: Sample, said: float, which: str) -> None:
     """Refuse labels that are not those of the run: the same rows must score what the record says."""
-    choices = cross_fitted(sample.values, sample.truth, sample.folds)
+    choices = choose_on_others(sample.grids.per_fold())
     found = summarise(choice.scores for choice in choices.values())["score"]["mean"]
     if abs(found - said) > 1e-9:
         raise RunError(

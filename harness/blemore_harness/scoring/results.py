@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.data.blinded import BlindedDataset
-from blemore_harness.decoding.strategies import STRATEGIES, Sample, Strategy, evaluate_strategy
+from blemore_harness.decoding.strategies import STRATEGIES, Sample, Strategy, evaluate_strategy, make_sample
 from blemore_harness.files.runs import FoldResult
 from blemore_harness.predictions import Probabilities
-from blemore_harness.protocol.thresholds import Choice, cross_fitted, official, summarise
-from blemore_harness.scoring.intervals import ActorCounts, count_actors, count_grids, find_intervals
+from blemore_harness.protocol.thresholds import choose_on_others, choose_per_fold, summarise
+from blemore_harness.scoring.intervals import count_chosen, find_intervals
 from blemore_harness.scoring.paired_tests import compare_counts
-from blemore_harness.scoring.sensitivity import decode_by_fold, drop_of_counts, measure_sensitivity
+from blemore_harness.scoring.sensitivity import expected_drop, measure_sensitivity
 
 TOO_GOOD = 0.6
 """Score that no real system comes near: published ones reach .311 in cross-validation and .279 on the test set."""
@@ -64,20 +64,23 @@ def score_system(rows: SystemRows, blinded: BlindedDataset) -> dict[str, Any]:
     Cross-fitted: alpha and beta (and weights) for a fold chosen on the other folds. Its intervals over actors are
     `intervals`; `counts` (`ActorCounts`) are what they come from, for comparing systems, and no part of the record.
     """
-    truth = blinded.train.labels
-    best = rows.refitted or rows.out_of_fold
-    optimistic = official(best.values, truth, blinded.folds)
-    honest = cross_fitted(rows.out_of_fold.values, truth, blinded.folds)
-    counts = _count(rows.out_of_fold, honest, blinded)
-    grids = count_grids(rows.out_of_fold.values, truth, blinded.folds, blinded.train.actors or ())
-    measured = measure_sensitivity(rows.out_of_fold.values, truth, blinded.folds)
-    drop = drop_of_counts(_count(best, optimistic, blinded), counts)
+    sample = sample_of(rows.out_of_fold, blinded)
+    # A fusion's final weights have seen the scored folds, as in the papers.
+    refitted = sample if rows.refitted is None else sample_of(rows.refitted, blinded)
+    optimistic = choose_per_fold(refitted.grids.per_fold())
+    honest = choose_on_others(sample.grids.per_fold())
+    counts = count_chosen(sample.grids, honest)
+    measured = measure_sensitivity(sample.grids.per_fold())
+    drop = expected_drop(count_chosen(refitted.grids, optimistic), counts)
     return {
         "official": summarise([choice.scores for choice in optimistic.values()]),
         "cross_fitted": summarise([choice.scores for choice in honest.values()]),
         "intervals": find_intervals(counts),
         "sensitivity": {key: measured[key] for key in ("alpha", "beta", "transfer_loss")} | {"drop": drop["score"]},
-        "strategies": {name: _try_strategy(strategy, rows, blinded) for name, strategy in STRATEGIES.items()},
+        "strategies": {
+            name: _try_strategy(strategy, sample if strategy.sees == "others" else refitted)
+            for name, strategy in STRATEGIES.items()
+        },
         "folds": [
             {
                 "fold": fold,
@@ -87,7 +90,7 @@ def score_system(rows: SystemRows, blinded: BlindedDataset) -> dict[str, Any]:
             }
             for fold in optimistic
         ],
-        "counts": replace(counts, grids=grids),
+        "counts": replace(counts, grids=sample.grids),
     }
 
 
@@ -127,17 +130,8 @@ def rank_best(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(scores, key=lambda name: -scores[name]["cross_fitted"]["score"]["mean"])[:2]
 
 
-def _count(rows: Probabilities, chosen: Mapping[int, Choice], blinded: BlindedDataset) -> ActorCounts:
-    """Count each actor's right answers with the thresholds that were chosen for each fold."""
-    assert blinded.train.actors is not None
-    labels = decode_by_fold(rows.values, blinded.folds, {fold: choice.thresholds for fold, choice in chosen.items()})
-    return count_actors(blinded.train.labels, labels, blinded.folds, blinded.train.actors)
-
-
-def _try_strategy(strategy: Strategy, rows: SystemRows, blinded: BlindedDataset) -> dict[str, Any]:
-    """Score one strategy; one that sees the scored fold gets a fusion's final weights too, as in the papers."""
-    used = rows.out_of_fold if strategy.sees == "others" else rows.refitted or rows.out_of_fold
-    scores = evaluate_strategy(strategy, sample_of(used, blinded))
+def _try_strategy(strategy: Strategy, sample: Sample) -> dict[str, Any]:
+    scores = evaluate_strategy(strategy, sample)
     return {"sees": strategy.sees, "transductive": strategy.transductive, **summarise(scores.values())}
 
 
@@ -145,7 +139,7 @@ def sample_of(rows: Probabilities, blinded: BlindedDataset) -> Sample:
     """Return the rows of all training clips with what strategies learn from."""
     assert blinded.train.actors is not None
     groups = np.unique(blinded.train.actors, return_inverse=True)[1].astype(np.int64)
-    return Sample(rows.values, blinded.train.labels, blinded.folds, groups)
+    return make_sample(rows.values, blinded.train.labels, blinded.folds, groups)
 
 
 def _describe(choice: Any) -> dict[str, float]:

@@ -15,7 +15,8 @@ from blemore_harness.decoding.decoders import Groups, ThresholdDecoder
 from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Strategy, evaluate_strategy
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.predictions import Embeddings
-from blemore_harness.protocol.thresholds import Thresholds, summarise
+from blemore_harness.protocol.grid import Thresholds
+from blemore_harness.protocol.thresholds import summarise
 from blemore_harness.scoring.results import SystemRows, sample_of
 
 
@@ -128,7 +129,6 @@ def guess_actors(blinded: BlindedDataset, vectors: Mapping[str, Embeddings]) -> 
 
     Raises:
         DataError: no base model gives embeddings.
-        ExtraMissing: scipy is not installed.
     """
     ids = (*blinded.train.ids, *blinded.test.ids)
     joined = join_vectors([given.pick(ids).values for given in vectors.values()])

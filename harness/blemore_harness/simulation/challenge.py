@@ -13,9 +13,10 @@ from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, LabelArray
 from blemore_harness.context import Context, Silent
 from blemore_harness.decoding.decoders import Groups
-from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, Strategy, evaluate_strategy
+from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, Strategy, evaluate_strategy, make_sample
+from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import GridCounter
-from blemore_harness.protocol.rules import FloatArray, Scores, score
+from blemore_harness.protocol.rules import Scores, score
 from blemore_harness.simulation.calibration import Calibrated
 from blemore_harness.simulation.contestants import Contestant, FusedRows, Material
 from blemore_harness.simulation.encoders import World, draw_errors, make_rows
@@ -133,7 +134,7 @@ def decode_unseen(rows: FusedRows, table: LabelTable, groups: Groups) -> dict[st
         By strategy, and by `CHOSEN`: the strategy that decodes, its cross-fitted Score on the training actors, and
         labels int8 (T, 6).
     """
-    sample = Sample(rows.validation, table.truth, table.folds, table.actors)
+    sample = make_sample(rows.validation, table.truth, table.folds, table.actors)
     found = {name: (name, *_try(STRATEGIES[name], sample, rows.unseen, groups)) for name in DECODABLE}
     best = max(HONEST, key=lambda name: found[name][1])
     return {**found, CHOSEN: found[best]}

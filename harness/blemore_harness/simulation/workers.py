@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -52,11 +51,6 @@ def play_all(play: Play, count: int, workers: int) -> Iterator[ChallengeResult]:
             raise BlemoreError("a process of the simulation was ended, perhaps for want of memory") from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _play_away(play: Play, number: int) -> ChallengeResult | Failure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.options import demand, incidental
 
 VECTOR_SIZE = 3072
