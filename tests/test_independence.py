@@ -207,7 +207,7 @@ def test_an_edit_of_whatever_can_change_a_number_is_another_identity(tmp_path: P
     assert len(paths) > 40
     done = subprocess.run(
         [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False,
-        env={"PYTHONPATH": f"{tmp_path}:{OURS.parent}:{Path(__file__).parent}"},
+        env={"PYTHONPATH": f"{tmp_path}:{OURS}:{Path(__file__).parent}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", "edited, and the identity stays"

@@ -374,7 +374,7 @@ def test_errors_of_the_harness_raised_by_a_plugin_are_its_failure(bench: Bench, 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("isolation", [None, Isolation()], ids=["here", "isolated"])
 def test_a_full_disk_is_nobodys_fault_and_stops_the_run(bench: Bench, isolation: Isolation | None) -> None:
-    with pytest.raises(BlemoreError, match=r"full \(fold-0\): .*the disk is full: make room .*same command again"):
+    with pytest.raises(BlemoreError, match=r"full \(fold-0\): .*the disk is full"):
         bench.run("full", "full", isolation)
 
 

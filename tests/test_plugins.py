@@ -69,9 +69,9 @@ def test_blemore_fusions_is_asked_for_fusions(site: Site) -> None:
     site.install("good", "@hookimpl\ndef blemore_fusions():\n    return (Blend(),)\n")
     plugins = load_plugins({})
     assert plugins.fusion("blend").plugin == "good"
-    with pytest.raises(ConfigError, match="'blend' is a fusion, not an encoder: give it to --fusion"):
+    with pytest.raises(ConfigError, match=r"'blend'.*--fusion"):
         plugins.encoder("blend")
-    with pytest.raises(ConfigError, match="'s4d' is an encoder, not a fusion: give it to --plugin"):
+    with pytest.raises(ConfigError, match=r"'s4d'.*--plugin"):
         plugins.fusion("s4d")
 
 
@@ -117,7 +117,7 @@ BROKEN = {
     "has Options without a default": (
         "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Need:\n    size: int\n"
         "class Odd(Toy):\n    Options = Need\n@hookimpl\ndef blemore_encoders():\n    return [Odd()]",
-        "Odd.Options: the field 'size' has no default: give every field one",
+        "Odd.Options: .*'size'",
     ),
     "has demo options that it does not know": (
         "class Odd(Toy):\n    demo_options = {'epoch': 3}\n@hookimpl\ndef blemore_encoders():\n    return [Odd()]",
@@ -125,7 +125,7 @@ BROKEN = {
     ),
     "offers one name twice": (
         "@hookimpl\ndef blemore_encoders():\n    return [Toy(), Toy()]",
-        "'toy' is offered twice",
+        "'toy' .*twice",
     ),
 }
 
@@ -167,17 +167,17 @@ def blemore_encoders():
     assert set(plugins.offers) == {"toy"}
     summaries = [row.summary for row in plugins.failures]
     assert all(row.name == "mixed" and row.status == "failed" for row in plugins.failures)
-    for words, summary in zip(("Nameless", "LOUD", "IndexError", "'last' is offered twice"), summaries, strict=True):
+    for words, summary in zip(("Nameless", "LOUD", "IndexError", "'last'"), summaries, strict=True):
         assert words in summary
 
 
 def test_unknown_name_suggests_and_points_at_plugins_that_failed(site: Site) -> None:
-    with pytest.raises(UnknownName, match=r"unknown encoder 'wav2vec'; did you mean 'wav2vec2'\? \(known: .*gemini"):
+    with pytest.raises(UnknownName, match=r"'wav2vec'; did you mean 'wav2vec2'\? \(known: .*gemini"):
         load_plugins({}).encoder("wav2vec")
     site.install("broken", "1 / 0")
-    with pytest.raises(UnknownName, match=r"plugins that failed to load: broken \(see `plugins`\)"):
+    with pytest.raises(UnknownName, match="failed to load: broken"):
         load_plugins({}).encoder("toy")
-    with pytest.raises(UnknownName, match="unknown fusion 'lat'; did you mean 'late'"):
+    with pytest.raises(UnknownName, match="'lat'; did you mean 'late'"):
         load_plugins({}).fusion("lat")
 
 
@@ -187,10 +187,9 @@ def test_two_plugins_with_one_name_are_both_named_at_look_up(site: Site) -> None
     plugins = load_plugins({})
     with pytest.raises(ConfigError) as caught:
         plugins.encoder("toy")
-    assert str(caught.value) == (
-        "two plugins offer 'toy': one (blemore-one 1.1) and two (blemore-two 2.2); leave one out with BLEMORE_BLOCK=two"
-    )
-    assert [row.status for row in plugins.rows() if row.name == "toy"] == ["conflict: offered by 2 plugins"] * 2
+    for part in ("two plugins", "'toy'", "one (blemore-one 1.1) and two (blemore-two 2.2)", "BLEMORE_BLOCK=two"):
+        assert part in str(caught.value)
+    assert [row.status for row in plugins.rows() if row.name == "toy"] == ["conflict: provided by 2 plugins"] * 2
     assert plugins.encoder("s4d").plugin == "s4d"
     assert load_plugins({"BLEMORE_BLOCK": "two"}).encoder("toy").plugin == "one"
 
@@ -217,7 +216,7 @@ def test_environment_bisects(site: Site) -> None:
     assert "trivial-single" not in blocked.offers
     few = load_plugins({"BLEMORE_PLUGINS": "good,late", "BLEMORE_BLOCK": "good"})
     assert set(few.offers) == {"late"}
-    with pytest.raises(UnknownName, match=r"left out by BLEMORE_PLUGINS or BLEMORE_BLOCK: .*good.*trivial"):
+    with pytest.raises(UnknownName, match=r"BLEMORE_PLUGINS or BLEMORE_BLOCK: .*good.*trivial"):
         few.encoder("trivial-single")
 
 

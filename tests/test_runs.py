@@ -168,10 +168,10 @@ def test_changed_missing_or_damaged_results_are_refused_by_name(tmp_path: Path) 
     whole = rows.read_bytes()
     for changed in (whole[:-3], whole.replace(b"ang", b"Ang", 1), whole + b"\n"):
         rows.write_bytes(changed)
-        with pytest.raises(RunError, match=r"fold-0.csv is not what was written: delete .*fold-0.json to make it"):
+        with pytest.raises(RunError, match=r"fold-0\.csv .*fold-0\.json"):
             folder.finished("fold-0")
     rows.unlink()
-    with pytest.raises(RunError, match=r"fold-0.csv is missing \(No such file or directory\): delete .*fold-0.json"):
+    with pytest.raises(RunError, match=r"fold-0\.csv: No such file.*fold-0\.json"):
         folder.finished("fold-0")
     for text in ("", "{", "[1]", "\xff"):
         facts.write_bytes(text.encode("latin-1"))
@@ -224,11 +224,11 @@ def test_run_is_found_by_folder_record_or_beginning(runs: Runs, monkeypatch: pyt
 
 def test_run_that_is_not_there_or_not_one(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(runs.root / "s4d-111122223333")
-    with pytest.raises(RunError, match=r"no run begins with 'gemini' in .* \(there: s4d,wav2vec2-aaaabbbbcccc, s4d-1"):
+    with pytest.raises(RunError, match=r"'gemini' in .* \(found: s4d,wav2vec2-aaaabbbbcccc, s4d-1"):
         runs.find("gemini")
-    with pytest.raises(RunError, match=r"several runs begin with 's4' in .*there: s4d"):
+    with pytest.raises(RunError, match=r"several .*'s4' in .*found: s4d"):
         runs.find("s4")
-    with pytest.raises(RunError, match=r"no run begins with 'x' in .*\(there: none\)"):
+    with pytest.raises(RunError, match=r"'x' in .*\(found: none\)"):
         Runs(runs.root / "empty").find("x")
 
 
@@ -236,7 +236,7 @@ def test_the_exact_name_wins_before_and_after_longer_ones(tmp_path: Path) -> Non
     runs = Runs(tmp_path)
     for name, digest in (("prosody,wav2vec2", "a" * 12), ("prosody-b", "b" * 12)):
         write_json(runs.run(name, digest) / "record.json", {})
-    with pytest.raises(RunError, match="several runs begin with 'prosody'"):
+    with pytest.raises(RunError, match=r"several .*'prosody'"):
         runs.find("prosody")
     exact = runs.run("prosody", "c" * 12)
     write_json(exact / "record.json", {})
@@ -244,7 +244,7 @@ def test_the_exact_name_wins_before_and_after_longer_ones(tmp_path: Path) -> Non
     assert runs.find("prosody,").name == f"prosody,wav2vec2-{'a' * 12}"
     assert runs.find("prosody-b").name == f"prosody-b-{'b' * 12}"
     write_json(runs.run("prosody", "d" * 12) / "record.json", {})
-    with pytest.raises(RunError, match=r"several runs begin with 'prosody' .*there: prosody-c+, prosody-d+\)"):
+    with pytest.raises(RunError, match=r"several .*'prosody' .*found: prosody-c+, prosody-d+\)"):
         runs.find("prosody")
 
 
@@ -282,7 +282,7 @@ def test_long_names_get_folders_that_are_found_again(tmp_path: Path) -> None:
 
 
 def test_submission_of_a_run_without_test_clips(runs: Runs) -> None:
-    with pytest.raises(RunError, match=r"s4d-111122223333 has no labels for test clips \(status: finished\)"):
+    with pytest.raises(RunError, match=r"s4d-111122223333 .*\(status: finished\)"):
         copy_submission(runs.find("s4d-"), sample_record(test=None), None)
 
 
@@ -294,7 +294,7 @@ def test_submission_is_copied_whole(runs: Runs, tmp_path: Path) -> None:
     target = copy_submission(folder, record, tmp_path)
     assert (target, target.read_bytes()) == (tmp_path / "submission.zip", b"zip")
     assert copy_submission(folder, record, tmp_path / "new" / "mine.zip").read_bytes() == b"zip"
-    with pytest.raises(RunError, match=r"expected a name that ends in .zip, found .*mine.txt"):
+    with pytest.raises(RunError, match=r"\.zip.*mine\.txt"):
         copy_submission(folder, record, tmp_path / "mine.txt")
 
 

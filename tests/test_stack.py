@@ -169,7 +169,7 @@ def test_actors_are_needed_to_choose_and_not_otherwise() -> None:
     assert len(book.warnings) == 1
     assert not model.weights.any(), "nothing tells how far to trust the regression: the logit mean is left alone"
     fit(Stack(), MEMBERS, TRUTH, StackOptions(strengths=(1.0,)), actors=1)
-    with pytest.raises(DataError, match="carry no actors"):
+    with pytest.raises(DataError, match="no actors"):
         actor_folds(Clips((Clip("a"),)), 5, 0)
 
 

@@ -70,7 +70,7 @@ def actor_folds(clips: Clips, count: int, seed: int) -> list[NDArray[np.bool_]]:
         DataError: fewer than two actors, or clips without actors.
     """
     if clips.actors is None:
-        raise DataError("these clips carry no actors: only the training part of a fold can be split by actor")
+        raise DataError("these clips have no actors: only the training clips of a fold can be split by actor")
     names = np.random.default_rng(seed).permutation(sorted(set(clips.actors)))
     if len(names) < 2:
         raise DataError(f"choosing a strength on other actors needs at least 2 actors, found {len(names)}")

@@ -19,11 +19,9 @@ from blemore_harness.errors import ConfigError, ExtraMissing
 from blemore_harness.hookspecs import Encoder, Modality, Requirement, hookimpl
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
-from blemore_plugins.gemini.client import GOOGLE, KEY_NAMES, Endpoint, find_address, find_key, open_client
-from blemore_plugins.gemini.extraction import alone, extract, read_dates, report
-from blemore_plugins.gemini.items import Item, list_items
+from blemore_plugins.gemini.client import GOOGLE, KEY_NAMES, Endpoint, Pace, find_address, find_key, open_client
+from blemore_plugins.gemini.extraction import Item, alone, extract, list_items, read_dates, report
 from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
-from blemore_plugins.gemini.pacing import Pace
 from blemore_plugins.requirements import need
 
 STAND_IN = "stand-in 1"

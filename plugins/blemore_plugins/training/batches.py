@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from itertools import islice
+from typing import Protocol
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from blemore_harness.clips import Clip
+from blemore_harness.networks import usable_cpus
+from blemore_plugins.ahead import read_ahead
 
 THREADS = 16
 """At most so many readers, however many cores there are."""
@@ -48,10 +48,8 @@ class Source(Protocol):
 class TrainingBatches:
     """Gives shuffled batches of clips and targets.
 
-    Everything random comes from the seed of the epoch, whatever was asked for before and however many threads read.
-
     Args:
-        clips: to learn from.
+        clips: to train on.
         targets: (N, 6).
         source: reads them.
         size: clips per step; batches of an epoch are of nearly equal size.
@@ -69,13 +67,16 @@ class TrainingBatches:
     ) -> None:
         self._clips, self._source, self._device = clips, source, device
         self._targets = torch.as_tensor(targets, dtype=torch.float32).clone()
-        self._workers = workers
+        self._workers = workers or min(THREADS, usable_cpus())
         self.steps = -(-len(clips) // size)
         self.given, self.seconds, self.waited = 0, 0.0, 0.0
 
-    def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs and targets (B, 6), each clip once."""
-        generator = torch.Generator().manual_seed(seed)
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs and targets (B, 6), each clip once.
+
+        Everything random is drawn from the generator, on the CPU, before the first batch: it is the same on every
+        device, whatever was asked for before and however many threads read.
+        """
         order = torch.randperm(len(self._clips), generator=generator)
         draws = torch.rand(len(self._clips), self._source.draws, generator=generator)
         parts = torch.tensor_split(torch.arange(len(order)), self.steps)
@@ -84,12 +85,11 @@ class TrainingBatches:
             return _pinned(self._source.read(self._clips[order[place]], draws[place]), self._device)
 
         begun = time.perf_counter()
-        with _reading(self._workers) as pool:
-            jobs = ([pool.submit(read, place) for place in part.tolist()] for part in parts)
-            batches = _ahead(jobs, AHEAD)
+        places = read_ahead(read, range(len(order)), self._workers, AHEAD * len(parts[0]))
+        with contextlib.closing(places):
             for part in parts:
                 started = time.perf_counter()
-                held = [future.result() for future in next(batches)]
+                held = [future.result() for _, future in islice(places, len(part))]
                 self.waited += time.perf_counter() - started
                 inputs = self._source.join([_move(tensor, self._device) for tensor in held], draws[part])
                 self.given += len(part)
@@ -103,30 +103,8 @@ def read_views(clips: Iterable[Clip], source: Source, device: str, workers: int 
     def read(clip: Clip) -> Tensor:
         return _pinned(source.read(clip, None), device)
 
-    with _reading(workers) as pool:
-        jobs = (pool.submit(read, clip) for clip in clips)
-        for future in _ahead(jobs, CLIPS_AHEAD):
-            yield source.views(_move(future.result(), device))
-
-
-@contextlib.contextmanager
-def _reading(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Open a pool of threads; what is not begun when the block ends is dropped."""
-    pool = ThreadPoolExecutor(workers or min(THREADS, os.cpu_count() or 1))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ahead(jobs: Iterator[Any], count: int) -> Iterator[Any]:
-    """Draw jobs, which start when drawn, `count` earlier than they are given out."""
-    waiting: deque[Any] = deque()
-    for job in jobs:
-        waiting.append(job)
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
+    for _, future in read_ahead(read, clips, workers or min(THREADS, usable_cpus()), CLIPS_AHEAD):
+        yield source.views(_move(future.result(), device))
 
 
 def _pinned(tensor: Tensor, device: str) -> Tensor:
