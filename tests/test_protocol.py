@@ -260,6 +260,6 @@ def test_trivial_rows_on_the_real_labels() -> None:
 
 def test_examples_in_docstrings_and_docs() -> None:
     assert doctest.testmod(protocol).failed == 0
-    found = doctest.testfile(str(ROOT / "docs" / "protocol.md"), module_relative=False, encoding="utf-8")
+    found = doctest.testfile(str(ROOT / "docs" / "reference" / "protocol.md"), module_relative=False, encoding="utf-8")
     assert found.failed == 0
     assert found.attempted > 10

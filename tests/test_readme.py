@@ -77,8 +77,9 @@ def test_the_plugin_in_the_readme_works_as_printed(tmp_path: Path) -> None:
     assert system(record, "loudness")["status"] == "finished", system(record, "loudness")
 
 
-def test_the_submission_in_the_readme_has_known_keys() -> None:
-    block = re.search(r"^    plugins = .*?(?=^\S)", README, flags=re.DOTALL | re.MULTILINE)
+def test_the_submission_on_the_page_has_known_keys() -> None:
+    page = (ROOT / "docs" / "how-to" / "evaluate.md").read_text(encoding="utf-8")
+    block = re.search(r"^    plugins = .*?(?=^\S)", page, flags=re.DOTALL | re.MULTILINE)
     assert block
     assert set(tomllib.loads(re.sub(r"^    ", "", block[0], flags=re.MULTILINE))) <= set(KEYS)
 
