@@ -65,7 +65,7 @@ def test_the_first_step_is_about_20_lines() -> None:
 
 def test_the_table_of_checks_is_the_list_of_checks() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([a-z-]+)`(?: \((encoders|fusions)\))? \| (.*) \|$", text, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_-]+)`(?: \((encoders|fusions)\))? \| (.*) \|$", text, flags=re.MULTILINE)
     who = {(True, True): "", (True, False): "encoders", (False, True): "fusions"}
     assert rows == [(check.name, who[check.encoders, check.fusions], check.says) for check in CHECKS]
 
