@@ -7,6 +7,7 @@ python docs/make_reference.py --check    # exit 1 where it is not up to date
 from __future__ import annotations
 
 import ast
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +18,45 @@ SOURCES = ROOT / "harness" / "blemore_harness"
 PAGE = ROOT / "docs" / "reference" / "api.md"
 
 MODULES = (
-    "hookspecs", "context", "clips", "predictions", "cache", "options", "errors", "heads.options", "heads.fitting",
-    "heads.subsampled", "pooling", "media.audio", "media.frames", "media.frame_cache", "networks",
+    "hookspecs", "context", "clips", "predictions", "cache", "disk", "options", "errors", "heads.options",
+    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "pooling", "media.audio", "media.frames",
+    "media.frame_cache", "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid",
+    "protocol.thresholds", "cli.root", "cli.opening", "cli.terminal", "data.download", "decoding.strategies",
+    "systems.plugins", "systems.submission", "demo.plan",
 )  # fmt: skip
-"""In the order in which an author meets them."""
+"""In the order in which an author meets them; what only commands use stands last."""
+
+PARTS = {
+    "cli.root": {
+        "Command", "data_option", "runs_option", "device_option", "seed_option", "plugin_option", "set_option",
+        "json_option", "open_reporter", "keeping_stdout",
+    },
+    "cli.terminal": {"answer_console"},
+    "data.download": {"Dataset", "read_dataset"},
+    "demo.plan": {"Plan", "make_plan"},
+    "disk": {"digest_of", "atomic_file", "write_atomically"},
+    "media.frame_files": {"work_side_by_side"},
+    "media.opening": {"OPTIONS", "check_media", "open_file", "find_stream"},
+    "systems.plugins": {"Plugins", "Offer", "load_plugins"},
+    "systems.submission": {"DEFAULT_FUSION"},
+}  # fmt: skip
+"""All that is public of modules that are otherwise the harness's own."""
+
+CONSTANTS = {
+    "hookspecs": {"hookimpl", "Modality"},
+    "clips": {"EMOTIONS", "LabelArray"},
+    "predictions": {"FloatArray"},
+    "pooling": {"STATISTICS"},
+    "media.frames": {"BATCH"},
+    "protocol.rules": {"NEUTRAL", "SINGLE", "EQUAL", "MAJOR", "MINOR", "BLENDS"},
+    "protocol.grid": {"OFFICIAL_GRID"},
+    "decoding.strategies": {"STRATEGIES", "HONEST"},
+}
+"""Constants and types without a class that are public of the other modules."""
 
 LEFT_OUT = {
     "context": {"Desk"},
     "networks": {"resolve_device", "describe_device"},
-    "options": {"parse_settings", "build_options"},
 }
 """What is public for the harness's own sake."""
 
@@ -73,6 +104,8 @@ def render_module(name: str) -> str:
     module = parse(name)
     source = f"../../harness/blemore_harness/{path_of(name)}"
     lines = [f"## {name}", "", f"[`blemore_harness.{name}`]({source})", "", prose(module)]
+    constants = list(render_constants(module, name))
+    lines += [*constants, ""] if constants else []
     for node in module.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and is_offered(node.name, name):
             lines += render_node(node, 3)
@@ -94,9 +127,30 @@ def render_node(node: ast.ClassDef | ast.FunctionDef, level: int) -> Iterator[st
                 yield from render_node(part, level + 1)
 
 
+def render_constants(module: ast.Module, name: str) -> Iterator[str]:
+    """Return an item for every public constant: its docstring, or its value where it has none."""
+    for node, after in itertools.zip_longest(module.body, module.body[1:]):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            names = ast.unparse(target).strip("()").split(", ")
+            if any(each in PARTS.get(name, CONSTANTS.get(name, ())) for each in names):
+                told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                text = " ".join(after.value.value.split()) if told else f"`{ast.unparse(node.value)}`"
+                yield f"- `{', '.join(names)}`: {text}"
+
+
 def is_offered(name: str, module: str) -> bool:
-    """Whether a name is for plugin authors."""
+    """Whether the name of a class or a function is for plugin authors."""
+    if module in PARTS:
+        return name in PARTS[module]
     return not name.startswith("_") and name not in LEFT_OUT.get(module, ())
+
+
+def offered_names(module: str) -> set[str]:
+    """Return all public names of a module."""
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    defined = {node.name for node in parse(module).body if isinstance(node, kinds) and is_offered(node.name, module)}
+    return defined | PARTS.get(module, CONSTANTS.get(module, set()))
 
 
 def is_open(field: ast.AnnAssign) -> bool:

@@ -10,18 +10,20 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from blemore_harness.cli import INTERRUPTED
 from blemore_harness.doctor.surroundings import KEYS
 from blemore_harness.errors import HarnessError, PluginFailed
 from blemore_harness.testing import CHECKS, Session, Subject, check_subject
 from blemore_harness.testing.pytest_plugin import PluginChecks
+from builders import rows_of, write_download
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "tutorial" / "write-a-plugin.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
-QUICK = ("declares", "options", "identity", "probabilities", "company")
+QUICK = ("declares", "options", "identity", "probabilities", "batch-invariance")
 """Checks of every step; the last state of most systems has to pass them all."""
 
 
@@ -53,9 +55,18 @@ def test_the_tutorial_works_step_by_step(tmp_path: Path) -> None:
     last = systems(space)
     assert set(last) == {"spectrum", "spectrum-over-time", "spectrum-centroids", "trusting"}
     for name, system in last.items():
-        assert bad(system, session, ("learns", "frame_features") if name == "spectrum-over-time" else ()) == [], name
+        assert bad(system, session, ("learns", "frame-features") if name == "spectrum-over-time" else ()) == [], name
     suites = [kind for kind in space.values() if isinstance(kind, type) and issubclass(kind, PluginChecks)]
     assert {kind.__name__ for kind in suites} == {"PluginChecks", "TestSpectrum", "TestTrusting"}
+
+
+def test_the_command_of_the_tutorial_works(tmp_path: Path) -> None:
+    [block] = [block for block in BLOCKS if "click.command" in block]
+    space: dict[str, Any] = {}
+    exec(compile(block, "write-a-plugin.md", "exec", dont_inherit=True), space)
+    data = write_download(tmp_path / "data", rows_of(actors=4, folds=2))
+    done = CliRunner().invoke(space["actors"], ["--data", str(data)])
+    assert (done.exit_code, done.stdout) == (0, "4\n"), done.output
 
 
 def test_the_first_step_is_about_20_lines() -> None:

@@ -23,8 +23,8 @@ from search_cases import BACKENDS, Array, ignore, make_case, make_scorer_of
 
 BACKEND_NAMES = [
     pytest.param("numpy"),
-    pytest.param("numba", caveats=pytest.mark.encoders),
-    pytest.param("torch", caveats=pytest.mark.encoders),
+    pytest.param("numba", marks=pytest.mark.encoders),
+    pytest.param("torch", marks=pytest.mark.encoders),
 ]
 
 

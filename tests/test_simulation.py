@@ -25,9 +25,10 @@ from blemore_harness.decoding.strategies import HONEST, STRATEGIES
 from blemore_harness.errors import ConfigError, InvalidOption, PluginFailed, UnknownName
 from blemore_harness.hookspecs import Fusion, NoOptions
 from blemore_harness.protocol.rules import decode, score
-from blemore_harness.simulation.bench import NOTICE, Bench, simulate
-from blemore_harness.simulation.calibration import Calibrated, calibrate, explain_misses
-from blemore_harness.simulation.challenge import (
+from blemore_harness.systems.plugins import Plugins, load_plugins
+from blemore_lab.bench import NOTICE, Bench, simulate
+from blemore_lab.calibration import Calibrated, calibrate, explain_misses
+from blemore_lab.challenge import (
     CHOSEN,
     DECODABLE,
     NewActors,
@@ -35,8 +36,8 @@ from blemore_harness.simulation.challenge import (
     draw_challenge,
     play_challenge,
 )
-from blemore_harness.simulation.contestants import DEFAULT_FUSIONS, RECIPE, Contestant, Material, find_contestants
-from blemore_harness.simulation.encoders import (
+from blemore_lab.contestants import DEFAULT_FUSIONS, RECIPE, Contestant, Material, find_contestants
+from blemore_lab.encoders import (
     BETWEEN,
     DEFAULT_ENCODERS,
     PUBLISHED,
@@ -46,12 +47,11 @@ from blemore_harness.simulation.encoders import (
     draw_errors,
     make_rows,
 )
-from blemore_harness.simulation.intervals import mean_interval, student_quantile
-from blemore_harness.simulation.labels import LabelTable, demo_table, draw_actors, table_of
-from blemore_harness.simulation.report import draw_simulation
-from blemore_harness.simulation.summary import REFERENCE, describe_spread
-from blemore_harness.simulation.workers import play_all
-from blemore_harness.systems.plugins import Plugins, load_plugins
+from blemore_lab.intervals import mean_interval, student_quantile
+from blemore_lab.labels import LabelTable, demo_table, draw_actors, table_of
+from blemore_lab.report import draw_simulation
+from blemore_lab.summary import REFERENCE, describe_spread
+from blemore_lab.workers import play_all
 from fakes import Notebook, make_context
 from real_material import REAL, needs_real
 
@@ -295,7 +295,7 @@ def recomputed(table: LabelTable, seed: int, number: int) -> tuple[float, float]
 def test_the_record_equals_a_literal_computation(
     table: LabelTable, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blemore_harness.simulation import bench as module
+    from blemore_lab import bench as module
 
     monkeypatch.setattr(module, "calibrate", lambda names, *_: [e for e in SKILLED if e.name in names])
     bench = Bench(3, PAIR, ("mean",), QUICK, test_actors=3, seed=4)
@@ -337,7 +337,7 @@ def test_spread_is_a_mean_of_deviations_over_folds(table: LabelTable, plugins: P
 
 @needs_real
 def test_the_observed_spread_is_what_the_organisers_recorded() -> None:
-    from blemore_harness.simulation.summary import ORGANISERS
+    from blemore_lab.summary import ORGANISERS
 
     with (REAL / "official_fold_runs.csv").open(newline="") as file:
         runs = list(csv.DictReader(file))
@@ -443,7 +443,7 @@ def test_the_command_answers_in_json_and_in_tables_that_say_simulation() -> None
 def test_one_challenge_has_no_interval_and_the_reference_no_difference(
     table: LabelTable, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blemore_harness.simulation import bench as module
+    from blemore_lab import bench as module
 
     monkeypatch.setattr(module, "calibrate", lambda names, *_: [e for e in SKILLED if e.name in names])
     record = simulate(Bench(1, PAIR, ("mean",), QUICK, test_actors=3), table, plugins, Notebook())

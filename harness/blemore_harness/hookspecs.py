@@ -9,6 +9,9 @@ whose functions are marked with `hookimpl`:
     def blemore_encoders():
         return [MyEncoder()]
 
+A plugin may also add commands to `blemore-harness`: click commands named by entry points of the group
+`blemore_harness.commands`, which are imported only when they are called.
+
 No hook can change a score. Whatever a plugin raises, a `BlemoreError` as well, makes its system a failed one, with the
 message, the line of its code and a file with the traceback; the other systems go on. Only a `ConfigError` (such as
 `InvalidOption`) of `Options`, `resolve_options`, `feature_sets`, `identify` or `caveat` ends the command: it is the

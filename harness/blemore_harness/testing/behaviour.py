@@ -42,7 +42,7 @@ def check_order(bench: Bench) -> None:
     _compare(trial.rows, back, clips, ROUNDING, "rows change with the order of clips")
 
 
-def check_company(bench: Bench) -> None:
+def check_batch_invariance(bench: Bench) -> None:
     """Predict a part of the clips, and single ones."""
     trial = bench.first()
     clips = trial.fold.held_out
@@ -96,9 +96,9 @@ def check_resumes(bench: Bench) -> None:
     )  # fmt: skip
 
 
-def check_no_truth(bench: Bench) -> None:
+def check_no_labels(bench: Bench) -> None:
     """Do the final fit, where `context.score` refuses."""
-    _alone_if_needed(bench, "no-truth", lambda: bench.run("no-truth", _final(bench.fold), final=True))
+    _alone_if_needed(bench, "no-labels", lambda: bench.run("no-labels", _final(bench.fold), final=True))
 
 
 def check_one_clip(bench: Bench) -> None:
@@ -136,7 +136,7 @@ def check_learns(bench: Bench) -> None:
         )
 
 
-def check_vectors(bench: Bench) -> None:
+def check_embeddings(bench: Bench) -> None:
     """Embed all clips, then a few in another order."""
     system = bench.subject.system
     if type(system).embed is Encoder.embed:  # type: ignore[union-attr]
@@ -160,7 +160,7 @@ def check_vectors(bench: Bench) -> None:
     _compare(whole / size, alone / size, part, ROUNDING, "embeddings change with the order or the company of clips")
 
 
-def check_sequence(bench: Bench) -> None:
+def check_frame_features(bench: Bench) -> None:
     """Ask for the frame-level features of a few clips."""
     system = bench.subject.system
     if type(system).frame_features is Encoder.frame_features:  # type: ignore[union-attr]
@@ -202,20 +202,22 @@ def check_together(bench: Bench) -> None:
     )  # fmt: skip
 
 
-def check_member_order(bench: Bench) -> None:
+def check_model_order(bench: Bench) -> None:
     """Fuse with base models the other way round."""
     base_models = dict(reversed(list(bench.base_models().items())))
-    rows = bench.once("member-order", lambda: bench.run("member-order", bench.fold, base_models=base_models)).rows
+    rows = bench.once(
+        "base-model-order", lambda: bench.run("base-model-order", bench.fold, base_models=base_models)
+    ).rows
     _compare(
         bench.first().rows, rows, bench.fold.held_out, ROUNDING,
         "rows change with the order in which base models are named: sort them",
     )  # fmt: skip
 
 
-def check_one_member(bench: Bench) -> None:
+def check_one_base_model(bench: Bench) -> None:
     """Fuse a single base model."""
     name, rows = next(iter(bench.base_models().items()))
-    bench.once("one-member", lambda: bench.run("one-member", bench.fold, base_models={name: rows}))
+    bench.once("one-base-model", lambda: bench.run("one-base-model", bench.fold, base_models={name: rows}))
 
 
 def _alone_if_needed(bench: Bench, name: str, alone: Callable[[], Trial]) -> None:

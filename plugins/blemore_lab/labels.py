@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.clips import Clip, Clips, LabelArray
 from blemore_harness.data.download import Dataset
-from blemore_harness.decoding.decoders import Groups
 from blemore_harness.demo.plan import make_plan
 from blemore_harness.errors import DataError
 from blemore_harness.protocol.rules import parse_clip_id
+
+Groups: TypeAlias = NDArray[np.int64]
+"""A number per actor for every clip, (N,)."""
 
 DEMO_ACTORS, DEMO_TEST_ACTORS = 12, 2
 """Actors of the demo dataset, the unlabelled ones among them, as `demo.write_demo` has them."""

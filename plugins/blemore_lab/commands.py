@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.cli.root import cli, data_option, json_option, keeping_stdout, open_reporter, set_option
+from blemore_harness.cli.root import Command, data_option, json_option, keeping_stdout, open_reporter, set_option
 
 
-@cli.command()
+@click.command(cls=Command)
 @click.option("--challenges", type=int, default=20, show_default=True, help="How many challenges to simulate.")
 @click.option(
     "--encoders",
@@ -48,12 +48,12 @@ def simulate(
     from blemore_harness.cli.opening import open_dataset
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.options import parse_settings
-    from blemore_harness.simulation import bench as benches
-    from blemore_harness.simulation.encoders import World
-    from blemore_harness.simulation.labels import demo_table, table_of
-    from blemore_harness.simulation.report import draw_simulation
-    from blemore_harness.simulation.workers import usable_cpus
     from blemore_harness.systems.plugins import load_plugins
+    from blemore_lab import bench as benches
+    from blemore_lab.encoders import World
+    from blemore_lab.labels import demo_table, table_of
+    from blemore_lab.report import draw_simulation
+    from blemore_lab.workers import usable_cpus
 
     sizes = {"bias": bias, "correlation": correlation, "sharpness": sharpness}
     chosen = {"encoders": _names(encoders), "fusions": _names(fusions)}

@@ -10,8 +10,8 @@ import numpy as np
 from blemore_harness.errors import first_and_count
 from blemore_harness.protocol.grid import GridCounter
 from blemore_harness.protocol.rules import Scores
-from blemore_harness.simulation.encoders import PUBLISHED, Errors, Skill, World, draw_errors, make_rows
-from blemore_harness.simulation.labels import LabelTable
+from blemore_lab.encoders import PUBLISHED, Errors, Skill, World, draw_errors, make_rows
+from blemore_lab.labels import LabelTable
 
 DRAWS = 8
 """Draws of errors that a skill is measured on: their mean ACC_P lies within about .004 of that of all draws."""

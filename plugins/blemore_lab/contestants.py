@@ -15,8 +15,7 @@ from blemore_harness.context import Context
 from blemore_harness.errors import ConfigError, HarnessError, PluginFailed
 from blemore_harness.hookspecs import Fusion, FusionModel, NoOptions
 from blemore_harness.options import build_options
-from blemore_harness.predictions import Probabilities
-from blemore_harness.protocol.rules import FloatArray
+from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.thresholds import search_official
 from blemore_harness.systems.plugins import Plugins
 

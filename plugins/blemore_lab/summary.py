@@ -10,10 +10,10 @@ import numpy as np
 
 from blemore_harness.decoding.strategies import STRATEGIES
 from blemore_harness.errors import DataError
-from blemore_harness.simulation.challenge import CHOSEN, ChallengeResult, Outcome
-from blemore_harness.simulation.contestants import RECIPE
-from blemore_harness.simulation.intervals import mean_interval
 from blemore_harness.systems.submission import DEFAULT_FUSION
+from blemore_lab.challenge import CHOSEN, ChallengeResult, Outcome
+from blemore_lab.contestants import RECIPE
+from blemore_lab.intervals import mean_interval
 
 REFERENCE = (RECIPE, "averaged")
 """What everything is compared with: weights and thresholds at their best on each fold, both averaged over folds."""

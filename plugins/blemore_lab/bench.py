@@ -10,14 +10,14 @@ from typing import Any
 
 from blemore_harness.context import Reporter
 from blemore_harness.errors import InvalidOption
-from blemore_harness.simulation.calibration import Calibrated, calibrate, explain_misses
-from blemore_harness.simulation.challenge import ChallengeResult, draw_challenge, play_challenge
-from blemore_harness.simulation.contestants import DEFAULT_FUSIONS, Contestant, find_contestants
-from blemore_harness.simulation.encoders import DEFAULT_ENCODERS, PUBLISHED, World, check_encoders
-from blemore_harness.simulation.labels import LabelTable
-from blemore_harness.simulation.summary import describe_rows, describe_spread
-from blemore_harness.simulation.workers import play_all
 from blemore_harness.systems.plugins import Plugins
+from blemore_lab.calibration import Calibrated, calibrate, explain_misses
+from blemore_lab.challenge import ChallengeResult, draw_challenge, play_challenge
+from blemore_lab.contestants import DEFAULT_FUSIONS, Contestant, find_contestants
+from blemore_lab.encoders import DEFAULT_ENCODERS, PUBLISHED, World, check_encoders
+from blemore_lab.labels import LabelTable
+from blemore_lab.summary import describe_rows, describe_spread
+from blemore_lab.workers import play_all
 
 NOTICE = (
     "SIMULATION: rows of simulated encoders, not of real ones. No number here is a result on BLEMORE; what carries "

@@ -12,14 +12,14 @@ import numpy as np
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, LabelArray
 from blemore_harness.context import Context, Silent
-from blemore_harness.decoding.decoders import Groups
 from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, Strategy, evaluate_strategy
+from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import GridCounter
-from blemore_harness.protocol.rules import FloatArray, Scores, score
-from blemore_harness.simulation.calibration import Calibrated
-from blemore_harness.simulation.contestants import Contestant, FusedRows, Material
-from blemore_harness.simulation.encoders import World, draw_errors, make_rows
-from blemore_harness.simulation.labels import LabelTable, draw_actors, name_clips
+from blemore_harness.protocol.rules import Scores, score
+from blemore_lab.calibration import Calibrated
+from blemore_lab.contestants import Contestant, FusedRows, Material
+from blemore_lab.encoders import World, draw_errors, make_rows
+from blemore_lab.labels import Groups, LabelTable, draw_actors, name_clips
 
 CHOSEN = "chosen"
 """Stands for the strategy with the best cross-fitted Score among `HONEST`: how the harness decodes test clips."""

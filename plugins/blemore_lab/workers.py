@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from blemore_harness.errors import BlemoreError, PluginFailed
-from blemore_harness.simulation.challenge import ChallengeResult
+from blemore_lab.challenge import ChallengeResult
 
 Play = Callable[[int], ChallengeResult]
 

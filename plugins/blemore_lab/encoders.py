@@ -14,10 +14,11 @@ from zlib import crc32
 import numpy as np
 
 from blemore_harness.clips import EMOTIONS, LabelArray
-from blemore_harness.decoding.decoders import Groups
 from blemore_harness.errors import InvalidOption, UnknownName
 from blemore_harness.hookspecs import Modality
-from blemore_harness.protocol.rules import MAJOR, MINOR, SINGLE, FloatArray
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.rules import MAJOR, MINOR, SINGLE
+from blemore_lab.labels import Groups
 
 BLEND_HEIGHT = 0.75
 """Height of each emotion of a blend against that of an emotion alone, for an encoder of blend skill 0."""
