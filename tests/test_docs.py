@@ -15,6 +15,8 @@ from click.testing import CliRunner
 from blemore_harness.cli import INTERRUPTED
 from blemore_harness.doctor.surroundings import KEYS
 from blemore_harness.errors import HarnessError, PluginFailed
+from blemore_harness.hookspecs import Fusion
+from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.testing import CHECKS, Session, Subject, check_subject
 from blemore_harness.testing.pytest_plugin import PluginChecks
 from builders import rows_of, write_download
@@ -91,6 +93,26 @@ def test_every_variable_and_exit_code_stands_on_the_page_of_the_environment() ->
     assert {name for name in used if f"`{name}`" not in page and f"${name}" not in page} == set()
     codes = {HarnessError.exit_code, PluginFailed.exit_code, click.UsageError.exit_code, INTERRUPTED, 0}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, flags=re.MULTILINE)} == codes
+
+
+def test_every_room_of_the_core_stands_in_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    core = ROOT / "harness" / "blemore_harness"
+    rooms = {path.name for path in core.glob("*.py")} | {f"{path.parent.name}/" for path in core.glob("*/__init__.py")}
+    assert {room for room in rooms - {"__init__.py", "__main__.py"} if f"| `{room}` |" not in page} == set()
+
+
+def test_every_bundled_system_stands_in_the_readme_and_in_the_reference() -> None:
+    readme, encoders, fusions = (
+        (ROOT / page).read_text(encoding="utf-8")
+        for page in ("README.md", "docs/reference/encoders.md", "docs/reference/fusions.md")
+    )
+    offers = [offer for offers in load_plugins({}).offers.values() for offer in offers]
+    bundled = [offer.system for offer in offers if offer.distribution.name == "blemore-harness"]
+    assert len(bundled) > 20
+    for system in bundled:
+        assert f"`{system.name}`" in readme, system.name
+        assert f"`{system.name}`" in (fusions if isinstance(system, Fusion) else encoders), system.name
 
 
 def test_the_reference_is_up_to_date() -> None:
