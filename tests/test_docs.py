@@ -13,9 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from blemore_harness.cli import INTERRUPTED
-from blemore_harness.doctor.surroundings import KEYS
 from blemore_harness.errors import HarnessError, PluginFailed
-from blemore_harness.hookspecs import Fusion
+from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.testing import CHECKS, Session, Subject, check_subject
 from blemore_harness.testing.pytest_plugin import PluginChecks
@@ -88,7 +87,12 @@ def test_every_variable_and_exit_code_stands_on_the_page_of_the_environment() ->
     sources = [path for root in ("harness", "plugins") for path in (ROOT / root).rglob("*.py")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     used = set(re.findall(r"\bBLEMORE_[A-Z_]*[A-Z]\b", text))
-    used |= set(re.findall(r"""environ(?:ment)?(?:\.get\(|\[)"([A-Z_]+)\"""", text)) - {"PYTHONPATH"} | {*KEYS}
+    used |= set(re.findall(r"""environ(?:ment)?(?:\.get\(|\[)"([A-Z_]+)\"""", text)) - {"PYTHONPATH"}
+    offers = [offer.system for offers in load_plugins().offers.values() for offer in offers]
+    encoders = [system for system in offers if isinstance(system, Encoder)]
+    resolved = [(encoder, encoder.resolve_options(encoder.Options(), frozenset())) for encoder in encoders]
+    used |= {need.name for encoder, options in resolved for need in encoder.requirements(options) if need.kind == "key"}
+    assert {"HF_TOKEN", "GEMINI_API_KEY"} <= used
     assert len(used) > 8
     assert {name for name in used if f"`{name}`" not in page and f"${name}" not in page} == set()
     codes = {HarnessError.exit_code, PluginFailed.exit_code, click.UsageError.exit_code, INTERRUPTED, 0}

@@ -51,6 +51,27 @@ class NoOptions:
     """Options of a system that has none."""
 
 
+@dataclass(frozen=True)
+class Requirement:
+    """A package or a key that an encoder needs on this machine, besides numpy.
+
+    Attributes:
+        name: of the package, as it is installed, or of the environment variable that holds the key.
+        kind: which of the two.
+        module: the name under which a package is imported; empty where it is `name` with underscores.
+        least: the first version of a package that works, such as `5.18`; empty where any does.
+        below: the first version that may not work any more; empty where none is known.
+        advice: what to do where a package cannot be imported; empty where installing it again is all.
+    """
+
+    name: str
+    kind: Literal["package", "key"] = "package"
+    module: str = ""
+    least: str = ""
+    below: str = ""
+    advice: str = ""
+
+
 class Model(Protocol):
     """What an encoder's `fit` gives back."""
 
@@ -125,6 +146,14 @@ class Encoder:
 
         Folders, such as `WavLM_large`, and aggregated files, such as `wavlm_static_features`: of these a clip's file is
         there only where they are named here.
+        """
+        return ()
+
+    def requirements(self, options: Any) -> tuple[Requirement, ...]:
+        """Return the packages and keys that it needs with these options.
+
+        Called by `blemore-harness doctor` only, which says what is missing, broken or of another version. What the
+        harness itself uses (torch for heads, av and pillow for clips) need not be named.
         """
         return ()
 

@@ -13,7 +13,7 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, InvalidOption, MediaError
-from blemore_harness.hookspecs import Encoder, Model
+from blemore_harness.hookspecs import Encoder, Model, Requirement
 from blemore_harness.pooling import STATISTICS, pool_statistics
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.features.options import FeatureOptions
@@ -38,6 +38,9 @@ class Extractor(Protocol):
 
     def identify(self, options: Any) -> Mapping[str, object]:
         """As `Encoder.identify`."""
+
+    def requirements(self, options: Any) -> tuple[Requirement, ...]:
+        """As `Encoder.requirements`."""
 
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Fetch weights and compute what the cache lacks, clip by clip, so that an interruption loses little.
@@ -91,6 +94,10 @@ class FeatureEncoder(Encoder):
     def identify(self, options: Any) -> Mapping[str, object]:
         """Report what the extractor says."""
         return self._extractor.identify(options) if options.source == "media" else {}
+
+    def requirements(self, options: Any) -> tuple[Requirement, ...]:
+        """Return what the extractor needs; released features need nothing."""
+        return self._extractor.requirements(options) if options.source == "media" else ()
 
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Read every clip's features once, or extract them: what is missing or damaged shows before any training.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing
-from blemore_harness.hookspecs import Encoder, Modality, Model, hookimpl
+from blemore_harness.hookspecs import Encoder, Modality, Model, Requirement, hookimpl
 from blemore_plugins.finetuning.options import (
     RANDOM,
     FinetuningOptions,
@@ -23,6 +23,7 @@ from blemore_plugins.finetuning.options import (
     VideoOptions,
 )
 from blemore_plugins.hub import identify_source
+from blemore_plugins.requirements import HUB_TOKEN, need
 
 PACKAGES = ("torch", "transformers", "av", "PIL")
 
@@ -51,6 +52,10 @@ class FinetunedEncoder(Encoder):
     def identify(self, options: FinetuningOptions) -> Mapping[str, object]:
         """Tell local weights by their content."""
         return {} if options.model in RANDOM else {"model": identify_source(options.model)}
+
+    def requirements(self, options: FinetuningOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need("transformers"), HUB_TOKEN)
 
     def _fetch(self, options: FinetuningOptions, context: Context) -> None:
         """Fetch the weights and say in the record which they are."""

@@ -18,6 +18,7 @@ from blemore_harness.cache import Cache, Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, WeightsMissing
+from blemore_harness.hookspecs import Requirement
 from blemore_harness.media.audio import audio_key, read_audio, warn_of_silence
 from blemore_harness.media.frames import video_info
 from blemore_plugins.hicmae.options import RANDOM_SMALL, RELEASED, SMALL, SMALL_SEED, WEIGHT_FILES, HiCMAEOptions
@@ -25,6 +26,7 @@ from blemore_plugins.hicmae.shape import CHUNK
 from blemore_plugins.hicmae.sound import RATE, import_kaldi, log_mel
 from blemore_plugins.hicmae.windows import cut_windows
 from blemore_plugins.hub import HUB_ID, Weights, find_weights, identify_source
+from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.s4d.faces import extract_faces, open_crops
 
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ class HiCMAEExtractor:
     def identify(self, options: HiCMAEOptions) -> Mapping[str, object]:
         """Tell local weights by their content."""
         return {} if options.weights == RANDOM_SMALL else {"weights": identify_source(options.weights)}
+
+    def requirements(self, options: HiCMAEOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need("torchvision", "torchaudio", "facenet-pytorch"), HUB_TOKEN)
 
     def prepare(self, clips: Clips, options: HiCMAEOptions, context: Context) -> None:
         """Find the weights, cut out faces, and compute the features that are not in the cache.

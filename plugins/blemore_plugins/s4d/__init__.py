@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing
-from blemore_harness.hookspecs import Encoder, Modality, Model, hookimpl
+from blemore_harness.hookspecs import Encoder, Modality, Model, Requirement, hookimpl
 from blemore_plugins.hub import identify_source
+from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.s4d.options import RANDOM, WEIGHT_FILES, S4DOptions
 
 PACKAGES = ("torch", "torchvision", "facenet_pytorch", "av", "PIL")
@@ -48,6 +49,10 @@ class S4DEncoder(Encoder):
     def identify(self, options: S4DOptions) -> Mapping[str, object]:
         """Tell local weights by their content."""
         return {} if options.weights in RANDOM else {"weights": identify_source(options.weights)}
+
+    def requirements(self, options: S4DOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need("torchvision", "facenet-pytorch", "safetensors"), HUB_TOKEN)
 
     def prepare(self, clips: Clips, options: S4DOptions, context: Context) -> None:
         """Fetch the weights and cut the faces out of all clips.
