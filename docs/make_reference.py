@@ -1,7 +1,7 @@
-"""Writes docs/reference/api.md from docstrings: everything that a plugin is given, and everything that it may use.
+"""Writes docs/reference/api.md and record.md from docstrings: what a plugin may use, and what a record holds.
 
-python docs/make_reference.py            # write it
-python docs/make_reference.py --check    # exit 1 where it is not up to date
+python docs/make_reference.py            # write them
+python docs/make_reference.py --check    # exit 1 where one is not up to date
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import ast
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import dedent
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "harness" / "blemore_harness"
-PAGE = ROOT / "docs" / "reference" / "api.md"
+PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
     "hookspecs", "context", "clips", "predictions", "cache", "disk", "options", "errors", "heads.options",
@@ -69,23 +69,39 @@ What a plugin author may use: made from the docstrings by `python docs/make_refe
 How it fits together is in [write-a-plugin.md](../tutorial/write-a-plugin.md).
 """
 
+RECORD_MODULES = ("record.types", "record.scores")
+"""Every key of `record.json`, from the outside in."""
+
+RECORD_HEAD = """# The record of a run
+
+`record.json` in a run's folder holds every number of the run; `run --json` and `table --json` print it. Its keys are
+the fields of the dataclasses below, nested as their types say, beginning with `Record`. All keys are always there. A
+tuple is a list, `None` is null. Accuracies and Scores are shares from 0 to 1, times are seconds, `digest` and
+`identity` are hashes. Made from the docstrings by `python docs/make_reference.py`.
+
+The JSON schema is [record.schema.json](../../harness/blemore_harness/record/record.schema.json). `schema` counts
+changes of the keys: a record of another schema is refused, and the same command, given again, writes it anew from the
+finished folds. In Python, `files.runs.read_record(folder)` reads one as a `Record`.
+"""
+
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or compare it with what would be written."""
-    text = render()
-    if arguments == ["--check"]:
-        if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
-            return 0
-        sys.stderr.write("docs/reference/api.md is not up to date: run python docs/make_reference.py\n")
-        return 1
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
+    """Write the pages, or compare them with what would be written."""
+    found = 0
+    for name, text in (("api.md", render(HEAD, MODULES)), ("record.md", render(RECORD_HEAD, RECORD_MODULES))):
+        page = PAGES / name
+        if arguments != ["--check"]:
+            page.write_text(text, encoding="utf-8")
+        elif not page.exists() or page.read_text(encoding="utf-8") != text:
+            sys.stderr.write(f"docs/reference/{name} is not up to date: run python docs/make_reference.py\n")
+            found = 1
+    return found
 
 
-def render() -> str:
-    """Return the text of the page."""
-    links = "\n".join(f"- [`{name}`](#{name.replace('.', '')}): {first_sentence(parse(name))}" for name in MODULES)
-    parts = [HEAD, links + "\n", *(render_module(name) for name in MODULES)]
+def render(head: str, modules: Sequence[str]) -> str:
+    """Return the text of a page."""
+    links = "\n".join(f"- [`{name}`](#{name.replace('.', '')}): {first_sentence(parse(name))}" for name in modules)
+    parts = [head, links + "\n", *(render_module(name) for name in modules)]
     return "\n".join(parts).rstrip() + "\n"
 
 

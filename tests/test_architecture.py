@@ -27,7 +27,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "errors": ("errors",),
     "nouns, and files read and written": ("clips", "predictions", "cache", "disk", "options"),
     "the official rules": ("protocol", "decoding"),
-    "contract and help for plugin authors": ("context", "hookspecs", "pooling", "networks", "media", "heads"),
+    "contract and help for plugin authors": ("context", "record", "hookspecs", "pooling", "networks", "media", "heads"),
     "data and files": ("data", "demo", "files"),
     "systems": ("systems",),
     "numbers and records": ("scoring", "records"),

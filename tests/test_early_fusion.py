@@ -182,8 +182,8 @@ def test_joint_runs_to_the_end_and_its_record_shows_the_parts(tmp_path: Path) ->
     workshop = Workshop(Runs(tmp_path / "runs"), Cache(tmp_path / "cache"), "cpu", Notebook())
     plugins = plugins_of(Free("eye", "video", 3), Free("ear", "audio", 2))
     record, folder = evaluate(submission, dataset, blind_dataset(dataset, tmp_path / "views"), plugins, workshop)
-    assert record["status"] == "finished"
-    assert record["caveat"] == "shifted"
+    assert record.status == "finished"
+    assert record.caveat == "shifted"
     row = json.loads((folder / "record.json").read_text())["systems"][0]
     assert (row["name"], row["modality"]) == ("eye@quick+ear", "audiovisual")
     assert row["prepared"]["notes"] == {"eye@quick: model": "eye", "ear: model": "ear"}

@@ -117,7 +117,7 @@ class Place:
         workshop = Workshop(runs, cache, "cpu", self.reporter, isolation=isolation)
         settings = {name: given for name, given in SETTINGS.items() if name == fusion.name}
         submission = Submission("toys", ("one", "two", "three"), fusion.name, options=settings)
-        return evaluate(submission, self.dataset, self.blinded, plugins, workshop)[0]
+        return evaluate(submission, self.dataset, self.blinded, plugins, workshop)[0].to_json()
 
     def files(self, fusion: Fusion, folder: str) -> dict[str, Any]:
         """What a fusion left on disk, but for times."""

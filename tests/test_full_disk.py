@@ -69,7 +69,7 @@ def test_whichever_write_fails_the_same_command_goes_on(
         workshop = Workshop(Runs(root / "runs"), Cache(root / "cache"), "cpu", Silent())
         submission = from_plugins(["one,two"], "late")
         record, folder = evaluate(submission, blinded[0], blinded[1], plugins(), workshop)
-        assert record["status"] == "finished"
+        assert record.status == "finished"
         return folder
 
     disk = Disk(None)

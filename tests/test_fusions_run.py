@@ -77,7 +77,7 @@ def run(folder: Path, fusion: str, settings: dict[str, object]) -> tuple[dict[st
     record, _ = evaluate(submission, dataset, blind_dataset(dataset, folder / "views"), plugins, workshop)
     (made,) = (workshop.runs.root / "systems").glob(f"{fusion}-*")
     files = {path.name: path.read_bytes() for path in made.glob("*.csv")}
-    return record, files, reporter
+    return record.to_json(), files, reporter
 
 
 @pytest.mark.slow

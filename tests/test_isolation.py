@@ -219,7 +219,8 @@ class Bench:
             **changes,
         )  # fmt: skip
         submission = from_plugins([names], "median").with_options(dict(options), None)
-        return evaluate(submission, self.dataset, self.blinded, load_plugins(), workshop)
+        record, folder = evaluate(submission, self.dataset, self.blinded, load_plugins(), workshop)
+        return record.to_json(), folder
 
 
 @pytest.fixture
@@ -255,7 +256,9 @@ def test_isolated_results_are_the_same_bits(bench: Bench) -> None:
     record, elsewhere = bench.run("talker,together,file-bytes", "isolated", Isolation(limit=300))
     assert record["status"] == "finished", record
     assert files_of(folder.parent) == files_of(elsewhere.parent)
-    assert len(files_of(elsewhere.parent)) == 4 * 3
+    scores = (elsewhere / "scores.csv").read_text().splitlines()
+    assert len(scores) == 1 + len(record["systems"]), "the example's hook wrote a line per system"
+    assert len(files_of(elsewhere.parent)) == 4 * 3 + 1
     assert timeless(record["systems"]) == timeless(plain["systems"])
     assert bench.reporter.said == said, "what a plugin says does not depend on where it runs"
     assert (elsewhere / "submission.zip").read_bytes() == (folder / "submission.zip").read_bytes()

@@ -241,7 +241,7 @@ def run(data: Path, **options: object) -> dict[str, Any]:
     small = {"hidden": "8", "batch_norm": False, "epochs": 12, "learning_rate": 0.02} | options
     submission = from_plugins(["openface"]).with_options({"openface": small}, None)
     workshop = Workshop(Runs(data.parent / "runs"), Cache(data.parent / "cache"), "cpu", Silent())
-    return evaluate(submission, dataset, blinded, plugins, workshop)[0]
+    return evaluate(submission, dataset, blinded, plugins, workshop)[0].to_json()
 
 
 @pytest.mark.encoders

@@ -16,8 +16,9 @@ from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import Dataset, read_dataset
+from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import DataError, MediaError, RunError
-from blemore_harness.files.runs import Runs, copy_submission
+from blemore_harness.files.runs import Runs, copy_submission, read_record
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.pipeline import evaluate, evaluate_remainder
 from blemore_harness.predictions import Probabilities
@@ -60,12 +61,13 @@ class Bench:
         self.dataset = read_dataset(write_download(root / "data", rows_of(folds=3)))
         self.blinded = blind_dataset(self.dataset, root / "cache")
         self.reporter = Silent()
-        self.workshop = Workshop(Runs(root / "runs"), Cache(root / "arrays"), "cpu", self.reporter)  # type: ignore[arg-type]
+        places = Runs(root / "runs"), Cache(root / "arrays")
+        self.workshop = Workshop(*places, "cpu", self.reporter, draw=render_text)
 
     def run(self, plugins: Plugins, *names: str, work: Any = evaluate_remainder) -> tuple[dict[str, Any], Path]:
         given: tuple[Dataset, BlindedDataset] = (self.dataset, self.blinded)
         record, folder = work(from_plugins(names, "late"), *given, plugins, self.workshop)
-        return record, folder
+        return record.to_json(), folder
 
 
 @pytest.fixture
@@ -105,9 +107,9 @@ def test_nothing_is_submitted_and_nothing_compared(bench: Bench) -> None:
     assert record["test"] is None
     assert not (folder / "submission.zip").exists()
     with pytest.raises(RunError, match=r"left out 1 clip .*must hold labels of all test clips.*without --skip-bad"):
-        copy_submission(folder, None)
-    expecting = record | {"submission": record["submission"] | {"expect": {"score": 0.3}}}
-    expecting["data"] = record["data"] | {"demo": False}
+        copy_submission(folder, read_record(folder), None)
+    expecting = read_record(folder)
+    expecting = replace(expecting, submission=replace(expecting.submission, expect={"score": 0.3}))
     with pytest.raises(RunError, match="left out clips, and published numbers are of all"):
         compare_with_published(expecting)
 
@@ -124,7 +126,7 @@ def test_the_same_again_comes_from_disk_and_is_another_system_than_on_all_clips(
     assert whole["identity"] != record["identity"]
     assert whole["caveat"] is None
     assert whole["data"]["left_out"] == {}
-    assert copy_submission(folder, None)[0].is_file()
+    assert copy_submission(folder, read_record(folder), None).is_file()
 
 
 def test_clips_without_any_video_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

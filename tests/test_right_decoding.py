@@ -191,10 +191,10 @@ def test_guessed_actors_are_used_in_place_of_the_true_ones_where_clips_are_decod
 def test_one_fold_has_no_others() -> None:
     given = sample(folds=1)
     with pytest.raises(DataError, match="found 1"):
-        decode_folds(STRATEGIES["cross-fitted"], given)
+        decode_folds(STRATEGIES["other-folds"], given)
     assert decode_folds(STRATEGIES["official"], given).any(axis=1).all()
     two = sample(folds=2)
-    assert decode_folds(STRATEGIES["cross-fitted"], two).any(axis=1).all()
+    assert decode_folds(STRATEGIES["other-folds"], two).any(axis=1).all()
 
 
 # ---------------------------------------------------------------------------------------------------- guessed actors

@@ -19,9 +19,9 @@ from blemore_harness.context import Context
 from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import Dataset, read_dataset
 from blemore_harness.drawing.tables import render_text
-from blemore_harness.files.runs import Runs
+from blemore_harness.files.runs import Runs, read_record
 from blemore_harness.heads.fitting import HeadOptions
-from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
+from blemore_harness.hookspecs import Encoder, FoldFinished, Fusion, RunFinished, RunStarted, hookimpl
 from blemore_harness.pipeline import evaluate
 from blemore_harness.predictions import Probabilities
 from blemore_harness.running.workshop import Workshop
@@ -115,19 +115,18 @@ class Watcher:
         return list(self._fusions)
 
     @hookimpl
-    def blemore_run_started(self, record: Mapping[str, Any]) -> None:
-        self.heard.append(("started", record["status"]))
+    def blemore_run_started(self, event: RunStarted) -> None:
+        self.heard.append(("started", event.record.status))
 
     @hookimpl
-    def blemore_fold_finished(
-        self, record: Mapping[str, Any], result: Mapping[str, Any], probabilities: Probabilities
-    ) -> None:
-        self.heard.append(("fold", (result["system"], result["fold"], len(probabilities.ids))))
-        record["status"] = "changed by a hook"  # type: ignore[index]
+    def blemore_fold_finished(self, event: FoldFinished) -> None:
+        self.heard.append(("fold", (event.system, event.fold, len(event.probabilities.ids))))
+        event.record.submission.expect["changed"] = "by a hook"  # type: ignore[index]
+        event.notes["changed"] = "by a hook"  # type: ignore[index]
 
     @hookimpl
-    def blemore_run_finished(self, record: Mapping[str, Any]) -> None:
-        self.heard.append(("finished", record["status"]))
+    def blemore_run_finished(self, event: RunFinished) -> None:
+        self.heard.append(("finished", event.record.status))
 
 
 @dataclass
@@ -144,8 +143,10 @@ class Bench:
             Runs(self.root / "runs"), Cache(self.root / "cache"), "cpu", self.reporter, draw=render_text
         )
         record, folder = evaluate(submission, self.dataset, self.blinded, plugins, workshop)
-        assert json.loads((folder / "record.json").read_text()) == record
-        return record, folder
+        content = json.loads((folder / "record.json").read_text())
+        assert content == record.to_json()
+        assert read_record(folder) == record
+        return content, folder
 
 
 def open_bench(root: Path, actors: int, tests: int) -> Bench:

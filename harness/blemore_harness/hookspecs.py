@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -36,6 +37,7 @@ from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import PluginFailed
 from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.record.types import Record
 
 PROJECT = "blemore_harness"
 """Name of the pluggy project, and of the entry-point group that plugins register in."""
@@ -266,16 +268,73 @@ def blemore_fusions() -> Iterable[Fusion]:  # type: ignore[empty-body]
     """Return the fusions that this plugin offers. Called when a name is first looked up, or when plugins are listed."""
 
 
-@hookspec
-def blemore_run_started(record: Mapping[str, Any]) -> None:
-    """Look at the record of a run that starts or resumes. Called by the pipeline once the identity is known."""
+@dataclass(frozen=True)
+class RunStarted:
+    """A run starts or resumes.
+
+    Attributes:
+        folder: the run's folder.
+        record: what is known so far: the submission, the dataset, the machine; no systems yet.
+    """
+
+    folder: Path
+    record: Record
+
+
+@dataclass(frozen=True)
+class FoldFinished:
+    """A fold of a system, or its final fit, is safely on disk: just trained, or found there.
+
+    Attributes:
+        folder: the run's folder.
+        record: of the run so far.
+        system: name of the system.
+        fold: number of the fold; None for the final fit on all training clips.
+        seconds: time of training and prediction.
+        times_asked: how often the system asked for scores of the held-out clips.
+        notes: what the plugin noted, by name.
+        warnings: what was warned of.
+        probabilities: of the held-out clips; after the final fit of the test clips, and for a fusion of the training
+            clips, too. Ids are the opaque ones.
+    """
+
+    folder: Path
+    record: Record
+    system: str
+    fold: int | None
+    seconds: float
+    times_asked: int
+    notes: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    probabilities: Probabilities
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """A run has ended.
+
+    Attributes:
+        folder: the run's folder.
+        record: with all results and the final status: finished, failed or interrupted.
+    """
+
+    folder: Path
+    record: Record
 
 
 @hookspec
-def blemore_fold_finished(record: Mapping[str, Any], result: Mapping[str, Any], probabilities: Probabilities) -> None:
-    """Look at a fold's result. Called by the pipeline after the fold is safely on disk; ids are the opaque ones."""
+def blemore_run_started(event: RunStarted) -> None:
+    """Take note of a run that starts or resumes. Called by the pipeline once the configuration hash is known.
+
+    This hook and the next two are told, not asked: each gets a copy of its own, and one that raises becomes a warning.
+    """
 
 
 @hookspec
-def blemore_run_finished(record: Mapping[str, Any]) -> None:
-    """Look at the final record. Called by the pipeline exactly once per run, whatever the status."""
+def blemore_fold_finished(event: FoldFinished) -> None:
+    """Take note of a fold's result. Called by the pipeline after the fold is safely on disk."""
+
+
+@hookspec
+def blemore_run_finished(event: RunFinished) -> None:
+    """Take note of the final record. Called by the pipeline exactly once per run, whatever the status."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from blemore_harness.context import Reporter
 from blemore_harness.data.blinded import BlindedDataset
@@ -17,6 +16,7 @@ from blemore_harness.errors import MediaError, PluginFailed, first_and_count
 from blemore_harness.files.runs import FoldResult, SystemFolder
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.record.types import Record
 from blemore_harness.records.writing import Recorder, start_record
 from blemore_harness.running.calls import name_failure
 from blemore_harness.running.preparation import prepare_submission
@@ -35,7 +35,7 @@ Folders = Mapping[str, SystemFolder]
 
 def evaluate(
     submission: Submission, dataset: Dataset, blinded: BlindedDataset, plugins: Plugins, workshop: Workshop
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[Record, Path]:
     """Evaluate a submission on a dataset, taking from disk whatever is finished.
 
     Returns:
@@ -87,7 +87,7 @@ def evaluate(
         if not dataset.demo and not dataset.left_out:
             for text in suspect_leaks(scores):
                 workshop.reporter.warn(text)
-                recorder.record["warnings"].append(text)
+                recorder.warn(text)
         for resolved in resolved_systems:
             if resolved.name in rows:
                 recorder.add(resolved, scores[resolved.name], rows[resolved.name], folders[resolved.name].prepared())
@@ -223,7 +223,7 @@ def _check_media(encoders: list[ResolvedSystem], dataset: Dataset, reporter: Rep
 
 def evaluate_remainder(
     submission: Submission, dataset: Dataset, blinded: BlindedDataset, plugins: Plugins, workshop: Workshop
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[Record, Path]:
     """Evaluate as `pipeline.evaluate` does, leaving out for every system what one of them cannot use.
 
     Encoders prepare until one names a clip. Left out are then that clip and those with the same visible faults: the

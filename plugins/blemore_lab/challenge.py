@@ -27,7 +27,7 @@ CHOSEN = "chosen"
 DECODABLE = tuple(strategy.name for strategy in STRATEGIES.values() if strategy.sees == "others")
 """Strategies that can decode new actors' clips.
 
-`official` and `pooled` differ from `cross-fitted` only in which clips they are scored on; on unseen clips they are it.
+`official` and `pooled` differ from `other-folds` only in which clips they are scored on; on unseen clips they are it.
 """
 
 

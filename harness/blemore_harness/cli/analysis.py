@@ -15,7 +15,7 @@ from blemore_harness.cli.root import cli, data_option, find_run, json_option, ru
 @click.argument("second")
 @click.option("--system", help="Which system of both runs [default: the last one of each].")
 @click.option("--second-system", help="Which system of the SECOND run [default: as --system].")
-@click.option("--thresholds", default="cross-fitted", show_default=True, metavar="STRATEGY", help="How both decode.")
+@click.option("--thresholds", default="other-folds", show_default=True, metavar="STRATEGY", help="How both decode.")
 @data_option
 @runs_option
 @json_option
@@ -25,8 +25,8 @@ def compare(
 ) -> None:  # fmt: skip
     """Test whether two runs differ by more than noise.
 
-    FIRST and SECOND have to be on the same clips. Actors are resampled for the interval; both systems' rows are
-    swapped actor by actor for p.
+    FIRST and SECOND have to be on the same clips. Actors are resampled for the interval; p is from a permutation test
+    by actor.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.analysis_tables import draw_difference
@@ -48,7 +48,8 @@ def compare(
 def analyse(run: str, system: str | None, data: Path | None, runs: Path, as_json: bool) -> None:
     """Break down a system's errors, calibration and thresholds.
 
-    RUN is a finished run. Everything is on out-of-fold rows and cross-fitted thresholds; --json has every number.
+    RUN is a finished run. Everything is on out-of-fold probabilities, with thresholds chosen on the
+    other folds; --json has every number.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.analysis_tables import draw_analysis

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from blemore_harness.context import Reporter
     from blemore_harness.data.blinded import BlindedDataset
     from blemore_harness.data.download import Dataset
+    from blemore_harness.record.types import Record
     from blemore_harness.running.workshop import Workshop
     from blemore_harness.systems.plugins import Plugins
     from blemore_harness.systems.submission import Submission
@@ -83,6 +84,7 @@ def run(
     Give a submission NAME, or a list of plugins. The same command again takes what is finished from disk.
     """
     from blemore_harness.pipeline import evaluate, evaluate_remainder
+    from blemore_harness.record.types import FailedSystem
     from blemore_harness.running.isolation import Isolation
 
     if time_limit is not None and not isolate:
@@ -95,13 +97,14 @@ def run(
         job = _open_job("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
         workshop = replace(job.workshop, isolation=isolation)
         record, folder = work(job.submission, job.dataset, job.blinded, job.plugins, workshop)
-    for row in record["systems"]:
-        show_trace((row.get("error") or {}).get("trace", ""))
+    for system in record.systems:
+        if isinstance(system, FailedSystem):
+            show_trace(system.error.trace)
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        click.echo(json.dumps(record.to_json(), indent=2))
     else:
         _show_results(record, folder, data)
-    return 0 if record["status"] == "finished" else 3
+    return 0 if record.status == "finished" else 3
 
 
 @cli.command()
@@ -148,14 +151,14 @@ def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.published import draw_comparison
     from blemore_harness.drawing.tables import draw_results
+    from blemore_harness.files.runs import read_record
     from blemore_harness.records.published import compare_with_published
-    from blemore_harness.records.reading import reading_record
 
-    with reading_record(find_run(runs, run)) as record:
-        rows = compare_with_published(record) if check else []
-        drawn = draw_comparison(record, rows) if check else draw_results(record)
+    record = read_record(find_run(runs, run))
+    rows = compare_with_published(record) if check else []
+    drawn = draw_comparison(record, rows) if check else draw_results(record)
     if as_json:
-        click.echo(json.dumps(rows if check else record, indent=2))
+        click.echo(json.dumps(rows if check else record.to_json(), indent=2))
     else:
         answer_console().print(drawn)
     return 0 if all(row["agrees"] for row in rows) else 1
@@ -213,7 +216,7 @@ def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, report
     return submission
 
 
-def _show_results(record: dict[str, Any], folder: Path, data: Path | None) -> None:
+def _show_results(record: Record, folder: Path, data: Path | None) -> None:
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.tables import draw_next_steps, draw_results
 

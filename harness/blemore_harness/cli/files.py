@@ -45,9 +45,8 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
     Exit 1 where Codabench would refuse it; with --data also what that dataset has to do with it.
     """
     from blemore_harness.files.leaderboard import check_submission
-    from blemore_harness.files.runs import copy_submission
+    from blemore_harness.files.runs import copy_submission, read_record
     from blemore_harness.protocol.rules import TEST_CLIPS, official_test_ids
-    from blemore_harness.records.reading import reading_record
 
     if (run is None) == (check is None):
         raise click.UsageError("give either a RUN, or --check FILE")
@@ -58,10 +57,9 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
         click.echo(printable(f"{check}: ready to upload, all {TEST_CLIPS} test clips with valid labels"))
         return 0
     folder = find_run(runs, str(run))
-    written, caveat = copy_submission(folder, output)
-    with reading_record(folder) as record:
-        demo = record["data"]["demo"]
-    if demo:
+    record = read_record(folder)
+    written, caveat = copy_submission(folder, record, output), record.caveat
+    if record.data.demo:
         click.echo(printable(f"{written} ({caveat}: not for Codabench)"))
         return 0
     if problems := check_submission(written, official_test_ids()):

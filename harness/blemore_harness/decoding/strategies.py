@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ class Strategy:
     name: str
     summary: str
     learn: Callable[[Sample], Decoder]
-    sees: str = "others"
+    sees: Literal["others", "itself", "all"] = "others"
     transductive: bool = False
 
 
@@ -154,7 +155,7 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         for strategy in (
             Strategy("official", "alpha and beta of the scored fold itself", _grid, sees="itself"),
             Strategy("pooled", "one alpha and beta for all folds, the scored one too", _grid, sees="all"),
-            Strategy("cross-fitted", "alpha and beta of the other folds' clips together", _grid),
+            Strategy("other-folds", "alpha and beta of the other folds' clips together", _grid),
             Strategy("best-fold", "alpha and beta of the best of the other folds", _best_fold),
             Strategy("averaged", "mean of the other folds' alphas and betas", _averaged),
             Strategy("decoupled", "alpha for ACC_P first, then beta for ACC_S", _decoupled),

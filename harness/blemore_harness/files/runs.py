@@ -29,8 +29,8 @@ from blemore_harness.disk import (
 from blemore_harness.errors import RunError, first_and_count, suggest
 from blemore_harness.files.prediction_files import read_probabilities, write_probabilities
 from blemore_harness.predictions import Probabilities
+from blemore_harness.record.types import Record
 
-RECORD_SCHEMA = 1
 RECORD_FILE = "record.json"
 PREPARED_FILE = "prepare.json"
 
@@ -172,36 +172,47 @@ def folder_name(name: str, digest: str) -> str:
     return f"{cut_name(name)}-{digest}"
 
 
-def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
-    """Return a run's leaderboard file, copied to `output` where one is named, and the run's mark.
+def read_record(run: Path) -> Record:
+    """Read the record in a run's folder.
+
+    Raises:
+        RunError: a file that is damaged, of another version of the harness, or not as the harness writes it.
+    """
+    path = run / RECORD_FILE
+    content = read_json(path)
+    try:
+        return Record.from_json(content)
+    except RunError as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+
+
+def copy_submission(run: Path, record: Record, output: Path | None) -> Path:
+    """Return a run's leaderboard file, copied to `output` where one is named.
 
     Raises:
         RunError: the run predicted no test clips, or its file is gone.
     """
-    record = read_json(run / RECORD_FILE)
-    test = record.get("test")
-    left_out = record.get("data", {}).get("left_out")
-    if left_out:
+    if record.data.left_out:
         raise RunError(
-            f"{run.name} left out {first_and_count(left_out, 'clip')}, and a leaderboard file must hold labels of all "
-            "test clips by a system trained on all others: replace these files and run again without --skip-bad-clips"
+            f"{run.name} left out {first_and_count(record.data.left_out, 'clip')}, and a leaderboard file must hold "
+            "labels of all test clips by a system trained on all others: replace these files and run again without "
+            "--skip-bad-clips"
         )
-    if not test:
+    if record.test is None:
         raise RunError(
-            f"{run.name} has no labels for test clips (status: {record.get('status')}): run it to the end on a dataset "
+            f"{run.name} has no labels for test clips (status: {record.status}): run it to the end on a dataset "
             "with test videos or test features"
         )
-    # Only a file of this folder: a record, or a link, that somebody made could name any file for the upload.
-    source = run / Path(str(test["file"] if isinstance(test, dict) and "file" in test else "")).name
-    if source.is_symlink() or not source.is_file():
+    source = run / Path(record.test.file).name
+    if not source.is_file():
         raise RunError(f"the leaderboard file {source} is gone: run the same command again to have it written")
-    target = source
-    if output is not None:
-        target = output / source.name if output.is_dir() else output
-        if target.suffix.lower() != ".zip":
-            raise RunError(f"Codabench takes a zip: expected a name that ends in .zip, found {target}")
-        try:
-            write_atomically(target, source.read_bytes())
-        except OSError as error:
-            raise RunError(f"cannot write {target}: {error.strerror}") from error
-    return target, record.get("caveat")
+    if output is None:
+        return source
+    target = output / source.name if output.is_dir() else output
+    if target.suffix.lower() != ".zip":
+        raise RunError(f"Codabench takes a zip: expected a name that ends in .zip, found {target}")
+    try:
+        write_atomically(target, source.read_bytes())
+    except OSError as error:
+        raise RunError(f"cannot write {target}: {error.strerror}") from error
+    return target

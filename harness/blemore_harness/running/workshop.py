@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from blemore_harness.cache import Cache
 from blemore_harness.context import Reporter
 from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.files.runs import Runs
 from blemore_harness.networks import Device
+from blemore_harness.record.types import Record
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.steps import Stage
 
@@ -37,7 +37,7 @@ class Workshop:
     reporter: Reporter
     command: tuple[str, ...] = ()
     isolation: Isolation | None = None
-    draw: Callable[[Mapping[str, Any]], str] | None = None
+    draw: Callable[[Record], str] | None = None
     stop_at_bad_clips: bool = False
 
     def stage(self, blinded: BlindedDataset, reporter: Reporter | None = None) -> Stage:
