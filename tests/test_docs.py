@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from blemore_harness.cli import INTERRUPTED
+from blemore_harness.decoding.strategies import STRATEGIES
 from blemore_harness.errors import HarnessError, PluginFailed
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.systems.plugins import load_plugins
@@ -104,6 +105,12 @@ def test_every_room_of_the_core_stands_in_the_architecture() -> None:
     core = ROOT / "harness" / "blemore_harness"
     rooms = {path.name for path in core.glob("*.py")} | {f"{path.parent.name}/" for path in core.glob("*/__init__.py")}
     assert {room for room in rooms - {"__init__.py", "__main__.py"} if f"| `{room}` |" not in page} == set()
+
+
+def test_every_threshold_strategy_stands_on_the_page_of_the_protocol() -> None:
+    page = (ROOT / "docs" / "reference" / "protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)`(?: \((transductive)\))? \|", page, flags=re.MULTILINE)
+    assert rows == [(name, "transductive" * strategy.transductive) for name, strategy in STRATEGIES.items()]
 
 
 def test_every_bundled_system_stands_in_the_readme_and_in_the_reference() -> None:
