@@ -1,5 +1,5 @@
-"""A bench where the truth is known: simulated challenges that show which fusions and thresholds generalise to actors.
+"""The command `simulate`: replicates of the challenge, where it is known which methods generalise to unseen actors.
 
-Rows of simulated encoders are drawn on a real label table, everything is chosen on the training actors as it is chosen
-in a run, and scored on actors that nobody saw. Nothing here is a result on BLEMORE; every table and record says so.
+Probabilities of simulated encoders are drawn for a real label table. Everything is chosen on the training actors, as in
+a run, and scored on unseen actors. Nothing here is a result on BLEMORE; every table and record says so.
 """

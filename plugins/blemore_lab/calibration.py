@@ -10,7 +10,7 @@ import numpy as np
 from blemore_harness.errors import first_and_count
 from blemore_harness.protocol.grid import GridCounter
 from blemore_harness.protocol.rules import Scores
-from blemore_lab.encoders import PUBLISHED, Errors, Skill, World, draw_errors, make_rows
+from blemore_lab.encoders import PUBLISHED, Errors, Setting, Skill, draw_errors, make_rows
 from blemore_lab.labels import LabelTable
 
 DRAWS = 8
@@ -52,17 +52,17 @@ class Calibrated:
         )
 
 
-def calibrate(names: Sequence[str], table: LabelTable, world: World) -> tuple[Calibrated, ...]:
+def calibrate(names: Sequence[str], table: LabelTable, setting: Setting) -> tuple[Calibrated, ...]:
     """Find skills by bisection on common draws: presence for ACC_P, and around it, blends for ACC_S.
 
     Args:
         names: keys of `PUBLISHED`.
         table: the labels and folds that the accuracies are measured on.
-        world: how actors err; how encoders share errors makes no difference to one alone.
+        setting: how actors err; how encoders share errors makes no difference to one alone.
     """
     counter = GridCounter(table.truth, table.folds)
     # Every encoder on the same draws: one stream, of the modality and name that stand for all.
-    draws = [draw_errors(["s4d"], world, table.actors, (CALIBRATION_SEED, number))["s4d"] for number in range(DRAWS)]
+    draws = [draw_errors(["s4d"], setting, table.actors, (CALIBRATION_SEED, number))["s4d"] for number in range(DRAWS)]
     return tuple(_calibrate(name, table, counter, draws) for name in names)
 
 

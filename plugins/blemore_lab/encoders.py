@@ -29,7 +29,7 @@ HEIGHT_GAIN = 0.25
 CONFIDENCE = 0.6
 """Sharpness of rows against that of calibrated ones.
 
-With it and the defaults of `World`, alpha and beta at their best per fold have about the mean and the spread of the
+With it and the defaults of `Setting`, alpha and beta at their best per fold have about the mean and the spread of the
 organisers' recorded runs.
 """
 
@@ -78,7 +78,7 @@ DEFAULT_ENCODERS = ("s4d", "gemini", "videomae", "wav2vec2", "timesformer")
 
 
 @dataclass(frozen=True)
-class World:
+class Setting:
     """How actors and encoders err.
 
     Attributes:
@@ -138,25 +138,25 @@ def make_rows(truth: LabelArray, skill: Skill, errors: Errors) -> FloatArray:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def draw_errors(names: Sequence[str], world: World, actors: Groups, seed: Sequence[int]) -> dict[str, Errors]:
+def draw_errors(names: Sequence[str], setting: Setting, actors: Groups, seed: Sequence[int]) -> dict[str, Errors]:
     """Draw the errors of several encoders on the same clips.
 
-    What an encoder draws does not depend on which others there are, nor on the sizes in `world`: the same seed gives
-    the same standard normal numbers, so that worlds are compared on common ones.
+    What an encoder draws does not depend on which others there are, nor on the sizes in `setting`: the same seed gives
+    the same standard normal numbers, so that settings are compared on common ones.
 
     Args:
         names: keys of `PUBLISHED`.
-        world: how large errors of actors are, and how much encoders share.
+        setting: how large errors of actors are, and how much encoders share.
         actors: int64 (N,) actor of each clip.
         seed: anything that `numpy.random.default_rng` takes; the same gives the same.
     """
     shape, people = (len(actors), len(EMOTIONS)), int(actors.max()) + 1
-    clips = _draw_shared(names, world.correlation, shape, (*seed, 0))
-    biases = _draw_shared(names, world.correlation, (people, len(EMOTIONS)), (*seed, 1))
-    sharpness = _draw_shared(names, world.correlation, (people, 1), (*seed, 2))
+    clips = _draw_shared(names, setting.correlation, shape, (*seed, 0))
+    biases = _draw_shared(names, setting.correlation, (people, len(EMOTIONS)), (*seed, 1))
+    sharpness = _draw_shared(names, setting.correlation, (people, 1), (*seed, 2))
     return {
         name: Errors(
-            clips[name] + world.bias * biases[name][actors], np.exp(world.sharpness * sharpness[name][actors, 0])
+            clips[name] + setting.bias * biases[name][actors], np.exp(setting.sharpness * sharpness[name][actors, 0])
         )
         for name in names
     }

@@ -9,7 +9,7 @@ from math import exp, lgamma, pi, sqrt
 import numpy as np
 
 LEVEL = 0.95
-"""Share of repetitions in which the interval holds the mean that infinitely many challenges would have."""
+"""Share of repetitions in which the interval holds the mean that infinitely many replicates would have."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The label tables of a simulated challenge: the training actors as they are, and new actors by the same design."""
+"""The label tables of a replicate: the training actors as they are, and new actors by the same design."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LabelTable:
 
     def __post_init__(self) -> None:
         if len(np.unique(self.folds)) < 2:
-            raise DataError(f"a simulated challenge needs at least 2 folds, found {len(np.unique(self.folds))}")
+            raise DataError(f"a simulated replicate needs at least 2 folds, found {len(np.unique(self.folds))}")
 
     @property
     def actor_count(self) -> int:
@@ -76,7 +76,7 @@ def demo_table(seed: int = 0) -> LabelTable:
 
 
 def draw_actors(table: LabelTable, count: int, random: np.random.Generator) -> tuple[LabelArray, Groups]:
-    """Return labels and actors of new actors, each of whom plays what a training actor plays who is drawn for it.
+    """Return labels and actors of new actors, each with the labels of a training actor drawn for it.
 
     Args:
         table: the training actors.

@@ -16,7 +16,7 @@ WIDE = 118
 
 
 def draw_simulation(record: Mapping[str, Any]) -> RenderableType:
-    """Draw everything that a record of `bench.simulate` says."""
+    """Draw everything that a record of `study.simulate` says."""
     notice = Text(record["notice"], style="bold yellow")
     warnings = [Text(f"warning: {text}", style="yellow") for text in record["warnings"]]
     return Group(notice, *warnings, _encoders(record), _spread(record), _Rows(record), *_legend(record))
@@ -33,7 +33,7 @@ def _encoders(record: Mapping[str, Any]) -> Table:
     table = _table("encoders, official ACC_P and ACC_S")
     table.add_column("encoder", no_wrap=True)
     table.add_column("modality", no_wrap=True)
-    for name in ("published", "calibrated", "in the challenges"):
+    for name in ("published", "calibrated", "in replicates"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in record["encoders"]:
         pairs = [f"{row[k]['acc_presence']:.3f} {row[k]['acc_salience']:.3f}" for k in _KINDS]
@@ -70,7 +70,7 @@ class _Rows:
     """The table of fusions and strategies: all columns where there is room for them, else those that say who is best.
 
     Attributes:
-        record: as of `bench.simulate`.
+        record: as of `study.simulate`.
     """
 
     record: Mapping[str, Any]
@@ -88,7 +88,7 @@ class _Rows:
 def _rows(record: Mapping[str, Any], wide: bool) -> Table:
     settings, labels = record["settings"], record["labels"]
     table = _table(
-        f"{settings['challenges']} challenges, {labels['actors']} training and {settings['test_actors']} unseen actors "
+        f"{settings['replicates']} replicates, {labels['actors']} training and {settings['test_actors']} unseen actors "
         f"(labels: {labels['source']})"
     )
     table.add_column("fusion", no_wrap=True)
@@ -96,7 +96,7 @@ def _rows(record: Mapping[str, Any], wide: bool) -> Table:
     before = ("official\nScore", "cross-fitted\nScore", "unseen\nACC_P", "unseen\nACC_S") if wide else ()
     for name in (*before, "unseen\nScore"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("against the\npapers' way", justify="right", no_wrap=True)
+    table.add_column("against the\nreference", justify="right", no_wrap=True)
     table.add_column("remark")
     for row in record["rows"]:
         unseen, important = row["unseen"], any(text in (_IS_REFERENCE, _DEFAULT) for text in row["remarks"])
@@ -113,7 +113,7 @@ def _rows(record: Mapping[str, Any], wide: bool) -> Table:
     return table
 
 
-_IS_REFERENCE = "the papers' way"
+_IS_REFERENCE = "reference"
 _DEFAULT = "default of the harness"
 
 
@@ -134,10 +134,10 @@ def _legend(record: Mapping[str, Any]) -> list[Text]:
     lines = [
         "unseen: on new actors, with everything chosen on the training actors; what a method is worth.",
         "official: thresholds (and weights) chosen on the folds that are scored, as papers report it; cross-fitted: on "
-        "the other folds. The papers' recipe knows no such weights: there, those of the fold itself.",
-        "against the papers' way: difference of unseen Scores over the same challenges, ± half of its 95 % interval; "
+        "the other folds. The reference recipe has no such weights: there, those of the fold itself.",
+        "against the reference: difference of unseen Scores over the same replicates, ± half of its 95 % interval; "
         "of twenty methods that are no better and no worse, one is clear of 0 by chance.",
-        "bound: looks at other clips of the actor, and is told which these are, as no participant is.",
+        "oracle: uses the true actor identities; not a valid submission.",
         f"chosen: the strategy with the best cross-fitted Score among those that look at one clip at a time. Seed "
         f"{settings['seed']}, bias {settings['bias']:g}, correlation {settings['correlation']:g}, sharpness "
         f"{settings['sharpness']:g}.",

@@ -1,4 +1,4 @@
-"""What simulated challenges add up to: a row per fusion and strategy, and how far thresholds wander."""
+"""What replicates add up to: a row per fusion and strategy, and how far thresholds wander."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from blemore_harness.decoding.strategies import STRATEGIES
 from blemore_harness.errors import DataError
 from blemore_harness.systems.submission import DEFAULT_FUSION
-from blemore_lab.challenge import CHOSEN, ChallengeResult, Outcome
-from blemore_lab.contestants import RECIPE
 from blemore_lab.intervals import mean_interval
+from blemore_lab.methods import RECIPE
+from blemore_lab.replicates import CHOSEN, Outcome, ReplicateResult
 
 REFERENCE = (RECIPE, "averaged")
 """What everything is compared with: weights and thresholds at their best on each fold, both averaged over folds."""
 
-BOUND = "bound"
-"""Marks strategies that look at other clips of an actor: here they are told which these are."""
+ORACLE = "oracle"
+"""Marks strategies that use other clips of the same actor: here they are given the true actor identities."""
 
 HARNESS_DEFAULT = (DEFAULT_FUSION, CHOSEN)
 """How the harness makes labels for test clips where nothing else is asked for."""
@@ -34,15 +34,15 @@ UZH_RANGES = MappingProxyType({"alpha": (0.10, 0.14), "beta": (0.05, 0.43)})
 """Smallest and largest best threshold over the folds of fused systems (arXiv 2603.23650, section IV-D)."""
 
 
-def describe_rows(results: Sequence[ChallengeResult]) -> list[dict[str, Any]]:
+def describe_rows(results: Sequence[ReplicateResult]) -> list[dict[str, Any]]:
     """Return a row for every fusion and strategy, best on unseen actors first."""
     if not results:
-        raise DataError("no simulated challenge to sum up")
+        raise DataError("expected at least 1 replicate, found 0")
     rows = [_describe_row(key, results) for key in results[0].outcomes]
     return sorted(rows, key=lambda row: -float(row["unseen"]["score"]))
 
 
-def _describe_row(key: tuple[str, str], results: Sequence[ChallengeResult]) -> dict[str, Any]:
+def _describe_row(key: tuple[str, str], results: Sequence[ReplicateResult]) -> dict[str, Any]:
     fusion, strategy = key
     own = [result.outcomes[key] for result in results]
     reference = [result.outcomes[REFERENCE] for result in results]
@@ -74,15 +74,15 @@ def _describe_row(key: tuple[str, str], results: Sequence[ChallengeResult]) -> d
 
 def _remarks(key: tuple[str, str]) -> list[str]:
     strategy = key[1]
-    remarks = ["the papers' way"] if key == REFERENCE else []
+    remarks = ["reference"] if key == REFERENCE else []
     if key == HARNESS_DEFAULT:
         remarks.append("default of the harness")
     if strategy != CHOSEN and STRATEGIES[strategy].transductive:
-        remarks.append(BOUND)
+        remarks.append(ORACLE)
     return remarks
 
 
-def describe_spread(results: Sequence[ChallengeResult]) -> dict[str, Any]:
+def describe_spread(results: Sequence[ReplicateResult]) -> dict[str, Any]:
     """Report how far thresholds and accuracies wander between folds, beside what was observed on real encoders."""
     names = list(results[0].encoders)
     simulated = {

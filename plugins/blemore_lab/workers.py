@@ -1,4 +1,4 @@
-"""Plays challenges in this process or in several, always the same ones in the same order."""
+"""Runs replicates in this process or in several, always the same ones in the same order."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from blemore_harness.errors import BlemoreError, PluginFailed
-from blemore_lab.challenge import ChallengeResult
+from blemore_lab.replicates import ReplicateResult
 
-Play = Callable[[int], ChallengeResult]
+Run = Callable[[int], ReplicateResult]
 
 
 @dataclass(frozen=True)
@@ -25,26 +25,26 @@ class Failure:
     plugin: str
 
 
-def play_all(play: Play, count: int, workers: int) -> Iterator[ChallengeResult]:
-    """Play challenges 0 to `count` - 1 and give their results in order.
+def run_all(run: Run, count: int, workers: int) -> Iterator[ReplicateResult]:
+    """Run replicates 0 to `count` - 1 and give their results in order.
 
     Args:
-        play: plays the challenge of a number; with several workers, a function that another process can be sent.
-        count: how many challenges.
-        workers: processes; 1 plays here.
+        run: computes the replicate of a number; with several workers, a function that another process can be sent.
+        count: how many replicates.
+        workers: processes; 1 computes here.
 
     Raises:
         PluginFailed: a fusion that crashed.
         BlemoreError: a process that was ended from outside.
     """
     if min(workers, count) <= 1:
-        yield from map(play, range(count))
+        yield from map(run, range(count))
         return
     # Fresh processes: a fork of one that runs threads may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, count), context, initializer=_leave_interrupts_to_parent) as pool:
         try:
-            for result in pool.map(partial(_play_away, play), range(count)):
+            for result in pool.map(partial(_run_elsewhere, run), range(count)):
                 if isinstance(result, Failure):
                     raise PluginFailed(result.message, result.plugin)
                 yield result
@@ -59,9 +59,9 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _play_away(play: Play, number: int) -> ChallengeResult | Failure:
+def _run_elsewhere(run: Run, number: int) -> ReplicateResult | Failure:
     try:
-        return play(number)
+        return run(number)
     except PluginFailed as error:  # has more arguments than travel with an exception
         return Failure(str(error), error.plugin)
 

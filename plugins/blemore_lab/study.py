@@ -1,4 +1,4 @@
-"""Many simulated challenges and what they add up to: a record of JSON types."""
+"""Runs many replicates and sums them up in a record of JSON types."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from blemore_harness.context import Reporter
 from blemore_harness.errors import InvalidOption
 from blemore_harness.systems.plugins import Plugins
 from blemore_lab.calibration import Calibrated, calibrate, explain_misses
-from blemore_lab.challenge import ChallengeResult, draw_challenge, play_challenge
-from blemore_lab.contestants import DEFAULT_FUSIONS, Contestant, find_contestants
-from blemore_lab.encoders import DEFAULT_ENCODERS, PUBLISHED, World, check_encoders
+from blemore_lab.encoders import DEFAULT_ENCODERS, PUBLISHED, Setting, check_encoders
 from blemore_lab.labels import LabelTable
+from blemore_lab.methods import DEFAULT_FUSIONS, Method, find_methods
+from blemore_lab.replicates import ReplicateResult, draw_replicate, score_replicate
 from blemore_lab.summary import describe_rows, describe_spread
-from blemore_lab.workers import play_all
+from blemore_lab.workers import run_all
 
 NOTICE = (
-    "SIMULATION: rows of simulated encoders, not of real ones. No number here is a result on BLEMORE; what carries "
-    "over, if anything, is which way of fusing and decoding does better."
+    "SIMULATION: probabilities of simulated encoders, not of real ones. No number here is a result on BLEMORE; what "
+    "may carry over is which fusion and which thresholds do better."
 )
 """Stands over every table and in every record of a simulation."""
 
@@ -33,35 +33,35 @@ FAST: Mapping[str, Mapping[str, object]] = MappingProxyType(
 """Settings for the simulation where the defaults search longer: on these rows nearly always one of these is chosen."""
 
 MOST_TEST_ACTORS = 1000
-"""New actors at most: more only make the numbers of a challenge less noisy than any challenge can be."""
+"""New actors at most."""
 
 
 @dataclass(frozen=True)
-class Bench:
+class Study:
     """What is simulated.
 
     Attributes:
-        challenges: how many.
+        replicates: how many.
         encoders: whose published accuracies the simulated encoders have.
-        fusions: what is compared besides the papers' recipe and the best single encoder.
-        settings: option values by fusion, which win over `FAST`.
-        test_actors: new actors of a challenge; BLEMORE's test clips have 11.
+        fusions: what is compared besides the reference recipe and the best single encoder.
+        fusion_options: option values by fusion, which win over `FAST`.
+        test_actors: new actors of a replicate; BLEMORE's test clips have 11.
         seed: base seed.
-        world: how actors and encoders err.
+        setting: how actors and encoders err.
     """
 
-    challenges: int = 20
+    replicates: int = 20
     encoders: tuple[str, ...] = DEFAULT_ENCODERS
     fusions: tuple[str, ...] = DEFAULT_FUSIONS
-    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    fusion_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     test_actors: int = 11
     seed: int = 0
-    world: World = field(default_factory=World)
+    setting: Setting = field(default_factory=Setting)
 
     def __post_init__(self) -> None:
         check_encoders(self.encoders)
         for name, value, highest in (
-            ("challenges", self.challenges, 100_000),
+            ("replicates", self.replicates, 100_000),
             ("test-actors", self.test_actors, MOST_TEST_ACTORS),
         ):
             if not 1 <= value <= highest:
@@ -71,24 +71,24 @@ class Bench:
 
     @property
     def options(self) -> dict[str, dict[str, object]]:
-        """Option values by fusion that differ from the fusions' own, `FAST` and `settings` together."""
-        named = {*self.fusions, *self.settings}
-        options = {name: {**FAST.get(name, {}), **self.settings.get(name, {})} for name in sorted(named)}
+        """Option values by fusion that differ from the fusions' own, `FAST` and `fusion_options` together."""
+        named = {*self.fusions, *self.fusion_options}
+        options = {name: {**FAST.get(name, {}), **self.fusion_options.get(name, {})} for name in sorted(named)}
         return {name: given for name, given in options.items() if given}
 
-    def contestants(self, plugins: Plugins) -> tuple[Contestant, ...]:
-        """Look up what is compared; errors as of `find_contestants`."""
-        return find_contestants(self.fusions, plugins, self.options)
+    def methods(self, plugins: Plugins) -> tuple[Method, ...]:
+        """Look up what is compared; errors as of `find_methods`."""
+        return find_methods(self.fusions, plugins, self.options)
 
 
-def simulate(bench: Bench, table: LabelTable, plugins: Plugins, reporter: Reporter, workers: int = 1) -> dict[str, Any]:
-    """Run the bench.
+def simulate(study: Study, table: LabelTable, plugins: Plugins, reporter: Reporter, workers: int = 1) -> dict[str, Any]:
+    """Return the record of a study.
 
     Args:
-        bench: what is simulated.
+        study: what is simulated.
         table: labels, actors and folds of the training clips.
         plugins: where fusions are looked up.
-        reporter: shows the challenges done.
+        reporter: shows the replicates done.
         workers: processes that simulate; the record does not depend on their number.
 
     Returns:
@@ -98,26 +98,26 @@ def simulate(bench: Bench, table: LabelTable, plugins: Plugins, reporter: Report
         UnknownName, ConfigError: a fusion or an option that there is not.
         PluginFailed: a fusion that crashed.
     """
-    contestants = bench.contestants(plugins)
-    with reporter.progress("calibrating encoders", len(bench.encoders)) as bar:
+    methods = study.methods(plugins)
+    with reporter.progress("calibrating encoders", len(study.encoders)) as bar:
         encoders: list[Calibrated] = []
-        for name in bench.encoders:
-            encoders += calibrate([name], table, bench.world)
+        for name in study.encoders:
+            encoders += calibrate([name], table, study.setting)
             bar.advance()
     if missed := explain_misses(encoders):
         reporter.warn(missed)
-    with reporter.progress("simulated challenges", bench.challenges) as bar:
+    with reporter.progress("simulated replicates", study.replicates) as bar:
         results = []
-        play = partial(play_number, bench=bench, encoders=tuple(encoders), contestants=contestants, table=table)
-        for result in play_all(play, bench.challenges, workers):
+        run = partial(run_replicate, study=study, encoders=tuple(encoders), methods=methods, table=table)
+        for result in run_all(run, study.replicates, workers):
             results.append(result)
             bar.advance()
     return {
         "simulation": True,
         "notice": NOTICE,
         "settings": {
-            "challenges": bench.challenges, "test_actors": bench.test_actors, "seed": bench.seed, **asdict(bench.world),
-            "options": bench.options,
+            "replicates": study.replicates, "test_actors": study.test_actors, "seed": study.seed,
+            **asdict(study.setting), "options": study.options,
         },
         "labels": {
             "source": table.source, "clips": len(table.truth), "actors": table.actor_count,
@@ -130,15 +130,15 @@ def simulate(bench: Bench, table: LabelTable, plugins: Plugins, reporter: Report
     }  # fmt: skip
 
 
-def play_number(
-    number: int, bench: Bench, encoders: Sequence[Calibrated], contestants: Sequence[Contestant], table: LabelTable
-) -> ChallengeResult:
-    """Draw and play one challenge; the same whichever others are played, and where."""
-    material, new = draw_challenge(encoders, table, bench.world, bench.test_actors, (bench.seed, number))
-    return play_challenge(contestants, material, table, new, bench.seed)
+def run_replicate(
+    number: int, study: Study, encoders: Sequence[Calibrated], methods: Sequence[Method], table: LabelTable
+) -> ReplicateResult:
+    """Return the result of one replicate, which does not depend on the others or on the process."""
+    material, new = draw_replicate(encoders, table, study.setting, study.test_actors, (study.seed, number))
+    return score_replicate(methods, material, table, new, study.seed)
 
 
-def _describe(encoder: Calibrated, results: Sequence[ChallengeResult]) -> dict[str, Any]:
+def _describe(encoder: Calibrated, results: Sequence[ReplicateResult]) -> dict[str, Any]:
     wanted = PUBLISHED[encoder.name]
     folds = [scores for result in results for scores in result.encoders[encoder.name]]
     return {

@@ -19,7 +19,7 @@ from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.thresholds import search_official
 from blemore_harness.systems.plugins import Plugins
 
-RECIPE = "papers' recipe"
+RECIPE = "reference recipe"
 """Weights searched on each validation fold by itself, averaged over folds (arXiv 2603.23650, III-F and table III)."""
 
 RECIPE_SEARCH = "late"
@@ -34,7 +34,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class FusedRows:
-    """Rows of a contestant.
+    """Rows of a method.
 
     Attributes:
         validation: float64 (N, 6) of the training clips, from which thresholds are chosen: of fold k with weights of
@@ -50,7 +50,7 @@ class FusedRows:
 
 @dataclass(frozen=True)
 class Material:
-    """What contestants work with.
+    """What methods work with.
 
     Attributes:
         train: clips with labels and actors.
@@ -87,7 +87,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Method:
     """A way to fuse.
 
     Attributes:
@@ -130,7 +130,7 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class OneMember:
+class OneBaseModel:
     """The rows of one base model, as they are."""
 
     name: str
@@ -152,33 +152,33 @@ class BestSingle(Fusion):
             name: search_official(base_models[name].values, fold.train.labels).scores.score
             for name in sorted(base_models)
         }
-        return OneMember(max(scores, key=lambda name: scores[name]))
+        return OneBaseModel(max(scores, key=lambda name: scores[name]))
 
 
-def find_contestants(
-    fusions: tuple[str, ...], plugins: Plugins, settings: Mapping[str, Mapping[str, object]]
-) -> tuple[Contestant, ...]:
+def find_methods(
+    fusions: tuple[str, ...], plugins: Plugins, given: Mapping[str, Mapping[str, object]]
+) -> tuple[Method, ...]:
     """Look up what is compared: the recipe first, the best single encoder, then the fusions named.
 
     Args:
         fusions: names of fusions.
         plugins: where they are looked up.
-        settings: option values by fusion, as users write them.
+        given: option values by fusion, as users write them.
 
     Raises:
         UnknownName: a fusion that nobody offers, or an option that it does not have.
-        ConfigError: a fusion that learns from embeddings, or settings of one that is not compared.
+        ConfigError: a fusion that learns from embeddings, or options of one that is not compared.
     """
-    strangers = set(settings) - {RECIPE_SEARCH, *fusions}
+    strangers = set(given) - {RECIPE_SEARCH, *fusions}
     if strangers:
         raise ConfigError(f"options are set for '{sorted(strangers)[0]}', which is not compared")
     found = {name: plugins.fusion(name).system for name in dict.fromkeys((RECIPE_SEARCH, *fusions))}
-    options = {name: build_options(name, system.Options, settings.get(name, {})) for name, system in found.items()}
-    contestants = [
-        Contestant(RECIPE, _checked(found[RECIPE_SEARCH]), options[RECIPE_SEARCH], recipe=True),
-        Contestant(BestSingle.name, BestSingle(), NoOptions()),
+    options = {name: build_options(name, system.Options, given.get(name, {})) for name, system in found.items()}
+    methods = [
+        Method(RECIPE, _checked(found[RECIPE_SEARCH]), options[RECIPE_SEARCH], recipe=True),
+        Method(BestSingle.name, BestSingle(), NoOptions()),
     ]
-    return (*contestants, *(Contestant(name, _checked(found[name]), options[name]) for name in dict.fromkeys(fusions)))
+    return (*methods, *(Method(name, _checked(found[name]), options[name]) for name in dict.fromkeys(fusions)))
 
 
 def _checked(system: Any) -> Fusion:

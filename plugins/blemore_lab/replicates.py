@@ -1,4 +1,4 @@
-"""One simulated challenge: rows for training and new actors, all choices on the former, all scores on the latter."""
+"""One replicate, a simulated challenge: everything is chosen on training actors and scored on new ones."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import GridCounter
 from blemore_harness.protocol.rules import Scores, score
 from blemore_lab.calibration import Calibrated
-from blemore_lab.contestants import Contestant, FusedRows, Material
-from blemore_lab.encoders import World, draw_errors, make_rows
+from blemore_lab.encoders import Setting, draw_errors, make_rows
 from blemore_lab.labels import Groups, LabelTable, draw_actors, name_clips
+from blemore_lab.methods import FusedRows, Material, Method
 
 CHOSEN = "chosen"
 """Stands for the strategy with the best cross-fitted Score among `HONEST`: how the harness decodes test clips."""
@@ -33,7 +33,7 @@ DECODABLE = tuple(strategy.name for strategy in STRATEGIES.values() if strategy.
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a fusion with a strategy came to in one challenge.
+    """What a fusion with a strategy came to in one replicate.
 
     Attributes:
         reported: cross-fitted Score on the training actors.
@@ -47,13 +47,13 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class ChallengeResult:
-    """One simulated challenge.
+class ReplicateResult:
+    """The result of one replicate.
 
     Attributes:
-        official: by contestant, accuracies as papers report them: thresholds and weights that saw the fold.
-        outcomes: by contestant and strategy.
-        thresholds: by encoder and by contestant, (alpha, beta) at their best on each fold.
+        official: by method, accuracies as papers report them: thresholds and weights that saw the fold.
+        outcomes: by method and strategy.
+        thresholds: by encoder and by method, (alpha, beta) at their best on each fold.
         encoders: by encoder, official accuracies on each fold.
     """
 
@@ -71,14 +71,14 @@ class NewActors:
     groups: Groups
 
 
-def draw_challenge(
-    encoders: Sequence[Calibrated], table: LabelTable, world: World, test_actors: int, seed: Sequence[int]
+def draw_replicate(
+    encoders: Sequence[Calibrated], table: LabelTable, setting: Setting, test_actors: int, seed: Sequence[int]
 ) -> tuple[Material, NewActors]:
     """Draw rows of all encoders for the training actors and for as many new ones."""
     truth, groups = draw_actors(table, test_actors, np.random.default_rng([*seed, 3]))
     everyone = np.concatenate([table.actors, table.actor_count + groups])
     labels = np.concatenate([table.truth, truth])
-    errors = draw_errors([encoder.name for encoder in encoders], world, everyone, seed)
+    errors = draw_errors([encoder.name for encoder in encoders], setting, everyone, seed)
     rows = {encoder.name: make_rows(labels, encoder.skill, errors[encoder.name]) for encoder in encoders}
     count = len(table.truth)
     material = Material(
@@ -91,9 +91,9 @@ def draw_challenge(
     return material, NewActors(truth, groups)
 
 
-def play_challenge(
-    contestants: Sequence[Contestant], material: Material, table: LabelTable, new: NewActors, seed: int
-) -> ChallengeResult:
+def score_replicate(
+    methods: Sequence[Method], material: Material, table: LabelTable, new: NewActors, seed: int
+) -> ReplicateResult:
     """Fuse, choose and decode by everything that is compared, and score it on the new actors."""
     official: dict[str, Scores] = {}
     outcomes: dict[tuple[str, str], Outcome] = {}
@@ -104,27 +104,27 @@ def play_challenge(
     encoders = {name: tuple(choice.scores for choice in choices) for name, choices in chosen.items()}
     with tempfile.TemporaryDirectory() as folder:
         context = Context("cpu", seed, Path(folder), Cache(Path(folder) / "cache"), Silent())
-        for contestant in contestants:
-            rows = contestant.fuse(material, context)
+        for method in methods:
+            rows = method.fuse(material, context)
             choices = [grid.choose() for grid in counter.per_fold(rows.official).values()]
-            chosen[contestant.name] = choices
-            official[contestant.name] = mean_scores([choice.scores for choice in choices])
+            chosen[method.name] = choices
+            official[method.name] = mean_scores([choice.scores for choice in choices])
             decided = decode_unseen(rows, table, new.groups)
             outcomes |= {
-                (contestant.name, name): Outcome(reported, score(new.truth, labels), used)
+                (method.name, name): Outcome(reported, score(new.truth, labels), used)
                 for name, (used, reported, labels) in decided.items()
             }
     thresholds = {
         name: tuple((c.thresholds.alpha, c.thresholds.beta) for c in choices) for name, choices in chosen.items()
     }
-    return ChallengeResult(official, outcomes, thresholds, encoders)
+    return ReplicateResult(official, outcomes, thresholds, encoders)
 
 
 def decode_unseen(rows: FusedRows, table: LabelTable, groups: Groups) -> dict[str, tuple[str, float, LabelArray]]:
     """Decode the new actors' clips by every strategy, trained on the training actors.
 
     Args:
-        rows: of a contestant.
+        rows: of a method.
         table: the training actors.
         groups: int64 (T,) actor of each new clip, for strategies that look at other clips of the actor: what no
             participant of the challenge is told.
