@@ -1,4 +1,4 @@
-"""The command line: the only package that prints or exits. stdout is the answer, stderr is the story."""
+"""The command line: the only package that prints or exits. stdout holds the answer, stderr the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks a machine and a planned run over before the first minute is spent: what works, what does not, what to do."""
+"""Checks a machine and a planned run: what works, what does not, and what to do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def examine(
     runs: Path,
     rehearse: Callable[[Mapping[str, Any]], dict[str, Any]] = rehearse_apart,
 ) -> list[Finding]:
-    """Look at everything that a run needs.
+    """Return a finding for everything that a run needs.
 
     Args:
         submission: what is to be run; None looks at the machine only.
@@ -132,9 +132,9 @@ def _judge_clip(found: str) -> Finding:
 def _judge_encoders(
     encoders: Sequence[str], plugins: Plugins, states: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Finding]:
-    """Return whether each encoder would start.
+    """Return whether each encoder can start.
 
-    What only needs the network is a warning where the hub can be reached.
+    Weights that can be fetched are a warning only.
     """
     for name in encoders:
         state = states[name]
@@ -153,7 +153,7 @@ def _judge_encoders(
 
 
 def _why_not_fetched() -> str:
-    """Report what stands between this machine and the hub; empty where nothing does."""
+    """Return why nothing can be fetched from the Hugging Face Hub; empty where it can be reached."""
     if os.environ.get("HF_HUB_OFFLINE"):
         return "HF_HUB_OFFLINE is set"
     try:
@@ -167,7 +167,7 @@ def _read(data: Path | None) -> tuple[Dataset | None, list[Finding]]:
     if data is None:
         folder = demo_folder()
         there = demo_is_complete(folder)
-        found = "the generated demo dataset" + ("" if there else ", which the first run draws (a minute)")
+        found = "the generated demo dataset" + ("" if there else ", which the first run makes (a minute)")
         told = [Finding("dataset", "ok", found, "name your BLEMORE download with --data")]
         return (read_dataset(folder) if there else None), told
     try:

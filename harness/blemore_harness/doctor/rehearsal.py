@@ -1,4 +1,4 @@
-"""What is tried in a process of its own before a run: packages, decoders, GPU, and encoders with nothing to do.
+"""Tries packages, decoders, the GPU and encoders without clips, in a process of its own.
 
 A package that crashes on import, or one that was built for another torch, takes only that process with it.
 """
@@ -50,7 +50,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFL
 
 
 def rehearse_apart(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Do `rehearse` in another process, without a network.
+    """Return what `rehearse` finds in another process, without a network.
 
     Returns:
         as of `rehearse`; with `crashed`, the last line that the process left, where it did not come to an end.
@@ -74,7 +74,7 @@ def rehearse_apart(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rehearse(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Try everything that the request names; never raises for what it finds.
+    """Return what works of everything that the request names; never raise for what is found.
 
     Args:
         request: `encoders`, their names; `options` by encoder; `feature_sets` of the dataset; `demo`, whether it is the
@@ -135,7 +135,7 @@ def _checked(requirements: Iterable[Requirement]) -> list[Requirement]:
 
 
 def _cut_off() -> None:
-    """Let nothing but this machine be reached: libraries would fetch weights."""
+    """Cut this process off from the network: libraries would fetch weights."""
     look_up = socket.getaddrinfo
 
     def refuse(host: Any, *arguments: Any, **named: Any) -> Any:
@@ -172,7 +172,7 @@ def _describe_gpu() -> dict[str, Any] | None:
 
 
 def _decode_clip() -> str:
-    """Write a second of picture and audio and read it back."""
+    """Write a clip of one second and read it back; return `ok` or what went wrong."""
     from blemore_harness.demo.clipfile import write_clip
     from blemore_harness.demo.faces import FRAME
     from blemore_harness.demo.plan import FRAME_RATE
@@ -219,7 +219,7 @@ def _try_encoder(name: str, plugins: Plugins, request: Mapping[str, Any]) -> dic
 
 
 def parts_of(encoders: Sequence[str]) -> tuple[str, ...]:
-    """Return the single encoders that are joined in `a+b`, each once.
+    """Return the single encoders of concatenated ones (`a+b`), each once.
 
     >>> parts_of(["wavlm+imagebind", "wavlm"])
     ('wavlm', 'imagebind')

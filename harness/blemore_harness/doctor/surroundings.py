@@ -1,4 +1,4 @@
-"""What surrounds a run on this machine: keys and disks, each as a finding of `doctor`."""
+"""Checks of keys and disks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blemore_harness.disk import cache_root
 from blemore_harness.errors import printable
 
 BYTES_PER_CLIP = 16_000_000
-"""Room in the cache for the shared frames of a clip (`frames.py`: 150 GB of pictures take a third to a seventh), with
+"""Room in the cache for the shared frames of a clip (`frames.py`: 150 GB of frames take a third to a seventh), with
 the features of several encoders beside them."""
 
 LOW_DISK = 1_000_000_000
@@ -24,10 +24,10 @@ Verdict = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        what: the thing.
+        what: what was checked.
         verdict: `problem` where the run could not work.
         found: what is there.
         todo: what to do; empty where nothing is.

@@ -1,4 +1,4 @@
-"""Checks of what a system computes: valid rows that depend on the clip, the seed and nothing else."""
+"""Checks of what a system computes: valid predictions that depend on the clip, the seed and nothing else."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ TOGETHER = 1e-2
 """How far they may move where folds are trained together: rounding grows while something is trained."""
 
 RIGHT = 1 / 3
-"""Share of held-out clips of one emotion that must be told right: twice what guessing gives."""
+"""Share of held-out clips of one emotion that must be recognised: twice what guessing gives."""
 
 ABSENT = EMOTIONS.index("fea")
 """The emotion that is left out of a training part."""
 
 
 def check_probabilities(bench: Bench) -> None:
-    """Prepare, fit and predict: `Probabilities` refuse what is none, and the bench wants one row per clip."""
+    """Prepare, fit and predict: `Probabilities` checks the values, and there must be one row per clip."""
     bench.first()
 
 
@@ -39,7 +39,7 @@ def check_order(bench: Bench) -> None:
     trial = bench.first()
     clips = trial.fold.held_out
     back = bench.predict_again(trial, clips.take(np.arange(len(clips))[::-1]))[::-1]
-    _compare(trial.rows, back, clips, ROUNDING, "rows change with the order of clips")
+    _compare(trial.rows, back, clips, ROUNDING, "predictions change with the order of clips")
 
 
 def check_batch_invariance(bench: Bench) -> None:
@@ -47,7 +47,7 @@ def check_batch_invariance(bench: Bench) -> None:
     trial = bench.first()
     clips = trial.fold.held_out
     advice = (
-        "rows change with the clips that are predicted beside them: is batch normalisation still in training mode, "
+        "predictions change with the other clips of the call: is batch normalisation still in training mode, "
         "are features standardised over the clips at hand, does padding depend on the longest clip?"
     )
     for part in (np.arange(0, len(clips), 3), np.array([1]), np.array([len(clips) - 1])):
@@ -63,7 +63,7 @@ def check_names(bench: Bench) -> None:
     )
     _compare(
         first.rows, again.rows, bench.fold.held_out, ROUNDING,
-        "rows change with the names and folders of clips: compute from what is in the files, keep it under "
+        "predictions change with the names and folders of clips: compute from what is in the files, keep it under "
         "`clip.content`, and take no label, order or seed from `clip.id` or a path",
     )  # fmt: skip
 
@@ -79,7 +79,7 @@ def check_repeats(bench: Bench) -> None:
     rows = bench.once("repeated", lambda: bench.run("repeated", bench.fold)).rows
     _compare(
         first.rows, rows, bench.fold.held_out, 0.0,
-        "the same seed gives other rows: seed every generator from `context.seed`, and shuffle with it",
+        "the same seed gives other predictions: seed every generator from `context.seed`, and shuffle with it",
     )  # fmt: skip
 
 
@@ -89,10 +89,10 @@ def check_resumes(bench: Bench) -> None:
     if not np.array_equal(rows, bench.first().rows):
         repeated = bench.once("repeated", lambda: bench.run("repeated", bench.fold)).rows
         if not np.array_equal(repeated, bench.first().rows):
-            raise NotApplicable("nothing can be said before the same seed gives the same rows (check `repeats`)")
+            raise NotApplicable("nothing can be said before the same seed gives the same predictions (check `repeats`)")
     _compare(
         bench.first().rows, rows, bench.fold.held_out, 0.0,
-        "interrupted and done again it gives other rows: a checkpoint must hold generators and optimiser as well",
+        "interrupted and repeated it gives other predictions: a checkpoint must hold generators and optimiser as well",
     )  # fmt: skip
 
 
@@ -116,23 +116,23 @@ def check_missing_emotion(bench: Bench) -> None:
 
 
 def check_no_clips(bench: Bench) -> None:
-    """Prepare for no clips at all, as `doctor` does to hear what is missing."""
+    """Prepare for no clips at all, as `doctor` does to find out what is missing."""
     system = bench.subject.system
     context = bench.context(bench.first().root)
     bench.call("prepare", context, lambda: system.prepare(Clips(()), bench.options, context))  # type: ignore[union-attr]
 
 
 def check_learns(bench: Bench) -> None:
-    """Count held-out clips of one emotion that are told right."""
+    """Count held-out clips of one emotion that are recognised."""
     trial = bench.first()
     truth = np.array([bench.material.truth[name] for name in trial.fold.held_out.ids])
     alone = truth.max(axis=1) == 1
     right = int((trial.rows[alone].argmax(axis=1) == truth[alone].argmax(axis=1)).sum())
     if right < RIGHT * alone.sum():
         raise Broken(
-            f"{right} of {alone.sum()} held-out clips of one emotion are told right, guessing gives "
+            f"{right} of {alone.sum()} held-out clips of one emotion are recognised, guessing gives "
             f"{alone.sum() / len(EMOTIONS):.0f}: every emotion has a colour over the picture and a tone in the audio. "
-            "If it cannot see or hear these, say so with a reason"
+            "If it cannot see or hear these, set the check aside with a reason"
         )
 
 
@@ -149,15 +149,21 @@ def check_embeddings(bench: Bench) -> None:
         if not isinstance(given, Embeddings):
             raise Broken(f"expected `embed` to give Embeddings, found {type(given).__name__}")
         if set(given.ids) != set(some.ids):
-            raise Broken(f"expected a vector for each of {len(some)} clips and no others, found {len(given.ids)}")
+            raise Broken(f"expected an embedding for each of {len(some)} clips and no others, found {len(given.ids)}")
         return given
 
     part = clips.take(np.arange(len(clips) - 1, 0, -5))
     whole, alone = embed(clips).pick(part.ids).values, embed(part).pick(part.ids).values
     if whole.shape != alone.shape:
-        raise Broken(f"embeddings of {alone.shape[1]} numbers in a small company, of {whole.shape[1]} in a large one")
+        raise Broken(f"embeddings of {alone.shape[1]} numbers for few clips, of {whole.shape[1]} for many")
     size = float(np.abs(whole).max()) or 1.0
-    _compare(whole / size, alone / size, part, ROUNDING, "embeddings change with the order or the company of clips")
+    _compare(
+        whole / size,
+        alone / size,
+        part,
+        ROUNDING,
+        "embeddings change with the other clips of the call",
+    )
 
 
 def check_frame_features(bench: Bench) -> None:
@@ -181,7 +187,7 @@ def check_frame_features(bench: Bench) -> None:
 
 
 def check_together(bench: Bench) -> None:
-    """Learn two folds at once, where it does that; each learns from clips that the other holds out."""
+    """Train two folds together; each trains on clips that the other holds out."""
     system, first = bench.subject.system, bench.first()
     folds = [bench.fold, bench.material.turned()]
     contexts = [bench.context(first.root.parent / f"together-{n}") for n in range(len(folds))]
@@ -193,12 +199,12 @@ def check_together(bench: Bench) -> None:
         work, tolerance = partial(system.fit_together, folds, base_models, bench.options, contexts), 0.0
     models = bench.call("fit_together", contexts[0], work, *contexts[1:])
     if models is None:
-        raise NotApplicable("it learns one fold at a time here")
+        raise NotApplicable("it trains one fold at a time here")
     rows = bench.predict(models[0], bench.fold.held_out, bench.base_models(), contexts[0])
     _compare(
         first.rows, rows, bench.fold.held_out, tolerance,
-        "a fold that is trained beside others gives other rows: nothing of another fold, its labels least of all, may "
-        "get into it",
+        "a fold that is trained beside others gives other predictions: it must not use other folds, least of all their "
+        "labels",
     )  # fmt: skip
 
 
@@ -210,7 +216,7 @@ def check_model_order(bench: Bench) -> None:
     ).rows
     _compare(
         bench.first().rows, rows, bench.fold.held_out, ROUNDING,
-        "rows change with the order in which base models are named: sort them",
+        "predictions change with the order in which base models are named: sort them",
     )  # fmt: skip
 
 
@@ -221,7 +227,7 @@ def check_one_base_model(bench: Bench) -> None:
 
 
 def _alone_if_needed(bench: Bench, name: str, alone: Callable[[], Trial]) -> None:
-    """Try three difficulties in one fit; only where that fails is each tried alone, to know which it was."""
+    """Try three difficulties in one fit; where that fails, try the one of this check alone."""
     bench.first()
     fold = bench.fold
     hard = Fold(None, _without_an_emotion(fold.train), fold.held_out.take([0]))
@@ -240,7 +246,7 @@ def _without_an_emotion(clips: Clips) -> Clips:
 
 
 def _compare(one: NDArray[Any], other: NDArray[Any], clips: Clips, tolerance: float, advice: str) -> None:
-    """Refuse rows that differ by more than a tolerance, and say in how many clips and by how much."""
+    """Raise `Broken` where values differ by more than a tolerance."""
     apart = np.abs(np.asarray(one, dtype=np.float64) - other).max(axis=1)
     wrong = int((apart > tolerance).sum())
     if wrong:

@@ -1,4 +1,4 @@
-"""Checks of what a system says about itself, before anything is computed."""
+"""Checks of what a system declares, before anything is computed."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def check_options(bench: Bench) -> None:
 
 
 def check_identity(bench: Bench) -> None:
-    """Ask twice for what goes into the identity and the record."""
+    """Compare two answers about what goes into the identity and the record."""
     system, options = bench.subject.system, bench.options
     first, second = _facts(system, options), _facts(system, options)
     if first != second:
