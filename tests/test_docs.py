@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from blemore_harness.cli import INTERRUPTED
+from blemore_harness.decoding.strategies import STRATEGIES
 from blemore_harness.errors import HarnessError, PluginFailed
-from blemore_harness.hookspecs import Encoder
+from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.testing import CHECKS, Session, Subject, check_subject
 from blemore_harness.testing.pytest_plugin import PluginChecks
@@ -77,7 +78,7 @@ def test_the_first_step_is_about_20_lines() -> None:
 
 def test_the_table_of_checks_is_the_list_of_checks() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([a-z-]+)`(?: \((encoders|fusions)\))? \| (.*) \|$", text, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_-]+)`(?: \((encoders|fusions)\))? \| (.*) \|$", text, flags=re.MULTILINE)
     who = {(True, True): "", (True, False): "encoders", (False, True): "fusions"}
     assert rows == [(check.name, who[check.encoders, check.fusions], check.says) for check in CHECKS]
 
@@ -97,6 +98,32 @@ def test_every_variable_and_exit_code_stands_on_the_page_of_the_environment() ->
     assert {name for name in used if f"`{name}`" not in page and f"${name}" not in page} == set()
     codes = {HarnessError.exit_code, PluginFailed.exit_code, click.UsageError.exit_code, INTERRUPTED, 0}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, flags=re.MULTILINE)} == codes
+
+
+def test_every_room_of_the_core_stands_in_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    core = ROOT / "harness" / "blemore_harness"
+    rooms = {path.name for path in core.glob("*.py")} | {f"{path.parent.name}/" for path in core.glob("*/__init__.py")}
+    assert {room for room in rooms - {"__init__.py", "__main__.py"} if f"| `{room}` |" not in page} == set()
+
+
+def test_every_threshold_strategy_stands_on_the_page_of_the_protocol() -> None:
+    page = (ROOT / "docs" / "reference" / "protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)`(?: \((transductive)\))? \|", page, flags=re.MULTILINE)
+    assert rows == [(name, "transductive" * strategy.transductive) for name, strategy in STRATEGIES.items()]
+
+
+def test_every_bundled_system_stands_in_the_readme_and_in_the_reference() -> None:
+    readme, encoders, fusions = (
+        (ROOT / page).read_text(encoding="utf-8")
+        for page in ("README.md", "docs/reference/encoders.md", "docs/reference/fusions.md")
+    )
+    offers = [offer for offers in load_plugins({}).offers.values() for offer in offers]
+    bundled = [offer.system for offer in offers if offer.distribution.name == "blemore-harness"]
+    assert len(bundled) > 20
+    for system in bundled:
+        assert f"`{system.name}`" in readme, system.name
+        assert f"`{system.name}`" in (fusions if isinstance(system, Fusion) else encoders), system.name
 
 
 def test_the_reference_is_up_to_date() -> None:

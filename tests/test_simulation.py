@@ -315,7 +315,7 @@ def test_the_record_equals_a_literal_computation(
     assert scores == sorted(scores, reverse=True)
     assert record["simulation"] is True
     assert record["notice"] == NOTICE
-    assert rows["mean", "actor-rank"]["remarks"] == ["bound"]
+    assert rows["mean", "actor-rank"]["remarks"] == ["oracle"]
     assert rows["mean", "exact"]["remarks"] == []
     assert sum(rows["mean", CHOSEN]["used"].values()) == 3
 

@@ -137,7 +137,7 @@ def _legend(record: Mapping[str, Any]) -> list[Text]:
         "the other folds. The reference recipe has no such weights: there, those of the fold itself.",
         "against the reference: difference of unseen Scores over the same replicates, ± half of its 95 % interval; "
         "of twenty methods that are no better and no worse, one is clear of 0 by chance.",
-        "bound: looks at other clips of the actor, and is told which these are, as no participant is.",
+        "oracle: uses the true actor identities; not a valid submission.",
         f"chosen: the strategy with the best cross-fitted Score among those that look at one clip at a time. Seed "
         f"{settings['seed']}, bias {settings['bias']:g}, correlation {settings['correlation']:g}, sharpness "
         f"{settings['sharpness']:g}.",

@@ -18,8 +18,8 @@ from blemore_lab.replicates import CHOSEN, Outcome, ReplicateResult
 REFERENCE = (RECIPE, "averaged")
 """What everything is compared with: weights and thresholds at their best on each fold, both averaged over folds."""
 
-BOUND = "bound"
-"""Marks strategies that look at other clips of an actor: here they are told which these are."""
+ORACLE = "oracle"
+"""Marks strategies that use other clips of the same actor: here they are given the true actor identities."""
 
 HARNESS_DEFAULT = (DEFAULT_FUSION, CHOSEN)
 """How the harness makes labels for test clips where nothing else is asked for."""
@@ -78,7 +78,7 @@ def _remarks(key: tuple[str, str]) -> list[str]:
     if key == HARNESS_DEFAULT:
         remarks.append("default of the harness")
     if strategy != CHOSEN and STRATEGIES[strategy].transductive:
-        remarks.append(BOUND)
+        remarks.append(ORACLE)
     return remarks
 
 
