@@ -16,10 +16,10 @@ from blemore_harness.media.audio import read_audio
 from blemore_harness.media.frame_cache import open_frames
 from blemore_harness.networks import fitting_threads, seeded
 from blemore_plugins import hicmae, speech, vision
+from blemore_plugins.hicmae.inputs import cut_windows
 from blemore_plugins.hicmae.network import HiCMAE
 from blemore_plugins.hicmae.running import BATCH, Chunks, build_network, embed_chunks
 from blemore_plugins.hicmae.shape import CHUNK, MEL_BANDS, SOUND_FRAMES, Shape
-from blemore_plugins.hicmae.windows import cut_windows
 from blemore_plugins.speech.extraction import BATCH_SECONDS
 from blemore_plugins.speech.hearing import Ear
 from blemore_plugins.speech.network import build_network as build_speech

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from blemore_harness.networks import seeded
+from blemore_plugins.hicmae.inputs import log_mel
 from blemore_plugins.hicmae.network import HiCMAE
 from blemore_plugins.hicmae.running import Chunks, embed_chunks
 from blemore_plugins.hicmae.shape import CHUNK, MEL_BANDS, SOUND_FRAMES, Shape
-from blemore_plugins.hicmae.sound import log_mel
 from blemore_plugins.s4d.network import count_parameters
 
 DOCUMENTED = {"parameters with six classes": 80_792_602, "tensors": 370}

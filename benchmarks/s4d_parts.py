@@ -11,12 +11,12 @@ import argparse
 import time
 
 import torch
-from torch.nn import functional as F
 
+from blemore_plugins.s4d.model import set_mode, trained_parts
 from blemore_plugins.s4d.network import S4DViTMoE, build_network, count_parameters, count_parts
 from blemore_plugins.s4d.options import S4DOptions
 from blemore_plugins.s4d.shape import Shape
-from blemore_plugins.s4d.training import precision, set_mode, trained_parts
+from blemore_plugins.training.epochs import autocast, soft_label_loss
 
 DOCUMENTED = {
     "patch embedding": 1_180_416,
@@ -51,7 +51,7 @@ def measure(device: str, batch: int, repeats: int) -> None:
 
     def predict() -> None:
         set_mode(network, options, training=False)
-        with torch.inference_mode(), precision(device):
+        with torch.inference_mode(), autocast(device):
             network(clips)
 
     def step(which: str) -> None:
@@ -59,11 +59,11 @@ def measure(device: str, batch: int, repeats: int) -> None:
         network.requires_grad_(False)
         for part in trained_parts(network, which):
             part.requires_grad_(True)
-        with precision(device):
+        with autocast(device):
             with torch.set_grad_enabled(which == "all"):
                 tokens = network.lower(clips)
             logits = network.head["video"](network.upper(tokens))
-        F.kl_div(logits.float().log_softmax(1), targets, reduction="batchmean").backward()
+        soft_label_loss(logits, targets).backward()
         network.zero_grad()
 
     print(f"\n{batch} clips of 16 x 160 x 160 on {torch.cuda.get_device_name() if device == 'cuda' else device}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,15 +18,15 @@ from blemore_harness.media.frame_cache import open_frames
 from blemore_harness.networks import build_mlp, fitting_threads, forward_rows, seeded
 from blemore_harness.pooling import STATISTICS
 from blemore_plugins import finetuning, s4d
+from blemore_plugins.finetuning import model as finetuning_model
 from blemore_plugins.finetuning import sound, video
-from blemore_plugins.finetuning.batches import TrainingBatches
-from blemore_plugins.finetuning.loop import Course, train
-from blemore_plugins.finetuning.loop import precision as finetuning_precision
-from blemore_plugins.s4d import batches as s4d_batches
-from blemore_plugins.s4d import training as s4d_training
+from blemore_plugins.s4d import model as s4d_model
+from blemore_plugins.s4d.batches import CropSource
 from blemore_plugins.s4d.faces import open_crops
 from blemore_plugins.s4d.network import build_network
 from blemore_plugins.speech.released import WavLMEncoder
+from blemore_plugins.training.batches import TrainingBatches
+from blemore_plugins.training.epochs import autocast
 
 HELD = 8
 ROWS = 1024
@@ -55,7 +54,7 @@ def make_finetuned(order: Order) -> Work:
 
     def forward(count: int) -> int:
         network.eval()
-        with torch.inference_mode(), finetuning_precision(options, context.device), fitting_threads(network):
+        with torch.inference_mode(), autocast(context.device, options.precision), fitting_threads(network):
             for number in range(count):
                 network(source.views(held[number % len(held)].to(context.device)))
         return count
@@ -64,26 +63,12 @@ def make_finetuned(order: Order) -> Work:
         targets = np.full((count, len(EMOTIONS)), 1 / len(EMOTIONS), dtype=np.float32)
         last[:] = [TrainingBatches(clips[:count], targets, source, batch, context.device)]
         with fitting_threads(network):
-            train(Course("timing", network, built.anatomy, last[0], 1, None), options, context)
+            finetuning_model.train(
+                finetuning_model.Course("timing", network, built.anatomy, last[0], 1, None), options, context
+            )
         return count
 
     return Work(count_weights(network), lambda: network, forward, backward, lambda: last[0].waited / last[0].seconds)
-
-
-class TimedBatches(s4d_batches.TrainingBatches):
-    """Batches of face crops that note how long was waited for each."""
-
-    waited = 0.0
-
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        following = super().epoch(generator)
-        while True:
-            started = time.perf_counter()
-            batch = next(following, None)
-            self.waited += time.perf_counter() - started
-            if batch is None:
-                return
-            yield batch
 
 
 def make_s4d(order: Order) -> Work:
@@ -95,26 +80,25 @@ def make_s4d(order: Order) -> Work:
     network = build_network(options.shape(), seed=0).to(context.device)
     store = open_crops(options, context)
     _save_crops(clips, store, options, context)
-    held = [s4d_batches.read_views(clip, store, options, context.device) for clip in clips[:HELD]]
-    shares: list[float] = [0.0]
+    source = CropSource(store, options)
+    held = [source.views(source.read(clip, None).to(context.device)) for clip in clips[:HELD]]
+    last: list[TrainingBatches] = []
 
     def forward(count: int) -> int:
-        s4d_training.set_mode(network, options, training=False)
-        with torch.inference_mode(), s4d_training.precision(context.device), fitting_threads(network):
+        s4d_model.set_mode(network, options, training=False)
+        with torch.inference_mode(), autocast(context.device), fitting_threads(network):
             for number in range(count):
                 network(held[number % len(held)])
         return count
 
     def backward(count: int) -> int:
         targets = np.full((count, len(EMOTIONS)), 1 / len(EMOTIONS), dtype=np.float32)
-        timed = TimedBatches(clips[:count], targets, store, options, context.device)
-        started = time.perf_counter()
+        last[:] = [TrainingBatches(clips[:count], targets, source, order.batch, context.device)]
         with fitting_threads(network):
-            s4d_training.train(network, timed, options, context, None)
-        shares[:] = [timed.waited / (time.perf_counter() - started)]
+            s4d_model.train(network, last[0], options, context, None)
         return count
 
-    return Work(count_weights(network), lambda: network, forward, backward, lambda: shares[0])
+    return Work(count_weights(network), lambda: network, forward, backward, lambda: last[0].waited / last[0].seconds)
 
 
 def _save_crops(clips: Sequence[Clip], store: Any, options: Any, context: Context) -> None:

@@ -28,13 +28,13 @@ import numpy as np
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.grid import OFFICIAL_GRID
 from blemore_harness.protocol.rules import decode, score
-from blemore_harness.protocol.thresholds import OFFICIAL_GRID
 from blemore_plugins.best_of import BestOf
 from blemore_plugins.late import LateFusion
-from blemore_plugins.late.mean import mean_rows
 from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, allowed_threads
-from blemore_plugins.late.simplex import bounded_grid
+from blemore_plugins.late.space import bounded_grid
+from blemore_plugins.means import mean_rows
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

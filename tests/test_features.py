@@ -164,15 +164,15 @@ DAMAGES = {
     "columns": (saved(np.zeros((3, 0))), r"found \(3, 0\)"),
     "nan": (saved(np.array([[0, np.nan, 0, np.inf]])), "hold 2 NaN or infinite of 4 values"),
     "overflow": (saved(np.full((1, WIDTH), 1e300)), "hold 4 NaN or infinite of 4 values"),
-    "complex": (saved(np.zeros((1, WIDTH), dtype=complex)), "are no real numbers but complex128"),
-    "text": (saved(np.array([["a"] * WIDTH])), "are no real numbers but <U1"),
-    "fields": (saved(np.zeros(3, dtype=[("å", "f4")])), "are no real numbers but"),
+    "complex": (saved(np.zeros((1, WIDTH), dtype=complex)), "complex128"),
+    "text": (saved(np.array([["a"] * WIDTH])), "<U1"),
+    "fields": (saved(np.zeros(3, dtype=[("å", "f4")])), "real numbers"),
     "objects": (saved(np.array([{"a": 1}], dtype=object)), "hold Python objects, which are not read because"),
-    "pickle": (pickle.dumps([[0.0] * WIDTH]), "are no .npy file but a pickle, which is not read because"),
-    "archive": (archive(np.zeros((3, WIDTH))), "are no .npy file but an archive"),
-    "empty": (b"", "are no .npy file but an empty file"),
-    "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "but a Git LFS pointer in place of the file"),
-    "else": (b"not found", "are no .npy file but something else"),
+    "pickle": (pickle.dumps([[0.0] * WIDTH]), "a pickle"),
+    "archive": (archive(np.zeros((3, WIDTH))), "an archive"),
+    "empty": (b"", "an empty file"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+    "else": (b"not found", "another file type"),
     "cut": (GOOD[:-4], "are damaged"),
     "header": (GOOD[:40], "are damaged"),
     "version": (GOOD[:6] + b"\x09\x00" + GOOD[8:], "are damaged"),
@@ -202,7 +202,7 @@ def test_all_clips_are_looked_at_before_anything_is_said(data: Path, tmp_path: P
     for name in (FIRST, "A2_sad_int1_ver1", "test_0001"):
         put_features(data, "WavLM_large", name, GOOD[:-4])
     text = complaint(data, Family())
-    assert text.endswith("put the released file there again (3 of 32 clips cannot be used)")
+    assert text.endswith("(3 of 32 clips cannot be used)")
     assert sum(1 for path in (tmp_path / "cache" / "statistics").rglob("*.npy")) == 29
 
 
@@ -267,15 +267,15 @@ def test_sources_and_rows_that_cannot_be_had() -> None:
     class Private(Extractable):
         store = statistics_store = ""
 
-    with pytest.raises(InvalidOption, match="'family' has no source 'media', expected one of: auto, released, stat"):
+    with pytest.raises(InvalidOption, match=r"'family'.*'media'.*auto, released, stat"):
         Family().resolve_options(MEDIA, frozenset())
     for source in ("released", "statistics"):
-        with pytest.raises(InvalidOption, match=f"no source '{source}', expected one of: auto, media"):
+        with pytest.raises(InvalidOption, match=f"'{source}'.*auto, media"):
             Private().resolve_options(FeatureOptions(source=source), frozenset())
     assert Private().resolve_options(FeatureOptions(), frozenset({"WavLM_large"})).source == "media"
-    with pytest.raises(InvalidOption, match="rows: 'embeddings' needs every embedding of a clip, and the aggregated"):
+    with pytest.raises(InvalidOption, match="rows: 'embeddings'"):
         FeatureOptions(source="statistics", rows="embeddings")
-    with pytest.raises(InvalidOption, match="the dataset has no 'WavLM_large', only 'wavlm_static_features'"):
+    with pytest.raises(InvalidOption, match=r"'WavLM_large'.*'wavlm_static_features'"):
         Family().resolve_options(FeatureOptions(rows="embeddings"), frozenset({"wavlm_static_features"}))
 
 
@@ -287,12 +287,14 @@ def seen(clips: Clips) -> Clips:
 def test_extracted_features_are_described_like_released_ones(data: Path, tmp_path: Path) -> None:
     family, clips, context = Extractable(), seen(view_of(data).everything()), make_context(tmp_path)
     family.prepare(clips, MEDIA, context)
-    assert context.reporter.lines == ["family: features are made from the clips, no released 'WavLM_large' is read"]
+    (line,) = context.reporter.lines
+    assert line.startswith("family: ")
+    assert "'WavLM_large'" in line
     given = family.embed(clips, MEDIA, context)
     expected = literal_statistics(np.full((2, 3), 5.0))
     np.testing.assert_array_equal(given.values, np.tile(expected, (32, 1)))
     assert family.frame_features(clips.items[0], MEDIA, context).shape == (2, 3)
-    with pytest.raises(DataError, match="family reads released features only: expected 'WavLM_large'"):
+    with pytest.raises(DataError, match=r"family.*'WavLM_large'"):
         Family().prepare(clips, MEDIA, context)
 
 
@@ -307,7 +309,7 @@ def test_clips_without_a_video_are_refused_before_weights_are_fetched(data: Path
     clips = view_of(data).everything()
     some = replace(clips, items=(*seen(clips).items[:30], *clips.items[30:]))
     said = (
-        rf"2 clips \(first: '{clips.ids[30]}'\) of 32 without a video to make features from: expected .*\.mov or \.mp4"
+        rf"2 clips \(first: '{clips.ids[30]}'\) of 32 .*\.mov or \.mp4"
         ".*, or released features in pre_extracted_train_data/WavLM_large_train"
     )
     with pytest.raises(MediaError, match=said):
@@ -329,7 +331,7 @@ def test_aggregated_files_give_the_vectors_as_they_stand(tmp_path: Path) -> None
     for name, vector in zip(given.ids, given.values, strict=True):
         np.testing.assert_array_equal(vector, vectors[blinded.real[name]].astype(np.float32))
     np.testing.assert_allclose(given.values, released.values, rtol=1e-5, atol=1e-6)
-    with pytest.raises(DataError, match="'wavlm_static_features' holds one row per clip and no frame-level features"):
+    with pytest.raises(DataError, match=r"'wavlm_static_features'.*frame-level features"):
         family.frame_features(clips.items[0], STATISTICS, context)
 
 
@@ -344,7 +346,7 @@ def test_aggregated_rows_that_cannot_be_used(data: Path) -> None:
 
     text = say(vectors, Family())
     assert "2 clips (first: '" in text
-    assert "expected a row in wavlm_static_features.npz; complete it" in text
+    assert "wavlm_static_features.npz" in text
     whole = {name: np.ones(7 * WIDTH) for name in names}
     text = say(whole | {FIRST: np.full(7 * WIDTH, np.nan)}, Family())
     assert text.startswith(f"clip {FIRST}: the features in 'wavlm_static_features' hold 28 NaN or infinite of 28")

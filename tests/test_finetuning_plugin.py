@@ -74,10 +74,10 @@ pytest.importorskip("av")
 encoders = pytest.mark.encoders
 
 from blemore_harness.media.frame_cache import open_frames  # noqa: E402
-from blemore_plugins.finetuning import loop, model, sound, video  # noqa: E402
-from blemore_plugins.finetuning.batches import TrainingBatches, read_views  # noqa: E402
-from blemore_plugins.finetuning.pictures import Look, cut_square, fit_middle  # noqa: E402
-from blemore_plugins.s4d import training as s4d_training  # noqa: E402
+from blemore_plugins.finetuning import model, sound, video  # noqa: E402
+from blemore_plugins.finetuning.video import Look, cut_square, fit_middle  # noqa: E402
+from blemore_plugins.training.batches import TrainingBatches, read_views  # noqa: E402
+from blemore_plugins.training.epochs import autocast  # noqa: E402
 
 FAST = {
     "model": "random-small", "epochs": 3, "batch_size": 4, "learning_rate": 1e-3, "head_rate": 1e-2, "save_every": 1,
@@ -167,7 +167,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(
     options = kind(**settings | recipe)
     context, other = at(folder, tmp_path / "a"), at(folder, tmp_path / "b")
     calls: list[str] = []
-    step = loop.soft_label_loss
+    step = model.soft_label_loss
     expected = encoder.fit(fold, options, context)
 
     def interrupted(logits, targets):
@@ -176,7 +176,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(
             raise KeyboardInterrupt
         return step(logits, targets)
 
-    monkeypatch.setattr(loop, "soft_label_loss", interrupted)
+    monkeypatch.setattr(model, "soft_label_loss", interrupted)
     with pytest.raises(KeyboardInterrupt):
         encoder.fit(fold, options, other)
     assert (other.workspace / model.CHOSEN).exists() == (stop == SECOND_TRAINING)
@@ -238,10 +238,7 @@ def test_a_gpu_without_bfloat16_is_not_made_to_imitate_it(monkeypatch, native: b
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
     monkeypatch.setattr(torch, "autocast", lambda *given: given)
-    blocks = [loop.precision(VideoMAEOptions(precision=asked), "cuda")]
-    blocks += [s4d_training.precision("cuda")] if asked == "auto" else []
-    for block in blocks:
-        assert (block == ("cuda", torch.bfloat16)) is expected
+    assert (autocast("cuda", asked) == ("cuda", torch.bfloat16)) is expected
 
 
 @pytest.mark.slow
@@ -310,7 +307,7 @@ def test_damage_and_divergence_are_named(material, tmp_path: Path, monkeypatch):
         encoder.fit(fold, kind(**settings), context)
     with pytest.raises(DataError, match="at least one training clip"):
         encoder.fit(Fold(0, Clips((), (), np.empty((0, 6), np.int8)), fold.held_out), kind(**settings), context)
-    monkeypatch.setattr(loop, "soft_label_loss", lambda logits, targets: logits.sum() * float("nan"))
+    monkeypatch.setattr(model, "soft_label_loss", lambda logits, targets: logits.sum() * float("nan"))
     with pytest.raises(BlemoreError, match="epoch 1 is not a number"):
         encoder.fit(fold, kind(**settings, selection="last"), at(folder, tmp_path / "new"))
 
@@ -362,17 +359,18 @@ def test_sound_that_cannot_be_used_does_not_wait_for_all_other_clips(tmp_path: P
 
 
 def test_batches_hold_every_clip_once_with_its_target():
+    seeded = torch.Generator().manual_seed
     clips = [Clip(str(number)) for number in range(10)]
     targets = np.arange(60).reshape(10, 6)
     batches = TrainingBatches(clips, targets, Counting(), 4, "cpu", workers=3)
     assert batches.steps == 3
-    first = list(batches.epoch(1))
+    first = list(batches.epoch(seeded(1)))
     assert [len(inputs) for inputs, _ in first] == [4, 3, 3]
     order = torch.cat([inputs for inputs, _ in first])
     assert sorted(order.tolist()) == list(range(10))
     assert torch.equal(torch.cat([t for _, t in first])[:, 0], 6 * order)
-    assert torch.equal(torch.cat([inputs for inputs, _ in batches.epoch(1)]), order)
-    assert not torch.equal(torch.cat([inputs for inputs, _ in batches.epoch(2)]), order)
+    assert torch.equal(torch.cat([inputs for inputs, _ in batches.epoch(seeded(1))]), order)
+    assert not torch.equal(torch.cat([inputs for inputs, _ in batches.epoch(seeded(2))]), order)
     assert batches.given == 30
     assert 0 <= batches.waited <= batches.seconds
     assert [float(blinded) for blinded in read_views(clips, Counting(), "cpu", 3)] == list(range(10))

@@ -87,9 +87,9 @@ def test_the_number_of_folds_can_be_chosen() -> None:
 
 def test_refusals() -> None:
     actors, truth = small(4)
-    with pytest.raises(MetadataError, match="5 actor-disjoint folds need at least 5 actors, found 4"):
+    with pytest.raises(MetadataError, match="5 actors, found 4"):
         make_folds(actors, truth, 0)
-    with pytest.raises(ConfigError, match="expected a fold seed from 0, found -1"):
+    with pytest.raises(ConfigError, match=r"seed.*-1"):
         make_folds(*small(), seed=-1)
 
 

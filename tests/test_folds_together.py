@@ -115,7 +115,7 @@ class Place:
         submission = Submission("toys", ("one", "two", "three"), fusion.name, options=settings)
         where = (self.root / folder, self.root / "cache", self.reporter)
         run = open_run(submission, plugins, self.dataset, self.blinded, *where, isolation=isolation)
-        return evaluate(run)[0]
+        return evaluate(run)[0].to_json()
 
     def files(self, fusion: Fusion, folder: str) -> dict[str, Any]:
         """What a fusion left on disk, but for times."""

@@ -6,6 +6,7 @@ The truth is what the `ffmpeg` command itself decodes, frame for frame and pixel
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -213,7 +214,7 @@ def test_a_damaged_packet_is_refused_in_plain_words_or_decoded(
             said.append(str(error))
     assert len(set(said)) == 1
     if structure == "h264":
-        assert "clip q9: the video is damaged near frame" in said[0]
+        assert re.match(r"clip q9: .*damaged near frame \d", said[0])
     assert not any(word in said[0] for word in ("avcodec", "Invalid data", ".c:", str(tmp_path)))
     assert capfd.readouterr() == ("", "")
 
@@ -233,7 +234,7 @@ def test_reported_files(path: Path) -> None:
 @pytest.mark.skipif(not CASES.is_dir(), reason="the reported files are not here")
 def test_a_reported_damaged_file() -> None:
     clip = clip_of(CASES / "damaged-packet" / "one_bad_picture_packet.mov")
-    with pytest.raises(MediaError, match="clip k7: the video is damaged near frame"):
+    with pytest.raises(MediaError, match=r"clip k7.*damaged near frame \d"):
         read_frames(clip)
     whole = clip_of(CASES / "damaged-packet" / "one_bad_sound_packet.mov")
     check_identity(whole, decode_with_ffmpeg(whole.video, 192, 192))

@@ -77,7 +77,7 @@ def run(
     record, _ = evaluate(open_run(submission, plugins, dataset, blinded, folder / "runs", folder / "cache", reporter))
     (made,) = (folder / "runs" / "systems").glob(f"{fusion}-*")
     files = {path.name: path.read_bytes() for path in made.glob("*.csv")}
-    return record, files, reporter
+    return record.to_json(), files, reporter
 
 
 @pytest.mark.slow

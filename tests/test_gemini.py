@@ -23,7 +23,7 @@ from audio_files import in_order, write_times
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import ConfigError, MediaError, ServiceError
 from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
-from blemore_plugins.gemini.items import list_items
+from blemore_plugins.gemini.extraction import list_items
 from gemini_service import (
     KEY,
     FakeTime,
@@ -433,7 +433,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
-from blemore_plugins.gemini.items import list_items
+from blemore_plugins.gemini.extraction import list_items
 from gemini_service import make_clips, make_context
 folder, address = Path(sys.argv[1]), sys.argv[2]
 options = GeminiOptions(consent=True, base_url=address, workers=1)

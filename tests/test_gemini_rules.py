@@ -11,8 +11,7 @@ import pytest
 from blemore_harness.errors import ConfigError, InvalidOption
 from blemore_harness.options import build_options
 from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
-from blemore_plugins.gemini.client import GOOGLE, Endpoint, find_address, find_key, read_vector
-from blemore_plugins.gemini.pacing import LONGEST_DELAY, Pace
+from blemore_plugins.gemini.client import GOOGLE, LONGEST_DELAY, Endpoint, Pace, find_address, find_key, read_vector
 from blemore_plugins.gemini.refusals import Refusal, scrub, sort_answer
 from gemini_service import FakeTime, quota_failure, retry_info
 

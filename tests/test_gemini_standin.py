@@ -13,9 +13,8 @@ import pytest
 pytest.importorskip("av")
 pytest.importorskip("google.genai")
 
-from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
-from blemore_plugins.gemini.standin import serve
-from blemore_plugins.gemini.standin_vectors import Embedder, count_edges, read_frames
+from blemore_plugins.gemini import GeminiEncoder, GeminiOptions, standin
+from blemore_plugins.gemini.standin import Embedder, count_edges, read_frames, serve
 from gemini_service import make_clips, make_context
 
 pytestmark = pytest.mark.encoders
@@ -114,11 +113,9 @@ def test_a_vector_depends_on_what_is_seen_and_heard(tmp_path):
 
 
 def test_a_black_video_has_a_vector_too(tmp_path):
-    from blemore_plugins.gemini import standin_vectors
-
     embedder = Embedder()
-    embedder_frames = np.zeros((3, standin_vectors.SIDE, standin_vectors.SIDE), np.float32)
-    assert not any(block.any() for block in standin_vectors.describe_pictures(embedder_frames).values())
+    embedder_frames = np.zeros((3, standin.SIDE, standin.SIDE), np.float32)
+    assert not any(block.any() for block in standin.describe_pictures(embedder_frames).values())
     assert np.allclose(np.linalg.norm(embedder.embed(None, _silence())), 1)
 
 

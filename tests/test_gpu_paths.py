@@ -18,16 +18,17 @@ from blemore_harness.heads.models import _predict_rows  # noqa: E402
 from blemore_harness.heads.options import HeadOptions  # noqa: E402
 from blemore_harness.heads.training import Task, train_heads  # noqa: E402
 from blemore_plugins import finetuning, hicmae, s4d, speech, vision  # noqa: E402
-from blemore_plugins.finetuning import batches, loop, model, sound, video  # noqa: E402
-from blemore_plugins.finetuning.lora import attach_lora, merge_lora  # noqa: E402
+from blemore_plugins.finetuning import model, sound, video  # noqa: E402
+from blemore_plugins.finetuning.groups import attach_lora, merge_lora  # noqa: E402
 from blemore_plugins.hicmae.running import Chunks, build_network, embed_chunks  # noqa: E402
 from blemore_plugins.hicmae.shape import CHUNK, MEL_BANDS, SOUND_FRAMES  # noqa: E402
-from blemore_plugins.s4d import batches as s4d_batches  # noqa: E402
 from blemore_plugins.s4d import model as s4d_model  # noqa: E402
-from blemore_plugins.s4d import training as s4d_training  # noqa: E402
+from blemore_plugins.s4d.batches import CropSource  # noqa: E402
 from blemore_plugins.s4d.faces import open_crops  # noqa: E402
 from blemore_plugins.speech.network import build_network as build_speech  # noqa: E402
 from blemore_plugins.speech.recipe import settle_recipe  # noqa: E402
+from blemore_plugins.training import epochs  # noqa: E402
+from blemore_plugins.training.batches import TrainingBatches  # noqa: E402
 from blemore_plugins.vision.running import computing, run_clip  # noqa: E402
 from fake_gpu import fake_gpu  # noqa: E402
 from fakes import make_context  # noqa: E402
@@ -43,8 +44,7 @@ TRAINED = {encoder.name: encoder for encoder in finetuning.blemore_encoders()}
 
 @pytest.fixture(autouse=True)
 def fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(s4d_training, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(epochs, "has_bfloat16", lambda: True)
 
 
 def on_gpu(tmp_path: Path) -> Context:
@@ -121,8 +121,8 @@ def test_s4d(tmp_path: Path, part: str, when: str) -> None:
         store.save(clip, np.zeros((30, 32, 32, 3), dtype=np.uint8))
     with fake_gpu():
         network = s4d_model.build(options, context).to("cuda")
-        given = s4d_batches.TrainingBatches(CLIPS, TARGETS, store, options, "cuda")
-        assert s4d_training.train(network, given, options, context, None) == 1
+        given = TrainingBatches(CLIPS, TARGETS, CropSource(store, options), 2, "cuda")
+        assert s4d_model.train(network, given, options, context, None) == 1
         rows = s4d_model.predict_rows(network, CLIPS[:2], options, context)
     assert rows.shape == (2, 6)
 
@@ -148,9 +148,9 @@ def test_encoders_that_are_trained_whole(
         built = build(options, context)
         if options.lora:
             attach_lora(built.network, built.anatomy.attention, options.lora, built.anatomy.fused)
-        given = batches.TrainingBatches(CLIPS, TARGETS, source, 2, "cuda")
-        course = loop.Course("all", built.network, built.anatomy, given, 1, None)
-        assert loop.train(course, options, context) == 1
+        given = TrainingBatches(CLIPS, TARGETS, source, 2, "cuda")
+        course = model.Course("all", built.network, built.anatomy, given, 1, None)
+        assert model.train(course, options, context) == 1
         merge_lora(built.network)
         rows = model.predict_rows(built.network, Clips(CLIPS[:2]), source, options, context)
     assert rows.shape == (2, 6)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from blemore_harness.clips import Clips, Fold
-from blemore_harness.heads.fitting import HeadOptions, fit_head, fit_heads, fit_heads_together
+from blemore_harness.heads.fitting import fit_head, fit_heads, fit_heads_together
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.heads.training import Task, train_heads
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.networks import build_mlp, training_logits

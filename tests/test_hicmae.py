@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,10 @@ from blemore_harness.demo.faces import draw_frames, draw_portrait  # noqa: E402
 from blemore_harness.demo.performance import play  # noqa: E402
 from blemore_harness.demo.plan import make_plan  # noqa: E402
 from blemore_harness.media.audio import read_audio  # noqa: E402
+from blemore_harness.media.frames import video_info  # noqa: E402
 from blemore_harness.pooling import pool_statistics  # noqa: E402
+from blemore_plugins.hicmae.inputs import log_mel  # noqa: E402
 from blemore_plugins.hicmae.running import Chunks, build_network, embed_chunks  # noqa: E402
-from blemore_plugins.hicmae.sound import log_mel  # noqa: E402
 from blemore_plugins.s4d.faces import open_crops  # noqa: E402
 
 encoders = pytest.mark.encoders
@@ -233,16 +235,16 @@ def test_pictures_and_sound_both_count(place: Path, folder: Path):
 @encoders
 def test_an_interrupted_extraction_goes_on_where_it_was(place: Path, folder: Path, tmp_path: Path, monkeypatch):
     done: list[str] = []
-    read = extraction._read_ahead
+    read = extraction.read_ahead
 
-    def stop_after_one(*given: object) -> Iterator[tuple[Clip, Chunks]]:
+    def stop_after_one(*given: object) -> Iterator[tuple[Clip, Future[Chunks]]]:
         for clip, chunks in read(*given):
             if done == ["long"]:
                 raise KeyboardInterrupt
             done.append(clip.id)
             yield clip, chunks
 
-    monkeypatch.setattr(extraction, "_read_ahead", stop_after_one)
+    monkeypatch.setattr(extraction, "read_ahead", stop_after_one)
     context = with_crops(place, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         ENCODER.prepare(clips_of(folder), OPTIONS, context)
@@ -265,11 +267,13 @@ def test_a_clip_without_sound_is_named_and_those_before_it_are_kept(place: Path,
 
 
 @encoders
-def test_crops_of_another_video_are_noticed(place: Path, folder: Path):
-    short, long = clips_of(folder, "short", "long").items
-    mixed = dataclasses.replace(short, content=long.content)
-    with pytest.raises(MediaError, match="20 frames now, crops of 38"):
-        extraction.read_chunks(mixed, OPTIONS, open_crops(OPTIONS.crops(), make_context(place)))
+def test_frames_are_counted_while_faces_are_cut_out(place: Path, folder: Path, monkeypatch):
+    """Videos are decoded once: what follows the crops works without any decoder of frames."""
+    crops = open_crops(OPTIONS.crops(), make_context(place))
+    for clip in clips_of(folder, "short", "long"):
+        assert crops.load(clip, "found")[2] == video_info(clip).frames
+    monkeypatch.setattr("blemore_harness.media.frames.open_video", None)
+    assert extraction.read_chunks(clip, OPTIONS, crops).real
 
 
 @encoders

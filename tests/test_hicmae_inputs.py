@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemore_harness.errors import ExtraMissing
-from blemore_plugins.hicmae.windows import cut_windows
+from blemore_plugins.hicmae.inputs import cut_windows
 
 # Chunks
 
@@ -66,7 +66,7 @@ def test_chunks_by_hand():
 pytest.importorskip("torch")
 pytest.importorskip("torchaudio")
 
-from blemore_plugins.hicmae.sound import log_mel  # noqa: E402
+from blemore_plugins.hicmae.inputs import log_mel  # noqa: E402
 
 encoders = pytest.mark.encoders
 

@@ -139,7 +139,7 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
         with pytest.raises(BlemoreError, match="plain arrays"):
             read_probabilities(path)
     path.write_bytes(zipped({**ROWS, "X.npy": objects}))
-    with pytest.raises(DataError, match="'X' cannot be read"):
+    with pytest.raises(DataError, match="'X'"):
         read_rows(path)
 
 
@@ -148,5 +148,5 @@ def test_aggregated_features_that_swell_are_refused_unread(tmp_path: Path, monke
     path.write_bytes(zipped({**ROWS, "X.npy": array(np.zeros((10_000, 14)))}))
     monkeypatch.setattr(aggregates, "LARGEST", 1_000_000)
     assert path.stat().st_size < 10_000
-    with pytest.raises(DataError, match=r"'X' unpacks to 0 GB, and at most 0 GB are read"):
+    with pytest.raises(DataError, match=r"'X'.* 0 GB"):
         read_rows(path)

@@ -131,7 +131,7 @@ def test_what_is_no_clip_is_refused_in_silence(
 
 def test_lists_of_other_files_are_not_followed(tmp_path: Path) -> None:
     listed(tmp_path / "b.mov")
-    with pytest.raises(MediaError, match=r"q9: the file is a list of other files \(concat\), not a video"):
+    with pytest.raises(MediaError, match=r"clip q9.*concat"):
         read_frames(Clip("q9", tmp_path / "b.mov"))
 
 
@@ -228,7 +228,7 @@ def test_an_hour_of_picture_streams_and_an_hour_of_sound_is_refused(tmp_path: Pa
         block.sample_rate, block.pts, block.time_base = 1000, 0, Fraction(1, 1000)
         container.mux(stream.encode(block))
         container.mux(stream.encode(None))
-    with pytest.raises(MediaError, match="clip k7 has 60 minutes of audio: at most 10 minutes are read"):
+    with pytest.raises(MediaError, match=r"clip k7.* 60 minutes.* 10 minutes"):
         read_audio(clip_of(quiet))
 
 

@@ -24,8 +24,8 @@ from blemore_harness.systems.plugins import register
 from blemore_harness.systems.submission import Submission, from_plugins
 from builders import put, rows_of, write_download
 from released_files import write_released
-from test_architecture import CORE, OURS, core_graph, imports_of, sources
-from test_pipeline import Bench, Noisy, Seeing, offer, system
+from source_tree import CORE, OURS, core_graph, imports_of, sources
+from toys import Bench, Noisy, Seeing, offer, system
 
 FOLDS = [0, 1, 2]
 NUMBERS = ("official", "cross_fitted", "intervals", "strategies", "sensitivity")
@@ -215,7 +215,7 @@ def test_an_edit_of_whatever_can_change_a_number_is_another_identity(tmp_path: P
     assert len(paths) > 40
     done = subprocess.run(
         [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False,
-        env={"PYTHONPATH": f"{tmp_path}:{OURS.parent}:{Path(__file__).parent}"},
+        env={"PYTHONPATH": f"{tmp_path}:{OURS}:{Path(__file__).parent}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", "edited, and the identity stays"

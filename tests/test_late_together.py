@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.thresholds import search_official
-from blemore_plugins.late import LateFusion, LateOptions, mean_rows
-from blemore_plugins.late.simplex import bounded_grid
-from blemore_plugins.late.subsets import NONE, Subsets, find_subsets
+from blemore_plugins.late import LateFusion
+from blemore_plugins.late.options import LateOptions
+from blemore_plugins.late.space import NONE, Subsets, bounded_grid, find_subsets
+from blemore_plugins.means import mean_rows
 from fakes import RecordingReporter, make_context
 from search_cases import BACKENDS, Array, ignore, make_case, make_scorer_of
 
 BACKEND_NAMES = [
     pytest.param("numpy"),
     pytest.param("numba", marks=pytest.mark.encoders),
-    pytest.param("torch", marks=pytest.mark.encoders),
 ]
 
 
@@ -104,16 +104,6 @@ def test_memory_of_one_pass_does_not_grow_with_points(kind: str) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0] + 20_000
-
-
-@pytest.mark.encoders
-def test_tensors_of_many_groups_take_fewer_points_at_a_time() -> None:
-    pytest.importorskip("torch")
-    from blemore_plugins.late import tensors
-
-    few, many = (tensors.chunk_size(20, "cpu", groups) * groups for groups in (1, 6))
-    assert many <= few <= tensors.CHUNK_POINTS
-    assert tensors.chunk_size(20, "cpu", 10_000) == 1
 
 
 def test_sets_are_found_by_what_they_leave_out() -> None:

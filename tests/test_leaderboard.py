@@ -101,19 +101,19 @@ def test_what_is_written_is_the_same_bytes_and_reads_back(tmp_path: Path) -> Non
 def test_writing_refuses_labels_that_the_protocol_does_not_know(tmp_path: Path, row: list[int]) -> None:
     labels = LABELS.copy()
     labels[1] = row
-    with pytest.raises(InvalidPredictions, match=r"found 1 other label \(first: 'test_0002'\)"):
+    with pytest.raises(InvalidPredictions, match=r"1 .*\(first: 'test_0002'\)"):
         write_submission(tmp_path / "out.zip", IDS, labels)
     assert not any(tmp_path.iterdir())
 
 
 def test_writing_refuses_other_clips_and_names(tmp_path: Path) -> None:
-    with pytest.raises(InvalidPredictions, match=r"labels \(2, 6\).*found \(3, 6\)"):
+    with pytest.raises(InvalidPredictions, match=r"\(2, 6\).*\(3, 6\)"):
         write_submission(tmp_path / "out.zip", IDS[:2], LABELS)
-    with pytest.raises(InvalidPredictions, match="at least one clip"):
+    with pytest.raises(InvalidPredictions, match="one clip"):
         write_submission(tmp_path / "out.zip", (), LABELS[:0])
-    with pytest.raises(InvalidPredictions, match=r"1 repeated clip \(first: 'test_0001'\)"):
+    with pytest.raises(InvalidPredictions, match=r"1 .*\(first: 'test_0001'\)"):
         write_submission(tmp_path / "out.zip", ("test_0001", "test_0001.mov", "test_0003"), LABELS)
-    with pytest.raises(ConfigError, match=r"name the file out.zip instead of out.json"):
+    with pytest.raises(ConfigError, match=r"out\.json.*out\.zip"):
         write_submission(tmp_path / "out.json", IDS, LABELS)
 
 
@@ -196,7 +196,7 @@ def test_a_bare_file_of_good_labels_is_not_what_codabench_takes(tmp_path: Path) 
     for name in ("labels.json", "submission_template.json", "labels"):
         (problem,) = check_submission(put_json(tmp_path, GOOD, name), IDS)
         assert problem.kind == "bare"
-        assert f"{name} is a bare file" in str(problem)
+        assert str(problem).startswith(f"{name} is not a zip file")
         assert INNER_NAME in str(problem)
 
 
@@ -260,7 +260,7 @@ def without(name: str) -> dict[str, Any]:
         pytest.param(
             {name.removesuffix(".mov"): label for name, label in GOOD.items()},
             ["ending"],
-            "3 misnamed keys (first: 'test_0001')",
+            "3 wrong keys (first: 'test_0001')",
             id="no .mov",
         ),
         pytest.param(
@@ -269,7 +269,7 @@ def without(name: str) -> dict[str, Any]:
             "test_0003.MOV",
             id="upper case",
         ),
-        pytest.param({**GOOD, "test_0001": entry(("sad", 100))}, ["ending", "duplicate"], "1 misnamed key", id="twice"),
+        pytest.param({**GOOD, "test_0001": entry(("sad", 100))}, ["ending", "duplicate"], "1 wrong key", id="twice"),
         pytest.param(
             {**without("test_0001.mov"), "Test_0001.mov": entry(("sad", 100))},
             ["missing", "unknown"],

@@ -90,7 +90,7 @@ def test_video_info(clip):
 
 
 def test_an_index_outside_the_clip_is_refused(clip):
-    with pytest.raises(MediaError, match="k7 has 30 frames, frame 30 was asked for"):
+    with pytest.raises(MediaError, match=r"k7.* 30 frames.*frame 30"):
         read_frames(clip, [0, 30])
 
 
@@ -102,7 +102,7 @@ def test_uniform_indices_are_the_middles_of_equal_parts(frames, count):
 
 
 def test_uniform_indices_refuses_nothing_to_choose_from():
-    with pytest.raises(ValueError, match="at least 1 frame"):
+    with pytest.raises(ValueError, match=r"1 frame.* 0"):
         uniform_indices(0, 4)
 
 
@@ -178,7 +178,7 @@ def test_a_broken_file_is_one_clear_line_that_names_the_clip(tmp_path, kind, rea
 
 
 def test_a_file_that_is_no_video_makes_no_noise(tmp_path, capfd):
-    with pytest.raises(MediaError, match="k7: the file cannot be opened"):
+    with pytest.raises(MediaError, match="clip k7"):
         read_frames(clip_of(broken("text", tmp_path)))
     assert capfd.readouterr() == ("", "")
 
@@ -188,14 +188,14 @@ def test_a_missing_track_is_named(tmp_path):
     blind = clip_of(write_media(tmp_path / "blind.mov", None, sine(0.3, 44_100)), "b1")
     assert len(read_frames(mute)) == 4
     assert len(read_audio(blind)) > 0
-    with pytest.raises(MediaError, match="clip m1 has no audio track"):
+    with pytest.raises(MediaError, match=r"clip m1.*audio"):
         read_audio(mute)
-    with pytest.raises(MediaError, match="clip b1 has no picture"):
+    with pytest.raises(MediaError, match=r"clip b1.*video"):
         read_frames(blind)
 
 
 def test_missing_decoders_are_named(clip, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     for read in READERS:
-        with pytest.raises(ExtraMissing, match=r"needs 'av' .*pip install"):
+        with pytest.raises(ExtraMissing, match=r"'av' .*pip install"):
             read(clip)

@@ -27,6 +27,11 @@ def refusal(path: Path) -> str:
     return message
 
 
+def says(text: str, parts: str) -> bool:
+    """Whether all parts, separated by ` ... `, are in a message: its offender and numbers, not its prose."""
+    return all(part in text for part in parts.split(" ... "))
+
+
 def change(index: int, **cells: str) -> Callable[[list[Row]], None]:
     return lambda rows: rows[index].update(cells)
 
@@ -43,89 +48,89 @@ def change_two(first: Callable[[list[Row]], None], second: Callable[[list[Row]],
 BAD_ROWS = {
     "unknown emotion": (
         change_two(change(2, emotion_1="fear"), change(3, emotion_1="joy")),
-        "unknown emotion 'fear'; did you mean 'fea'? in 2 clips (first: 'A1_fea_int1_ver1'); known: ang disg",
+        "'fear' ... 'fea' ... 2 clips (first: 'A1_fea_int1_ver1') ... ang disg",
     ),
-    "unknown second emotion": (change(7, emotion_2="angry"), "unknown emotion 'angry'; did you mean 'ang'? in 1 clip"),
-    "empty emotion": (change(0, emotion_1=""), "unknown emotion '' in 1 clip (first: 'A1_ang_int1_ver1')"),
-    "formula as emotion": (change(0, emotion_1="=1+1"), "unknown emotion '=1+1' in 1 clip"),
+    "unknown second emotion": (change(7, emotion_2="angry"), "'angry' ... 'ang' ... 1 clip"),
+    "empty emotion": (change(0, emotion_1=""), "'' ... 1 clip (first: 'A1_ang_int1_ver1')"),
+    "formula as emotion": (change(0, emotion_1="=1+1"), "'=1+1' ... 1 clip"),
     "saliences sum to 110": (
         change_two(change(7, emotion_2_salience="40"), change(8, emotion_1_salience="")),
-        "saliences that do not sum to 100 in 2 clips (first: 'A1_mix_ang_fea_70_30_ver1'); expected 50/50, 70/30",
+        "sum to 100 ... 2 clips (first: 'A1_mix_ang_fea_70_30_ver1') ... 50/50, 70/30",
     ),
-    "shares of 1": (change(6, emotion_1_salience=".5", emotion_2_salience=".5"), "do not sum to 100 in 1 clip"),
-    "infinite salience": (change(6, emotion_1_salience="inf"), "emotion_1_salience is not a number: 'inf' in 1 clip"),
-    "huge salience": (change(6, emotion_1_salience="1e300"), "saliences that do not sum to 100 in 1 clip"),
+    "shares of 1": (change(6, emotion_1_salience=".5", emotion_2_salience=".5"), "sum to 100 ... 1 clip"),
+    "infinite salience": (change(6, emotion_1_salience="inf"), "emotion_1_salience ... 'inf' ... 1 clip"),
+    "huge salience": (change(6, emotion_1_salience="1e300"), "sum to 100 ... 1 clip"),
     "salience in digits of another script": (
         change(6, emotion_1_salience="５０"),
-        "emotion_1_salience is not a number: '５０' in 1 clip",
+        "emotion_1_salience ... '５０' ... 1 clip",
     ),
-    "salience with a separator": (change(6, emotion_1_salience="5_0"), "emotion_1_salience is not a number: '5_0'"),
-    "salience with a decimal comma": (change(6, emotion_1_salience='"50,0"'), "emotion_1_salience is not a number"),
-    "salience in per cent": (change(6, emotion_1_salience="50%"), "emotion_1_salience is not a number: '50%'"),
+    "salience with a separator": (change(6, emotion_1_salience="5_0"), "emotion_1_salience ... '5_0'"),
+    "salience with a decimal comma": (change(6, emotion_1_salience='"50,0"'), "emotion_1_salience ... 50,0"),
+    "salience in per cent": (change(6, emotion_1_salience="50%"), "emotion_1_salience ... '50%'"),
     "negative saliences": (
         change(6, emotion_1_salience="-30", emotion_2_salience="130"),
-        "saliences other than 50/50, 70/30 and 30/70 in 1 clip",
+        "50/50, 70/30 and 30/70 ... 1 clip",
     ),
-    "salience that is not a number": (change(6, emotion_1_salience="NaN"), "emotion_1_salience is not a number: 'NaN'"),
+    "salience that is not a number": (change(6, emotion_1_salience="NaN"), "emotion_1_salience ... 'NaN'"),
     "file name that climbs": (
         change(0, filename="../../A1_ang.mov"),
-        "filename is a path in 1 clip (first: '../../A1_ang')",
+        "filename ... path ... 1 clip (first: '../../A1_ang')",
     ),
-    "file name with a folder": (change(0, filename="train/A1_ang_int1_ver1.mov"), "filename is a path in 1 clip"),
-    "file name of Windows": (change(0, filename="C:\\clips\\a.mov"), "filename is a path in 1 clip"),
-    "file name that is a folder": (change(0, filename=".."), "filename is a path in 1 clip (first: '..')"),
+    "file name with a folder": (change(0, filename="train/A1_ang_int1_ver1.mov"), "filename ... path ... 1 clip"),
+    "file name of Windows": (change(0, filename="C:\\clips\\a.mov"), "filename ... path ... 1 clip"),
+    "file name that is a folder": (change(0, filename=".."), "filename ... path ... 1 clip (first: '..')"),
     "saliences 60/40": (
         change(7, emotion_1_salience="60", emotion_2_salience="40"),
-        "saliences other than 50/50, 70/30 and 30/70 in 1 clip (first: 'A1_mix_ang_fea_70_30_ver1')",
+        "50/50, 70/30 and 30/70 ... 1 clip (first: 'A1_mix_ang_fea_70_30_ver1')",
     ),
-    "salience as text": (change(6, emotion_2_salience="half"), "emotion_2_salience is not a number: 'half' in 1 clip"),
-    "salience of a single": (change(1, emotion_1_salience="70"), "a single emotion with a salience of a blend in 1"),
+    "salience as text": (change(6, emotion_2_salience="half"), "emotion_2_salience ... 'half' ... 1 clip"),
+    "salience of a single": (change(1, emotion_1_salience="70"), "single ... 1 clip"),
     "blend with neutral": (
         change(9, emotion_2="neu"),
-        "a blend with neutral in 1 clip (first: 'A1_mix_disg_sad_50_50_ver1'); neutral never blends",
+        "neutral ... 1 clip (first: 'A1_mix_disg_sad_50_50_ver1')",
     ),
-    "blend with itself": (change(9, emotion_2="disg"), "a blend of one emotion with itself in 1 clip"),
-    "mix against emotion_2": (change(6, mix="0"), "mix disagrees with emotion_2 in 1 clip (first: 'A1_mix_ang_fea_50"),
-    "mix without emotion_2": (change(0, mix="1"), "mix disagrees with emotion_2 in 1 clip (first: 'A1_ang_int1_ver1"),
+    "blend with itself": (change(9, emotion_2="disg"), "itself ... 1 clip"),
+    "mix against emotion_2": (change(6, mix="0"), "mix ... emotion_2 ... 1 clip (first: 'A1_mix_ang_fea_50"),
+    "mix without emotion_2": (change(0, mix="1"), "mix ... emotion_2 ... 1 clip (first: 'A1_ang_int1_ver1"),
     "label against name": (
         change_two(change(0, emotion_1="sad"), change(4, emotion_1="ang")),
-        "the label 'sad' disagrees with the file name in 2 clips (first: 'A1_ang_int1_ver1'); fix",
+        "'sad' ... file name ... 2 clips (first: 'A1_ang_int1_ver1')",
     ),
     "saliences against name": (
         change(7, emotion_1_salience="30", emotion_2_salience="70"),
-        "the label 'ang+fea 30/70' disagrees with the file name in 1 clip (first: 'A1_mix_ang_fea_70_30_ver1')",
+        "'ang+fea 30/70' ... file name ... 1 clip (first: 'A1_mix_ang_fea_70_30_ver1')",
     ),
     "actor against name": (
         change(10, video_id="A4"),
-        "video_id disagrees with the file name in 1 clip (first: 'A2_ang_int1_ver1'); fix",
+        "video_id ... file name ... 1 clip (first: 'A2_ang_int1_ver1')",
     ),
-    "empty actor": (change(3, video_id=""), "video_id (the actor) is empty in 1 clip (first: 'A1_hap_int1_ver1')"),
+    "empty actor": (change(3, video_id=""), "video_id ... 1 clip (first: 'A1_hap_int1_ver1')"),
     "duplicate id": (
         lambda rows: rows.append(rows[0]),
-        "filename stands there more than once in 1 clip (first: 'A1_ang_int1_ver1'); keep one row per clip",
+        "filename ... 1 clip (first: 'A1_ang_int1_ver1')",
     ),
     "duplicate id with ending": (
         lambda rows: rows.extend([rows[0] | {"filename": "A1_ang_int1_ver1.mov"}, rows[5]]),
-        "filename stands there more than once in 2 clips (first: 'A1_ang_int1_ver1')",
+        "filename ... 2 clips (first: 'A1_ang_int1_ver1')",
     ),
     "actor in two folds": (
         change_two(change(3, fold="1"), change(4, fold="1")),
-        "actor A1 is in two folds in 2 clips (first: 'A1_hap_int1_ver1'); folds must be actor-disjoint",
+        "actor A1 ... two folds ... 2 clips (first: 'A1_hap_int1_ver1')",
     ),
-    "fold of some clips": (change(3, fold=""), "fold is empty in 1 clip (first: 'A1_hap_int1_ver1'); give every clip"),
-    "fold as text": (change(3, fold="zero"), "fold is not a number: 'zero' in 1 clip (first: 'A1_hap_int1_ver1')"),
-    "fold below 0": (change(3, fold="-1"), "fold is not a whole number from 0 in 1 clip"),
-    "half a fold": (change(3, fold="0.5"), "fold is not a whole number from 0 in 1 clip"),
-    "huge fold": (change(3, fold="1e300"), "fold is not a whole number from 0 in 1 clip"),
-    "fold nan": (change(3, fold="nan"), "fold is not a number: 'nan' in 1 clip"),
-    "no filename": (change(3, filename=""), "train_metadata.csv has no filename, in 1 row (first: 'line 5')"),
+    "fold of some clips": (change(3, fold=""), "fold is empty ... 1 clip (first: 'A1_hap_int1_ver1')"),
+    "fold as text": (change(3, fold="zero"), "fold ... 'zero' ... 1 clip (first: 'A1_hap_int1_ver1')"),
+    "fold below 0": (change(3, fold="-1"), "fold ... whole number ... 1 clip"),
+    "half a fold": (change(3, fold="0.5"), "fold ... whole number ... 1 clip"),
+    "huge fold": (change(3, fold="1e300"), "fold ... whole number ... 1 clip"),
+    "fold nan": (change(3, fold="nan"), "fold ... 'nan' ... 1 clip"),
+    "no filename": (change(3, filename=""), "train_metadata.csv ... no filename ... 1 row (first: 'line 5')"),
     "line break in a name": (
         change(3, filename="A1\nx"),
-        "has line breaks or control characters inside a cell, in 1 row",
+        "control characters ... 1 row",
     ),
     "terminal codes": (
         change(3, emotion_1="\x1b[31m"),
-        "has line breaks or control characters inside a cell, in 1 row",
+        "control characters ... 1 row",
     ),
 }
 
@@ -135,55 +140,55 @@ def test_rows_that_are_refused(tmp_path: Path, case: str) -> None:
     spoil, message = BAD_ROWS[case]
     rows = rows_of()
     spoil(rows)
-    assert message in refusal(write_metadata(tmp_path, rows))
+    assert says(refusal(write_metadata(tmp_path, rows)), message)
 
 
 @pytest.mark.parametrize(
     ("folds", "message"),
     [
-        ({"0": "0", "1": "2"}, "fold 1 has no clips: found folds 0, 2, expected 0 to K-1, K >= 2"),
-        ({"0": "1", "1": "2"}, "fold 0 has no clips: found folds 1, 2,"),
-        ({"0": "0", "1": "0"}, "fold 1 has no clips: found folds 0,"),
-        ({"0": "0", "1": "2000000000"}, "fold 1 has no clips: found folds 0, 2000000000,"),
+        ({"0": "0", "1": "2"}, "fold 1 ... folds 0, 2,"),
+        ({"0": "1", "1": "2"}, "fold 0 ... folds 1, 2,"),
+        ({"0": "0", "1": "0"}, "fold 1 ... folds 0,"),
+        ({"0": "0", "1": "2000000000"}, "fold 1 ... folds 0, 2000000000,"),
     ],
 )
 def test_missing_folds(tmp_path: Path, folds: dict[str, str], message: str) -> None:
     rows = [row | {"fold": folds[row["fold"]]} for row in rows_of()]
-    assert message in refusal(write_metadata(tmp_path, rows))
+    assert says(refusal(write_metadata(tmp_path, rows)), message)
 
 
 @pytest.mark.parametrize("column", [name for name in COLUMNS if name.startswith(("file", "video", "mix", "emotion"))])
 def test_missing_columns(tmp_path: Path, column: str) -> None:
     path = write_metadata(tmp_path, rows_of(), [name for name in COLUMNS if name != column])
-    assert f"train_metadata.csv lacks 1 column (first: '{column}')" in refusal(path)
+    assert says(refusal(path), f"train_metadata.csv ... 1 column (first: '{column}')")
 
 
 def test_a_misspelt_column_is_suggested(tmp_path: Path) -> None:
     path = write_metadata(tmp_path, rows_of())
     path.write_text(path.read_text().replace("video_id", "videoid", 1))
-    assert "lacks 1 column (first: 'video_id'); did you mean 'videoid'?: found filename, videoid" in refusal(path)
+    assert says(refusal(path), "1 column (first: 'video_id') ... 'videoid' ... filename, videoid")
 
 
 HEADER = ",".join(COLUMNS)
 GOOD_LINE = "A1_ang_int1_ver1,A1,,0,ang,1,1,,,,,0"
 BAD_FILES: dict[str, tuple[str | bytes, str]] = {
-    "empty": (b"", "is empty: expected a header with filename, video_id"),
-    "blank": ("\n \n,,\n", "is empty: expected a header"),
-    "header only": (f"{HEADER}\n", "has a header but no clips"),
-    "semicolons": (f"{HEADER}\n{GOOD_LINE}\n".replace(",", ";"), "is it separated by semicolons? commas are expected"),
-    "tabs": (f"{HEADER}\n{GOOD_LINE}\n".replace(",", "\t"), "lacks 7 columns (first: 'filename')"),
-    "no header": (f"{GOOD_LINE}\n", "lacks 7 columns (first: 'filename'): found A1_ang_int1_ver1, A1"),
-    "not UTF-8": (f"{HEADER}\n{GOOD_LINE}é\n".encode("latin-1"), "is not a comma-separated table in UTF-8"),
-    "UTF-16": (f"{HEADER}\n{GOOD_LINE}\n".encode("utf-16"), "is not a comma-separated table in UTF-8"),
-    "binary": (bytes(range(256)) * 40, "is not a comma-separated table in UTF-8"),
-    "binary that is UTF-8": (b"\x00\x01\x02\x1b[2J" * 900, "lacks 7 columns (first: 'filename')"),
-    "a huge cell": (f"{HEADER}\n{'x' * 200_000},A1\n", "is not a comma-separated table in UTF-8: field larger"),
-    "cut off": (f"{HEADER}\n{GOOD_LINE}\nA1_dis", "has other than 12 cells, which is what the header has, in 1 row"),
+    "empty": (b"", "empty ... filename, video_id"),
+    "blank": ("\n \n,,\n", "empty ... header"),
+    "header only": (f"{HEADER}\n", "no clips"),
+    "semicolons": (f"{HEADER}\n{GOOD_LINE}\n".replace(",", ";"), "semicolons"),
+    "tabs": (f"{HEADER}\n{GOOD_LINE}\n".replace(",", "\t"), "7 columns (first: 'filename')"),
+    "no header": (f"{GOOD_LINE}\n", "7 columns (first: 'filename') ... A1_ang_int1_ver1, A1"),
+    "not UTF-8": (f"{HEADER}\n{GOOD_LINE}é\n".encode("latin-1"), "UTF-8"),
+    "UTF-16": (f"{HEADER}\n{GOOD_LINE}\n".encode("utf-16"), "UTF-8"),
+    "binary": (bytes(range(256)) * 40, "UTF-8"),
+    "binary that is UTF-8": (b"\x00\x01\x02\x1b[2J" * 900, "7 columns (first: 'filename')"),
+    "a huge cell": (f"{HEADER}\n{'x' * 200_000},A1\n", "UTF-8"),
+    "cut off": (f"{HEADER}\n{GOOD_LINE}\nA1_dis", "12 cells ... 1 row"),
     "a comma too many in every row": (
         f"{HEADER}\n{GOOD_LINE},\nA1_disg_int1_ver1,A1,,0,disg,1,1,,,,,0,\n",
-        "has other than 12 cells, which is what the header has, in 2 rows (first: 'line 2')",
+        "12 cells ... 2 rows (first: 'line 2')",
     ),
-    "a column twice": (f"{HEADER},mix\n{GOOD_LINE},0\n", "has 1 repeated column (first: 'mix'): keep one of each"),
+    "a column twice": (f"{HEADER},mix\n{GOOD_LINE},0\n", "1 repeated column (first: 'mix')"),
 }
 
 
@@ -192,7 +197,7 @@ def test_files_that_are_refused(tmp_path: Path, case: str) -> None:
     content, message = BAD_FILES[case]
     path = tmp_path / "train_metadata.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    assert message in refusal(path)
+    assert says(refusal(path), message)
 
 
 def test_what_is_not_a_readable_file(tmp_path: Path) -> None:

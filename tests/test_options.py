@@ -106,9 +106,9 @@ def test_wrong_value_is_one_line_that_names_the_option(name: str, value: object,
 
 
 def test_unknown_option_suggests() -> None:
-    with pytest.raises(UnknownName, match="unknown option of toy 'sizs'; did you mean 'sizes'"):
+    with pytest.raises(UnknownName, match=r"toy 'sizs'.*'sizes'"):
         build(sizs="1")
-    with pytest.raises(UnknownName, match="unknown option of toy 'made'"):
+    with pytest.raises(UnknownName, match="toy 'made'"):
         build(made=1)
 
 
@@ -129,7 +129,7 @@ def test_settings_are_sorted_by_plugin_and_the_last_wins() -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "a.b", "a=b", ".b=c", "a.=c", "=a.b", "a=b.c"])
 def test_settings_of_another_shape_are_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"expects PLUGIN.OPTION=VALUE, such as wav2vec2.layers=6-12; found"):
+    with pytest.raises(ConfigError, match=r"PLUGIN.OPTION=VALUE"):
         parse_settings([text])
 
 

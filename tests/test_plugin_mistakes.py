@@ -26,7 +26,7 @@ from blemore_harness.systems.plugins import register
 from blemore_harness.systems.submission import DEFAULT_FUSION, from_plugins
 from builders import rows_of, write_download
 from installed_plugins import make_site
-from test_pipeline import Bench, offer, open_bench, system
+from toys import Bench, offer, open_bench, system
 
 MISTAKES = """
 import numpy as np
@@ -74,8 +74,8 @@ def blemore_encoders():
 """
 
 EXPECTED = {
-    "array": "array (fold-0): expected `embed` to give Embeddings(ids, values), found ndarray",
-    "few": "few (fold-0): `embed` left out 1 clip (first: 'A",
+    "array": "array (fold-0): expected `embed` to return Embeddings(ids, values), found ndarray",
+    "few": "few (fold-0): `embed` returned no embedding for 1 clip (first: 'A",
     "nan": "nan (fold-0): NaN or infinite embedding in ",
     "flat": "flat (fold-0): expected one vector per clip (",
 }
@@ -93,7 +93,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ, "PYTHONPATH": str(home / "site"), "BLEMORE_CACHE": str(home / "cache"),
-        "BLEMORE_PLUGINS": "mistakes,average",
+        "BLEMORE_PLUGINS": "mistakes,means",
     }  # fmt: skip
     command = [sys.executable, "-c", "from blemore_harness.cli import main; main()", *words]
     return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)

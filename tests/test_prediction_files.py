@@ -66,27 +66,23 @@ def test_csv_as_spreadsheets_write_it(tmp_path: Path, text: str) -> None:
     ("text", "message"),
     [
         pytest.param("", r"7 columns \(first: 'filename'\) missing", id="empty"),
-        pytest.param(HEADER, "0 rows of 0 without", id="header only"),
+        pytest.param(HEADER, "0 rows", id="header only"),
         pytest.param(
             "filename,ang,disgust,fea,hap,sad,neu\n", r"1 column \(first: 'disg'\) missing.*did you mean", id="name"
         ),
         pytest.param(f"{HEADER},ang\n", r"1 column \(first: 'ang'\) repeated", id="repeated column"),
-        pytest.param(HEADER.replace(",", ";"), "separate by commas instead of semicolons", id="semicolons"),
-        pytest.param(
-            f"{HEADER}\n\n{GOOD}\nb,1,0\n", r"7 cells in every line, found others in 1 line \(first: '4'\)", id="cells"
-        ),
-        pytest.param(
-            f"{HEADER}\n{GOOD}\nb,1,x,0,0,0,0\nc,y,0,0,0,0,0", r"'x' is not a number, in 2 clips \(first: 'b'\)", id="x"
-        ),
-        pytest.param(f"{HEADER}\nb,1,,0,0,0,0", r"'' is not a number, in 1 clip \(first: 'b'\)", id="empty cell"),
-        pytest.param(f"{HEADER}\n,1,0,0,0,0,0", r"1 row \(first: '1'\) of 1 without", id="no name"),
-        pytest.param(f"{HEADER}\nb,nan,0,0,0,0,0", r"NaN or infinite values in 1 clip \(first: 'b'\)", id="NaN"),
-        pytest.param(f"{HEADER}\nb,2.5,-1,0,0,0,0", r"negative values in 1 clip \(first: 'b'\).*softmax", id="logits"),
-        pytest.param(f"{HEADER}\nb,.5,.4,0,0,0,0", r"row sum of 0.9 in 1 clip", id="sum"),
+        pytest.param(HEADER.replace(",", ";"), "semicolons", id="semicolons"),
+        pytest.param(f"{HEADER}\n\n{GOOD}\nb,1,0\n", r"7 cells .* 1 line \(first: '4'\)", id="cells"),
+        pytest.param(f"{HEADER}\n{GOOD}\nb,1,x,0,0,0,0\nc,y,0,0,0,0,0", r"'x' .* 2 clips \(first: 'b'\)", id="x"),
+        pytest.param(f"{HEADER}\nb,1,,0,0,0,0", r"'' .* 1 clip \(first: 'b'\)", id="empty cell"),
+        pytest.param(f"{HEADER}\n,1,0,0,0,0,0", r"1 row \(first: '1'\)", id="no name"),
+        pytest.param(f"{HEADER}\nb,nan,0,0,0,0,0", r"NaN .* 1 clip \(first: 'b'\)", id="NaN"),
+        pytest.param(f"{HEADER}\nb,2.5,-1,0,0,0,0", r"negative .* 1 clip \(first: 'b'\).*softmax", id="logits"),
+        pytest.param(f"{HEADER}\nb,.5,.4,0,0,0,0", r"0\.9 in 1 clip", id="sum"),
         pytest.param(
             f"{HEADER}\n{GOOD}\n{GOOD.replace('a', 'a.mov', 1)}", r"1 duplicated clip \(first: 'a'\)", id="twice"
         ),
-        pytest.param(b"filename,ang\n\xff\xfe", "not a comma-separated table in UTF-8", id="bytes"),
+        pytest.param(b"filename,ang\n\xff\xfe", "UTF-8", id="bytes"),
     ],
 )
 def test_csv_that_is_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -96,16 +92,16 @@ def test_csv_that_is_refused(tmp_path: Path, text: str | bytes, message: str) ->
 
 
 def test_files_that_are_not_there_or_of_another_kind(tmp_path: Path) -> None:
-    with pytest.raises(InvalidProbabilities, match=r"cannot read .*none.csv: No such file"):
+    with pytest.raises(InvalidProbabilities, match=r"none\.csv: No such file"):
         read_probabilities(tmp_path / "none.csv")
-    with pytest.raises(InvalidProbabilities, match=r"cannot read .*none.npz: No such file"):
+    with pytest.raises(InvalidProbabilities, match=r"none\.npz: No such file"):
         read_probabilities(tmp_path / "none.npz")
-    with pytest.raises(InvalidProbabilities, match=r"expected a .csv or .npz file of probabilities, found rows.txt"):
+    with pytest.raises(InvalidProbabilities, match=r"rows\.txt.*\.csv or \.npz"):
         read_probabilities(put(tmp_path, HEADER, "rows.txt"))
-    with pytest.raises(InvalidPredictions, match=r"cannot read .*none.json: No such file"):
+    with pytest.raises(InvalidPredictions, match=r"none\.json: No such file"):
         read_predictions(tmp_path / "none.json")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(InvalidProbabilities, match="cannot read"):
+    with pytest.raises(InvalidProbabilities, match=r"folder\.csv"):
         read_probabilities(tmp_path / "folder.csv")
 
 
@@ -124,13 +120,13 @@ def test_npz(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"filenames": np.array(["a"])}, "expected the arrays filenames and probabilities, found filenames"),
-        ({"filenames": np.array(["a"], dtype=object), "probabilities": np.eye(6)[:1]}, "names as text, not as objects"),
-        ({"filenames": np.array([1]), "probabilities": np.eye(6)[:1]}, "expected filenames as text"),
-        ({"filenames": np.array(["a"]), "probabilities": np.array([["x"]])}, "probabilities as numbers"),
-        ({"filenames": np.array(["a", "b"]), "probabilities": np.eye(6)[:1]}, r"shape \(2, 6\).*found \(1, 6\)"),
-        ({"filenames": np.array(["a"]), "probabilities": np.ones((1, 5)) / 5}, r"shape \(1, 6\).*found \(1, 5\)"),
-        ({"filenames": np.array([b"\xff"]), "probabilities": np.eye(6)[:1]}, "not an .npz of plain arrays"),
+        ({"filenames": np.array(["a"])}, "filenames and probabilities, found filenames"),
+        ({"filenames": np.array(["a"], dtype=object), "probabilities": np.eye(6)[:1]}, "objects"),
+        ({"filenames": np.array([1]), "probabilities": np.eye(6)[:1]}, "text .N,. in filenames"),
+        ({"filenames": np.array(["a"]), "probabilities": np.array([["x"]])}, "numbers .N, 6. in probabilities"),
+        ({"filenames": np.array(["a", "b"]), "probabilities": np.eye(6)[:1]}, r"\(2, 6\).*\(1, 6\)"),
+        ({"filenames": np.array(["a"]), "probabilities": np.ones((1, 5)) / 5}, r"\(1, 6\).*\(1, 5\)"),
+        ({"filenames": np.array([b"\xff"]), "probabilities": np.eye(6)[:1]}, "plain arrays"),
     ],
 )
 def test_npz_that_is_refused(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -140,12 +136,12 @@ def test_npz_that_is_refused(tmp_path: Path, arrays: dict[str, np.ndarray], mess
 
 
 def test_npz_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(InvalidProbabilities, match=r"expected what numpy.savez writes"):
+    with pytest.raises(InvalidProbabilities, match=r"numpy\.savez"):
         read_probabilities(put(tmp_path, b"\x93NUMPY", "rows.npz"))
     np.savez_compressed(tmp_path / "whole.npz", filenames=np.array(["a"]), probabilities=np.eye(6)[:1])
     data = bytearray((tmp_path / "whole.npz").read_bytes())
     data[60:70] = bytes(10)
-    with pytest.raises(InvalidProbabilities, match=r"not an .npz of plain arrays"):
+    with pytest.raises(InvalidProbabilities, match=r"plain arrays"):
         read_probabilities(put(tmp_path, bytes(data), "rows.npz"))
 
 
@@ -172,7 +168,7 @@ def test_what_is_written_reads_back_to_the_same_bits(
 
 
 def test_writing_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidProbabilities, match=r"not rows.json"):
+    with pytest.raises(InvalidProbabilities, match=r"rows\.json"):
         write_probabilities(tmp_path / "rows.json", Probabilities(("a",), np.eye(6)[:1]))
 
 
@@ -211,11 +207,11 @@ def test_labels_that_are_refused(tmp_path: Path, label: Any, message: str) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not JSON in UTF-8"),
-        ("{", "not JSON in UTF-8"),
+        ("", "JSON"),
+        ("{", "JSON"),
         ('\ufeff{"predictions": {}}', "byte order mark"),
-        (b"\xff\xfe{", "not JSON in UTF-8"),
-        ("[" * 100_000, "nested far too deeply|not JSON"),
+        (b"\xff\xfe{", "JSON"),
+        ("[" * 100_000, "nested|JSON"),
         ("[]", "found no object"),
         ("3", "found no object"),
         ("{}", "found the keys"),

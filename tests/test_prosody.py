@@ -441,27 +441,27 @@ def test_clips_without_sound_are_named_and_the_others_kept(clips, tmp_path):
     broken = tmp_path / "b.mov"
     broken.write_bytes(b"no film")
     context, encoder = make_context(tmp_path), ProsodyEncoder()
-    with pytest.raises(MediaError, match="mute has no audio track") as one:
+    with pytest.raises(MediaError, match="clip mute") as one:
         encoder.prepare(Clips((mute, *clips.items[:2])), options_of(), context)
     assert one.value.clip == "mute"
     assert len(encoder.embed(clips.take([0, 1]), options_of(), context).values) == 2
-    with pytest.raises(MediaError, match=r"2 clips \(first: 'mute'\) without usable audio; clip mute"):
+    with pytest.raises(MediaError, match=r"2 clips \(first: 'mute'\)"):
         encoder.prepare(Clips((clips.items[2], mute, clip_of(broken, "torn"))), options_of(), context)
     assert extraction.open_store(context).has(clips.items[2])
 
 
 def test_what_is_not_or_wrongly_kept_is_said(clips, tmp_path):
     context, encoder = make_context(tmp_path), ProsodyEncoder()
-    with pytest.raises(DataError, match="nothing computed for clip c0"):
+    with pytest.raises(DataError, match="clip c0"):
         encoder.embed(clips.take([0]), options_of(), context)
     extraction.open_store(context).save(clips.items[0], np.zeros(3, np.float32))
-    with pytest.raises(DataError, match=r"expected 396 numbers in .*, found an array of shape \(3,\): delete it"):
+    with pytest.raises(DataError, match=r"396 .*\(3,\)"):
         encoder.embed(clips.take([0]), options_of(), context)
 
 
 def test_a_missing_package_is_named(clips, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "librosa", None)
-    with pytest.raises(ExtraMissing, match=r"prosody needs av, librosa and scipy .*blemore-harness\[encoders\]"):
+    with pytest.raises(ExtraMissing, match=r"prosody .*av, librosa and scipy .*blemore-harness\[encoders\]"):
         ProsodyEncoder().prepare(clips.take([0]), options_of(), make_context(tmp_path))
 
 

@@ -153,7 +153,7 @@ def test_rows_bring_both_heads_together_as_probabilities() -> None:
 
 
 def test_the_losses_are_the_literal_ones() -> None:
-    from blemore_plugins.rank_aware.losses import ranking, supervised
+    from blemore_plugins.rank_aware.training import ranking, supervised
 
     presence, salience = np.random.default_rng(4).normal(size=(2, 3, 6))
     targets = np.array([[1, 0, 0, 0, 0, 0], [0.7, 0, 0.3, 0, 0, 0], [0, 0.5, 0, 0, 0.5, 0]])
@@ -173,7 +173,7 @@ def test_the_losses_are_the_literal_ones() -> None:
 
 
 def test_coral_is_the_literal_one() -> None:
-    from blemore_plugins.rank_aware.losses import coral
+    from blemore_plugins.rank_aware.training import coral
 
     random = np.random.default_rng(5)
     source, target = random.normal(size=(9, 4)), random.normal(size=(6, 4)) @ random.normal(size=(4, 4)) + 2
@@ -185,7 +185,7 @@ def test_coral_is_the_literal_one() -> None:
 
 
 def test_mmd_is_the_literal_one() -> None:
-    from blemore_plugins.rank_aware.losses import mmd
+    from blemore_plugins.rank_aware.training import mmd
 
     random = np.random.default_rng(6)
     source, target = random.normal(size=(5, 3)), random.normal(size=(4, 3)) + 1
@@ -226,7 +226,7 @@ def test_without_adapting_held_out_vectors_change_nothing_and_with_it_they_do() 
 
 @pytest.mark.parametrize("adapt", ["coral", "mmd"])
 def test_adapting_brings_the_domains_nearer(adapt: str) -> None:
-    from blemore_plugins.rank_aware import losses
+    from blemore_plugins.rank_aware import training as losses
 
     fold, base_models, _ = make_case(80, 60)
     others = changed(base_models, fold)

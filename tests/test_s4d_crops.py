@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blemore_plugins.s4d.sampling import prediction_indices, training_indices
+from blemore_plugins.s4d.batches import prediction_indices, training_indices
 from blemore_plugins.s4d.tracking import Detections, build_track
 
 

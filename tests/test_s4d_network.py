@@ -8,8 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from blemore_plugins.s4d.experts import MixtureOfExperts, load_balance  # noqa: E402
-from blemore_plugins.s4d.network import S4DViTMoE, build_network, count_parts, sinusoids  # noqa: E402
+from blemore_plugins.s4d.network import MixtureOfExperts, S4DViTMoE, build_network, count_parts, load_balance, sinusoids  # noqa: E402
 from blemore_plugins.s4d.shape import Routing, Shape  # noqa: E402
 
 pytestmark = pytest.mark.encoders

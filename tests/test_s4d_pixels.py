@@ -13,10 +13,10 @@ from fakes import make_context, make_fold
 torch = pytest.importorskip("torch")
 pytest.importorskip("PIL")
 
-from blemore_plugins.s4d.batches import TrainingBatches, normalise, read_views  # noqa: E402
-from blemore_plugins.s4d.cropping import crop_square, shrink  # noqa: E402
+from blemore_plugins.s4d.batches import CropSource, normalise, training_indices  # noqa: E402
 from blemore_plugins.s4d.options import S4DOptions  # noqa: E402
-from blemore_plugins.s4d.sampling import training_indices  # noqa: E402
+from blemore_plugins.s4d.tracking import crop_square, shrink  # noqa: E402
+from blemore_plugins.training.batches import TrainingBatches  # noqa: E402
 
 pytestmark = pytest.mark.encoders
 
@@ -89,9 +89,14 @@ def crops(tmp_path: Path):
 SMALL = S4DOptions(weights="random-small", train="all", size=32, frames=4, batch_size=3, flip=False, crop=1.0)
 
 
+def batches_of(fold, store, options: S4DOptions) -> TrainingBatches:
+    source = CropSource(store, options)
+    return TrainingBatches(fold.train.items, fold.train.targets, source, options.batch_size, "cpu")
+
+
 def test_batches_give_every_clip_once_with_its_target(crops):
     fold, store = crops
-    batches = TrainingBatches(fold.train.items, fold.train.targets, store, SMALL, "cpu")
+    batches = batches_of(fold, store, SMALL)
     generator, same = (torch.Generator().manual_seed(5) for _ in range(2))
     epoch, again = list(batches.epoch(generator)), list(batches.epoch(same))
     assert [len(inputs) for inputs, _ in epoch] == [3, 2, 2]
@@ -113,7 +118,7 @@ def test_an_epoch_over_thousands_of_clips_needs_few_open_files(tmp_path: Path):
     for clip in fold.train:
         store.save(clip, np.zeros((20, 32, 32, 3), dtype=np.uint8))
     before = len(list(Path("/proc/self/fd").iterdir()))
-    batches = TrainingBatches(fold.train.items, fold.train.targets, store, replace(SMALL, batch_size=2), "cpu")
+    batches = batches_of(fold, store, replace(SMALL, batch_size=2))
     for _ in batches.epoch(torch.Generator()):
         assert len(list(Path("/proc/self/fd").iterdir())) < before + 20
 
@@ -124,7 +129,7 @@ def test_mirroring_and_cropping_treat_all_frames_of_a_clip_alike(crops):
     still = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     for clip in fold.train:
         store.save(clip, np.repeat(still, 9, axis=0))
-    batches = TrainingBatches(fold.train.items, fold.train.targets, store, options, "cpu")
+    batches = batches_of(fold, store, options)
     ((inputs, _),) = batches.epoch(torch.Generator().manual_seed(1))
     for clip in inputs:
         assert torch.equal(clip[:, :1].expand_as(clip), clip)
@@ -135,11 +140,7 @@ def test_a_whole_crop_that_is_only_mirrored_is_exact(crops):
     fold, store = crops
     options = S4DOptions(weights="random-small", train="all", size=32, frames=4, batch_size=7, flip=True, crop=1.0)
     plain, mirrored = (
-        next(
-            TrainingBatches(fold.train.items, fold.train.targets, store, o, "cpu").epoch(
-                torch.Generator().manual_seed(2)
-            )
-        )
+        next(batches_of(fold, store, o).epoch(torch.Generator().manual_seed(2)))
         for o in (
             S4DOptions(weights="random-small", train="all", size=32, frames=4, batch_size=7, flip=False, crop=1.0),
             options,
@@ -155,6 +156,7 @@ def test_a_whole_crop_that_is_only_mirrored_is_exact(crops):
 
 def test_views_are_windows_and_their_mirror_images(crops):
     fold, store = crops
-    views = read_views(fold.train.items[0], store, SMALL, "cpu")
+    source = CropSource(store, SMALL)
+    views = source.views(source.read(fold.train.items[0], None))
     assert views.shape == (4, 3, 4, 32, 32)
     assert torch.equal(views[2:], views[:2].flip(-1))

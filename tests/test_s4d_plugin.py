@@ -64,12 +64,12 @@ def test_impossible_options_are_refused(wrong: dict[str, object]):
 
 torch = pytest.importorskip("torch")
 
-from blemore_plugins.s4d import training  # noqa: E402
+from blemore_plugins.s4d import model as s4d_model  # noqa: E402
+from blemore_plugins.s4d.batches import CropSource  # noqa: E402
 from blemore_plugins.s4d.faces import open_crops  # noqa: E402
-from blemore_plugins.s4d.model import build, predict_rows  # noqa: E402
+from blemore_plugins.s4d.model import build, learning_rate, predict_rows, set_mode, trained_parts  # noqa: E402
 from blemore_plugins.s4d.network import S4DViTMoE, build_network, count_parameters  # noqa: E402
 from blemore_plugins.s4d.shape import Shape  # noqa: E402
-from blemore_plugins.s4d.training import learning_rate, set_mode, trained_parts  # noqa: E402
 
 encoders = pytest.mark.encoders
 
@@ -109,7 +109,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_result(prepared, tmp_path: Path,
     expected = ENCODER.fit(fold, options, context)
     again = dataclasses.replace(context, workspace=tmp_path / "other")
     trained = []
-    epoch = training._train_epoch
+    epoch = s4d_model._train_epoch
 
     def stop_in_the_third(network, batches, optimizer, generator, number, options):
         if number == 2 and len(trained) == 2:
@@ -117,7 +117,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_result(prepared, tmp_path: Path,
         trained.append(number)
         epoch(network, batches, optimizer, generator, number, options)
 
-    monkeypatch.setattr(training, "_train_epoch", stop_in_the_third)
+    monkeypatch.setattr(s4d_model, "_train_epoch", stop_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         ENCODER.fit(fold, options, again)
     trained.append(-1)
@@ -146,14 +146,13 @@ def test_a_row_depends_on_its_own_clip_only(prepared, noise: str):
 
 @encoders
 def test_a_row_is_the_mean_softmax_over_windows_and_mirror_images(prepared):
-    from blemore_plugins.s4d.batches import read_views
-
     fold, context = prepared
     network = build(SMALL, context)
     rows = predict_rows(network, fold.held_out, SMALL, context)
     set_mode(network, SMALL, training=False)
     for clip, row in zip(fold.held_out, rows, strict=True):
-        views = read_views(clip, open_crops(SMALL, context), SMALL, "cpu")
+        source = CropSource(open_crops(SMALL, context), SMALL)
+        views = source.views(source.read(clip, None))
         with torch.no_grad():
             each = [network(blinded[None]).softmax(-1)[0].numpy() for blinded in views]
         np.testing.assert_allclose(row, np.mean(each, axis=0), atol=1e-5)

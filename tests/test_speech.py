@@ -216,7 +216,7 @@ def test_settings_may_stand_inside_those_of_a_processor(tmp_path):
     folder = save_model(tmp_path, "hubert")
     inner = json.loads((folder / "preprocessor_config.json").read_text()) | {"do_normalize": False}
     (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(WeightsMissing, match=r"no preprocessor_config\.json or processor_config.json"):
+    with pytest.raises(WeightsMissing, match=r"preprocessor_config\.json or processor_config\.json"):
         settled(AudioOptions(model=str(folder)))
     (folder / "processor_config.json").write_text(json.dumps({"feature_extractor": inner}))
     assert settled(AudioOptions(model=str(folder))).floor is None
@@ -224,20 +224,20 @@ def test_settings_may_stand_inside_those_of_a_processor(tmp_path):
 
 def test_what_cannot_work_is_refused(tmp_path, models):
     folder = save_model(tmp_path / "slow", "hubert", sampling_rate=8000)
-    with pytest.raises(InvalidOption, match="expected one for 16000 samples per second, found 8000"):
+    with pytest.raises(InvalidOption, match=r"16000 .*8000"):
         settled(AudioOptions(model=str(folder)))
     (folder / "preprocessor_config.json").write_text("no")
-    with pytest.raises(DataError, match="not a feature extractor's settings"):
+    with pytest.raises(DataError, match="feature extractor"):
         settled(AudioOptions(model=str(folder)))
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(InvalidOption, match=r"expected one of the types wav2vec2, .*whisper.*; found 'bert'"):
+    with pytest.raises(InvalidOption, match=r"wav2vec2, .*whisper.*'bert'"):
         settled(AudioOptions(model=str(folder)))
-    with pytest.raises(InvalidOption, match="outputs: expected an emotion model of type wav2vec2, found 'hubert'"):
+    with pytest.raises(InvalidOption, match=r"outputs: .*wav2vec2.*'hubert'"):
         settled(AudeeringOptions(model=str(models["hubert"])), outputs=True)
     damaged = save_model(tmp_path / "damaged", "hubert")
     config = json.loads((damaged / "config.json").read_text()) | {"num_hidden_layers": "many"}
     (damaged / "config.json").write_text(json.dumps(config))
-    with pytest.raises(DataError, match="does not describe a hubert model"):
+    with pytest.raises(DataError, match="hubert model"):
         network.build_network(settled(AudioOptions(model=str(damaged))), "cpu")
 
 
@@ -329,7 +329,7 @@ def test_compat_normalises_as_s3prl_does(models, sounds, tmp_path):
     np.testing.assert_allclose(
         encoder.frame_features(next(iter(clips)), options, context), expected, rtol=1e-4, atol=1e-5
     )
-    with pytest.raises(InvalidOption, match="hubert: layers: compat copies the released layout"):
+    with pytest.raises(InvalidOption, match="hubert: layers: compat"):
         build_options("hubert", HubertOptions, {"compat": "true", "layers": "6"})
 
 

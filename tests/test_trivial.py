@@ -102,8 +102,8 @@ def test_most_frequent_pair_comes_before_its_salience() -> None:
 
 
 def test_nothing_to_learn_from_and_nothing_to_predict() -> None:
-    with pytest.raises(DataError, match="trivial-single needs at least one training clip with a single emotion"):
+    with pytest.raises(DataError, match=r"trivial-single.*single emotion"):
         fit_and_predict(TrivialSingle(), small([50, 50, 0, 0, 0, 0]), UNKNOWN)
-    with pytest.raises(DataError, match="trivial-blend needs at least one training clip with a blend"):
+    with pytest.raises(DataError, match=r"trivial-blend.*blend, found none"):
         fit_and_predict(TrivialBlend(), small(FEAR), UNKNOWN)
     assert fit_and_predict(TrivialSingle(), small(FEAR), Clips(())).shape == (0, 6)

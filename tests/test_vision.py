@@ -18,6 +18,7 @@ from blemore_harness.clips import Clips, Fold  # noqa: E402
 from blemore_harness.errors import ExtraMissing, InvalidOption, MediaError  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
 from blemore_plugins import vision  # noqa: E402
+from blemore_plugins.ahead import read_ahead  # noqa: E402
 from blemore_plugins.vision import extraction, running  # noqa: E402
 from blemore_plugins.vision.pictures import PictureRule, fit, normalise  # noqa: E402
 from blemore_plugins.vision.running import Network, run_clip  # noqa: E402
@@ -270,8 +271,8 @@ def test_red_and_blue_may_be_exchanged():
 def test_clips_are_read_ahead_in_their_order(clips):
     read = []
     taken = []
-    for clip, name in extraction.read_ahead(lambda clip: read.append(clip.id) or clip.id, clips.items):
+    for clip, name in read_ahead(lambda clip: read.append(clip.id) or clip.id, clips.items, 3, 3):
         taken.append(clip.id)
-        assert clip.id == name
+        assert clip.id == name.result()
     assert taken == list(clips.ids)
     assert sorted(read) == sorted(taken)

@@ -145,7 +145,7 @@ def test_layers_are_inclusive_indices():
 
 @pytest.mark.parametrize("text", ["", "a", "6-", "-6", "3-1", "1,,2", "1-3,2", "1.5", "½"])
 def test_other_texts_for_layers_are_refused(text):
-    with pytest.raises(InvalidOption, match=r"wav2vec2: layers: expected indices such as 6-12"):
+    with pytest.raises(InvalidOption, match="wav2vec2: layers: "):
         build_options("wav2vec2", Wav2Vec2Options, {"layers": text})
 
 
@@ -156,7 +156,7 @@ def test_other_wrong_options_are_refused(wrong):
 
 
 def test_more_layers_than_the_model_has_are_refused(released):
-    with pytest.raises(InvalidOption, match="has layers 0 to 5, found 12"):
+    with pytest.raises(InvalidOption, match=r"layers 0 to 5.* 12"):
         built(options_for(released, layers="6-12"))
 
 
@@ -216,11 +216,11 @@ def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path, layout, name):
 def test_a_model_of_another_kind_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clap"}))
-    with pytest.raises(InvalidOption, match=r"expected one of the types wav2vec2, .*; found 'clap'"):
+    with pytest.raises(InvalidOption, match=r"wav2vec2, .*'clap'"):
         settled(options_for(tmp_path))
     for damaged in ("[1", "[1]"):
         (tmp_path / "config.json").write_text(damaged)
-        with pytest.raises(DataError, match="not a model's configuration"):
+        with pytest.raises(DataError, match=r"config\.json"):
             settled(options_for(tmp_path))
 
 
@@ -439,7 +439,7 @@ def test_missing_packages_are_named(sounds, tmp_path, monkeypatch, gone):
     monkeypatch.delitem(sys.modules, "blemore_plugins.speech.network")
     monkeypatch.delitem(sys.modules, "blemore_plugins.speech.hearing")
     monkeypatch.setitem(sys.modules, gone, None)
-    with pytest.raises(ExtraMissing, match=r"wav2vec2 needs .*pip install"):
+    with pytest.raises(ExtraMissing, match=r"wav2vec2 .*torch.*pip install"):
         Wav2Vec2Encoder().prepare(clips, Wav2Vec2Options(model="random-small"), make_context(tmp_path))
 
 
@@ -448,7 +448,7 @@ def test_packages_that_are_not_installed_at_all_are_named(tmp_path, monkeypatch)
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr(recipe, "version", absent)
-    with pytest.raises(ExtraMissing, match=r"wav2vec2 needs .*pip install"):
+    with pytest.raises(ExtraMissing, match=r"wav2vec2 .*torch.*pip install"):
         Wav2Vec2Encoder().prepare(Clips(()), Wav2Vec2Options(model="random-small"), make_context(tmp_path))
 
 

@@ -1,6 +1,6 @@
-"""The nouns that everything else speaks in: clips and folds.
+"""Clips and folds, the data types that all other modules use.
 
-All are frozen and checked when made: one that exists is valid, and its arrays are read-only.
+Instances are frozen and validated on construction; their arrays are read-only.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from blemore_harness.errors import DataError, MediaError, first_and_count
 LabelArray: TypeAlias = NDArray[np.int8]
 
 EMOTIONS = ("ang", "disg", "fea", "hap", "sad", "neu")
-"""Label order of the official protocol; neutral is last, and the neutral rule relies on that."""
+"""Label order of the official protocol; the neutral rule relies on neutral being last."""
 
 
 @dataclass(frozen=True)
 class Clip:
     """One video with its audio, as plugins see it: an opaque id and neutral paths.
 
-    The released file names spell out the label, so `id` and every path here are stand-ins that the harness made.
+    The released file names contain the label, so `id` and all paths here are replaced by the harness.
 
     Attributes:
-        id: stable stand-in of the clip's name within one dataset.
+        id: replaces the clip's name; stable within one dataset.
         video_file: the video file under a neutral name, None where the dataset has no media for the clip.
-        feature_files: released feature files under neutral names by store, such as `WavLM_large`; they are there for
-            encoders that name the store in `feature_sets`.
-        content: hex digest of the video file's bytes (of the feature files where there is no video): the key for
+        feature_files: released feature files under neutral names by feature set, such as `WavLM_large`; the files
+            exist for encoders that name the set in `feature_sets`.
+        content: hex digest of the video file's bytes (of the feature files where there is no video): the cache key of
             everything computed from this clip.
     """
 
@@ -55,25 +55,26 @@ class Clip:
         return self.video
 
     def features(self, store: str) -> Path:
-        """Path of the released features of this clip in `store`, such as `WavLM_large`, which `feature_sets` must
-        name.
+        """Path of the clip's released features in a feature set, such as `WavLM_large`, which the encoder must name in
+        `feature_sets`.
         """
-        if store not in self.feature_files:
+        there = sorted(self.feature_files)
+        if store not in there:
             raise MediaError(
-                f"clip {self.id} has no features in '{store}' (has: {sorted(self.feature_files)})", self.id
+                f"clip {self.id} has no features '{store}' (available: {', '.join(there) or 'none'})", self.id
             )
         path = self.feature_files[store]
         if not path.exists():
             raise DataError(
-                f"the features in '{store}' were not handed out: an encoder must name in `feature_sets` what it "
-                "reads, so that its results depend on it"
+                f"the features '{store}' were not requested: an encoder must name all feature sets that it reads in "
+                "`feature_sets`, so that its results are computed again when these change"
             )
         return path
 
 
 @dataclass(frozen=True)
 class Clips:
-    """An ordered set of clips, with labels and actors where the receiver may know them.
+    """An ordered set of clips, with labels and actors where these may be used.
 
     Args:
         items: the clips; ids must be unique.
@@ -108,9 +109,9 @@ class Clips:
 
     @property
     def labels(self) -> LabelArray:
-        """The truth; `DataError` where these clips carry none."""
+        """The labels; `DataError` where these clips have none."""
         if self.truth is None:
-            raise DataError("these clips carry no labels: only the training part of a fold does")
+            raise DataError("these clips have no labels: only the training clips of a fold have labels")
         return self.truth
 
     @property
@@ -119,7 +120,7 @@ class Clips:
         return self.labels.astype(np.float32) / np.float32(100)
 
     def take(self, which: ArrayLike) -> Clips:
-        """Return the clips at a boolean mask (N,) or at integer positions, in that order."""
+        """Return the clips selected by a boolean mask (N,) or by integer positions, in that order."""
         index = np.asarray(which)
         if index.dtype == bool:
             if index.shape != (len(self),):
@@ -133,24 +134,26 @@ class Clips:
         )
 
     def unlabelled(self) -> Clips:
-        """Return the same clips without truth and without actors, as they are handed out to be predicted."""
+        """Return the same clips without labels and actors, as systems get them for prediction."""
         return Clips(self.items)
 
     def inner_split(self, seed: int, share: float = 0.2) -> tuple[Clips, Clips]:
-        """Split into (learn, check) with no actor in both: the honest place to choose an epoch or a setting.
+        """Split the clips by actor into (train, validation), for choosing an epoch or a setting without bias.
 
         Args:
-            seed: decides which actors go to the second part.
-            share: about which share of the actors goes to the second part; at least one actor stays on each side.
+            seed: decides which actors are in the validation part.
+            share: approximate share of actors in the validation part; each part has at least one actor.
 
         Raises:
             DataError: fewer than two actors, or clips without actors.
         """
         if self.actors is None:
-            raise DataError("these clips carry no actors: only the training part of a fold can be split by actor")
+            raise DataError("these clips have no actors: only the training clips of a fold can be split by actor")
         names = sorted(set(self.actors))
         if len(names) < 2:
-            raise DataError(f"an actor-disjoint split needs at least 2 actors, found {len(names)}")
+            raise DataError(
+                f"an actor-disjoint split needs at least 2 actors, found {len(names)}: train on clips of more actors"
+            )
         count = min(max(round(share * len(names)), 1), len(names) - 1)
         chosen = set(np.random.default_rng(seed).permutation(names)[:count].tolist())
         check = np.array([actor in chosen for actor in self.actors])
@@ -159,7 +162,7 @@ class Clips:
 
 @dataclass(frozen=True)
 class Fold:
-    """What a system learns from and what it predicts.
+    """The clips that a system is trained on and the clips that it predicts.
 
     Attributes:
         index: number of the fold; None for the final fit on all training clips, whose held-out part is the test clips.
@@ -173,18 +176,20 @@ class Fold:
 
     def __post_init__(self) -> None:
         if self.held_out.truth is not None or self.held_out.actors is not None:
-            raise DataError("held-out clips of a fold must be handed out unlabelled")
+            raise DataError("held-out clips of a fold must not have labels or actors")
         both = set(self.train.ids) & set(self.held_out.ids)
         if both:
-            raise DataError(f"clips in both parts of fold {self.index}: {first_and_count(sorted(both), 'clip')}")
+            found = first_and_count(sorted(both), "clip")
+            raise DataError(f"fold {self.index}: expected disjoint training and held-out clips, found {found} in both")
 
 
 def _checked_labels(truth: ArrayLike, ids: list[str]) -> LabelArray:
-    """Return the labels as read-only int8; `DataError` for rows that no clip can have."""
+    """Return the labels as read-only int8; `DataError` for labels that the protocol does not know."""
     labels = np.array(truth)
     if labels.shape != (len(ids), len(EMOTIONS)):
         raise DataError(f"expected truth of shape {(len(ids), len(EMOTIONS))}, found {labels.shape}")
-    # Sorted, a single emotion ends in 0 100, and a blend (of emotions before neutral, the last) in 50 50 or 30 70.
+    # Sorted, a single emotion ends in 0 100, and a blend (neutral, in the last column, is never part of one) in 50 50
+    # or 30 70.
     ends = np.sort(labels, axis=1)
     alone = ends[:, -1] == 100
     blended = (np.isin(ends[:, -1], (50, 70))) & (ends[:, -2] == 100 - ends[:, -1]) & (labels[:, -1] == 0)

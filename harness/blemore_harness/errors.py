@@ -1,23 +1,23 @@
-"""Errors that tell a person what was expected, what was found and what to do.
+"""The exception tree. Each message says what was expected, what was found and what to do.
 
     BlemoreError                 the user can fix it: exit code 1 unless said otherwise
-    ├── DataError                a dataset on disk is not what it should be
-    │   ├── InvalidEmbeddings    embeddings that are not finite numbers, or not one for each clip
+    ├── DataError                a dataset on disk is invalid
+    │   ├── InvalidEmbeddings    embeddings that are not finite numbers, or not exactly one per clip
     │   ├── MetadataError        rows of train_metadata.csv (labels, folds, ids)
     │   └── MediaError           one clip's video, audio or features; knows the clip
-    ├── InvalidProbabilities     rows that are not probabilities, or not of the expected clips
+    ├── InvalidProbabilities     predictions that are not probabilities, or not for the expected clips
     ├── InvalidPredictions       decoded labels, or a leaderboard file, that would be rejected or mis-scored
     ├── ConfigError              a submission, a configuration file or a command line: exit code 2
-    │   ├── UnknownName          a plugin, an option or a submission that nobody offers
-    │   └── InvalidOption        a known option with a value that it cannot have
-    ├── WeightsMissing           pretrained weights that are neither here nor reachable
-    ├── ExtraMissing             a Python package that this needs is not installed
-    ├── ServiceError             a remote service said no, or said something else than agreed
-    └── RunError                 a run directory that is busy, incomplete or not a run
+    │   ├── UnknownName          a plugin, an option or a submission that does not exist
+    │   └── InvalidOption        a known option with an invalid value
+    ├── WeightsMissing           pretrained weights that are neither on this machine nor can be downloaded
+    ├── ExtraMissing             a required Python package is not installed
+    ├── ServiceError             a remote service refused a request or sent an unexpected answer
+    └── RunError                 a run directory that is in use, incomplete or not a run
     PluginFailed                 a plugin raised or broke its contract: exit code 3
 
-Anything that is not one of these is a bug and shows a traceback. What a plugin raises while it is called for a run is
-never the run's end: it becomes a `PluginFailed`, whatever its class.
+Any other exception is a bug and shows a traceback. An exception that a plugin raises during a run never ends the run:
+it becomes a `PluginFailed`, whatever its class.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from collections.abc import Iterable, Sequence
 
 
 class HarnessError(Exception):
-    """The root of everything that the harness raises on purpose."""
+    """Base class of all errors that the harness raises on purpose."""
 
     exit_code = 1
 
 
 class BlemoreError(HarnessError):
-    """Something the user can fix; the message says how."""
+    """An error that the user can fix; the message says how."""
 
 
 class DataError(BlemoreError):
-    """A dataset on disk is not what it should be."""
+    """A dataset on disk is invalid."""
 
 
 class InvalidEmbeddings(DataError):
-    """Embeddings that are not finite numbers, or not of exactly one for each clip."""
+    """Embeddings that are not finite numbers, or not exactly one per clip."""
 
 
 class MetadataError(DataError):
-    """Rows of the metadata contradict each other, their file names or the protocol."""
+    """Rows of the metadata that contradict each other, their file names or the protocol."""
 
 
 class MediaError(DataError):
@@ -54,7 +54,7 @@ class MediaError(DataError):
 
     Args:
         message: what was expected, what was found, what to do.
-        clip: id of the clip as the raiser knows it; the harness translates it into the released file name.
+        clip: id of the clip as the plugin knows it; the harness translates it into the released file name.
     """
 
     def __init__(self, message: str, clip: str | None = None) -> None:
@@ -63,7 +63,7 @@ class MediaError(DataError):
 
 
 class InvalidProbabilities(BlemoreError):
-    """Rows that are not probabilities over the six emotions, or not of exactly the expected clips."""
+    """Predictions that are not probabilities of the six emotions, or not for exactly the expected clips."""
 
 
 class InvalidPredictions(BlemoreError):
@@ -77,7 +77,7 @@ class ConfigError(BlemoreError):
 
 
 class UnknownName(ConfigError):
-    """A name that nobody offers; the message ends in the closest known ones."""
+    """A name that does not exist; the message suggests the closest known one."""
 
     @classmethod
     def among(cls, kind: str, name: str, known: Iterable[str]) -> UnknownName:
@@ -87,16 +87,16 @@ class UnknownName(ConfigError):
 
 
 class InvalidOption(ConfigError):
-    """A known option with a value that it cannot have."""
+    """A known option with an invalid value."""
 
 
 class WeightsMissing(BlemoreError):
-    """Pretrained weights that are neither on this machine nor reachable; says what to fetch and where to put it.
+    """Pretrained weights that are neither on this machine nor can be downloaded; the message says where to put them.
 
     Args:
         message: what is missing, why, and what to do.
-        source: hub id or address from which `prepare` fetches them where there is a network; None where it cannot.
-        todo: what to do without a network.
+        source: Hugging Face id or URL from which `prepare` downloads them; None where it cannot.
+        todo: what to do without internet access.
     """
 
     def __init__(self, message: str, source: str | None = None, todo: str = "") -> None:
@@ -106,19 +106,19 @@ class WeightsMissing(BlemoreError):
 
 
 class ExtraMissing(BlemoreError):
-    """A Python package that this needs is not installed."""
+    """A required Python package is not installed."""
 
 
 class ServiceError(BlemoreError):
-    """A remote service refused, or answered something else than agreed."""
+    """A remote service refused a request or sent an unexpected answer."""
 
 
 class RunError(BlemoreError):
-    """A run directory is held by another process, incomplete, or not a run at all."""
+    """A run directory that is in use by another process, incomplete, or not a run."""
 
 
 class PluginFailed(HarnessError):
-    """A plugin crashed or broke its contract; names the culprit.
+    """A plugin raised an exception or broke its contract.
 
     Args:
         message: one line for the user.
@@ -134,43 +134,43 @@ class PluginFailed(HarnessError):
         self.trace = trace
 
     def __reduce__(self) -> tuple[type[PluginFailed], tuple[str, str, str]]:
-        """Let it cross from one process to another."""
+        """Return how to rebuild the error in another process (pickle)."""
         return type(self), (str(self), self.plugin, self.trace)
 
 
-_ELSEWHERE = "name another folder (that of runs with --runs, the cache with BLEMORE_CACHE)"
+_ELSEWHERE = "choose another folder (--runs for runs, BLEMORE_CACHE for the cache)"
 
 ADVICE = {
-    errno.ENOSPC: "the disk is full: make room (df -h shows where)",
-    errno.EDQUOT: "your quota of disk space is used up: make room (quota -s shows how much you have)",
-    errno.EFBIG: "a file would be larger than is allowed here: see ulimit -f",
-    errno.EROFS: f"this file system can only be read: {_ELSEWHERE}",
-    errno.EACCES: f"permission denied: see who may read and write there (ls -ld), or {_ELSEWHERE}",
-    errno.EPERM: f"permission denied: see who may read and write there (ls -ld), or {_ELSEWHERE}",
-    errno.ENOTDIR: f"a file stands where a folder is expected: {_ELSEWHERE}",
-    errno.ENAMETOOLONG: f"the name is longer than this file system takes: {_ELSEWHERE}",
-    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+    errno.ENOSPC: "the disk is full: free disk space (check with df -h)",
+    errno.EDQUOT: "the disk quota is used up: free disk space (check with quota -s)",
+    errno.EFBIG: "the file would exceed the maximum file size: raise the limit (ulimit -f)",
+    errno.EROFS: f"the file system is read-only: {_ELSEWHERE}",
+    errno.EACCES: f"permission denied: check the permissions (ls -ld) or {_ELSEWHERE}",
+    errno.EPERM: f"permission denied: check the permissions (ls -ld) or {_ELSEWHERE}",
+    errno.ENOTDIR: f"expected a folder, found a file: {_ELSEWHERE}",
+    errno.ENAMETOOLONG: f"the file name is too long for this file system: {_ELSEWHERE}",
+    errno.EMFILE: "too many open files: raise the limit (ulimit -n)",
 }
-"""What to do about answers of the operating system."""
+"""Advice by errno of an operating system error."""
 
 DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
-"""Answers that are no plugin's fault, wherever they come up."""
+"""Operating system errors that are not a plugin's fault, wherever they occur."""
 
 
 def is_disk_trouble(error: OSError) -> bool:
-    """Return whether the disk, and not the code, is what has to be changed."""
+    """Return whether the error is caused by the disk and not by the code."""
     return error.errno in DISK_TROUBLE
 
 
 def advise(error: OSError) -> str:
-    """Put an answer of the operating system into a sentence that says what to do.
+    """Return a sentence that describes an operating system error and says what to do.
 
     >>> advise(OSError(errno.ENOSPC, "No space left on device", "runs/fold-0.csv"))
-    'runs/fold-0.csv: the disk is full: make room (df -h shows where), then give the same command again'
+    'runs/fold-0.csv: the disk is full: free disk space (check with df -h), then run the same command again'
     """
     where = f"{error.filename}: " if error.filename is not None else ""
     known = ADVICE.get(error.errno or 0)
-    return f"{where}{known}, then give the same command again" if known else f"{where}{error.strerror or error}"
+    return f"{where}{known}, then run the same command again" if known else f"{where}{error.strerror or error}"
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
@@ -189,7 +189,7 @@ def suggest(name: str, known: Sequence[str]) -> str:
 
 
 def first_and_count(items: Iterable[str], noun: str) -> str:
-    """Name the first offender and how many there are.
+    """Return how many items there are and the first one, for a message.
 
     >>> first_and_count(["b", "c"], "clip")
     "2 clips (first: 'b')"
@@ -202,7 +202,7 @@ def first_and_count(items: Iterable[str], noun: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Put text that may hold parts of a file on one line that every terminal can show.
+    r"""Return text that may contain parts of a file as one line that every terminal can display.
 
     >>> printable("a\nb\x1b[31m")
     'a\\nb\\x1b[31m'

@@ -9,6 +9,9 @@ whose functions are marked with `hookimpl`:
     def blemore_encoders():
         return [MyEncoder()]
 
+A plugin may also add commands to `blemore-harness`: click commands named by entry points of the group
+`blemore_harness.commands`, which are imported only when they are called.
+
 No hook can change a score. Whatever a plugin raises, a `BlemoreError` as well, makes its system a failed one, with the
 message, the line of its code and a file with the traceback; the other systems go on. Only a `ConfigError` (such as
 `InvalidOption`) of `Options`, `resolve_options`, `feature_sets`, `identify` or `caveat` ends the command: it is the
@@ -23,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -33,6 +37,7 @@ from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import PluginFailed
 from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.record.types import Record
 
 PROJECT = "blemore_harness"
 """Name of the pluggy project, and of the entry-point group that plugins register in."""
@@ -46,6 +51,27 @@ Modality = Literal["video", "audio", "audiovisual"]
 @dataclass(frozen=True)
 class NoOptions:
     """Options of a system that has none."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package or a key that an encoder needs on this machine, besides numpy.
+
+    Attributes:
+        name: of the package, as it is installed, or of the environment variable that holds the key.
+        kind: which of the two.
+        module: the name under which a package is imported; empty where it is `name` with underscores.
+        least: the first version of a package that works, such as `5.18`; empty where any does.
+        below: the first version that may not work any more; empty where none is known.
+        advice: what to do where a package cannot be imported; empty where installing it again is all.
+    """
+
+    name: str
+    kind: Literal["package", "key"] = "package"
+    module: str = ""
+    least: str = ""
+    below: str = ""
+    advice: str = ""
 
 
 class Model(Protocol):
@@ -125,6 +151,14 @@ class Encoder:
         """
         return ()
 
+    def requirements(self, options: Any) -> tuple[Requirement, ...]:
+        """Return the packages and keys that it needs with these options.
+
+        Called by `blemore-harness doctor` only, which says what is missing, broken or of another version. What the
+        harness itself uses (torch for heads, av and pillow for clips) need not be named.
+        """
+        return ()
+
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Download and extract ahead of training; called once per run with all clips, unlabelled.
 
@@ -146,7 +180,8 @@ class Encoder:
 
     def fit(self, fold: Fold, options: Any, context: Context) -> Model:
         """Train on `fold.train`; the default trains the harness's MLP head on what `embed` gives."""
-        from blemore_harness.heads.fitting import HeadOptions, fit_head
+        from blemore_harness.heads.fitting import fit_head
+        from blemore_harness.heads.options import HeadOptions
 
         head = options if isinstance(options, HeadOptions) else HeadOptions()
         return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
@@ -163,7 +198,8 @@ class Encoder:
         nothing else, which the check `together` tests.
         """
         if type(self).fit is Encoder.fit:
-            from blemore_harness.heads.fitting import HeadOptions, fit_heads
+            from blemore_harness.heads.fitting import fit_heads
+            from blemore_harness.heads.options import HeadOptions
 
             head = options if isinstance(options, HeadOptions) else HeadOptions()
             return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)
@@ -227,16 +263,73 @@ def blemore_fusions() -> Iterable[Fusion]:  # type: ignore[empty-body]
     """Return the fusions that this plugin offers. Called when a name is first looked up, or when plugins are listed."""
 
 
-@hookspec
-def blemore_run_started(record: Mapping[str, Any]) -> None:
-    """Look at the record of a run that starts or resumes. Called by the pipeline once the identity is known."""
+@dataclass(frozen=True)
+class RunStarted:
+    """A run starts or resumes.
+
+    Attributes:
+        folder: the run's folder.
+        record: what is known so far: the submission, the dataset, the machine; no systems yet.
+    """
+
+    folder: Path
+    record: Record
+
+
+@dataclass(frozen=True)
+class FoldFinished:
+    """A fold of a system, or its final fit, is safely on disk: just trained, or found there.
+
+    Attributes:
+        folder: the run's folder.
+        record: of the run so far.
+        system: name of the system.
+        fold: number of the fold; None for the final fit on all training clips.
+        seconds: time of training and prediction.
+        times_asked: how often the system asked for scores of the held-out clips.
+        notes: what the plugin noted, by name.
+        warnings: what was warned of.
+        probabilities: of the held-out clips; after the final fit of the test clips, and for a fusion of the training
+            clips, too. Ids are the opaque ones.
+    """
+
+    folder: Path
+    record: Record
+    system: str
+    fold: int | None
+    seconds: float
+    times_asked: int
+    notes: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    probabilities: Probabilities
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """A run has ended.
+
+    Attributes:
+        folder: the run's folder.
+        record: with all results and the final status: finished, failed or interrupted.
+    """
+
+    folder: Path
+    record: Record
 
 
 @hookspec
-def blemore_fold_finished(record: Mapping[str, Any], result: Mapping[str, Any], probabilities: Probabilities) -> None:
-    """Look at a fold's result. Called by the pipeline after the fold is safely on disk; ids are the opaque ones."""
+def blemore_run_started(event: RunStarted) -> None:
+    """Take note of a run that starts or resumes. Called by the pipeline once the configuration hash is known.
+
+    This hook and the next two are told, not asked: each gets a copy of its own, and one that raises becomes a warning.
+    """
 
 
 @hookspec
-def blemore_run_finished(record: Mapping[str, Any]) -> None:
-    """Look at the final record. Called by the pipeline exactly once per run, whatever the status."""
+def blemore_fold_finished(event: FoldFinished) -> None:
+    """Take note of a fold's result. Called by the pipeline after the fold is safely on disk."""
+
+
+@hookspec
+def blemore_run_finished(event: RunFinished) -> None:
+    """Take note of the final record. Called by the pipeline exactly once per run, whatever the status."""

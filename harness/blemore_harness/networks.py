@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -225,6 +226,11 @@ def _evenly(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
         return functional.linear(functional.pad(rows, (0, inputs)), weight, bias)[:, : layer.out_features].contiguous()
 
     return apply
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def resolve_device(asked: str) -> str:

@@ -1,4 +1,4 @@
-"""Turns what a user wrote (`--set NAME.KEY=VALUE`, TOML values) into a plugin's Options, or says why it cannot."""
+"""Converts what a user wrote (`--set NAME.KEY=VALUE`, TOML values) into a plugin's Options."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _INCIDENTAL = types.MappingProxyType({"incidental": True})
 
 
 def build_options(system: str, kind: type[Any], given: Mapping[str, object]) -> Any:
-    """Make the Options of `system` from given values; text is read by the field's annotation.
+    """Return the Options of `system` with the given values; text is converted according to the field's annotation.
 
     Args:
         system: name of the plugin, for messages.
-        kind: its frozen Options dataclass, every field defaulted.
+        kind: its frozen Options dataclass, whose fields all have defaults.
         given: field name to typed value, or to text.
 
     Raises:
         UnknownName: a field that `kind` does not have.
-        InvalidOption: a value that the field cannot have, by its annotation or by the checks of `kind`.
+        InvalidOption: a value that the field's annotation or the checks of `kind` reject.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Options:
@@ -54,7 +54,7 @@ def build_options(system: str, kind: type[Any], given: Mapping[str, object]) -> 
 
 
 def parse_settings(settings: typing.Iterable[str]) -> dict[str, dict[str, object]]:
-    """Sort `NAME.KEY=VALUE` texts by system; a later one wins over an earlier one.
+    """Return `NAME.KEY=VALUE` texts grouped by system; a later value replaces an earlier one.
 
     >>> parse_settings(["s4d.scale=1.3", "s4d.align=true"])
     {'s4d': {'scale': '1.3', 'align': 'true'}}
@@ -70,15 +70,33 @@ def parse_settings(settings: typing.Iterable[str]) -> dict[str, dict[str, object
 
 
 def incidental(default: Any) -> Any:
-    """Mark a field of Options that cannot change a number, such as a count of workers or a time limit.
+    """Declare a field of Options that cannot change a result, such as a number of workers or a time limit.
 
-    It stands in the record and not in the identity: changing it trains nothing again.
+    The field is part of the record but not of the configuration hash: changing it does not retrain anything.
     """
     return dataclasses.field(default=default, metadata=_INCIDENTAL)
 
 
+def demand(fine: bool, name: str, expected: str, found: object) -> None:
+    """Refuse a value that an option cannot have, in `__post_init__` of Options.
+
+    Args:
+        fine: whether the value is one that the option can have.
+        name: of the option.
+        expected: completes "NAME must be ...".
+        found: the value.
+
+    Raises:
+        InvalidOption: it is not fine.
+
+    >>> demand(3 >= 1, "stride", "at least 1", 3)
+    """
+    if not fine:
+        raise InvalidOption(f"{name} must be {expected}, found {found}")
+
+
 def identify_options(options: Any) -> dict[str, object]:
-    """Return the Options that can change a number, as JSON types."""
+    """Return the Options that can change a result, as JSON types."""
     kept = {field.name for field in dataclasses.fields(options) if field.metadata.get("incidental") is not True}
     return {name: value for name, value in describe_options(options).items() if name in kept}
 
@@ -95,7 +113,7 @@ def _plain(value: object) -> object:
 
 
 def _convert(value: object, hint: Any) -> object:
-    """Read `value` as `hint`; `ValueError` says what was expected."""
+    """Convert `value` to `hint`; the `ValueError` says what was expected."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         return _convert_union(value, inner)
@@ -117,7 +135,7 @@ def _convert(value: object, hint: Any) -> object:
 
 
 def _convert_tuple(value: object, hints: tuple[Any, ...]) -> tuple[object, ...]:
-    """Read `tuple[X, ...]` of any length, or `tuple[X, Y]` of exactly that length; empty text is no value."""
+    """Convert to `tuple[X, ...]` of any length or `tuple[X, Y]` of that length; empty text is an empty tuple."""
     parts: object = value
     if isinstance(value, str):
         parts = [part.strip() for part in value.split(",")] if value.strip() else []
@@ -135,7 +153,7 @@ def _convert_path(value: object) -> Path:
         raise ValueError("expected a path")
     try:
         return Path(value).expanduser()
-    except RuntimeError as error:  # ~somebody who has no home here
+    except RuntimeError as error:  # the home directory of ~user is unknown
         raise ValueError(f"expected a path ({error})") from None
 
 
@@ -154,7 +172,7 @@ def _convert_union(value: object, hints: tuple[Any, ...]) -> object:
 
 def _convert_choice(value: object, choices: tuple[Any, ...]) -> object:
     for choice in choices:
-        # Types as well: 1 == 1.0 == True.
+        # Compare types as well: 1 == 1.0 == True.
         if (type(value) is type(choice) and value == choice) or (isinstance(value, str) and value == str(choice)):
             return choice
     raise ValueError(f"expected one of {', '.join(map(str, choices))}")

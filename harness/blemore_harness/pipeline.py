@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from blemore_harness.errors import MediaError, PluginFailed
 from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.record.types import Record
 from blemore_harness.records.writing import Recorder, start_record
 from blemore_harness.running.keeping import parts_of
 from blemore_harness.running.preparation import name_trouble, prepare_encoders, warn_of_missing_videos
@@ -22,12 +22,12 @@ from blemore_harness.running.run import Run
 from blemore_harness.running.run_log import LOG_FILE, RunLog
 from blemore_harness.running.skipping import skip_clips
 from blemore_harness.running.steps import embed, fit
-from blemore_harness.scoring.results import SystemPredictions, score_system, suspect_leaks
+from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, score_system, suspect_leaks
 from blemore_harness.scoring.test_clips import find_strategy, predict_test
 from blemore_harness.systems.resolved import ResolvedSystem
 
 
-def evaluate(run: Run) -> tuple[dict[str, Any], Path]:
+def evaluate(run: Run) -> tuple[Record, Path]:
     """Evaluate a submission on a dataset, taking from disk whatever is finished.
 
     Returns:
@@ -116,13 +116,13 @@ def _fit_system(
     return SystemPredictions.gather({index: results[index] for index in parts_of(run, resolved)}, run.blinded)
 
 
-def _score(run: Run, predictions: Mapping[str, SystemPredictions], recorder: Recorder) -> dict[str, dict[str, Any]]:
+def _score(run: Run, predictions: Mapping[str, SystemPredictions], recorder: Recorder) -> dict[str, ScoredSystem]:
     """Score every system that was fitted, and warn of scores that are too good to be true."""
     scores = {name: score_system(predicted, run.blinded) for name, predicted in predictions.items()}
     if not run.dataset.demo and not run.dataset.left_out:
         for text in suspect_leaks(scores):
             run.reporter.warn(text)
-            recorder.record["warnings"].append(text)
+            recorder.warn(text)
     for resolved in run.systems:
         if resolved.name in predictions:
             prepared = run.folder_of(resolved).prepared()
@@ -133,7 +133,7 @@ def _score(run: Run, predictions: Mapping[str, SystemPredictions], recorder: Rec
 def _predict_test_clips(
     run: Run,
     predictions: Mapping[str, SystemPredictions],
-    scores: Mapping[str, Mapping[str, Any]],
+    scores: Mapping[str, ScoredSystem],
     embeddings: Mapping[str, Embeddings] | None,
     recorder: Recorder,
 ) -> None:
@@ -145,7 +145,7 @@ def _predict_test_clips(
         recorder.predict(last, labels)
 
 
-def evaluate_without_bad_clips(run: Run) -> tuple[dict[str, Any], Path]:
+def evaluate_without_bad_clips(run: Run) -> tuple[Record, Path]:
     """Evaluate as `evaluate` does, leaving out for every system what one of them cannot use.
 
     Encoders prepare until one names a clip. Left out are then that clip and those with the same visible faults: the

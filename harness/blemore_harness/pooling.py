@@ -1,4 +1,4 @@
-"""From frame-level features to one vector per clip: the seven statistics of the organisers' baselines."""
+"""Pools frame-level features into one vector per clip: the seven statistics of the organisers' baselines."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ STATISTICS = 2 + len(PERCENTILES)
 
 
 def pool_statistics(frames: NDArray[np.float32], parts: int = 1) -> NDArray[np.float32]:
-    """Return the statistics of a clip's features.
+    """Return the statistics of a clip's frame-level features.
 
     Args:
         frames: float32 (T, D), T at least 1.
-        parts: into how many parts of equal length (to a frame) the clip is cut; at most T are made. The organisers take
-            the clip as one.
+        parts: number of parts of equal length (to a frame) that the clip is cut into, at most T. The organisers use
+            the whole clip (1).
 
     Returns:
-        float32 (7 * D,), statistic after statistic: means of all dimensions, standard deviations (ddof 0), then the
+        float32 (7 * D,), one statistic after the other: means of all dimensions, standard deviations (ddof 0), then the
         10th, 25th, 50th, 75th and 90th percentiles (linear between neighbours), each averaged over the parts.
     """
     cuts = np.array_split(frames.astype(np.float64), min(parts, len(frames)))

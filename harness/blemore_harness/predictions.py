@@ -1,4 +1,4 @@
-"""What systems give back: a row of probabilities, or an embedding, per clip; checked when made, read-only after."""
+"""What systems return: class probabilities or an embedding per clip, validated on construction and read-only."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 FloatArray: TypeAlias = NDArray[np.float64]
 
 SUM_TOLERANCE = 1e-6
-"""How far a row of probabilities may sum from 1, and a probability lie outside [0, 1]: weighted sums round."""
+"""How far the probabilities of a clip may deviate from a sum of 1 and from [0, 1]: weighted sums are rounded."""
 
 
 @dataclass(frozen=True)
 class Probabilities:
-    """A row of six emotion probabilities per clip, in any order of clips.
+    """Six emotion probabilities per clip; clips may be in any order.
 
     Args:
         ids: clip ids, unique.
-        values: float64 (N, 6) in the order of `EMOTIONS`: finite, in [0, 1], rows summing to 1, both within 1e-6. What
-            lies outside [0, 1] by no more than that is kept as 0 or 1; all other values are kept to the last bit.
+        values: float64 (N, 6) in the order of `EMOTIONS`: finite, in [0, 1], rows summing to 1, both within 1e-6.
+            Values outside [0, 1] by at most 1e-6 are set to 0 or 1; all others are kept bit for bit.
 
     Raises:
         InvalidProbabilities: naming the first offending clip and how many there are.
@@ -42,7 +42,7 @@ class Probabilities:
             values = _readonly(self.values, np.float64)
         except (TypeError, ValueError) as error:
             raise InvalidProbabilities(
-                f"expected numbers (N, {len(EMOTIONS)}), found something else: {error}"
+                f"expected probabilities as an array of numbers (N, {len(EMOTIONS)}), found values that are not numbers"
             ) from error
         object.__setattr__(self, "ids", ids)
         object.__setattr__(self, "values", values)
@@ -55,7 +55,7 @@ class Probabilities:
             duplicates = sorted(name for name, count in Counter(ids).items() if count > 1)
             raise InvalidProbabilities(f"expected every clip once: {first_and_count(duplicates, 'duplicated clip')}")
         self._refuse(~np.isfinite(values).all(axis=1), "NaN or infinite values", "check the model's training")
-        logits = "looks like logits: apply softmax first"
+        logits = "these look like logits: apply softmax first"
         self._refuse((values < -SUM_TOLERANCE).any(axis=1), "negative values", logits)
         self._refuse((values > 1 + SUM_TOLERANCE).any(axis=1), "values above 1", logits)
         if ((values < 0) | (values > 1)).any():
@@ -63,8 +63,8 @@ class Probabilities:
             object.__setattr__(self, "values", values)
         sums = values.sum(axis=1)
         off = np.abs(sums - 1) > SUM_TOLERANCE
-        seen = f"a row sum of {sums[np.flatnonzero(off)[0]]:.6g}" if off.any() else ""
-        self._refuse(off, seen, f"rows must sum to 1 within {SUM_TOLERANCE:g}: normalise them")
+        seen = f"probabilities that sum to {sums[np.flatnonzero(off)[0]]:.6g}" if off.any() else ""
+        self._refuse(off, seen, f"the probabilities of a clip must sum to 1 within {SUM_TOLERANCE:g}: normalise them")
 
     def _refuse(self, bad: ArrayLike, found: str, advice: str) -> None:
         if np.any(bad):
@@ -72,7 +72,7 @@ class Probabilities:
             raise InvalidProbabilities(f"{found} in {first_and_count(names, 'clip')}; {advice}")
 
     def aligned(self, ids: Sequence[str]) -> Probabilities:
-        """Return the rows in the order of `ids`.
+        """Return the probabilities in the order of `ids`.
 
         Raises:
             InvalidProbabilities: unless the clips are exactly those of `ids`, each once.
@@ -89,20 +89,20 @@ class Probabilities:
         return self.pick(ids)
 
     def pick(self, ids: Sequence[str]) -> Probabilities:
-        """Return the rows of some clips, in the order of `ids`; a clip without a row is a `KeyError`."""
+        """Return the probabilities of some clips, in the order of `ids`; `KeyError` for an unknown clip."""
         return Probabilities(tuple(ids), self.values[_positions(self.ids, ids)])
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """A label-free vector per clip.
+    """An embedding per clip, computed without labels.
 
     Args:
         ids: clip ids, unique.
         values: float32 (N, D), finite.
 
     Raises:
-        InvalidEmbeddings: something else; names the first offending clip where there is one.
+        InvalidEmbeddings: any other array; names the first offending clip where there is one.
     """
 
     ids: tuple[str, ...]
@@ -110,17 +110,17 @@ class Embeddings:
 
     def __post_init__(self) -> None:
         try:
-            with np.errstate(over="ignore"):  # numbers that float32 cannot hold are refused below, as infinite
+            with np.errstate(over="ignore"):  # numbers beyond the range of float32 become infinite: an error below
                 values = _readonly(self.values, np.float32)
         except (TypeError, ValueError) as error:
             raise InvalidEmbeddings(
-                f"expected one vector of numbers per clip, found something else: {error}"
+                "expected embeddings as an array of numbers (N, D), found values that are not numbers"
             ) from error
         object.__setattr__(self, "ids", tuple(self.ids))
         object.__setattr__(self, "values", values)
         if values.ndim != 2 or len(values) != len(self.ids) or len(set(self.ids)) != len(self.ids):
             raise InvalidEmbeddings(
-                f"expected one vector per clip ({len(self.ids)} unique ids), found shape {values.shape}"
+                f"expected one embedding per clip ({len(self.ids)} unique ids), found shape {values.shape}"
             )
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if bad.size:
@@ -129,23 +129,23 @@ class Embeddings:
             )
 
     def pick(self, ids: Sequence[str]) -> Embeddings:
-        """Return the embeddings of some clips, in the order of `ids`; a clip without a vector is a `KeyError`."""
+        """Return the embeddings of some clips, in the order of `ids`; `KeyError` for an unknown clip."""
         return Embeddings(tuple(ids), self.values[_positions(self.ids, ids)])
 
 
 def embeddings_of(given: object, ids: Sequence[str]) -> Embeddings:
-    """Check what an `embed` gave, and put it into the order of `ids`.
+    """Check what `embed` returned, and return it in the order of `ids`.
 
     Raises:
-        InvalidEmbeddings: no `Embeddings`, or none for some of the clips.
+        InvalidEmbeddings: not an `Embeddings`, or clips are missing.
     """
     if not isinstance(given, Embeddings):
-        raise InvalidEmbeddings(f"expected `embed` to give Embeddings(ids, values), found {type(given).__name__}")
+        raise InvalidEmbeddings(f"expected `embed` to return Embeddings(ids, values), found {type(given).__name__}")
     there = set(given.ids)
     missing = [name for name in ids if name not in there]
     if missing:
         found = first_and_count(missing, "clip")
-        raise InvalidEmbeddings(f"`embed` left out {found}: expected a vector for every clip, under the clip's own id")
+        raise InvalidEmbeddings(f"`embed` returned no embedding for {found}: expected one per clip under the clip's id")
     return given.pick(ids)
 
 
@@ -161,6 +161,6 @@ def _readonly(values: ArrayLike, dtype: type[Scalar]) -> NDArray[Scalar]:
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return rows of probabilities that sum to 1, from logits (N, K)."""
+    """Return the softmax of logits (N, K): probabilities that sum to 1 per row."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -1,7 +1,8 @@
-"""The fusion that does best on actors that it did not learn from: late or structured, chosen inside the training part.
+"""The better of several fusions on held-out training actors: late or structured, chosen inside the training part.
 
-A weighted mean cannot go far wrong with few clips or weak base models; sets and ratios learn more where there is more
-to learn. Which holds is a question to the training actors: each candidate learns from some and is scored on the rest.
+A weighted mean cannot go far wrong with few clips or weak base models; structured fusion fits more
+where there is more to fit. Which is better is measured on training actors: each candidate is fitted on some of them and
+scored on the others.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.thresholds import cross_fitted
-from blemore_plugins.late import LateFusion, LateOptions
+from blemore_plugins.late import LateFusion
+from blemore_plugins.late.options import LateOptions
 from blemore_plugins.means import LogitMean, Mean
 from blemore_plugins.regularisation import LogisticOptions, actor_folds
 from blemore_plugins.stack import Stack
@@ -32,7 +34,7 @@ Name = Literal["late", "structured", "stack", "logit-mean", "mean"]
 
 
 LEAST_ACTORS = 2
-"""Actors that a candidate must be able to learn from while it is tried: one learns the settings, one judges them."""
+"""Actors that a candidate must be fitted on while it is tried: one to fit the settings, one to compare them."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class BestOf(Fusion):
     """The candidate with the best cross-fitted Score on inner, actor-disjoint folds, fitted on all training clips."""
 
     name = "best-of"
-    summary = "late or structured, whichever does better on training actors that it did not learn from"
+    summary = "the better of late and structured on held-out training actors"
     Options = BestOfOptions
 
     def fit(
@@ -166,12 +168,12 @@ def make_candidate(name: Name) -> Fusion:
 
 
 def _smallest_part(actors: int, inner_folds: int) -> int:
-    """Return how many actors candidates learn from at least, where `actor_folds` splits so many."""
+    """Return how many actors candidates are fitted on at least, where `actor_folds` splits so many."""
     return actors - math.ceil(actors / min(inner_folds, actors))
 
 
 def _needs_actors(name: Name) -> bool:
-    """Return whether a fusion chooses settings on actors that it did not learn from."""
+    """Return whether a fusion chooses settings on held-out training actors."""
     return issubclass(make_candidate(name).Options, LogisticOptions)
 
 

@@ -1,4 +1,4 @@
-"""Commands over finished runs: compare two systems, take one apart."""
+"""Commands that analyse finished runs: compare, analyse."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from blemore_harness.cli.root import cli, data_option, find_run, json_option, ru
 @cli.command()
 @click.argument("first")
 @click.argument("second")
-@click.option("--system", help="Which system of both runs [default: the last one of each].")
-@click.option("--second-system", help="Which system of the SECOND run [default: as --system].")
-@click.option("--thresholds", default="cross-fitted", show_default=True, metavar="STRATEGY", help="How both decode.")
+@click.option("--system", help="System to compare [default: the last one of each run].")
+@click.option("--second-system", help="System of the SECOND run [default: as --system].")
+@click.option(
+    "--thresholds", default="other-folds", show_default=True, metavar="STRATEGY", help="Threshold strategy of both."
+)
 @data_option
 @runs_option
 @json_option
@@ -23,10 +25,10 @@ def compare(
     first: str, second: str, system: str | None, second_system: str | None, thresholds: str, data: Path | None,
     runs: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    """Test whether two runs differ by more than noise.
+    """Test whether two runs differ significantly.
 
-    FIRST and SECOND have to be on the same clips. Actors are resampled for the interval; both systems' rows are
-    swapped actor by actor for p.
+    FIRST and SECOND must be runs on the same clips. The 95 % CI is a bootstrap over actors; p is from a permutation
+    test by actor.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.analysis_tables import draw_difference
@@ -41,14 +43,15 @@ def compare(
 
 @cli.command()
 @click.argument("run")
-@click.option("--system", help="Which system of the run [default: the last one].")
+@click.option("--system", help="System to analyse [default: the last one of the run].")
 @data_option
 @runs_option
 @json_option
 def analyse(run: str, system: str | None, data: Path | None, runs: Path, as_json: bool) -> None:
-    """Break down a system's errors, calibration and thresholds.
+    """Analyse a system's errors, calibration and thresholds.
 
-    RUN is a finished run. Everything is on out-of-fold rows and cross-fitted thresholds; --json has every number.
+    RUN is a finished run. All numbers are based on out-of-fold predictions and thresholds of the other folds; --json
+    prints all of them.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.analysis_tables import draw_analysis

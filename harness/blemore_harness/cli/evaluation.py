@@ -1,4 +1,4 @@
-"""Commands that put systems to work: run, prepare, table."""
+"""Commands that run systems: run, prepare, table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,33 +28,32 @@ from blemore_harness.systems.submission import DEFAULT_FUSION, plain_name
 
 if TYPE_CHECKING:
     from blemore_harness.context import Reporter
+    from blemore_harness.record.types import Record
     from blemore_harness.running.run import Run
     from blemore_harness.systems.submission import Submission
 
 
 MOST_MINUTES = 1_000_000
-"""Of a time limit: two years."""
+"""Maximum of a time limit (two years)."""
 
 
 @cli.command()
 @click.argument("name", required=False)
 @plugin_option
-@click.option("--fusion", metavar="NAME", help=f"How several encoders are fused [default: {DEFAULT_FUSION}].")
+@click.option("--fusion", metavar="NAME", help=f"Fusion of several encoders [default: {DEFAULT_FUSION}].")
 @click.option(
     "--thresholds", metavar="STRATEGY",
-    help="How test clips are decoded [default: the submission's, else the strategy with the best cross-fitted Score].",
+    help="Threshold strategy for test clips [default: the submission's, else the best cross-fitted one].",
 )  # fmt: skip
 @set_option
 @seed_option
 @device_option
-@click.option(
-    "--skip-bad-clips", is_flag=True, help="Leave clips out that cannot be used; the results are not comparable."
-)
-@click.option("--fold-seed", type=int, default=0, help="Seed of the folds made where the metadata has none.")
-@click.option("--isolate", is_flag=True, help="Call plugins in worker processes, so that none can end the run.")
+@click.option("--skip-bad-clips", is_flag=True, help="Leave out unusable clips; results are then not comparable.")
+@click.option("--fold-seed", type=int, default=0, show_default=True, help="Seed of the folds if the metadata has none.")
+@click.option("--isolate", is_flag=True, help="Run plugins in worker processes, so that a crash does not end the run.")
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
-    help="With --isolate: how long a fold may take, and a preparation may show no progress.",
+    help="With --isolate: limit for a fold, and for a preparation without progress [default: none].",
 )  # fmt: skip
 @data_option
 @runs_option
@@ -64,29 +63,31 @@ def run(
     seed: int | None, device: str, skip_bad_clips: bool, fold_seed: int, isolate: bool, time_limit: float | None,
     data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
-    """Train, fuse and score encoders or a named submission.
+    """Train, fuse and score encoders or a submission.
 
-    Give a submission NAME, or a list of plugins. The same command again takes what is finished from disk.
+    Expects the NAME of a submission, or a list of plugins. If the command is repeated, finished folds are reused.
     """
     from blemore_harness.pipeline import evaluate, evaluate_without_bad_clips
+    from blemore_harness.record.types import FailedSystem
     from blemore_harness.running.isolation import Isolation
 
     if time_limit is not None and not isolate:
-        raise click.UsageError("--time-limit needs --isolate: only a process of its own can be stopped")
+        raise click.UsageError("--time-limit requires --isolate: only worker processes can be stopped")
     if time_limit is not None and not 0 < time_limit <= MOST_MINUTES:  # NaN is neither
-        raise click.UsageError(f"--time-limit expects minutes, found {time_limit}: leave it out for no limit")
+        raise click.UsageError(f"--time-limit expects minutes, found {time_limit}: omit it for no limit")
     isolation = Isolation(time_limit and time_limit * 60) if isolate else None
     work = evaluate_without_bad_clips if skip_bad_clips else evaluate
     with keeping_stdout():
         opened = _open_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
         record, folder = work(replace(opened, isolation=isolation))
-    for row in record["systems"]:
-        show_trace((row.get("error") or {}).get("trace", ""))
+    for system in record.systems:
+        if isinstance(system, FailedSystem):
+            show_trace(system.error.trace)
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        click.echo(json.dumps(record.to_json(), indent=2))
     else:
         _show_results(record, folder, data)
-    return 0 if record["status"] == "finished" else 3
+    return 0 if record.status == "finished" else 3
 
 
 @cli.command()
@@ -94,7 +95,7 @@ def run(
 @plugin_option
 @click.option(
     "--export", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
-    help="Also write frame-level features there, laid out as the released ones.",
+    help="Also write frame-level features to FOLDER in the layout of the released ones.",
 )  # fmt: skip
 @set_option
 @device_option
@@ -105,9 +106,9 @@ def prepare(
     name: str | None, plugins: tuple[str, ...], export: Path | None, settings: tuple[str, ...], device: str,
     data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
-    """Download weights and extract features ahead of a run.
+    """Download weights and extract features before a run.
 
-    Give a submission NAME, or a list of plugins. An interrupted preparation goes on where it stopped, clip by clip.
+    Expects the NAME of a submission, or a list of plugins. An interrupted preparation continues with the next clip.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.tables import draw_rows
@@ -122,25 +123,25 @@ def prepare(
 
 @cli.command()
 @click.argument("run")
-@click.option("--check", is_flag=True, help="Compare the official numbers with the published ones; exit 1 if far off.")
+@click.option("--check", is_flag=True, help="Compare the official numbers with published ones; exit 1 if they differ.")
 @runs_option
 @json_option
 def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
-    """Show the results of a run again, or compare them.
+    """Show the results of a run, or compare them with published ones.
 
-    RUN is a finished run. --check compares its official numbers with the published ones.
+    RUN is the name or folder of a run.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.published import draw_comparison
     from blemore_harness.drawing.tables import draw_results
+    from blemore_harness.files.runs import read_record
     from blemore_harness.records.published import compare_with_published
-    from blemore_harness.records.reading import reading_record
 
-    with reading_record(find_run(runs, run)) as record:
-        rows = compare_with_published(record) if check else []
-        drawn = draw_comparison(record, rows) if check else draw_results(record)
+    record = read_record(find_run(runs, run))
+    rows = compare_with_published(record) if check else []
+    drawn = draw_comparison(record, rows) if check else draw_results(record)
     if as_json:
-        click.echo(json.dumps(rows if check else record, indent=2))
+        click.echo(json.dumps(rows if check else record.to_json(), indent=2))
     else:
         answer_console().print(drawn)
     return 0 if all(row["agrees"] for row in rows) else 1
@@ -150,7 +151,7 @@ def _open_run(
     verb: str, name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None,
     settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
 ) -> Run:  # fmt: skip
-    """Find what is asked for and open the dataset."""
+    """Validate the arguments of a command and open the dataset."""
     from blemore_harness.cli.opening import open_dataset
     from blemore_harness.data.download import is_demo
     from blemore_harness.data.opening import open_blinded
@@ -164,9 +165,9 @@ def _open_run(
     from blemore_harness.systems.resolved import find_systems
 
     if (name is None) == (not plugins):
-        raise click.UsageError(f"give either the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
+        raise click.UsageError(f"expected the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
     if name is not None and fusion is not None:
-        raise click.UsageError(f"the submission '{name}' says how it is fused: --fusion goes with --plugin")
+        raise click.UsageError(f"--fusion requires --plugin: the submission '{name}' defines its own fusion")
     reporter = open_reporter()
     submission = _find(name, plugins, fusion, reporter).with_options(parse_settings(settings), seed, thresholds)
     if submission.thresholds is not None:
@@ -174,8 +175,8 @@ def _open_run(
     offered = load_plugins()
     if fusion is not None and submission.fusion is None:
         offered.fusion(plain_name(fusion))
-        reporter.warn(f"a single encoder: there is nothing to fuse, and --fusion {fusion} is not used")
-    # Before anything slow: a misspelt name, a wrong value or a missing GPU should fail at once.
+        reporter.warn(f"--fusion {fusion} is ignored: there is only one encoder")
+    # Before anything slow, so that a misspelt name, a wrong value or a missing GPU fails at once.
     found = find_systems(submission, offered, is_demo(data))
     if device == "cuda":
         resolve_device(device)
@@ -198,7 +199,7 @@ def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, report
     return submission
 
 
-def _show_results(record: dict[str, Any], folder: Path, data: Path | None) -> None:
+def _show_results(record: Record, folder: Path, data: Path | None) -> None:
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.tables import draw_next_steps, draw_results
 

@@ -1,1 +1,1 @@
-"""A BLEMORE download on disk: read with its real names, inspected, and shown to plugins without them."""
+"""A BLEMORE download on disk: reading, inspection, and the blinded version that plugins get."""

@@ -1,7 +1,7 @@
-"""Reads the organisers' aggregated features, `<encoder>_static_features.npz`: a row of seven statistics per clip.
+"""Reads the organisers' aggregated features, `<encoder>_static_features.npz`: seven statistics per clip and dimension.
 
-Their script writes `X` (N, 7 x D) and `filenames` (N,). The names spell out labels, so plugins never see such a file:
-`views` hands out single rows. A file may hold training clips, test clips or both.
+Their script writes `X` (N, 7 x D) and `filenames` (N,). The names contain labels, so plugins never see such a file:
+`neutral_features` writes each row to a file of its own. A file may hold training clips, test clips or both.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ ENDING = "_static_features.npz"
 KEYS = ("X", "filenames")
 
 OTHER_NAMES = {"videoswin": "videoswintransformer", "videomaev2": "videomae"}
-"""Names after the released folders, and the organisers' own for the same encoder, under which both are one store."""
+"""The organisers' file names by the name of the released folder of the same encoder: both are one feature set."""
 
 LARGEST = 4_000_000_000
-"""Bytes that an array may unpack to; the largest of the challenge's (2 x 1408 numbers, 3050 clips) takes 0.5 GB."""
+"""Maximum size of an unpacked array in bytes; the largest one of the challenge (2 x 1408 numbers, 3050 clips) takes
+0.5 GB."""
 
 Place = tuple[Path, int]
-"""A file and the number of a row in it."""
+"""A file and the index of a row in it."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Aggregate:
 
     Attributes:
         files: one file, or several of the same name in different folders.
-        places: where the rows of each clip are, by clip id; more than one where files overlap.
-        trouble: why the files cannot be used; empty where nothing is known against them.
+        places: file and row of each clip, by clip id; several where files overlap.
+        trouble: why the files cannot be used; empty if they can.
     """
 
     files: tuple[Path, ...]
@@ -48,7 +49,7 @@ class Aggregate:
 
 
 def find_aggregate(file: Path) -> str | None:
-    """Return the store of an aggregated file, `wavlm_static_features` in lower case; None for other files."""
+    """Return the feature set of an aggregated file, such as `wavlm_static_features`; None for other files."""
     name = file.name.lower()
     if not name.endswith(ENDING) or name == ENDING or not file.is_file():
         return None
@@ -57,11 +58,11 @@ def find_aggregate(file: Path) -> str | None:
 
 
 def index_aggregate(files: Sequence[Path], is_clip: Callable[[str], bool]) -> Aggregate:
-    """Read which clips are in the files; what is wrong with one is kept as trouble, for it may never be needed.
+    """Read which clips are in the files; a problem is kept as `trouble`, because the features may never be needed.
 
     Args:
-        files: all files of one store.
-        is_clip: says whether a name is a clip of the dataset; rows of others are left alone.
+        files: all files of one feature set.
+        is_clip: returns whether a name is a clip of the dataset; rows of other names are ignored.
     """
     places: dict[str, tuple[Place, ...]] = {}
     for path in files:
@@ -76,11 +77,11 @@ def index_aggregate(files: Sequence[Path], is_clip: Callable[[str], bool]) -> Ag
 
 
 def read_aggregate(aggregate: Aggregate) -> dict[str, NDArray[np.floating[Any]]]:
-    """Read the row of every clip, (7 x D,), as float32 or float64 as it was saved; NaN is left for readers to name.
+    """Read the features of every clip, (7 x D,), as float32 or float64 as saved; NaN is not checked here.
 
     Raises:
-        DataError: a file that is damaged, holds Python objects or lacks a key; lengths that do not fit each other, a
-            length that is not 7 x D; a clip twice in one file, or with different numbers in two.
+        DataError: a file that is damaged, holds Python objects or lacks a key; inconsistent lengths, a length that is
+            not 7 x D; a clip twice in one file, or with different values in two.
     """
     if aggregate.trouble:
         raise DataError(aggregate.trouble)
@@ -88,14 +89,16 @@ def read_aggregate(aggregate: Aggregate) -> dict[str, NDArray[np.floating[Any]]]
     widths = {path: table.shape[1] for path, table in tables.items()}
     if len(set(widths.values())) > 1:
         found = " and ".join(f"{width} in {path}" for path, width in widths.items())
-        raise DataError(f"aggregated features of one name must have rows of one length, found {found}: keep one kind")
+        raise DataError(
+            f"expected aggregated features of one length per feature set, found {found}: keep one of the files"
+        )
     vectors = {}
     for name, [(path, row), *others] in aggregate.places.items():
         vectors[name] = tables[path][row]
         for other, again in others:
             if not np.array_equal(tables[other][again], vectors[name], equal_nan=True):
                 raise DataError(
-                    f"{path} and {other} hold different numbers for clip '{printable(name)}': keep one of the files"
+                    f"{path} and {other} have different values for clip '{printable(name)}': keep one of the files"
                 )
     return vectors
 
@@ -108,7 +111,7 @@ def _read_names(path: Path) -> list[str]:
     ids = [Path(name).stem for name in names.tolist()]
     twice = [name for name, count in Counter(ids).items() if count > 1]
     if twice:
-        raise _refusal(path, f"'filenames' holds {first_and_count(map(printable, twice), 'clip')} more than once")
+        raise _refusal(path, f"'filenames' lists {first_and_count(map(printable, twice), 'clip')} more than once")
     return ids
 
 
@@ -130,22 +133,21 @@ def _read_member(path: Path, key: str) -> NDArray[Any]:
         with zipfile.ZipFile(path) as archive:
             there = [name.removesuffix(".npy") for name in archive.namelist()]
             if key not in there:
-                raise _refusal(path, f"expected the keys {' and '.join(KEYS)}, found {printable(', '.join(there))}")
+                raise _refusal(path, f"expected the arrays {' and '.join(KEYS)}, found {printable(', '.join(there))}")
             size = archive.getinfo(f"{key}.npy").file_size
             if size > LARGEST:
-                found = f"{size / 1e9:.0f} GB, and at most {LARGEST / 1e9:.0f} GB are read"
-                raise _refusal(path, f"'{key}' unpacks to {found}")
+                raise _refusal(path, f"expected at most {LARGEST / 1e9:.0f} GB in '{key}', found {size / 1e9:.0f} GB")
             with archive.open(f"{key}.npy") as file:
                 array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     except DataError:
         raise
-    except Exception as error:  # damaged archives and headers make zipfile and numpy stumble in many ways
-        raise _refusal(path, f"'{key}' cannot be read ({printable(str(error) or type(error).__name__)})") from error
+    except Exception as error:  # zipfile and numpy raise many kinds of errors for damaged archives and headers
+        raise _refusal(path, f"'{key}' is damaged or not a plain numpy array") from error
     return array
 
 
 def _refusal(path: Path, what: str) -> DataError:
     return DataError(
-        f"{path}: {what}; the organisers' script makes it with np.savez(X=..., filenames=...): make it again, or "
-        "move it out of the dataset"
+        f"{path}: {what}; expected a file written by np.savez(X=..., filenames=...): create it again, or remove it "
+        "from the dataset"
     )

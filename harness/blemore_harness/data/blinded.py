@@ -1,7 +1,7 @@
-"""The dataset as plugins may see it: opaque ids, neutral paths, an order that says nothing.
+"""The blinded dataset that plugins get: opaque ids, neutral paths, and an order without information.
 
-Released file names spell out the label and metadata lists clips by label, so both are replaced; the harness
-translates back. Labels and actors go out with training clips only.
+The released file names contain the label and the metadata lists clips by label, so both are replaced; the harness
+translates results back. Only training clips come with labels and actors.
 """
 
 from __future__ import annotations
@@ -27,30 +27,32 @@ from blemore_harness.data.neutral_files import hand_out
 from blemore_harness.disk import digest_of
 
 HOMES = "blinded"
-"""Folder of a cache that holds the neutral files of each dataset."""
+"""Folder of the cache for the neutral files of each dataset."""
 
 OLD_HOMES, OLD_INDEX = "views", "contents.json"
-"""Where earlier versions kept symbolic links, which lead to real names, and an index of digests by real path."""
+"""Earlier versions kept symbolic links, which reveal real names, and an index of digests by real path; both are
+deleted."""
 
 _OPAQUE = re.compile(r"(?<![^\W_])c[0-9a-f]{16}(?![^\W_])")
 
 
 @dataclass(frozen=True)
 class BlindedDataset:
-    """A dataset behind stand-in names.
+    """A dataset with opaque ids and neutral paths.
 
     Attributes:
         train: all training clips with labels and actors, in the order of their opaque ids.
-        test: the test clips, likewise.
+        test: the test clips, in the order of their opaque ids, without labels and actors.
         folds: int64 (N,), fold of each clip of `train`.
         real: real clip id by opaque id.
-        digest: hex digest of all that can change a number of cross-validation: training clips with labels, actors,
-            folds and videos. Test clips and released features are apart, see `test_digest` and `publish_feature_set`.
+        digest: hex digest of everything that can change a cross-validation result: training clips with labels, actors,
+            folds and videos. Test clips and released features have digests of their own, see `test_digest` and
+            `publish_feature_set`.
         test_digest: hex digest of the test clips and their videos.
-        feature_sets: names of the released features that the dataset has.
-        publish_feature_set: digests one of them, and makes its files ready to be read; `DataError` where there is none
-            of that name, or where it is damaged.
-        warnings: what the contents of clips tell: the same one in several folds, or in training and test.
+        feature_sets: names of the released feature sets in the dataset.
+        publish_feature_set: digests a feature set and provides its files; `DataError` if it does not exist or is
+            damaged.
+        warnings: clips with identical contents in several folds, or in training and test.
     """
 
     train: Clips
@@ -80,7 +82,7 @@ class BlindedDataset:
         return Clips(tuple(sorted((*self.train, *self.test), key=lambda clip: clip.id)))
 
     def translate(self, text: str) -> str:
-        """Put real clip names into a message that was written with opaque ids."""
+        """Return a message with opaque ids replaced by real clip names."""
         return _OPAQUE.sub(lambda match: self.real.get(match[0], match[0]), text)
 
 
@@ -90,22 +92,22 @@ def blind_dataset(
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> BlindedDataset:
-    """Return a dataset as plugins may see it, with neutral names for its files.
+    """Return the blinded version of a dataset, with neutral names for its files.
 
-    Names and order of training clips come from the training clips alone: test clips may come and go.
+    Names and order of training clips depend on the training clips only, not on which test clips are present.
 
     Args:
         dataset: as read from disk.
-        folder: where neutral files and digests of contents are kept, such as the user's cache.
-        progress: called with (files digested, files in all) while contents are read for the first time.
-        log: told where files have to be copied, and how much that is.
+        folder: folder for neutral files and digests, such as the user's cache.
+        progress: called with (files digested, total files) while contents are read for the first time.
+        log: called with a message if files have to be copied.
 
     Raises:
-        DataError: a file that cannot be read, or no room for copies where files cannot be linked.
+        DataError: a file that cannot be read, or not enough disk space for copies where files cannot be linked.
     """
     shutil.rmtree(folder / OLD_HOMES, ignore_errors=True)
     (folder / OLD_INDEX).unlink(missing_ok=True)
-    # Sorted: neither names, nor order, nor digest depend on the order of metadata rows.
+    # Sorted, so that names, order and digest do not depend on the order of metadata rows.
     key = digest_of(sorted(dataset.ids), 32).encode()
     names = {
         name: "c" + hashlib.blake2b(name.encode(), key=key, digest_size=8).hexdigest()
@@ -159,7 +161,7 @@ def blind_dataset(
 
 
 def _needed_files(dataset: Dataset) -> list[Path]:
-    """List what contents are keyed by: the video where there is one, else all released features, else aggregates."""
+    """Return the files that determine contents of clips: the video, else released features, else aggregated ones."""
     files = []
     for name in (*dataset.ids, *dataset.test_ids):
         if name in dataset.videos:
@@ -174,12 +176,12 @@ def _released_files(dataset: Dataset, name: str) -> dict[str, Path]:
 
 
 def _places(dataset: Dataset, name: str) -> list[Place]:
-    """List where the rows of a clip are in aggregated files."""
+    """Return the rows of a clip in aggregated files."""
     return [place for _, aggregate in sorted(dataset.aggregates.items()) for place in aggregate.places.get(name, ())]
 
 
 def _name_features(name: str, opaque: str, dataset: Dataset, home: Path) -> dict[str, Path]:
-    """Name a clip's files of features by store; they lie there once somebody asks for the digest of the store."""
+    """Return a clip's neutral feature files by feature set; `publish_feature_set` writes them."""
     rows = {s: home / s / f"{opaque}.npy" for s, aggregate in dataset.aggregates.items() if name in aggregate.places}
     released = {s: feature_file(home, s, opaque, path) for s, path in _released_files(dataset, name).items()}
     return dict(sorted({**rows, **released}.items()))

@@ -1,4 +1,4 @@
-"""Digests of many files at once, remembered in the cache, so that a large dataset is read once."""
+"""Digests of many files, stored in the cache so that a large dataset is read only once."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from blemore_harness.cache import digest_file, known_digest
 from blemore_harness.data.download import Dataset
+from blemore_harness.disk import digest_file, known_digest
 from blemore_harness.errors import DataError, printable
 
 
 def digest_files(
     files: Sequence[Path], memo: Path, progress: Callable[[int, int], None] | None = None
 ) -> dict[Path, str]:
-    """Return the SHA-256 of each file (its first 32 hex digits), from the memo where the file is as it was.
+    """Return the SHA-256 of each file (first 32 hex digits), from the cache if the file is unchanged.
 
     Args:
-        files: which.
-        memo: folder where digests are remembered, see `cache.digest_file`.
-        progress: called with (files digested, files in all) while contents are read.
+        files: the files.
+        memo: folder of stored digests, see `disk.digest_file`.
+        progress: called with (files digested, total files) while contents are read.
 
     Raises:
         DataError: a file that cannot be read.
@@ -52,7 +52,7 @@ def _unreadable(error: OSError) -> DataError:
 
 
 def find_copies(dataset: Dataset, contents: Mapping[str, str]) -> Iterator[str]:
-    """Warn of clips with the same bytes in different folds, or in training and test: those are no new clips there.
+    """Yield a warning for every file content that occurs in different folds, or in training and test.
 
     Args:
         dataset: as read from disk.
@@ -69,6 +69,6 @@ def find_copies(dataset: Dataset, contents: Mapping[str, str]) -> Iterator[str]:
             )
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
             yield printable(
-                f"{listed}{more} hold the same bytes: a leak between folds, what is trained on one is scored on the "
-                "other; see which is the right one and remove the others"
+                f"{listed}{more} have identical contents, which leaks training data into the evaluation; keep the "
+                "right one and remove the others"
             )

@@ -1,4 +1,4 @@
-"""Reads a BLEMORE download as it lies on disk: metadata, videos and released features, joined on the clip id."""
+"""Reads a BLEMORE download from disk: metadata, videos and released features, joined by clip id."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from blemore_harness.data.folds import are_official, make_folds
 from blemore_harness.data.metadata import read_metadata
 from blemore_harness.data.released import FEATURE_ENDINGS, Features, find_extracted, find_feature_set, join_spellings
 from blemore_harness.errors import DataError, first_and_count, printable
+from blemore_harness.protocol.rules import VIDEO_ENDINGS
 
 METADATA_FILE = "train_metadata.csv"
-VIDEO_ENDINGS = (".mov", ".mp4")
 TEST_ID = re.compile(r"test_\d{4,}")
 
 _ODD = {
-    "copies": ("video", "more than once", "the first is used"),
-    "broken": ("video", "empty or no files", "counted as missing, download them again"),
-    "strange": ("video", "that no row of the metadata names", "left alone"),
-    "closed": ("folder", "that cannot be looked into", "what is inside counts as missing"),
-    "twice": ("feature file", "more than once", "the first is used"),
+    "copies": ("video", "found more than once", "the first is used"),
+    "broken": ("video", "empty or not a file", "counted as missing; download it again"),
+    "strange": ("video", "without a row in the metadata", "ignored"),
+    "closed": ("folder", "that cannot be read", "its contents count as missing; check its permissions (ls -ld)"),
+    "twice": ("feature file", "found more than once", "the first is used"),
 }
-"""What may look odd on disk: its noun, how it was found, what to do."""
+"""Problems on disk that cause a warning: noun, problem, consequence."""
 
 FoldSource = Literal["official", "metadata", "made"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A BLEMORE download with its real names; never handed to a plugin.
+    """A BLEMORE download with its real names; plugins never get it.
 
     Attributes:
         root: the directory it was read from.
@@ -46,16 +46,15 @@ class Dataset:
         genders: gender per training clip, empty text where the metadata has none.
         truth: int8 (N, 6) percentages.
         folds: int64 (N,), fold per training clip.
-        fold_source: whose folds they are: the organisers', other ones of the metadata, or made here from a seed.
+        fold_source: the organisers' folds, other folds of the metadata, or folds made from a seed.
         test_ids: ids of the unlabelled test clips, sorted.
         videos: video file by clip id.
-        features: released feature files by store, then clip id.
-        aggregates: the organisers' aggregated features by store, such as `wavlm_static_features`; none of a store that
-            `features` has.
+        features: released feature files by feature set, then clip id.
+        aggregates: the organisers' aggregated features by feature set, such as `wavlm_static_features`, without those
+            in `features`.
         demo: whether this is the generated demo dataset.
-        warnings: what looked odd but can be worked with.
-        left_out: why a clip of the download is not in here, by its id; only of a run that was asked to leave out
-            clips that cannot be used.
+        warnings: problems of the download that do not prevent its use.
+        left_out: reason by id for clips of the download that were left out; only with `--skip-bad-clips`.
     """
 
     root: Path
@@ -80,7 +79,7 @@ class Dataset:
 
     @property
     def feature_sets(self) -> dict[str, Collection[str]]:
-        """Ids of the clips that each store has features of, by the store's name."""
+        """Ids of the clips in each feature set, by its name."""
         released = {store: paths.keys() for store, paths in self.features.items()}
         return {**released, **{store: aggregate.places.keys() for store, aggregate in self.aggregates.items()}}
 
@@ -95,10 +94,10 @@ def read_dataset(path: Path, fold_seed: int = 0) -> Dataset:
 
     Args:
         path: the directory that holds `train_metadata.csv`, or that file.
-        fold_seed: seed of the folds that are made where the metadata has none.
+        fold_seed: seed of the folds that are made if the metadata has none.
 
     Raises:
-        DataError: nothing there, or metadata that contradicts itself (see `metadata.read_metadata`).
+        DataError: no download at this path, or contradictory metadata (see `metadata.read_metadata`).
     """
     table = _find_metadata(path)
     root = table.parent
@@ -106,7 +105,7 @@ def read_dataset(path: Path, fold_seed: int = 0) -> Dataset:
     labelled = [name for name in rows.ids if TEST_ID.fullmatch(name)]
     if labelled:
         raise DataError(
-            f"{first_and_count(labelled, 'test clip')} in {table.name}: test clips carry no labels, keep training clips"
+            f"{first_and_count(labelled, 'test clip')} in {table.name}: test clips have no labels, keep training clips"
         )
     found = _find_files(root, set(rows.ids))
     warnings = found.warnings
@@ -147,15 +146,15 @@ def _find_metadata(path: Path) -> Path:
     if not found:
         what = f"no {METADATA_FILE} in {path}" if there else f"{path} does not exist"
         raise DataError(
-            f"{what}: point --data (or BLEMORE_DATA) at the folder of your BLEMORE download, or leave it out to use "
-            "the generated demo dataset"
+            f"{what}: set --data (or BLEMORE_DATA) to the folder of your BLEMORE download, or omit it to use the "
+            "generated demo dataset"
         )
     return table
 
 
 @dataclass
 class _Files:
-    """What lies below the root, as it is found; `odd` holds names of what cannot be used, by kind."""
+    """The files found below the root; `odd` holds the names of those with problems, by kind."""
 
     videos: dict[str, Path] = field(default_factory=dict)
     features: Features = field(default_factory=dict)
@@ -181,7 +180,7 @@ class _Files:
 
 
 def _find_files(root: Path, known: set[str]) -> _Files:
-    """Find videos and released features by clip id, at any depth, and say what looks odd."""
+    """Find videos and released features by clip id, at any depth, and collect warnings."""
     files = _Files()
     aggregated: dict[str, list[Path]] = {}
     for folder, names in _walk(root, files.odd["closed"]):
@@ -200,7 +199,7 @@ def _find_files(root: Path, known: set[str]) -> _Files:
         files.aggregates[name] = index_aggregate(found, lambda clip: clip in known or bool(TEST_ID.fullmatch(clip)))
     for kind, (noun, what, advice) in _ODD.items():
         if names := files.odd[kind]:
-            files.warnings.append(printable(f"{first_and_count(names, noun)} found {what}: {advice}"))
+            files.warnings.append(printable(f"{first_and_count(names, noun)} {what}: {advice}"))
     files.warnings += [
         *find_extracted(files.features),
         *spelled,
@@ -210,9 +209,9 @@ def _find_files(root: Path, known: set[str]) -> _Files:
 
 
 def _walk(root: Path, closed: list[str]) -> Iterator[tuple[Path, list[str]]]:
-    """Visit folders in a fixed order, linked ones too but each once, leaving hidden files and folders out.
+    """Visit folders in a fixed order, following links but visiting each once, without hidden files and folders.
 
-    Folders that cannot be looked into are added to `closed`.
+    Folders that cannot be read are added to `closed`.
     """
     seen = set()
     for folder, subfolders, names in os.walk(root, onerror=lambda e: closed.append(e.filename), followlinks=True):

@@ -1,4 +1,4 @@
-"""Which actor is held out when: the official folds, and folds made where the metadata has none."""
+"""The official folds of actors, and folds made from a seed if the metadata has none."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ FOLD_COUNT = 5
 """Number of folds of the official protocol."""
 
 _TRIES = 64
-"""Random orders tried when folds are made; more hardly improves the balance of a dataset of this size."""
+"""Number of random orders tried when folds are made; more hardly improve the balance of a dataset of this size."""
 
 
 def are_official(actors: Sequence[str], folds: NDArray[np.int64]) -> bool:
-    """Return whether every actor is in the organisers' fold and every official actor is there."""
+    """Return whether every actor is in the organisers' fold and no official actor is missing."""
     official = {actor: fold for fold, names in OFFICIAL_FOLDS.items() for actor in names}
     found = {actor: int(fold) for actor, fold in zip(actors, folds, strict=True)}
     return found == official
@@ -36,13 +36,13 @@ def are_official(actors: Sequence[str], folds: NDArray[np.int64]) -> bool:
 def make_folds(actors: Sequence[str], truth: LabelArray, seed: int, count: int = FOLD_COUNT) -> NDArray[np.int64]:
     """Make actor-disjoint folds that are balanced in labels.
 
-    Actors are dealt out one at a time, each to the fold whose label counts it brings closest to an equal share; the
-    most balanced of 64 seeded orders is kept.
+    Actors are assigned one at a time, each to the fold whose label counts it brings closest to an equal share; the
+    most balanced of 64 random orders is kept.
 
     Args:
         actors: actor of each clip (N).
         truth: int8 (N, 6) percentages.
-        seed: decides the orders tried.
+        seed: seed of the random orders.
         count: number of folds.
 
     Returns:
@@ -53,7 +53,7 @@ def make_folds(actors: Sequence[str], truth: LabelArray, seed: int, count: int =
         ConfigError: a negative seed.
     """
     if seed < 0:
-        raise ConfigError(f"expected a fold seed from 0, found {seed}")
+        raise ConfigError(f"expected a fold seed of at least 0, found {seed}")
     names = sorted(set(actors))
     if len(names) < count:
         raise MetadataError(f"{count} actor-disjoint folds need at least {count} actors, found {len(names)}")
@@ -77,7 +77,7 @@ def make_folds(actors: Sequence[str], truth: LabelArray, seed: int, count: int =
 
 
 def _deal(counts: NDArray[np.float64], share: NDArray[np.float64], folds: int) -> list[int]:
-    """Deal actors (rows of label counts) out in order; no fold is left empty."""
+    """Assign actors (rows of label counts) to folds in order; no fold is empty."""
     totals = np.zeros((folds, counts.shape[1]))
     base_models = [0] * folds
     assigned = []

@@ -1,4 +1,4 @@
-"""Says what a download holds: clips, actors, folds, labels, media and features, present and missing."""
+"""Summary of a download: clips, actors, folds, labels, media and features, present and missing."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from blemore_harness.protocol.rules import TEST_CLIPS, label_text, official_test
 
 
 def find_missing_test_clips(dataset: Dataset) -> list[str]:
-    """Return the official test clips of which a dataset holds neither video nor features, sorted.
+    """Return the official test clips for which a dataset has neither video nor features, sorted.
 
-    Without these Codabench refuses a leaderboard file. The demo dataset has test clips of its own: it lacks none.
+    Codabench rejects a leaderboard file without these. The result is empty for the demo dataset, which has other test
+    clips.
     """
     there = set(dataset.test_ids)
     return [] if dataset.demo else [name for name in official_test_ids() if name not in there]
 
 
 def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
-    """Count everything that `blemore-harness data check` prints; JSON types only."""
+    """Return all counts that `blemore-harness data check` prints, as JSON types."""
     actors = {actor: int(fold) for actor, fold in zip(dataset.actors, dataset.folds, strict=True)}
     everything = (*dataset.ids, *dataset.test_ids)
     missing = [name for name in everything if name not in dataset.videos]
@@ -60,7 +61,7 @@ def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
 
 
 def inspect_audio(dataset: Dataset) -> dict[str, Any]:
-    """Decode the audio of all clips that have a video: which are silent, and why which cannot be used; JSON types only.
+    """Decode the audio of all clips with a video; return the silent and the unusable clips with reasons, as JSON types.
 
     Raises:
         ExtraMissing: PyAV is not installed.
@@ -77,12 +78,12 @@ def inspect_audio(dataset: Dataset) -> dict[str, Any]:
 
 
 def render_inspection(found: dict[str, Any]) -> str:
-    """Put the counts into lines for people."""
+    """Return the counts as text."""
     videos = found["videos"]
     source = {
-        "official": "the official ones",
-        "metadata": "from the metadata: NOT the official folds",
-        "made": "made here because the metadata has none: NOT the official folds",
+        "official": "the official folds",
+        "metadata": "from the metadata, NOT the official folds",
+        "made": "made from a seed because the metadata has none, NOT the official folds",
     }
     blends = sum(found["blends"].values())
     lines = [
@@ -101,14 +102,14 @@ def render_inspection(found: dict[str, Any]) -> str:
     if gap["missing"] and found["test_clips"]:
         lines.append(
             f"test clips {TEST_CLIPS - gap['missing']} of {TEST_CLIPS} official ones, {gap['missing']} missing (first: "
-            f"{gap['first_missing'][0]}): Codabench will refuse labels of the others alone"
+            f"{gap['first_missing'][0]}): Codabench rejects incomplete files; download the missing clips"
         )
     first = f" (first: {videos['first_missing'][0]})" if videos["missing"] else ""
     lines.append(f"videos     {videos['present']} present, {videos['missing']} missing{first}")
     for store, counts in found["features"].items():
         lines.append(f"features   {store}: {counts['train']} training, {counts['test']} test")
     if not found["features"]:
-        lines.append("features   no released ones found")
+        lines.append("features   no released features found")
     if "audio" in found:
         silent, unusable = found["audio"]["silent"], found["audio"]["unusable"]
         listed = f": {', '.join(silent)}" if silent else ""

@@ -1,4 +1,4 @@
-"""Reads and checks the rows of `train_metadata.csv`: every contradiction is an error that names the first offender."""
+"""Reads and validates `train_metadata.csv`; every contradiction is an error that names the first offending clip."""
 
 from __future__ import annotations
 
@@ -16,28 +16,26 @@ from numpy.typing import NDArray
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.disk import LARGEST_TABLE, MOST_ROWS, check_file, read_number
 from blemore_harness.errors import MetadataError, first_and_count, suggest
-from blemore_harness.protocol.rules import label_text, parse_clip_id
+from blemore_harness.protocol.rules import label_text, parse_clip_id, strip_ending
 
 Table: TypeAlias = dict[str, list[str]]
-"""Cells by column, as text."""
+"""Cells as text, by column."""
 
 REQUIRED = ("filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience")
-"""Columns that must be there."""
+"""Required columns."""
 
 OPTIONAL = ("gender", "fold")
-"""Columns that are used where they are there; any other is left alone."""
-
-ENDINGS = (".mov", ".mp4")
+"""Optional columns; all others are ignored."""
 
 
 @dataclass(frozen=True)
 class MetadataRows:
-    """The checked rows, in file order (N).
+    """The validated rows, in file order (N).
 
     Attributes:
         ids, actors, genders: text per clip; gender may be empty.
         truth: int8 (N, 6) percentages in the order of `EMOTIONS`.
-        folds: int64 (N,), or None where there is no fold column.
+        folds: int64 (N,), or None if there is no fold column.
     """
 
     ids: tuple[str, ...]
@@ -48,7 +46,7 @@ class MetadataRows:
 
 
 def read_metadata(path: Path) -> MetadataRows:
-    """Read and check the metadata.
+    """Read and validate the metadata.
 
     Raises:
         MetadataError: unreadable or without the required columns; unknown emotions, saliences that do not sum to 100,
@@ -56,28 +54,28 @@ def read_metadata(path: Path) -> MetadataRows:
             folds. The message names the first offending clip and how many there are.
     """
     table = _read_table(path)
-    ids = tuple(_strip_ending(name) for name in table["filename"])
+    ids = tuple(strip_ending(name) for name in table["filename"])
     first: dict[str, int] = {}
     repeated = np.array([first.setdefault(name, i) != i for i, name in enumerate(ids)])
-    _refuse(repeated, ids, "filename stands there more than once", "keep one row per clip")
+    _refuse(repeated, ids, "repeated filename", "keep one row per clip")
     paths = np.array(["/" in name or "\\" in name or name in (".", "..") for name in ids])
-    _refuse(paths, ids, "filename is a path", "expected the name of the clip alone, files are found at any depth")
+    _refuse(paths, ids, "filename is a path", "expected a file name without folder, files are found at any depth")
     actors = tuple(table["video_id"])
-    _refuse(np.array([a == "" for a in actors]), ids, "video_id (the actor) is empty", "every clip needs its actor")
+    _refuse(np.array([a == "" for a in actors]), ids, "video_id (the actor) is empty", "every clip needs an actor")
     truth = _read_labels(table, ids)
     genders = tuple(table["gender"]) if "gender" in table else ("",) * len(ids)
     return MetadataRows(ids, actors, genders, truth, _read_folds(table, ids, actors))
 
 
 def _read_table(path: Path) -> Table:
-    """Read all cells as text without spaces around them."""
+    """Read all cells as text without surrounding spaces."""
     try:
-        # "utf-8-sig" also reads files without the byte order mark that spreadsheets like to write.
+        # "utf-8-sig" reads files with and without the byte order mark that spreadsheets write.
         check_file(path, LARGEST_TABLE)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
             filled = ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
-            # The header, and one row more than allowed.
+            # The header and one row more than allowed.
             lines = [(line, [*map(str.strip, row)]) for line, row in islice(filled, MOST_ROWS + 2)]
     except OSError as error:
         raise MetadataError(f"cannot read {path}: {error.strerror or error}") from error
@@ -93,7 +91,7 @@ def _read_table(path: Path) -> Table:
         raise MetadataError(f"{path} has a header but no clips")
     needed = [header.index(name) for name in (*REQUIRED, *OPTIONAL) if name in header]
     uneven = [line for line, row in rows if len(row) != len(header)]
-    _refuse_lines(path, uneven, f"other than {len(header)} cells, which is what the header has")
+    _refuse_lines(path, uneven, f"rows without the {len(header)} cells of the header")
     _refuse_lines(path, [line for line, row in rows if not row[needed[0]]], "no filename")
     cells_of = itemgetter(*needed)
     odd = [line for line, row in rows if not "".join(cells_of(row)).isprintable()]
@@ -129,18 +127,18 @@ def _read_labels(table: Table, ids: tuple[str, ...]) -> LabelArray:
         _refuse(unknown, ids, f"unknown emotion '{found}'{suggest(found, EMOTIONS)}", f"known: {' '.join(EMOTIONS)}")
     blend = second != ""
     mixed = np.array([text.lower() in ("1", "1.0", "true") for text in table["mix"]])
-    _refuse(mixed != blend, ids, "mix disagrees with emotion_2", "fix either")
+    _refuse(mixed != blend, ids, "mix contradicts emotion_2", "correct one of them")
     neutral = blend & ((first == "neu") | (second == "neu"))
-    _refuse(neutral, ids, "a blend with neutral", "neutral never blends")
-    _refuse(blend & (first == second), ids, "a blend of one emotion with itself", "fix emotion_2")
+    _refuse(neutral, ids, "a blend with neutral", "neutral is never part of a blend")
+    _refuse(blend & (first == second), ids, "a blend of one emotion with itself", "correct emotion_2")
     shares = [_read_numbers(table[f"emotion_{k}_salience"], ids, f"emotion_{k}_salience") for k in (1, 2)]
     single = ~blend
     sums = np.where(single, 100, np.nan_to_num(shares[0]) + np.nan_to_num(shares[1]))
     _refuse(sums != 100, ids, "saliences that do not sum to 100", "expected 50/50, 70/30 or 30/70")
     odd = blend & ~np.isin(shares[0], (30, 50, 70))
-    _refuse(odd, ids, "saliences other than 50/50, 70/30 and 30/70", "these are all that the protocol knows")
+    _refuse(odd, ids, "other saliences", "the protocol only knows 50/50, 70/30 and 30/70")
     stray = single & ~np.isin(np.nan_to_num(shares[0], nan=100), (0, 100)) | single & (np.nan_to_num(shares[1]) != 0)
-    _refuse(stray, ids, "a single emotion with a salience of a blend", "leave saliences of single emotions empty")
+    _refuse(stray, ids, "a single emotion with a salience of a blend", "leave the saliences of single emotions empty")
     truth = np.zeros((len(ids), len(EMOTIONS)), dtype=np.int8)
     rows = np.arange(len(ids))
     truth[rows, [EMOTIONS.index(name) for name in first]] = np.where(single, 100, np.nan_to_num(shares[0]))
@@ -151,7 +149,7 @@ def _read_labels(table: Table, ids: tuple[str, ...]) -> LabelArray:
 
 
 def _refuse_renamed(table: Table, ids: tuple[str, ...], truth: LabelArray) -> None:
-    """Refuse labels and actors that disagree with the file name; other names than the released ones cannot disagree."""
+    """Raise for labels and actors that contradict the file name, if this has the released form."""
     wrong_label, wrong_actor = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
     for i, (name, actor, label) in enumerate(zip(ids, table["video_id"], truth.tolist(), strict=True)):
         parsed = parse_clip_id(name)
@@ -160,17 +158,17 @@ def _refuse_renamed(table: Table, ids: tuple[str, ...], truth: LabelArray) -> No
             wrong_actor[i] = parsed.actor != actor
     if wrong_label.any():
         found = label_text(truth[np.flatnonzero(wrong_label)[0]])
-        _refuse(wrong_label, ids, f"the label '{found}' disagrees with the file name", "fix the row or the name")
-    _refuse(wrong_actor, ids, "video_id disagrees with the file name", "fix the row or the name")
+        _refuse(wrong_label, ids, f"the label '{found}' contradicts the file name", "correct the row or the name")
+    _refuse(wrong_actor, ids, "video_id contradicts the file name", "correct the row or the name")
 
 
 def _read_folds(table: Table, ids: tuple[str, ...], actors: tuple[str, ...]) -> NDArray[np.int64] | None:
     if not any(table.get("fold", ())):
         return None
     values = _read_numbers(table["fold"], ids, "fold")
-    _refuse(np.isnan(values), ids, "fold is empty", "give every clip its fold, or remove the column to have folds made")
+    _refuse(np.isnan(values), ids, "fold is empty", "fill in the fold, or remove the column to have folds made")
     whole = (values >= 0) & (values % 1 == 0) & (values < 2**31)
-    _refuse(~whole, ids, "fold is not a whole number from 0", "expected 0, 1, 2, ...")
+    _refuse(~whole, ids, "fold is not a non-negative whole number", "expected 0, 1, 2, ...")
     folds = values.astype(np.int64)
     fold_of: dict[str, int] = {}
     split = np.array([fold_of.setdefault(actor, int(k)) != k for actor, k in zip(actors, folds, strict=True)])
@@ -178,7 +176,7 @@ def _read_folds(table: Table, ids: tuple[str, ...], actors: tuple[str, ...]) -> 
         actor = actors[int(np.flatnonzero(split)[0])]
         _refuse(split, ids, f"actor {actor} is in two folds", "folds must be actor-disjoint")
     present = np.unique(folds)
-    # The first number that is not at its own place is preceded by a gap.
+    # The first number that differs from its index follows a gap.
     gap = next((k for k, number in enumerate(present.tolist()) if k != number), len(present))
     if gap < len(present) or len(present) < 2:
         raise MetadataError(
@@ -188,7 +186,7 @@ def _read_folds(table: Table, ids: tuple[str, ...], actors: tuple[str, ...]) -> 
 
 
 def _read_numbers(column: list[str], ids: tuple[str, ...], name: str) -> NDArray[np.float64]:
-    """Return the column as float64, NaN where it is empty."""
+    """Return the column as float64, NaN for empty cells."""
     number = {text: _number(text) for text in set(column)}
     values = np.array([number[text] for text in column])
     bad = ~np.isfinite(values) & np.array([text != "" for text in column])
@@ -209,8 +207,3 @@ def _refuse(bad: NDArray[np.bool_], ids: tuple[str, ...], found: str, advice: st
     if bad.any():
         offenders = [ids[i] for i in np.flatnonzero(bad)]
         raise MetadataError(f"{found} in {first_and_count(offenders, 'clip')}; {advice}")
-
-
-def _strip_ending(name: str) -> str:
-    stem, dot, ending = name.rpartition(".")
-    return stem if f"{dot}{ending}".lower() in ENDINGS else name

@@ -18,18 +18,18 @@ from blemore_harness.disk import atomic_file, digest_of, write_atomically
 from blemore_harness.errors import DataError
 
 ROWS_FILE = "rows.json"
-"""Says from which aggregated files the rows beside it were written, and their digests; written last, so complete."""
+"""Lists the aggregated files from which the rows in its folder were written, and their digests; written last."""
 
 
 class StoreDigests(NamedTuple):
-    """Hex digests of one kind of released features: of the training clips, of the test clips."""
+    """Hex digests of a released feature set: of the training clips and of the test clips."""
 
     train: str
     test: str
 
 
 def feature_file(home: Path, store: str, opaque: str, real: Path) -> Path:
-    """Name the neutral file of a clip's features."""
+    """Return the path of the neutral file of a clip's features."""
     return home / store / f"{opaque}{real.suffix.lower()}"
 
 
@@ -41,27 +41,28 @@ def publish_feature_set(
     log: Callable[[str], None] | None,
     store: str,
 ) -> StoreDigests:
-    """Digest the released features of a store clip by clip, and put its files where clips name them.
+    """Digest a released feature set clip by clip, and provide its files under the paths that the clips name.
 
     Args:
         dataset: as read from disk.
         names: opaque id by real clip id.
         home: folder of the dataset's neutral files.
-        memo: where digests of files are remembered.
-        log: told how much has to be copied.
-        store: folders, such as `WavLM_large`, or aggregated files, such as `wavlm_static_features`.
+        memo: folder of stored digests.
+        log: called with a message if files have to be copied.
+        store: name of the feature set: of folders, such as `WavLM_large`, or of aggregated files, such as
+            `wavlm_static_features`.
 
     Raises:
-        DataError: no such features, damaged ones, or no room for copies where files cannot be linked.
+        DataError: no such features, damaged ones, or not enough disk space for copies where files cannot be linked.
     """
     if store not in dataset.feature_sets:
         there = ", ".join(sorted(dataset.feature_sets)) or "none"
         where = (
-            f"a file {store}.npz with the keys X and filenames is expected at any depth"
+            f"expected a file {store}.npz with the arrays X and filenames, at any depth"
             if store.endswith("_static_features")
-            else "they are expected in pre_extracted_train_data and pre_extracted_test_data beside the metadata"
+            else "expected folders in pre_extracted_train_data and pre_extracted_test_data next to the metadata"
         )
-        raise DataError(f"no released features '{store}' below {dataset.root} (there: {there}): {where}")
+        raise DataError(f"no released features '{store}' in {dataset.root} (found: {there}): {where}")
     if store in dataset.features:
         files = {name: path for name, path in dataset.features[store].items() if name in names}
         hand_out({feature_file(home, store, names[name], path): path for name, path in files.items()}, home, memo, log)
@@ -74,9 +75,10 @@ def publish_feature_set(
 
 
 def _write_rows(aggregate: Aggregate, names: Mapping[str, str], memo: Path, folder: Path) -> dict[str, str]:
-    """Write the row of each clip to a file with a neutral name, unless that was done from files of this content.
+    """Write the features of each clip to a file with a neutral name, unless this was done before.
 
-    Gives the digests of the rows by real clip name.
+    Returns:
+        Digests of the features by real clip name.
     """
     if aggregate.trouble:
         raise DataError(aggregate.trouble)
@@ -97,9 +99,9 @@ def _write_rows(aggregate: Aggregate, names: Mapping[str, str], memo: Path, fold
 
 
 def _read_written(done: Path, files: str) -> dict[str, str]:
-    """Return the digests of rows by opaque id; none where they were not written, or from files of another content."""
+    """Return the digests of written rows by opaque id; none if they are missing or were written from other files."""
     try:
         found = json.loads(done.read_text(encoding="utf-8"))
         return dict(found["rows"]) if found["files"] == files else {}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError):
         return {}

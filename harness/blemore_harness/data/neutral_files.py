@@ -1,7 +1,7 @@
-"""Hands out files of a download under neutral names, so that no operation on a path leads to the real one.
+"""Provides files of a download under neutral names, so that no operation on a path reveals the real one.
 
-A hard link where the file system allows it, which takes no room and has no other name to follow; a clone that shares
-its blocks, or a copy, in the cache elsewhere.
+Files are hard links where possible, which take no disk space and do not reveal another name; otherwise clones that
+share blocks, or copies.
 """
 
 from __future__ import annotations
@@ -14,28 +14,27 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from blemore_harness.cache import keep_digest, known_digest, stamp_file
-from blemore_harness.disk import atomic_file, write_atomically
+from blemore_harness.disk import atomic_file, keep_digest, known_digest, stamp_file, write_atomically
 from blemore_harness.errors import DataError, advise
 
 COPIES_FILE = "copies.json"
-"""Says by neutral name from which state of the real file a copy was made."""
+"""Lists by neutral name from which state of the real file a copy was made."""
 
 FICLONE = 0x40049409
-"""Request of Linux: let two files of one file system (btrfs, XFS) share their blocks until one is written."""
+"""Linux ioctl number: two files of one file system (btrfs, XFS) share their blocks until one is written."""
 
 
 def hand_out(files: Mapping[Path, Path], home: Path, memo: Path, log: Callable[[str], None] | None = None) -> None:
-    """Make each neutral file be the real one, in its present state; what is so already is left alone.
+    """Provide each real file in its present state under its neutral name; up-to-date files are kept.
 
     Args:
         files: real file by neutral file, all below `home`.
         home: folder of a dataset's neutral files.
-        memo: where digests are remembered: those of files that are linked stay known, though a link changes a time.
-        log: told how much is copied.
+        memo: folder of stored digests; those of linked files stay valid, although linking changes a timestamp.
+        log: called with a message if files have to be copied.
 
     Raises:
-        DataError: a real file that cannot be read; or there is no room for copies.
+        DataError: a real file that cannot be read, or not enough disk space for copies.
     """
     copied = _read_copies(home)
     wanted: dict[Path, Path] = {}
@@ -50,7 +49,7 @@ def hand_out(files: Mapping[Path, Path], home: Path, memo: Path, log: Callable[[
         if wanted:
             _copy_all(wanted, home, copied, log)
     except OSError as error:
-        raise DataError(f"cannot hand out files under neutral names: {advise(error)}") from error
+        raise DataError(f"cannot provide files under neutral names: {advise(error)}") from error
 
 
 def _status(real: Path) -> os.stat_result:
@@ -68,22 +67,22 @@ def _is_same(neutral: Path, status: os.stat_result) -> bool:
 
 
 def _link(real: Path, neutral: Path, memo: Path) -> bool:
-    """Make a hard link; False where that is refused, as between file systems, or for files of others."""
+    """Create a hard link; False where this is not possible, as between file systems or for files of other users."""
     digest = known_digest(real, memo)
-    source = os.path.realpath(real)  # a link to a symbolic link would still say where that leads
-    # An old one is replaced in one step: somebody may be about to open it.
+    source = os.path.realpath(real)  # a link to a symbolic link would reveal its target
+    # An old file is replaced atomically, because another process may be about to open it.
     target = neutral if not os.path.lexists(neutral) else neutral.with_name(f".{neutral.name}.{os.getpid()}")
     try:
         if target != neutral:
             target.unlink(missing_ok=True)
         os.link(source, target)
     except FileExistsError:
-        return _link(real, neutral, memo)  # another process made it meanwhile
+        return _link(real, neutral, memo)  # created by another process meanwhile
     except OSError:
         return False
     if target != neutral:
         target.replace(neutral)
-        target.unlink(missing_ok=True)  # it stays where another process has made the same link
+        target.unlink(missing_ok=True)  # still there if another process created the same link
     if digest is not None:
         keep_digest(real, memo, digest)
     return True
@@ -98,14 +97,14 @@ def _copy_all(
     what = f"{len(plain)} files ({size / 1e9:.2f} GB)"
     if size > free:
         raise DataError(
-            f"no room for copies of {what} in {home}, where {free / 1e9:.2f} GB are free. Plugins get files under "
-            "neutral names: hard links where the cache lies on the file system of the download, else copies. Name a "
-            "folder on that file system with BLEMORE_CACHE, or make room"
+            f"not enough disk space in {home} to copy {what}: {free / 1e9:.2f} GB are free. Plugins get files under "
+            "neutral names, which are hard links if the cache is on the same file system as the download, else copies. "
+            "Set BLEMORE_CACHE to a folder on that file system, or free disk space"
         )
     if plain and log:
         log(
-            f"copying {what} to {home}, once: plugins get files under neutral names, and the file system of the "
-            "download allows no hard links from there"
+            f"copying {what} to {home} (once): plugins get files under neutral names, and the cache cannot use hard "
+            "links to the download"
         )
     for neutral, real in plain.items():
         with atomic_file(neutral) as file, real.open("rb") as origin:
@@ -115,7 +114,7 @@ def _copy_all(
 
 
 def _clone(real: Path, neutral: Path) -> bool:
-    """Let a new file share the blocks of another; False where the file system does not do that."""
+    """Create a file that shares the blocks of another; False where the file system does not support this."""
     if real.stat().st_dev != neutral.parent.stat().st_dev:
         return False
     with contextlib.suppress(OSError), atomic_file(neutral) as file, real.open("rb") as origin:
@@ -125,10 +124,10 @@ def _clone(real: Path, neutral: Path) -> bool:
 
 
 def _read_copies(home: Path) -> dict[str, str]:
-    """Return which state each copy was made from; nothing where that is unknown: copies are made again."""
+    """Return the state of the file from which each copy was made; empty if unknown, so that copies are made again."""
     try:
         found = json.loads((home / COPIES_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -1,4 +1,4 @@
-"""The blinded dataset that a command works on, with its progress reported."""
+"""Opens the blinded dataset of a command, with a progress bar."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blemore_harness.disk import cache_root
 
 
 def open_blinded(dataset: Dataset, reporter: Reporter) -> BlindedDataset:
-    """Return a dataset as plugins may see it; its links and digests are kept in the cache."""
+    """Return the blinded version of a dataset, with links and digests in the cache."""
     with Counting(reporter, "reading clips") as counting:
         blinded = blind_dataset(dataset, cache_root(), counting, reporter.log)
     for text in blinded.warnings:
@@ -20,7 +20,7 @@ def open_blinded(dataset: Dataset, reporter: Reporter) -> BlindedDataset:
 
 
 class Counting:
-    """Turns calls of (done, total) into a progress bar that opens with the first call."""
+    """Converts calls with (done, total) into a progress bar that opens with the first call."""
 
     def __init__(self, reporter: Reporter, label: str) -> None:
         self._reporter, self._label = reporter, label
@@ -35,7 +35,7 @@ class Counting:
         self._stack.close()
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` pieces are done."""
+        """Show that `done` of `total` items are done."""
         if self._bar is None:
             self._bar = self._stack.enter_context(self._reporter.progress(self._label, total))
         self._bar.advance(done - self._done)

@@ -1,4 +1,4 @@
-"""Where the organisers' released features lie, and how the folders of one store may be spelled."""
+"""Names and folders of the organisers' released features."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from blemore_harness.errors import first_and_count, printable
 
 FEATURE_ENDINGS = (".npy", ".csv")
 FEATURE_FOLDERS = {"pre_extracted_train_data": "_train", "pre_extracted_test_data": "_test"}
-"""Folders of released features, and how the names of the stores inside end."""
+"""Folders of released features, and the suffix of the names of the feature sets inside."""
 
 STORES = (
     "CLIP", "DINOv2", "DINOv3", "HiCMAE", "HuBERT_large", "ImageBind", "OpenFace_3", "VideoMAEv2", "VideoSwin",
     "WavLM_large",
 )  # fmt: skip
-"""The stores as the organisers spell them (docs/reference/protocol.md)."""
+"""The feature sets as the organisers spell them (docs/reference/protocol.md)."""
 
 ORIGIN_FILE = "extracted.json"
-"""Stands in a folder of features that this harness wrote, and says with which system and options."""
+"""File in a folder of features that this harness extracted, with the system and its options."""
 
 Features = dict[str, dict[str, Path]]
-"""Feature files by store, then clip id."""
+"""Feature files by feature set, then clip id."""
 
 
 def find_feature_set(folder: Path) -> str | None:
@@ -33,15 +33,15 @@ def find_feature_set(folder: Path) -> str | None:
 
 
 def join_spellings(found: Mapping[str, Mapping[str, Path]]) -> tuple[Features, list[str]]:
-    """Put folders that differ from a released name in case or punctuation under that name: `wavlm-large`.
+    """Merge folders whose names differ from a released name only in case or punctuation, such as `wavlm-large`.
 
-    Where two spellings hold the same clip, nobody can say which is meant: they stay stores of their own.
+    If two spellings contain the same clip, they stay separate feature sets, because it is unclear which one is meant.
 
     Args:
-        found: feature files by store as it is spelled on disk, then clip id.
+        found: feature files by feature set as spelled on disk, then clip id.
 
     Returns:
-        The same under the names of `STORES`, and a warning for each name that stays in several spellings.
+        The files under the names of `STORES`, and a warning for each name that remains in several spellings.
     """
     released = {_plain(name): name for name in STORES}
     spellings: dict[str, list[str]] = {}
@@ -55,8 +55,8 @@ def join_spellings(found: Mapping[str, Mapping[str, Path]]) -> tuple[Features, l
         if twice:
             joined.update({spelled: dict(found[spelled]) for spelled in variants})
             warnings.append(
-                f"features {printable(' and '.join(variants))} hold {first_and_count(twice, 'same clip')}: each is "
-                f"taken for a store of its own, keep one and call it {name}"
+                f"features {printable(' and '.join(variants))} share {first_and_count(twice, 'clip')}: they are used "
+                f"as separate feature sets; keep one and name it {name}"
             )
         else:
             joined[name] = {clip: path for spelled in variants for clip, path in found[spelled].items()}
@@ -68,7 +68,7 @@ def _plain(name: str) -> str:
 
 
 def find_extracted(features: Mapping[str, Mapping[str, Path]]) -> list[str]:
-    """Warn of stores that were not released but extracted by this harness: a line per store."""
+    """Return a warning for each feature set that was extracted by this harness."""
     lines = []
     for store, files in sorted(features.items()):
         if any((folder / ORIGIN_FILE).is_file() for folder in {path.parent for path in files.values()}):

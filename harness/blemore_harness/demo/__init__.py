@@ -1,7 +1,7 @@
-"""The generated demo dataset: drawn faces and synthesised voices in the shape of BLEMORE, for trying everything out.
+"""The generated demo dataset: drawn faces and synthesised voices in the format of BLEMORE, for trying out the harness.
 
-Nobody real is shown or heard, and no download is needed. A label can be told from picture and audio only: lengths are
-drawn without regard to labels, all files have one size and one time, and there are no tags.
+It shows no real people and needs no download. Labels can be inferred from video and audio only: lengths are independent
+of labels, all files have the same size and timestamp, and there are no metadata tags.
 """
 
 from blemore_harness.data.download import DEMO_MARKER

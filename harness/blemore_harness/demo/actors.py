@@ -1,4 +1,4 @@
-"""Who the demo actors are: proportions, skin, hair, light and framing of the face; pitch and tract of the voice."""
+"""Demo actors: proportions, skin, hair, light and framing of the face; pitch and vocal tract of the voice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blemore_harness.demo.plan import gender_of
 
 Colour: TypeAlias = tuple[float, float, float]
 
-# Base colours, RGB 0 to 255, spread over what people look like.
+# Base colours, RGB 0 to 255.
 SKINS = ((244, 208, 183), (232, 190, 160), (222, 172, 138), (200, 148, 112), (168, 118, 86), (128, 88, 64))
 HAIRS = ((38, 30, 28), (70, 48, 34), (112, 78, 48), (168, 130, 80), (150, 148, 146), (120, 58, 34))
 EYES = ((70, 50, 36), (96, 74, 44), (84, 110, 84), (84, 116, 150), (50, 38, 32))
@@ -23,17 +23,17 @@ HAIRCUTS = ("short", "parted", "long", "bun", "bald")
 
 @dataclass(frozen=True)
 class Look:
-    """What an actor looks like. Lengths are in canvas pixels: a head is about 125 wide and 170 high.
+    """The appearance of an actor. Lengths are in canvas pixels: a head is about 125 wide and 170 high.
 
     Attributes:
         width, height: half-axes of the face; jaw: share of the width left at the chin; square: exponent of its outline.
         eye_x, eye_y, eye_width, eye_height: eyes, relative to the middle of the face.
         brow_y, brow_width: height of the brows over the eyes, and their half-thickness.
         nose_length, nose_width, mouth_y, mouth_width, lips: the other features.
-        asymmetry: what the left side of the face does more than the right.
+        asymmetry: how much stronger the left side of the face moves than the right.
         beard: 0 none to 1 full.
         light: direction that the light comes from, a unit vector to the right, down and towards the viewer.
-        scale, shift_x, shift_y: framing: frame pixels per canvas pixel, and where the head is.
+        scale, shift_x, shift_y: framing: frame pixels per canvas pixel, and position of the head.
     """
 
     width: float
@@ -68,13 +68,13 @@ class Look:
 
 @dataclass(frozen=True)
 class Voice:
-    """What an actor sounds like, and through what it is recorded.
+    """The voice of an actor and the recording equipment.
 
     Attributes:
-        pitch: the speaker's own pitch, Hz.
+        pitch: the speaker's base pitch, Hz.
         tract: formant frequencies relative to a 17 cm vocal tract.
-        tilt: dB per octave on top of the emotion's.
-        breath: noise that is always there, relative to the voice.
+        tilt: dB per octave, added to the emotion's.
+        breath: constant breath noise, relative to the voice.
         hiss: noise of the room, relative to full scale.
         channels, rate: layout of the audio track, which differs between cameras.
     """
@@ -90,7 +90,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Actor:
-    """One invented person."""
+    """One generated person."""
 
     number: int
     look: Look
@@ -99,7 +99,7 @@ class Actor:
 
 
 def make_actor(seed: int, number: int) -> Actor:
-    """Invent actor `number` of the dataset with this seed."""
+    """Generate actor `number` of the dataset with this seed."""
     rng = np.random.default_rng([seed, 1, number])
     female = gender_of(number) == "f"
     return Actor(number, _make_look(rng, female), _make_voice(rng, female), make_style(rng))

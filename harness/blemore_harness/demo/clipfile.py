@@ -1,4 +1,4 @@
-"""One clip as a QuickTime file: H.264 picture and AAC audio, without tags, always of the same size and date."""
+"""Writes a clip as a QuickTime file: H.264 video and AAC audio, without tags, always of the same size and date."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from blemore_harness.disk import write_atomically
 from blemore_harness.errors import DataError
 
 CLIP_BYTES = 64 * 1024
-"""Size of every clip file, reached by a trailing `free` atom: a size that is always the same tells nothing."""
+"""Size of every clip file, reached by a trailing `free` atom, so that the size carries no information."""
 CLIP_TIME = 1_735_689_600
-"""Modification time of every clip, 2025-01-01 00:00 UTC: no order of making to be read from it."""
+"""Modification time of every clip, 2025-01-01 00:00 UTC, so that it does not reveal the order of creation."""
 VIDEO_OPTIONS = {
     "preset": "veryfast", "crf": "24", "maxrate": "120k", "bufsize": "60k", "threads": "1", "x264-params": "mbtree=0",
 }  # fmt: skip
-"""Bounded in rate, so that every clip fits; in one thread, because the result depends on the number of threads; without
-x264's macroblock tree, which gives other bytes where memory holds other things."""
+"""Options of x264: a maximum rate, so that every clip fits; one thread, because the result depends on the number of
+threads; without the macroblock tree, which is not deterministic."""
 AUDIO_BITS = 64_000
 """Bits per second, a common rate of camera clips."""
 
@@ -33,16 +33,16 @@ def write_clip(path: Path, frames: Iterable[NDArray[np.uint8]], sound: NDArray[n
     """Write one clip: H.264 and AAC in a QuickTime file of exactly `CLIP_BYTES`, without any tags.
 
     Args:
-        path: where to; written whole or not at all.
-        frames: uint8 RGB pictures of one size.
+        path: the file, written atomically.
+        frames: uint8 RGB frames of one size.
         audio: float32 (channels, samples) within -1 to 1.
-        rate: samples per second.
+        rate: sampling rate in Hz.
 
     Raises:
         DataError: the clip does not fit in `CLIP_BYTES`.
     """
     data = _encode(frames, sound, rate)
-    # A QuickTime atom is its length, big-endian, and four letters: players skip `free` ones.
+    # A QuickTime atom begins with its length, big-endian, and four letters; players skip `free` atoms.
     room = CLIP_BYTES - len(data)
     if room < 8:
         raise DataError(
@@ -56,7 +56,7 @@ def _encode(frames: Iterable[NDArray[np.uint8]], sound: NDArray[np.float32], rat
     import av
 
     file = io.BytesIO()
-    # `bitexact` keeps the muxer from writing its version and the date.
+    # `bitexact` prevents the muxer from writing its version and the date.
     with av.open(file, "w", format="mov", options={"fflags": "+bitexact"}) as container:
         video = container.add_stream("libx264", rate=FRAME_RATE, options=VIDEO_OPTIONS)
         video.width = video.height = FRAME

@@ -1,4 +1,4 @@
-"""Drawn faces that move: an actor's bare head, the features on it for a moment's actions, and the pose in the frame."""
+"""Draws moving faces: an actor's head, the facial features for the current actions, and the pose in the frame."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from numpy.typing import NDArray
 
 from blemore_harness.demo import features
 from blemore_harness.demo.actors import Actor, Look
-from blemore_harness.demo.performance import FloatArray, Performance
+from blemore_harness.demo.performance import Performance
 from blemore_harness.demo.plan import FRAME_RATE
 from blemore_harness.demo.skull import CANVAS, MIDDLE_X, MIDDLE_Y, Picture, draw_backdrop, draw_skull, tint
+from blemore_harness.predictions import FloatArray
 
 FRAME = 192
-"""Side of a video frame in pixels: a face of about 120 pixels, well above what face detectors need."""
+"""Side of a video frame in pixels; the face has about 120 pixels, well above the minimum of face detectors."""
 TILES_DOWN, TILES_ACROSS = 6, 3
 """Tiles in which the head's canvas is warped into the frame; warps are smooth, so tiles can be large."""
 ROOM = 12
 """Frame pixels around the resting head that it may move into."""
 FACE_BOX = (slice(54, 210), slice(48, 176))
-"""Rows and columns of the canvas where expression changes anything."""
+"""Rows and columns of the canvas that an expression can change."""
 FLUSH = (16.0, -20.0, -18.0)
-"""What full blushing adds to the red, green and blue of light skin; growing pale is a third of the opposite."""
+"""Added to red, green and blue of light skin for full blushing; paleness is a third of the opposite."""
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """Everything about an actor's picture that clips share.
+    """The parts of an actor's image that all clips share.
 
     Attributes:
         look: the actor's look.
         head: the bare head, its colours multiplied by alpha.
-        alpha: where the head is.
-        flush: what full blushing adds to the colours in `FACE_BOX`.
-        backdrop: what is behind the head.
+        alpha: mask of the head.
+        flush: added to the colours in `FACE_BOX` for full blushing.
+        backdrop: the image behind the head.
         rows, columns: borders of the tiles that the head can be in.
     """
 
@@ -49,7 +50,7 @@ class Portrait:
 
 
 def draw_portrait(actor: Actor, seed: int) -> Portrait:
-    """Draw what all clips of an actor share."""
+    """Draw the parts that all clips of an actor share."""
     skull = draw_skull(actor.look, np.random.default_rng([seed, 2, actor.number]))
     look = actor.look
     flush = tint(np.array(FLUSH) * np.mean(look.skin) / 190, skull.blush[FACE_BOX])
@@ -59,7 +60,7 @@ def draw_portrait(actor: Actor, seed: int) -> Portrait:
 
 
 def _borders(present: Picture, middle: float, scale: float, shift: float, tiles: int) -> tuple[int, ...]:
-    """Split the stretch of the frame that the head can be in."""
+    """Divide the range of the frame that the head can occupy."""
     first, *_, last = np.flatnonzero(present).tolist()
     start = max(0, int((first - middle) * scale + FRAME / 2 + shift) - ROOM)
     end = min(FRAME, int((last - middle) * scale + FRAME / 2 + shift) + ROOM)
@@ -71,8 +72,8 @@ def draw_frames(portrait: Portrait, performance: Performance, rng: np.random.Gen
 
     Args:
         portrait: the actor.
-        performance: the tracks to show.
-        rng: for camera noise, the drift of the head and the light.
+        performance: the tracks to draw.
+        rng: random generator for camera noise, and for the drift of the head and the light.
     """
     from PIL import Image
 
@@ -80,7 +81,7 @@ def draw_frames(portrait: Portrait, performance: Performance, rng: np.random.Gen
     poses = _poses(performance, rng)
     light = rng.uniform(0.94, 1.06)
     backdrop = Image.fromarray((portrait.backdrop.transpose(1, 2, 0) * light).clip(0, 255).astype(np.uint8))
-    # Colours are multiplied by alpha beforehand (mode RGBa): no dark rim, and no conversions in every frame.
+    # Colours are premultiplied by alpha (mode RGBa), which avoids dark rims and conversions in every frame.
     bare = portrait.head * np.float32(light)
     head = np.empty((CANVAS, CANVAS, 4), np.uint8)
     head[..., :3] = bare.clip(0, 255).transpose(1, 2, 0)
@@ -90,7 +91,7 @@ def draw_frames(portrait: Portrait, performance: Performance, rng: np.random.Gen
     tracks = performance.face
     for index in range(performance.frames):
         now = {name: float(track[index]) for name, track in tracks.items()}
-        # The mouth follows the voice: a loud moment opens it.
+        # The mouth follows the loudness of the voice.
         now["open"] += 0.35 * float(performance.voice["envelope"][index])
         flush = min(max(now["flush"], -1.2), 1.2) * light
         np.multiply(portrait.flush, np.float32(flush if flush > 0 else flush / 3), out=canvas)
@@ -107,7 +108,7 @@ def draw_frames(portrait: Portrait, performance: Performance, rng: np.random.Gen
 
 
 def _poses(performance: Performance, rng: np.random.Generator) -> dict[str, FloatArray]:
-    """Tracks of the head: shift in frame pixels, turn in radians, and what shaking adds to yaw and pitch."""
+    """Tracks of the head: shift in frame pixels, rotation in radians, and the change of yaw and pitch by shaking."""
     face, count = performance.face, performance.frames
     phase = 2 * np.pi * (np.cumsum(face["shake_rate"]) / FRAME_RATE + rng.uniform())
     shake = np.maximum(face["shake"], 0) * np.sin(phase)
@@ -128,14 +129,14 @@ Mesh = list[tuple[tuple[int, int, int, int], tuple[float, ...]]]
 
 
 def _mesh(portrait: Portrait, now: Mapping[str, float], pose: Mapping[str, float]) -> Mesh:
-    """Where on the canvas each tile of the frame comes from: turn, shift, yaw and pitch of the relief, dropped jaw."""
+    """Source position on the canvas of each tile of the frame: rotation, shift, yaw and pitch, dropped jaw."""
     look, rows, columns = portrait.look, portrait.rows, portrait.columns
     x = (np.array(columns)[None, :] - FRAME / 2 - look.shift_x - pose["x"]) / look.scale
     y = (np.array(rows)[:, None] - FRAME / 2 - look.shift_y - pose["y"]) / look.scale
     cos, sin = np.cos(pose["turn"]), np.sin(pose["turn"])
-    # The head turns on the neck, not on the nose.
+    # The head rotates around the neck, not the nose.
     u, v = cos * x + sin * (y - 70), -sin * x + cos * (y - 70) + 70
-    # What is near the viewer moves most when the head turns, the outline not at all.
+    # Parts near the viewer move most when the head turns, the outline does not move.
     near = (1 - (u / (look.width + 8)) ** 2).clip(0) * (1 - (v / (look.height + 8)) ** 2).clip(0)
     u = u - pose["yaw"] * near
     v = v - pose["pitch"] * near

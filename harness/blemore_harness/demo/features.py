@@ -1,6 +1,6 @@
-"""The parts of a face that move: brows, eyes, mouth, and the folds that come with them, painted onto a head's canvas.
+"""Draws the moving parts of a face onto a head's canvas: brows, eyes, mouth and folds.
 
-Everything is painted on windows of the canvas in coordinates around the middle of the face, the sides mirrored.
+All parts are drawn on windows of the canvas in coordinates relative to the middle of the face, with mirrored sides.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ SCLERA = (238, 234, 230)
 
 
 def draw_features(canvas: Picture, look: Look, now: Actions, middle: tuple[float, float]) -> None:
-    """Paint brows, eyes, mouth and folds for one moment, in place.
+    """Draw brows, eyes, mouth and folds of one frame, in place.
 
     Args:
         canvas: float32 (3, H, W), the bare head or the part of it with the face.
-        look: whose face it is.
-        now: a value per face action.
+        look: appearance of the actor.
+        now: current value per face action.
         middle: x and y of the middle of the face on the canvas.
     """
     _forehead(*_window(canvas, middle, look.eye_y, -46, 18, 32), look, now)
@@ -39,7 +39,7 @@ def draw_features(canvas: Picture, look: Look, now: Actions, middle: tuple[float
 def _window(
     canvas: Picture, centre: tuple[float, float], around: float, above: int, below: int, half: int
 ) -> tuple[Picture, Picture, Picture]:
-    """A view on the rows from `above` to `below` around a height, with x (1, width) and y (height, 1)."""
+    """A window of the rows from `above` to `below` around a height, with x (1, width) and y (height, 1)."""
     middle, height = int(centre[0]), int(centre[1] + around)
     x = np.arange(-half, half, dtype=np.float32)[None, :] + np.float32(0.5)
     y = np.arange(height + above, height + below, dtype=np.float32)[:, None] + np.float32(0.5 - centre[1])
@@ -47,7 +47,7 @@ def _window(
 
 
 def _between(value: float, low: float, high: float) -> float:
-    """Clip a number; unlike numpy's, the result is a Python float, which keeps float32 arrays what they are."""
+    """Clip a number; unlike numpy's, the result is a Python float, so that float32 arrays stay float32."""
     return min(max(value, low), high)
 
 

@@ -1,4 +1,4 @@
-"""Where the generated demo dataset lies, and how it is made once for all processes."""
+"""Location of the generated demo dataset, and its creation once for all processes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from blemore_harness.disk import cache_root, hold
 
 
 def demo_folder() -> Path:
-    """Return the folder of the demo dataset in the cache; clips of another version of the generator lie elsewhere."""
+    """Return the folder of the demo dataset in the cache, which depends on the version of the generator."""
     return cache_root() / f"demo-{GENERATOR_VERSION}"
 
 
 def make_demo(folder: Path, reporter: Reporter, seed: int = 0) -> None:
-    """Write the demo dataset where it is not complete yet; a second process waits for the first."""
+    """Write the demo dataset unless it is complete; a second process waits for the first."""
     with hold(folder.with_name(f"{folder.name}.making"), reporter.log):
         if demo_is_complete(folder, seed=seed):
             return
-        reporter.log(f"drawing the demo clips into {folder}")
-        with Counting(reporter, "drawing clips") as counting:
+        reporter.log(f"generating the demo dataset in {folder}")
+        with Counting(reporter, "generating clips") as counting:
             write_demo(folder, seed=seed, progress=counting)

@@ -1,21 +1,18 @@
-"""How an actor plays a label over time: the tracks of face actions and voice controls that drawing and audio follow.
+"""Converts a label into tracks over time of face actions and voice controls, from which video and audio are generated.
 
-Each emotion has a prototype, a value per face action and per voice control. An actor plays personal versions of the
-prototypes; a clip mixes the versions of its emotions by salience, with a share of alternation over time and noise.
+Each emotion has a prototype, a value per face action and voice control. Each actor has personal versions of the
+prototypes; a clip mixes those of its emotions by salience, with some alternation over time and noise.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blemore_harness.clips import EMOTIONS
 from blemore_harness.demo.plan import FRAME_RATE, PlannedClip
-
-FloatArray: TypeAlias = NDArray[np.float64]
+from blemore_harness.predictions import FloatArray
 
 FACE_ACTIONS = {
     # Rough action units (Ekman and Friesen): values per emotion in the order ang disg fea hap sad neu.
@@ -39,18 +36,18 @@ FACE_ACTIONS = {
     "gaze_x": (0.0, 0.5, 0.0, 0.0, -0.3, 0.0),
     "gaze_y": (0.1, 0.2, -0.2, 0.0, 0.9, 0.0),
     "flush": (0.9, -0.4, -0.9, 0.3, 0.15, 0.0),
-    # Movement of the whole head: how much, and how fast in Hz.
+    # Movement of the whole head: amount, and rate in Hz.
     "shake": (0.6, 0.25, 0.5, 0.8, 0.15, 0.08),
     "shake_rate": (2.6, 1.0, 6.0, 4.0, 0.7, 0.5),
 }
 VOICE_CONTROLS = {
-    # Affect bursts as described by Scherer (1986, 2003): the same order of emotions.
-    "pitch": (4.0, -4.0, 10.0, 7.0, -1.0, 0.0),  # semitones above the speaker's own
+    # Affect bursts as described by Scherer (1986, 2003), in the same order of emotions.
+    "pitch": (4.0, -4.0, 10.0, 7.0, -1.0, 0.0),  # semitones above the speaker's base pitch
     "slide": (2.0, -5.0, 3.0, -2.0, -6.0, -0.5),  # semitones over one vocalisation
     "tremor": (0.3, 0.2, 1.2, 0.3, 0.6, 0.05),  # semitones
     "tremor_rate": (5.0, 4.0, 8.5, 5.5, 4.0, 4.0),  # Hz
     "roughness": (1.0, 0.6, 0.15, 0.05, 0.1, 0.0),  # depth of amplitude modulation near half the pitch
-    "breath": (0.25, 0.5, 0.6, 0.45, 0.55, 0.06),  # noise beside the voice
+    "breath": (0.25, 0.5, 0.6, 0.45, 0.55, 0.06),  # noise relative to the voice
     "tilt": (-2.5, -9.0, -4.5, -5.0, -12.0, -8.0),  # dB per octave above 500 Hz
     "first": (1.35, 0.95, 1.15, 1.25, 0.8, 0.9),  # formants relative to a neutral vowel
     "second": (0.9, 1.1, 1.2, 1.1, 0.85, 1.0),
@@ -62,19 +59,19 @@ VOICE_CONTROLS = {
 }
 
 LEVEL_GAIN = {0: 1.0, 1: 0.75, 2: 0.9, 3: 1.05, 4: 1.2}
-"""How strongly an intensity level is played; blends have none and are played like a middle one."""
+"""Strength of each intensity level; blends have no level and use a middle one."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """An actor's way to play: personal prototypes.
+    """An actor's personal prototypes.
 
     Attributes:
         face: (6, face actions).
         voice: (6, voice controls).
-        rest: (face actions,) the face when nothing is felt.
-        alternation: how much two emotions take turns in a blend, rather than show at once, 0 to 1.
-        onset: share of a clip until the expression is there.
+        rest: (face actions,), the resting face.
+        alternation: degree to which the emotions of a blend alternate instead of occurring together, 0 to 1.
+        onset: share of a clip until the expression is reached.
         blink_rate: blinks per second.
     """
 
@@ -92,7 +89,7 @@ class Performance:
 
     Attributes:
         face: one track (frames,) per face action, and `blink` (0 open, 1 closed).
-        voice: one track (frames,) per voice control, and `envelope`: loudness of the vocalisations, 0 to 1.
+        voice: one track (frames,) per voice control, and `envelope` (loudness of the vocalisations, 0 to 1).
     """
 
     face: dict[str, FloatArray]
@@ -110,7 +107,7 @@ def make_style(rng: np.random.Generator) -> Style:
     voice = np.array(list(VOICE_CONTROLS.values())).T
     gain = rng.uniform(0.95, 1.25) * rng.lognormal(0, 0.15, face.shape)
     face = face * gain + rng.normal(0, 0.08, face.shape) * (np.abs(face) > 0)
-    # Voice controls have units: they vary in proportion to how much the emotions differ in them.
+    # Voice controls have units: they vary in proportion to the differences between emotions.
     spread = voice.std(axis=0)
     centre = voice[EMOTIONS.index("neu")]
     voice = centre + (voice - centre) * rng.lognormal(0, 0.25, voice.shape) + rng.normal(0, 0.4, voice.shape) * spread
@@ -138,7 +135,7 @@ def play(clip: PlannedClip, style: Style, rng: np.random.Generator) -> Performan
 
 
 def _shares(clip: PlannedClip, style: Style, rng: np.random.Generator) -> FloatArray:
-    """Shares of the emotions at every frame, (frames, 6): the salience on average, with turns taken around it."""
+    """Shares of the emotions at every frame, (frames, 6), which alternate around the saliences."""
     shares = np.tile(clip.cell.weights, (clip.frames, 1))
     if clip.cell.is_blend:
         first, second = (EMOTIONS.index(emotion) for emotion in clip.cell.emotions)
@@ -149,12 +146,12 @@ def _shares(clip: PlannedClip, style: Style, rng: np.random.Generator) -> FloatA
         shares[:, first] = salience + style.alternation * (turns - turns.mean())
         shares[:, first] = shares[:, first].clip(0.05, 0.95)
         shares[:, second] = 1 - shares[:, first]
-        shares *= 1.2  # two half-strength expressions read as less than one
+        shares *= 1.2  # two expressions of half strength look weaker than one
     return shares
 
 
 def _envelope(count: int, onset: float, rng: np.random.Generator) -> FloatArray:
-    """Onset, apex and a slight decay, starting from a third of the expression."""
+    """Onset, apex and a slight decay, starting at a third of the expression."""
     time = (np.arange(count) + 0.5) / count
     rise = 1 / (1 + np.exp(-(time - onset) * 25))
     return (0.3 + 0.7 * rise) * (1 - rng.uniform(0, 0.25) * np.maximum(0, time - 0.6))
@@ -174,7 +171,7 @@ def _blinks(count: int, rate: float, rng: np.random.Generator) -> FloatArray:
 
 
 def _bursts(voice: dict[str, FloatArray], rng: np.random.Generator) -> FloatArray:
-    """Loudness of a row of vocalisations: `rate` per second, each lasting `duty` of its period, rising by `attack`."""
+    """Loudness of vocalisations: `rate` per second, active for `duty` of each period, rising by `attack`."""
     phase = (np.cumsum(np.maximum(voice["rate"], 0.35)) / FRAME_RATE + rng.uniform(0, 0.3)) % 1
     duty = voice["duty"].clip(0.25, 0.95)
     within = phase / duty

@@ -1,6 +1,6 @@
-"""Which clips the demo dataset has: names, folders, folds, lengths. Nothing here draws or sounds.
+"""The clips of the demo dataset: names, folders, folds and lengths.
 
-Labels meet lengths and test names only through seeded permutations, so neither says anything about the other.
+Lengths and test names are assigned by seeded permutations, so they are independent of labels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FOLDS = 5
 TEST_CLIPS = 20
 """Clips per unlabelled test actor."""
 PART_CLIPS = 120
-"""Clips per `part_NN` folder; the released parts are cut by size as well, not by actor."""
+"""Clips per `part_NN` folder; the released parts are also divided by size and not by actor."""
 FIRST_ACTOR = 901
 """Demo actors are A901, A902, ...: the released ids end at A438 and A2313."""
 SALIENCES = ((50, 50), (70, 30), (30, 70))
@@ -67,13 +67,13 @@ def label_cells() -> tuple[Cell, ...]:
 
 @dataclass(frozen=True)
 class PlannedClip:
-    """One clip to be made.
+    """One clip of the plan.
 
     Attributes:
         path: file below the dataset folder, such as `part_01/A901_ang_int2_ver1.mov`.
         actor: number of the actor, from 0.
-        take: number of the clip within its actor; with the actor and the seed, it fixes everything random in the clip.
-        cell: what is shown.
+        take: number of the clip within its actor; with actor and seed it determines all randomness in the clip.
+        cell: the label.
         level: intensity of a single emotion or situation of neutral, 1 to 4; 0 for blends, which have none.
         frames: length in video frames.
     """
@@ -88,13 +88,13 @@ class PlannedClip:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole demo dataset on paper.
+    """The plan of the demo dataset.
 
     Attributes:
-        seed: decides everything random.
-        actors: number of actors, the test actors (the last ones) included.
+        seed: determines all randomness.
+        actors: number of actors, including the test actors (the last ones).
         test_actors: number of actors whose clips are unlabelled.
-        clips: every clip, training first.
+        clips: all clips, training clips first.
     """
 
     seed: int
@@ -109,17 +109,17 @@ class Plan:
 
 
 def make_plan(seed: int, actors: int, test_actors: int) -> Plan:
-    """Decide on every clip.
+    """Return the plan of all clips.
 
-    Every training actor shows each label cell once; a test actor shows 20 cells, and names of test clips are shuffled
-    over actors and labels.
+    Every training actor shows each of the 36 labels once; a test actor shows 20 labels, and names of test clips are
+    shuffled over actors and labels.
 
     Raises:
-        ConfigError: no training actor would be left.
+        ConfigError: there would be no training actor.
     """
     if test_actors < 0 or actors - test_actors < 1:
         raise ConfigError(
-            f"expected at least 1 training actor, found {actors} actors of whom {test_actors} are for test"
+            f"expected at least 1 training actor, found {actors} actors including {test_actors} test actors"
         )
     rng = np.random.default_rng([seed, 0])
     cells = label_cells()
@@ -147,12 +147,12 @@ def actor_name(actor: int) -> str:
 
 
 def gender_of(actor: int) -> str:
-    """Return the gender of an actor: both in every official-sized fold and among the test actors."""
+    """Return the gender of an actor; both genders occur in every fold and among the test actors."""
     return "f" if (actor + actor // FOLDS) % 2 == 0 else "m"
 
 
 def _lengths(rng: np.random.Generator, count: int) -> list[int]:
-    """The same evenly spread lengths for every actor, in a random order: no label can have longer clips."""
+    """The same evenly spaced lengths for every actor in random order, so that lengths are independent of labels."""
     lengths = np.linspace(SHORTEST_S * FRAME_RATE, LONGEST_S * FRAME_RATE, count).round().astype(int)
     shuffled: Sequence[int] = rng.permutation(lengths).tolist()
     return list(shuffled)

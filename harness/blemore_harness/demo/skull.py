@@ -1,7 +1,7 @@
-"""What of an actor does not change with expression, drawn once: background, body, and the bare head with its hair.
+"""Draws the parts of an actor that do not change with expression: background, body, and the head with its hair.
 
-Pictures are float32 RGB, 0 to 255, colour first: numpy is several times faster at (3, H, W) than at (H, W, 3).
-The head is drawn on a canvas of its own, which the frame then samples.
+Images are float32 RGB, 0 to 255, channels first: numpy is several times faster with (3, H, W) than with (H, W, 3).
+The head is drawn on a separate canvas, from which frames are sampled.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from blemore_harness.demo.actors import Look
 Picture: TypeAlias = NDArray[np.float32]
 
 CANVAS = 224
-"""Side of the head's canvas."""
+"""Side of the head's canvas in pixels."""
 MIDDLE_X, MIDDLE_Y = 112.0, 120.0
 """Middle of the face on the canvas."""
 
 
 @dataclass(frozen=True)
 class Skull:
-    """The bare head on its canvas.
+    """The head without facial features, on its canvas.
 
     Attributes:
         rgb: (3, CANVAS, CANVAS).
-        alpha: (CANVAS, CANVAS), 1 where the head is.
-        blush: (CANVAS, CANVAS), where blood shows in the skin.
+        alpha: (CANVAS, CANVAS), mask of the head.
+        blush: (CANVAS, CANVAS), where skin blushes.
     """
 
     rgb: Picture
@@ -52,19 +52,19 @@ def edge(distance: ArrayLike, softness: float = 1.0) -> Picture:
 
 
 def blob(x: ArrayLike, y: ArrayLike, width: float, height: float) -> Picture:
-    """A soft bump around the origin of `x` and `y`; cheap for a row and a column, which stay one until the end."""
+    """A smooth bump around the origin of `x` and `y`; fast for a row and a column, which are combined last."""
     across = np.asarray(x, np.float32) * np.float32(1 / width)
     down = np.asarray(y, np.float32) * np.float32(1 / height)
     return np.asarray(np.exp(-across * across) * np.exp(-down * down), np.float32)
 
 
 def tint(colour: ArrayLike, tone: ArrayLike) -> Picture:
-    """Return a colour (3,) at a brightness per pixel (H, W) as a picture."""
+    """Return an image of a colour (3,) with a brightness per pixel (H, W)."""
     return np.asarray(colour, np.float32)[:, None, None] * np.asarray(tone, np.float32)
 
 
 def paint(picture: Picture, colour: ArrayLike, coverage: Picture) -> None:
-    """Lay a colour, (3,) or a picture, over a picture in place."""
+    """Blend a colour (3,) or an image over an image, in place."""
     over = np.asarray(colour, np.float32)
     difference = (over[:, None, None] if over.ndim == 1 else over) - picture
     difference *= coverage
@@ -72,7 +72,7 @@ def paint(picture: Picture, colour: ArrayLike, coverage: Picture) -> None:
 
 
 def draw_skull(look: Look, rng: np.random.Generator) -> Skull:
-    """Draw an actor's bare head: outline, relief lit from one side, hair, ears, nose."""
+    """Draw an actor's head: outline, relief lit from one side, hair, ears, nose."""
     x, y = grid(CANVAS, CANVAS)
     x, y = x - np.float32(MIDDLE_X), y - np.float32(MIDDLE_Y)
     inside = _outline(look, x, y)
@@ -116,7 +116,7 @@ def draw_backdrop(look: Look, size: int) -> Picture:
 
 
 def _outline(look: Look, x: Picture, y: Picture) -> Picture:
-    """Signed distance to the outline of the face, about, in canvas pixels."""
+    """Approximate signed distance to the outline of the face in canvas pixels."""
     down = np.clip(y / np.float32(look.height), 0, 1)
     width = look.width * (1 - (1 - look.jaw) * down**1.6)
     radius = ((np.abs(x) / width) ** look.square + (np.abs(y) / look.height) ** look.square) ** (1 / look.square)
@@ -124,7 +124,7 @@ def _outline(look: Look, x: Picture, y: Picture) -> Picture:
 
 
 def _relief(look: Look, x: Picture, y: Picture, inside: Picture) -> Picture:
-    """Height of the skin over the picture plane."""
+    """Height of the skin over the image plane."""
     side = np.abs(x)
     dome = 58 * np.sqrt(np.clip(1 - (1 - inside / look.width).clip(0, 1) ** 2.2, 0, 1))
     tip = look.eye_y + look.nose_length
@@ -140,7 +140,7 @@ def _relief(look: Look, x: Picture, y: Picture, inside: Picture) -> Picture:
 
 
 def _lit(relief: Picture, look: Look) -> Picture:
-    """Lambertian light with some from everywhere and a little gloss."""
+    """Lambertian light with ambient light and a little gloss."""
     down, right = np.gradient(relief)
     length = np.sqrt(down**2 + right**2 + 1)
     facing = (-right * look.light[0] - down * look.light[1] + look.light[2]) / length
@@ -169,7 +169,7 @@ def _beard(
 
 
 def _hair_behind(look: Look, rgb: Picture, x: Picture, y: Picture, rng: np.random.Generator) -> Picture:
-    """Hair that the face covers; returns its coverage."""
+    """Draw the hair behind the face; return its coverage."""
     if look.haircut == "long":
         width = look.width + 12 + 5 * np.sin(y / 22)
         shape = edge(width - np.abs(x), 2) * edge(y, 2) * edge(100 - y, 3)
@@ -184,7 +184,7 @@ def _hair_behind(look: Look, rgb: Picture, x: Picture, y: Picture, rng: np.rando
 
 
 def _hair_front(look: Look, rgb: Picture, x: Picture, y: Picture, inside: Picture, rng: np.random.Generator) -> Picture:
-    """Hair over the forehead and the temples; returns its coverage."""
+    """Draw the hair over the forehead and the temples; return its coverage."""
     side = np.abs(x)
     if look.haircut == "bald":
         stubble = edge(-(y + look.height * 0.55) + 0.012 * side**2 - 6, 14) * edge(inside)

@@ -1,4 +1,4 @@
-"""Synthesised vocalisations: a glottal source with noise, coloured by formants that follow the performance's tracks."""
+"""Synthesised vocalisations: a glottal source with noise, filtered by formants that follow the performance's tracks."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.demo.actors import Voice
-from blemore_harness.demo.performance import FloatArray, Performance
+from blemore_harness.demo.performance import Performance
 from blemore_harness.demo.plan import FRAME_RATE
+from blemore_harness.predictions import FloatArray
 
 BLOCK = 1024
-"""Samples per block of the time-varying filter, half overlapping: about 45 ms, as short as a syllable needs."""
+"""Samples per half-overlapping block of the time-varying filter: about 45 ms, shorter than a syllable."""
 NEUTRAL_VOWEL = (520.0, 1500.0, 2500.0, 3500.0)
-"""Resonances in Hz of a 17 cm tube, lowered and raised a little towards an open central vowel."""
+"""Resonances in Hz of a 17 cm tube, shifted towards an open central vowel."""
 BANDWIDTHS = (90.0, 120.0, 170.0, 250.0)
-"""Widths of those resonances in Hz, as commonly used in formant synthesis (Klatt, 1980)."""
+"""Bandwidths of these resonances in Hz, as commonly used in formant synthesis (Klatt, 1980)."""
 MUSIC = 12.0
-"""Semitones per octave."""
+"""Number of semitones per octave."""
 
 
 def synthesise(voice: Voice, performance: Performance, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Make the audio track of a clip: float32 (channels, samples) within -1 to 1, at `voice.rate`.
+    """Return the audio of a clip: float32 (channels, samples) within -1 to 1, at `voice.rate`.
 
-    It is exactly as long as the picture. Source and noise are made at half the rate; the filter brings them up to it.
+    It is exactly as long as the video. Source and noise are generated at half the rate; the filter doubles it.
     """
     rate = voice.rate // 2
     count = round(performance.frames / FRAME_RATE * rate)
@@ -35,7 +36,7 @@ def synthesise(voice: Voice, performance: Performance, rng: np.random.Generator)
     breath = noise * (tracks["breath"].clip(0, 1.5) + voice.breath) * (0.25 + 0.75 * loud) * 0.35
     sound = _coloured(voiced, breath, noise * tracks["friction"].clip(0, 1.5) * loud * 0.3, voice, performance)
     sound *= np.repeat(tracks["level"].clip(0.15, 1.6) * rng.uniform(0.85, 1.15), 2)
-    # A fixed recording level, with soft clipping where somebody shouts.
+    # A fixed recording level, with soft clipping of loud voices.
     sound = 0.6 * np.tanh(sound) + voice.hiss * rng.normal(0, 1, 2 * count)
     if voice.channels == 1:
         return sound[None].astype(np.float32)
@@ -56,7 +57,7 @@ def _source(voice: Voice, tracks: dict[str, FloatArray], rng: np.random.Generato
     pitch = voice.pitch * 2 ** ((tracks["pitch"].clip(-9, 15) + slide + tremor + jitter) / MUSIC)
     cycles = np.cumsum(pitch) / rate + rng.uniform()
     phase = cycles % 1
-    # A pulse that opens slowly and closes fast; its slope carries the harmonics.
+    # A pulse that opens slowly and closes fast; its slope determines the harmonics.
     pulse = np.where(phase < 0.6, np.sin(np.pi * (phase / 0.6) ** 2.2), 0.0)
     halved = 0.5 + 0.5 * np.cos(np.pi * cycles)
     return np.asarray((pulse - 0.3) * (1 - 0.75 * rough * halved))
@@ -65,7 +66,7 @@ def _source(voice: Voice, tracks: dict[str, FloatArray], rng: np.random.Generato
 def _coloured(
     voiced: FloatArray, breath: FloatArray, friction: FloatArray, voice: Voice, performance: Performance
 ) -> FloatArray:
-    """Filter each part block by block and add them: formants on voice and breath, a high band on friction."""
+    """Filter the parts block by block and add them: formants for voice and breath, a high band for friction."""
     count, hop = len(voiced), BLOCK // 2
     blocks = count // hop + 2
     window = np.hanning(BLOCK + 1)[:-1]
@@ -79,7 +80,7 @@ def _coloured(
     hiss = np.exp(-(((np.log2(frequencies) - np.log2(3800 * voice.tract)) / 0.6) ** 2))
     spectra = [_spectra(part, window, blocks) for part in (voiced, breath, friction)]
     mixed = 3 * spectra[0] * tube * tilt + spectra[1] * tube * 0.5 + spectra[2] * hiss
-    # An inverse transform of twice the length doubles the rate; twice the gain keeps the level.
+    # An inverse transform of twice the length doubles the rate; doubling the gain keeps the level.
     back = 2 * np.fft.irfft(np.concatenate([np.zeros((blocks, 1)), mixed], axis=1), 2 * BLOCK, axis=1)
     sound = np.zeros((blocks + 1, BLOCK))
     sound[:-1] += back[:, :BLOCK]

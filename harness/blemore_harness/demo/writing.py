@@ -1,4 +1,4 @@
-"""Putting the demo dataset on disk: several processes, resuming, the marker."""
+"""Writes the demo dataset with several processes; interrupted runs are continued."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from blemore_harness.data.download import DEMO_MARKER
 from blemore_harness.demo.plan import Plan, PlannedClip, make_plan
 from blemore_harness.disk import write_atomically
 from blemore_harness.errors import DataError, ExtraMissing, RunError
+from blemore_harness.networks import usable_cpus
 
 UNFINISHED_MARKER = ".blemore-demo-unfinished.json"
 GENERATOR_VERSION = 2
-"""Counts changes of the generator that change clips: a demo of another version is made anew."""
+"""Version of the generator, increased whenever clips change; demo datasets of other versions are written again."""
 CHUNK = 6
-"""Clips per job: enough to pay for drawing the actor's portrait, few enough to keep all processes busy to the end."""
+"""Clips per job: enough to amortise drawing the actor's portrait, few enough to keep all processes busy."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +45,22 @@ def write_demo(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the demo dataset, BLEMORE-shaped: metadata, labelled clips in `part_NN`, unlabelled ones in `test`.
+    """Write the demo dataset in the format of BLEMORE: metadata, labelled clips in `part_NN`, test clips in `test`.
 
-    The same arguments give the same bytes, whatever `workers` is. An interrupted run is taken up
-    where it stopped: each clip is written whole or not at all, and the marker comes last.
+    The same arguments give the same bytes, whatever `workers` is. After an interruption the same call continues: clips
+    are written atomically, and the marker file last.
 
     Args:
-        directory: an empty or new folder, or one that an interrupted run with the same arguments left.
-        seed: decides everything random.
-        actors: number of actors, test actors included.
+        directory: an empty or new folder, or one with an interrupted run with the same arguments.
+        seed: determines all randomness.
+        actors: number of actors, including test actors.
         test_actors: number of actors whose clips are unlabelled.
-        workers: processes that draw; None for one per CPU that this process may use.
-        progress: called with clips done and clips in all, after each batch.
+        workers: number of processes; None for one per CPU that this process may use.
+        progress: called with (clips done, total clips) after each batch.
 
     Raises:
-        ConfigError: numbers of actors that leave nobody to learn from.
-        DataError: the folder holds another dataset.
+        ConfigError: there would be no training actor.
+        DataError: the folder contains other files.
         ExtraMissing: Pillow or PyAV is not installed.
     """
     write_plan(directory, make_plan(seed, actors, test_actors), workers=workers, progress=progress)
@@ -72,7 +73,7 @@ def write_plan(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the clips and the metadata of a plan; everything else is as for `write_demo`."""
+    """Write the clips and the metadata of a plan; see `write_demo`."""
     from blemore_harness.demo.clipfile import CLIP_TIME
 
     _require_extra()
@@ -83,7 +84,7 @@ def write_plan(
     total = len(plan.clips)
     jobs = list(_jobs(directory, plan))
     done = total - sum(len(job.clips) for job in jobs)
-    for count in _work(jobs, workers or _usable_cpus()):
+    for count in _work(jobs, workers or usable_cpus()):
         done += count
         if progress is not None:
             progress(done, total)
@@ -95,7 +96,7 @@ def write_plan(
 
 
 def demo_is_complete(directory: Path, seed: int = 0, *, actors: int = 12, test_actors: int = 2) -> bool:
-    """Return whether `directory` holds the finished demo that `write_demo` with the same arguments would write."""
+    """Return whether `directory` contains the complete demo dataset that `write_demo` writes for the same arguments."""
     return _read_facts(directory / DEMO_MARKER) == _facts(make_plan(seed, actors, test_actors))
 
 
@@ -120,20 +121,20 @@ def _read_facts(path: Path) -> object:
 
 
 def _claim(directory: Path, facts: dict[str, Any]) -> None:
-    """Make the folder ours, or refuse to mix with what is there."""
+    """Claim the folder for this demo dataset; raise if it contains other files."""
     unfinished = directory / UNFINISHED_MARKER
     if _read_facts(unfinished) == facts and not (directory / DEMO_MARKER).exists():
         return
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise DataError(
-            f"expected an empty folder for the demo dataset, or the same demo interrupted; found something else at "
-            f"{directory}: name a new folder"
+            f"expected an empty folder or an interrupted demo dataset with the same seed, found other files in "
+            f"{directory}: choose a new folder"
         )
     write_atomically(unfinished, json.dumps(facts, indent=2, sort_keys=True) + "\n")
 
 
 def _jobs(directory: Path, plan: Plan) -> Iterator[_Job]:
-    """Batches of clips of one actor that are not there yet."""
+    """Batches of missing clips of one actor each."""
     for actor in range(plan.actors):
         clips = [clip for clip in plan.clips if clip.actor == actor and not (directory / clip.path).exists()]
         for start in range(0, len(clips), CHUNK):
@@ -141,11 +142,11 @@ def _jobs(directory: Path, plan: Plan) -> Iterator[_Job]:
 
 
 def _work(jobs: list[_Job], workers: int) -> Iterator[int]:
-    """Do the jobs and give the number of clips of each as it ends."""
+    """Run the jobs and yield the number of clips of each finished one."""
     if workers == 1 or len(jobs) <= 1:
         yield from map(_draw, jobs)
         return
-    # Spawned rather than forked: a fork of a process with running threads (torch) can hang.
+    # Spawned rather than forked, because a fork of a process with running threads (torch) can hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_leave_interrupts_to_parent) as pool:
         futures = [pool.submit(_draw, job) for job in jobs]
@@ -154,7 +155,7 @@ def _work(jobs: list[_Job], workers: int) -> Iterator[int]:
                 yield future.result()
         except BrokenProcessPool as error:
             raise RunError(
-                "a process that draws demo clips died (out of memory, or started from a script without "
+                "a worker process for demo clips died (out of memory, or started from a script without "
                 '`if __name__ == "__main__"`): run again with fewer workers; finished clips are kept'
             ) from error
         finally:
@@ -162,16 +163,12 @@ def _work(jobs: list[_Job], workers: int) -> Iterator[int]:
 
 
 def _leave_interrupts_to_parent() -> None:
-    """Ctrl-C reaches every process of a terminal: the parent stops the work, the others finish their clips."""
+    """Ignore Ctrl-C, which reaches every process of a terminal: the parent stops the work after the current clips."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _draw(job: _Job) -> int:
-    # Here, since every command imports this module, and few draw.
+    # Imported here, because every command imports this module and few need these packages.
     from blemore_harness.demo.actors import make_actor
     from blemore_harness.demo.clipfile import write_clip
     from blemore_harness.demo.faces import draw_frames, draw_portrait
@@ -194,6 +191,6 @@ def _require_extra() -> None:
             __import__(module)
         except ImportError:
             raise ExtraMissing(
-                f"the demo dataset needs the package {package}, which is not installed: "
+                f"the demo dataset requires the package {package}, which is not installed: "
                 'pip install "blemore-harness[encoders]"'
             ) from None

@@ -1,1 +1,1 @@
-"""Files of probabilities and labels: read, written, scored and checked."""
+"""Files of probabilities, labels and runs: reading, writing, scoring and checking."""

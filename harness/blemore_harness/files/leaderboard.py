@@ -1,4 +1,4 @@
-"""The Codabench leaderboard file: writing it, and explaining every reason why one would be rejected or mis-scored."""
+"""The Codabench leaderboard file: writing it, and reporting why a file would be rejected or scored wrongly."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ import numpy as np
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.disk import check_file, write_atomically
 from blemore_harness.errors import ConfigError, InvalidPredictions, first_and_count, suggest
-from blemore_harness.files.submission_format import MAX_BYTES, clip_id, label_complaints, parse_submission, repeated
-from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
+from blemore_harness.files.submission_format import MAX_BYTES, label_complaints, parse_submission, repeated
+from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE, strip_ending
 
 INNER_NAME = "submission_template.json"
 """The only file in the zip's root (Codabench page of the challenge)."""
 
 KEY_ENDING = ".mov"
-"""What every clip id carries as a key of the file (organisers' template)."""
+"""Suffix of every clip id as a key of the file (organisers' template)."""
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip can say: the same labels give the same bytes."""
+"""A fixed timestamp, so that the same labels give the same bytes."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One kind of mistake in a leaderboard file.
+    """One kind of error in a leaderboard file.
 
     Attributes:
         kind: a short name of the kind, such as `missing`.
-        message: a line for people: what was found, where first, how often, what to do.
+        message: what was found, the first offender, how many there are, what to do.
     """
 
     kind: str
@@ -48,7 +48,7 @@ class Problem:
 
 
 def write_submission(path: Path, ids: Sequence[str], labels: LabelArray) -> None:
-    """Write the zip that Codabench takes, whole or not at all; the same labels give the same bytes.
+    """Write the zip file for Codabench atomically; the same labels give the same bytes.
 
     Args:
         path: ends in `.zip`.
@@ -60,29 +60,29 @@ def write_submission(path: Path, ids: Sequence[str], labels: LabelArray) -> None
         ConfigError: a path that does not end in `.zip`.
     """
     if path.suffix.lower() != ".zip":
-        raise ConfigError(f"Codabench takes a .zip, so name the file {path.stem}.zip instead of {path.name}")
-    text = json.dumps({"predictions": _entries([clip_id(name) for name in ids], labels)}, indent=4)
-    base_model = zipfile.ZipInfo(INNER_NAME, ZIP_TIME)
-    base_model.create_system = 3  # Unix, wherever it is written
-    base_model.external_attr = 0o644 << 16
+        raise ConfigError(f"expected a .zip file for Codabench, found {path.name}: name it {path.stem}.zip")
+    text = json.dumps({"predictions": _entries([strip_ending(name) for name in ids], labels)}, indent=4)
+    entry = zipfile.ZipInfo(INNER_NAME, ZIP_TIME)
+    entry.create_system = 3  # Unix, on every platform
+    entry.external_attr = 0o644 << 16
     archive = io.BytesIO()
-    # Stored: what deflate gives differs between builds of zlib.
+    # Stored, because the output of deflate differs between builds of zlib.
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-        file.writestr(base_model, text)
+        file.writestr(entry, text)
     write_atomically(path, archive.getvalue())
 
 
 def check_submission(path: Path, expected_ids: Iterable[str]) -> list[Problem]:
-    """Report everything for which a file would be rejected or mis-scored if it were uploaded as it is.
+    """Return all problems because of which Codabench would reject a file or score it wrongly.
 
-    Nothing is extracted to disk, and nothing above 10 MB is read.
+    Nothing is extracted to disk, and at most 10 MB are read.
 
     Args:
-        path: the `.zip`. The labels of a `.json` that belongs into one are checked as well.
+        path: the `.zip`; for a bare `.json` the labels are checked as well.
         expected_ids: the test clips, such as `protocol.official_test_ids()`.
 
     Returns:
-        The problems; none of a file that is fine.
+        The problems; empty for a valid file.
     """
     problems: list[Problem] = []
     data = _read(path, problems)
@@ -92,7 +92,7 @@ def check_submission(path: Path, expected_ids: Iterable[str]) -> list[Problem]:
         entries = parse_submission(data)
     except InvalidPredictions as error:
         return [*problems, Problem("format", str(error))]
-    expected = [clip_id(name) for name in expected_ids]
+    expected = [strip_ending(name) for name in expected_ids]
     return problems + _check_keys([name for name, _ in entries], expected) + _check_labels(entries)
 
 
@@ -102,7 +102,7 @@ def _entries(ids: Sequence[str], labels: LabelArray) -> dict[str, list[dict[str,
             f"expected labels ({len(ids)}, {len(EMOTIONS)}) for at least one clip, found {labels.shape}"
         )
     if twice := repeated(ids):
-        raise InvalidPredictions(f"expected every clip once, found {first_and_count(twice, 'repeated clip')}")
+        raise InvalidPredictions(f"expected each clip once, found {first_and_count(twice, 'repeated clip')}")
     entries = {name: _entry(row) for name, row in zip(ids, np.asarray(labels).tolist(), strict=True)}
     if wrong := [name for name, entry in entries.items() if not entry]:
         raise InvalidPredictions(
@@ -113,7 +113,7 @@ def _entries(ids: Sequence[str], labels: LabelArray) -> dict[str, list[dict[str,
 
 
 def _entry(row: list[int]) -> list[dict[str, Any]]:
-    """Return a clip's entry; an empty one for a row that is no label."""
+    """Return a clip's entry; empty for an invalid label."""
     present = [(name, share) for name, share in zip(EMOTIONS, row, strict=True) if share != 0]
     shares = tuple(share for _, share in present)
     if shares == (SINGLE,):
@@ -125,61 +125,62 @@ def _entry(row: list[int]) -> list[dict[str, Any]]:
 
 
 def _read(path: Path, problems: list[Problem]) -> bytes | None:
-    """Return the bytes of the JSON, where there is one, and add what is wrong with the file around it."""
+    """Return the bytes of the JSON file, None if there is none, and append the problems of the zip file."""
     try:
         check_file(path, sys.maxsize)
         size = path.stat().st_size
         if size > MAX_BYTES:
-            problems.append(Problem("size", f"{path.name} has {size} bytes; a submission stays far below {MAX_BYTES}"))
+            problems.append(Problem("size", f"{path.name} has {size} bytes, expected fewer than {MAX_BYTES}"))
             return None
         if zipfile.is_zipfile(path):
             if path.suffix.lower() != ".zip":
-                problems.append(Problem("ending", f"{path.name} is a zip: let its name end in .zip"))
+                problems.append(Problem("ending", f"{path.name} is a zip file: rename it to end in .zip"))
             with zipfile.ZipFile(path) as archive:
                 return _read_member(archive, problems)
-        wanted = f"Codabench takes a zip whose root holds {INNER_NAME}"
+        wanted = f"Codabench expects a zip file with {INNER_NAME} at its root"
+        data = path.read_bytes()
         if path.suffix.lower() == ".zip":
-            problems.append(Problem("zip", f"{path.name} is not a zip: {wanted}"))
+            problems.append(Problem("zip", f"{path.name} is not a zip file: {wanted}"))
         else:
-            problems.append(Problem("bare", f"{path.name} is a bare file, and {wanted}: put it into one by that name"))
-        return path.read_bytes()
+            problems.append(Problem("bare", f"{path.name} is not a zip file: {wanted}; zip it under that name"))
+        return data
     except OSError as error:
         problems.append(Problem("unreadable", f"cannot read {path}: {error.strerror or error}"))
-    # What a damaged, encrypted or exotic zip makes zipfile raise.
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError) as error:
-        problems.append(Problem("zip", f"{path.name} is a damaged or unusual zip ({error}): zip the file again"))
+    # Errors of zipfile for damaged, encrypted or unsupported zip files.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError):
+        problems.append(Problem("zip", f"{path.name} is a damaged or unsupported zip file: create it again"))
     return None
 
 
 def _read_member(archive: zipfile.ZipFile, problems: list[Problem]) -> bytes | None:
-    base_models = archive.infolist()
-    names = [base_model.filename for base_model in base_models]
+    entries = archive.infolist()
+    names = [entry.filename for entry in entries]
     litter = [name for name in names if _is_litter(name)]
     climbing = [name for name in names if _climbs(name)]
     nested = [name for name in names if "/" in name and name not in litter and name not in climbing]
-    files = [m for m in base_models if not m.is_dir() and m.filename not in litter and m.filename not in climbing]
-    advice = f"the zip's root must hold {INNER_NAME} and nothing else"
+    files = [e for e in entries if not e.is_dir() and e.filename not in litter and e.filename not in climbing]
+    advice = f"the zip file must contain only {INNER_NAME}, at its root"
     found = (
-        ("litter", litter, "macOS extra", f"{advice} (made with zip -X, it does)"),
-        ("climbing", climbing, "climbing path", advice),
-        ("nesting", nested, "nested base model", f"{advice}; zip the file itself, not its folder"),
+        ("litter", litter, "macOS metadata file", f"{advice}; create it with zip -X"),
+        ("climbing", climbing, "path outside the zip file", advice),
+        ("nesting", nested, "file in a folder", f"{advice}; zip the file itself, not its folder"),
     )
     problems += [Problem(kind, f"{first_and_count(which, what)}: {end}") for kind, which, what, end in found if which]
     if len(files) != 1:
-        listed = first_and_count([base_model.filename for base_model in files], "file")
-        problems.append(Problem("files", f"expected exactly one file in the zip, found {listed}: {advice}"))
-    best = [m for m in files if PurePosixPath(m.filename).name == INNER_NAME] or files
+        listed = first_and_count([entry.filename for entry in files], "file")
+        problems.append(Problem("files", f"expected exactly one file in the zip file, found {listed}: {advice}"))
+    best = [entry for entry in files if PurePosixPath(entry.filename).name == INNER_NAME] or files
     if not best:
         return None
     if PurePosixPath(best[0].filename).name != INNER_NAME:
-        problems.append(Problem("name", f"the file in the zip is called '{best[0].filename}': call it {INNER_NAME}"))
+        problems.append(
+            Problem("name", f"the file in the zip file is named '{best[0].filename}': rename it {INNER_NAME}")
+        )
     with archive.open(best[0]) as file:
-        # Read one byte more than allowed: the size that a zip declares may be a lie.
+        # Read one byte more than allowed, because the declared size may be wrong.
         data = file.read(MAX_BYTES + 1) if best[0].file_size <= MAX_BYTES else None
     if data is None or len(data) > MAX_BYTES:
-        problems.append(
-            Problem("size", f"'{best[0].filename}' unpacks to more than {MAX_BYTES} bytes: not a submission")
-        )
+        problems.append(Problem("size", f"'{best[0].filename}' unpacks to more than {MAX_BYTES} bytes, expected fewer"))
         return None
     return data
 
@@ -195,7 +196,7 @@ def _climbs(name: str) -> bool:
 
 def _check_keys(names: list[str], expected: list[str]) -> list[Problem]:
     wanted = set(expected)
-    stems = [clip_id(name) for name in names]
+    stems = [strip_ending(name) for name in names]
     misnamed = [n for n, stem in zip(names, stems, strict=True) if stem in wanted and n != f"{stem}{KEY_ENDING}"]
     unknown = [name for name, stem in zip(names, stems, strict=True) if stem not in wanted]
     present = set(stems)
@@ -203,16 +204,21 @@ def _check_keys(names: list[str], expected: list[str]) -> list[Problem]:
     hint = suggest(unknown[0], [f"{name}{KEY_ENDING}" for name in expected]) if unknown else ""
     there = f"the file holds {len(expected) - len(missing)} of {len(expected)} clips"
     found = (
-        ("missing", missing, "missing clip", f"{there}: Codabench will refuse it"),
-        ("unknown", unknown, "unknown clip", f"the file must hold only the {len(expected)} test clips{hint}"),
-        ("ending", misnamed, "misnamed key", f"write the clip's name and {KEY_ENDING} after it"),
-        ("duplicate", repeated(stems), "repeated clip", "each must stand there once; readers keep the last silently"),
+        ("missing", missing, "missing clip", f"{there}; Codabench rejects incomplete files"),
+        ("unknown", unknown, "unknown clip", f"the file must contain only the {len(expected)} test clips{hint}"),
+        ("ending", misnamed, "wrong key", f"each key must be the clip's name followed by {KEY_ENDING}"),
+        (
+            "duplicate",
+            repeated(stems),
+            "repeated clip",
+            "each clip must occur once; JSON readers silently keep the last",
+        ),
     )
     return [Problem(kind, f"{first_and_count(which, what)}: {end}") for kind, which, what, end in found if which]
 
 
 def _check_labels(entries: list[tuple[str, Any]]) -> list[Problem]:
-    """Gather the complaints about labels by kind, in the order in which the kinds first appear."""
+    """Return the problems of labels by kind, in the order in which the kinds first appear."""
     by_kind: dict[str, tuple[str, list[str]]] = {}
     for name, label in entries:
         for kind, found in label_complaints(label, text_is_number=False):

@@ -1,11 +1,11 @@
-"""What is on disk: a folder per system with a result per fold, a folder per run with its record.
+"""The folders of results: one per system with a result per fold, and one per run with its record.
 
     RUNS/systems/NAME-DIGEST/   identity.json, prepare.json, fold-0.csv + fold-0.json, ..., final.csv + final.json;
-                                fold-1-traceback.txt of a fold that failed
+                                fold-1-traceback.txt for a failed fold
     RUNS/NAME-DIGEST/           record.json, table.txt, submission.zip, log.txt
 
-A system's folder is shared by every run that uses it. Files are written whole or not at all; the `.json` of a fold is
-written last, so its existence means that the fold is finished.
+A system's folder is shared by all runs that use it. Files are written atomically; the `.json` of a fold is written
+last, so if it exists the fold is finished.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from blemore_harness.disk import (
 from blemore_harness.errors import RunError, first_and_count, suggest
 from blemore_harness.files.prediction_files import read_probabilities, write_probabilities
 from blemore_harness.predictions import Probabilities
+from blemore_harness.record.types import Record
 
-RECORD_SCHEMA = 1
 RECORD_FILE = "record.json"
 PREPARED_FILE = "prepare.json"
 
 
 @dataclass(frozen=True)
 class FoldResult:
-    """A finished fold: rows under real clip ids, and what the harness and the plugin noted."""
+    """A finished fold: probabilities under real clip ids, and the notes of the harness and the plugin."""
 
     probabilities: Probabilities
     facts: Mapping[str, Any]
@@ -45,47 +45,47 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class SystemFolder:
-    """Where one system keeps its folds."""
+    """The folder of a system with its results per fold."""
 
     path: Path
 
     def workspace(self, part: str) -> Path:
-        """Return the plugin's private folder for a fold, made if need be."""
+        """Return the plugin's private folder for a fold, created if it does not exist."""
         folder = self.path / "work" / part
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def drop_workspace(self, part: str) -> None:
-        """Delete the plugin's private folder for a fold that is finished."""
+        """Delete the plugin's private folder of a finished fold."""
         shutil.rmtree(self.path / "work" / part, ignore_errors=True)
 
     def traceback(self, part: str) -> Path:
-        """Return the file for the traceback of a call that failed."""
+        """Return the path of the traceback of a failed call."""
         return self.path / f"{part}-traceback.txt"
 
     def keep_traceback(self, part: str, text: str) -> Path:
-        """Keep the traceback of a call that failed, until it succeeds; returns the file."""
+        """Write the traceback of a failed call, which is deleted once the call succeeds; return the path."""
         write_atomically(self.traceback(part), text)
         return self.traceback(part)
 
     def log(self, part: str) -> Path:
-        """Return the file for what a worker process prints."""
+        """Return the path of the output of worker processes."""
         return self.path / f"{part}.log"
 
     def prepared(self) -> dict[str, Any] | None:
-        """Return what the preparation noted (notes, warnings, seconds); None before the first."""
+        """Return the facts of the preparation (notes, warnings, seconds); None before the first preparation."""
         file = self.path / PREPARED_FILE
         return read_json(file) if file.exists() else None
 
     def keep_prepared(self, facts: Mapping[str, Any]) -> None:
-        """Keep what the preparation noted."""
+        """Write the facts of the preparation."""
         write_json(self.path / PREPARED_FILE, facts)
 
     def finished(self, part: str) -> FoldResult | None:
-        """Return a fold's result, or None where it is not finished.
+        """Return a fold's result, or None if it is not finished.
 
         Raises:
-            RunError: a result that was changed or damaged after it was written.
+            RunError: the result was changed or damaged after it was written.
         """
         facts_file, rows_file = self.path / f"{part}.json", self.path / f"{part}.csv"
         if not facts_file.exists():
@@ -95,16 +95,16 @@ class SystemFolder:
             data = rows_file.read_bytes()
         except OSError as error:
             raise RunError(
-                f"{rows_file} is missing ({error.strerror}): delete {facts_file} to make it again"
+                f"cannot read {rows_file}: {error.strerror}; delete {facts_file} to compute the fold again"
             ) from error
         if hashlib.sha256(data).hexdigest() != facts.get("sha256"):
-            raise RunError(f"{rows_file} is not what was written: delete {facts_file} to make it again")
+            raise RunError(f"{rows_file} was changed or damaged; delete {facts_file} to compute the fold again")
         return FoldResult(read_probabilities(rows_file), facts)
 
     def keep(self, part: str, probabilities: Probabilities, facts: Mapping[str, Any]) -> FoldResult:
-        """Put a fold safely on disk and drop the plugin's workspace for it."""
+        """Write a fold's result and delete the plugin's private folder for it."""
         rows_file = self.path / f"{part}.csv"
-        (self.path / f"{part}.json").unlink(missing_ok=True)  # of a final fit for other test clips
+        (self.path / f"{part}.json").unlink(missing_ok=True)  # from a final fit for other test clips
         write_probabilities(rows_file, probabilities)
         digest = hashlib.sha256(rows_file.read_bytes()).hexdigest()
         write_json(self.path / f"{part}.json", {**facts, "sha256": digest})
@@ -115,16 +115,16 @@ class SystemFolder:
 
 @dataclass(frozen=True)
 class Runs:
-    """The root of all runs."""
+    """The folder of all runs and systems."""
 
     root: Path
 
     def system(self, name: str, identity: Mapping[str, Any], digest: str) -> SystemFolder:
-        """Open the folder of a system, made if need be."""
+        """Return the folder of a system, created if it does not exist."""
         folder = self.root / "systems" / folder_name(name, digest)
         described = folder / "identity.json"
         folder.mkdir(parents=True, exist_ok=True)
-        # Whoever is at work there has written it, or is about to: the end of that work is not waited for.
+        # Another process that holds the lock has written the file or is about to, so this does not wait for the lock.
         while not described.exists():
             with (folder / LOCK_FILE).open("a+") as file:
                 if lock_soon(file):
@@ -132,17 +132,16 @@ class Runs:
         return SystemFolder(folder)
 
     def run(self, name: str, digest: str) -> Path:
-        """Return the folder of a run, made if need be."""
+        """Return the folder of a run, created if it does not exist."""
         folder = self.root / folder_name(name, digest[:12])
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def find(self, run: str) -> Path:
-        """Find a run: by its folder; else below the root by its whole name, with the digest or without; else by the
-        beginning of its name, where only one run begins so.
+        """Find a run by its folder, else by its name with or without the digest, else by a unique prefix of its name.
 
         Raises:
-            RunError: none, or several.
+            RunError: no run or several runs match.
         """
         direct = Path(run)
         candidate = direct.parent if direct.name == RECORD_FILE else direct
@@ -151,7 +150,7 @@ class Runs:
         there = sorted(path.parent for path in self.root.glob(f"*/{RECORD_FILE}"))
         tests: tuple[Callable[[str], bool], ...] = (
             lambda name: name == run,
-            lambda name: name.rpartition("-")[0] == cut_name(run),  # one that was cut is found by all of it as well
+            lambda name: name.rpartition("-")[0] == cut_name(run),  # a shortened name is also found by its full form
             lambda name: name.startswith(run),
         )
         matching = ([path for path in there if test(path.name)] for test in tests)
@@ -160,48 +159,59 @@ class Runs:
             names = [path.name for path in there]
             meant = [path.name for path in found] or names
             listed = ", ".join(meant[:10]) + f", and {len(meant) - 10} more" * (len(meant) > 10)
-            what = "several runs begin with" if found else "no run begins with"
-            # Nobody misspells a digest: what stands before it is compared.
+            what = "several runs match" if found else "no run matches"
+            # Suggestions compare names without the digest.
             hint = "" if found else suggest(run, [name.rpartition("-")[0] for name in names])
-            raise RunError(f"{what} '{run}' in {self.root} (there: {listed or 'none'}){hint}")
+            raise RunError(f"{what} '{run}' in {self.root} (found: {listed or 'none'}){hint}")
         return found[0]
 
 
 def folder_name(name: str, digest: str) -> str:
-    """Return the name of a folder: a long one is cut, and the digest still tells which it is."""
+    """Return the name of a folder; a long one is shortened and remains unique by its digest."""
     return f"{cut_name(name)}-{digest}"
 
 
-def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
-    """Return a run's leaderboard file, copied to `output` where one is named, and the run's mark.
+def read_record(run: Path) -> Record:
+    """Read the record in a run's folder.
 
     Raises:
-        RunError: the run predicted no test clips, or its file is gone.
+        RunError: a file that is damaged, of another version of the harness, or not as the harness writes it.
     """
-    record = read_json(run / RECORD_FILE)
-    test = record.get("test")
-    left_out = record.get("data", {}).get("left_out")
-    if left_out:
+    path = run / RECORD_FILE
+    content = read_json(path)
+    try:
+        return Record.from_json(content)
+    except RunError as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+
+
+def copy_submission(run: Path, record: Record, output: Path | None) -> Path:
+    """Return a run's leaderboard file, copied to `output` if given.
+
+    Raises:
+        RunError: the run has no predictions of test clips, or its file is missing.
+    """
+    if record.data.left_out:
         raise RunError(
-            f"{run.name} left out {first_and_count(left_out, 'clip')}, and a leaderboard file must hold labels of all "
-            "test clips by a system trained on all others: replace these files and run again without --skip-bad-clips"
+            f"{run.name} left out {first_and_count(record.data.left_out, 'clip')}, but a leaderboard file needs labels "
+            "of all test clips from a system trained on all training clips; replace these files and run again without "
+            "--skip-bad-clips"
         )
-    if not test:
+    if record.test is None:
         raise RunError(
-            f"{run.name} has no labels for test clips (status: {record.get('status')}): run it to the end on a dataset "
+            f"{run.name} has no labels of test clips (status: {record.status}); complete the run on a dataset "
             "with test videos or test features"
         )
-    # Only a file of this folder: a record, or a link, that somebody made could name any file for the upload.
-    source = run / Path(str(test["file"] if isinstance(test, dict) and "file" in test else "")).name
-    if source.is_symlink() or not source.is_file():
-        raise RunError(f"the leaderboard file {source} is gone: run the same command again to have it written")
-    target = source
-    if output is not None:
-        target = output / source.name if output.is_dir() else output
-        if target.suffix.lower() != ".zip":
-            raise RunError(f"Codabench takes a zip: expected a name that ends in .zip, found {target}")
-        try:
-            write_atomically(target, source.read_bytes())
-        except OSError as error:
-            raise RunError(f"cannot write {target}: {error.strerror}") from error
-    return target, record.get("caveat")
+    source = run / Path(record.test.file).name
+    if not source.is_file():
+        raise RunError(f"the leaderboard file {source} is missing; run the same command again to write it")
+    if output is None:
+        return source
+    target = output / source.name if output.is_dir() else output
+    if target.suffix.lower() != ".zip":
+        raise RunError(f"expected a .zip file for Codabench, found {target}")
+    try:
+        write_atomically(target, source.read_bytes())
+    except OSError as error:
+        raise RunError(f"cannot write {target}: {error.strerror}") from error
+    return target

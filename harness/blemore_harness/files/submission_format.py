@@ -1,4 +1,4 @@
-"""The submission format: a JSON object of labels by clip, read without forgiving anything and without losing anything.
+"""The submission format: a JSON object of labels by clip, read strictly and without loss.
 
 {"predictions": {"test_0001.mov": [{"emotion": "sad", "salience": 100.0}],
                  "test_0002.mov": [{"emotion": "disg", "salience": 30}, {"emotion": "ang", "salience": 70}]}}
@@ -17,34 +17,23 @@ from blemore_harness.errors import InvalidPredictions, suggest
 from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 
 MAX_BYTES = 10_000_000
-"""A real file takes 0.1 MB; anything above this is refused unread."""
-
-CLIP_ENDINGS = (".mov", ".mp4")
+"""Maximum file size in bytes; a valid file takes 0.1 MB."""
 
 Complaint: TypeAlias = tuple[str, str]
-"""A kind of mistake, for counting, and what was found."""
-
-
-def clip_id(name: str) -> str:
-    """Drop a video's ending from its name.
-
-    >>> clip_id("test_0001.mov"), clip_id("test_0001"), clip_id("A1_neu_sit1_ver1.MP4")
-    ('test_0001', 'test_0001', 'A1_neu_sit1_ver1')
-    """
-    return name[:-4] if name.lower().endswith(CLIP_ENDINGS) else name
+"""A kind of error, for counting, and a description."""
 
 
 def parse_submission(data: bytes) -> list[tuple[str, Any]]:
-    """Return (name, label) pairs of a submission's JSON as they stand there, repeated names included.
+    """Return the (name, label) pairs of a submission's JSON in file order, including repeated names.
 
     Raises:
         InvalidPredictions: not UTF-8 JSON, or not an object with an object `predictions` inside.
     """
     try:
-        # Lists of pairs instead of dicts: a dict would keep the last of repeated keys and say nothing.
+        # Lists of pairs instead of dicts, because a dict silently keeps only the last of repeated keys.
         document = json.loads(data.decode("utf-8"), object_pairs_hook=_Pairs)
     except RecursionError:
-        raise InvalidPredictions("not a submission: nested far too deeply") from None
+        raise InvalidPredictions("expected a submission, found JSON that is nested too deeply") from None
     except ValueError as error:
         caveat = " (it starts with a byte order mark: save as UTF-8 without one)" if data[:3] == b"\xef\xbb\xbf" else ""
         raise InvalidPredictions(f"not JSON in UTF-8: {error}{caveat}") from error
@@ -60,16 +49,16 @@ def parse_submission(data: bytes) -> list[tuple[str, Any]]:
 
 
 def label_complaints(label: Any, text_is_number: bool = True) -> list[Complaint]:
-    """Report everything that is wrong with one clip's label as parsed; nothing if the official scoring can use it.
+    """Return all errors in one clip's parsed label; empty if the official scoring can use it.
 
     Args:
-        label: expected to be a list of one or two `{"emotion": ..., "salience": ...}`.
-        text_is_number: let a salience be text that holds a number, `"70"`, as the official scoring does.
+        label: the parsed label, valid if it is a list of one or two `{"emotion": ..., "salience": ...}`.
+        text_is_number: accept a salience that is text with a number, `"70"`, as the official scoring does.
     """
     if not isinstance(label, list) or isinstance(label, _Pairs):
-        return [("label", "something else than a list of emotions")]
+        return [("label", "a value that is not a list of emotions")]
     if len(label) not in (1, 2):
-        return [("length", "an empty list" if not label else f"{len(label)} emotions where one or two are expected")]
+        return [("length", "an empty list" if not label else f"{len(label)} emotions, expected one or two")]
     fields = [dict(entry) if isinstance(entry, _Pairs) else None for entry in label]
     entries = [entry for entry in fields if entry is not None and {"emotion", "salience"} <= entry.keys()]
     if len(entries) != len(label):
@@ -84,25 +73,25 @@ def label_complaints(label: Any, text_is_number: bool = True) -> list[Complaint]
     if len(names) == 2 and names[0] == names[1]:
         complaints.append(("repeated emotion", f"the emotion {_shown(names[0])} twice"))
     if len(names) == 2 and EMOTIONS[NEUTRAL] in names:
-        complaints.append(("neutral", "neutral in a blend, which neutral never is part of"))
+        complaints.append(("neutral", "neutral in a blend: neutral is never part of a blend"))
     saliences = [entry["salience"] for entry in entries]
     texts = [] if text_is_number else [salience for salience in saliences if isinstance(salience, str)]
     if texts:
         return [
             *complaints,
-            ("number", f"the salience {_shown(texts[0])}, which is text: write a number without quotes"),
+            ("number", f"the salience {_shown(texts[0])} as text: write a number without quotes"),
         ]
     return complaints + _salience_complaints(saliences)
 
 
 def label_row(label: Any) -> list[int]:
-    """Return the six percentages of a label that nothing is wrong with."""
+    """Return the six percentages of a valid label."""
     shares = {entry["emotion"]: _rounded(entry["salience"]) for entry in map(dict, label)}
     return [shares.get(name) or 0 for name in EMOTIONS]
 
 
 def repeated(names: Iterable[str]) -> list[str]:
-    """Return the names that stand there more than once, each once."""
+    """Return the names that occur more than once, each once."""
     return [name for name, count in Counter(names).items() if count > 1]
 
 
@@ -113,21 +102,21 @@ class _Pairs(list[tuple[str, Any]]):
 def _salience_complaints(saliences: Sequence[Any]) -> list[Complaint]:
     rounded = tuple(_rounded(salience) for salience in saliences)
     if None in rounded:
-        return [("number", f"the salience {_shown(saliences[rounded.index(None)])}, which is not a number")]
+        return [("number", f"the salience {_shown(saliences[rounded.index(None)])}: expected a number")]
     if rounded in BLENDS or rounded == (SINGLE,):
         return []
     text = "/".join(_shown(salience) for salience in saliences)
     if 0 < max(float(salience) for salience in saliences) <= 1:
-        return [("salience", f"the salience {text}, which looks like a share of 1: percentages are expected")]
+        return [("salience", f"the salience {text}: expected percentages, not fractions of 1")]
     if len(saliences) == 1:
-        return [("salience", f"the salience {text} for an emotion that stands alone, which is {SINGLE}")]
+        return [("salience", f"the salience {text} of a single emotion: expected {SINGLE}")]
     if sum(share or 0 for share in rounded) != SINGLE:
-        return [("sum", f"the saliences {text}, which do not sum to {SINGLE}")]
-    return [("salience", f"the saliences {text}, which are not 50/50, 70/30 or 30/70")]
+        return [("sum", f"the saliences {text}: expected a sum of {SINGLE}")]
+    return [("salience", f"the saliences {text}: expected 50/50, 70/30 or 30/70")]
 
 
 def _rounded(salience: Any) -> int | None:
-    """Round as the official scoring does, to the even neighbour from the middle; None for what it cannot round."""
+    """Round as the official scoring does, half to even; None for values that cannot be rounded."""
     if isinstance(salience, bool) or not isinstance(salience, int | float | str):
         return None
     try:
@@ -138,12 +127,12 @@ def _rounded(salience: Any) -> int | None:
 
 
 def _flat(value: Any) -> Any:
-    """Return a value; for a nested one an empty list of its kind, which nothing can go too deep in."""
+    """Return a value; an empty list of its kind for a nested one, so that the recursion ends."""
     return type(value)() if isinstance(value, list | dict) else value
 
 
 def _shown(value: Any) -> str:
-    """Write a value as it stands in the file, cut to what fits a line; nested ones may be too deep to be written."""
+    """Return a value as in the file, shortened to fit a line; nested values may be too deep to be shown."""
     if isinstance(value, list):
         return "an object" if isinstance(value, _Pairs) else "a list"
     text = json.dumps(value)

@@ -14,8 +14,6 @@ from blemore_harness.heads.models import HeadModel, Rows, fit_models
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.predictions import Embeddings, embeddings_of
 
-__all__ = ["HeadModel", "HeadOptions", "fit_head", "fit_heads", "fit_heads_together"]
-
 Embed: TypeAlias = Callable[[Clips], Embeddings]
 EmbedWith: TypeAlias = Callable[[Clips, Context], Embeddings]
 

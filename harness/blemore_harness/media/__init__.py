@@ -1,1 +1,1 @@
-"""Clips as files: opened, decoded in presentation order, their frames kept once for all encoders."""
+"""Media files: opening, decoding in presentation order, and a cache of frames shared by all encoders."""

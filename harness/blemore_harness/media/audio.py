@@ -1,6 +1,6 @@
-"""Audio of a clip, for encoder authors: decoded by PyAV, at its own times, and a warning where nothing can be heard.
+"""Audio of a clip, for encoder authors: decoded by PyAV and aligned to its timestamps; silent clips cause a warning.
 
-A file that cannot be used is a `MediaError` that names the clip.
+For a file that cannot be used, a `MediaError` names the clip.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from blemore_harness.media.audio_tracks import Wave, decode_audio
 from blemore_harness.media.opening import CUT_SHARE, check_media, missing_extra
 
 AUDIO_VERSION = 2
-"""Counts changes of what is decoded; part of `audio_key`."""
+"""Version of the decoding, increased whenever decoded samples change; part of `audio_key`."""
 
 RATE = 16_000
-"""Samples per second, if nothing else is asked for: what speech encoders take."""
+"""Default sampling rate in Hz: the one that speech encoders expect."""
 
 SILENT_SPREAD = 1e-3
-"""Distance of the smallest and the largest sample (full scale: 2) up to which there is nothing to hear: -66 dB."""
+"""Largest peak-to-peak amplitude (full scale: 2) of audio that counts as silent: -66 dB."""
 
 CANCELLED_SHARE = 0.01
-"""Share of the channels' power that is left in their mean where they cancel each other out."""
+"""Share of the channels' power that remains in their mean, up to which they count as cancelling each other."""
 
 EDGE = 0.1
-"""Seconds at either end that do not count for the spread: codecs and resamplers let a constant ring there."""
+"""Seconds at either end that the spread ignores: codecs and resamplers ring there even for a constant signal."""
 
 NAMED = 3
-"""Clips that the warning names."""
+"""Number of clips that the warning names."""
 
 
 @dataclass(frozen=True)
 class AudioFacts:
-    """What is known about the audio of a clip once it was decoded.
+    """Facts about the decoded audio of a clip.
 
     Attributes:
-        spread: distance of the smallest and the largest sample, without `EDGE` at either end.
+        spread: difference of the largest and the smallest sample, without `EDGE` at either end.
         share: power of the mean of the channels, as a share of the channels' mean power.
-        moved: seconds of silence put into gaps and of overlaps left out.
+        moved: seconds of silence inserted into gaps plus seconds of overlaps removed.
         track: which audio track of the file was decoded, from 0.
     """
 
@@ -55,12 +55,12 @@ class AudioFacts:
 
     @property
     def silent(self) -> bool:
-        """Whether there is nothing to hear: silence, a constant, or channels that cancel each other out."""
+        """Whether the audio is silent, constant, or has channels that cancel each other out."""
         return self.spread <= SILENT_SPREAD or self.share <= CANCELLED_SHARE
 
 
 def audio_key() -> dict[str, object]:
-    """Return what decoded audio depends on besides the file: a part of every cache key of arrays computed from it.
+    """Return what decoded audio depends on besides the file, for the cache keys of arrays computed from it.
 
     Raises:
         ExtraMissing: PyAV is not installed.
@@ -74,18 +74,18 @@ def audio_key() -> dict[str, object]:
 def read_audio(clip: Clip, rate: int = RATE, cache: Cache | None = None) -> Wave:
     """Decode the audio of a clip.
 
-    Of several tracks the one that FFmpeg takes is decoded: a track marked as default before others, then the one with
-    most channels, then the first; tracks that cannot be decoded do not count. A gap in the timestamps becomes silence;
-    of packets that overlap, the beginning of the later one is left out; timestamps that begin anew go on where the
-    samples ended. Audio begins with its first sample, also where the video begins earlier.
+    Of several tracks, the one that FFmpeg prefers is decoded: a track marked as default, then the one with most
+    channels, then the first; tracks that cannot be decoded are ignored. A gap in the timestamps becomes silence;
+    where packets overlap, the beginning of the later one is removed; where timestamps restart, the samples continue
+    without a gap. Audio begins with its first sample, even if the video begins earlier.
 
     Args:
-        rate: samples per second of the result.
-        cache: keeps what `warn_of_silence` wants to know, which otherwise decodes again.
+        rate: sampling rate of the result in Hz.
+        cache: stores the facts that `warn_of_silence` needs, so that it does not decode the file again.
 
     Returns:
-        float32 (N,), the mean of the channels; full scale is -1 to 1. Codecs end on a block: the audio may be some
-        milliseconds longer than the video.
+        float32 (N,), the mean of the channels; full scale is -1 to 1. Because codecs work in blocks, the audio may be
+        some milliseconds longer than the video.
 
     Raises:
         MediaError: no file, no audio track, an audio track without samples, one beyond `LONGEST_SOUND`, or a file that
@@ -98,7 +98,7 @@ def read_audio(clip: Clip, rate: int = RATE, cache: Cache | None = None) -> Wave
 
 
 def decode_facts(clip: Clip) -> AudioFacts:
-    """Decode the audio of a clip, and return what is known about it.
+    """Decode the audio of a clip and return facts about it.
 
     Raises:
         MediaError: as of `read_audio`.
@@ -107,7 +107,7 @@ def decode_facts(clip: Clip) -> AudioFacts:
 
 
 def audio_facts(clip: Clip, cache: Cache) -> AudioFacts:
-    """Return what is known about the audio of a clip, which is decoded if nobody did before.
+    """Return facts about the audio of a clip, from the cache if it was decoded before.
 
     Raises:
         MediaError: as of `read_audio`.
@@ -120,10 +120,10 @@ def audio_facts(clip: Clip, cache: Cache) -> AudioFacts:
 
 
 def warn_of_silence(clips: Iterable[Clip], context: Context) -> None:
-    """Warn of clips in whose audio there is nothing to hear, and name them in the record.
+    """Warn of clips with silent audio and list them in the record.
 
-    Encoders that read audio call this at the end of `prepare`, with all clips: what is already known is not decoded
-    again, and the command line shows the line once for all encoders.
+    Encoders that read audio call this at the end of `prepare` with all clips: clips that were decoded before are not
+    decoded again, and the command line shows the warning once for all encoders.
 
     Raises:
         MediaError: as of `read_audio`.
@@ -134,8 +134,8 @@ def warn_of_silence(clips: Iterable[Clip], context: Context) -> None:
     if silent:
         first = ", ".join(silent[:NAMED])
         context.warn(
-            f"nothing to hear in {len(silent)} of {len(everything)} clips (first: {first}): their audio is silent, "
-            "constant, or cancelled by the mean of its channels"
+            f"silent audio in {len(silent)} of {len(everything)} clips (first: {first}): the signal is zero or "
+            "constant, or its channels cancel each other out"
         )
 
 
@@ -155,9 +155,9 @@ def _read(clip: Clip, rate: int) -> tuple[Wave, AudioFacts]:
     wave, moved = track.in_time(clip)
     if wave.size / rate < CUT_SHARE * track.promised:
         found = f"{wave.size / rate:.1f} of {track.promised:.1f} s"
-        raise MediaError(f"clip {clip.id}: the audio ends after {found}: copy the file again", clip.id)
+        raise MediaError(f"clip {clip.id}: the audio ends after {found} (truncated file); copy the file again", clip.id)
     if not np.isfinite(wave).all():
-        raise MediaError(f"clip {clip.id} has NaN or infinite samples in its audio track", clip.id)
+        raise MediaError(f"clip {clip.id}: NaN or infinite samples in the audio track; convert the file", clip.id)
     edge = round(EDGE * rate) if wave.size > 4 * EDGE * rate else 0
     spread = float(np.ptp(wave[edge : wave.size - edge]))
     share = track.mixed / track.power if track.power else 1.0

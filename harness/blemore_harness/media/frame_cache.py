@@ -1,16 +1,15 @@
-"""Decoded frames of clips, shared by all encoders: decoded once, kept small, read back faster than from the video.
+"""A cache of decoded frames, shared by all encoders: reading it is faster than decoding the video again.
 
-A frame is kept with its shorter side at 256 px (its aspect kept, never enlarged), every frame of the clip in one file.
-Small clips are kept as they are. Larger ones are kept as JPEG of quality 95 without colour subsampling: that costs 1
-to 1.6 grey levels on average in photographs, 2.5 in dense texture with grain (`benchmarks/frame_cache.py`), and takes a
-third to a seventh of the room; uncompressed, the frames of BLEMORE would fill some 150 GB. Who needs frames without any
-loss, or larger ones, decodes them with `media.read_frames` and `media.iter_frames`.
+Frames are stored with their shorter side at 256 px (aspect ratio kept, never enlarged), all frames of a clip in one
+file. Small clips are stored uncompressed. Larger ones are stored as JPEG of quality 95 without colour subsampling: the
+mean error is 1 to 1.6 grey levels in photographs and 2.5 in dense texture with grain (`benchmarks/frame_cache.py`), and
+the files are three to seven times smaller; uncompressed, the frames of BLEMORE would take about 150 GB. Encoders that
+need lossless or larger frames decode them with `media.read_frames` and `media.iter_frames`.
 
-The files of all sizes together take at most `BLEMORE_FRAMES_GB` (40 where it is not set). Beyond that the ones that
-were not used for the longest time go, but none that was used within a day: encoders go through the same clips one after
-the other, and each clip would make way just before its turn. What has no room is not kept. None of this changes a
-number: a clip that is not there is decoded again, to the same bytes. Several threads and processes may use the cache at
-once.
+All files together take at most `BLEMORE_FRAMES_GB` (default 40). Beyond that the least recently used files are removed,
+but none that was used within a day: encoders process the same clips one after the other, and each clip would be removed
+just before it is needed. Clips for which there is no space are not stored. Results do not depend on the cache: a clip
+that is not in it is decoded again, to the same bytes. Several threads and processes may use the cache at once.
 """
 
 from __future__ import annotations
@@ -48,16 +47,16 @@ LIMIT = "BLEMORE_FRAMES_GB"
 DEFAULT_LIMIT = 40.0
 SHORT_SIDE = 256
 VERSION = 1
-"""Counts changes of what the files hold."""
+"""Version of the file contents, increased with every change."""
 
 IN_USE_SECONDS = 24 * 3600
-"""A file that was used within this time does not make way for another one."""
+"""Files that were used within this time are not removed."""
 
 NPY_HEADER = 128
 """Bytes of a `.npy` file before its array."""
 
 WORKERS = 16
-"""Clips that are decoded side by side, where there are so many cores."""
+"""Maximum number of clips that are decoded in parallel."""
 
 Indices = Sequence[int] | NDArray[np.int64]
 
@@ -67,7 +66,7 @@ class FrameCache:
     """The frames of clips at one size.
 
     Attributes:
-        store: the files, one per clip.
+        store: the cache files, one per clip.
         short_side: pixels of the shorter side; smaller frames keep their size.
         limit: bytes that the files of all sizes may take together.
     """
@@ -77,10 +76,10 @@ class FrameCache:
     limit: int
 
     def prepare(self, clips: Clips | Sequence[Clip], context: Context) -> None:
-        """Decode what is missing, several clips side by side; an interrupted one goes on where it stopped.
+        """Decode the missing clips, several in parallel; after an interruption, finished clips are not decoded again.
 
         Raises:
-            MediaError: a clip that cannot be used; the others that were begun are kept.
+            MediaError: a clip that cannot be used; the clips in progress are completed and stored.
         """
         missing = self.store.missing(clips)
         if not missing:
@@ -88,7 +87,7 @@ class FrameCache:
         full = threading.Event()
 
         def fill(clip: Clip) -> None:
-            # What would not be kept is not worth decoding here.
+            # Clips that would not be stored are not decoded here.
             if not full.is_set() and not self._keep(clip, self._decode(clip)):
                 full.set()
 
@@ -97,12 +96,12 @@ class FrameCache:
         gone = len(self.store.missing(clips))
         if gone:
             context.warn(
-                f"the frame cache ({self.limit / 1e9:.3g} GB) has no room for {gone} of {len(clips)} clips: they are "
-                f"decoded each time they are needed; set {LIMIT} to more GB if the disk has them"
+                f"the frame cache ({self.limit / 1e9:.3g} GB) has no space for {gone} of {len(clips)} clips: these are "
+                f"decoded each time they are needed; if the disk has space, set {LIMIT} to more gigabytes"
             )
 
     def count(self, clip: Clip) -> int:
-        """Return the number of frames of a clip, which is decoded for this if it is not in the cache.
+        """Return the number of frames of a clip, which is decoded if it is not in the cache.
 
         Raises:
             MediaError: as of `media.video_info`.
@@ -115,15 +114,15 @@ class FrameCache:
 
         Args:
             clip: whose.
-            indices: which frames, in any order and with repetitions, or a function that says which of so many; None
-                for all.
+            indices: frame indices, in any order and with repetitions, or a function from the number of frames to
+                indices; None for all frames.
 
         Returns:
             uint8 (T, height, width, 3), RGB: the same whether the clip was in the cache or not.
 
         Raises:
             MediaError: as of `media.video_info`, or an index outside the clip.
-            DataError: a damaged file of the cache, which is named.
+            DataError: a damaged cache file, named in the message.
         """
         blob = self._open(clip)
         if blob is None:
@@ -134,14 +133,14 @@ class FrameCache:
         wanted = np.arange(count) if chosen is None else np.asarray(chosen, dtype=np.int64)
         outside = wanted[(wanted < 0) | (wanted >= count)]
         if outside.size:
-            raise MediaError(f"clip {clip.id} has {count} frames, frame {outside[0]} was asked for", clip.id)
+            raise MediaError(f"clip {clip.id} has {count} frames, frame {outside[0]} was requested", clip.id)
         try:
             return unpack(blob, wanted)
         except (OSError, ValueError) as error:
-            raise DataError(f"damaged cache file {self.store.path(clip)} ({error}): delete it and run again") from error
+            raise DataError(f"damaged cache file {self.store.path(clip)}: delete it and run again") from error
 
     def _open(self, clip: Clip) -> Blob | None:
-        """Open a clip's file and mark it as used; None where there is none (or none any more)."""
+        """Open a clip's cache file and mark it as used; None where it does not exist (any more)."""
         path = self.store.path(clip)
         if not path.exists():
             return None
@@ -155,15 +154,15 @@ class FrameCache:
                 return None
             raise
         if blob.dtype != np.uint8 or blob.ndim != 1 or not is_whole(blob):
-            raise DataError(f"damaged cache file {path} (not frames): delete it and run again")
+            raise DataError(f"damaged cache file {path} (it does not hold frames): delete it and run again")
         return blob
 
     def _decode(self, clip: Clip) -> Blob:
-        """Decode a clip into what its file holds."""
+        """Decode a clip and return the contents of its cache file."""
         return pack(_shrunk(frame, self.short_side) for frame in iter_frames(clip))
 
     def _keep(self, clip: Clip, blob: Blob) -> bool:
-        """Keep a clip, and remove others for it; returns whether there was room."""
+        """Store a clip, removing other files if necessary; return whether there was space."""
         files = sorted(_files(self.store.folder.parent))
         total = sum(size for _, size, _ in files)
         wanted = blob.nbytes + NPY_HEADER
@@ -180,11 +179,11 @@ class FrameCache:
 
 
 def open_frames(cache: Cache, short_side: int = SHORT_SIDE) -> FrameCache:
-    """Open the frames of all clips at one size.
+    """Open the frame cache for one size of frames.
 
     Args:
         cache: the harness's, `context.cache`.
-        short_side: pixels of the shorter side. Encoders that ask for the same number share the frames.
+        short_side: pixels of the shorter side. Encoders with the same number share the frames.
 
     Raises:
         ValueError: a side below 1.
@@ -200,7 +199,7 @@ def open_frames(cache: Cache, short_side: int = SHORT_SIDE) -> FrameCache:
 
 
 def shrunk_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Return (height, width) with the shorter side at `short_side`, the aspect kept to a pixel; never enlarged.
+    """Return (height, width) with the shorter side at `short_side`, aspect ratio kept to a pixel; never enlarged.
 
     >>> shrunk_size(1080, 1920, 256)
     (256, 455)
@@ -219,7 +218,7 @@ def _shrunk(frame: Frames, short_side: int) -> Frames:
 
 
 def _files(folder: Path) -> list[tuple[float, int, Path]]:
-    """List the files of all sizes: when each was last used, its bytes, its path."""
+    """Return all cache files of all sizes: time of last use, bytes, path."""
     found = []
     for path in folder.glob("*/*.npy"):
         with contextlib.suppress(FileNotFoundError):
@@ -229,7 +228,7 @@ def _files(folder: Path) -> list[tuple[float, int, Path]]:
 
 
 def _limit() -> int:
-    """Read the limit in bytes."""
+    """Return the limit in bytes."""
     text = os.environ.get(LIMIT, "")
     try:
         number = float(text) if text.strip() else DEFAULT_LIMIT
@@ -241,7 +240,7 @@ def _limit() -> int:
 
 
 def _libraries() -> dict[str, object]:
-    """Name what decodes and compresses."""
+    """Return the versions of the libraries that decode and compress."""
     versions = decoder_versions()
     try:
         from PIL import features

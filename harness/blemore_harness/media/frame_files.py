@@ -1,6 +1,6 @@
-"""How the frames of a clip lie in one array of bytes: a header, offsets, then each frame raw or as JPEG.
+"""File format of the frame cache, one array of bytes per clip: a header, offsets, then each frame raw or as JPEG.
 
-No pickle and no archive: single frames are read through a memory map, without the rest.
+Single frames can be read through a memory map without reading the others.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from numpy.typing import NDArray
 from blemore_harness.media.frames import Frames
 
 QUALITY = 95
-"""Of JPEG, without colour subsampling."""
+"""JPEG quality, without colour subsampling."""
 
 RAW_BYTES = 16 << 20
-"""A clip whose frames take no more than this is kept without loss: reading it back is then one read of a file."""
+"""Clips whose frames take no more bytes than this are stored uncompressed."""
 
 HEADER = 4
-"""Numbers before the offsets: whether the frames are JPEG, how many, height, width; all int64, little endian."""
+"""Numbers before the offsets: whether the frames are JPEG, their number, height, width; all int64, little endian."""
 
 MANY = 16
-"""From so many frames on, JPEG is decoded in threads."""
+"""Minimum number of frames for which JPEG is decoded in threads."""
 
 THREADS = 8
-"""Threads for the frames of one clip; several clips are often read side by side."""
+"""Maximum number of threads for the frames of one clip; several clips are often read in parallel."""
 
 Blob = NDArray[np.uint8]
 
 
 def pack(pictures: Iterable[Frames]) -> Blob:
-    """Put frames of one size, at least one, uint8 (height, width, 3), into one array of bytes.
+    """Encode frames of one size, at least one, uint8 (height, width, 3), as one array of bytes.
 
-    Raw where all of them take no more than `RAW_BYTES`, else as JPEG; no more than that is ever held uncompressed.
+    Frames are stored raw if they take no more than `RAW_BYTES`, else as JPEG; at most `RAW_BYTES` are in memory
+    uncompressed.
     """
     raw: list[bytes] = []
     parts: list[bytes] = []
@@ -59,12 +60,12 @@ def pack(pictures: Iterable[Frames]) -> Blob:
 
 
 def count_of(blob: Blob) -> int:
-    """Return the number of frames in an array of bytes that is whole."""
+    """Return the number of frames in a complete array of bytes."""
     return int(_numbers(blob, 0, HEADER)[1])
 
 
 def is_whole(blob: NDArray[Any]) -> bool:
-    """Return whether an array is one that `pack` made: type, header, offsets and length agree."""
+    """Return whether an array has the format of `pack`: type, header, offsets and length agree."""
     if blob.dtype != np.uint8 or blob.ndim != 1 or blob.size < 8 * (HEADER + 2):
         return False
     end = HEADER + 1 + count_of(blob)
@@ -74,7 +75,7 @@ def is_whole(blob: NDArray[Any]) -> bool:
 
 
 def unpack(blob: Blob, wanted: NDArray[np.int64]) -> Frames:
-    """Return frames, uint8 (T, height, width, 3), which are the caller's to change.
+    """Return frames, uint8 (T, height, width, 3), as a writable copy.
 
     Raises:
         OSError, ValueError: damaged data.
@@ -98,7 +99,7 @@ def unpack(blob: Blob, wanted: NDArray[np.int64]) -> Frames:
 def work_side_by_side(
     work: Callable[[Any], object], items: Sequence[Any], workers: int, done: Callable[[], object] | None = None
 ) -> None:
-    """Call `work` for every item in threads, `done` after each; the first error waits for those begun and is raised."""
+    """Call `work` for every item in threads and `done` after each; raise the first error once running calls finish."""
     workers = min(workers, os.cpu_count() or 1, len(items))
     if workers <= 1:
         for item in items:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,26 +12,27 @@ from numpy.typing import NDArray
 from blemore_harness.clips import Clip
 from blemore_harness.errors import MediaError
 from blemore_harness.media.opening import CUT_SHARE, find_stream, import_av, open_file, promise_of
+from blemore_harness.networks import usable_cpus
 
 LONGEST_FRAME = 10.0
-"""Seconds that frames may last on average where some are missing: beyond it the file's times are wrong."""
+"""Maximum mean duration of a frame in seconds where frames are missing; beyond it the timestamps are wrong."""
 
 MOST_THREADS = 8
-"""Threads that decode one file; encoders decode several clips side by side."""
+"""Maximum number of threads that decode one file; encoders decode several clips in parallel."""
 
 THREAD_PIXELS = 200_000
-"""Pixels of a frame for every thread."""
+"""Pixels of a frame per decoding thread."""
 
 THREAD_BYTES = 100_000_000
-"""What the frames may take that the threads of one file have in work: one each."""
+"""Maximum bytes of the frames that the threads of one file decode at a time, one each."""
 
 
 class Video:
-    """The picture of an open file: decoded in order, from the first frame on.
+    """The video stream of an open file, decoded in order from the first frame.
 
-    Frames are what FFmpeg itself gives for `ffmpeg -i FILE -f rawvideo -pix_fmt rgb24`: the same frames in the same
-    order, converted to RGB in the same way, and upright where the file says how it is turned. Nothing is ever sought:
-    a key frame is no place to begin in many files (open groups of pictures, intra refresh, equal times).
+    Frames are identical to the output of `ffmpeg -i FILE -f rawvideo -pix_fmt rgb24`: the same frames in the same
+    order, with the same conversion to RGB and the declared rotation applied. Decoding never seeks: in many files
+    (open GOPs, intra refresh, equal timestamps) it cannot start correctly at a key frame.
     """
 
     def __init__(self, clip: Clip, container: Any, stream: Any) -> None:
@@ -46,14 +46,14 @@ class Video:
         """Decode to the end; may be called once.
 
         Args:
-            wanted: says of a frame's number whether it is wanted; others are dropped before they are converted.
+            wanted: returns whether a frame index is wanted; other frames are dropped before conversion.
 
         Yields:
-            For every frame uint8 (height, width, 3), RGB, which is the caller's own; None where it was not wanted. All
-            are as large as the first wanted one.
+            For every frame uint8 (height, width, 3), RGB, writable; None if it is not wanted. All have the size of the
+            first wanted frame.
 
         Raises:
-            MediaError: no frames, or a file that was cut off, once all frames were given; a damaged one.
+            MediaError: a damaged file; after the last frame, also no frames or a truncated file.
         """
         convert, number, end = _Converter(), 0, 0.0
         try:
@@ -64,31 +64,31 @@ class Video:
         except import_av().error.FFmpegError as error:
             where = f"near frame {number} (second {end:.1f})" if number else "at its beginning"
             raise MediaError(
-                f"clip {self._clip.id}: the video is damaged {where} and cannot be decoded: copy the file again, or "
-                "leave the clip out",
+                f"clip {self._clip.id}: the video is damaged {where} and cannot be decoded; copy the file again or run "
+                "with --skip-bad-clips",
                 self._clip.id,
             ) from error
         self._check_whole(number, end)
 
     def _check_whole(self, count: int, end: float) -> None:
-        """Refuse a file that was cut off: FFmpeg reads to the cut without a word."""
+        """Raise `MediaError` for a truncated file; FFmpeg reads it without an error."""
         clip, promise = self._clip, self.promise
         if not count:
-            raise MediaError(f"clip {clip.id} has a video stream without frames", clip.id)
+            raise MediaError(f"clip {clip.id}: the video track has no frames; copy the file again", clip.id)
         if count >= CUT_SHARE * promise.frames:
             return
-        # An edit list may leave frames out, but then the track is shorter as well.
+        # An edit list may drop frames, but then the declared length of the track is shorter as well.
         seconds = end - float((self._stream.start_time or 0) * self._stream.time_base)
         if seconds > LONGEST_FRAME * count:
             found = f"{count} of {promise.frames} frames over {seconds:.0f} s"
-            raise MediaError(f"clip {clip.id}: {found}: the times in the file are damaged, convert it", clip.id)
+            raise MediaError(f"clip {clip.id}: {found}, the timestamps are damaged; convert the file", clip.id)
         if seconds < CUT_SHARE * promise.seconds:
             found = f"{count} of {promise.frames} frames"
-            raise MediaError(f"clip {clip.id}: the video ends after {found}: copy the file again", clip.id)
+            raise MediaError(f"clip {clip.id}: the video ends after {found} (truncated); copy the file again", clip.id)
 
 
 class _Converter:
-    """Turns decoded frames into RGB as the `ffmpeg` command does: by FFmpeg's own filters, with its defaults."""
+    """Converts decoded frames to RGB as the `ffmpeg` command does, with FFmpeg's own filters and their defaults."""
 
     def __init__(self) -> None:
         self._layout: tuple[object, ...] = ()
@@ -96,15 +96,15 @@ class _Converter:
         self._graph: Any = None
 
     def __call__(self, frame: Any) -> NDArray[np.uint8]:
-        # Streams may change their size and format on the way; what comes out keeps the first size.
+        # Streams may change their size and format; the output keeps the first size.
         layout = (frame.width, frame.height, frame.format.name)
         self._size = self._size or (frame.width, frame.height)
         if layout != self._layout:
             self._layout, self._graph = layout, self._build(frame)
         self._graph.push(frame)
-        picture = self._graph.pull().to_ndarray()
+        image = self._graph.pull().to_ndarray()
         matrix = frame.side_data.get("DISPLAYMATRIX")
-        return picture if matrix is None else _upright(picture, np.frombuffer(matrix, dtype=np.int32))
+        return image if matrix is None else _upright(image, np.frombuffer(matrix, dtype=np.int32))
 
     def _build(self, frame: Any) -> Any:
         from av.filter import Graph
@@ -122,27 +122,26 @@ class _Converter:
         return graph
 
 
-def _upright(picture: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Turn and mirror a picture as a display matrix says, to the nearest quarter turn."""
+def _upright(image: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Rotate and mirror an image according to a display matrix, to the nearest quarter turn."""
     a, b, c, d = (int(number) for number in matrix[[0, 1, 3, 4]])
     if abs(a) + abs(d) < abs(b) + abs(c):
-        picture, across, down = picture.swapaxes(0, 1), c, b
+        image, across, down = image.swapaxes(0, 1), c, b
     else:
         across, down = a, d
-    return np.ascontiguousarray(picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
 
 
 def _threads(pixels: int) -> int:
-    """Return the threads that decode one file: one for small frames, which cost less than handing them over, and fewer
-    for very large ones, of which each thread holds some.
+    """Return the number of threads that decode one file: one for small frames, where threads do not pay off, and few
+    for very large ones, which each thread buffers.
     """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cpus, MOST_THREADS, pixels // THREAD_PIXELS, THREAD_BYTES // max(1, 3 * pixels)))
+    return max(1, min(usable_cpus(), MOST_THREADS, pixels // THREAD_PIXELS, THREAD_BYTES // max(1, 3 * pixels)))
 
 
 @contextmanager
 def open_video(clip: Clip) -> Iterator[Video]:
-    """Open the picture of a clip.
+    """Open the video stream of a clip.
 
     Raises:
         MediaError: as of `check_media`.

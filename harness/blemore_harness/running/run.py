@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from blemore_harness.disk import hold
 from blemore_harness.files.runs import Runs, SystemFolder
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.networks import Device
+from blemore_harness.record.types import Record
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.resolved import FoundSystem, ResolvedSystem, find_systems, resolve_systems
@@ -54,7 +55,7 @@ class Run:
     reporter: Reporter
     command: tuple[str, ...] = ()
     isolation: Isolation | None = None
-    draw: Callable[[Mapping[str, Any]], str] | None = None
+    draw: Callable[[Record], str] | None = None
     stop_at_bad_clips: bool = False
 
     @property

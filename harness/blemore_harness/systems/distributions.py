@@ -1,4 +1,4 @@
-"""Says which installed distribution, in which state, a plugin comes from."""
+"""The installed distribution of a plugin and its state."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from urllib.parse import unquote, urlparse
 
 @dataclass(frozen=True)
 class Distribution:
-    """Where a plugin comes from.
+    """The distribution that a plugin comes from.
 
     Attributes:
         name, version: of the installed distribution.
-        commit: git commit of an editable installation, `-dirty` behind it where files differ; None otherwise.
-        source: digest of the plugin package's Python files where the installation is editable, so that an edit is
-            another identity; None otherwise, where the version says it all.
+        commit: git commit of an editable installation, with `-dirty` if files differ; None otherwise.
+        source: digest of the plugin package's Python files for an editable installation, so that an edit changes the
+            configuration hash; None otherwise, where the version suffices.
     """
 
     name: str
@@ -30,23 +30,23 @@ class Distribution:
     source: str | None = None
 
     def facts(self) -> dict[str, str | None]:
-        """Return what an identity is made from."""
+        """Return the parts of the configuration hash."""
         return {"distribution": self.name, "version": self.version, "source": self.source}
 
     def describe(self) -> dict[str, str | None]:
-        """Return what a record shows."""
+        """Return the entries of the record."""
         return {"distribution": self.name, "version": self.version, "commit": self.commit}
 
 
 class Installed:
-    """Describes distributions; each one's metadata, commit and sources are read once for all of its entry points."""
+    """Describes distributions; metadata, commit and sources of each are read once for all its entry points."""
 
     def __init__(self) -> None:
         self._stated: dict[importlib.metadata.Distribution, tuple[Distribution, bool]] = {}
         self._digests: dict[Path, str] = {}
 
     def find(self, dist: importlib.metadata.Distribution | None, module: object) -> Distribution:
-        """Describe the distribution of an entry point; `module` is what that loaded, None where it failed."""
+        """Describe the distribution of an entry point; `module` is the loaded object, None if loading failed."""
         if dist is None:
             return Distribution("unknown", "0")
         if dist not in self._stated:
@@ -65,8 +65,8 @@ class Installed:
 
 
 def _read(dist: importlib.metadata.Distribution) -> tuple[Distribution, bool]:
-    """Read what a distribution says of itself, and whether its installation is editable."""
-    # Half of an installation can be left behind, without its metadata.
+    """Read the metadata of a distribution, and whether its installation is editable."""
+    # A partly removed installation can lack its metadata.
     facts = dist.metadata.json
     name, version = str(facts.get("name", "unknown")), str(facts.get("version", "0"))
     folder = _editable_folder(dist)
@@ -78,7 +78,7 @@ def _editable_folder(dist: importlib.metadata.Distribution) -> Path | None:
         origin = json.loads(dist.read_text("direct_url.json") or "{}")
         return Path(unquote(urlparse(origin["url"]).path)) if origin["dir_info"]["editable"] else None
     except (ValueError, KeyError, TypeError):
-        return None  # not from a folder, or not as installers write it
+        return None  # not installed from a folder, or not in the standard format
 
 
 def _commit(folder: Path) -> str | None:
@@ -86,7 +86,7 @@ def _commit(folder: Path) -> str | None:
     try:
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
-        return None  # not a git checkout: the digest of the sources says enough
+        return None  # not a git checkout: the digest of the sources suffices
     commits = [line.split()[-1][:12] for line in lines if line.startswith("# branch.oid ")]
     changed = any(not line.startswith("#") for line in lines)
     return commits[0] + ("-dirty" if changed else "") if commits else None
@@ -95,7 +95,7 @@ def _commit(folder: Path) -> str | None:
 def _package_file(module: object) -> Path | None:
     """Return the file of the top-level package that `module` (or the class of an object) belongs to."""
     name = module.__name__ if isinstance(module, ModuleType) else getattr(module, "__module__", "")
-    # A namespace package has no file of its own: then it is the first package below it that has.
+    # A namespace package has no file: use the first package below it that has one.
     parts = name.split(".")
     packages = (sys.modules.get(".".join(parts[: depth + 1])) for depth in range(len(parts)))
     file = next((found for package in packages if (found := getattr(package, "__file__", None))), None)
@@ -105,7 +105,7 @@ def _package_file(module: object) -> Path | None:
 def _digest_sources(path: Path) -> str:
     """Digest a module, or all modules of the package whose `__init__.py` it is."""
     inside = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
-    files = [source for source in inside if source.is_file()]  # the locks of some editors are dangling links
+    files = [source for source in inside if source.is_file()]  # lock files of some editors are broken links
     digest = hashlib.sha256()
     for source in files:
         digest.update(source.relative_to(path.parent).as_posix().encode() + b"\0" + source.read_bytes())

@@ -15,7 +15,7 @@ import numpy as np
 from blemore_harness.clips import Clips
 from blemore_harness.context import Context, Progress, Reporter
 from blemore_harness.errors import ConfigError
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.hookspecs import Encoder, Modality
 from blemore_harness.predictions import Embeddings, embeddings_of
 

@@ -1,7 +1,8 @@
-"""Finds plugins one at a time, keeps who offered what, and turns failures into rows instead of exits."""
+"""Loads plugins one at a time; a plugin that cannot be loaded is listed as failed instead of ending the program."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.metadata
 import os
@@ -15,14 +16,14 @@ import pluggy
 
 from blemore_harness import hookspecs
 from blemore_harness.errors import ConfigError, UnknownName
-from blemore_harness.hookspecs import PROJECT, Encoder, Fusion, Modality
+from blemore_harness.hookspecs import PROJECT, Encoder, FoldFinished, Fusion, Modality, RunFinished, RunStarted
 from blemore_harness.options import build_options
 from blemore_harness.systems.distributions import Distribution, Installed
 
 System = Encoder | Fusion
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-"""What a system may be called: the name is typed, and is part of a folder's name."""
+"""Pattern of system names, which are typed by users and part of folder names."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class PluginRow:
 
 @dataclass(frozen=True)
 class Offer:
-    """A system and who offered it."""
+    """A system and the plugin that provides it."""
 
     system: System
     plugin: str
@@ -49,10 +50,7 @@ class Offer:
 
 @dataclass
 class Plugins:
-    """Everything that could be loaded, and a row for everything that could not.
-
-    Made by `load_plugins` and passed along.
-    """
+    """All loaded systems, and the plugins that could not be loaded; made by `load_plugins`."""
 
     manager: pluggy.PluginManager
     offers: dict[str, list[Offer]] = field(default_factory=dict)
@@ -60,16 +58,16 @@ class Plugins:
     left_out: list[str] = field(default_factory=list)
 
     def encoder(self, name: str) -> Offer:
-        """Look an encoder up.
+        """Return an encoder by name.
 
         Raises:
-            UnknownName: nobody offers it; the message suggests.
-            ConfigError: two plugins offer it, or it is a fusion.
+            UnknownName: it does not exist; the message suggests similar names.
+            ConfigError: two plugins provide it, or it is a fusion.
         """
         return self._find(name, Encoder, "encoder")
 
     def fusion(self, name: str) -> Offer:
-        """Look a fusion up; errors as of `encoder`."""
+        """Return a fusion by name; errors as of `encoder`."""
         return self._find(name, Fusion, "fusion")
 
     def _find(self, name: str, kind: type[Any], word: str) -> Offer:
@@ -81,47 +79,49 @@ class Plugins:
                 failed = ", ".join(row.name for row in self.failures)
                 message += f"; plugins that failed to load: {failed} (see `plugins`)"
             if self.left_out:
-                message += f"; left out by BLEMORE_PLUGINS or BLEMORE_BLOCK: {', '.join(self.left_out)}"
+                message += f"; excluded by BLEMORE_PLUGINS or BLEMORE_BLOCK: {', '.join(self.left_out)}"
             raise UnknownName(message)
         if len(offers) > 1:
             both = " and ".join(f"{o.plugin} ({o.distribution.name} {o.distribution.version})" for o in offers)
             count = "two" if len(offers) == 2 else str(len(offers))
             raise ConfigError(
-                f"{count} plugins offer '{name}': {both}; leave one out with BLEMORE_BLOCK={offers[1].plugin}"
+                f"{count} plugins provide '{name}': {both}; exclude one with BLEMORE_BLOCK={offers[1].plugin}"
             )
         if not isinstance(offers[0].system, kind):
             if kind is Encoder:
-                raise ConfigError(f"'{name}' is a fusion, not an encoder: give it to --fusion")
-            raise ConfigError(f"'{name}' is an encoder, not a fusion: give it to --plugin")
+                raise ConfigError(f"'{name}' is a fusion, not an encoder: use it with --fusion")
+            raise ConfigError(f"'{name}' is an encoder, not a fusion: use it with --plugin")
         return offers[0]
 
     def rows(self) -> list[PluginRow]:
-        """List everything by kind and name, failures last."""
+        """Return all systems sorted by kind and name, failures last."""
         rows = []
         for name, offers in self.offers.items():
             for offer in offers:
                 system = offer.system
-                status = "ok" if len(offers) == 1 else f"conflict: offered by {len(offers)} plugins"
+                status = "ok" if len(offers) == 1 else f"conflict: provided by {len(offers)} plugins"
                 kind, modality = ("encoder", system.modality) if isinstance(system, Encoder) else ("fusion", "")
                 rows.append(PluginRow(name, kind, modality, *_label(offer.distribution), status, system.summary))
         return sorted(rows, key=lambda row: (row.kind, row.name)) + sorted(self.failures, key=lambda row: row.name)
 
-    def tell(self, hook: str, **arguments: object) -> list[str]:
-        """Call a notification hook of every plugin; one that raises becomes a warning, the others are still told."""
+    def tell(self, hook: str, event: RunStarted | FoldFinished | RunFinished) -> list[str]:
+        """Call a notification hook of every plugin; one that raises becomes a warning, the others are still told.
+
+        Each is given a copy of its own, so that none changes what is recorded or what the others are told.
+        """
         warnings = []
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
-            wanted = {name: arguments[name] for name in implementation.argnames}
             try:
-                implementation.function(**wanted)
+                implementation.function(*(copy.deepcopy(event) for _ in implementation.argnames))
             except (Exception, SystemExit) as error:
                 warnings.append(f"plugin {implementation.plugin_name}: {hook} raised {_brief(error)}")
         return warnings
 
 
 def load_plugins(environment: Mapping[str, str] = os.environ) -> Plugins:
-    """Load every plugin that is installed.
+    """Load all installed plugins.
 
-    `BLEMORE_PLUGINS=a,b` loads only these, `BLEMORE_BLOCK=c` all but these: entry-point names, to find a culprit.
+    `BLEMORE_PLUGINS=a,b` loads only these and `BLEMORE_BLOCK=c` all but these entry points, to isolate a problem.
     """
     only, blocked = (_names(environment.get(v, "")) for v in ("BLEMORE_PLUGINS", "BLEMORE_BLOCK"))
     manager = pluggy.PluginManager(PROJECT)
@@ -142,7 +142,7 @@ def load_plugins(environment: Mapping[str, str] = os.environ) -> Plugins:
 
 
 def register(plugins: Plugins, module: object, name: str, distribution: Distribution) -> None:
-    """Add one loaded plugin; whatever is wrong with it becomes a row."""
+    """Add one loaded plugin; problems are listed as failures."""
     manager = plugins.manager
     if manager.has_plugin(name):
         _add_failure(plugins, name, distribution, "not loaded: another distribution has an entry point of this name")
@@ -165,7 +165,7 @@ def register(plugins: Plugins, module: object, name: str, distribution: Distribu
 def _take_offers(
     plugins: Plugins, name: str, distribution: Distribution, hook: str, function: Callable[[], Any], kind: type[Any]
 ) -> None:
-    """Take the systems of one hook; each that is wrong becomes a row of its own, and the others stay."""
+    """Return the valid systems of one hook; each invalid one is listed as a failure."""
     good: list[System] = []
     failed = f"{hook} failed: "
     try:
@@ -182,14 +182,14 @@ def _take_offers(
         _add_failure(plugins, name, distribution, f"{failed}{_brief(error)}")
     names = [system.name for system in good]
     for twice in sorted({each for each in names if names.count(each) > 1}):
-        _add_failure(plugins, name, distribution, f"{failed}'{twice}' is offered twice: give each another name")
+        _add_failure(plugins, name, distribution, f"{failed}'{twice}' is provided twice: use different names")
     for system in good:
         if names.count(system.name) == 1:
             plugins.offers.setdefault(system.name, []).append(Offer(system, name, distribution))
 
 
 def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:
-    """Hooks are called one by one, and none may stand around another."""
+    """Raise for hook wrappers, because hooks are called one by one."""
     for caller in manager.get_hookcallers(module) or ():
         for implementation in caller.get_hookimpls():
             if implementation.plugin is module and (implementation.wrapper or implementation.hookwrapper):
@@ -214,8 +214,8 @@ def _check_system(system: System) -> None:
         if each.init and each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
     ]
     if required:
-        raise TypeError(f"{found}.Options: the field '{required[0]}' has no default: give every field one")
-    system.Options()  # the defaults pass their own checks
+        raise TypeError(f"{found}.Options: the field '{required[0]}' has no default: every field needs one")
+    system.Options()  # raises unless the defaults are valid
     try:
         build_options(system.name, system.Options, system.demo_options)
     except ConfigError as error:

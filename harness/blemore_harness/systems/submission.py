@@ -1,4 +1,4 @@
-"""Reads a named system (`submissions/NAME.toml`) or a `--plugin` list into one frozen configuration."""
+"""Reads a submission (`submissions/NAME.toml`) or a `--plugin` list as a frozen configuration."""
 
 from __future__ import annotations
 
@@ -11,37 +11,33 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.disk import check_file
 from blemore_harness.errors import ConfigError, UnknownName, suggest
 
 DEFAULT_FUSION = "best-of"
-"""Beats the papers' way on unseen actors of simulated challenges (docs/explanation/simulation.md), which late fusion
-does not."""
+"""Better than the reference recipe of the papers on held-out actors of simulated data
+(docs/explanation/simulation.md), which late fusion is not."""
 
 KEYS = ("summary", "plugins", "fusion", "thresholds", "seed", "set", "expect")
 
-LARGEST_TOML = 1_000_000
-"""Bytes of a submission that is read."""
-
 VARIANT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-"""What may stand behind the @ of a variant's name, which is part of a folder's name."""
+"""Pattern of the part behind the @ of a variant's name, which is part of a folder's name."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A complete system: which encoders, how fused, with which options.
+    """A complete system: encoders, fusion and options.
 
     Attributes:
-        name: file name without ending, or the plugins joined by commas for an unnamed one.
+        name: file name without suffix, or for a `--plugin` list the plugins separated by commas.
         summary: one sentence.
         encoders: names of the base models, in order, each once. `wavlm@quick` is a variant of `wavlm` with options and
-            seeds of its own; `imagebind+wavlm` joins the embeddings of both under one head.
-        fusion: name of the fusion, None where a single encoder is all there is.
-        options: given options by plugin; what is not given keeps its default.
+            seeds of its own; `imagebind+wavlm` is early fusion, one head on the concatenated embeddings of both.
+        fusion: name of the fusion, None for a single encoder.
+        options: options by plugin that differ from the defaults.
         seed: base seed of the run.
-        expect: published numbers to compare with, and their source; never an input of anything.
-        source: the file it was read from, None for an unnamed one.
-        thresholds: strategy that decodes the test clips; None takes the best cross-fitted one.
+        expect: published numbers and their source, for comparison only.
+        source: the file it was read from, None for a `--plugin` list.
+        thresholds: threshold strategy for test clips; None selects the one with the best cross-fitted Score.
     """
 
     name: str
@@ -56,10 +52,10 @@ class Submission:
 
     def __post_init__(self) -> None:
         if not self.encoders:
-            raise ConfigError("nothing to run: name at least one encoder, as in --plugin s4d,wav2vec2")
+            raise ConfigError("expected at least one encoder, as in --plugin s4d,wav2vec2")
         repeated = [name for name in self.encoders if self.encoders.count(name) > 1]
         if repeated:
-            raise ConfigError(f"'{repeated[0]}' is named twice in {', '.join(self.encoders)}: name each encoder once")
+            raise ConfigError(f"expected each encoder once, found '{repeated[0]}' twice in {', '.join(self.encoders)}")
         if len(self.encoders) == 1:
             object.__setattr__(self, "fusion", None)
         parts = [part for name in self.encoders for part in name.split("+")]
@@ -67,19 +63,19 @@ class Submission:
             plain, at, variant = part.partition("@")
             if not plain or (at and not VARIANT.fullmatch(variant)):
                 raise ConfigError(
-                    "expected the name of an encoder such as wavlm, a variant of it such as wavlm@quick, or several "
-                    f"joined as in imagebind+wavlm; found '{part}' in {', '.join(self.encoders)}"
+                    "expected an encoder such as wavlm, a variant such as wavlm@quick, or early fusion such as "
+                    f"imagebind+wavlm; found '{part}' in {', '.join(self.encoders)}"
                 )
         known = [name for name in dict.fromkeys((*self.encoders, *parts, self.fusion)) if name]
         strangers = sorted(set(self.options) - set(known))
         if strangers:
             error = UnknownName.among("plugin of this run", strangers[0], known)
-            raise ConfigError(f"options for '{strangers[0]}', which does not take part: {error}")
+            raise ConfigError(f"options for '{strangers[0]}', which is not part of this run: {error}")
 
     def with_options(
         self, settings: Mapping[str, Mapping[str, object]], seed: int | None, thresholds: str | None = None
     ) -> Submission:
-        """Return the submission with the command line's `--set`, `--seed` and `--thresholds` on top."""
+        """Return the submission with the command line's `--set`, `--seed` and `--thresholds` applied."""
         merged = {name: dict(values) for name, values in self.options.items()}
         for name, values in settings.items():
             merged.setdefault(name, {}).update(values)
@@ -92,7 +88,7 @@ class Submission:
 
 
 def plain_name(name: str) -> str:
-    """Return the plugin's name of a variant.
+    """Return the name of the plugin of a variant.
 
     >>> plain_name("wavlm@quick")
     'wavlm'
@@ -101,19 +97,19 @@ def plain_name(name: str) -> str:
 
 
 def from_plugins(names: Sequence[str], fusion: str | None = DEFAULT_FUSION) -> Submission:
-    """Make an unnamed submission from a `--plugin` list; texts may hold several names separated by commas."""
+    """Return a submission from a `--plugin` list; items may hold several names separated by commas."""
     encoders = tuple(name.strip() for text in names for name in text.split(",") if name.strip())
     return Submission(",".join(encoders), encoders, fusion)
 
 
 def find_submission(name: str, local: Path) -> tuple[Submission, str | None]:
-    """Find a named submission: `submissions/NAME.toml` or `NAME.toml` below `local`, else a shipped one.
+    """Find a submission: `submissions/NAME.toml` or `NAME.toml` in `local`, else a shipped one.
 
     Returns:
-        the submission, and a remark where a local file wins over a shipped one of the same name.
+        The submission, and a remark if a local file hides a shipped one of the same name.
 
     Raises:
-        UnknownName: there is none; the message suggests.
+        UnknownName: it does not exist; the message suggests similar names.
         ConfigError: the file has unknown keys or wrong values.
     """
     shipped = {path.stem: path for path in sorted(shipped_folder().glob("*.toml"))}
@@ -121,26 +117,27 @@ def find_submission(name: str, local: Path) -> tuple[Submission, str | None]:
         path = folder / f"{name}.toml"
         if os.path.isfile(path):  # noqa: PTH113 - a name that is too long is no file
             clash = name in shipped and path.resolve() != shipped[name].resolve()
-            return read_submission(path), f"using {path}, not the shipped '{name}'" if clash else None
+            return read_submission(path), f"using {path} instead of the shipped '{name}'" if clash else None
     if name not in shipped:
         nearby = [path.stem for path in (local / "submissions").glob("*.toml")]
         plain = Path(name).name.removesuffix(".toml")
         if plain != name:
             raise UnknownName(
-                f"expected the name of a submission, without folder and ending, found '{name}'"
-                f"{suggest(plain, sorted({*shipped, *nearby}))} It is looked for in {local} and its folder submissions"
+                f"expected the name of a submission without folder and suffix, found '{name}'"
+                f"{suggest(plain, sorted({*shipped, *nearby}))} Submissions are read from {local} and its folder "
+                "submissions"
             )
         raise UnknownName.among("submission", name, {*shipped, *nearby})
     return read_submission(shipped[name]), None
 
 
 def list_submissions() -> list[Submission]:
-    """Read all shipped submissions, by name."""
+    """Return all shipped submissions by name."""
     return [read_submission(path) for path in sorted(shipped_folder().glob("*.toml"), key=lambda path: path.stem)]
 
 
 def shipped_folder() -> Path:
-    """Return the folder of the submissions that ship with the harness, in a wheel or in a checkout."""
+    """Return the folder of the shipped submissions, in a wheel or in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "submissions"
     return inside if inside.is_dir() else package.parent.parent / "submissions"
@@ -153,11 +150,8 @@ def read_submission(path: Path) -> Submission:
         ConfigError: not TOML, an unknown key, or a value of the wrong kind.
     """
     try:
-        check_file(path, LARGEST_TOML)
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
-    except RecursionError:
-        raise ConfigError(f"cannot read {path}: nested far too deeply") from None
-    except (OSError, ValueError) as error:  # not TOML, not UTF-8, a whole number of thousands of digits
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
+    except (OSError, ValueError) as error:  # not TOML, not UTF-8
         raise ConfigError(f"cannot read {path}: {error}") from error
     for key in content:
         if key not in KEYS:
@@ -203,5 +197,5 @@ def _tables(content: Mapping[str, Any], path: Path) -> dict[str, dict[str, objec
     tables = _typed(content, "set", dict, {}, path)
     for name, values in tables.items():
         if not isinstance(values, dict):
-            raise ConfigError(f"{path.name}: options stand in tables, [set.{name}] and below it KEY = VALUE")
+            raise ConfigError(f"{path.name}: expected options as a table, [set.{name}] with lines KEY = VALUE")
     return dict(tables)

@@ -1,4 +1,4 @@
-"""Checks of what a system says about itself, before anything is computed."""
+"""Checks of what a system declares, before anything is computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pluggy
 
 from blemore_harness import hookspecs
 from blemore_harness.errors import HarnessError, UnknownName
-from blemore_harness.hookspecs import PROJECT, Encoder, hookimpl
+from blemore_harness.hookspecs import PROJECT, Encoder, Requirement, hookimpl
 from blemore_harness.options import build_options, describe_options
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, System, register
@@ -92,7 +92,7 @@ def check_options(bench: Trials) -> None:
 
 
 def check_identity(bench: Trials) -> None:
-    """Ask twice for what goes into the identity and the record."""
+    """Compare two answers about what goes into the identity and the record."""
     system, options = bench.subject.system, bench.options
     first, second = _facts(system, options), _facts(system, options)
     if first != second:
@@ -111,6 +111,9 @@ def _facts(system: Any, options: Any) -> str:
         if not isinstance(feature_sets, tuple) or not all(isinstance(store, str) for store in feature_sets):
             raise Broken(f"`feature_sets`: expected a tuple of names, found {feature_sets!r}")
         facts.append(feature_sets)
+        needs = system.requirements(options)
+        if not isinstance(needs, tuple) or not all(isinstance(need, Requirement) for need in needs):
+            raise Broken(f"`requirements`: expected a tuple of Requirement, found {needs!r}")
     try:
         return json.dumps(facts, sort_keys=True)
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""Runs checks one by one and says what each came to."""
+"""Runs checks one by one and reports a verdict on each."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Features over time, released or extracted here, under the harness's head: what all frozen encoders share.
+"""Frame-level features, released or extracted, with the harness's classification head: the base of all frozen encoders.
 
-An encoder of this kind reads the organisers' released folder where the dataset has it, or their aggregated file, or
-makes the same arrays from the clips; from there on there is one way: seven statistics, a head.
+Such an encoder reads the organisers' released folder if the dataset has it, else their aggregated file, else extracts
+the same arrays from the clips. The features are pooled to seven statistics, on which the head is trained.
 """

@@ -1,4 +1,4 @@
-"""What all encoders of frame-level features do the same way: find the features, describe them, train a head."""
+"""The common part of all encoders of frame-level features: reading or extracting, pooling, and training a head."""
 
 from __future__ import annotations
 
@@ -13,52 +13,59 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, InvalidOption, MediaError
-from blemore_harness.hookspecs import Encoder, Model
+from blemore_harness.hookspecs import Encoder, Model, Requirement
 from blemore_harness.pooling import STATISTICS, pool_statistics
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.features.options import FeatureOptions
-from blemore_plugins.features.reading import read_released, read_statistics
-from blemore_plugins.features.refusals import refuse_missing, refuse_unseen, refuse_widths
-from blemore_plugins.hub import digest_file
+from blemore_plugins.features.reading import (
+    read_released,
+    read_statistics,
+    refuse_missing,
+    refuse_unseen,
+    refuse_widths,
+)
 
 Sequence2D = NDArray[np.float32]
 
 VECTORS_VERSION = 1
-"""Counts changes of how statistics are taken."""
+"""Version of the statistics, increased with every change."""
 
 PART = f"statistics-{VECTORS_VERSION}"
-"""Name of the part of a clip's extracted features that holds their statistics."""
+"""Name of the cache entry for the statistics of extracted features."""
 
 
 class Extractor(Protocol):
-    """Makes the features of one family from clips; resolved options in, arrays in the cache out."""
+    """Extracts the features of one family from clips into the cache, given resolved options."""
 
     def caveat(self, options: Any) -> str | None:
-        """As `Encoder.caveat`, for features made with these options."""
+        """Return the caveat of features extracted with these options, as `Encoder.caveat`."""
 
     def identify(self, options: Any) -> Mapping[str, object]:
-        """As `Encoder.identify`."""
+        """Return the configuration of the extractor, as `Encoder.identify`."""
+
+    def requirements(self, options: Any) -> tuple[Requirement, ...]:
+        """As `Encoder.requirements`."""
 
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
-        """Fetch weights and compute what the cache lacks, clip by clip, so that an interruption loses little.
+        """Download weights and compute missing features clip by clip, so that an interruption loses little.
 
         Raises:
-            WeightsMissing, ExtraMissing, DataError: what is needed is not here.
-            MediaError: a clip that cannot be used; those before it are kept.
+            WeightsMissing, ExtraMissing, DataError: a requirement is missing.
+            MediaError: a clip that cannot be used; features of previous clips are kept.
         """
 
     def open_store(self, options: Any, context: Context) -> Store:
-        """Open the store of features made with these options: float32 (T, D) per clip."""
+        """Return the cache store of features extracted with these options: float32 (T, D) per clip."""
 
 
 class FeatureEncoder(Encoder):
-    """Features over time under a head.
+    """Frame-level features with a classification head.
 
     Attributes (besides those of `Encoder`):
-        store: name of the released folder; empty where nothing was released.
-        statistics_store: name of the aggregated file without ending, such as `wavlm_static_features`; empty likewise.
-        width: D of the released arrays; None where it is not documented and is read from the files.
-        extractor: makes the same features from clips; None where that cannot be done.
+        store: name of the released feature set; empty if there is none.
+        statistics_store: name of the aggregated file without suffix, such as `wavlm_static_features`; empty if none.
+        width: D of the released arrays; None if it is not documented and read from the files.
+        extractor: extracts the same features from clips; None if this is not possible.
     """
 
     Options: ClassVar[type[Any]] = FeatureOptions
@@ -67,10 +74,10 @@ class FeatureEncoder(Encoder):
     extractor: ClassVar[Extractor | None] = None
 
     def resolve_options(self, options: Any, feature_sets: frozenset[str]) -> Any:
-        """Replace `auto` by the first source that there is.
+        """Replace `auto` by the first available source.
 
         Raises:
-            InvalidOption: a source that this family does not have, or rows that the only source cannot give.
+            InvalidOption: a source that this family does not have, or `rows` that the only source cannot provide.
         """
         if options.source == "auto":
             return replace(options, source=self._first_source(options, feature_sets))
@@ -81,29 +88,33 @@ class FeatureEncoder(Encoder):
         return options
 
     def feature_sets(self, options: Any) -> tuple[str, ...]:
-        """Name what is read of the dataset."""
+        """Return the feature sets that are read."""
         return {"released": (self.store,), "statistics": (self.statistics_store,)}.get(options.source, ())
 
     def caveat(self, options: Any) -> str | None:
-        """Report what the extractor says; released features are what they are."""
+        """Return the caveat of the extractor; released features have none."""
         return self._extractor.caveat(options) if options.source == "media" else None
 
     def identify(self, options: Any) -> Mapping[str, object]:
-        """Report what the extractor says."""
+        """Return the configuration of the extractor."""
         return self._extractor.identify(options) if options.source == "media" else {}
 
+    def requirements(self, options: Any) -> tuple[Requirement, ...]:
+        """Return what the extractor needs; released features need nothing."""
+        return self._extractor.requirements(options) if options.source == "media" else ()
+
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
-        """Read every clip's features once, or extract them: what is missing or damaged shows before any training.
+        """Read or extract every clip's features once, so that missing or damaged files are found before training.
 
         Raises:
-            MediaError: clips without features, or with files that cannot be used: the first and how many.
+            MediaError: clips without features or with unusable files; names the first and their number.
             WeightsMissing, ExtraMissing, DataError: see the family's extractor.
         """
         if options.source == "media":
             extractor = self._extractor
             refuse_unseen(clips, self.store)
             if self.store:
-                context.log(f"{self.name}: features are made from the clips, no released '{self.store}' is read")
+                context.log(f"{self.name}: features are extracted from the clips, released '{self.store}' is not used")
             extractor.prepare(clips, options, context)
         else:
             refuse_missing(clips, self._source_name(options), options.source, self.name if self.extractor else "")
@@ -125,23 +136,23 @@ class FeatureEncoder(Encoder):
         """Return the features of a clip, float32 (T, D).
 
         Raises:
-            DataError: the source is the aggregated file, which has none.
+            DataError: the source is the aggregated file, which has no frame-level features.
         """
         if options.source == "media":
             return self._extractor.open_store(options, context).load(clip)
         if options.source == "statistics":
             raise DataError(
-                f"'{self.statistics_store}' holds one row per clip and no frame-level features: "
-                f"say --set {self.name}.source=released or media"
+                f"'{self.statistics_store}' has statistics per clip and no frame-level features: "
+                f"use --set {self.name}.source=released or media"
             )
         return self.read(clip, options)
 
     def read(self, clip: Clip, options: Any) -> Sequence2D:
-        """Read the released features of a clip, float32 (T, D); families whose files are no arrays read theirs here."""
+        """Read the released features of a clip, float32 (T, D); families with other file formats override this."""
         return read_released(clip, self.store, self.width)
 
     def reading(self, options: Any) -> Mapping[str, object]:
-        """Return what changes the values that `read` gives, besides the file: JSON types, for the key in the cache."""
+        """Return what the result of `read` depends on besides the file, as JSON types for the cache key."""
         return {"store": self.store, "width": self.width}
 
     def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
@@ -151,7 +162,7 @@ class FeatureEncoder(Encoder):
         return Embeddings(clips.ids, np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32))
 
     def fit(self, fold: Fold, options: Any, context: Context) -> Model:
-        """Train the head on the clips' statistics, or on every embedding of theirs."""
+        """Train the head on the clips' statistics, or on all their embeddings."""
         if options.rows == "clips":
             return super().fit(fold, options, context)
         from blemore_harness.heads.subsampled import fit_head_on_rows
@@ -175,8 +186,8 @@ class FeatureEncoder(Encoder):
             return "media"
         if self.statistics_store in feature_sets:
             raise InvalidOption(
-                f"rows: 'embeddings' needs every embedding of a clip, and the dataset has no '{self.store}', only "
-                f"'{self.statistics_store}' with one row per clip: say --set {self.name}.rows=clips"
+                f"rows: 'embeddings' requires '{self.store}' with all embeddings of a clip, found only "
+                f"'{self.statistics_store}' with statistics per clip: use --set {self.name}.rows=clips"
             )
         return "released"
 
@@ -184,26 +195,26 @@ class FeatureEncoder(Encoder):
         return "".join(self.feature_sets(options)) or "the extracted features"
 
     def _open_vectors(self, options: Any, context: Context) -> Store:
-        """Open the store of statistics, which lie beside extracted features, or under the content of released ones."""
+        """Return the cache store of statistics, next to extracted features or keyed by the content of released ones."""
         if options.source == "media":
             return self._extractor.open_store(options, context)
         return context.cache.store("statistics", version=VECTORS_VERSION, numpy=np.__version__, **self.reading(options))
 
     def _vector(self, clip: Clip, options: Any, context: Context, store: Store) -> NDArray[np.float32]:
-        """Return the seven statistics of one clip, float32 (7 x D,), computed once."""
+        """Return the seven statistics of one clip, float32 (7 x D,), from the cache if known."""
         if options.source == "statistics":
             return read_statistics(clip, self.statistics_store, self.width)
-        part = PART if options.source == "media" else digest_file(clip.features(self.store), context.cache)[:32]
+        part = PART if options.source == "media" else context.cache.digest_file(clip.features(self.store))[:32]
         if not store.has(clip, part):
             store.save(clip, pool_statistics(self.frame_features(clip, options, context)), part)
         return store.load(clip, part)
 
     @property
     def _extractor(self) -> Extractor:
-        """The extractor; `DataError` where only released features can be read."""
+        """The extractor; `DataError` if only released features are supported."""
         if self.extractor is None:
             raise DataError(
-                f"{self.name} reads released features only: expected '{self.store}' below the dataset "
+                f"{self.name} supports released features only: expected '{self.store}' in the dataset "
                 "(pre_extracted_train_data and pre_extracted_test_data)"
             )
         return self.extractor

@@ -1,4 +1,4 @@
-"""The settings that every encoder of released or extracted features has."""
+"""Options of all encoders of released or extracted features."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blemore_harness.errors import InvalidOption
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 
 Source = Literal["auto", "released", "statistics", "media"]
 
@@ -16,12 +16,12 @@ class FeatureOptions(HeadOptions):
     """Options of an encoder of frame-level features, besides those of its head.
 
     Attributes:
-        source: where features come from: `released` reads the organisers' folder, `statistics` their aggregated
-            `<encoder>_static_features.npz`, `media` extracts them from the clips; `auto` takes the first of these that
+        source: source of the features: `released` reads the organisers' folder, `statistics` their aggregated
+            `<encoder>_static_features.npz`, `media` extracts them from the clips; `auto` uses the first of these that
             the dataset has.
-        rows: what the head is trained on: `clips` gives it a row of seven statistics per clip, `embeddings` every
-            embedding of every clip as a row of its own, a clip's logits being averaged (the organisers' subsampled
-            variant, whose head is `mlp-512-subsampled`); it needs frame-level features, so not `statistics`.
+        rows: training examples of the head: `clips` uses seven statistics per clip, `embeddings` every embedding of
+            every clip as an example, with a clip's logits averaged (the organisers' subsampled variant, whose head is
+            `mlp-512-subsampled`); this requires frame-level features, so not `statistics`.
     """
 
     source: Source = "auto"
@@ -31,6 +31,6 @@ class FeatureOptions(HeadOptions):
         super().__post_init__()
         if self.rows == "embeddings" and self.source == "statistics":
             raise InvalidOption(
-                "rows: 'embeddings' needs every embedding of a clip, and the aggregated file of source=statistics has "
-                "one row per clip: expected source released or media, or rows=clips"
+                "rows: 'embeddings' requires all embeddings of a clip, but the aggregated file of source=statistics "
+                "has statistics per clip: expected source released or media, or rows=clips"
             )

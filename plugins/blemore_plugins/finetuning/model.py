@@ -1,9 +1,10 @@
-"""From a fold to a model that predicts: who judges, choosing, training again, predicting, what the record says."""
+"""From a fold to a model that predicts: training, choosing the epoch, training again, predicting, the record."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.disk import write_atomically
-from blemore_harness.errors import DataError
-from blemore_harness.heads.judging import InnerJudge
+from blemore_harness.disk import digest_of, write_atomically
+from blemore_harness.errors import BlemoreError, DataError
 from blemore_harness.networks import fitting_threads, seeded
-from blemore_harness.predictions import Probabilities, softmax
-from blemore_plugins.finetuning.batches import Source, TrainingBatches, read_views
-from blemore_plugins.finetuning.groups import Built, count_weights
-from blemore_plugins.finetuning.loop import Course, Judge, Quality, precision, train
-from blemore_plugins.finetuning.lora import attach_lora, merge_lora
+from blemore_harness.predictions import Probabilities
+from blemore_plugins.finetuning.groups import Anatomy, Built, attach_lora, count_weights, make_groups, merge_lora
 from blemore_plugins.finetuning.options import FinetuningOptions
+from blemore_plugins.training.batches import Source, TrainingBatches
+from blemore_plugins.training.epochs import Judge, Training, autocast, average_weights, run_epochs, soft_label_loss
+from blemore_plugins.training.predicting import average_views, judge_held_out, judge_inside
 
 CHOSEN = "chosen.json"
 """In the workspace: how many epochs were best, once that is known."""
@@ -53,25 +54,17 @@ class FinetunedModel:
 
 
 def predict_rows(
-    network: nn.Module, clips: Iterable[Clip], source: Source, options: FinetuningOptions, context: Context
+    network: nn.Module, clips: Clips, source: Source, options: FinetuningOptions, context: Context
 ) -> NDArray[np.float64]:
-    """Average the softmax over the views of each clip: float64 (N, 6).
-
-    The views of one clip are one batch, so that its row is the same to the bit whatever clips are asked for with it.
-    """
-    rows = []
-    with torch.inference_mode(), precision(options, context.device), fitting_threads(network):
-        for views in read_views(clips, source, context.device, options.workers):
-            probabilities = softmax(network(views).double().cpu().numpy()).mean(axis=0)
-            rows.append(probabilities / probabilities.sum())
-    return np.array(rows, dtype=np.float64).reshape(-1, len(EMOTIONS))
+    """Average the softmax over the views of each clip: float64 (N, 6)."""
+    return average_views(network, clips, source, context, precision=options.precision, workers=options.workers)
 
 
 def fit(fold: Fold, build: Build, source: Source, options: FinetuningOptions, context: Context) -> FinetunedModel:
     """Train a network on a fold's training clips.
 
     Args:
-        fold: clips with labels to learn from, and clips without.
+        fold: clips with labels to train on, and clips without.
         build: makes the network anew.
         source: reads clips for it.
         options: how.
@@ -120,7 +113,7 @@ def _read_chosen(trainer: _Trainer) -> int:
     try:
         epochs = int(json.loads(path.read_text(encoding="utf-8"))["epochs"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"damaged file {path} ({error!r}): delete it and run again") from error
+        raise DataError(f"damaged file {path}: delete it and run again") from error
     return epochs
 
 
@@ -157,18 +150,110 @@ class _Trainer:
         return FinetunedModel(network.requires_grad_(False), self.source, options, kept)
 
     def ask_inside(self, check: Clips) -> Judge:
-        """Judge by the official Score on clips of other actors; equal Scores by their likelihood."""
-        inner = InnerJudge(check)
-        return lambda network: inner.grade(predict_rows(network, check, self.source, self.options, self.context))
+        """Judge by labelled clips of other actors."""
+        return judge_inside(check, self._predict)
 
     def ask_outside(self, held_out: Clips) -> Judge:
-        """Judge by asking for the Score on the held-out clips, as the papers do."""
+        """Judge by asking for the Score on the held-out clips."""
+        return judge_held_out(held_out, self._predict, self.context)
 
-        def judge(network: nn.Module) -> Quality:
-            rows = predict_rows(network, held_out, self.source, self.options, self.context)
-            return (self.context.score(Probabilities(held_out.ids, rows)).score,)
+    def _predict(self, network: nn.Module, clips: Clips) -> NDArray[np.float64]:
+        return predict_rows(network, clips, self.source, self.options, self.context)
 
-        return judge
+
+@dataclass(frozen=True)
+class Course:
+    """One training from beginning to end.
+
+    Attributes:
+        name: tells it from the others of the same fit: for its seeds, and its checkpoint in the workspace.
+        network: on the device; changed in place.
+        anatomy: of the network.
+        batches: of the clips to train on.
+        epochs: after how many it ends; the rates are those of the options' `epochs` all the same.
+        judge: says how good the network is after each epoch, in evaluation mode; None keeps the last epoch.
+    """
+
+    name: str
+    network: nn.Module
+    anatomy: Anatomy
+    batches: TrainingBatches
+    epochs: int
+    judge: Judge | None
+
+
+def train(course: Course, options: FinetuningOptions, context: Context) -> int:
+    """Train the network and return the number of the epoch whose weights it has at the end.
+
+    Everything random in an epoch comes from the seed, the name of the course and the number of the epoch. A course that
+    is begun again in the same workspace continues after the last checkpoint, to the same result; see `run_epochs`.
+
+    Raises:
+        BlemoreError: the loss is not a number any more.
+        DataError: a damaged checkpoint.
+    """
+    network = course.network
+    optimizer = torch.optim.AdamW(make_groups(network, course.anatomy, options), fused=True)
+    average = average_weights(network, options.ema) if options.ema else None
+
+    def train_epoch(epoch: int) -> None:
+        _train_epoch(course, optimizer, average, epoch, options, context)
+
+    training = Training(
+        course.name, context.workspace / f"{course.name}.pt", network, optimizer, train_epoch, course.epochs,
+        options.save_every, course.judge, patience=options.patience, average=average,
+    )  # fmt: skip
+    return run_epochs(training, context)
+
+
+def rate_factor(step: int, steps: int, options: FinetuningOptions) -> float:
+    """Return the share of the full rates at a step, counted from 0: up in a line over the warm-up, then the schedule.
+
+    Args:
+        step: of the whole course.
+        steps: of an epoch.
+        options: warmup, schedule, epochs.
+    """
+    warmup, total = round(options.warmup * steps), options.epochs * steps
+    if step < warmup:
+        return (step + 1) / warmup
+    if options.schedule == "constant":
+        return 1.0
+    return (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+
+
+def _train_epoch(
+    course: Course,
+    optimizer: torch.optim.Optimizer,
+    average: AveragedModel | None,
+    epoch: int,
+    options: FinetuningOptions,
+    context: Context,
+) -> None:
+    network, steps = course.network, course.batches.steps
+    network.train()
+    seed = int(digest_of([context.seed, course.name, epoch]), 16) >> 1
+    total = torch.zeros((), device=context.device)
+    with seeded(seed):
+        given = course.batches.epoch(torch.Generator().manual_seed(seed))
+        for number, (inputs, targets) in enumerate(given, start=epoch * steps):
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate_factor(number, steps, options)
+            with autocast(context.device, options.precision):
+                logits = network(inputs)
+            loss = soft_label_loss(logits, targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if options.clip:
+                torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], options.clip)
+            optimizer.step()
+            if average is not None:
+                average.update_parameters(network)
+            total += loss.detach()
+    if not total.isfinite():
+        raise BlemoreError(
+            f"{course.name}: the loss of epoch {epoch + 1} is not a number: lower learning_rate or head_rate"
+        )
 
 
 def _describe_gpu(course: Course) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Gets the embeddings that are not in the cache yet, several at a time, each on disk as soon as it is here.
+"""Which embeddings a run wants, and getting those that are not in the cache yet, several at a time.
 
 What is paid for is kept: a killed or stopped extraction goes on where it was.
 """
@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import fcntl
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,15 +18,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import Cache, Store
-from blemore_harness.clips import Clips
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError, ServiceError, first_and_count
-from blemore_plugins.gemini.client import Material
-from blemore_plugins.gemini.clipping import Window, cut_sound, cut_video
-from blemore_plugins.gemini.items import REFUSED, Item
-from blemore_plugins.gemini.options import GeminiOptions
-from blemore_plugins.gemini.pacing import Pace
+from blemore_harness.media.audio import audio_key
+from blemore_plugins.gemini.client import Material, Pace
+from blemore_plugins.gemini.clipping import Window, cut_sound, cut_video, find_rule
+from blemore_plugins.gemini.options import CUT_RULE, GeminiOptions, Input
 from blemore_plugins.gemini.refusals import Refusal
+
+REFUSED = "refused"
+"""Part of the cache that marks a clip which the service did not take."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One vector: of a clip, from its picture or audio, in a store.
+
+    Where a later rule cuts other bytes of the clip, it is kept in a part of its own.
+    """
+
+    clip: Clip
+    kind: Input
+    store: Store
+    part: str = ""
+
+    @property
+    def made(self) -> bool:
+        """Whether the vector is there."""
+        return self.store.has(self.clip, self.part)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the service did not take the clip."""
+        return self.store.has(self.clip, REFUSED + self.part)
+
+
+def list_items(
+    clips: Iterable[Clip], feature_sets: Sequence[Store], options: GeminiOptions, cache: Cache
+) -> list[list[Item]]:
+    """List the embeddings of clips: for each input of `options`, which has its store, one per clip.
+
+    By which rule the bytes of a clip are cut is found out once and kept.
+    """
+    everything, window, found = list(clips), Window(options.start, options.seconds), []
+    for kind, store in zip(options.inputs, feature_sets, strict=True):
+        facts = {"rule": CUT_RULE, "kind": kind, "start": window.start, "seconds": window.seconds}
+        rules = cache.store("gemini-rules", **facts, **audio_key())
+        for clip in rules.missing(everything):
+            rules.save(clip, np.array(find_rule(clip, kind, window, cache)))
+        parts = ["-rule2" if rules.load(clip) == CUT_RULE else "" for clip in everything]
+        found.append([Item(clip, kind, store, part) for clip, part in zip(everything, parts, strict=True)])
+    return found
+
 
 FRUITLESS = 5
 """Clips in a row without a vector after which the service, not the clips, is taken to be the trouble."""

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -17,14 +13,16 @@ import numpy as np
 from blemore_harness.cache import Cache, Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.errors import ExtraMissing, MediaError, WeightsMissing
+from blemore_harness.errors import WeightsMissing
+from blemore_harness.hookspecs import Requirement
 from blemore_harness.media.audio import audio_key, read_audio, warn_of_silence
-from blemore_harness.media.frames import video_info
+from blemore_harness.networks import usable_cpus
+from blemore_plugins.ahead import read_ahead
+from blemore_plugins.hicmae.inputs import RATE, cut_windows, import_kaldi, log_mel
 from blemore_plugins.hicmae.options import RANDOM_SMALL, RELEASED, SMALL, SMALL_SEED, WEIGHT_FILES, HiCMAEOptions
 from blemore_plugins.hicmae.shape import CHUNK
-from blemore_plugins.hicmae.sound import RATE, import_kaldi, log_mel
-from blemore_plugins.hicmae.windows import cut_windows
-from blemore_plugins.hub import HUB_ID, Weights, find_weights, identify_source
+from blemore_plugins.hub import HUB_ID, Weights, find_weights, identify_source, require_packages
+from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.s4d.faces import extract_faces, open_crops
 
 if TYPE_CHECKING:
@@ -55,6 +53,10 @@ class HiCMAEExtractor:
         """Tell local weights by their content."""
         return {} if options.weights == RANDOM_SMALL else {"weights": identify_source(options.weights)}
 
+    def requirements(self, options: HiCMAEOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need("torchvision", "torchaudio", "facenet-pytorch"), HUB_TOKEN)
+
     def prepare(self, clips: Clips, options: HiCMAEOptions, context: Context) -> None:
         """Find the weights, cut out faces, and compute the features that are not in the cache.
 
@@ -63,7 +65,8 @@ class HiCMAEExtractor:
             WeightsMissing, DataError: weights that are not here, or that are not HiCMAE's.
             MediaError: a clip without usable picture or audio; those before it are kept.
         """
-        _require_extra()
+        require_packages("hicmae", PACKAGES)
+        import_kaldi()
         weights = find(options, download=True)
         context.note("weights", RANDOM_SMALL if weights is None else weights.identity(context.cache))
         missing = self.open_store(options, context).missing(clips)
@@ -98,8 +101,13 @@ class HiCMAEExtractor:
         extract_faces(Clips(tuple(clips)), options.crops(), context, "hicmae")
         store, rows = self.open_store(options, context), 0
         with context.progress("hicmae: faces and audio to features", len(clips)) as bar:
-            for clip, chunks in _read_ahead(clips, options, open_crops(options.crops(), context), context.cache):
-                features = embed_chunks(network, chunks, options.precision)
+            crops = open_crops(options.crops(), context)
+
+            def read(clip: Clip) -> Chunks:
+                return read_chunks(clip, options, crops, context.cache)
+
+            for clip, chunks in read_ahead(read, clips, min(AHEAD, usable_cpus()), AHEAD):
+                features = embed_chunks(network, chunks.result(), options.precision)
                 store.save(clip, features)
                 rows += len(features)
                 bar.advance()
@@ -129,14 +137,12 @@ def read_chunks(clip: Clip, options: HiCMAEOptions, crops: Store, cache: Cache |
     """Cut a clip into chunks and read their pictures and audio.
 
     Raises:
-        MediaError: a clip without audio, or with another number of frames than there are crops.
+        MediaError: a clip without audio.
     """
     from blemore_plugins.hicmae.running import Chunks
 
     faces = crops.load(clip, mmap=True)
-    frames = video_info(clip).frames
-    if -(-frames // options.step) != len(faces):
-        raise MediaError(f"clip {clip.id}: {frames} frames now, crops of {len(faces)}: delete {crops.folder}", clip.id)
+    frames = int(crops.load(clip, "found")[2])
     windows = cut_windows(frames, options.stride, options.compat)
     pictures = np.zeros((len(windows), CHUNK, *faces.shape[1:]), dtype=np.uint8)
     for chunk, window in zip(pictures, windows, strict=True):
@@ -144,30 +150,3 @@ def read_chunks(clip: Clip, options: HiCMAEOptions, crops: Store, cache: Cache |
     wave = read_audio(clip, RATE, cache)
     sound = np.stack([log_mel(wave[window.samples(len(wave))]) for window in windows])
     return Chunks(pictures, tuple(len(window.frames) for window in windows), sound)
-
-
-def _read_ahead(
-    clips: Sequence[Clip], options: HiCMAEOptions, crops: Store, cache: Cache
-) -> Iterator[tuple[Clip, Chunks]]:
-    """Yield clips in order with what the network is shown of them, read by threads some clips in advance."""
-    waiting: deque[tuple[Clip, Future[Chunks]]] = deque()
-    with ThreadPoolExecutor(min(AHEAD, os.cpu_count() or 1)) as pool:
-        try:
-            for clip in clips:
-                waiting.append((clip, pool.submit(read_chunks, clip, options, crops, cache)))
-                if len(waiting) > AHEAD:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _require_extra() -> None:
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ExtraMissing(f'hicmae needs {", ".join(missing)}: pip install "blemore-harness[encoders]"')
-    import_kaldi()

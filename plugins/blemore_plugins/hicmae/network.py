@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blemore_plugins.hicmae.shape import Shape
-from blemore_plugins.s4d.experts import Mlp
-from blemore_plugins.s4d.network import NORM_EPS, Attention, Block, PatchEmbed, sinusoids
+from blemore_plugins.s4d.network import NORM_EPS, Attention, Block, Mlp, PatchEmbed, sinusoids
 from blemore_plugins.s4d.shape import Shape as TrunkShape
 
 

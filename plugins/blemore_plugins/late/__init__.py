@@ -10,13 +10,10 @@ from blemore_harness.clips import Fold
 from blemore_harness.context import Context
 from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Probabilities
-from blemore_plugins.late.joined import join_folds
-from blemore_plugins.late.mean import WeightedMean, mean_rows
 from blemore_plugins.late.options import LateOptions, share_out
 from blemore_plugins.late.search import choose_weights
-from blemore_plugins.late.subsets import whole
-
-__all__ = ["LateFusion", "LateOptions", "WeightedMean", "blemore_fusions", "mean_rows"]
+from blemore_plugins.late.space import join_folds, whole
+from blemore_plugins.means import WeightedMean
 
 
 class LateFusion(Fusion):

@@ -1,7 +1,7 @@
-"""Prosody: pitch, energy, timbre and rhythm of a clip without any weights, and a head.
+"""Prosody: pitch, energy, timbre and rhythm of a clip, without pretrained weights, with a classification head.
 
-It listens as phoneticians do: contours every 10 ms, summarised into some four hundred numbers per clip, each with a
-name (`vocabulary.describe_features`). Nothing is downloaded, and nothing is trained but the head.
+Contours with a step of 10 ms are summarised into about four hundred named features per clip
+(`vocabulary.describe_features`). Nothing is downloaded, and only the head is trained.
 """
 
 from __future__ import annotations
@@ -15,25 +15,30 @@ from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError
 from blemore_harness.heads.options import HeadOptions
-from blemore_harness.hookspecs import Encoder, Modality, hookimpl
+from blemore_harness.hookspecs import Encoder, Modality, Requirement, hookimpl
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.prosody.extraction import extract, open_store
 from blemore_plugins.prosody.vocabulary import feature_names
+from blemore_plugins.requirements import need
 
 
 class ProsodyEncoder(Encoder):
-    """Named measures of the voice under the harness's head."""
+    """Named acoustic features of the voice with the harness's classification head."""
 
     name: ClassVar[str] = "prosody"
     summary: ClassVar[str] = "pitch, energy, timbre and rhythm of the voice, no weights, MLP head"
     modality: ClassVar[Modality] = "audio"
     Options: ClassVar[type[Any]] = HeadOptions
-    # The same measures; the head is small because the demo has 360 clips and a laptop to run on.
+    # The same features; the head is small because the demo has 360 clips and should run on a laptop.
     demo_options: ClassVar[Mapping[str, object]] = {"hidden": "256", "epochs": 80, "patience": 25}
 
+    def requirements(self, options: HeadOptions) -> tuple[Requirement, ...]:
+        """Return the packages that measure pitch, timbre and rhythm."""
+        return need("librosa", "scipy")
+
     def prepare(self, clips: Clips, options: HeadOptions, context: Context) -> None:
-        """Compute the embeddings that are not in the cache.
+        """Compute the missing embeddings.
 
         Raises:
             MediaError: a clip without usable audio; the embeddings of the others are kept.
@@ -46,10 +51,10 @@ class ProsodyEncoder(Encoder):
         warn_of_silence(clips, context)
 
     def embed(self, clips: Clips, options: HeadOptions, context: Context) -> Embeddings:
-        """Read the embeddings from the cache: float32 (N, numbers that `vocabulary.feature_names` names).
+        """Read the embeddings from the cache: float32 (N, length of `vocabulary.feature_names()`).
 
         Raises:
-            DataError: nothing computed for a clip, or a vector of another length.
+            DataError: no embedding of a clip, or one of another length.
         """
         store, width = open_store(context), len(feature_names())
         values = np.empty((len(clips), width), dtype=np.float32)
@@ -57,7 +62,7 @@ class ProsodyEncoder(Encoder):
             vector = store.load(clip)
             if vector.shape != (width,):
                 raise DataError(
-                    f"expected {width} numbers in {store.path(clip)}, found an array of shape {vector.shape}: "
+                    f"expected {width} features in {store.path(clip)}, found an array of shape {vector.shape}: "
                     "delete it and run again"
                 )
             values[row] = vector
@@ -66,5 +71,5 @@ class ProsodyEncoder(Encoder):
 
 @hookimpl
 def blemore_encoders() -> list[Encoder]:
-    """Offer the encoder `prosody`."""
+    """Return the encoder `prosody`."""
     return [ProsodyEncoder()]

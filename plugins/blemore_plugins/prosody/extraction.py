@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -15,20 +13,22 @@ from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, first_and_count
 from blemore_harness.media.audio import audio_key, read_audio
+from blemore_harness.networks import usable_cpus
+from blemore_plugins.ahead import read_ahead
 from blemore_plugins.prosody.vocabulary import feature_names
 
 VERSION = 1
-"""Counts changes of this package that change numbers; part of the cache key."""
+"""Version of this package's features, increased whenever values change; part of the cache key."""
 
 LIBRARIES = ("librosa", "numpy", "scipy")
-"""Packages whose version can change a number."""
+"""Packages whose version can change a value."""
 
 GROUP = 8
 """Clips described side by side, at most; each holds about 45 MB for 10 s of audio."""
 
 
 def open_store(context: Context) -> Store:
-    """Open the store of embeddings.
+    """Return the cache store of embeddings.
 
     Raises:
         ExtraMissing: a package that computes them is not installed.
@@ -40,15 +40,16 @@ def open_store(context: Context) -> Store:
 
 
 def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
-    """Compute the embeddings of clips and keep each as soon as it is there.
+    """Compute the embeddings of clips and store each as soon as it is computed.
 
     Raises:
-        MediaError: clips without usable audio, after all others were kept; names the first.
+        MediaError: clips without usable audio, raised after all others are stored; names the first.
         ExtraMissing: av, librosa or scipy is not installed.
     """
     damaged: list[MediaError] = []
     with context.progress("prosody: audio to embeddings", len(clips)) as bar:
-        for clip, vector in _describe_ahead(clips, context.cache):
+        workers = min(GROUP, usable_cpus())
+        for clip, vector in read_ahead(lambda clip: _describe_clip(clip, context.cache), clips, workers, 2 * workers):
             try:
                 store.save(clip, vector.result())
             except MediaError as error:
@@ -57,31 +58,13 @@ def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
     context.note("described", {"clips": len(clips) - len(damaged), "numbers per clip": len(feature_names())})
     if len(damaged) > 1:
         names = [str(error.clip) for error in damaged]
-        raise MediaError(f"{first_and_count(names, 'clip')} without usable audio; {damaged[0]}", damaged[0].clip)
+        raise MediaError(f"{first_and_count(names, 'clip')} without usable audio: {damaged[0]}", damaged[0].clip)
     if damaged:
         raise damaged[0]
 
 
-def _describe_ahead(clips: Sequence[Clip], cache: Cache) -> Iterator[tuple[Clip, Future[NDArray[np.float32]]]]:
-    """Yield clips in order with their embeddings, some of which are still being computed."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(GROUP, cores)
-    with ThreadPoolExecutor(workers, thread_name_prefix="prosody") as pool:
-        waiting: list[tuple[Clip, Future[NDArray[np.float32]]]] = []
-        try:
-            for clip in clips:
-                waiting.append((clip, pool.submit(_describe_clip, clip, cache)))
-                if len(waiting) > 2 * workers:
-                    yield waiting.pop(0)
-            while waiting:
-                yield waiting.pop(0)
-        finally:
-            for _, vector in waiting:
-                vector.cancel()
-
-
 def _describe_clip(clip: Clip, cache: Cache) -> NDArray[np.float32]:
-    """Decode a clip's audio and describe it."""
+    """Decode a clip's audio and compute its features."""
     from blemore_plugins.prosody.functionals import describe_sound
     from blemore_plugins.prosody.pitch import RATE
 
@@ -99,4 +82,4 @@ def _version(package: str) -> str:
 
 
 def _extra_missing(error: ImportError) -> ExtraMissing:
-    return ExtraMissing(f"prosody needs av, librosa and scipy ({error}): pip install 'blemore-harness[encoders]'")
+    return ExtraMissing(f"prosody requires av, librosa and scipy ({error}): pip install 'blemore-harness[encoders]'")

@@ -1,4 +1,4 @@
-"""One vector per clip: everything that is told of its frames, summarised, and its rhythm."""
+"""One feature vector per clip: statistics of the frame-level descriptors, and rhythm features."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from blemore_plugins.prosody.spectrum import TRANSFORM, describe_frames
 from blemore_plugins.prosody.vocabulary import DESCRIPTIONS, MOVEMENTS, SUMMARIES, Where, feature_names
 
 DIGITS = 4
-"""Decimals that are kept: what varies by less is rounding, which a standardisation would make large."""
+"""Number of decimals: smaller variation is rounding error, which standardisation would amplify."""
 STEP = 5
-"""Frames from which to which a rise or fall is taken: 50 ms."""
+"""Step in frames for rises and falls: 50 ms."""
 
 
 def describe_sound(wave: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Describe the audio of a clip.
+    """Return the features of a clip's audio.
 
     Args:
-        wave: (N,) at 16 kHz, N at least 1; finite, of any loudness.
+        wave: (N,) at 16 kHz, N at least 1; finite, with any loudness.
 
     Returns:
-        float32 (D,), finite, rounded to `DIGITS` decimals: the numbers that `vocabulary.feature_names` names.
+        float32 (D,), finite, rounded to `DIGITS` decimals, in the order of `vocabulary.feature_names`.
     """
     heard = wave.astype(np.float64)
     heard -= heard.mean()
@@ -57,7 +57,7 @@ def _summarise(name: str, values: Array) -> Iterator[tuple[str, float]]:
 
 
 def _describe_movement(values: Array, mask: Mask) -> dict[str, float]:
-    """Tell how something goes on through a clip, from the frames that a mask names."""
+    """Yield the change of a descriptor over a clip, from the frames selected by a mask."""
     told = dict.fromkeys(MOVEMENTS, 0.0)
     places = np.flatnonzero(mask)
     if len(places) < 2:

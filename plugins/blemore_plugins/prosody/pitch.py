@@ -1,8 +1,8 @@
-"""The pitch of a voice over time, and how periodic each moment is: autocorrelation, and a path through its peaks.
+"""Pitch and periodicity of a voice over time: autocorrelation, and an optimal path through its peaks.
 
 The method and its constants are those of Boersma, "Accurate short-term analysis of the fundamental frequency and the
-harmonics-to-noise ratio of a sampled audio" (1993): the autocorrelation of a windowed frame, divided by that of the
-window, has its peaks at the periods, as high as the audio is periodic.
+harmonics-to-noise ratio of a sampled sound" (1993): the autocorrelation of a windowed frame, divided by that of the
+window, has peaks at the periods, whose height is the periodicity.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[np.float64]
 
 RATE = 16_000
-"""Samples per second of everything that is heard here."""
+"""Sampling rate in Hz."""
 HOP = 160
 """Samples from frame to frame: 10 ms."""
 FLOOR, CEILING = 60.0, 1200.0
 """Lowest and highest pitch in Hz: from a low male voice to a scream."""
 WINDOW = 1024
-"""Samples that a pitch is told from, 64 ms: nearly four periods of the lowest."""
+"""Window length in samples, 64 ms: nearly four periods of the lowest pitch."""
 RUMBLE = 40.0
-"""Frequencies below this, in Hz, are the camera's and the room's."""
+"""Lower frequencies, in Hz, are removed as noise of the camera and the room."""
 CANDIDATES = 7
-"""Periods per frame among which the path chooses."""
+"""Number of candidate periods per frame."""
 BLOCK = 400
 """Frames at a time: 4 s, so that a long clip needs no more memory than a short one."""
 
 VOICING = 0.45
-"""A frame is unvoiced rather than periodic to a lower degree than this."""
+"""Frames with a lower periodicity are unvoiced."""
 SILENCE = 0.03
-"""Frames whose peak is lower than this share of the clip's are rather unvoiced."""
+"""Frames whose peak amplitude is lower than this share of the clip's tend to be unvoiced."""
 OCTAVE_COST, JUMP_COST, VOICING_COST = 0.01, 0.35, 0.14
-"""What a period twice as long costs, a jump by an octave between frames, and a change of voicing."""
+"""Costs of a period twice as long, of a jump by an octave between frames, and of a change of voicing."""
 
 
 @dataclass(frozen=True)
 class PitchTrack:
-    """The pitch of a clip, an entry per frame of 10 ms, the first at its beginning.
+    """The pitch of a clip, one entry per frame of 10 ms, starting at the beginning.
 
     Attributes:
-        hertz: the pitch, 0 where there is none.
-        periodicity: from 0 (noise) to 1 (repeats itself exactly): height of the chosen peak of the autocorrelation, of
-            the highest one where there is no pitch.
+        hertz: the pitch, 0 for unvoiced frames.
+        periodicity: from 0 (noise) to 1 (exactly periodic): height of the chosen peak of the autocorrelation, or of
+            the highest peak for unvoiced frames.
     """
 
     hertz: Array
@@ -58,10 +58,10 @@ class PitchTrack:
 
 
 def track_pitch(wave: Array) -> PitchTrack:
-    """Follow the pitch of a audio.
+    """Return the pitch track of an audio signal.
 
     Args:
-        wave: (N,) at `RATE`, N at least 1; its loudness does not matter.
+        wave: (N,) at `RATE`, N at least 1, with any loudness.
 
     Returns:
         1 + N // `HOP` frames.
@@ -84,12 +84,12 @@ def track_pitch(wave: Array) -> PitchTrack:
 def _find_periods(frames: Array) -> tuple[Array, Array]:
     """Return the best candidates of each frame: pitches in Hz and heights, each (T, CANDIDATES).
 
-    Places that a frame does not fill have the height minus infinity and the pitch `FLOOR`.
+    Missing candidates have the height minus infinity and the pitch `FLOOR`.
     """
     from scipy.fft import irfft, rfft
 
-    # Twice as long as a frame, so that its end is not correlated with its beginning; twice as dense as the samples, so
-    # that high pitches have places enough.
+    # Zero-padded to twice the frame, so that its end is not correlated with its beginning; upsampled by two for the
+    # resolution of high pitches.
     window = np.hanning(WINDOW + 1)[:-1]
     centred = frames - frames.mean(axis=1, keepdims=True)
     power = np.abs(rfft(centred * window, 2 * WINDOW, axis=1)) ** 2

@@ -1,4 +1,4 @@
-"""How a audio goes on in time: bursts and pauses, peaks of loudness, regularity, tremor, how fast loudness changes."""
+"""Rhythm features: bursts and pauses, peaks of loudness, regularity, tremor, and modulation of loudness."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from blemore_plugins.prosody.vocabulary import MODULATIONS
 
 Mask: TypeAlias = NDArray[np.bool_]
 Run: TypeAlias = tuple[int, int]
-"""A stretch of frames: its first, and the one after its last."""
+"""A range of frames: the first, and the one after the last."""
 
 FRAME = HOP / RATE
-"""Seconds from frame to frame."""
+"""Step between frames in seconds."""
 DEPTH, ABOVE, RESERVE = 30.0, 6.0, 10.0
-"""A frame sounds within 30 dB of the loudest and 6 dB above the background, and in any case within 10 dB of the
-loudest."""
+"""A frame belongs to a burst if it is within 30 dB of the loudest and 6 dB above the background, or within 10 dB of
+the loudest."""
 GAP, BRIEF = 5, 3
-"""Pauses shorter than this many frames belong to the burst; bursts shorter than that are clicks."""
+"""Pauses with fewer frames are part of the burst; bursts with fewer frames are ignored as clicks."""
 SMOOTH = 2.0
-"""Standard deviation in frames of the window that loudness is smoothed with before its peaks are counted."""
+"""Standard deviation in frames of the window that smooths loudness before its peaks are counted."""
 PROMINENCE, ONSET = 2.0, 3.0
-"""What a peak of loudness must stick out by, and a sudden growth of the spectrum, in dB."""
+"""Minimum prominence of a peak of loudness, and minimum growth of the spectrum at an onset, in dB."""
 BEATS = (2.0, 12.0)
-"""Rates of regular rhythms that are looked for, in Hz: slow sobs to fast laughs."""
+"""Range of rates of regular rhythms in Hz: slow sobs to fast laughs."""
 COURSE = 10.0
-"""Standard deviation in frames of the window that gives a pitch's smooth course: about 200 ms wide."""
+"""Standard deviation in frames of the window that smooths the pitch contour: about 200 ms wide."""
 ENVELOPE = 250
-"""Places per second at which loudness is taken for the fast changes."""
+"""Sampling rate of loudness in Hz for its modulation spectrum."""
 
 
 def find_sounding(frames: SoundFrames) -> Mask:
-    """Report which frames belong to bursts of audio; none in a silent clip."""
+    """Return a mask of the frames in bursts of sound; empty for a silent clip."""
     level = frames.columns["level"]
     if frames.silent:
         return np.zeros(len(level), dtype=bool)
@@ -53,7 +53,7 @@ def find_sounding(frames: SoundFrames) -> Mask:
 
 
 def list_runs(mask: Mask) -> list[Run]:
-    """Return the stretches where a mask holds.
+    """Return the ranges where a mask is true.
 
     >>> list_runs(np.array([True, True, False, True]))
     [(0, 2), (3, 4)]
@@ -63,12 +63,12 @@ def list_runs(mask: Mask) -> list[Run]:
 
 
 def describe_rhythm(wave: Array, frames: SoundFrames, sounding: Mask) -> dict[str, float]:
-    """Return the numbers of `vocabulary.RHYTHM` by name.
+    """Return the features of `vocabulary.RHYTHM` by name.
 
     Args:
         wave: (N,), the audio.
-        frames: what is told of its frames.
-        sounding: those in bursts.
+        frames: the frame-level descriptors.
+        sounding: mask of the frames in bursts.
     """
     level = frames.columns["level"]
     peak, mean = np.abs(wave).max(), np.sqrt((wave**2).mean())
@@ -86,7 +86,7 @@ def describe_rhythm(wave: Array, frames: SoundFrames, sounding: Mask) -> dict[st
 
 
 def _describe_runs(frames: SoundFrames, sounding: Mask) -> Iterator[tuple[str, float]]:
-    """Yield shares, rates and lengths of bursts, pauses and stretches with a pitch."""
+    """Yield shares, rates and lengths of bursts, pauses and voiced segments."""
     voiced, seconds = frames.pitch.voiced, len(sounding) * FRAME
     yield "sounding", float(sounding.mean())
     yield "voiced", float(voiced.mean())
@@ -103,7 +103,7 @@ def _describe_runs(frames: SoundFrames, sounding: Mask) -> Iterator[tuple[str, f
 
 
 def _describe_bursts(level: Array, bursts: Sequence[Run]) -> Iterator[tuple[str, float]]:
-    """Yield how bursts grow and decay."""
+    """Yield growth and decay of bursts."""
     attacks, growths, decays = [0.5] * (not bursts), [0.0] * (not bursts), [0.0] * (not bursts)
     for start, end in bursts:
         inside = level[start:end]
@@ -117,13 +117,13 @@ def _describe_bursts(level: Array, bursts: Sequence[Run]) -> Iterator[tuple[str,
 
 
 def _describe_peaks(frames: SoundFrames, sounding: Mask) -> Iterator[tuple[str, float]]:
-    """Yield how many peaks of loudness there are, how regular they come, and how many sudden onsets."""
+    """Yield number and regularity of the peaks of loudness, and the number of sudden onsets."""
     from scipy.ndimage import gaussian_filter1d
     from scipy.signal import find_peaks
 
     level, seconds = frames.columns["level"], len(sounding) * FRAME
     smooth = gaussian_filter1d(np.maximum(level, -DEPTH), SMOOTH, mode="nearest")
-    # Quiet ends make peaks of a clip that begins or ends aloud.
+    # Padding with quiet frames turns loud ends of a clip into peaks.
     padded = np.concatenate([[-DEPTH], smooth, [-DEPTH]])
     places, found = find_peaks(padded, prominence=PROMINENCE, distance=5)
     inside = sounding[places - 1] if sounding.any() else np.zeros(len(places), dtype=bool)
@@ -138,7 +138,7 @@ def _describe_peaks(frames: SoundFrames, sounding: Mask) -> Iterator[tuple[str, 
     centred = smooth - smooth.mean()
     first, last = round(1 / BEATS[1] / FRAME), min(round(1 / BEATS[0] / FRAME), len(centred) // 2)
     power = (centred**2).sum()
-    # A level that wavers by less than half a dB has no rhythm.
+    # A level that varies by less than half a dB has no rhythm.
     if last <= first or power < 0.25 * len(centred):
         curve = np.zeros(3)
     else:
@@ -167,11 +167,11 @@ def _describe_pitch_course(frames: SoundFrames) -> Iterator[tuple[str, float]]:
 
 
 def _describe_modulation(wave: Array, silent: bool) -> Iterator[tuple[str, float]]:
-    """Yield the power of changes of loudness by octave, in dB relative to all of it; the least is `QUIETEST`."""
+    """Yield the power of loudness modulation by octave, in dB relative to the total, at least `QUIETEST`."""
     block = RATE // ENVELOPE
     whole = np.abs(wave[: len(wave) // block * block]).reshape(-1, block).mean(axis=1)
     centred = whole - whole.mean()
-    # At least 8 s long, so that there are places in the lowest octave.
+    # Padded to at least 8 s for sufficient resolution in the lowest octave.
     length = max(8 * ENVELOPE, len(centred))
     power = np.abs(np.fft.rfft(centred * np.hanning(len(centred)), length)) ** 2
     rates = np.fft.rfftfreq(length, 1 / ENVELOPE)

@@ -1,6 +1,6 @@
-"""What is told of every frame of a audio: loudness, pitch, voice quality, and the shape of the spectrum.
+"""Frame-level descriptors of audio: loudness, pitch, voice quality, and the shape of the spectrum.
 
-Everything but the level itself is relative to the clip's loudest frame: a recording that is louder sounds the same.
+All of them except the level itself are relative to the clip's loudest frame and do not depend on the recording level.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from blemore_plugins.prosody.vocabulary import BANDS, MFCCS
 Columns: TypeAlias = dict[str, Array]
 
 SAMPLES = 512
-"""Samples of a frame, 32 ms: short enough for the attack of a laugh."""
+"""Samples per frame, 32 ms: short enough for the attack of a laugh."""
 TRANSFORM = 1024
-"""Length of the Fourier transform: places 15.6 Hz apart."""
+"""Length of the Fourier transform: a resolution of 15.6 Hz."""
 LOWEST = 50.0
-"""Frequencies below this, in Hz, are not looked at: they are the room's."""
+"""Lower frequencies, in Hz, are ignored as noise of the room."""
 MELS = 40
-"""Bands on the mel scale."""
+"""Number of bands on the mel scale."""
 SILENT = -80.0
 """A clip whose loudest frame is not above this, in dB below full scale, is silent."""
 QUIETEST = -60.0
-"""Frames quieter than this, in dB below the loudest, are as quiet as this."""
+"""Minimum level of a frame in dB relative to the loudest; quieter frames get this level."""
 EMPTY = 1e-9
-"""Power of a band, relative to the loudest frame, that counts as nothing: -90 dB."""
+"""Minimum power of a band relative to the loudest frame: -90 dB."""
 TILT_RANGE = (100.0, 7000.0)
-"""Where the slope of the spectrum is taken, in Hz: below the edge of common lossy codecs."""
+"""Frequency range of the spectral slope in Hz: below the cut-off of common lossy codecs."""
 
 
 @dataclass(frozen=True)
 class SoundFrames:
-    """A audio, described frame by frame.
+    """The frame-level descriptors of an audio signal.
 
     Attributes:
         columns: (T,) for every name of `vocabulary.DESCRIPTIONS`.
@@ -51,12 +51,12 @@ class SoundFrames:
 
     @property
     def silent(self) -> bool:
-        """Whether there is nothing to hear."""
+        """Whether the clip is silent."""
         return self.loudest <= SILENT
 
 
 def describe_frames(wave: Array) -> SoundFrames:
-    """Describe a audio frame by frame.
+    """Return the frame-level descriptors of an audio signal.
 
     Args:
         wave: (N,) at `RATE`, N at least `TRANSFORM`.
@@ -82,12 +82,12 @@ def describe_frames(wave: Array) -> SoundFrames:
 
 
 def to_decibel(power: Array, least: float) -> Array:
-    """Return power in dB; less than `least` counts as that."""
+    """Return power in dB, at least `least`."""
     return np.asarray(10 * np.log10(np.maximum(power, least)))
 
 
 def _describe_voice(pitch: PitchTrack, level: Array, power: Array) -> Iterator[tuple[str, Array]]:
-    """Yield what is told of a voice; only voiced frames mean anything, except for harmonicity."""
+    """Yield the descriptors of voice quality, which are only meaningful for voiced frames, except harmonicity."""
     voiced = pitch.voiced
     semitones = 12 * np.log2(np.where(voiced, pitch.hertz, 100) / 100)
     yield "pitch", semitones
@@ -101,7 +101,7 @@ def _describe_voice(pitch: PitchTrack, level: Array, power: Array) -> Iterator[t
 
 
 def _distance_to_neighbours(values: Array, voiced: NDArray[np.bool_]) -> Array:
-    """Return how far each value lies from the mean of the two beside it; 0 where one of the three has no pitch."""
+    """Return the distance of each value from the mean of its two neighbours; 0 if one of the three is unvoiced."""
     found = np.zeros(len(values))
     if len(values) > 2:
         inner = voiced[1:-1] & voiced[:-2] & voiced[2:]
@@ -112,7 +112,7 @@ def _distance_to_neighbours(values: Array, voiced: NDArray[np.bool_]) -> Array:
 def _level_at(power: Array, hertz: Array) -> Array:
     """Return the level of the spectrum at a frequency per frame, dB.
 
-    The highest of the place and its two neighbours.
+    The maximum of the bin and its two neighbours.
     """
     place = np.rint(hertz * TRANSFORM / RATE).astype(np.int64)
     near = [power[(place + step).clip(0, len(power) - 1), np.arange(power.shape[1])] for step in (-1, 0, 1)]
@@ -120,7 +120,7 @@ def _level_at(power: Array, hertz: Array) -> Array:
 
 
 def _describe_shape(power: Array, frequencies: Array) -> Iterator[tuple[str, Array]]:
-    """Yield what librosa tells of the shape of a spectrum."""
+    """Yield librosa's descriptors of the shape of a spectrum."""
     from librosa import feature
 
     heard = frequencies >= LOWEST
@@ -149,7 +149,7 @@ def _describe_bands(power: Array, frequencies: Array) -> Iterator[tuple[str, Arr
     alpha = [to_decibel(_sum_band(power, frequencies, *ends), EMPTY) for ends in ((50, 1000), (1000, 5000))]
     yield "alpha", alpha[0] - alpha[1]
     filters = mel(sr=RATE, n_fft=TRANSFORM, n_mels=MELS, fmin=LOWEST, fmax=RATE / 2, dtype=np.float64)
-    # As dense as the spectrum (each filter's weights sum to 1), so that white noise is flat.
+    # Each filter's weights sum to 1, so that white noise is flat.
     filters /= filters.sum(axis=1, keepdims=True)
     bands = to_decibel(np.einsum("mf,ft->mt", filters, power), EMPTY)
     middles = mel_frequencies(n_mels=MELS + 2, fmin=LOWEST, fmax=RATE / 2)[1:-1]

@@ -1,4 +1,4 @@
-"""The names of all numbers in a clip's vector, in their order, and what each of them says."""
+"""Names and descriptions of all features in a clip's vector, in order."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 Where = Literal["all", "sounding", "voiced"]
-"""The frames that a description is summarised over: all, those in bursts of audio, those with a pitch."""
+"""The frames over which a descriptor is summarised: all, those in bursts of sound, or voiced ones."""
 
 MFCCS = range(1, 13)
-"""Cepstral coefficients above the zeroth, which is loudness."""
+"""Indices of the cepstral coefficients, without the zeroth, which is loudness."""
 BANDS = ((50, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 8000))
-"""Frequency bands in Hz, about octaves of the voice."""
+"""Frequency bands in Hz, approximately octaves."""
 MODULATIONS = ((0.5, 2), (2, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 125))
-"""Octaves of how fast loudness changes, in Hz: phrases, syllables and laughs (2 to 8), tremor, roughness (above 30)."""
+"""Modulation frequencies of loudness in Hz: phrases, syllables and laughs (2 to 8), tremor, roughness (above 30)."""
 
 SUMMARIES: Mapping[str, str] = {
     "mean": "mean",
@@ -36,18 +36,18 @@ MOVEMENTS: Mapping[str, str] = {
     "middle": "mean over the second third, less that over the whole",
     "last": "mean over the last third, less that over the whole",
 }
-"""How a description goes on through a clip. All are 0 for one that stays the same."""
+"""Measures of the change of a descriptor over a clip; all are 0 for a constant."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """Something that is told of every frame.
+    """A frame-level descriptor.
 
     Attributes:
-        where: frames that it is summarised over; where there are none, `rest` stands for all of them.
-        meaning: what it is, with its unit.
-        rest: its value for a clip without such frames.
-        moves: whether its movement through the clip is told too.
+        where: frames over which it is summarised.
+        meaning: description with unit.
+        rest: value for a clip without such frames.
+        moves: whether its change over the clip is included.
     """
 
     where: Where
@@ -62,15 +62,15 @@ DESCRIPTIONS: Mapping[str, Description] = {
     "jitter": Description("voiced", "distance of the pitch from that of its neighbours, semitones"),
     "shimmer": Description("voiced", "distance of the loudness from that of its neighbours, dB"),
     "harmonics": Description("voiced", "first harmonic over the second, dB: high in breathy, low in pressed voices"),
-    "harmonicity": Description("sounding", "periodic over aperiodic audio, dB from -20 to 40", rest=-20.0, moves=True),
+    "harmonicity": Description("sounding", "periodic over aperiodic energy, dB from -20 to 40", rest=-20.0, moves=True),
     "level": Description("all", "loudness, dB below the clip's loudest frame, at least -60", rest=-60.0, moves=True),
     "tilt": Description("sounding", "slope of the spectrum, 100 to 7000 Hz, dB per octave", moves=True),
-    "alpha": Description("sounding", "audio of 50-1000 Hz over 1000-5000 Hz, dB"),
+    "alpha": Description("sounding", "energy of 50-1000 Hz over 1000-5000 Hz, dB"),
     "hammarberg": Description("sounding", "highest band of 50-2000 Hz over that of 2000-5000 Hz, dB"),
     "centroid": Description("sounding", "centre of the spectrum, octaves above 1000 Hz", moves=True),
     "bandwidth": Description("sounding", "spread of the spectrum, kHz"),
     "rolloff": Description("sounding", "frequency below which 85 % of the spectrum lies, octaves above 1000 Hz"),
-    "flatness": Description("sounding", "how much of a noise the spectrum is, dB: 0 is white noise"),
+    "flatness": Description("sounding", "spectral flatness, dB: 0 is white noise"),
     "crossings": Description("sounding", "sign changes of the wave, thousands per second"),
     "flux": Description("sounding", "change of the spectrum's shape from the frame before, 0 to 1.5"),
     "onset": Description("sounding", "growth of the spectrum from the frame before, mean dB over bands"),
@@ -78,19 +78,19 @@ DESCRIPTIONS: Mapping[str, Description] = {
     **{f"mfcc_{k}": Description("sounding", f"cepstral coefficient {k}: shape of the spectrum") for k in MFCCS},
     **{f"delta_{k}": Description("sounding", f"change of cepstral coefficient {k} per frame") for k in MFCCS},
 }
-"""What is told of every frame of 10 ms."""
+"""The frame-level descriptors (step 10 ms)."""
 
 RHYTHM: Mapping[str, str] = {
     "loudest": "level of the loudest frame, dB below full scale, at least -80",
     "crest": "peak of the wave over its root mean square, dB",
     "range": "loudest frame over the 5th percentile of all, dB, at most 60",
-    "sounding": "share of the clip in bursts of audio",
-    "voiced": "share of the clip with a pitch",
-    "voiced_sounding": "share of the frames in bursts that have a pitch",
-    "voiced_rate": "stretches with a pitch per second",
-    "voiced_mean": "mean length of stretches with a pitch, seconds",
-    "voiced_longest": "longest stretch with a pitch, seconds",
-    "burst_rate": "bursts of audio per second",
+    "sounding": "share of the clip in bursts of sound",
+    "voiced": "share of the clip that is voiced",
+    "voiced_sounding": "share of the frames in bursts that are voiced",
+    "voiced_rate": "voiced segments per second",
+    "voiced_mean": "mean length of voiced segments, seconds",
+    "voiced_longest": "longest voiced segment, seconds",
+    "burst_rate": "bursts of sound per second",
     "burst_mean": "mean length of bursts, seconds",
     "burst_std": "standard deviation of the length of bursts, seconds",
     "burst_longest": "longest burst, seconds",
@@ -118,16 +118,16 @@ RHYTHM: Mapping[str, str] = {
     },
     "modulation_centre": "middle of the changes of loudness at 2-16 Hz, octaves above 2 Hz",
 }
-"""What is told of a clip as a whole."""
+"""The features of the whole clip."""
 
 
 def describe_features() -> dict[str, str]:
-    """Return what each number of a vector says by its name, in the order of the vector."""
+    """Return the description of each feature by name, in the order of the vector."""
     return dict(_list_features())
 
 
 def feature_names() -> tuple[str, ...]:
-    """Return the names of the numbers in a vector, in their order."""
+    """Return the names of the features in the order of the vector."""
     return tuple(name for name, _ in _list_features())
 
 

@@ -1,9 +1,8 @@
-"""From stored crops to the network's input: reading, normalising, mirroring, random crops."""
+"""From stored crops to the network's input: which frames, normalised, mirrored, cut to random squares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,75 +13,45 @@ from torch.nn import functional as F
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip
 from blemore_plugins.s4d.options import S4DOptions
-from blemore_plugins.s4d.sampling import prediction_indices, training_indices
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, which S4D was trained with."""
 
-
-def normalise(crops: Tensor) -> Tensor:
-    """Map uint8 (clips, frames, height, width, 3) to float32 (clips, 3, frames, height, width)."""
-    mean, std = (torch.tensor(values, device=crops.device).view(3, 1, 1, 1) * 255 for values in (MEAN, STD))
-    return crops.permute(0, 4, 1, 2, 3).float().sub_(mean).div_(std)
+IndexArray = NDArray[np.int64]
 
 
-def read_views(clip: Clip, store: Store, options: S4DOptions, device: str) -> Tensor:
-    """Read all views of one clip for prediction: (segments * views, 3, frames, size, size)."""
-    crops = store.load(clip, mmap=True)
-    indices = prediction_indices(len(crops), options.frames, options.rate, options.segments)
-    inputs = normalise(_to(np.ascontiguousarray(crops[indices]), device))
-    return torch.cat([inputs, inputs.flip(-1)]) if options.views == 2 else inputs
-
-
-class TrainingBatches:
-    """Gives shuffled, augmented batches, reading one batch ahead.
-
-    Everything random is drawn from one generator on the CPU, so that its state is all there is to keep for a resume,
-    and the same on every device.
+class CropSource:
+    """Feeds the network with stored crops.
 
     Args:
-        clips: to learn from.
-        targets: float32 (N, 6).
         store: of the crops.
-        options: frames, stride, batch, flip, crop.
-        device: where batches go.
+        options: frames, stride, segments, views, flip, crop.
     """
 
-    def __init__(
-        self, clips: Sequence[Clip], targets: NDArray[np.float32], store: Store, options: S4DOptions, device: str
-    ) -> None:
-        self._options, self._device = options, device
-        # Opened for each batch anew: an open file a clip is more than most systems allow.
-        self._clips, self._store = clips, store
-        self._targets = torch.from_numpy(np.array(targets))
+    draws = 5
 
-    @property
-    def steps(self) -> int:
-        """Batches of an epoch."""
-        return -(-len(self._clips) // self._options.batch_size)
+    def __init__(self, store: Store, options: S4DOptions) -> None:
+        self._store, self._options = store, options
 
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs (B, 3, frames, size, size) and targets (B, 6), each clip once, nearly equal batches."""
-        order = torch.randperm(len(self._clips), generator=generator)
-        draws = torch.rand(len(self._clips), 5, generator=generator)
-        parts = torch.tensor_split(torch.arange(len(self._clips)), self.steps)
-        with ThreadPoolExecutor(1) as reader:
-            waiting = reader.submit(self._read, order[parts[0]], draws[parts[0]])
-            for number, part in enumerate(parts):
-                crops = waiting.result()
-                if number + 1 < len(parts):
-                    following = parts[number + 1]
-                    waiting = reader.submit(self._read, order[following], draws[following])
-                inputs = self._augment(normalise(_to(crops, self._device)), draws[part, 1:])
-                yield inputs, self._targets[order[part]].to(self._device)
-
-    def _read(self, which: Tensor, draws: Tensor) -> NDArray[np.uint8]:
+    def read(self, clip: Clip, draw: Tensor | None) -> Tensor:
+        """Read the frames of one window, uint8 (T, size, size, 3); for prediction (segments, T, size, size, 3)."""
         options = self._options
-        found = []
-        for number, draw in zip(which.tolist(), draws[:, 0].tolist(), strict=True):
-            crops = self._store.load(self._clips[number], mmap=True)
-            found.append(crops[training_indices(len(crops), options.frames, options.rate, draw)])
-        return np.stack(found)
+        # Opened for each reading anew: an open file a clip is more than most systems allow.
+        crops = self._store.load(clip, mmap=True)
+        if draw is None:
+            indices = prediction_indices(len(crops), options.frames, options.rate, options.segments)
+        else:
+            indices = training_indices(len(crops), options.frames, options.rate, float(draw[0]))
+        return torch.from_numpy(np.ascontiguousarray(crops[indices]))
+
+    def join(self, held: Sequence[Tensor], draws: Tensor) -> Tensor:
+        """Mirror half of the clips and cut a random square from each: (B, 3, T, size, size)."""
+        return self._augment(normalise(torch.stack(list(held))), draws[:, 1:])
+
+    def views(self, held: Tensor) -> Tensor:
+        """Return all windows of a clip, then their mirror images: (segments * views, 3, T, size, size)."""
+        inputs = normalise(held)
+        return torch.cat([inputs, inputs.flip(-1)]) if self._options.views == 2 else inputs
 
     def _augment(self, inputs: Tensor, draws: Tensor) -> Tensor:
         """Mirror half of the clips and cut a random square from each, all frames of a clip alike, bilinear."""
@@ -105,6 +74,54 @@ class TrainingBatches:
         return pictures.view(inputs.shape)
 
 
-def _to(crops: NDArray[np.uint8], device: str) -> Tensor:
-    tensor = torch.from_numpy(crops)
-    return tensor.pin_memory().to(device, non_blocking=True) if device != "cpu" else tensor
+def normalise(crops: Tensor) -> Tensor:
+    """Map uint8 (clips, frames, height, width, 3) to float32 (clips, 3, frames, height, width)."""
+    mean, std = (torch.tensor(values, device=crops.device).view(3, 1, 1, 1) * 255 for values in (MEAN, STD))
+    return crops.permute(0, 4, 1, 2, 3).float().sub_(mean).div_(std)
+
+
+def training_indices(count: int, length: int, rate: int, start: float) -> IndexArray:
+    """Choose `length` of the stored frames for training: a random window, or all of a short clip.
+
+    The released rules: a clip of at most `length * rate` frames gives `count // rate` points spread over it, and the
+    rest repeat its last frame. A longer one gives a window of `length * rate` frames, whose end is drawn from the whole
+    numbers from `length * rate` to below `count`, and `length` points spread over it, rounded down.
+
+    Args:
+        count: frames of the clip, at least 1.
+        length: frames to choose.
+        rate: distance between them.
+        start: draws the window, uniform in [0, 1).
+
+    >>> training_indices(5, 4, 2, 0.0).tolist()
+    [0, 4, 4, 4]
+    >>> training_indices(20, 4, 2, 0.0).tolist()
+    [0, 2, 5, 7]
+    """
+    span = length * rate
+    if count <= span:
+        points = np.linspace(0, count, count // rate)
+        points = np.concatenate([points, np.full(length - len(points), count)])
+        return np.clip(points, 0, count - 1).astype(np.int64)
+    end = span + int(start * (count - span))
+    points = np.linspace(end - span, end, length)
+    return np.clip(points, end - span, end - 1).astype(np.int64)
+
+
+def prediction_indices(count: int, length: int, rate: int, segments: int) -> IndexArray:
+    """Choose the stored frames of evenly spaced windows, int64 (segments, length).
+
+    The released rules: every `rate`-th frame, the last one repeated up to `length` of them; the windows start evenly
+    from the first to the last possible place. A single window is the one in the middle.
+
+    >>> prediction_indices(12, 4, 2, 2).tolist()
+    [[0, 2, 4, 6], [4, 6, 8, 10]]
+    >>> prediction_indices(5, 4, 2, 1).tolist()
+    [[0, 2, 4, 4]]
+    """
+    sampled = np.arange(0, count, rate)
+    if len(sampled) < length:
+        sampled = np.concatenate([sampled, np.full(length - len(sampled), sampled[-1])])
+    room = len(sampled) - length
+    starts = [room // 2] if segments == 1 else [int(number * room / (segments - 1)) for number in range(segments)]
+    return np.stack([sampled[start : start + length] for start in starts])

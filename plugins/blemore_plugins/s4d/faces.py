@@ -21,15 +21,14 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
-from blemore_harness.media.frames import decoder_versions, iter_frames
-from blemore_plugins.s4d.cropping import crop_square, shrink
+from blemore_harness.media.frames import decoder_versions, iter_frames, scan_frames
 from blemore_plugins.s4d.options import S4DOptions
-from blemore_plugins.s4d.tracking import Detections, build_track
+from blemore_plugins.s4d.tracking import Detections, build_track, crop_square, shrink
 
 if TYPE_CHECKING:
     from blemore_plugins.s4d.detector import FaceDetector
 
-FACES_VERSION = 1
+FACES_VERSION = 2
 """Counts changes of this code that change crops."""
 
 HELD_BYTES = 64 * 2**20
@@ -45,7 +44,8 @@ class Footage:
 
     Attributes:
         clip: which one.
-        count: stored frames, every `step`-th of the video.
+        frames: frames of the video.
+        count: stored frames, every `step`-th of them.
         size: width and height of the video.
         small: the frames for the detector, shrunk.
         looked: which of the stored frames these are.
@@ -53,6 +53,7 @@ class Footage:
     """
 
     clip: Clip
+    frames: int
     count: int
     size: tuple[int, int]
     small: list[NDArray[np.uint8]]
@@ -63,7 +64,7 @@ class Footage:
 def open_crops(options: S4DOptions, context: Context) -> Store:
     """Open the store of crops made with these options: uint8 (T, size, size, 3) per clip.
 
-    The part `found` of a clip holds three whole numbers: frames looked at, frames with the face, frames stored.
+    The part `found` of a clip holds three whole numbers: frames looked at, frames with the face, frames of the video.
     """
     libraries = {"facenet-pytorch": version("facenet-pytorch"), **decoder_versions()}
     return context.cache.store("s4d-faces", version=FACES_VERSION, libraries=libraries, **options.crop_facts())
@@ -166,9 +167,12 @@ def _decode(clip: Clip, options: S4DOptions) -> Footage:
     small: list[NDArray[np.uint8]] = []
     held: list[NDArray[np.uint8]] | None = []
     every = options.detect_every // options.step
-    index, size, last = -1, (0, 0), None
-    for index, last in enumerate(iter_frames(clip, options.step)):
-        size = (last.shape[1], last.shape[0])
+    frames, index, size, last = 0, -1, (0, 0), None
+    for frame in scan_frames(clip, lambda number: number % options.step == 0):
+        frames += 1
+        if frame is None:
+            continue
+        index, last, size = index + 1, frame, (frame.shape[1], frame.shape[0])
         if index % every == 0:
             looked.append(index)
             small.append(shrink(last, options.detect_size))
@@ -178,7 +182,7 @@ def _decode(clip: Clip, options: S4DOptions) -> Footage:
     if last is not None and looked[-1] != index:
         looked.append(index)
         small.append(shrink(last, options.detect_size))
-    return Footage(clip, index + 1, size, small, looked, held)
+    return Footage(clip, frames, index + 1, size, small, looked, held)
 
 
 def _detect(footage: Sequence[Footage], detector: FaceDetector) -> list[list[Detections | None]]:
@@ -203,5 +207,5 @@ def _crop(footage: Footage, faces: Sequence[Detections | None], store: Store, op
     crops = np.empty((footage.count, options.size, options.size, 3), dtype=np.uint8)
     for crop, frame, (x, y, side, angle) in zip(crops, frames, track.squares, strict=True):
         crop[...] = crop_square(frame, (x, y), side * scale, options.size, angle if options.align else 0.0)
-    store.save(footage.clip, np.array([track.looked, track.found, footage.count]), "found")
+    store.save(footage.clip, np.array([track.looked, track.found, footage.frames]), "found")
     store.save(footage.clip, crops)

@@ -1,28 +1,34 @@
-"""From weights and a fold to a model that predicts: building, fitting, predicting, and what goes into the record."""
+"""From weights and a fold to a model that predicts: building, adapting to soft labels, predicting, the record."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
+from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.disk import digest_of
-from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.networks import fitting_threads
-from blemore_harness.predictions import Probabilities, softmax
+from blemore_harness.predictions import Probabilities
 from blemore_plugins.hub import find_weights
-from blemore_plugins.s4d.batches import TrainingBatches, read_views
+from blemore_plugins.s4d.batches import CropSource
 from blemore_plugins.s4d.checkpoint import load_into, read_tensors, shape_of
 from blemore_plugins.s4d.faces import open_crops
 from blemore_plugins.s4d.network import S4DViTMoE, build_network, count_parameters, count_parts
 from blemore_plugins.s4d.options import RANDOM, WEIGHT_FILES, S4DOptions
-from blemore_plugins.s4d.training import Judge, Quality, precision, set_mode, train, trained_parts
+from blemore_plugins.training.batches import TrainingBatches
+from blemore_plugins.training.epochs import Judge, Training, autocast, run_epochs, soft_label_loss
+from blemore_plugins.training.predicting import average_views, judge_held_out, judge_inside
+
+CHECKPOINT = "training.pt"
+"""In the workspace: the checkpoint of an unfinished fit."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +51,20 @@ class S4DModel:
 
 
 def predict_rows(
-    network: S4DViTMoE, clips: Iterable[Clip], options: S4DOptions, context: Context
+    network: S4DViTMoE, clips: Clips | Sequence[Clip], options: S4DOptions, context: Context
 ) -> NDArray[np.float64]:
     """Average the softmax over the views of each clip: float64 (N, 6).
 
-    The views of one clip are one batch: a clip's row is the same to the last bit whatever clips are asked for with it,
-    limited capacity of experts included.
+    A clip's row is the same to the last bit whatever clips are asked for with it, limited capacity of experts included.
     """
-    store = open_crops(options, context)
     set_mode(network, options, training=False)
-    rows = []
-    with torch.inference_mode(), precision(context.device), fitting_threads(network):
-        for clip in clips:
-            # Seeded by the clip: with noise on, too, a row does not depend on which were asked for before.
-            noise = torch.Generator().manual_seed(int(digest_of([context.seed, clip.content], 8), 16))
-            logits = network(read_views(clip, store, options, context.device), noise)
-            views = softmax(logits.double().cpu().numpy()).mean(axis=0)
-            rows.append(views / views.sum())
-    return np.array(rows, dtype=np.float64).reshape(-1, len(EMOTIONS))
+
+    def run(clip: Clip, views: Tensor) -> Tensor:
+        # Seeded by the clip: with noise on, too, a row does not depend on which were asked for before.
+        noise = torch.Generator().manual_seed(int(digest_of([context.seed, clip.content], 8), 16))
+        return network(views, noise)
+
+    return average_views(network, clips, CropSource(open_crops(options, context), options), context, run=run)
 
 
 def fit(fold: Fold, options: S4DOptions, context: Context) -> S4DModel:
@@ -73,7 +75,8 @@ def fit(fold: Fold, options: S4DOptions, context: Context) -> S4DModel:
     """
     network = build(options, context).to(context.device)
     learn, judge = _choose_judge(fold, options, context)
-    batches = TrainingBatches(learn.items, learn.targets, open_crops(options, context), options, context.device)
+    source = CropSource(open_crops(options, context), options)
+    batches = TrainingBatches(learn.items, learn.targets, source, options.batch_size, context.device)
     if context.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     with fitting_threads(network):
@@ -97,19 +100,107 @@ def build(options: S4DOptions, context: Context) -> S4DViTMoE:
 
 
 def _choose_judge(fold: Fold, options: S4DOptions, context: Context) -> tuple[Clips, Judge | None]:
-    """Return the clips to learn from and who says which epoch is best."""
+    """Return the clips to train on and who says which epoch is best."""
+
+    def predict(network: nn.Module, clips: Clips) -> NDArray[np.float64]:
+        return predict_rows(network, clips, options, context)
+
     if options.selection == "inner":
         learn, check = fold.train.inner_split(context.seed)
-        inner = InnerJudge(check)
-        return learn, lambda network: inner.grade(predict_rows(network, check, options, context))
+        return learn, judge_inside(check, predict)
     if options.selection == "held-out" and not context.final:
-
-        def ask_outside(network: S4DViTMoE) -> Quality:
-            rows = predict_rows(network, fold.held_out, options, context)
-            return (context.score(Probabilities(fold.held_out.ids, rows)).score,)
-
-        return fold.train, ask_outside
+        return fold.train, judge_held_out(fold.held_out, predict, context)
     return fold.train, None
+
+
+def trained_parts(network: S4DViTMoE, which: str) -> list[nn.Module]:
+    """Return the modules that are trained: see `S4DOptions.train`."""
+    last: list[nn.Module] = [network.fc_norm, network.head["video"]]
+    if which == "adapters":
+        return [*network.mixtures(), *last]
+    if which == "upper":
+        return [*network.blocks[network.shape.first_expert :], *last]
+    return [network.patch_embed, *network.blocks, *last]
+
+
+def train(
+    network: S4DViTMoE, batches: TrainingBatches, options: S4DOptions, context: Context, judge: Judge | None
+) -> int:
+    """Train the network in place and return the number of the epoch whose weights it has at the end.
+
+    Everything random comes from one generator. A fit that is begun again in the same workspace continues after its
+    last checkpoint, to the same result; see `run_epochs`.
+
+    Args:
+        network: on `context.device`, in whatever mode.
+        batches: of the training clips.
+        options: schedule and what is trained.
+        context: seed, workspace, progress.
+        judge: says how good the network is, asked every `check_every` epochs and at the end; None keeps the last epoch.
+    """
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    parameters = [p for part in trained_parts(network, options.train) for p in part.parameters()]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    optimizer = _optimizer(parameters, options)
+    generator = torch.Generator().manual_seed(context.seed)
+
+    def train_epoch(epoch: int) -> None:
+        _train_epoch(network, batches, optimizer, generator, epoch, options)
+
+    training = Training(
+        "s4d", context.workspace / CHECKPOINT, network, optimizer, train_epoch, options.epochs, options.save_every,
+        judge, options.check_every, generator=generator,
+    )  # fmt: skip
+    return run_epochs(training, context)
+
+
+def set_mode(network: S4DViTMoE, options: S4DOptions, training: bool) -> None:
+    """Switch the network and its routing between training and prediction."""
+    network.train(training)
+    network.set_routing(options.routing(network.shape.routing, training))
+
+
+def _train_epoch(
+    network: S4DViTMoE,
+    batches: TrainingBatches,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    epoch: int,
+    options: S4DOptions,
+) -> None:
+    set_mode(network, options, training=True)
+    for number, (inputs, targets) in enumerate(batches.epoch(generator)):
+        rate = learning_rate(epoch * batches.steps + number, batches.steps, options)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with autocast(inputs.device.type):
+            # Nothing below the experts is trained but with train=all: no graph for it, and half the time of it saved.
+            with torch.set_grad_enabled(options.train == "all"):
+                tokens = network.lower(inputs)
+            logits = network.head["video"](network.upper(tokens, generator))
+        loss = soft_label_loss(logits, targets)
+        if options.balance:
+            loss = loss + options.balance * network.balance()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+
+def learning_rate(step: int, steps: int, options: S4DOptions) -> float:
+    """Return the rate of a step, counted from 0: up in a line over `warmup` epochs of `steps`, then a cosine to 0."""
+    warmup, total = options.warmup * steps, options.epochs * steps
+    if step < warmup:
+        return options.learning_rate * (step + 1) / warmup
+    return options.learning_rate / 2 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def _optimizer(parameters: list[nn.Parameter], options: S4DOptions) -> torch.optim.Optimizer:
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
 
 
 def _report(network: S4DViTMoE, options: S4DOptions, epoch: int, context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Frozen speech networks: the audio of a clip as frame-level features, and a head."""
+"""Frozen speech models: frame-level features of a clip's audio with a classification head."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blemore_plugins.speech.released import HubertEncoder, WavLMEncoder
 
 @hookimpl
 def blemore_encoders() -> list[Encoder]:
-    """Offer the frozen audio encoders."""
+    """Return the frozen audio encoders."""
     return [
         AudioEncoder(),
         AudeeringEncoder(),

@@ -1,4 +1,4 @@
-"""The frozen audio encoders that give a vector per clip: hidden states averaged, seven statistics, a head."""
+"""Frozen audio encoders with one embedding per clip: mean hidden states, seven statistics, a classification head."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Encoder, Modality
+from blemore_harness.hookspecs import Encoder, Modality, Requirement
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.pooling import pool_statistics
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.hub import identify_source
+from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.speech.extraction import extract
 from blemore_plugins.speech.options import (
     RANDOM_SMALL,
@@ -28,23 +29,23 @@ from blemore_plugins.speech.options import (
 from blemore_plugins.speech.recipe import Recipe, settle_recipe
 
 UNTRAINED = "untrained small encoders"
-"""Mark of results with the small random networks."""
+"""Caveat of results with the small random networks."""
 
-# Untrained blocks add little; the head is small because the demo has 360 clips and a laptop to run on.
+# Untrained blocks add little; the head is small because the demo has 360 clips and should run on a laptop.
 DEMO: Mapping[str, object] = {"model": RANDOM_SMALL, "hidden": "256", "epochs": 80, "patience": 25}
-"""What all of these encoders set on the demo dataset."""
+"""Options of all these encoders on the demo dataset."""
 
 
 class AudioEncoder(Encoder):
-    """Embeddings of a frozen audio model of any type that `kinds` lists, under the harness's head.
+    """Embeddings of a frozen audio model of any type in `kinds`, with the harness's classification head.
 
-    The network runs in float32 everywhere, because bfloat16 changes its output by about 1 %. Waves are normalised, or
-    made into spectrograms, as the model's own preprocessor settings say. A network of fixed length (Whisper, 30 s; an
-    audio spectrogram transformer, 10 s) hears a longer clip in pieces. Licence of the default weights: MIT.
+    The network always runs in float32, because bfloat16 changes its output by about 1 %. Audio is normalised or
+    converted into spectrograms according to the model's preprocessor settings. For networks of fixed input length
+    (Whisper, 30 s; audio spectrogram transformer, 10 s) longer clips are split. Licence of the default weights: MIT.
 
     Attributes (besides those of `Encoder`):
-        small: name of the small random network that stands in for the default one.
-        always_normalise: whether models of type wav2vec2 hear normalised waves without being asked for their settings.
+        small: name of the small random network that replaces the default one on the demo dataset.
+        always_normalise: whether audio for models of type wav2vec2 is normalised regardless of their settings.
     """
 
     name: ClassVar[str] = "audio"
@@ -56,15 +57,19 @@ class AudioEncoder(Encoder):
     always_normalise: ClassVar[bool] = False
 
     def caveat(self, options: AudioOptions) -> str | None:
-        """Report that the random network is no trained one."""
+        """Return the caveat of an untrained random network."""
         return UNTRAINED if options.model == RANDOM_SMALL else None
 
     def identify(self, options: AudioOptions) -> Mapping[str, object]:
-        """Tell a local model by its content."""
+        """Identify a local model by its contents."""
         return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model)}
 
+    def requirements(self, options: AudioOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need("transformers"), HUB_TOKEN)
+
     def prepare(self, clips: Clips, options: AudioOptions, context: Context) -> None:
-        """Fetch the weights, and compute the embeddings that are not in the cache.
+        """Download the weights and compute the missing embeddings.
 
         Raises:
             WeightsMissing, DataError, InvalidOption: see `hub`, `recipe` and `network`.
@@ -83,7 +88,7 @@ class AudioEncoder(Encoder):
         warn_of_silence(clips, context)
 
     def embed(self, clips: Clips, options: AudioOptions, context: Context) -> Embeddings:
-        """Read the embeddings from the cache: float32 (N, 7 x width of the model, and what the model says itself)."""
+        """Read the embeddings from the cache: float32 (N, 7 x width of the model, plus the outputs of the model)."""
         store = _open_store(self._settle(options), options, context)
         vectors = [store.load(clip) for clip in clips]
         return Embeddings(clips.ids, np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32))
@@ -100,9 +105,9 @@ class AudioEncoder(Encoder):
 
 
 class Wav2Vec2Encoder(AudioEncoder):
-    """wav2vec2 with layers 6 to 12 averaged: the recipe of the UZH paper (arXiv 2603.23650).
+    """wav2vec2 with the mean of layers 6 to 12: the reference recipe of the UZH paper (arXiv 2603.23650).
 
-    The paper's name of the checkpoint is not certain. Licence of the default weights: Apache-2.0.
+    The paper does not name the checkpoint unambiguously. Licence of the default weights: Apache-2.0.
     """
 
     name: ClassVar[str] = "wav2vec2"
@@ -114,7 +119,7 @@ class Wav2Vec2Encoder(AudioEncoder):
 
 
 class Wav2Vec2NarrowEncoder(Wav2Vec2Encoder):
-    """The same embeddings under the paper's smaller head: its second row."""
+    """The same embeddings with the paper's smaller head (the second row of its table)."""
 
     name: ClassVar[str] = "wav2vec2-512"
     summary: ClassVar[str] = "frozen wav2vec2-large, layers 6-12, seven statistics, MLP head of 512"
@@ -122,7 +127,7 @@ class Wav2Vec2NarrowEncoder(Wav2Vec2Encoder):
 
 
 class Voc2vecEncoder(Wav2Vec2Encoder):
-    """voc2vec: a wav2vec2-base trained on 125 hours of vocalisations without words, as the blends' sounds are.
+    """voc2vec: a wav2vec2-base trained on 125 hours of non-verbal vocalisations, as in BLEMORE.
 
     Licence of the default weights: Apache-2.0.
     """
@@ -133,7 +138,7 @@ class Voc2vecEncoder(Wav2Vec2Encoder):
 
 
 class AudeeringEncoder(Wav2Vec2Encoder):
-    """audeering's wav2vec2, pruned to 12 layers and trained to tell arousal, dominance and valence of speech.
+    """audeering's wav2vec2, pruned to 12 layers and trained to predict arousal, dominance and valence of speech.
 
     Licence of the default weights: CC-BY-NC-SA-4.0, which excludes commercial use.
     """
@@ -146,11 +151,11 @@ class AudeeringEncoder(Wav2Vec2Encoder):
 
 
 def describe_frames(frames: NDArray[np.float32], options: AudioOptions) -> NDArray[np.float32]:
-    """Make one vector of a clip's frames, float32 (T, D), as `pooling` says.
+    """Pool a clip's frames, float32 (T, D), to one vector according to `pooling`.
 
     Returns:
-        float32 (7 x D,); with `moments` ((2 x segments + 1) x D,): mean and deviation (ddof 0) of the first part, of
-        the next, and so on, then the mean of the whole clip. A clip of fewer frames has its last one repeated.
+        float32 (7 x D,); with `moments` ((2 x segments + 1) x D,): mean and standard deviation (ddof 0) of each part
+        in turn, then the mean of the whole clip. If a clip has fewer frames than parts, the last frame is repeated.
     """
     if options.pooling != "moments":
         return pool_statistics(frames, options.parts)
@@ -161,6 +166,6 @@ def describe_frames(frames: NDArray[np.float32], options: AudioOptions) -> NDArr
 
 
 def _open_store(recipe: Recipe, options: AudioOptions, context: Context) -> Store:
-    """Open the store of the embeddings that these options and weights give."""
+    """Return the cache store of the embeddings with these options and weights."""
     parts = f"moments {options.parts}" if options.pooling == "moments" else options.parts
     return context.cache.store("speech-vectors", parts=parts, **recipe.facts(context.cache))

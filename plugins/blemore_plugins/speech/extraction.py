@@ -1,9 +1,7 @@
-"""From audio tracks to arrays in the cache: decode ahead, batch by exact length, run, keep."""
+"""Extraction of features into the cache: decode ahead, batch by exact length, run the network, store."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -16,10 +14,12 @@ from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
 from blemore_harness.media.audio import read_audio
+from blemore_harness.networks import usable_cpus
+from blemore_plugins.ahead import read_ahead
 from blemore_plugins.speech.recipe import RATE, Recipe, extra_missing
 
 WINDOW_BYTES = 80 << 20
-"""Inputs held at a time, 20 minutes of waves: enough to find clips of the same length."""
+"""Bytes of inputs in memory at a time, 20 minutes of audio: enough to find clips of the same length."""
 
 AHEAD = 128
 """Clips decoded ahead of the network, so that a GPU never waits for files."""
@@ -38,10 +38,10 @@ Item = tuple[Clip, Any]
 
 
 def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context) -> None:
-    """Compute the hidden states of clips and have each kept as soon as it is there.
+    """Compute the hidden states of clips and store each as soon as it is computed.
 
     Raises:
-        MediaError: a clip without audio, or with less of it than one frame; those before it are kept.
+        MediaError: a clip without audio, or with less audio than one frame; previous clips are stored.
         ExtraMissing: torch or transformers is not installed.
         DataError, InvalidOption: see `network.build_network`.
     """
@@ -61,7 +61,7 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
     seconds = 0.0
     with (
         context.progress(f"{recipe.encoder}: audio to features", len(clips)) as bar,
-        ThreadPoolExecutor(_threads()) as writers,
+        ThreadPoolExecutor(min(THREADS, usable_cpus())) as writers,
     ):
         writing: list[Future[None]] = []
         for batch in _batches(clips, lambda clip: _hear(clip, ear, context.cache), limit):
@@ -80,7 +80,7 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
 
 
 def _run(frozen: Any, batch: Sequence[Item]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Run clips with inputs of one shape; yield mean hidden states and outputs of each without what is padding."""
+    """Run clips with inputs of one shape; yield mean hidden states and outputs of each, without padding."""
     frames, outputs = frozen.run(np.concatenate([heard.inputs for _, heard in batch]))
     pieces = len(frames) // len(batch)
     for number, (_, heard) in enumerate(batch):
@@ -91,7 +91,7 @@ def _run(frozen: Any, batch: Sequence[Item]) -> Iterator[tuple[NDArray[np.float3
 
 
 def _batches(clips: Sequence[Clip], hear: Callable[[Clip], Any], limit: float) -> Iterator[list[Item]]:
-    """Yield batches of clips with inputs of exactly one shape, of at most `limit` seconds or of one clip."""
+    """Yield batches of clips with inputs of exactly one shape, of at most `limit` seconds or with one clip."""
     for window in _windows(clips, hear):
         by_shape: dict[tuple[int, ...], list[Item]] = {}
         for clip, heard in window:
@@ -107,34 +107,22 @@ def _windows(clips: Sequence[Clip], hear: Callable[[Clip], Any]) -> Iterator[lis
     A clip that cannot be used is an error only after those before it were yielded.
     """
     held: list[Item] = []
-    waiting: deque[Future[Any]] = deque()
-    left = iter(clips)
-    pool = ThreadPoolExecutor(_threads())
-    try:
-        waiting.extend(pool.submit(hear, clip) for _, clip in zip(range(AHEAD), left, strict=False))
-        for clip in clips:
-            try:
-                held.append((clip, waiting.popleft().result()))
-            except MediaError:
-                yield held
-                raise
-            waiting.extend(pool.submit(hear, clip) for _, clip in zip(range(1), left, strict=False))
-            if sum(heard.inputs.nbytes for _, heard in held) >= WINDOW_BYTES:
-                yield held
-                held = []
-        yield held
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for clip, heard in read_ahead(hear, clips, min(THREADS, usable_cpus()), AHEAD):
+        try:
+            held.append((clip, heard.result()))
+        except MediaError:
+            yield held
+            raise
+        if sum(inputs.inputs.nbytes for _, inputs in held) >= WINDOW_BYTES:
+            yield held
+            held = []
+    yield held
 
 
 def _hear(clip: Clip, ear: Any, cache: Cache) -> Any:
-    """Decode a clip's audio and make it into inputs."""
+    """Decode a clip's audio and return the inputs of the network."""
     wave = read_audio(clip, RATE, cache)
     if ear.too_short(wave):
         seconds = len(wave) / RATE
         raise MediaError(f"clip {clip.id}: expected audio for one frame of 25 ms, found {seconds:.4f} s", clip.id)
     return ear(wave)
-
-
-def _threads() -> int:
-    return min(THREADS, os.cpu_count() or 1)

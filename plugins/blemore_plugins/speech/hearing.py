@@ -1,4 +1,4 @@
-"""From a wave to what a network takes in: normalised audio, or a spectrogram by the model's own feature extractor."""
+"""Inputs of a network from audio: a normalised waveform, or a spectrogram by the model's own feature extractor."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from blemore_plugins.speech.network import Frozen, count_frames
 from blemore_plugins.speech.recipe import RATE, Recipe
 
 SHORTEST = 400
-"""Samples in a field of 25 ms, which is what every one of these networks looks at once."""
+"""Samples in the receptive field of one frame, 25 ms in all of these networks."""
 
 HOP = 160
-"""Samples from one column of a spectrogram to the next."""
+"""Hop length of spectrograms in samples."""
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What a network takes in for one clip.
+    """The inputs of a network for one clip.
 
     Attributes:
-        inputs: float32 (P, ...): one piece, or as many as a network of fixed length needs.
-        frames: how many frames of the last piece are audio, the rest being padding; None for all.
-        seconds: how much the network computes on, padding included.
+        inputs: float32 (P, ...): one part, or several for a network of fixed input length.
+        frames: number of frames in the last part that are not padding; None for all.
+        seconds: length of the inputs, including padding.
     """
 
     inputs: Array
@@ -39,7 +39,7 @@ class Heard:
 
 
 class Ear:
-    """Turns waves into inputs of one network; may be called from several threads."""
+    """Converts waveforms into inputs of one network; may be called from several threads."""
 
     def __init__(self, recipe: Recipe, frozen: Frozen) -> None:
         self._floor = recipe.floor
@@ -67,7 +67,7 @@ class Ear:
         return Heard(heard[None], None, len(wave) / RATE)
 
     def _fbank(self, wave: Array) -> Heard:
-        # Without padding to an even count: the network would leave the odd column out by its mask.
+        # Without padding to an even number, because the network's mask would drop an odd last column.
         given = self._extractor(wave, sampling_rate=RATE, pad_to_multiple_of=None, return_tensors="np")
         return Heard(_exact(given["input_features"]), None, len(wave) / RATE)
 
@@ -98,16 +98,16 @@ def normalise(wave: Array, floor: float) -> Array:
 
 
 def _cut(wave: Array, samples: int) -> list[Array]:
-    """Cut a wave into pieces of at most so many samples; a last one too short to be heard is left out."""
+    """Split a waveform into parts of at most this many samples; a last part below the minimum length is dropped."""
     pieces = [wave[start : start + samples] for start in range(0, len(wave), samples)]
     return pieces if len(pieces) == 1 or len(pieces[-1]) >= SHORTEST else pieces[:-1]
 
 
 def _extractor(recipe: Recipe) -> Any:
-    """Make the model's own feature extractor: from its file, never from defaults, which may differ; or the small one's.
+    """Return the model's own feature extractor, from its settings file or those of the small random network.
 
     Raises:
-        DataError: settings that it does not take.
+        DataError: invalid settings.
     """
     name = {
         "fbank": "SeamlessM4TFeatureExtractor", "log-mel": "WhisperFeatureExtractor", "patches": "ASTFeatureExtractor"
@@ -117,8 +117,10 @@ def _extractor(recipe: Recipe) -> Any:
         return kind()
     try:
         return kind.from_pretrained(recipe.folder, local_files_only=True)
-    except Exception as error:  # whatever the settings of another kind lead to
-        raise DataError(f"the feature extractor's settings in {recipe.folder} cannot be used ({error})") from error
+    except Exception as error:  # transformers raises many kinds of errors for settings of another model type
+        raise DataError(
+            f"invalid settings of the feature extractor in {recipe.folder}: download the model again"
+        ) from error
 
 
 def _exact(array: Any) -> Array:

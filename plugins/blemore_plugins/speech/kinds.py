@@ -1,4 +1,4 @@
-"""Which types of audio model can be run, how each is loaded and heard with, and the small random stand-ins."""
+"""The supported types of audio models, how each is loaded and run, and the small random networks for the demo."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class Kind:
-    """How models of one type are loaded and run.
+    """Settings for loading and running models of one type.
 
     Attributes:
         type: `model_type` in `config.json`.
         network: class of transformers; its configuration class is found through it.
-        hears: what goes in: the `wave`; `fbank` features of the audio's own length; a `log-mel` picture of 30 s; or a
-            spectrogram of fixed length cut into `patches`.
-        part: attribute of the network that is run; empty for all of it.
-        blocks: path of the list of blocks, from that part.
-        filed: pattern of the blocks' names in files, without the prefix that a model with a head puts before them.
-        depth: field of the configuration that counts the blocks.
-        left_out: pattern of further names that only the file or only the network may have, likewise.
-        settings: set in the configuration when loading.
+        hears: kind of input: the `wave`; `fbank` features of variable length; a `log-mel` spectrogram of 30 s; or a
+            spectrogram of fixed length divided into `patches`.
+        part: attribute of the network that is run; empty for the whole network.
+        blocks: path of the list of blocks, relative to `part`.
+        filed: pattern of the blocks' names in weight files, without the prefix of models with a head.
+        depth: field of the configuration with the number of blocks.
+        left_out: pattern of other names that may be missing in the file or in the network.
+        settings: values set in the configuration for loading.
     """
 
     type: str
@@ -72,10 +72,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         )
     }
 )  # fmt: skip
-"""Kinds by type. CLAP is not among them: its grid of patches has no axis of time that a clip's features could take."""
+"""Kinds by type. CLAP is not supported, because its grid of patches has no time axis for frame-level features."""
 
 SMALL_SEED = 0
-"""The small networks are the same in every run."""
+"""Seed of the small networks, which are the same in every run."""
 
 _THIN: Mapping[str, Any] = {
     "conv_dim": (64,) * 7,
@@ -102,7 +102,7 @@ SMALL: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
         ),
     }
 )
-"""Type and configuration of small networks by name: the layouts of the released ones, thin, to try the whole path."""
+"""Type and configuration of small networks by name: narrow versions of the released models, to test the whole path."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -115,11 +115,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def find_kind(folder: Path) -> Kind:
-    """Report of which kind the model in a folder is.
+    """Return the kind of the model in a folder.
 
     Raises:
         DataError: as of `read_config`.
-        InvalidOption: a model that cannot be run here.
+        InvalidOption: an unsupported type of model.
     """
     found = read_config(folder).get("model_type")
     if not isinstance(found, str) or found not in KINDS:
@@ -128,7 +128,7 @@ def find_kind(folder: Path) -> Kind:
 
 
 def read_preprocessor(path: Path) -> dict[str, Any]:
-    """Read the settings of a model's feature extractor from either of the files that may hold them.
+    """Read the settings of a model's feature extractor.
 
     Raises:
         DataError: not a JSON object.
@@ -142,7 +142,7 @@ def _read_object(path: Path, what: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path} is not {what} ({error}): fetch it again") from error
+        raise DataError(f"{path} is not {what} (damaged, or not JSON): download it again") from error
     if not isinstance(found, dict):
-        raise DataError(f"{path} is not {what} (expected an object, found {type(found).__name__}): fetch it again")
+        raise DataError(f"{path} is not {what} (expected an object, found {type(found).__name__}): download it again")
     return found

@@ -1,4 +1,4 @@
-"""The frozen network: loaded or made, cut after the last block that is used, and run without rounding."""
+"""The frozen network: loaded or initialised, truncated after the last required block, run in full precision."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ LEFT_OUT = (
     r"|layer_norm_for_extract)\..*"
     r"|label_embeddings_concat|layer_weights|feature_extractor\.(weight|bias)"
 )
-"""What only pre-training, recognition or classification needs."""
+"""Names of parameters used only for pre-training, recognition or classification."""
 
 MASKED = "masked_spec_embed"
-"""The vector that stands for masked frames in training: in the file, in the network, in both or in neither."""
+"""Name of the embedding of masked frames, which may be missing in the file or the network."""
 
 OUTPUTS = 3
-"""Arousal, dominance and valence."""
+"""Number of outputs: arousal, dominance and valence."""
 
 
 class RegressionHead(nn.Module):
-    """The head of audeering's emotion models: linear, tanh, linear; its dropouts do nothing here."""
+    """The regression head of audeering's emotion models: linear, tanh, linear, without dropout."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class RegressionHead(nn.Module):
 
 
 class EmotionNetwork(transformers.Wav2Vec2PreTrainedModel):
-    """A wav2vec2 network with that head, under the names of the released file."""
+    """A wav2vec2 network with this head, with the parameter names of the released file."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -62,11 +62,11 @@ class EmotionNetwork(transformers.Wav2Vec2PreTrainedModel):
 
 @dataclass(frozen=True)
 class Frozen:
-    """A network that is ready to be run.
+    """A network that is ready to run.
 
     Attributes:
         trunk: torch module, eval mode, float32.
-        head: gives outputs of the mean of the trunk's last hidden states; None for no outputs.
+        head: computes outputs from the mean of the trunk's last hidden states; None for no outputs.
         kind: type of the model.
         layers: as of `Recipe`.
     """
@@ -79,17 +79,17 @@ class Frozen:
     def run(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run inputs of one shape, float32 (B, ...).
 
-        No mask and no padding: zeros at the end of a wave change what group-norm models such as wav2vec2-large make of
-        all of it, with and without a mask.
+        There is no mask and no padding: zeros at the end change all hidden states of group-norm models such as
+        wav2vec2-large, with and without a mask.
 
         Returns:
-            mean of the hidden states, float32 (B, T, D); outputs, float32 (B, 3), or (B, 0) without a head.
+            Mean of the hidden states, float32 (B, T, D); outputs, float32 (B, 3), or (B, 0) without a head.
         """
         with torch.inference_mode(), exact_products(), fitting_threads(self.trunk), self._noted() as states:
             given = torch.from_numpy(inputs).to(self.trunk.device)
             last = self.trunk(given).last_hidden_state
             chosen = [last] if self.layers is None else [states[layer] for layer in self.layers]
-            # `last` itself where it is all: a mean of one could not change it.
+            # A single layer is returned as it is.
             mean = chosen[0] if len(chosen) == 1 else torch.stack(chosen).mean(dim=0)
             if self.kind.hears == "patches":
                 mean = self._columns(mean)
@@ -98,10 +98,10 @@ class Frozen:
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[dict[int, torch.Tensor]]:
-        """Note what enters the first block and what leaves each, where it is asked for, inside the block.
+        """Record the input of the first block and the outputs of the requested blocks within the context.
 
-        Not `output_hidden_states`, whose last entry is before the final norm in some kinds and versions and after it in
-        others.
+        `output_hidden_states` is not used, because its last entry is before the final norm in some models and versions
+        and after it in others.
         """
         states: dict[int, torch.Tensor] = {}
         wanted, blocks, hooks = set(self.layers or ()), attrgetter(self.kind.blocks)(self.trunk), []
@@ -122,20 +122,20 @@ class Frozen:
                 hook.remove()
 
     def _columns(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Average the patches of each moment, (B, 2 + F x T, D) to (B, T, D); the first two are no patches."""
+        """Average the patches per time step, (B, 2 + F x T, D) to (B, T, D); the first two tokens are not patches."""
         rows, _ = self.trunk.embeddings.get_shape(self.trunk.config)
         return tokens[:, 2:].unflatten(1, (rows, -1)).mean(dim=1)
 
 
 def build_network(recipe: Recipe, device: str) -> Frozen:
-    """Load the network, or make the small random one, without the blocks above the last one that is used.
+    """Load the network, or initialise the small random one, without the blocks after the last required one.
 
     Returns:
-        The network on `device`. Its hidden states up to the cut are bit-equal to the whole network's.
+        The network on `device`. Its hidden states are bit-identical to those of the whole network.
 
     Raises:
-        DataError: weights that do not fit.
-        InvalidOption: a model with fewer blocks than asked for.
+        DataError: weights that do not match the network.
+        InvalidOption: a model with fewer blocks than requested.
     """
     network = _make(recipe) if recipe.folder is None else _load(recipe, recipe.folder)
     network = network.eval().requires_grad_(False)
@@ -162,22 +162,22 @@ def _load(recipe: Recipe, folder: Path) -> Any:
 
 
 def _read_depth(network: Any, kind: Kind, folder: Path) -> int:
-    """Read how many blocks the model in a folder has."""
+    """Return the number of blocks of the model in a folder."""
     try:
         return int(getattr(network.config_class.from_dict(read_config(folder)), kind.depth))
     except (TypeError, ValueError, StrictDataclassError) as error:
-        raise DataError(f"{folder / CONFIG} does not describe a {kind.type} model: fetch it again") from error
+        raise DataError(f"{folder / CONFIG} does not describe a {kind.type} model: download it again") from error
 
 
 def _make(recipe: Recipe) -> Any:
-    """Make the small random network with all of its blocks: the first are the same however many are kept."""
+    """Initialise the small random network with all blocks, so that the first ones do not depend on the number kept."""
     network, (_, settings) = _network_class(recipe), SMALL[recipe.small]
     with seeded(SMALL_SEED):
         return network(network.config_class(**settings, attn_implementation=_attention(network)))
 
 
 def _cut(trunk: Any, recipe: Recipe) -> None:
-    """Take the blocks off that nobody asks for."""
+    """Remove the blocks that are not required."""
     path, _, name = recipe.kind.blocks.rpartition(".")
     holder = attrgetter(path)(trunk) if path else trunk
     blocks = getattr(holder, name)
@@ -185,16 +185,16 @@ def _cut(trunk: Any, recipe: Recipe) -> None:
 
 
 def count_frames(config: Any, samples: int) -> int:
-    """Report how many frames a network that hears waves makes of one; 0 for a wave shorter than its field."""
+    """Return the number of frames for a waveform; 0 if it is shorter than the receptive field."""
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
-    # Where frames are joined before the blocks, a single one is nothing.
+    # In networks that merge pairs of frames before the blocks, a single frame gives none.
     return samples if samples >= getattr(config, "squeeze_factor", 1) else 0
 
 
 @contextlib.contextmanager
 def exact_products() -> Iterator[None]:
-    """Keep a GPU from rounding products to TF32 (or less) and from choosing convolutions by speed."""
+    """Disable TF32 (or lower precision) and the benchmark mode of convolutions on GPUs."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -213,10 +213,10 @@ def _attention(network: Any) -> str:
 
 
 def _depth(recipe: Recipe, blocks: int) -> int:
-    """Report how many blocks are needed of those that there are."""
+    """Return the number of required blocks."""
     if recipe.layers is not None and recipe.layers[-1] > blocks:
         raise InvalidOption(f"layers: {recipe.model} has layers 0 to {blocks}, found {recipe.layers[-1]}")
     if recipe.layers is None or recipe.outputs:
         return blocks
-    # One block stays in any case: layer 0 is taken from what enters the first.
+    # At least one block stays, because layer 0 is the input of the first block.
     return max(recipe.layers[-1], 1)

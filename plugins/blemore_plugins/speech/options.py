@@ -1,4 +1,4 @@
-"""The settings of the frozen audio encoders: which network, which of its layers, how they become one vector."""
+"""Options of the frozen audio encoders: the model, its layers, and the pooling."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blemore_harness.errors import InvalidOption
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 from blemore_plugins.features.options import FeatureOptions
 
 RANDOM_SMALL = "random-small"
-"""Value of `model` that builds a small network with random weights, for the demo dataset."""
+"""Value of `model` for a small network with random weights, for the demo dataset."""
 
 LAST = "last"
-"""Value of `layers` for what the network itself gives last, after its final norm where it has one."""
+"""Value of `layers` for the network's last hidden state, after its final norm if it has one."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,16 @@ class AudioOptions(HeadOptions):
     """Options of `audio`, besides those of its head.
 
     Attributes:
-        model: hub id, or local folder with `config.json`, the weights and `preprocessor_config.json`; or
+        model: Hugging Face id, or local folder with `config.json`, the weights and `preprocessor_config.json`; or
             `random-small`, which is untrained.
-        revision: branch, tag or commit of a hub id.
-        layers: which hidden states are averaged, inclusive: `6-12`, `6`, `6,8,10`. Index 0 is what enters the first
-            block, index k what leaves block k; blocks above the highest one are never computed. Or `last`: what the
-            network itself gives last, after its final norm where it has one.
-        pooling: `segments` averages the seven statistics of equal parts of the clip; `clip` takes them over the whole
-            of it; `moments` joins mean and standard deviation of each part and the mean of the whole clip, which for 3
-            parts makes 7 numbers per dimension too. The UZH paper says "over 3 segments" and gives that width.
-        segments: how many parts; a clip with fewer frames than that has one part per frame.
+        revision: branch, tag or commit of a Hugging Face id.
+        layers: hidden states that are averaged, inclusive: `6-12`, `6`, `6,8,10`. Index 0 is the input of the first
+            block, index k the output of block k; later blocks are not computed. `last` is the network's last hidden
+            state, after its final norm if it has one.
+        pooling: `segments` averages the seven statistics of equal parts of the clip; `clip` computes them over the
+            whole clip; `moments` concatenates mean and standard deviation of each part and the mean of the whole clip,
+            which for 3 parts also gives 7 values per dimension. The UZH paper reports "over 3 segments" and this width.
+        segments: number of parts; a clip with fewer frames has one part per frame.
     """
 
     model: str = "facebook/w2v-bert-2.0"
@@ -48,7 +48,7 @@ class AudioOptions(HeadOptions):
 
     @property
     def parts(self) -> int:
-        """Into how many parts a clip is cut for its statistics."""
+        """Number of parts of a clip for its statistics."""
         return 1 if self.pooling == "clip" else self.segments
 
 
@@ -96,7 +96,7 @@ class AudeeringOptions(AudioOptions):
     Attributes:
         model: as of `audio`; a model of type wav2vec2 needs no `preprocessor_config.json`.
         layers: as of `audio`; the default is the upper half of 12.
-        outputs: append the model's own three outputs, arousal, dominance and valence, to the vector.
+        outputs: append the model's own three outputs, arousal, dominance and valence, to the embedding.
     """
 
     model: str = "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim"
@@ -106,14 +106,14 @@ class AudeeringOptions(AudioOptions):
 
 @dataclass(frozen=True)
 class SpeechFeatureOptions(FeatureOptions):
-    """Options of speech frame-level features that are released or extracted.
+    """Options of released or extracted frame-level features of speech models.
 
     Attributes:
-        model: hub id or local folder, as of `audio`; or `random-small`, which is untrained. Only extraction looks at it
-            and at the next three.
-        revision: branch, tag or commit of a hub id.
-        layers: as of `audio`; `last` is the released layout.
-        compat: extract as the organisers did, as far as that is known; see the encoder.
+        model: Hugging Face id or local folder, as of `audio`; or `random-small`, which is untrained. This and the next
+            three options are used for extraction only.
+        revision: branch, tag or commit of a Hugging Face id.
+        layers: as of `audio`; `last` corresponds to the released features.
+        compat: extract like the organisers, as far as their procedure is known; see the encoder.
     """
 
     model: str = ""
@@ -125,7 +125,7 @@ class SpeechFeatureOptions(FeatureOptions):
         super().__post_init__()
         check_source(self.model, self.revision)
         if parse_layers(self.layers) is not None and self.compat:
-            raise InvalidOption(f"layers: compat copies the released layout, which is '{LAST}'; found '{self.layers}'")
+            raise InvalidOption(f"layers: compat requires '{LAST}' as in the released features; found '{self.layers}'")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class WavLMOptions(SpeechFeatureOptions):
     """Options of `wavlm`.
 
     Attributes:
-        model: hub id or local folder; or `random-small`.
+        model: Hugging Face id or local folder; or `random-small`.
     """
 
     model: str = "microsoft/wavlm-large"
@@ -144,27 +144,27 @@ class HubertOptions(SpeechFeatureOptions):
     """Options of `hubert`.
 
     Attributes:
-        model: hub id or local folder; or `random-small`.
+        model: Hugging Face id or local folder; or `random-small`.
     """
 
     model: str = "facebook/hubert-large-ll60k"
 
 
 def check_source(model: str, revision: str) -> None:
-    """Refuse a model or a revision without a name.
+    """Raise for a model or a revision without a name.
 
     Raises:
         InvalidOption: an empty text.
     """
     if not model.strip() or not revision.strip():
-        raise InvalidOption("model and revision: expected a hub id or a folder, and a branch; found an empty text")
+        raise InvalidOption("model, revision: expected a Hugging Face id or a folder, and a branch; found empty text")
 
 
 def parse_layers(text: str) -> tuple[int, ...] | None:
-    """Read indices and inclusive ranges, joined by commas; None for `last`.
+    """Return the layers of a list of indices and inclusive ranges separated by commas; None for `last`.
 
     Raises:
-        InvalidOption: anything else, an empty range, or an index that is named twice.
+        InvalidOption: any other text, an empty range, or a repeated index.
 
     >>> parse_layers("6-12")
     (6, 7, 8, 9, 10, 11, 12)

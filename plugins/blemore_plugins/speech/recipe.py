@@ -1,4 +1,4 @@
-"""What is computed from a wave, settled: options and the files of a model turned into everything that decides."""
+"""The resolved configuration of feature extraction, from options and the files of a model."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from blemore_plugins.speech.kinds import KINDS, SMALL, SMALL_SEED, Kind, find_ki
 from blemore_plugins.speech.options import LAST, RANDOM_SMALL, parse_layers
 
 RATE = 16_000
-"""Samples per second of all models that are run here."""
+"""Sampling rate of all supported models in Hz."""
 
 FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
-"""What is needed of every model."""
+"""Required files of a model."""
 
 PREPROCESSOR = ("preprocessor_config.json", "processor_config.json")
-"""Where the settings of a model's feature extractor stand."""
+"""Files that may hold the settings of a model's feature extractor."""
 
 HUB_FLOOR = 1e-7
-"""Added to the variance of a wave, as the models' released feature extractors do; a silent clip stays silent."""
+"""Added to the variance of a waveform, as in the models' released feature extractors; a silent clip stays silent."""
 
 S3PRL_FLOOR = 1e-5
-"""The same in s3prl, which normalises with torch's `layer_norm` where the checkpoint's `normalize` says so."""
+"""The same in s3prl, which normalises with torch's `layer_norm` if the checkpoint sets `normalize`."""
 
 RULE = 2
-"""Version of what this package computes; part of the cache key."""
+"""Version of this package's features; part of the cache key."""
 
 
 class Settings(Protocol):
-    """What options say about the network."""
+    """The options of the network."""
 
     @property
     def model(self) -> str:
-        """Hub id, folder or `random-small`."""
+        """Hugging Face id, folder or `random-small`."""
 
     @property
     def revision(self) -> str:
@@ -46,23 +46,23 @@ class Settings(Protocol):
 
     @property
     def layers(self) -> str:
-        """Which hidden states."""
+        """Layers of the hidden states."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what becomes of a wave.
+    """Everything that determines the features of a waveform.
 
     Attributes:
-        encoder: for messages.
-        model: as the user named it, for messages.
+        encoder: name of the encoder, for messages.
+        model: the option `model`, for messages.
         kind: type of the model.
-        small: which small random network; empty with weights.
+        small: name of the small random network; empty with weights.
         weights: files of the model; None for a small random network.
-        layers: indices of the hidden states that are averaged; None for the network's own last.
-        floor: added to the variance when a wave is normalised; None leaves waves as they are.
+        layers: indices of the hidden states that are averaged; None for the network's last hidden state.
+        floor: added to the variance when a waveform is normalised; None for no normalisation.
         outputs: whether the regression head of an emotion model is run as well.
-        alone: whether each clip is run by itself on every device.
+        alone: whether each clip is run separately on every device.
     """
 
     encoder: str
@@ -77,24 +77,24 @@ class Recipe:
 
     @property
     def folder(self) -> Path | None:
-        """Where the files of the model lie; None for a small random network."""
+        """Folder of the model's files; None for a small random network."""
         return self.weights.folder if self.weights else None
 
     def identity(self, cache: Cache) -> dict[str, object]:
-        """Report which weights these are, for cache keys and records."""
+        """Return the identification of the weights, for cache keys and records."""
         if self.weights is None:
             _, settings = SMALL[self.small]
             return {"random": self.small, "seed": SMALL_SEED, **settings}
         return self.weights.identity(cache)
 
     def facts(self, cache: Cache) -> dict[str, object]:
-        """Return every fact that changes what becomes of a wave, for cache keys.
+        """Return everything that changes the features of a waveform, for cache keys.
 
         Raises:
             ExtraMissing: torch or transformers is not installed.
         """
         packages = ["torch", "transformers"]
-        # Its filter banks are used where it is installed.
+        # Transformers uses its filter banks if it is installed.
         packages += ["torchaudio"] if self.kind.hears == "patches" else []
         return {
             "rule": RULE,
@@ -118,19 +118,19 @@ def settle_recipe(
     compat: bool = False,
     download: bool = False,
 ) -> Recipe:
-    """Find a model's files and decide how its audio is computed.
+    """Find a model's files and resolve how its features are computed.
 
     Args:
-        encoder: its name, by which users set options.
+        encoder: name of the encoder, as in `--set`.
         small: name of its small random network.
-        options: which model and layers.
-        always_normalise: whether models of type wav2vec2 hear normalised waves without being asked for their settings.
-        outputs, compat: as of the options of the same names.
-        download: whether the network may be used.
+        options: model and layers.
+        always_normalise: whether audio for models of type wav2vec2 is normalised regardless of their settings.
+        outputs, compat: the options of the same names.
+        download: whether files may be downloaded.
 
     Raises:
         WeightsMissing, DataError: see `hub` and `kinds`.
-        InvalidOption: a model that cannot be run here, or not with these options.
+        InvalidOption: a model that is not supported, or not with these options.
     """
     layers = parse_layers(options.layers)
     alone, hub_floor = compat, S3PRL_FLOOR if compat else HUB_FLOOR
@@ -151,15 +151,15 @@ def settle_recipe(
     if len(weights.files) > len(FILES):
         settings = read_preprocessor(weights.files[-1])
         if settings.get("sampling_rate", RATE) != RATE:
-            raise InvalidOption(f"model: expected one for {RATE} samples per second, found {settings['sampling_rate']}")
+            raise InvalidOption(f"model: expected a sampling rate of {RATE} Hz, found {settings['sampling_rate']}")
         floor = floor if settings.get("do_normalize", True) else None
     return Recipe(encoder, options.model, kind, "", weights, layers, floor, outputs, alone)
 
 
 def extra_missing(encoder: str, error: ImportError) -> ExtraMissing:
-    """Make the error for a package that is not installed."""
+    """Return the error for a missing package."""
     return ExtraMissing(
-        f'{encoder} needs torch, transformers and av ({error}): pip install "blemore-harness[encoders]"'
+        f'{encoder} requires torch, transformers and av ({error}): pip install "blemore-harness[encoders]"'
     )
 
 

@@ -1,4 +1,4 @@
-"""WavLM and HuBERT: the organisers' released frame-level features, or the same made from the clips."""
+"""WavLM and HuBERT: the organisers' released frame-level features, or the same features extracted from the clips."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Modality
+from blemore_harness.hookspecs import Modality, Requirement
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.pooling import pool_statistics
 from blemore_plugins.features.encoder import PART, Extractor, FeatureEncoder
 from blemore_plugins.hub import identify_source
+from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.speech.encoder import DEMO, UNTRAINED
 from blemore_plugins.speech.extraction import extract
 from blemore_plugins.speech.options import RANDOM_SMALL, HubertOptions, SpeechFeatureOptions, WavLMOptions
@@ -25,10 +26,10 @@ from blemore_plugins.speech.recipe import Recipe, settle_recipe
 
 @dataclass(frozen=True)
 class SpeechExtractor:
-    """Makes hidden states over time from clips.
+    """Extracts frame-level hidden states from clips.
 
     Attributes:
-        encoder: for whom, by whose name users set options.
+        encoder: name of the encoder, as in `--set`.
         small: name of its small random network.
     """
 
@@ -36,15 +37,19 @@ class SpeechExtractor:
     small: str
 
     def caveat(self, options: SpeechFeatureOptions) -> str | None:
-        """Report that the random network is no trained one."""
+        """Return the caveat of an untrained random network."""
         return UNTRAINED if options.model == RANDOM_SMALL else None
 
     def identify(self, options: SpeechFeatureOptions) -> Mapping[str, object]:
-        """Tell a local model by its content."""
+        """Identify a local model by its contents."""
         return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model)}
 
+    def requirements(self, options: SpeechFeatureOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need("transformers"), HUB_TOKEN)
+
     def prepare(self, clips: Clips, options: SpeechFeatureOptions, context: Context) -> None:
-        """Fetch the weights, and compute the features that are not in the cache, with their statistics.
+        """Download the weights and compute the missing features with their statistics.
 
         Raises:
             WeightsMissing, DataError, InvalidOption: see `hub`, `recipe` and `network`.
@@ -55,7 +60,7 @@ class SpeechExtractor:
         context.note("model", {"type": recipe.kind.type, **recipe.identity(context.cache)})
 
         def keep(clip: Clip, frames: NDArray[np.float32], _outputs: NDArray[np.float32]) -> None:
-            # Here, where it is done in threads; the features last, because a clip counts as done with them.
+            # Statistics are computed here, in threads; features are stored last, because they mark a clip as done.
             store.save(clip, pool_statistics(frames), PART)
             store.save(clip, frames)
 
@@ -65,7 +70,7 @@ class SpeechExtractor:
         warn_of_silence(clips, context)
 
     def open_store(self, options: SpeechFeatureOptions, context: Context) -> Store:
-        """Open the store of hidden states: float32 (T, D) per clip, a frame each 20 ms."""
+        """Return the cache store of hidden states: float32 (T, D) per clip, one frame per 20 ms."""
         return _open_store(self._settle(options), context)
 
     def _settle(self, options: SpeechFeatureOptions, download: bool = False) -> Recipe:
@@ -77,13 +82,13 @@ class SpeechExtractor:
 class WavLMEncoder(FeatureEncoder):
     """WavLM: released hidden states, or those of the network's last layer after its final norm.
 
-    Extracted: the mean of the channels at 16 kHz, normalised as the checkpoint's settings say, one hidden state of 1024
-    numbers each 20 ms. How the organisers made theirs is not published: the released folder's name is all there is.
-    With `compat` it is taken to be s3prl's `wavlm_large`, the sister of what they did for HuBERT: the same network and
-    the same last hidden state, every clip by itself, and the wave normalised by torch's `layer_norm` (which adds 1e-5
-    to the variance, not 1e-7) where the checkpoint normalises. Unknown: their resampler, what they did with stereo,
-    whether they used s3prl at all. Compare with a released array before claiming that they are equal.
-    Licence of the default weights: unclear (CC-BY-SA-3.0 by its card, MIT by its repository).
+    Extraction: the mean of the channels at 16 kHz, normalised according to the checkpoint's settings; one hidden state
+    of 1024 values per 20 ms. How the organisers extracted their features is not published, except for the name of the
+    released folder. `compat` assumes s3prl's `wavlm_large`, by analogy with HuBERT: the same network and last hidden
+    state, each clip run separately, and audio normalised by torch's `layer_norm` (which adds 1e-5 to the variance
+    instead of 1e-7) if the checkpoint normalises. Unknown are the resampler, the handling of stereo, and whether s3prl
+    was used. Compare with a released array before assuming equality.
+    Licence of the default weights: unclear (CC-BY-SA-3.0 in the model card, MIT in the repository).
     """
 
     name: ClassVar[str] = "wavlm"
@@ -100,10 +105,10 @@ class WavLMEncoder(FeatureEncoder):
 class HubertEncoder(FeatureEncoder):
     """HuBERT: released hidden states, or those of the network's last layer after its final norm.
 
-    Extracted: as of `WavLMEncoder`. The organisers took s3prl's `hubert_large_ll60k`, its `last_hidden_state` (which
-    is after the final norm, as here), one file at a time, at 16 kHz. `compat` normalises the wave as s3prl does
-    (torch's `layer_norm`, 1e-5 added to the variance) and runs every clip by itself. Unknown: their resampler; and as
-    their script takes no stereo, how the audio became mono: the mean of the channels is our guess.
+    Extraction: as of `WavLMEncoder`. The organisers used the `last_hidden_state` (after the final norm, as here) of
+    s3prl's `hubert_large_ll60k`, one file at a time, at 16 kHz. `compat` normalises audio as s3prl does (torch's
+    `layer_norm`, 1e-5 added to the variance) and runs each clip separately. Unknown are the resampler and, as their
+    script does not support stereo, the conversion to mono: the mean of the channels is an assumption.
     Licence of the default weights: Apache-2.0.
     """
 

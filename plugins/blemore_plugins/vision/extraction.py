@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,10 +14,13 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing
+from blemore_harness.hookspecs import Requirement
 from blemore_harness.media.frame_cache import FrameCache, open_frames
 from blemore_harness.media.frames import BATCH, decoder_versions, iter_frames
-from blemore_harness.networks import fitting_threads
+from blemore_harness.networks import fitting_threads, usable_cpus
+from blemore_plugins.ahead import read_ahead
 from blemore_plugins.hub import Weights, find_weights, identify_source
+from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.vision.options import RANDOM_SMALL, VisionOptions
 from blemore_plugins.vision.pictures import PictureRule, fit
 
@@ -81,6 +81,10 @@ class VisionExtractor:
     def identify(self, options: VisionOptions) -> Mapping[str, object]:
         """Tell a local model by its content."""
         return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model, self.files)}
+
+    def requirements(self, options: VisionOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need(*self.libraries), HUB_TOKEN)
 
     def find(self, options: Any, download: bool) -> Weights:
         """Find the weights; `download` allows the network."""
@@ -150,12 +154,14 @@ class VisionExtractor:
         rule, zeros = self.rule_of(options), self.fills_with_zeros(options)
         read = self._reader(options, rule, network.side, context)
         precision, seen = options.precision_on(context.device), 0
+        workers = min(WORKERS, usable_cpus())
         with (
             context.progress(f"{self.name}: frames to features", len(clips)) as bar,
             computing(precision, context.device),
             fitting_threads(network.module),
         ):
-            for clip, frames in read_ahead(read, clips):
+            for clip, reading in read_ahead(read, clips, workers, workers):
+                frames = reading.result()
                 features = run_clip(network, rule, zeros, frames, context.device)
                 if not np.isfinite(features).all():
                     raise DataError(
@@ -209,21 +215,3 @@ def fit_full(clip: Clip, stride: int, rule: PictureRule, side: int) -> NDArray[n
             empty()
     empty()
     return np.concatenate(parts)
-
-
-def read_ahead(read: Callable[[Clip], NDArray[Any]], clips: Sequence[Clip]) -> Iterator[tuple[Clip, NDArray[Any]]]:
-    """Read clips in threads, a few ahead of whoever takes them, and give them in their order."""
-    workers = max(1, min(WORKERS, os.cpu_count() or 1, len(clips)))
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[tuple[Clip, Future[NDArray[Any]]]] = deque()
-    rest = iter(clips)
-    try:
-        while True:
-            while len(waiting) < workers + 1 and (clip := next(rest, None)) is not None:
-                waiting.append((clip, pool.submit(read, clip)))
-            if not waiting:
-                return
-            clip, future = waiting.popleft()
-            yield clip, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)

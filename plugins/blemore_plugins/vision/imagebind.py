@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from blemore_harness.errors import DataError
 from blemore_harness.networks import seeded
-from blemore_plugins.s4d.experts import Mlp
+from blemore_plugins.s4d.network import Mlp
 from blemore_plugins.vision.loading import count_blocks, load_exactly, read_weights
 from blemore_plugins.vision.running import Network
 

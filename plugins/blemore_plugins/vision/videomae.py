@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from blemore_harness.networks import seeded
-from blemore_plugins.s4d.experts import Mlp
-from blemore_plugins.s4d.network import NORM_EPS, Attention, PatchEmbed, sinusoids
+from blemore_plugins.s4d.network import NORM_EPS, Attention, Mlp, PatchEmbed, sinusoids
 from blemore_plugins.s4d.shape import Shape
 from blemore_plugins.vision.loading import count_blocks, load_exactly, read_weights
 from blemore_plugins.vision.running import Network
