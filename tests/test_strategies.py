@@ -76,10 +76,9 @@ def test_a_system_is_scored_by_few_counts_of_the_grid(monkeypatch: pytest.Monkey
     for name, values in (("official", used), ("pooled", used), ("decoupled", given.values)):
         alone = make_sample(values, given.truth, given.folds, given.groups)
         assert (
-            found["strategies"][name]["score"]
-            == summarise(evaluate_strategy(STRATEGIES[name], alone).values())["score"]
+            found.strategies[name].means.score == summarise(evaluate_strategy(STRATEGIES[name], alone).values()).score
         )
-    assert found["official"] == summarise(c.scores for c in official(used, given.truth, given.folds).values())
+    assert found.official == summarise(c.scores for c in official(used, given.truth, given.folds).values())
 
 
 def test_averaged_best_fold_and_decoupled_equal_their_words() -> None:
