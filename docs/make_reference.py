@@ -23,7 +23,7 @@ MODULES = (
 """In the order in which an author meets them."""
 
 LEFT_OUT = {
-    "context": {"Desk"},
+    "context": {"ScoringService"},
     "networks": {"resolve_device", "describe_device"},
     "options": {"parse_settings", "build_options"},
 }

@@ -14,8 +14,8 @@ Array = np.ndarray[Any, Any]
 
 BACKENDS = [
     pytest.param("plain"),
-    pytest.param("compiled", caveats=pytest.mark.encoders),
-    pytest.param("tensors", caveats=pytest.mark.encoders),
+    pytest.param("compiled", marks=pytest.mark.encoders),
+    pytest.param("tensors", marks=pytest.mark.encoders),
 ]
 
 

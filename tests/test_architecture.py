@@ -42,6 +42,9 @@ HEAVY = {
 LINES = 400
 """Of a module that holds one idea."""
 
+FUNCTION_LINES = 60
+"""Of the longest function of the main loop."""
+
 
 def sources(*roots: Path) -> list[Path]:
     return sorted(path for root in roots for path in root.rglob("*.py"))
@@ -200,6 +203,40 @@ def test_modules_fit_in_a_head() -> None:
         if (count := len(path.read_text(encoding="utf-8").splitlines())) >= LINES
     }
     assert long == {}
+
+
+def functions_of(path: Path) -> Iterator[ast.FunctionDef]:
+    return (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef))
+
+
+@pytest.mark.parametrize("path", [CORE / "pipeline.py", *sources(CORE / "running")], ids=lambda path: path.stem)
+def test_a_function_of_the_main_loop_fits_on_a_screen(path: Path) -> None:
+    long = {
+        node.name: lines
+        for node in functions_of(path)
+        if (lines := (node.end_lineno or 0) - node.lineno + 1) > FUNCTION_LINES
+    }
+    assert long == {}
+
+
+def test_the_pipeline_draws_nothing_and_names_its_steps_on_top() -> None:
+    path = CORE / "pipeline.py"
+    known = {name_of(other) for other in sources(CORE)}
+    rooms_used = {room_of(name) for name in imports_of(path, known)}
+    assert rooms_used & {"blemore_harness.drawing", "blemore_harness.cli", "rich"} == set()
+    functions = {node.name: node for node in functions_of(path)}
+    body = functions["evaluate"].body
+    called = [node.func.id for step in body for node in ast.walk(step) if is_call_by_name(node)]  # type: ignore[attr-defined]
+    steps = [name for name in called if name in functions and name != "_looks_at_other_test_clips"]
+    assert len(steps) >= 5
+    text = ast.get_docstring(tree(path)) or ""
+    places = [text.find(f"`{name}`") for name in steps]
+    assert -1 not in places, dict(zip(steps, places, strict=True))
+    assert places == sorted(places), "the docstring names the steps in their order"
+
+
+def is_call_by_name(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
 
 
 MUTABLE_CALLS = {"list", "dict", "set", "defaultdict", "Counter", "OrderedDict", "deque", "bytearray"}

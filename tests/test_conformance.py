@@ -60,7 +60,7 @@ SAID: Mapping[str, Mapping[str, Any]] = {
 
 def param(name: str) -> Any:
     heavy = isinstance(SYSTEMS[name], Encoder) or name in TORCH_FUSIONS
-    return pytest.param(name, caveats=[pytest.mark.encoders, pytest.mark.slow] if heavy else [])
+    return pytest.param(name, marks=[pytest.mark.encoders, pytest.mark.slow] if heavy else [])
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from blemore_harness.options import build_options, identify_options
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins.late import LateFusion, LateOptions, WeightedMean, mean_rows
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from golden import literal_protocol
 
 Array = np.ndarray[Any, Any]
@@ -46,11 +46,11 @@ def score(rows: Array, truth: Array, weights: Array) -> float:
     return search_official(mean_rows(rows, weights), truth).scores.score
 
 
-def fit(rows: dict[str, Array], truth: Array, **options: Any) -> tuple[WeightedMean, Notebook]:
+def fit(rows: dict[str, Array], truth: Array, **options: Any) -> tuple[WeightedMean, RecordingReporter]:
     """Fit late fusion by plain numpy unless the options say otherwise, with what it told."""
     ids = tuple(f"c{i}" for i in range(len(truth)))
     train = Clips(tuple(map(Clip, ids)), ("A",) * len(ids), truth)
-    book = Notebook()
+    book = RecordingReporter()
     base_models = {name: Probabilities(ids, values) for name, values in rows.items()}
     fold = Fold(0, train, Clips((Clip("x"),)))
     context = make_context(Path(), reporter=book)

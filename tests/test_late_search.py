@@ -21,7 +21,7 @@ from blemore_plugins.late.options import LateOptions
 from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, TensorScorer, allowed_threads
 from blemore_plugins.late.search import WeightSearch, choose_grid, explain_grid, make_scorer
 from blemore_plugins.late.simplex import SimplexGrid, bounded_grid
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from search_cases import BACKENDS, Array, ignore, make_case, make_scorer_of
 
 
@@ -185,7 +185,7 @@ def test_twelve_members_are_tried_whole_and_twenty_are_not() -> None:
 def test_missing_packages_are_said_once_and_numpy_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, truth = make_case(0, 2, 5)
     monkeypatch.setitem(sys.modules, "numba", None)
-    book = Notebook()
+    book = RecordingReporter()
     context = make_context(tmp_path, reporter=book)
     assert isinstance(make_scorer(rows, truth, 1_000, "auto", context), PlainScorer)
     assert book.warnings == []  # few points: nothing is missed

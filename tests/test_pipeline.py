@@ -229,7 +229,7 @@ class Together(Noisy):
 
     asked: tuple[tuple[int | None, ...], ...] = ()
 
-    def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> list[NoisyModel]:
+    def fit_folds(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> list[NoisyModel]:
         self.asked += (tuple(fold.index for fold in folds),)
         assert len({context.workspace for context in contexts}) == len(folds)
         models = [self.fit(fold, options, context) for fold, context in zip(folds, contexts, strict=True)]

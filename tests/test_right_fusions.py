@@ -25,7 +25,7 @@ from blemore_plugins.late.subsets import NONE, Subsets, whole
 from blemore_plugins.logistic import Problem, fit, mean_loss
 from blemore_plugins.means import EPSILON, log_rows, mean_logs
 from blemore_plugins.structured import PAIRS, Structured, StructuredOptions, ratio_inputs, set_inputs
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from fusion_cases import fit as fit_fusion
 from fusion_cases import make_members, make_truth, predict
 
@@ -109,7 +109,7 @@ def test_the_search_is_every_point_then_finer_moves(tmp_path: Path, seed: int, b
 
 def test_a_whole_grid_is_not_climbed_from_and_a_coarser_one_is(tmp_path: Path) -> None:
     rows, truth = case(4, 3, 40)
-    book = Notebook()
+    book = RecordingReporter()
     for limit, tried, step in ((66, 67, 0.1), (65, None, round(1 / 9, 6)), (3, None, 1.0), (1, None, 1.0)):
         context = make_context(tmp_path, reporter=book)
         options = LateOptions(refine=False, limit=limit, backend="numpy")

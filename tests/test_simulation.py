@@ -52,7 +52,7 @@ from blemore_harness.simulation.report import draw_simulation
 from blemore_harness.simulation.summary import REFERENCE, describe_spread
 from blemore_harness.simulation.workers import play_all
 from blemore_harness.systems.plugins import Plugins, load_plugins
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from real_material import REAL, needs_real
 
 Array = np.ndarray[Any, Any]
@@ -299,7 +299,7 @@ def test_the_record_equals_a_literal_computation(
 
     monkeypatch.setattr(module, "calibrate", lambda names, *_: [e for e in SKILLED if e.name in names])
     bench = Bench(3, PAIR, ("mean",), QUICK, test_actors=3, seed=4)
-    record = simulate(bench, table, plugins, Notebook())
+    record = simulate(bench, table, plugins, RecordingReporter())
     rows = {(row["fusion"], row["strategy"]): row for row in record["rows"]}
     assert len(rows) == len(record["rows"]) == 3 * (len(DECODABLE) + 1)
     literal = np.array([recomputed(table, 4, number) for number in range(3)])
@@ -355,9 +355,9 @@ def test_the_observed_spread_is_what_the_organisers_recorded() -> None:
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_record_in_one_process_and_in_two(table: LabelTable, plugins: Plugins) -> None:
     bench = Bench(2, PAIR, ("mean",), QUICK, test_actors=2, seed=1)
-    one, two = (simulate(bench, table, plugins, Notebook(), workers) for workers in (1, 2))
+    one, two = (simulate(bench, table, plugins, RecordingReporter(), workers) for workers in (1, 2))
     assert json.dumps(one) == json.dumps(two)
-    other = simulate(dataclasses.replace(bench, seed=2), table, plugins, Notebook())
+    other = simulate(dataclasses.replace(bench, seed=2), table, plugins, RecordingReporter())
     assert other["encoders"][0]["calibrated"] == one["encoders"][0]["calibrated"]
     assert other["rows"] != one["rows"]
 
@@ -446,7 +446,7 @@ def test_one_challenge_has_no_interval_and_the_reference_no_difference(
     from blemore_harness.simulation import bench as module
 
     monkeypatch.setattr(module, "calibrate", lambda names, *_: [e for e in SKILLED if e.name in names])
-    record = simulate(Bench(1, PAIR, ("mean",), QUICK, test_actors=3), table, plugins, Notebook())
+    record = simulate(Bench(1, PAIR, ("mean",), QUICK, test_actors=3), table, plugins, RecordingReporter())
     console = Console(file=io.StringIO(), width=120)
     console.print(draw_simulation(record))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -271,10 +271,10 @@ FAULTY: dict[str, tuple[str, Encoder, str]] = {
         r"found float64 \(3, 4\)"
     ),
     "other folds together": (
-        "together", encoder(fit_together=lambda self, folds, o, c: [Centroids(np.roll(np.eye(6), 1, 0))] * len(folds)),
+        "together", encoder(fit_folds=lambda self, folds, o, c: [Centroids(np.roll(np.eye(6), 1, 0))] * len(folds)),
         "trained beside others",
     ),
-    "labels of other folds": ("together", encoder(fit_together=peek), "its labels least of all"),
+    "labels of other folds": ("together", encoder(fit_folds=peek), "its labels least of all"),
     "labels turned round": ("inputs", fitting(spoil_labels), "labels of the training clips; work on copies"),
     "a file beside": ("writes", fitting(beside), r"fit: .*/beside\.txt"),
     "temporary files": ("writes", fitting(leave_temporary), "a temporary file"),
@@ -376,7 +376,7 @@ def test_fusions_are_checked_with_rows_or_vectors(session: Session) -> None:
 
 def test_fusions_that_learn_folds_together_learn_each_from_its_own_clips(session: Session) -> None:
     class Together(Voting):
-        def fit_together(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
+        def fit_folds(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
             for fold, given in zip(folds, base_models, strict=True):
                 assert all(rows.ids == fold.train.ids for rows in given.values())
             known = {name for fold in folds for name in fold.train.ids}
@@ -386,7 +386,7 @@ def test_fusions_that_learn_folds_together_learn_each_from_its_own_clips(session
     assert verdicts(Together(), session, "together")["together"].status == "passed"
 
     class Peeking(Voting):
-        def fit_together(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
+        def fit_folds(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
             return peek(self, folds, options, contexts)
 
     verdict = verdicts(Peeking(), session, "together")["together"]

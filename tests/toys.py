@@ -13,18 +13,17 @@ import numpy as np
 import pluggy
 
 from blemore_harness import hookspecs
-from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import Dataset, read_dataset
 from blemore_harness.drawing.tables import render_text
-from blemore_harness.files.runs import Runs, read_record
+from blemore_harness.files.runs import read_record
 from blemore_harness.heads.fitting import HeadOptions
 from blemore_harness.hookspecs import Encoder, FoldFinished, Fusion, RunFinished, RunStarted, hookimpl
 from blemore_harness.pipeline import evaluate
 from blemore_harness.predictions import Probabilities
-from blemore_harness.running.workshop import Workshop
+from blemore_harness.running.run import open_run
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
 from blemore_harness.systems.submission import Submission
@@ -139,10 +138,8 @@ class Bench:
     reporter: Silent = field(default_factory=Silent)
 
     def run(self, plugins: Plugins, submission: Submission) -> tuple[dict[str, Any], Path]:
-        workshop = Workshop(
-            Runs(self.root / "runs"), Cache(self.root / "cache"), "cpu", self.reporter, draw=render_text
-        )
-        record, folder = evaluate(submission, self.dataset, self.blinded, plugins, workshop)
+        where = (self.root / "runs", self.root / "cache", self.reporter)
+        record, folder = evaluate(open_run(submission, plugins, self.dataset, self.blinded, *where, draw=render_text))
         content = json.loads((folder / "record.json").read_text())
         assert content == record.to_json()
         assert read_record(folder) == record

@@ -61,20 +61,20 @@ class FusionModel(Protocol):
     """What a fusion's `fit` gives back."""
 
     def predict(self, clips: Clips, base_models: Mapping[str, Any], context: Context) -> Probabilities:
-        """Return a row of probabilities for every clip from the base models' rows, or embeddings, for the same
+        """Return a row of probabilities for every clip from what the base models give for the same
         clips.
         """
 
 
 class Encoder:
-    """A system that learns from labelled clips and gives a row of six probabilities per clip.
+    """A system that is trained on labelled clips and predicts six probabilities per clip.
 
     Subclass it, set the attributes and write `embed` (the harness then trains its MLP head on the embeddings) or `fit`.
 
     Attributes:
         name: what users type after `--plugin`: lower case letters, digits and dashes.
         summary: one line for `blemore-harness plugins`.
-        modality: what it looks at or listens to.
+        modality: what it takes as input.
         Options: frozen dataclass, every field with a default and every check in `__post_init__` (`InvalidOption`).
             Fields that cannot change a number (workers, time limits) are declared with `options.incidental`.
             An Options class that extends `heads.HeadOptions` lets users set the head of an `embed`-only encoder.
@@ -143,40 +143,33 @@ class Encoder:
         raise PluginFailed(f"'{self.name}' has no frame-level features", self.name)
 
     def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
-        """Return a label-free vector per clip; called after `prepare`, with unlabelled clips."""
+        """Return a label-free embedding per clip; called after `prepare`, with unlabelled clips."""
         raise PluginFailed(f"'{self.name}' defines neither `embed` nor `fit`", self.name)
 
     def fit(self, fold: Fold, options: Any, context: Context) -> Model:
-        """Learn from `fold.train`; the default trains the harness's MLP head on what `embed` gives."""
+        """Train on `fold.train`; the default trains the harness's MLP head on what `embed` gives."""
         from blemore_harness.heads.fitting import HeadOptions, fit_head
 
         head = options if isinstance(options, HeadOptions) else HeadOptions()
         return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
 
-    def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Sequence[Model] | None:
-        """Learn several folds at once, a context for each; None has them trained one by one with `fit`.
+    def fit_folds(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Iterable[Model]:
+        """Train on several folds, with a context for each; returns their models in the same order.
 
-        For systems whose folds fill a GPU together and not alone. The models must be those of `fit` but for rounding:
-        same initial weights, batches and dropout. What one fold holds out others learn from, so that its labels are
-        within reach here: a model learns from the training clips of its own fold and nothing else, as the check
-        `together` tells. The default trains the heads of the default `fit` together on a GPU; a system with another
-        `fit` has none.
+        Called with all folds that are left to do (with `--isolate` with one, so that no worker holds the labels that
+        another fold holds out). The default is a generator that calls `fit` fold by fold: each model is taken, its
+        predictions are written to disk, and only then is the next fold trained. Define it where folds are faster
+        together, and return a list: as the default does for the harness's own head on a GPU. The models must be those
+        of `fit` but for rounding: same initial weights, batches and dropout. What one fold holds out others are trained
+        on, so that its labels are within reach here: a model is trained on the training clips of its own fold and
+        nothing else, which the check `together` tests.
         """
-        if type(self).fit is not Encoder.fit:
-            return None
-        from blemore_harness.heads.fitting import HeadOptions, fit_heads
+        if type(self).fit is Encoder.fit:
+            from blemore_harness.heads.fitting import HeadOptions, fit_heads
 
-        head = options if isinstance(options, HeadOptions) else HeadOptions()
-        return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)
-
-    def learns_together(self, options: Any, device: str) -> bool:
-        """Return whether `fit_together` has anything to give on this device.
-
-        Asked before contexts, or a worker process, are made for it. The default says so for one of the class's own,
-        and of the default `fit` on a GPU.
-        """
-        own = type(self).fit_together is not Encoder.fit_together
-        return own or (type(self).fit is Encoder.fit and device.startswith("cuda"))
+            head = options if isinstance(options, HeadOptions) else HeadOptions()
+            return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)
+        return (self.fit(fold, options, context) for fold, context in zip(folds, contexts, strict=True))
 
 
 class Fusion:
@@ -202,26 +195,26 @@ class Fusion:
         return {}
 
     def fit(self, fold: Fold, base_models: Mapping[str, Any], options: Any, context: Context) -> FusionModel:
-        """Learn from what the base models give for `fold.train`, by base model name.
+        """Train on what the base models give for `fold.train`, by base model name.
 
         Where it takes probabilities: `Probabilities` for `fold.train`, in its order, out of fold: each row comes from a
         model that never saw its clip, so that nothing is chosen on the clips that it is scored on.
 
         Where it takes embeddings: `Embeddings` for `fold.train` and, behind them, `fold.held_out`; label-free. A fusion
-        that learns from those of the held-out clips is transductive, and its `caveat` must say so.
+        that is trained on those of the held-out clips is transductive, and its `caveat` must say so.
         """
         raise PluginFailed(f"'{self.name}' does not define `fit`", self.name)
 
-    def fit_together(
+    def fit_folds(
         self, folds: Sequence[Fold], base_models: Sequence[Mapping[str, Any]], options: Any, contexts: Sequence[Context]
-    ) -> Sequence[FusionModel] | None:
-        """Learn several folds at once, base models and a context for each; None has them trained one by one with `fit`.
+    ) -> Iterable[FusionModel]:
+        """Train on several folds, with base models and a context for each; as `Encoder.fit_folds`.
 
-        For fusions that search on nearly the same rows fold by fold and can share that work. The models must be those
-        of `fit`. What `Encoder.fit_together` says of labels holds here, too; where worker processes keep the labels
-        apart (`--isolate`), fusions learn one by one. The default gives None.
+        Define it for a fusion that searches on nearly the same probabilities fold by fold and can share that work. The
+        models must be those of `fit`, to the last bit.
         """
-        return None
+        each = zip(folds, base_models, contexts, strict=True)
+        return (self.fit(fold, given, options, context) for fold, given, context in each)
 
 
 @hookspec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,27 +28,13 @@ from blemore_harness.systems.submission import DEFAULT_FUSION, plain_name
 
 if TYPE_CHECKING:
     from blemore_harness.context import Reporter
-    from blemore_harness.data.blinded import BlindedDataset
-    from blemore_harness.data.download import Dataset
     from blemore_harness.record.types import Record
-    from blemore_harness.running.workshop import Workshop
-    from blemore_harness.systems.plugins import Plugins
+    from blemore_harness.running.run import Run
     from blemore_harness.systems.submission import Submission
 
 
 MOST_MINUTES = 1_000_000
 """Of a time limit: two years."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a command line asks for, checked and opened."""
-
-    submission: Submission
-    dataset: Dataset
-    blinded: BlindedDataset
-    plugins: Plugins
-    workshop: Workshop
 
 
 @cli.command()
@@ -83,7 +69,7 @@ def run(
 
     Give a submission NAME, or a list of plugins. The same command again takes what is finished from disk.
     """
-    from blemore_harness.pipeline import evaluate, evaluate_remainder
+    from blemore_harness.pipeline import evaluate, evaluate_without_bad_clips
     from blemore_harness.record.types import FailedSystem
     from blemore_harness.running.isolation import Isolation
 
@@ -92,11 +78,10 @@ def run(
     if time_limit is not None and not 0 < time_limit <= MOST_MINUTES:  # NaN is neither
         raise click.UsageError(f"--time-limit expects minutes, found {time_limit}: leave it out for no limit")
     isolation = Isolation(time_limit and time_limit * 60) if isolate else None
-    work = evaluate_remainder if skip_bad_clips else evaluate
+    work = evaluate_without_bad_clips if skip_bad_clips else evaluate
     with keeping_stdout():
-        job = _open_job("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
-        workshop = replace(job.workshop, isolation=isolation)
-        record, folder = work(job.submission, job.dataset, job.blinded, job.plugins, workshop)
+        opened = _open_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
+        record, folder = work(replace(opened, isolation=isolation))
     for system in record.systems:
         if isinstance(system, FailedSystem):
             show_trace(system.error.trace)
@@ -129,11 +114,11 @@ def prepare(
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.tables import draw_rows
-    from blemore_harness.running.preparation import prepare_submission
+    from blemore_harness.running.preparation import prepare_ahead
 
     with keeping_stdout():
-        job = _open_job("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
-        rows = prepare_submission(job.submission, job.dataset, job.blinded, job.plugins, job.workshop, export)
+        opened = _open_run("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
+        rows = prepare_ahead(opened, export)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3
 
@@ -164,24 +149,22 @@ def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
     return 0 if all(row["agrees"] for row in rows) else 1
 
 
-def _open_job(
+def _open_run(
     verb: str, name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None,
     settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
-) -> Job:  # fmt: skip
+) -> Run:  # fmt: skip
     """Find what is asked for and open the dataset."""
-    from blemore_harness.cache import Cache
     from blemore_harness.cli.opening import open_dataset
     from blemore_harness.data.download import is_demo
     from blemore_harness.data.opening import open_blinded
     from blemore_harness.disk import cache_root
     from blemore_harness.drawing.tables import render_text
-    from blemore_harness.files.runs import Runs
     from blemore_harness.networks import resolve_device
     from blemore_harness.options import parse_settings
-    from blemore_harness.running.workshop import Workshop
+    from blemore_harness.running.run import open_run
     from blemore_harness.scoring.test_clips import find_strategy
     from blemore_harness.systems.plugins import load_plugins
-    from blemore_harness.systems.resolved import resolve_systems
+    from blemore_harness.systems.resolved import find_systems
 
     if (name is None) == (not plugins):
         raise click.UsageError(f"give either the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
@@ -191,18 +174,20 @@ def _open_job(
     submission = _find(name, plugins, fusion, reporter).with_options(parse_settings(settings), seed, thresholds)
     if submission.thresholds is not None:
         find_strategy(submission.thresholds)
-    found = load_plugins()
+    offered = load_plugins()
     if fusion is not None and submission.fusion is None:
-        found.fusion(plain_name(fusion))
+        offered.fusion(plain_name(fusion))
         reporter.warn(f"a single encoder: there is nothing to fuse, and --fusion {fusion} is not used")
     # Before anything slow: a misspelt name, a wrong value or a missing GPU should fail at once.
-    resolve_systems(submission, found, blinded=None, demo=is_demo(data))
+    found = find_systems(submission, offered, is_demo(data))
     if device == "cuda":
         resolve_device(device)
     dataset = open_dataset(data, reporter, fold_seed)
     blinded = open_blinded(dataset, reporter)
-    workshop = Workshop(Runs(runs), Cache(cache_root() / "arrays"), device, reporter, tuple(sys.argv), draw=render_text)
-    return Job(submission, dataset, blinded, found, workshop)
+    return open_run(
+        submission, offered, dataset, blinded, runs, cache_root() / "arrays", reporter, device, found,
+        command=tuple(sys.argv), draw=render_text,
+    )  # fmt: skip
 
 
 def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, reporter: Reporter) -> Submission:

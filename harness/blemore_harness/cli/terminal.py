@@ -31,7 +31,7 @@ class TerminalReporter:
         self._lock = threading.Lock()
         self._live: Progress | None = None
         self._open = 0
-        self._said: set[str] = set()
+        self._said: set[int] = set()  # hashes: plugins can reach a bar, and lines hold real names
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Bar]:
@@ -69,9 +69,9 @@ class TerminalReporter:
         """Report one line that must be seen."""
         line = printable(f"warning: {message}")
         with self._lock:
-            if line in self._said:  # several encoders find the same in the clips
+            if hash(line) in self._said:  # several encoders find the same in the clips
                 return
-            self._said.add(line)
+            self._said.add(hash(line))
         self._console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def note(self, name: str, value: object) -> None:

@@ -90,7 +90,7 @@ def blind_dataset(
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> BlindedDataset:
-    """Make the view of a dataset, with neutral names for its files.
+    """Return a dataset as plugins may see it, with neutral names for its files.
 
     Names and order of training clips come from the training clips alone: test clips may come and go.
 

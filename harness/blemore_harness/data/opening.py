@@ -1,4 +1,4 @@
-"""Where things are kept on this machine, and the dataset that a command works on."""
+"""The blinded dataset that a command works on, with its progress reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from blemore_harness.disk import cache_root
 
 
 def open_blinded(dataset: Dataset, reporter: Reporter) -> BlindedDataset:
-    """Open the view of a dataset that plugins get, its links and digests kept in the cache."""
+    """Return a dataset as plugins may see it; its links and digests are kept in the cache."""
     with Counting(reporter, "reading clips") as counting:
         blinded = blind_dataset(dataset, cache_root(), counting, reporter.log)
     for text in blinded.warnings:

@@ -18,7 +18,7 @@ from blemore_harness.doctor.rehearsal import parts_of, rehearse_apart
 from blemore_harness.doctor.surroundings import Finding, Verdict, look_at_disks, look_at_keys, size_of
 from blemore_harness.errors import BlemoreError
 from blemore_harness.systems.plugins import Plugins
-from blemore_harness.systems.resolved import resolve_systems
+from blemore_harness.systems.resolved import find_systems
 from blemore_harness.systems.submission import Submission, plain_name
 
 HUB = ("huggingface.co", 443)
@@ -60,7 +60,7 @@ def examine(
     dataset, told = _read(data)
     encoders = parts_of(submission.encoders) if submission else ()
     if submission:
-        resolve_systems(submission, plugins, None, is_demo(data))  # a misspelt name or option is said at once
+        find_systems(submission, plugins, is_demo(data))  # a misspelt name or option is said at once
     state = rehearse(
         {
             "encoders": encoders,

@@ -44,7 +44,7 @@ from blemore_harness.record.types import (
     TestLabels,
 )
 from blemore_harness.records.caveats import run_caveat
-from blemore_harness.scoring.results import ScoredSystem, SystemRows, compare_best, rank_best
+from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, compare_best, rank_best
 from blemore_harness.scoring.test_clips import PredictedLabels
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.resolved import ResolvedSystem
@@ -176,7 +176,11 @@ class Recorder:
         )
 
     def add(
-        self, resolved: ResolvedSystem, scores: ScoredSystem, rows: SystemRows, prepared: Mapping[str, Any] | None
+        self,
+        resolved: ResolvedSystem,
+        scores: ScoredSystem,
+        rows: SystemPredictions,
+        prepared: Mapping[str, Any] | None,
     ) -> None:
         """Add a finished system, with what its preparation noted, and compare the two best systems so far."""
         self._scores[resolved.name] = scores

@@ -35,7 +35,7 @@ TOO_GOOD = 0.6
 
 
 @dataclass(frozen=True)
-class SystemRows:
+class SystemPredictions:
     """All rows of one system, under opaque ids.
 
     Attributes:
@@ -52,7 +52,7 @@ class SystemRows:
     facts: tuple[Mapping[str, Any], ...]
 
     @classmethod
-    def gather(cls, results: Mapping[int | None, FoldResult], blinded: BlindedDataset) -> SystemRows:
+    def gather(cls, results: Mapping[int | None, FoldResult], blinded: BlindedDataset) -> SystemPredictions:
         """Join the folds' rows on the clip id."""
         opaque = blinded.opaque
         joined: dict[str, Any] = {}
@@ -87,7 +87,7 @@ class ScoredSystem:
     counts: ActorCounts
 
 
-def score_system(rows: SystemRows, blinded: BlindedDataset) -> ScoredSystem:
+def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSystem:
     """Score a system both ways, per fold and summarised, and by every named threshold strategy.
 
     Official: alpha and beta chosen per fold on that fold, and a fusion's weights on all folds, as the papers do.
@@ -165,7 +165,7 @@ def _count(rows: Probabilities, chosen: Mapping[int, Choice], blinded: BlindedDa
     return count_actors(blinded.train.labels, labels, blinded.folds, blinded.train.actors)
 
 
-def _try_strategy(strategy: Strategy, rows: SystemRows, blinded: BlindedDataset) -> StrategyScores:
+def _try_strategy(strategy: Strategy, rows: SystemPredictions, blinded: BlindedDataset) -> StrategyScores:
     """Score one strategy; one that sees the scored fold gets a fusion's final weights too, as in the papers."""
     used = rows.out_of_fold if strategy.sees == "others" else rows.refitted or rows.out_of_fold
     scores = _summarise(evaluate_strategy(strategy, sample_of(used, blinded)).values())

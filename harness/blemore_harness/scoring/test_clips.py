@@ -16,7 +16,7 @@ from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.predictions import Embeddings
 from blemore_harness.protocol.thresholds import Thresholds, summarise
 from blemore_harness.scoring.intervals import short
-from blemore_harness.scoring.results import ScoredSystem, SystemRows, sample_of
+from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, sample_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class PredictedLabels:
 
 
 def predict_test(
-    rows: SystemRows,
+    rows: SystemPredictions,
     blinded: BlindedDataset,
     scores: ScoredSystem,
     wanted: str | None = None,

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.clips import EMOTIONS, Clips, Fold
-from blemore_harness.hookspecs import Encoder
+from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.predictions import Embeddings
-from blemore_harness.testing.bench import Bench, Trial
+from blemore_harness.testing.bench import Trial, Trials
 from blemore_harness.testing.material import rename_clips
 from blemore_harness.testing.verdicts import Broken, NotApplicable
 
@@ -29,12 +29,12 @@ ABSENT = EMOTIONS.index("fea")
 """The emotion that is left out of a training part."""
 
 
-def check_probabilities(bench: Bench) -> None:
+def check_probabilities(bench: Trials) -> None:
     """Prepare, fit and predict: `Probabilities` refuse what is none, and the bench wants one row per clip."""
     bench.first()
 
 
-def check_order(bench: Bench) -> None:
+def check_order(bench: Trials) -> None:
     """Predict the same clips the other way round."""
     trial = bench.first()
     clips = trial.fold.held_out
@@ -42,7 +42,7 @@ def check_order(bench: Bench) -> None:
     _compare(trial.rows, back, clips, ROUNDING, "rows change with the order of clips")
 
 
-def check_company(bench: Bench) -> None:
+def check_company(bench: Trials) -> None:
     """Predict a part of the clips, and single ones."""
     trial = bench.first()
     clips = trial.fold.held_out
@@ -54,7 +54,7 @@ def check_company(bench: Bench) -> None:
         _compare(trial.rows[part], bench.predict_again(trial, clips.take(part)), clips.take(part), ROUNDING, advice)
 
 
-def check_names(bench: Bench) -> None:
+def check_names(bench: Trials) -> None:
     """Prepare, fit and predict with the same clips under shuffled names and in other folders."""
     first = bench.first()
     material, base_models = rename_clips(bench.material, bench.base_models(), first.root.parent / "renamed-clips")
@@ -68,7 +68,7 @@ def check_names(bench: Bench) -> None:
     )  # fmt: skip
 
 
-def check_repeats(bench: Bench) -> None:
+def check_repeats(bench: Trials) -> None:
     """Do everything again with the same seed in new folders."""
     first = bench.first()
     try:
@@ -83,7 +83,7 @@ def check_repeats(bench: Bench) -> None:
     )  # fmt: skip
 
 
-def check_resumes(bench: Bench) -> None:
+def check_resumes(bench: Trials) -> None:
     """Interrupt `prepare` and `fit` in the middle, as Ctrl-C does, and do them again in the same folders."""
     rows = bench.again().rows
     if not np.array_equal(rows, bench.first().rows):
@@ -96,33 +96,33 @@ def check_resumes(bench: Bench) -> None:
     )  # fmt: skip
 
 
-def check_no_truth(bench: Bench) -> None:
+def check_no_truth(bench: Trials) -> None:
     """Do the final fit, where `context.score` refuses."""
     _alone_if_needed(bench, "no-truth", lambda: bench.run("no-truth", _final(bench.fold), final=True))
 
 
-def check_one_clip(bench: Bench) -> None:
+def check_one_clip(bench: Trials) -> None:
     """Predict a fold with a single held-out clip."""
     fold = bench.fold
     one = Fold(fold.index, fold.train, fold.held_out.take([0]))
     _alone_if_needed(bench, "one-clip", lambda: bench.run("one-clip", one))
 
 
-def check_missing_emotion(bench: Bench) -> None:
+def check_missing_emotion(bench: Trials) -> None:
     """Fit where one emotion is never shown."""
     fold = bench.fold
     lacking = Fold(fold.index, _without_an_emotion(fold.train), fold.held_out)
     _alone_if_needed(bench, "missing-emotion", lambda: bench.run("missing-emotion", lacking))
 
 
-def check_no_clips(bench: Bench) -> None:
+def check_no_clips(bench: Trials) -> None:
     """Prepare for no clips at all, as `doctor` does to hear what is missing."""
     system = bench.subject.system
     context = bench.context(bench.first().root)
     bench.call("prepare", context, lambda: system.prepare(Clips(()), bench.options, context))  # type: ignore[union-attr]
 
 
-def check_learns(bench: Bench) -> None:
+def check_learns(bench: Trials) -> None:
     """Count held-out clips of one emotion that are told right."""
     trial = bench.first()
     truth = np.array([bench.material.truth[name] for name in trial.fold.held_out.ids])
@@ -136,7 +136,7 @@ def check_learns(bench: Bench) -> None:
         )
 
 
-def check_vectors(bench: Bench) -> None:
+def check_vectors(bench: Trials) -> None:
     """Embed all clips, then a few in another order."""
     system = bench.subject.system
     if type(system).embed is Encoder.embed:  # type: ignore[union-attr]
@@ -160,7 +160,7 @@ def check_vectors(bench: Bench) -> None:
     _compare(whole / size, alone / size, part, ROUNDING, "embeddings change with the order or the company of clips")
 
 
-def check_sequence(bench: Bench) -> None:
+def check_sequence(bench: Trials) -> None:
     """Ask for the frame-level features of a few clips."""
     system = bench.subject.system
     if type(system).frame_features is Encoder.frame_features:  # type: ignore[union-attr]
@@ -180,20 +180,22 @@ def check_sequence(bench: Bench) -> None:
         raise Broken(f"`frame_features`: expected the same D for all clips, found {sorted(widths)}")
 
 
-def check_together(bench: Bench) -> None:
-    """Learn two folds at once, where it does that; each learns from clips that the other holds out."""
+def check_together(bench: Trials) -> None:
+    """Fit two folds with a `fit_folds` of its own; each is trained on clips that the other holds out."""
     system, first = bench.subject.system, bench.first()
     folds = [bench.fold, bench.material.turned()]
     contexts = [bench.context(first.root.parent / f"together-{n}") for n in range(len(folds))]
     work: Callable[[], Any]
     if isinstance(system, Encoder):
-        work, tolerance = partial(system.fit_together, folds, bench.options, contexts), TOGETHER
+        own, tolerance = type(system).fit_folds is not Encoder.fit_folds, TOGETHER
+        work = partial(system.fit_folds, folds, bench.options, contexts)
     else:
         base_models = [bench.members_of(fold) for fold in folds]
-        work, tolerance = partial(system.fit_together, folds, base_models, bench.options, contexts), 0.0
-    models = bench.call("fit_together", contexts[0], work, *contexts[1:])
-    if models is None:
-        raise NotApplicable("it learns one fold at a time here")
+        own, tolerance = type(system).fit_folds is not Fusion.fit_folds, 0.0
+        work = partial(system.fit_folds, folds, base_models, bench.options, contexts)
+    if not own:
+        raise NotApplicable("it defines no `fit_folds`")
+    models = bench.call("fit_folds", contexts[0], lambda: list(work()), *contexts[1:])
     rows = bench.predict(models[0], bench.fold.held_out, bench.base_models(), contexts[0])
     _compare(
         first.rows, rows, bench.fold.held_out, tolerance,
@@ -202,7 +204,7 @@ def check_together(bench: Bench) -> None:
     )  # fmt: skip
 
 
-def check_member_order(bench: Bench) -> None:
+def check_member_order(bench: Trials) -> None:
     """Fuse with base models the other way round."""
     base_models = dict(reversed(list(bench.base_models().items())))
     rows = bench.once("member-order", lambda: bench.run("member-order", bench.fold, base_models=base_models)).rows
@@ -212,13 +214,13 @@ def check_member_order(bench: Bench) -> None:
     )  # fmt: skip
 
 
-def check_one_member(bench: Bench) -> None:
+def check_one_member(bench: Trials) -> None:
     """Fuse a single base model."""
     name, rows = next(iter(bench.base_models().items()))
     bench.once("one-member", lambda: bench.run("one-member", bench.fold, base_models={name: rows}))
 
 
-def _alone_if_needed(bench: Bench, name: str, alone: Callable[[], Trial]) -> None:
+def _alone_if_needed(bench: Trials, name: str, alone: Callable[[], Trial]) -> None:
     """Try three difficulties in one fit; only where that fails is each tried alone, to know which it was."""
     bench.first()
     fold = bench.fold

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from blemore_harness.testing import behaviour, declarations, limits
-from blemore_harness.testing.bench import Bench
+from blemore_harness.testing.bench import Trials
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Check:
 
     name: str
     says: str
-    run: Callable[[Bench], None]
+    run: Callable[[Trials], None]
     encoders: bool = True
     fusions: bool = True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol
 
@@ -158,17 +158,13 @@ class FeatureEncoder(Encoder):
 
         return fit_head_on_rows(lambda clip: self.frame_features(clip, options, context), fold, options, context)
 
-    def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Sequence[Model] | None:
+    def fit_folds(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Iterable[Model]:
         """Train the heads of several folds at once where that is faster; those on embeddings one by one."""
         if options.rows != "clips":
-            return None
+            return super().fit_folds(folds, options, contexts)
         from blemore_harness.heads.fitting import fit_heads
 
         return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, options, contexts)
-
-    def learns_together(self, options: Any, device: str) -> bool:
-        """Report so where `fit_together` trains heads."""
-        return bool(options.rows == "clips" and device.startswith("cuda"))
 
     def _first_source(self, options: Any, feature_sets: frozenset[str]) -> str:
         if self.store in feature_sets:

@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.data.blinded import BlindedDataset, blind_dataset
-from blemore_harness.data.download import Dataset, read_dataset
+from blemore_harness.data.blinded import blind_dataset
+from blemore_harness.data.download import read_dataset
 from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import DataError, MediaError, RunError
-from blemore_harness.files.runs import Runs, copy_submission, read_record
+from blemore_harness.files.runs import copy_submission, read_record
 from blemore_harness.hookspecs import Encoder
-from blemore_harness.pipeline import evaluate, evaluate_remainder
+from blemore_harness.pipeline import evaluate, evaluate_without_bad_clips
 from blemore_harness.predictions import Probabilities
 from blemore_harness.records.published import compare_with_published
+from blemore_harness.running.run import open_run
 from blemore_harness.running.skipping import leave_out
-from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
@@ -61,12 +60,13 @@ class Bench:
         self.dataset = read_dataset(write_download(root / "data", rows_of(folds=3)))
         self.blinded = blind_dataset(self.dataset, root / "cache")
         self.reporter = Silent()
-        places = Runs(root / "runs"), Cache(root / "arrays")
-        self.workshop = Workshop(*places, "cpu", self.reporter, draw=render_text)
+        self.root = root
 
-    def run(self, plugins: Plugins, *names: str, work: Any = evaluate_remainder) -> tuple[dict[str, Any], Path]:
-        given: tuple[Dataset, BlindedDataset] = (self.dataset, self.blinded)
-        record, folder = work(from_plugins(names, "late"), *given, plugins, self.workshop)
+    def run(self, plugins: Plugins, *names: str, work: Any = evaluate_without_bad_clips) -> tuple[dict[str, Any], Path]:
+        where = (self.root / "runs", self.root / "arrays", self.reporter)
+        submission = from_plugins(names, "late")
+        opened = open_run(submission, plugins, self.dataset, self.blinded, *where, draw=render_text)  # type: ignore[arg-type]
+        record, folder = work(opened)
         return record.to_json(), folder
 
 
@@ -154,7 +154,7 @@ def test_a_complaint_about_no_clip_of_the_run_leaves_nothing_out(bench: Bench) -
 
     record, _ = bench.run(offer(Lost("a", []))[0], "a")
     assert record["data"]["left_out"] == {}
-    assert record["systems"][0]["error"]["message"].startswith("a (prepare): something else (at test_remainder.py:")
+    assert record["systems"][0]["error"]["message"].startswith("a (prepare): something else (at test_skipping.py:")
 
 
 def test_what_is_left_has_valid_files_only(bench: Bench) -> None:
