@@ -181,20 +181,22 @@ def test_an_edit_of_whatever_can_change_a_number_is_another_identity(tmp_path: P
     """In a copy of the package, module by module: what a fold's number may come from, by what is imported."""
     graph = core_graph()
     wanted = {"blemore_harness.running.steps", "blemore_harness.running.worker", "blemore_harness.hookspecs"}
-    wanted |= {name for path in sources(OURS) for name in imports_of(path, set(graph)) if name in graph}
+    wanted |= {
+        name for path in sources(OURS / "blemore_plugins") for name in imports_of(path, set(graph)) if name in graph
+    }
     reached: set[str] = set()
     while wanted:
         module = wanted.pop()
         reached.add(module)
         wanted |= graph[module] - reached
-    for name in ("decoding.grid", "decoding.thresholds", "dataset", "protocol", "heads", "media", "training.judging"):
+    for name in ("protocol.grid", "protocol.thresholds", "protocol.rules", "clips", "heads.judging", "media.frames"):
         assert f"blemore_harness.{name}" in reached
     copy = shutil.copytree(CORE, tmp_path / "blemore_harness", ignore=shutil.ignore_patterns("__pycache__"))
     code = (
         "import sys; from pathlib import Path; from blemore_harness.systems.submission import from_plugins; "
-        "from blemore_harness.systems.resolved import resolve_entrants; from test_pipeline import Noisy, offer\n"
+        "from blemore_harness.systems.resolved import resolve_systems; from test_pipeline import Noisy, offer\n"
         "submission, plugins = from_plugins(['one']), offer(Noisy('one'))[0]\n"
-        "def identity(): return resolve_entrants(submission, plugins, None, False)[0].digest\n"
+        "def identity(): return resolve_systems(submission, plugins, None, False)[0].digest\n"
         "before = identity()\n"
         "for line in sys.argv[1:]:\n"
         "    path = Path(line); text = path.read_bytes(); path.write_bytes(text + b'# edited')\n"

@@ -493,6 +493,7 @@ class TestNothing(PluginChecks):
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-W", "error", *arguments]
+    command += ["-W", "ignore::pytest.PytestUnknownMarkWarning"]  # the marks of this module
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
 
 
