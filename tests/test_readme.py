@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 import pytest
 
 from blemore_harness.cli import cli
-from blemore_harness.cli.plugin_commands import GROUP
+from blemore_harness.cli.plugin_commands import PluginCommand
 from blemore_harness.systems.submission import KEYS
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +34,9 @@ def commands() -> list[list[str]]:
 def test_every_command_of_the_command_line_stands_in_the_readme() -> None:
     def names(group: click.Group, before: str) -> list[str]:
         found = []
-        for name, command in group.commands.items():
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
             found += names(command, f"{before} {name}") if isinstance(command, click.Group) else [f"{before} {name}"]
         return found
 
@@ -47,11 +48,10 @@ def test_every_command_of_the_command_line_stands_in_the_readme() -> None:
 def test_every_command_is_understood(words: list[str]) -> None:
     command: click.Command = cli
     rest = words[1:]
-    of_plugins = {point.name: point for point in entry_points(group=GROUP)}
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        known = {**command.commands, **{name: point.load() for name, point in of_plugins.items() if name == rest[0]}}
-        assert rest[0] in known, " ".join(words)
-        command, rest = known[rest[0]], rest[1:]
+        found = command.get_command(click.Context(command), rest[0])
+        assert found is not None, " ".join(words)
+        command, rest = found.load() if isinstance(found, PluginCommand) else found, rest[1:]
     command.make_parser(click.Context(command)).parse_args([word for word in rest if word != "..."])
 
 

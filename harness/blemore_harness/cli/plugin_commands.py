@@ -29,7 +29,11 @@ class PluginCommand(click.Command):
         self._points, self._packages = points, packages
 
     def make_context(self, *arguments: Any, **named: Any) -> click.Context:
-        """Import the plugin's command, and let it read its arguments.
+        """Import the plugin's command, and let it read its arguments; errors as of `load`."""
+        return self.load().make_context(*arguments, **named)
+
+    def load(self) -> click.Command:
+        """Import the plugin's command.
 
         Raises:
             ConfigError: several packages offer it.
@@ -43,7 +47,7 @@ class PluginCommand(click.Command):
                 raise TypeError(f"expected a click command, found {type(command).__name__}")
         except (Exception, SystemExit) as error:
             raise failed(str(self.name), f"of {self._packages} cannot be loaded", error) from error
-        return command.make_context(*arguments, **named)
+        return command
 
 
 def find_plugin_commands() -> dict[str, PluginCommand]:
