@@ -22,7 +22,9 @@ import torch
 
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.heads.fitting import HeadModel, HeadOptions, fit_head, fit_heads_together
+from blemore_harness.heads.fitting import fit_head, fit_heads_together
+from blemore_harness.heads.models import HeadModel
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.protocol.grid import GridCounter
 

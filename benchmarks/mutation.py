@@ -1,7 +1,7 @@
 """Whether the tests of the modules that make numbers notice a wrong number: small changes at random, one at a time.
 
     OMP_NUM_THREADS=1 python benchmarks/mutation.py                    # 300 changes
-    OMP_NUM_THREADS=1 python benchmarks/mutation.py --seed 2 exact views --sample 50
+    OMP_NUM_THREADS=1 python benchmarks/mutation.py --seed 2 exact blinded --sample 50
 
 A change flips a comparison, swaps + and -, max and min, `and` and `or`, an axis or a side, moves a constant, turns a
 condition round, or leaves a statement out. Each is made in a copy of the repository, where the tests that belong to the
@@ -45,34 +45,31 @@ STRATEGIES = ("test_right_decoding.py", "test_strategies.py")
 LATE = ("test_right_fusions.py", "test_late.py", "test_late_search.py", "test_late_together.py")
 
 TESTS: dict[str, tuple[str, ...]] = {
-    f"{CORE}/statistics/paired_tests.py": ("test_right_statistics.py", "test_paired_tests.py"),
-    f"{CORE}/statistics/intervals.py": ("test_right_statistics.py", "test_intervals.py"),
-    f"{CORE}/statistics/sensitivity.py": ("test_right_statistics.py", "test_sensitivity.py"),
-    f"{CORE}/statistics/breakdown.py": ("test_right_statistics.py", "test_breakdown.py"),
-    f"{CORE}/statistics/calibration.py": ("test_right_statistics.py", "test_breakdown.py"),
+    f"{CORE}/scoring/paired_tests.py": ("test_right_statistics.py", "test_paired_tests.py"),
+    f"{CORE}/scoring/intervals.py": ("test_right_statistics.py", "test_intervals.py"),
+    f"{CORE}/scoring/sensitivity.py": ("test_right_statistics.py", "test_sensitivity.py"),
+    f"{CORE}/scoring/breakdown.py": ("test_right_statistics.py", "test_breakdown.py"),
+    f"{CORE}/scoring/calibration.py": ("test_right_statistics.py", "test_breakdown.py"),
     f"{CORE}/decoding/decoders.py": STRATEGIES,
     f"{CORE}/decoding/strategies.py": STRATEGIES,
     f"{CORE}/decoding/exact.py": STRATEGIES,
     f"{CORE}/decoding/label_model.py": STRATEGIES,
-    f"{CORE}/decoding/grid.py": ("test_thresholds.py",),
-    f"{CORE}/decoding/thresholds.py": ("test_thresholds.py",),
+    f"{CORE}/protocol/grid.py": ("test_thresholds.py",),
+    f"{CORE}/protocol/thresholds.py": ("test_thresholds.py",),
     f"{CORE}/decoding/actors.py": ("test_right_decoding.py", "test_actors.py"),
-    f"{CORE}/protocol.py": ("test_protocol.py",),
-    f"{CORE}/training/judging.py": ("test_judging.py",),
-    f"{CORE}/training/scaling.py": ("test_scaling.py",),
+    f"{CORE}/protocol/rules.py": ("test_protocol.py",),
+    f"{CORE}/heads/judging.py": ("test_judging.py",),
+    f"{CORE}/heads/scaling.py": ("test_scaling.py",),
     f"{CORE}/files/leaderboard.py": ("test_right_files.py", "test_leaderboard.py"),
     f"{CORE}/files/scoring.py": ("test_right_files.py", "test_cli_score.py"),
     f"{CORE}/files/prediction_files.py": ("test_right_files.py", "test_prediction_files.py"),
     f"{CORE}/data/blinded.py": ("test_released.py", "test_views.py"),
-    f"{PLUGINS}/late/decoding.py": ("test_late_decoding.py",),
+    f"{PLUGINS}/late/kernel.py": ("test_late_decoding.py", "test_right_fusions.py"),
     f"{PLUGINS}/late/search.py": LATE,
     f"{PLUGINS}/late/scorers.py": LATE,
-    f"{PLUGINS}/late/simplex.py": LATE,
-    f"{PLUGINS}/late/mean.py": LATE,
-    f"{PLUGINS}/late/subsets.py": LATE,
-    f"{PLUGINS}/late/answers.py": LATE,
+    f"{PLUGINS}/late/space.py": LATE,
     f"{PLUGINS}/structured.py": ("test_right_fusions.py", "test_structured.py"),
-    f"{PLUGINS}/means.py": ("test_right_fusions.py", "test_means.py"),
+    f"{PLUGINS}/means.py": ("test_right_fusions.py", "test_average.py"),
     f"{PLUGINS}/stack.py": ("test_right_fusions.py", "test_stack.py"),
     f"{PLUGINS}/regularisation.py": ("test_right_fusions.py", "test_stack.py"),
 }

@@ -63,7 +63,7 @@ HEADS = """
 import numpy as np
 from dataclasses import dataclass
 from blemore_harness.predictions import Embeddings
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 
 @dataclass(frozen=True)
 class SmallHead(HeadOptions):

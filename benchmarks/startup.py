@@ -32,7 +32,7 @@ import numpy as np
 from pathlib import Path
 from blemore_harness.cache import Cache
 from blemore_plugins.late.scorers import CompiledScorer
-from blemore_plugins.late.simplex import bounded_grid
+from blemore_plugins.late.space import bounded_grid
 rng = np.random.default_rng(0)
 truth = np.eye(6, dtype=np.int8)[rng.integers(0, 6, 300)] * np.int8(100)
 scorer = CompiledScorer(rng.dirichlet(np.ones(6), (3, 300)), truth, 1, Cache(Path(sys.argv[1])))

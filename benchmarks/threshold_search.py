@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter
 from blemore_harness.protocol.rules import decode, score
-from blemore_harness.protocol.thresholds import OFFICIAL_GRID, GridCounter, search_official
+from blemore_harness.protocol.thresholds import search_official
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,17 @@ import numpy as np
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.grid import OFFICIAL_GRID
 from blemore_harness.protocol.rules import decode, score
-from blemore_harness.protocol.thresholds import OFFICIAL_GRID
 from blemore_plugins.best_of import BestOf
 from blemore_plugins.late import LateFusion
-from blemore_plugins.late.mean import mean_rows
 from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, allowed_threads
-from blemore_plugins.late.simplex import bounded_grid
+from blemore_plugins.late.space import bounded_grid
+from blemore_plugins.means import mean_rows
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from golden import literal_protocol as literal
 from real_material import REAL, real_labels
 
@@ -113,7 +114,7 @@ def compare_folds(fusion: Fusion, case: Case) -> None:
     told: dict[str, list[dict[str, object]]] = {}
     spent: dict[str, tuple[float, float]] = {}
     for way in ("one by one", "together"):
-        books = [Notebook() for _ in folds]
+        books = [RecordingReporter() for _ in folds]
         with tempfile.TemporaryDirectory() as folder:
             contexts = [make_context(Path(folder) / str(n), reporter=book) for n, book in enumerate(books)]
             for context in contexts:
@@ -138,10 +139,8 @@ def compare_folds(fusion: Fusion, case: Case) -> None:
 
 def fit_folds(fusion: Fusion, way: str, folds: list[Fold], base_models: Any, contexts: Any) -> list[Any]:
     """Fit as a run does: at once where that is asked for and the fusion does it, else fold by fold."""
-    options = fusion.Options()
-    models = fusion.fit_together(folds, base_models, options, contexts) if way == "together" else None
-    cases = zip(folds, base_models, contexts, strict=True)
-    return list(models or [fusion.fit(fold, given, options, context) for fold, given, context in cases])
+    own = fusion.fit_folds if way == "together" else partial(Fusion.fit_folds, fusion)
+    return list(own(folds, base_models, fusion.Options(), contexts))
 
 
 def compare_ways(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> None:

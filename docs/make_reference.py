@@ -1,31 +1,62 @@
-"""Writes docs/reference/api.md from docstrings: everything that a plugin is given, and everything that it may use.
+"""Writes docs/reference/api.md and record.md from docstrings: what a plugin may use, and what a record holds.
 
-python docs/make_reference.py            # write it
-python docs/make_reference.py --check    # exit 1 where it is not up to date
+python docs/make_reference.py            # write them
+python docs/make_reference.py --check    # exit 1 where one is not up to date
 """
 
 from __future__ import annotations
 
 import ast
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import dedent
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "harness" / "blemore_harness"
-PAGE = ROOT / "docs" / "reference" / "api.md"
+PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
-    "hookspecs", "context", "clips", "predictions", "cache", "options", "errors", "heads.options", "heads.fitting",
-    "heads.subsampled", "pooling", "media.audio", "media.frames", "media.frame_cache", "networks",
+    "hookspecs", "context", "clips", "predictions", "cache", "disk", "options", "errors", "heads.options",
+    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "pooling", "media.audio", "media.frames",
+    "media.frame_cache", "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid",
+    "protocol.thresholds", "cli.root", "cli.opening", "cli.terminal", "data.download", "decoding.strategies",
+    "systems.plugins", "systems.submission", "demo.plan",
 )  # fmt: skip
-"""In the order in which an author meets them."""
+"""In the order in which an author meets them; what only commands use stands last."""
+
+PARTS = {
+    "cli.root": {
+        "Command", "data_option", "runs_option", "device_option", "seed_option", "plugin_option", "set_option",
+        "json_option", "open_reporter", "keeping_stdout",
+    },
+    "cli.terminal": {"answer_console"},
+    "data.download": {"Dataset", "read_dataset"},
+    "demo.plan": {"Plan", "make_plan"},
+    "disk": {"digest_of", "atomic_file", "write_atomically"},
+    "media.frame_files": {"work_side_by_side"},
+    "media.opening": {"OPTIONS", "check_media", "open_file", "find_stream"},
+    "systems.plugins": {"Plugins", "Offer", "load_plugins"},
+    "systems.submission": {"DEFAULT_FUSION"},
+}  # fmt: skip
+"""All that is public of modules that are otherwise the harness's own."""
+
+CONSTANTS = {
+    "hookspecs": {"hookimpl", "Modality"},
+    "clips": {"EMOTIONS", "LabelArray"},
+    "predictions": {"FloatArray"},
+    "pooling": {"STATISTICS"},
+    "media.frames": {"BATCH"},
+    "protocol.rules": {"NEUTRAL", "SINGLE", "EQUAL", "MAJOR", "MINOR", "BLENDS"},
+    "protocol.grid": {"OFFICIAL_GRID"},
+    "decoding.strategies": {"STRATEGIES", "HONEST"},
+}
+"""Constants and types without a class that are public of the other modules."""
 
 LEFT_OUT = {
-    "context": {"Desk"},
+    "context": {"ScoringService"},
     "networks": {"resolve_device", "describe_device"},
-    "options": {"parse_settings", "build_options"},
 }
 """What is public for the harness's own sake."""
 
@@ -38,23 +69,39 @@ What a plugin author may use: made from the docstrings by `python docs/make_refe
 How it fits together is in [write-a-plugin.md](../tutorial/write-a-plugin.md).
 """
 
+RECORD_MODULES = ("record.types", "record.scores")
+"""Every key of `record.json`, from the outside in."""
+
+RECORD_HEAD = """# The record of a run
+
+`record.json` in a run's folder holds every number of the run; `run --json` and `table --json` print it. Its keys are
+the fields of the dataclasses below, nested as their types say, beginning with `Record`. All keys are always there. A
+tuple is a list, `None` is null. Accuracies and Scores are shares from 0 to 1, times are seconds, `digest` and
+`identity` are hashes. Made from the docstrings by `python docs/make_reference.py`.
+
+The JSON schema is [record.schema.json](../../harness/blemore_harness/record/record.schema.json). `schema` counts
+changes of the keys: a record of another schema is refused, and the same command, given again, writes it anew from the
+finished folds. In Python, `files.runs.read_record(folder)` reads one as a `Record`.
+"""
+
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or compare it with what would be written."""
-    text = render()
-    if arguments == ["--check"]:
-        if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
-            return 0
-        sys.stderr.write("docs/reference/api.md is not up to date: run python docs/make_reference.py\n")
-        return 1
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
+    """Write the pages, or compare them with what would be written."""
+    found = 0
+    for name, text in (("api.md", render(HEAD, MODULES)), ("record.md", render(RECORD_HEAD, RECORD_MODULES))):
+        page = PAGES / name
+        if arguments != ["--check"]:
+            page.write_text(text, encoding="utf-8")
+        elif not page.exists() or page.read_text(encoding="utf-8") != text:
+            sys.stderr.write(f"docs/reference/{name} is not up to date: run python docs/make_reference.py\n")
+            found = 1
+    return found
 
 
-def render() -> str:
-    """Return the text of the page."""
-    links = "\n".join(f"- [`{name}`](#{name.replace('.', '')}): {first_sentence(parse(name))}" for name in MODULES)
-    parts = [HEAD, links + "\n", *(render_module(name) for name in MODULES)]
+def render(head: str, modules: Sequence[str]) -> str:
+    """Return the text of a page."""
+    links = "\n".join(f"- [`{name}`](#{name.replace('.', '')}): {first_sentence(parse(name))}" for name in modules)
+    parts = [head, links + "\n", *(render_module(name) for name in modules)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -73,6 +120,8 @@ def render_module(name: str) -> str:
     module = parse(name)
     source = f"../../harness/blemore_harness/{path_of(name)}"
     lines = [f"## {name}", "", f"[`blemore_harness.{name}`]({source})", "", prose(module)]
+    constants = list(render_constants(module, name))
+    lines += [*constants, ""] if constants else []
     for node in module.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and is_offered(node.name, name):
             lines += render_node(node, 3)
@@ -94,9 +143,30 @@ def render_node(node: ast.ClassDef | ast.FunctionDef, level: int) -> Iterator[st
                 yield from render_node(part, level + 1)
 
 
+def render_constants(module: ast.Module, name: str) -> Iterator[str]:
+    """Return an item for every public constant: its docstring, or its value where it has none."""
+    for node, after in itertools.zip_longest(module.body, module.body[1:]):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            names = ast.unparse(target).strip("()").split(", ")
+            if any(each in PARTS.get(name, CONSTANTS.get(name, ())) for each in names):
+                told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                text = " ".join(after.value.value.split()) if told else f"`{ast.unparse(node.value)}`"
+                yield f"- `{', '.join(names)}`: {text}"
+
+
 def is_offered(name: str, module: str) -> bool:
-    """Whether a name is for plugin authors."""
+    """Whether the name of a class or a function is for plugin authors."""
+    if module in PARTS:
+        return name in PARTS[module]
     return not name.startswith("_") and name not in LEFT_OUT.get(module, ())
+
+
+def offered_names(module: str) -> set[str]:
+    """Return all public names of a module."""
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    defined = {node.name for node in parse(module).body if isinstance(node, kinds) and is_offered(node.name, module)}
+    return defined | PARTS.get(module, CONSTANTS.get(module, set()))
 
 
 def is_open(field: ast.AnnAssign) -> bool:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from blemore_harness.protocol.rules import score
+from blemore_harness.protocol.grid import Choice, count_grids
+from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import cross_fitted
-from blemore_harness.scoring.intervals import ActorCounts, count_actors, count_grids
-from blemore_harness.scoring.sensitivity import decode_by_fold
+from blemore_harness.scoring.intervals import ActorCounts, count_actors
 from fakes import LABELS
 
 FOLDS = np.repeat(np.arange(5), [10, 9, 9, 9, 10])
@@ -56,6 +56,13 @@ def rows_of_pair(seed: int, actors: int, each: int = 12) -> tuple[np.ndarray, ..
 
 def counted(values: np.ndarray, truth: np.ndarray, folds: np.ndarray, actors: np.ndarray) -> ActorCounts:
     """Count what is right with cross-fitted thresholds, and at all thresholds."""
-    chosen = {fold: choice.thresholds for fold, choice in cross_fitted(values, truth, folds).items()}
-    counts = count_actors(truth, decode_by_fold(values, folds, chosen), folds, actors)
+    counts = count_actors(truth, decode_by_fold(values, folds, cross_fitted(values, truth, folds)), folds, actors)
     return replace(counts, grids=count_grids(values, truth, folds, actors))
+
+
+def decode_by_fold(values: np.ndarray, folds: np.ndarray, chosen: dict[int, Choice]) -> np.ndarray:
+    """Decode each fold's rows with that fold's alpha and beta."""
+    labels = np.zeros(values.shape, dtype=np.int8)
+    for fold, choice in chosen.items():
+        labels[folds == fold] = decode(values[folds == fold], choice.thresholds.alpha, choice.thresholds.beta)
+    return labels

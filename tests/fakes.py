@@ -20,7 +20,7 @@ LABELS = np.array(
 
 
 @dataclass
-class Notebook:
+class RecordingReporter:
     """A reporter that keeps everything."""
 
     notes: dict[str, object] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Notebook:
     done: int = 0
 
     @contextlib.contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Notebook]:
+    def progress(self, label: str, total: int) -> Iterator[RecordingReporter]:
         self.bars.append((label, total))
         yield self
 
@@ -49,7 +49,7 @@ class Notebook:
 
 def make_context(folder: Path, **changes: object) -> Context:
     """A context on the CPU with a cache and a notebook of its own."""
-    settings = {"seed": 7, "reporter": Notebook()} | changes
+    settings = {"seed": 7, "reporter": RecordingReporter()} | changes
     return Context("cpu", workspace=folder / "work", cache=Cache(folder / "cache"), **settings)
 
 

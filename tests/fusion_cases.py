@@ -10,7 +10,7 @@ import numpy as np
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Probabilities
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 
 Array = np.ndarray[Any, Any]
 
@@ -41,12 +41,12 @@ def make_members(seed: int, truth: Array, skills: tuple[float, ...]) -> dict[str
 
 def fit(
     fusion: Fusion, base_models: dict[str, Array], truth: Array, options: Any = None, actors: int = 7, seed: int = 7
-) -> tuple[Any, Notebook]:
+) -> tuple[Any, RecordingReporter]:
     """Fit a fusion; returns the model and what it told."""
     ids = tuple(f"c{i}" for i in range(len(truth)))
     names = tuple(f"A{i % actors}" for i in range(len(truth)))
     fold = Fold(0, Clips(tuple(map(Clip, ids)), names, truth), Clips((Clip("x"),)))
-    book = Notebook()
+    book = RecordingReporter()
     rows = {name: Probabilities(ids, values) for name, values in base_models.items()}
     context = make_context(Path(), reporter=book, seed=seed)
     return fusion.fit(fold, rows, options or fusion.Options(), context), book

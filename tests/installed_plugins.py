@@ -45,6 +45,7 @@ class Site:
         editable: Path | None = None,
         target: str = "",
         head: str = HEAD,
+        group: str = "blemore_harness",
     ) -> None:
         """Install a module `plugin_NAME` and its distribution; `point` names the entry point, `target` an object."""
         module = f"plugin_{name}"
@@ -53,7 +54,7 @@ class Site:
         info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[blemore_harness]\n{point or name} = {module}{target}\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{point or name} = {module}{target}\n")
         if editable is not None:
             origin = {"url": editable.as_uri(), "dir_info": {"editable": True}}
             (info / "direct_url.json").write_text(json.dumps(origin))

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, Scorer, TensorScorer
+from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, Scorer
 
 Array = np.ndarray[Any, Any]
 
 
 BACKENDS = [
     pytest.param("plain"),
-    pytest.param("compiled", caveats=pytest.mark.encoders),
-    pytest.param("tensors", caveats=pytest.mark.encoders),
+    pytest.param("compiled", marks=pytest.mark.encoders),
 ]
 
 
@@ -23,9 +22,6 @@ def make_scorer_of(kind: str, rows: Array, truth: Array) -> Scorer:
     if kind == "compiled":
         pytest.importorskip("numba")
         return CompiledScorer(rows, truth)
-    if kind == "tensors":
-        pytest.importorskip("torch")
-        return TensorScorer(rows, truth, "cpu")
     return PlainScorer(rows, truth)
 
 

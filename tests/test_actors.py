@@ -21,7 +21,6 @@ def voices(actors: int, clips: int, seed: int, distance: float = 3.0) -> tuple[n
 
 
 def test_unseen_actors_are_told_apart_and_loud_emotions_do_not_disturb() -> None:
-    pytest.importorskip("scipy")
     learnt = learn_actors(*voices(12, 30, seed=0))
     vectors, names = voices(6, 30, seed=1)
     found = learnt.group(vectors)
@@ -32,7 +31,6 @@ def test_unseen_actors_are_told_apart_and_loud_emotions_do_not_disturb() -> None
 
 
 def test_order_of_clips_does_not_matter() -> None:
-    pytest.importorskip("scipy")
     learnt = learn_actors(*voices(8, 20, seed=0))
     vectors, _ = voices(5, 20, seed=2)
     order = np.random.default_rng(1).permutation(len(vectors))
@@ -41,13 +39,11 @@ def test_order_of_clips_does_not_matter() -> None:
 
 @pytest.mark.parametrize("clips", [1, 2, 14])
 def test_few_clips_are_grouped_too(clips: int) -> None:
-    pytest.importorskip("scipy")
     learnt = learn_actors(*voices(4, 20, seed=0))
     assert learnt.group(voices(1, clips, seed=3)[0]).shape == (clips,)
 
 
 def test_the_number_of_actors_is_found_where_they_have_fewer_clips() -> None:
-    pytest.importorskip("scipy")
     learnt = learn_actors(*voices(12, 30, seed=0, distance=5.0))
     vectors, names = voices(8, 18, seed=4, distance=5.0)
     assert 6 <= len(np.unique(learnt.group(vectors))) <= 9, "training actors have clips for 5"

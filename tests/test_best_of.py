@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins.best_of import BestOf, BestOfOptions
-from blemore_plugins.late import LateFusion, LateOptions
+from blemore_plugins.late import LateFusion
+from blemore_plugins.late.options import LateOptions
 from blemore_plugins.means import LogitMean, Mean
 from blemore_plugins.regularisation import actor_folds
-from fakes import Notebook, make_context, make_fold
+from fakes import RecordingReporter, make_context, make_fold
 from fusion_cases import fit, make_members, make_truth, predict
 
 TRUTH = make_truth(0, 210)
@@ -78,16 +80,16 @@ def test_tries_say_nothing_and_the_same_seed_chooses_the_same() -> None:
     assert [label for label, _ in book.bars if label == "late: weights"] in ([], ["late: weights"])
 
 
-def fit_together(folds: list[Fold], settings: BestOfOptions, home: Path) -> tuple[Any, list[Notebook]]:
+def fit_folds(folds: list[Fold], settings: BestOfOptions, home: Path) -> tuple[Any, list[RecordingReporter]]:
     """Fit folds at once, with the rows of `MEMBERS` for their clips; returns the models and what they told."""
-    books = [Notebook() for _ in folds]
+    books = [RecordingReporter() for _ in folds]
     contexts = [make_context(home / str(n), reporter=book) for n, book in enumerate(books)]
     given = []
     for fold, context in zip(folds, contexts, strict=True):
         context.workspace.mkdir(parents=True, exist_ok=True)
         at = [int(name[1:]) for name in fold.train.ids]
         given.append({name: Probabilities(fold.train.ids, rows[at]) for name, rows in MEMBERS.items()})
-    return BestOf().fit_together(folds, given, settings, contexts), books
+    return BestOf().fit_folds(folds, given, settings, contexts), books
 
 
 def make_folds(count: int) -> list[Fold]:
@@ -99,12 +101,12 @@ def make_folds(count: int) -> list[Fold]:
 
 def test_folds_that_choose_late_share_its_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options, folds = BestOfOptions(candidates=("late", "mean")), make_folds(3)
-    models, books = fit_together(folds, options, tmp_path)
+    models, books = fit_folds(folds, options, tmp_path)
     assert [book.notes["chosen"] for book in books] == ["late"] * 3
     assert [label for book in books for label, _ in book.bars if label == "late: weights"] == ["late: weights"]
-    monkeypatch.setattr(LateFusion, "fit_together", Fusion.fit_together)
+    monkeypatch.setattr(LateFusion, "fit_folds", Fusion.fit_folds)
     for fold, model, book in zip(folds, models, books, strict=True):
-        other = Notebook()
+        other = RecordingReporter()
         at = [int(name[1:]) for name in fold.train.ids]
         given = {name: Probabilities(fold.train.ids, rows[at]) for name, rows in MEMBERS.items()}
         alone = BestOf().fit(fold, given, options, make_context(tmp_path / "alone", reporter=other))
@@ -116,11 +118,11 @@ def test_where_nothing_is_shared_choices_are_kept_and_folds_are_finished_one_by_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options, folds = BestOfOptions(candidates=("mean", "logit-mean")), make_folds(2)
-    assert fit_together(folds, options, tmp_path)[0] is None
+    assert isinstance(fit_folds(folds, options, tmp_path)[0], Iterator)
     first = {path.name: path.read_text() for path in (tmp_path / "0" / "work").iterdir()}
     assert list(first) == ["inner-scores.json"]
     monkeypatch.setattr(BestOf, "_try", None)  # nothing is tried again
-    _, books = fit_together(folds, options, tmp_path)
+    _, books = fit_folds(folds, options, tmp_path)
     scores = json.loads(first["inner-scores.json"])
     assert books[0].notes["chosen"] == max(scores, key=lambda name: scores[name])
     assert books[0].notes["inner scores"] == {name: round(score, 6) for name, score in scores.items()}

@@ -86,7 +86,7 @@ def test_kill_while_writing_leaves_no_file_under_the_name(tmp_path: Path) -> Non
 
 
 def test_nothing_computed_yet_says_so(store: Store) -> None:
-    with pytest.raises(DataError, match=r"nothing computed for clip c1 in .*embeddings.*: run `prepare` first"):
+    with pytest.raises(DataError, match=r"nothing computed for clip c1 in .*vectors.*: run `prepare` first"):
         store.load(CLIP)
 
 

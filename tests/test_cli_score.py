@@ -23,6 +23,7 @@ from blemore_harness.data.download import DEMO_MARKER, read_dataset
 from blemore_harness.files.scoring import render_score, score_file
 from builders import EMOTIONS, label_of, put, rows_of, write_download, write_metadata, write_probabilities_csv
 from real_material import REAL, needs_real, real_labels
+from sample_records import sample_record
 
 KEYS = [
     "clips",
@@ -591,9 +592,7 @@ def test_a_file_of_demo_clips_is_not_for_codabench(call: Call, tmp_path: Path) -
 def run_folder(tmp_path: Path) -> Path:
     """A finished run, as far as `submit` looks at one."""
     folder = tmp_path / "blemore-runs" / "uzh-s4d-0123456789ab"
-    record = {"schema": 1, "status": "finished", "caveat": None, "data": {"demo": False}}
-    record["test"] = {"file": "submission.zip"}
-    put(folder / "record.json", json.dumps(record))
+    put(folder / "record.json", json.dumps(sample_record().to_json()))
     zipped(folder / "submission.zip", official())
     return folder
 
@@ -627,16 +626,14 @@ def test_submit_a_run(call: Call, run_folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_demo_run_is_not_for_codabench(call: Call, run_folder: Path) -> None:
-    record = run_folder / "record.json"
-    text = record.read_text().replace("null", '"demo: untrained small encoders"').replace("false", "true")
-    record.write_text(text)
-    said = call("submit", "uzh").out
-    assert "do not upload this file to Codabench (demo: untrained small encoders)" in said
+    record = sample_record(demo=True, caveat="demo: untrained small encoders")
+    (run_folder / "record.json").write_text(json.dumps(record.to_json()))
+    assert "do not upload this file to Codabench (demo: untrained small encoders)" in call("submit", "uzh").out
 
 
 def test_a_transductive_run_is_for_codabench_and_says_what_it_is(call: Call, run_folder: Path) -> None:
-    record = run_folder / "record.json"
-    record.write_text(record.read_text().replace("null", '"transductive test labels (actor-centred)"'))
+    record = sample_record(caveat="transductive test labels (actor-centred)")
+    (run_folder / "record.json").write_text(json.dumps(record.to_json()))
     said = call("submit", "uzh").out
     assert "upload this file to Codabench and report this caveat" in said
     assert "transductive test labels (actor-centred)" in said
@@ -654,23 +651,13 @@ def test_wrong_run_names_say_what_is_there(call: Call, run_folder: Path, tmp_pat
         assert "(found: uzh-s4d-0123456789ab" in call("submit", name).refusal
 
 
-@pytest.mark.parametrize(
-    ("record", "message"),
-    [
-        ("{}", "(status: None)"),
-        ('{"status": "failed", "test": null}', "(status: failed)"),
-        ('{"test": {"file": "gone.zip"}}', "gone.zip is missing"),
-        ('{"test": {"clips": 3}}', "is missing"),
-        ('{"test": 3}', "is missing"),
-        ("[]", "expected a JSON object in"),
-        ("", "cannot read"),
-        ("\x00", "cannot read"),
-        ("[" * 100_000, "cannot read"),
-    ],
-)
-def test_damaged_runs(call: Call, run_folder: Path, record: str, message: str) -> None:
-    (run_folder / "record.json").write_text(record)
-    assert message in call("submit", run_folder.name).refusal
+def test_runs_without_a_leaderboard_file(call: Call, run_folder: Path) -> None:
+    record = sample_record(status="failed", test=None)
+    (run_folder / "record.json").write_text(json.dumps(record.to_json()))
+    assert "(status: failed)" in call("submit", run_folder.name).refusal
+    (run_folder / "record.json").write_text(json.dumps(sample_record().to_json()))
+    (run_folder / "submission.zip").unlink()
+    assert "submission.zip is missing" in call("submit", run_folder.name).refusal
 
 
 def test_places_that_cannot_be_written_to(call: Call, run_folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,24 +11,18 @@ from rich.console import Console
 
 from blemore_harness.drawing.published import draw_comparison
 from blemore_harness.errors import RunError
+from blemore_harness.record.types import Record
 from blemore_harness.records.published import compare_with_published
+from sample_records import sample_record, sample_system
 
 EXPECT = {"acc_presence": 0.298, "acc_presence_sd": 0.025, "acc_salience": 0.18, "score": 0.239, "source": "a paper"}
 
 
-def record(presence: float = 0.3, salience: float = 0.18, **changed: Any) -> dict[str, Any]:
-    means = {"acc_presence": presence, "acc_salience": salience, "score": (presence + salience) / 2}
-    other = {name: {"mean": 0.9, "sd": 0.0} for name in means}
-    return {
-        "status": "finished",
-        "data": {"demo": changed.pop("demo", False), "fold_source": changed.pop("fold_source", "metadata")},
-        "submission": {"name": "baseline-x", "expect": changed.pop("expect", EXPECT)},
-        "systems": [
-            {"name": "base_model", "official": other},
-            {"name": "last", "official": {name: {"mean": mean, "sd": 0.01} for name, mean in means.items()}},
-        ],
-        **changed,
-    }
+def record(presence: float = 0.3, salience: float = 0.18, expect: Any = EXPECT, **changes: Any) -> Record:
+    found = sample_record(sample_system("base-model", 0.9, 0.9), sample_system("last", presence, salience))
+    data = replace(found.data, **{key: changes.pop(key) for key in ("demo", "fold_source") if key in changes})
+    submission = replace(found.submission, name="baseline-x", expect=expect)
+    return replace(found, data=data, submission=submission, **changes)
 
 
 def test_the_last_system_is_compared_measure_by_measure() -> None:
@@ -50,11 +45,11 @@ def test_what_differs_is_drawn_with_rule_and_source() -> None:
     console = Console(file=io.StringIO(), width=100)
     console.print(draw_comparison(record(salience=0.10), rows))
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "0.298 ± 0.025" in text
-    assert "-0.080" in text
+    assert ".298 ± .025" in text
+    assert "-.080" in text
     assert text.count("differs") == 2
     assert text.count("agrees") == 1
-    assert "2 published deviations over folds, at least 0.02" in text
+    assert "2 published deviations over folds, at least .02" in text
     assert "a paper" in text
 
 
@@ -66,8 +61,8 @@ def test_marks_and_honest_epochs_stand_beside_the_comparison() -> None:
     assert "transductive: adapted" in text
     assert "expect to be below it" in text
     assert "which are not the official ones" in text
-    given["data"]["fold_source"] = "official"
-    given["systems"][0]["times_asked"] = 200
+    asked = replace(given.finished[0], times_asked=200)
+    given = replace(record(fold_source="official"), systems=(asked, given.finished[1]))
     console = Console(file=io.StringIO(), width=80)
     console.print(draw_comparison(given, compare_with_published(given)))
     text = console.file.getvalue()  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.testing import Session, Subject, check_subject
@@ -60,7 +60,7 @@ SAID: Mapping[str, Mapping[str, Any]] = {
 
 def param(name: str) -> Any:
     heavy = isinstance(SYSTEMS[name], Encoder) or name in TORCH_FUSIONS
-    return pytest.param(name, caveats=[pytest.mark.encoders, pytest.mark.slow] if heavy else [])
+    return pytest.param(name, marks=[pytest.mark.encoders, pytest.mark.slow] if heavy else [])
 
 
 @pytest.fixture(scope="module")

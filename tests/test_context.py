@@ -23,7 +23,7 @@ from rich.console import Console
 from blemore_harness.cache import Cache
 from blemore_harness.cli.terminal import TerminalReporter
 from blemore_harness.clips import Clip, Clips, Fold
-from blemore_harness.context import Context, Desk
+from blemore_harness.context import Context, ScoringService
 from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.data.neutral_features import StoreDigests
 from blemore_harness.errors import BlemoreError, InvalidProbabilities
@@ -32,7 +32,8 @@ from blemore_harness.networks import Device
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import Scores
 from blemore_harness.protocol.thresholds import search_official
-from blemore_harness.running.steps import Stage
+from blemore_harness.running.calls import open_call
+from blemore_harness.running.run import Run
 
 NAME = re.compile(r"A\d+_(ang|mix|neu|fea)_\w+")
 
@@ -65,12 +66,14 @@ def blinded() -> BlindedDataset:
 def opened(
     blinded: BlindedDataset, folder: Path, part: str = "fold-0", index: int | None = 0, terminal: bool = False
 ) -> Iterator[tuple[Context, Any]]:
-    """A context as `Stage` opens it for a plugin."""
+    """A context as `open_call` opens it for a plugin."""
     reporter = TerminalReporter(Console(stderr=True, force_terminal=terminal))
-    resolved: Any = SimpleNamespace(name="toy", fold_seed=lambda fold: 7)
-    stage = Stage(blinded, Cache(folder / "cache"), Device("cpu"), reporter)
-    with stage._call(resolved, Runs(folder).system("toy", {}, "abc"), part, index) as (context, notebook):
-        yield context, notebook
+    resolved: Any = SimpleNamespace(name="toy", fold_seed=lambda fold: 7, identity={}, digest="abc")
+    unused: Any = None
+    where = (Runs(folder), Cache(folder / "cache"), Device("cpu"), reporter)
+    run = Run(unused, unused, (), unused, blinded, *where)
+    with open_call(run, resolved, part, index) as (context, log):
+        yield context, log
 
 
 def reachable(*roots: object) -> list[object]:
@@ -109,7 +112,7 @@ def secrets(blinded: BlindedDataset, index: int, roots: tuple[object, ...]) -> l
             found.append(f"the name {item!r}")
         if isinstance(item, np.ndarray) and item.ndim == 2 and item.shape[1] == 6:
             found += [f"the label {row}" for row in np.asarray(item).tolist() if tuple(row) in labels]
-        if isinstance(item, BlindedDataset | Stage | Desk):
+        if isinstance(item, BlindedDataset | Run | ScoringService):
             found.append(f"a {type(item).__name__}")
     return found
 
@@ -145,7 +148,7 @@ def test_no_held_out_label_and_no_real_name_can_be_reached(
     blinded: BlindedDataset, tmp_path: Path, index: int, terminal: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fold = blinded.fold(index)
-    with opened(blinded, tmp_path, f"fold-{index}", index, terminal) as (context, notebook):
+    with opened(blinded, tmp_path, f"fold-{index}", index, terminal) as (context, log):
         assert secrets(blinded, index, (fold, context)) == []
         scores = context.score(rows_for(fold.held_out.ids))
         context.log(f"see {fold.held_out.ids[0]}")
@@ -155,11 +158,11 @@ def test_no_held_out_label_and_no_real_name_can_be_reached(
             bar.advance()
             context.log(f"see {fold.held_out.ids[1]}")
             assert secrets(blinded, index, (fold, context, scores, bar)) == []
-        assert notebook.asked == 1
+        assert log.asked == 1
     assert secrets(blinded, index, (fold, context, scores)) == []
     assert f"see {blinded.real[fold.held_out.ids[0]]}" in capsys.readouterr().err
-    assert notebook.warnings == [f"beware of {blinded.real[fold.train.ids[0]]}"]
-    assert notebook.notes == {"count": {blinded.real[fold.held_out.ids[0]]: 1}}
+    assert log.warnings == [f"beware of {blinded.real[fold.train.ids[0]]}"]
+    assert log.notes == {"count": {blinded.real[fold.held_out.ids[0]]: 1}}
 
 
 def test_scores_are_the_official_ones_of_the_held_out_clips_in_any_order(
@@ -205,7 +208,7 @@ def test_error_inside_a_service_that_is_no_harness_error_loses_its_frames() -> N
         inner = hidden
         raise KeyError(len(inner))
 
-    with Desk({"ask": broken}).open() as ask:
+    with ScoringService({"ask": broken}).open() as ask:
         with pytest.raises(BlemoreError, match=r"ask failed: KeyError\(16\)") as caught:
             ask("ask", "x")
         assert not any(isinstance(item, str) and NAME.search(item) for item in reachable(ask, caught.value))
@@ -223,11 +226,11 @@ def test_question_after_the_end_is_an_error(blinded: BlindedDataset, tmp_path: P
 
 @pytest.mark.parametrize("part", ["prepare", "final"])
 def test_nobody_can_be_asked_where_nothing_is_held_out(blinded: BlindedDataset, tmp_path: Path, part: str) -> None:
-    with opened(blinded, tmp_path, part, None) as (context, notebook):
+    with opened(blinded, tmp_path, part, None) as (context, log):
         assert context.final == (part == "final")
         with pytest.raises(BlemoreError, match="nothing is held out here, use an inner split"):
             context.score(rows_for(blinded.train.ids))
-    assert notebook.asked == 0
+    assert log.asked == 0
 
 
 def test_threads_of_a_plugin_may_ask_at_once(blinded: BlindedDataset, tmp_path: Path) -> None:
@@ -235,7 +238,7 @@ def test_threads_of_a_plugin_may_ask_at_once(blinded: BlindedDataset, tmp_path: 
     asked = {seed: rows_for(fold.held_out.ids, seed) for seed in range(40)}
     truth = blinded.train.labels[blinded.folds == 0]
     found: dict[int, Scores] = {}
-    with opened(blinded, tmp_path) as (context, notebook):
+    with opened(blinded, tmp_path) as (context, log):
 
         def ask(seed: int) -> None:
             found[seed] = context.score(asked[seed])
@@ -247,13 +250,13 @@ def test_threads_of_a_plugin_may_ask_at_once(blinded: BlindedDataset, tmp_path: 
         for thread in threads:
             thread.join(300)
     assert found == {seed: search_official(rows.values, truth).scores for seed, rows in asked.items()}
-    assert notebook.asked == 40
+    assert log.asked == 40
 
 
-def test_threads_that_ask_while_the_desk_closes_get_an_answer_or_an_error() -> None:
+def test_threads_that_ask_while_the_service_ends_get_an_answer_or_an_error() -> None:
     for _ in range(50):
         outcomes: list[str] = []
-        with Desk({"add": lambda a, b: a + b}).open() as ask:
+        with ScoringService({"add": lambda a, b: a + b}).open() as ask:
 
             def work(ask: Callable[..., Any] = ask, outcomes: list[str] = outcomes) -> None:
                 try:
@@ -270,9 +273,9 @@ def test_threads_that_ask_while_the_desk_closes_get_an_answer_or_an_error() -> N
         assert outcomes == ["refused"] * 3
 
 
-def test_desk_ends_with_an_error_of_the_plugin_and_leaves_no_thread() -> None:
+def test_the_service_ends_with_an_error_of_the_plugin_and_leaves_no_thread() -> None:
     def crash() -> None:
-        with Desk({}).open():
+        with ScoringService({}).open():
             raise ZeroDivisionError
 
     before = threading.active_count()

@@ -10,18 +10,22 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from blemore_harness.cli import INTERRUPTED
-from blemore_harness.doctor.surroundings import KEYS
+from blemore_harness.decoding.strategies import STRATEGIES
 from blemore_harness.errors import HarnessError, PluginFailed
+from blemore_harness.hookspecs import Encoder, Fusion
+from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.testing import CHECKS, Session, Subject, check_subject
 from blemore_harness.testing.pytest_plugin import PluginChecks
+from builders import rows_of, write_download
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "tutorial" / "write-a-plugin.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
-QUICK = ("declares", "options", "identity", "probabilities", "company")
+QUICK = ("declares", "options", "identity", "probabilities", "batch-invariance")
 """Checks of every step; the last state of most systems has to pass them all."""
 
 
@@ -53,9 +57,18 @@ def test_the_tutorial_works_step_by_step(tmp_path: Path) -> None:
     last = systems(space)
     assert set(last) == {"spectrum", "spectrum-over-time", "spectrum-centroids", "trusting"}
     for name, system in last.items():
-        assert bad(system, session, ("learns", "frame_features") if name == "spectrum-over-time" else ()) == [], name
+        assert bad(system, session, ("learns", "frame-features") if name == "spectrum-over-time" else ()) == [], name
     suites = [kind for kind in space.values() if isinstance(kind, type) and issubclass(kind, PluginChecks)]
     assert {kind.__name__ for kind in suites} == {"PluginChecks", "TestSpectrum", "TestTrusting"}
+
+
+def test_the_command_of_the_tutorial_works(tmp_path: Path) -> None:
+    [block] = [block for block in BLOCKS if "click.command" in block]
+    space: dict[str, Any] = {}
+    exec(compile(block, "write-a-plugin.md", "exec", dont_inherit=True), space)
+    data = write_download(tmp_path / "data", rows_of(actors=4, folds=2))
+    done = CliRunner().invoke(space["actors"], ["--data", str(data)])
+    assert (done.exit_code, done.stdout) == (0, "4\n"), done.output
 
 
 def test_the_first_step_is_about_20_lines() -> None:
@@ -65,7 +78,7 @@ def test_the_first_step_is_about_20_lines() -> None:
 
 def test_the_table_of_checks_is_the_list_of_checks() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([a-z-]+)`(?: \((encoders|fusions)\))? \| (.*) \|$", text, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z_-]+)`(?: \((encoders|fusions)\))? \| (.*) \|$", text, flags=re.MULTILINE)
     who = {(True, True): "", (True, False): "encoders", (False, True): "fusions"}
     assert rows == [(check.name, who[check.encoders, check.fusions], check.says) for check in CHECKS]
 
@@ -75,11 +88,42 @@ def test_every_variable_and_exit_code_stands_on_the_page_of_the_environment() ->
     sources = [path for root in ("harness", "plugins") for path in (ROOT / root).rglob("*.py")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     used = set(re.findall(r"\bBLEMORE_[A-Z_]*[A-Z]\b", text))
-    used |= set(re.findall(r"""environ(?:ment)?(?:\.get\(|\[)"([A-Z_]+)\"""", text)) - {"PYTHONPATH"} | {*KEYS}
+    used |= set(re.findall(r"""environ(?:ment)?(?:\.get\(|\[)"([A-Z_]+)\"""", text)) - {"PYTHONPATH"}
+    offers = [offer.system for offers in load_plugins().offers.values() for offer in offers]
+    encoders = [system for system in offers if isinstance(system, Encoder)]
+    resolved = [(encoder, encoder.resolve_options(encoder.Options(), frozenset())) for encoder in encoders]
+    used |= {need.name for encoder, options in resolved for need in encoder.requirements(options) if need.kind == "key"}
+    assert {"HF_TOKEN", "GEMINI_API_KEY"} <= used
     assert len(used) > 8
     assert {name for name in used if f"`{name}`" not in page and f"${name}" not in page} == set()
     codes = {HarnessError.exit_code, PluginFailed.exit_code, click.UsageError.exit_code, INTERRUPTED, 0}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, flags=re.MULTILINE)} == codes
+
+
+def test_every_room_of_the_core_stands_in_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    core = ROOT / "harness" / "blemore_harness"
+    rooms = {path.name for path in core.glob("*.py")} | {f"{path.parent.name}/" for path in core.glob("*/__init__.py")}
+    assert {room for room in rooms - {"__init__.py", "__main__.py"} if f"| `{room}` |" not in page} == set()
+
+
+def test_every_threshold_strategy_stands_on_the_page_of_the_protocol() -> None:
+    page = (ROOT / "docs" / "reference" / "protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)`(?: \((transductive)\))? \|", page, flags=re.MULTILINE)
+    assert rows == [(name, "transductive" * strategy.transductive) for name, strategy in STRATEGIES.items()]
+
+
+def test_every_bundled_system_stands_in_the_readme_and_in_the_reference() -> None:
+    readme, encoders, fusions = (
+        (ROOT / page).read_text(encoding="utf-8")
+        for page in ("README.md", "docs/reference/encoders.md", "docs/reference/fusions.md")
+    )
+    offers = [offer for offers in load_plugins({}).offers.values() for offer in offers]
+    bundled = [offer.system for offer in offers if offer.distribution.name == "blemore-harness"]
+    assert len(bundled) > 20
+    for system in bundled:
+        assert f"`{system.name}`" in readme, system.name
+        assert f"`{system.name}`" in (fusions if isinstance(system, Fusion) else encoders), system.name
 
 
 def test_the_reference_is_up_to_date() -> None:

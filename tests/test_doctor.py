@@ -6,29 +6,38 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from blemore_harness.doctor import diagnosis as doctor
 from blemore_harness.doctor import surroundings
 from blemore_harness.doctor.diagnosis import examine, judge_packages
-from blemore_harness.doctor.rehearsal import IMPORTS, rehearse_apart
+from blemore_harness.doctor.rehearsal import OWN, rehearse_apart
 from blemore_harness.doctor.surroundings import Finding, look_at_disks, look_at_keys
 from blemore_harness.errors import ConfigError
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.systems.submission import from_plugins
+from blemore_plugins.requirements import KNOWN
 from builders import write_download
+from installed_plugins import HEAD, make_site
 
 GOOD = {
     "torch": "2.14.1", "torchvision": "0.29.2", "torchaudio": "2.11.0", "transformers": "5.23.0", "av": "18.1.0",
 }  # fmt: skip
 
 
+NEEDS = {need.name: asdict(need) for need in (*OWN, *KNOWN.values())}
+
+
 def packages(errors: Mapping[str, str] = {}, **versions: str | None) -> dict[str, dict[str, Any]]:
-    return {name: {"version": v, "error": errors.get(name, "")} for name, v in {**GOOD, **versions}.items()}
+    found = {**GOOD, **versions}
+    return {name: {**NEEDS[name], "version": v, "error": errors.get(name, "")} for name, v in found.items()}
 
 
 def state(**changes: Any) -> dict[str, Any]:
@@ -36,6 +45,7 @@ def state(**changes: Any) -> dict[str, Any]:
     names = changes.pop("names", ())
     return {
         "packages": packages(),
+        "keys": [],
         "gpu": None,
         "clip": "ok",
         "encoders": {name: {"kind": "", "error": ""} for name in names},
@@ -78,15 +88,16 @@ def test_a_healthy_machine_has_no_problem() -> None:
         (
             packages({"torchvision": "RuntimeError: operator torchvision::nms does not exist"}),
             "torchvision",
-            "different builds (such as one for the CPU only",
+            "both for the CPU or both for the same CUDA",
         ),
         (
             packages({"transformers": "RuntimeError: operator torchvision::nms does not exist"}),
             "transformers",
-            "install both from the same index, pip install --force-reinstall torch torchvision",
+            "pip install --force-reinstall torch torchvision",
         ),
-        (packages({"torchaudio": "OSError: undefined symbol"}, torch="2.15.0"), "torchaudio", "'torch>=2.11,<2.15'"),
+        (packages({"torchaudio": "OSError: undefined symbol"}, torch="2.14.0"), "torchaudio", "'torch>=2.11,<2.15'"),
         (packages(transformers="5.17.2"), "transformers", "pip install 'transformers>=5.18,<6'"),
+        (packages(av="9.2"), "av", "pip install 'av>=18'"),
         (packages({"av": "ImportError: libav"}), "av", "pip install --force-reinstall av"),
     ],
 )
@@ -96,10 +107,60 @@ def test_known_traps_are_recognised(found: dict[str, Any], what: str, advice: st
     assert advice in problems[0].todo
 
 
-def test_without_torch_it_warns_and_names_the_extra() -> None:
-    rows = list(judge_packages({key: {"version": None, "error": ""} for key in IMPORTS}))
+def test_versions_that_were_never_tried_are_warnings() -> None:
+    found = [row for row in judge_packages(packages(torch="2.15.0+cu130", transformers="6.0")) if row.verdict != "ok"]
+    assert [(row.what, row.verdict) for row in found] == [("torch", "warning"), ("transformers", "warning")]
+    assert "2.15" in found[0].found
+    assert not [row for row in judge_packages(packages(torch="2.14.9", av="18")) if row.verdict != "ok"]
+
+
+def test_what_is_not_installed_is_one_warning_with_the_command() -> None:
+    rows = list(judge_packages(packages(**dict.fromkeys(GOOD))))
     assert [(row.verdict, row.what) for row in rows] == [("warning", "packages")]
-    assert "blemore-harness[encoders]" in rows[0].todo
+    assert all(name in rows[0].found for name in GOOD)
+    assert "'torch>=2.11,<2.15'" in rows[0].todo
+
+
+def test_what_is_needed_is_what_the_extra_installs() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    extra = {need.name: need for need in map(Requirement, project["optional-dependencies"]["encoders"])}
+    for name, need in NEEDS.items():
+        bounds = {f">={need['least']}", f"<{need['below']}"} - {">=", "<"}
+        assert {str(part).replace("==2.11.*", ">=2.11") for part in extra[name].specifier} == bounds - {"<2.12"}, name
+
+
+def test_encoders_are_asked_for_what_they_need(tmp_path: Path) -> None:
+    code = (
+        HEAD
+        + """
+from blemore_harness.hookspecs import NoOptions, Requirement, hookimpl
+
+class Needy(Toy):
+    name = "needy"
+    def requirements(self, options):
+        return (Requirement("no-such-package", least="3"), Requirement("NEEDY_KEY", "key"))
+
+class Vague(Toy):
+    name = "vague"
+    def requirements(self, options):
+        return ("torch",)
+
+@hookimpl
+def blemore_encoders():
+    return [Needy(), Vague()]
+"""
+    )
+    with make_site(tmp_path / "site") as site:
+        site.install("needy", code, head="")
+        found = rehearse_apart({"encoders": ["needy", "vague"], "options": {}, "feature_sets": [], "demo": True})
+        everything = rehearse_apart({"encoders": [], "options": {}, "feature_sets": [], "demo": True})
+    assert (found["packages"]["no-such-package"]["version"], found["keys"]) == (None, ["NEEDY_KEY"])
+    assert "transformers" not in found["packages"]
+    assert "TypeError" in found["encoders"]["vague"]["error"]
+    assert {"no-such-package", "transformers"} <= set(everything["packages"])
+    assert {"NEEDY_KEY", "HF_TOKEN", "GEMINI_API_KEY"} <= set(everything["keys"])
+    rows = {row.what: row for row in judge_packages(found["packages"])}
+    assert "'no-such-package>=3'" in rows["packages"].todo
 
 
 def test_gpus() -> None:
@@ -157,10 +218,11 @@ def test_data_that_cannot_be_read_is_a_problem_and_not_a_traceback(tmp_path: Pat
 
 
 def test_keys_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in surroundings.KEYS:
+    names = ("GOOGLE_API_KEY", "GEMINI_API_KEY", "HF_TOKEN")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GEMINI_API_KEY", "very-secret")
-    row = look_at_keys()
+    row = look_at_keys(names)
     assert row.found == "GEMINI_API_KEY set; GOOGLE_API_KEY, HF_TOKEN not set"
     assert "secret" not in str(row)
 
@@ -191,13 +253,15 @@ def test_a_package_that_ends_python_is_reported(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.slow
 def test_packages_that_fail_in_every_way_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bodies = {"torchvision": "raise RuntimeError('operator torchvision::nms does not exist')", "timm": "exit(3)"}
-    for name in IMPORTS:
-        (tmp_path / f"{IMPORTS[name].partition('.')[0]}.py").write_text(bodies.get(name, "raise ImportError('stub')"))
+    for name, need in NEEDS.items():
+        module = str(need["module"] or name.replace("-", "_")).partition(".")[0]
+        (tmp_path / f"{module}.py").write_text(bodies.get(name, "raise ImportError('stub')"))
         info = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = rehearse_apart({"encoders": ["prosody", "none"], "options": {}, "feature_sets": [], "demo": True})
+    names = ["s4d", "dinov3", "none"]
+    found = rehearse_apart({"encoders": names, "options": {}, "feature_sets": [], "demo": True})
     assert found["packages"]["torchvision"]["error"] == "RuntimeError: operator torchvision::nms does not exist"
     assert found["packages"]["timm"]["error"] == "SystemExit: 3"
     assert found["clip"] == "not tried: a decoder is missing"
@@ -228,4 +292,4 @@ def test_the_command(tmp_path: Path) -> None:
     assert "cyinen/S4D" in rows["encoder s4d"]["todo"]
     assert "very-secret" not in out
     code, out, err = run("--plugin", "nosuch")
-    assert (code, "unknown encoder 'nosuch'" in err) == (1, True)
+    assert (code, "'nosuch'" in err) == (2, True)

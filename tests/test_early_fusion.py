@@ -1,4 +1,4 @@
-"""Encoders joined under one head, and variants of an encoder: names, identities, embeddings, folders."""
+"""Early fusion: embeddings of encoders under one head; variants of an encoder: names, identities, folders."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ import pluggy
 import pytest
 
 from blemore_harness import hookspecs
-from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import ConfigError
-from blemore_harness.files.runs import Runs
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_harness.options import parse_settings
 from blemore_harness.pipeline import evaluate
 from blemore_harness.predictions import Embeddings
-from blemore_harness.running.workshop import Workshop
+from blemore_harness.running.run import open_run
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.early_fusion import EarlyFusion, Part
 from blemore_harness.systems.plugins import Plugins, register
-from blemore_harness.systems.resolved import ResolvedSystem, resolve_systems
+from blemore_harness.systems.resolved import ResolvedSystem, find_systems, resolve_systems
 from blemore_harness.systems.submission import from_plugins
 from builders import put, write_download
-from fakes import Notebook, make_context, make_fold
+from fakes import RecordingReporter, make_context, make_fold
 from toys import ToyOptions
 
 
@@ -97,7 +95,7 @@ def plugins_of(*encoders: Encoder) -> Plugins:
 
 def resolve(names: str, *settings: str) -> tuple[ResolvedSystem, ...]:
     submission = from_plugins([names], None).with_options(parse_settings(settings), None)
-    return resolve_systems(submission, plugins_of(EYE, EAR, Whole()), None, demo=False)
+    return resolve_systems(find_systems(submission, plugins_of(EYE, EAR, Whole()), demo=False), None)
 
 
 def test_vectors_stand_side_by_side_in_the_order_of_the_clips(tmp_path: Path) -> None:
@@ -123,7 +121,7 @@ def test_joint_says_what_its_parts_say(tmp_path: Path) -> None:
     ("names", "message"),
     [
         ("eye+eye", "'eye' is named twice in 'eye\\+eye'"),
-        ("eye+whole", "'whole' gives no embeddings to join in 'eye\\+whole'"),
+        ("eye+whole", "'whole' gives no embeddings for 'eye\\+whole'"),
         ("eye+", "found '' in eye\\+"),
         ("eye@", "found 'eye@' in eye@"),
         ("eye@Quick", "found 'eye@Quick'"),
@@ -179,11 +177,12 @@ def test_joint_runs_to_the_end_and_its_record_shows_the_parts(tmp_path: Path) ->
 
     settings = parse_settings(["eye@quick+ear.epochs=3", "eye@quick+ear.hidden=4", "eye@quick.shift=1"])
     submission = from_plugins(["eye@quick+ear"]).with_options(settings, None)
-    workshop = Workshop(Runs(tmp_path / "runs"), Cache(tmp_path / "cache"), "cpu", Notebook())
     plugins = plugins_of(Free("eye", "video", 3), Free("ear", "audio", 2))
-    record, folder = evaluate(submission, dataset, blind_dataset(dataset, tmp_path / "views"), plugins, workshop)
-    assert record["status"] == "finished"
-    assert record["caveat"] == "shifted"
+    blinded = blind_dataset(dataset, tmp_path / "views")
+    run = open_run(submission, plugins, dataset, blinded, tmp_path / "runs", tmp_path / "cache", RecordingReporter())
+    record, folder = evaluate(run)
+    assert record.status == "finished"
+    assert record.caveat == "shifted"
     row = json.loads((folder / "record.json").read_text())["systems"][0]
     assert (row["name"], row["modality"]) == ("eye@quick+ear", "audiovisual")
     assert row["prepared"]["notes"] == {"eye@quick: model": "eye", "ear: model": "ear"}

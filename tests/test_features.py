@@ -20,7 +20,7 @@ from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import DataError, InvalidOption, MediaError
 from blemore_plugins.features.encoder import FeatureEncoder
 from blemore_plugins.features.options import FeatureOptions
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from released_files import (
     feature_path,
     literal_statistics,
@@ -322,7 +322,7 @@ def test_aggregated_files_give_the_vectors_as_they_stand(tmp_path: Path) -> None
     vectors = {name: literal_statistics(frames) for name, frames in frame_features.items()}
     write_aggregate(data / "wavlm_static_features.npz", vectors)
     blinded = view_of(data)
-    family, context = Family(), make_context(tmp_path, reporter=Notebook())
+    family, context = Family(), make_context(tmp_path, reporter=RecordingReporter())
     clips = blinded.everything()
     assert family.resolve_options(STATISTICS, blinded.feature_sets) == STATISTICS
     family.prepare(clips, STATISTICS, context)

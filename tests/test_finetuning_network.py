@@ -14,6 +14,7 @@ import pytest
 from blemore_harness.errors import DataError, ExtraMissing, InvalidOption
 from blemore_plugins.finetuning.options import SoundOptions, TimeSformerOptions, VideoMAEOptions
 from fakes import make_context
+from finetuning_files import SOUND, THIN, save, scramble
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -41,27 +42,6 @@ from blemore_plugins.finetuning.model import rate_factor  # noqa: E402
 from blemore_plugins.finetuning.sound import Pooling, build_sound, count_frames, draw_spans  # noqa: E402
 from blemore_plugins.finetuning.video import build_timesformer, build_videomae  # noqa: E402
 from blemore_plugins.training.epochs import average_weights, soft_label_loss  # noqa: E402
-
-THIN = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16, "patch_size": 8}
-SOUND = {
-    "conv_dim": (8,) * 7, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16,
-    "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2, "codevector_dim": 8, "proj_codevector_dim": 8,
-    "num_codevectors_per_group": 4,
-}  # fmt: skip
-
-
-def scramble(network: torch.nn.Module) -> None:
-    """No tensor is left at zero or one: a bias that is lost must show."""
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator) + 0.05)
-
-
-def save(network: torch.nn.Module, folder: Path) -> Path:
-    scramble(network)
-    network.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -13,26 +13,24 @@ import pluggy
 import pytest
 
 from blemore_harness import hookspecs
-from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import DataError
-from blemore_harness.files.runs import Runs
 from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
 from blemore_harness.pipeline import evaluate
 from blemore_harness.predictions import Probabilities
 from blemore_harness.running.isolation import Isolation
-from blemore_harness.running.requests import Answer, Fusing, FusingTogether, Request
-from blemore_harness.running.workshop import Workshop
+from blemore_harness.running.requests import Answer, Fitting, Fusing, Request
+from blemore_harness.running.run import open_run
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
 from blemore_harness.systems.resolved import ResolvedSystem
 from blemore_harness.systems.submission import Submission
 from blemore_plugins import best_of, late
 from builders import rows_of, write_download
-from fakes import Notebook
+from fakes import RecordingReporter
 
 FUSIONS = ["late", "best-of"]
 
@@ -90,9 +88,9 @@ class Listening(Isolation):
 
     heard: list[Request] = field(default_factory=list)
 
-    def do(self, resolved: ResolvedSystem, request: Request, contexts: Sequence[Context], log: Path) -> Answer:
+    def do(self, resolved: ResolvedSystem, request: Request, context: Context, log: Path) -> Answer:
         self.heard.append(request)
-        return request.do(resolved.system, resolved.options, contexts)
+        return request.do(resolved.system, resolved.options, context)
 
 
 class Place:
@@ -105,7 +103,7 @@ class Place:
         pairs = zip(self.blinded.train, self.blinded.train.labels / 100, strict=True)
         truth = {clip.content: row for clip, row in pairs}
         self.toys = [Toy(name, number, truth) for number, name in enumerate(("one", "two", "three"))]
-        self.reporter = Notebook()
+        self.reporter = RecordingReporter()
 
     def run(self, fusion: Fusion, folder: str = "runs", isolation: Isolation | None = None) -> dict[str, Any]:
         manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -113,11 +111,11 @@ class Place:
         plugins = Plugins(manager)
         register(plugins, Offer(self.toys, [fusion]), "toys", Distribution("toys", "1"))
         assert plugins.failures == []
-        runs, cache = Runs(self.root / folder), Cache(self.root / "cache")
-        workshop = Workshop(runs, cache, "cpu", self.reporter, isolation=isolation)
         settings = {name: given for name, given in SETTINGS.items() if name == fusion.name}
         submission = Submission("toys", ("one", "two", "three"), fusion.name, options=settings)
-        return evaluate(submission, self.dataset, self.blinded, plugins, workshop)[0]
+        where = (self.root / folder, self.root / "cache", self.reporter)
+        run = open_run(submission, plugins, self.dataset, self.blinded, *where, isolation=isolation)
+        return evaluate(run)[0].to_json()
 
     def files(self, fusion: Fusion, folder: str) -> dict[str, Any]:
         """What a fusion left on disk, but for times."""
@@ -237,37 +235,48 @@ def test_labels_of_a_fold_change_nothing_that_is_used_on_it(name: str, tmp_path:
 def test_workers_are_sent_one_fold_at_a_time(name: str, tmp_path: Path) -> None:
     place, workers = Place(tmp_path), Listening()
     record = place.run(make(name), isolation=workers)
-    fusing = [request for request in workers.heard if isinstance(request, Fusing | FusingTogether)]
-    assert [getattr(request, "fold", None) and request.fold.index for request in fusing] == [0, 1, 2, None]  # type: ignore[union-attr]
+    for kind, systems in ((Fusing, 1), (Fitting, 3)):
+        sent = [request.fold.index for request in workers.heard if isinstance(request, kind)]
+        assert sent == [0, 1, 2, None] * systems
     assert lasting(record["systems"]) == lasting(place.run(make(name), "here")["systems"])
 
 
 class Refusing(Toy):
-    """Says why it cannot learn folds at once, or says nothing."""
+    """Trains all folds at once, and cannot do it."""
 
-    def __init__(self, truth: dict[str, np.ndarray[Any, Any]], willing: bool) -> None:
-        super().__init__("three", 3, truth)
-        self.willing, self.seen = willing, 0
-
-    def learns_together(self, options: Any, device: str) -> bool:
-        return self.willing
-
-    def fit_together(self, folds: Any, options: Any, contexts: Any) -> Any:
-        self.seen += 1
+    def fit_folds(self, folds: Any, options: Any, contexts: Any) -> Any:
         raise DataError("these folds are odd")
-
-
-def test_an_encoder_that_gains_nothing_is_not_asked_and_costs_no_worker(tmp_path: Path) -> None:
-    place, workers = Place(tmp_path), Listening()
-    place.toys[2] = modest = Refusing(place.toys[2].truth, willing=False)
-    place.run(late.LateFusion(), isolation=workers)
-    assert modest.seen == 0
-    assert modest.asked == [0, 1, 2, None]
-    assert {type(request).__name__ for request in workers.heard} == {"Preparing", "Fitting", "Fusing"}
 
 
 def test_an_error_in_folds_together_names_the_system_once(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    place.toys[2] = Refusing(place.toys[2].truth, willing=True)
+    place.toys[2] = Refusing("three", 3, place.toys[2].truth)
     row = next(row for row in place.run(late.LateFusion())["systems"] if row["name"] == "three")
     assert row["error"]["message"].startswith("three (folds): these folds are odd (at test_folds_together.py:")
+
+
+class Watching(Toy):
+    """Sees what of itself is on disk whenever a fold is trained."""
+
+    root = Path()
+
+    def fit(self, fold: Fold, options: Any, context: Context) -> Toy:
+        self.kept = [*getattr(self, "kept", []), sorted(path.stem for path in self.root.glob("systems/three-*/*.csv"))]
+        return super().fit(fold, options, context)
+
+
+class Lazy(Watching):
+    """The same with a `fit_folds` of its own that is a generator."""
+
+    def fit_folds(self, folds: Any, options: Any, contexts: Any) -> Any:
+        for fold, context in zip(folds, contexts, strict=True):
+            yield self.fit(fold, options, context)
+
+
+@pytest.mark.parametrize("kind", [Watching, Lazy])
+def test_a_fold_is_on_disk_before_the_next_is_trained(kind: type[Watching], tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.toys[2] = toy = kind("three", 3, place.toys[2].truth)
+    toy.root = tmp_path / "runs"
+    place.run(late.LateFusion())
+    assert toy.kept == [[], ["fold-0"], ["fold-0", "fold-1"], ["fold-0", "fold-1", "fold-2"]]

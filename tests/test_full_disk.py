@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 
-from blemore_harness.cache import Cache
 from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import BlemoreError, advise
-from blemore_harness.files.runs import Runs
 from blemore_harness.pipeline import evaluate
-from blemore_harness.running.workshop import Workshop
+from blemore_harness.running.run import open_run
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
@@ -66,10 +64,9 @@ def test_whichever_write_fails_the_same_command_goes_on(
     tmp_path: Path, blinded: tuple[Any, BlindedDataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(root: Path) -> Path:
-        workshop = Workshop(Runs(root / "runs"), Cache(root / "cache"), "cpu", Silent())
         submission = from_plugins(["one,two"], "late")
-        record, folder = evaluate(submission, blinded[0], blinded[1], plugins(), workshop)
-        assert record["status"] == "finished"
+        record, folder = evaluate(open_run(submission, plugins(), *blinded, root / "runs", root / "cache", Silent()))
+        assert record.status == "finished"
         return folder
 
     disk = Disk(None)

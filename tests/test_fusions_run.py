@@ -11,23 +11,21 @@ import pluggy
 import pytest
 
 from blemore_harness import hookspecs
-from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.files.runs import Runs
 from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_harness.pipeline import evaluate
 from blemore_harness.predictions import Probabilities
-from blemore_harness.running.workshop import Workshop
+from blemore_harness.running.run import open_run
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
 from blemore_harness.systems.submission import Submission
 from blemore_plugins import best_of, late, stack, structured
 from blemore_plugins import means as average
 from builders import rows_of, write_download
-from fakes import Notebook
+from fakes import RecordingReporter
 
 
 class Toy(Encoder):
@@ -56,7 +54,9 @@ class Toys:
         return [Toy("one", 1), Toy("two", 2), Toy("three", 3)]
 
 
-def run(folder: Path, fusion: str, settings: dict[str, object]) -> tuple[dict[str, Any], dict[str, bytes], Notebook]:
+def run(
+    folder: Path, fusion: str, settings: dict[str, object]
+) -> tuple[dict[str, Any], dict[str, bytes], RecordingReporter]:
     dataset = read_dataset(write_download(folder / "data", rows_of(actors=6, folds=3), tests=4))
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -71,13 +71,13 @@ def run(folder: Path, fusion: str, settings: dict[str, object]) -> tuple[dict[st
     ):
         register(plugins, plugin, name, Distribution(name, "1"))
     assert plugins.failures == []
-    reporter = Notebook()
-    workshop = Workshop(Runs(folder / "runs"), Cache(folder / "cache"), "cpu", reporter)
+    reporter = RecordingReporter()
     submission = Submission("toys", ("one", "two", "three"), fusion, options={fusion: settings} if settings else {})
-    record, _ = evaluate(submission, dataset, blind_dataset(dataset, folder / "views"), plugins, workshop)
-    (made,) = (workshop.runs.root / "systems").glob(f"{fusion}-*")
+    blinded = blind_dataset(dataset, folder / "views")
+    record, _ = evaluate(open_run(submission, plugins, dataset, blinded, folder / "runs", folder / "cache", reporter))
+    (made,) = (folder / "runs" / "systems").glob(f"{fusion}-*")
     files = {path.name: path.read_bytes() for path in made.glob("*.csv")}
-    return record, files, reporter
+    return record.to_json(), files, reporter
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from blemore_harness.clips import Clips, Fold
-from blemore_harness.heads.fitting import HeadOptions, fit_head, fit_heads, fit_heads_together
+from blemore_harness.heads.fitting import fit_head, fit_heads, fit_heads_together
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.heads.training import Task, train_heads
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.networks import build_mlp, training_logits
@@ -217,8 +219,15 @@ class Own(Vectors):
 def test_on_a_cpu_folds_are_trained_one_by_one(tmp_path):
     folds = make_folds()
     contexts = make_contexts(tmp_path, folds)
-    assert fit_heads(lambda clips, _: embed(clips), folds, SMALL, contexts) is None
-    assert Vectors().fit_together(folds, SMALL, contexts) is None
+    for models in (
+        fit_heads(lambda clips, _: embed(clips), folds, SMALL, contexts),
+        Vectors().fit_folds(folds, SMALL, contexts),
+        Own().fit_folds(folds, SMALL, contexts),
+    ):
+        assert isinstance(models, Iterator), "each is trained when it is taken"
+        for fold, context, model in zip(folds, contexts, models, strict=True):
+            alone = Vectors().fit(fold, SMALL, context).predict(fold.held_out, context)
+            assert (model.predict(fold.held_out, context).values == alone.values).all()
 
 
 def test_on_a_gpu_the_default_fit_trains_together_and_others_do_not(tmp_path, monkeypatch):
@@ -232,7 +241,7 @@ def test_on_a_gpu_the_default_fit_trains_together_and_others_do_not(tmp_path, mo
         return ["models"]
 
     monkeypatch.setattr("blemore_harness.heads.fitting.fit_heads_together", together)
-    assert Vectors().fit_together(folds, SMALL, contexts) == ["models"]
+    assert Vectors().fit_folds(folds, SMALL, contexts) == ["models"]
     assert given == [(folds[0].held_out.ids, folds, SMALL, contexts)]
-    assert Vectors().fit_together(folds[:1], SMALL, contexts[:1]) is None
-    assert Own().fit_together(folds, SMALL, contexts) is None
+    assert isinstance(Vectors().fit_folds(folds[:1], SMALL, contexts[:1]), Iterator)
+    assert isinstance(Own().fit_folds(folds, SMALL, contexts), Iterator)

@@ -10,8 +10,8 @@ import pytest
 
 from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidOption
-from blemore_harness.heads.fitting import HeadOptions, fit_head
-from blemore_harness.heads.options import HEADS
+from blemore_harness.heads.fitting import fit_head
+from blemore_harness.heads.options import HEADS, HeadOptions
 from blemore_harness.heads.scaling import fit_scaler
 from blemore_harness.heads.subsampled import fit_head_on_rows
 from blemore_harness.options import build_options, describe_options

@@ -11,7 +11,9 @@ import pytest
 from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.heads import training as head_training
-from blemore_harness.heads.fitting import HeadModel, HeadOptions, fit_head
+from blemore_harness.heads.fitting import fit_head
+from blemore_harness.heads.models import HeadModel
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.networks import SMALL as SMALL_NETWORK
 from blemore_harness.networks import batches, build_mlp, fitting_threads, forward_rows, seeded
 from blemore_harness.predictions import Embeddings, softmax

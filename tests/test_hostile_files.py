@@ -28,8 +28,9 @@ from blemore_harness.data.aggregates import index_aggregate
 from blemore_harness.data.metadata import read_metadata
 from blemore_harness.disk import LARGEST_TABLE, MOST_ROWS
 from blemore_harness.errors import BlemoreError, ConfigError, DataError, InvalidProbabilities, MetadataError
-from blemore_harness.files.leaderboard import INNER_NAME, MAX_BYTES, check_submission
+from blemore_harness.files.leaderboard import INNER_NAME, check_submission
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities, write_probabilities
+from blemore_harness.files.submission_format import MAX_BYTES
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import search_official
@@ -167,7 +168,7 @@ def test_the_payload_would_run(tmp_path: Path) -> None:
     assert (tmp_path / "it ran").is_dir()
 
 
-SINGLE_FILES = (read_probabilities, read_metadata, read_submission, read_predictions)
+SINGLE_FILES = (read_probabilities, read_metadata, read_predictions)
 
 
 @pytest.mark.parametrize("ending", [".csv", ".npz", ".json"])
@@ -176,7 +177,7 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path: Path, ending: str) -> N
     os.mkfifo(pipe)
     (tmp_path / f"zero{ending}").symlink_to("/dev/zero")
     for path in (pipe, tmp_path / f"zero{ending}"):
-        for read in SINGLE_FILES[1:] if ending == ".json" else SINGLE_FILES[:3]:
+        for read in SINGLE_FILES[1:] if ending == ".json" else SINGLE_FILES[:2]:
             with pytest.raises(BlemoreError, match="pipe or device"):
                 read(path)
         assert "found a pipe or device" in str(check_submission(path, ["test_0001"])[0])
@@ -207,7 +208,7 @@ def sparse(path: Path, size: int) -> Path:
 
 @pytest.mark.parametrize("read", SINGLE_FILES)
 def test_giant_files_are_refused_unread(tmp_path: Path, read: Callable[[Path], object]) -> None:
-    ending = {read_submission: ".toml", read_predictions: ".json"}.get(read, ".csv")  # type: ignore[call-overload]
+    ending = ".json" if read is read_predictions else ".csv"
     with pytest.raises(BlemoreError, match=r"10000 MB.* \d+ MB"):
         read(sparse(tmp_path / f"giant{ending}", 10_000_000_000))
 
@@ -286,10 +287,7 @@ def test_an_npz_that_swells_is_refused_unread(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ('plugins = ["a"]\nplugin = 3\n', "'plugin'; did you mean 'plugins'?"),
-        (f'plugins = ["a"]\nseed = {"9" * 5000}\n', "cannot read"),
-        (f"plugins = {'[' * 100_000}", "cannot read"),
-        (f'plugins = ["a"]\nseed = {"[" * 3000}{"]" * 3000}\n', ""),
-        (f'plugins = ["a"]\n[{".".join(["set"] * 4000)}]\n', ""),
+        ("plugins = [", "cannot read"),
         ('plugins = ["a"]\nseed = true\n', "'seed' must be a whole number, found True"),
     ],
 )

@@ -271,23 +271,23 @@ def test_a_single_file_may_be_named_itself(tmp_path):
 def test_local_files_are_known_by_their_content(tmp_path):
     path, cache = tmp_path / "w.bin", Cache(tmp_path / "cache")
     path.write_bytes(b"abc")
-    first = hub.digest_file(path, cache)
+    first = cache.digest_file(path)
     assert first == hashlib.sha256(b"abc").hexdigest()
-    assert hub.digest_file(path, cache) == first
+    assert cache.digest_file(path) == first
     path.write_bytes(b"abcd")
-    assert hub.digest_file(path, cache) == hashlib.sha256(b"abcd").hexdigest()
-    assert hub.Weights((path,), None).identity(cache) == {"files": {"w.bin": hub.digest_file(path, cache)}}
+    assert cache.digest_file(path) == hashlib.sha256(b"abcd").hexdigest()
+    assert hub.Weights((path,), None).identity(cache) == {"files": {"w.bin": cache.digest_file(path)}}
 
 
 def test_local_files_replaced_by_others_of_equal_size_and_time_are_seen(tmp_path: Path) -> None:
     path, cache = tmp_path / "w.bin", Cache(tmp_path / "cache")
     path.write_bytes(b"abc")
     status = path.stat()
-    assert hub.digest_file(path, cache) == hashlib.sha256(b"abc").hexdigest()
+    assert cache.digest_file(path) == hashlib.sha256(b"abc").hexdigest()
     path.write_bytes(b"xyz")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
-    assert hub.digest_file(path, cache) == hashlib.sha256(b"xyz").hexdigest()
+    assert cache.digest_file(path) == hashlib.sha256(b"xyz").hexdigest()
 
 
 def test_weights_are_told_by_content_and_not_by_place(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from blemore_harness.systems.plugins import register
 from blemore_harness.systems.submission import Submission, from_plugins
 from builders import put, rows_of, write_download
 from released_files import write_released
-from test_architecture import CORE, OURS, core_graph, imports_of, sources
-from test_pipeline import Bench, Noisy, Seeing, offer, system
+from source_tree import CORE, OURS, core_graph, imports_of, sources
+from toys import Bench, Noisy, Seeing, offer, system
 
 FOLDS = [0, 1, 2]
 NUMBERS = ("official", "cross_fitted", "intervals", "strategies", "sensitivity")
@@ -187,14 +187,14 @@ def test_an_edit_of_whatever_can_change_a_number_is_another_identity(tmp_path: P
         module = wanted.pop()
         reached.add(module)
         wanted |= graph[module] - reached
-    for name in ("decoding.grid", "decoding.thresholds", "dataset", "protocol", "heads", "media", "training.judging"):
+    for name in ("protocol.grid", "protocol.thresholds", "clips", "protocol.rules", "heads", "media", "heads.judging"):
         assert f"blemore_harness.{name}" in reached
     copy = shutil.copytree(CORE, tmp_path / "blemore_harness", ignore=shutil.ignore_patterns("__pycache__"))
     code = (
         "import sys; from pathlib import Path; from blemore_harness.systems.submission import from_plugins; "
-        "from blemore_harness.systems.resolved import resolve_entrants; from test_pipeline import Noisy, offer\n"
+        "from blemore_harness.systems.resolved import find_systems, resolve_systems; from toys import Noisy, offer\n"
         "submission, plugins = from_plugins(['one']), offer(Noisy('one'))[0]\n"
-        "def identity(): return resolve_entrants(submission, plugins, None, False)[0].digest\n"
+        "def identity(): return resolve_systems(find_systems(submission, plugins, False), None)[0].digest\n"
         "before = identity()\n"
         "for line in sys.argv[1:]:\n"
         "    path = Path(line); text = path.read_bytes(); path.write_bytes(text + b'# edited')\n"
@@ -207,7 +207,7 @@ def test_an_edit_of_whatever_can_change_a_number_is_another_identity(tmp_path: P
     assert len(paths) > 40
     done = subprocess.run(
         [sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False,
-        env={"PYTHONPATH": f"{tmp_path}:{OURS.parent}:{Path(__file__).parent}"},
+        env={"PYTHONPATH": f"{tmp_path}:{OURS}:{Path(__file__).parent}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", "edited, and the identity stays"

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actor_cases import FOLDS, clips, literal_scores, simulate
+from actor_cases import FOLDS, clips, decode_by_fold, literal_scores, rows_of_pair, simulate
 from blemore_harness.errors import DataError, InvalidPredictions
+from blemore_harness.protocol.grid import count_grids
+from blemore_harness.protocol.thresholds import cross_fitted
 from blemore_harness.scoring.intervals import (
     ActorCounts,
     count_actors,
+    count_chosen,
     draw_weights,
     find_differences,
     find_intervals,
@@ -130,6 +133,16 @@ def test_a_fold_without_any_blend_counts_as_the_official_code_has_it() -> None:
     folds = np.array([0, 0, 1, 1])
     counts = ActorCounts(folds, np.full(4, 10), np.array([10, 10, 0, 0]), np.full(4, 5), np.array([4, 4, 0, 0]))
     assert score_counts(counts)[0].tolist() == pytest.approx([0.5, 0.2, 0.35])
+
+
+def test_chosen_thresholds_are_looked_up_in_the_grids_as_decoding_answers() -> None:
+    truth, values, _, folds, actors = rows_of_pair(3, actors=6)
+    chosen = cross_fitted(values, truth, folds)
+    assert len({choice.thresholds for choice in chosen.values()}) == 2
+    found = count_chosen(count_grids(values, truth, folds, actors), chosen)
+    expected = count_actors(truth, decode_by_fold(values, folds, chosen), folds, actors)
+    np.testing.assert_array_equal(found.table, expected.table)
+    np.testing.assert_array_equal(found.folds, expected.folds)
 
 
 def test_what_cannot_be_counted_or_compared_is_refused() -> None:

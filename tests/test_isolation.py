@@ -17,16 +17,14 @@ from typing import Any
 
 import pytest
 
-from blemore_harness.cache import Cache
 from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import read_dataset
 from blemore_harness.disk import hold
 from blemore_harness.errors import BlemoreError, MediaError, PluginFailed
-from blemore_harness.files.runs import Runs
 from blemore_harness.pipeline import evaluate
 from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.run import open_run
 from blemore_harness.running.worker_process import WorkerProcess
-from blemore_harness.running.workshop import Workshop
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
@@ -96,7 +94,7 @@ class Talker(Encoder):
 class Together(Talker):
     name = "together"
 
-    def fit_together(self, folds, options, contexts):
+    def fit_folds(self, folds, options, contexts):
         return [self.fit(fold, options, context) for fold, context in zip(folds, contexts)]
 
 class Nosy(Talker):
@@ -214,12 +212,14 @@ class Bench:
         self.reporter = Silent()
 
     def run(self, names: str, where: str, isolation: Isolation | None, options: Any = (), **changes: Any) -> Any:
-        workshop = Workshop(
-            Runs(self.root / where), Cache(self.root / f"cache-{where}"), "cpu", self.reporter, isolation=isolation,
-            **changes,
-        )  # fmt: skip
         submission = from_plugins([names], "median").with_options(dict(options), None)
-        return evaluate(submission, self.dataset, self.blinded, load_plugins(), workshop)
+        record, folder = evaluate(
+            open_run(
+                submission, load_plugins(), self.dataset, self.blinded, self.root / where,
+                self.root / f"cache-{where}", self.reporter, isolation=isolation, **changes,
+            )
+        )  # fmt: skip
+        return record.to_json(), folder
 
 
 @pytest.fixture
@@ -237,8 +237,9 @@ def command(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.csv")}
+def files_of(runs: Path) -> dict[str, bytes]:
+    """The rows of every fold of every system."""
+    return {str(p.relative_to(runs)): p.read_bytes() for p in (runs / "systems").rglob("*.csv")}
 
 
 def timeless(row: Any) -> Any:
@@ -255,6 +256,8 @@ def test_isolated_results_are_the_same_bits(bench: Bench) -> None:
     record, elsewhere = bench.run("talker,together,file-bytes", "isolated", Isolation(limit=300))
     assert record["status"] == "finished", record
     assert files_of(folder.parent) == files_of(elsewhere.parent)
+    scores = (elsewhere / "scores.csv").read_text().splitlines()
+    assert len(scores) == 1 + len(record["systems"]), "the example's hook wrote a line per system"
     assert len(files_of(elsewhere.parent)) == 4 * 3
     assert timeless(record["systems"]) == timeless(plain["systems"])
     assert bench.reporter.said == said, "what a plugin says does not depend on where it runs"

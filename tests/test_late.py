@@ -16,8 +16,10 @@ from blemore_harness.errors import ConfigError, InvalidOption
 from blemore_harness.options import build_options, identify_options
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.thresholds import search_official
-from blemore_plugins.late import LateFusion, LateOptions, WeightedMean, mean_rows
-from fakes import Notebook, make_context
+from blemore_plugins.late import LateFusion
+from blemore_plugins.late.options import LateOptions
+from blemore_plugins.means import WeightedMean, mean_rows
+from fakes import RecordingReporter, make_context
 from golden import literal_protocol
 
 Array = np.ndarray[Any, Any]
@@ -46,11 +48,11 @@ def score(rows: Array, truth: Array, weights: Array) -> float:
     return search_official(mean_rows(rows, weights), truth).scores.score
 
 
-def fit(rows: dict[str, Array], truth: Array, **options: Any) -> tuple[WeightedMean, Notebook]:
+def fit(rows: dict[str, Array], truth: Array, **options: Any) -> tuple[WeightedMean, RecordingReporter]:
     """Fit late fusion by plain numpy unless the options say otherwise, with what it told."""
     ids = tuple(f"c{i}" for i in range(len(truth)))
     train = Clips(tuple(map(Clip, ids)), ("A",) * len(ids), truth)
-    book = Notebook()
+    book = RecordingReporter()
     base_models = {name: Probabilities(ids, values) for name, values in rows.items()}
     fold = Fold(0, train, Clips((Clip("x"),)))
     context = make_context(Path(), reporter=book)
@@ -233,9 +235,9 @@ def test_step_that_divides_one(step: float) -> None:
         ({"limit": 0}, "limit: expected at least 1 point, found 0"),
         ({"min_weight": 0.5, "max_weight": 0.4}, "expected 0 <= min_weight <= max_weight <= 1, found 0.5 and 0.4"),
         ({"max_weight": 1.5}, "expected 0 <= min_weight <= max_weight <= 1"),
-        ({"weights": "s4d"}, "expected MEMBER=WEIGHT, such as s4d=0.4,wav2vec2=0.6, found 's4d'"),
-        ({"weights": "s4d=much"}, "expected MEMBER=WEIGHT"),
-        ({"weights": "=1"}, "expected MEMBER=WEIGHT"),
+        ({"weights": "s4d"}, "expected NAME=WEIGHT, such as s4d=0.4,wav2vec2=0.6, found 's4d'"),
+        ({"weights": "s4d=much"}, "expected NAME=WEIGHT"),
+        ({"weights": "=1"}, "expected NAME=WEIGHT"),
         ({"weights": "a=.5,a=.5"}, "expected one for each base model, found two for 'a'"),
         ({"weights": "a=-1,b=2"}, "expected numbers from 0 to 1, found -1.0 for 'a'"),
         ({"weights": "a=nan"}, "expected numbers from 0 to 1, found nan for 'a'"),
@@ -306,7 +308,7 @@ def test_printed_weights_sum_to_one_but_for_rounding() -> None:
 def test_members_and_weights_must_match_unless_renormalised() -> None:
     rows, truth = make_case(9, 2, 20)
     base_models = {"s4d": rows[0], "gemini": rows[1]}
-    with pytest.raises(ConfigError, match=r"'clip' does not take part .members: gemini, s4d.; set renormalise=true"):
+    with pytest.raises(ConfigError, match=r"'clip' .*gemini, s4d.; set renormalise=true"):
         fit(base_models, truth, weights="s4d=.3,gemini=.3,clip=.4")
     with pytest.raises(ConfigError, match="none for 'gemini'; give gemini=0 to leave it out"):
         fit(base_models, truth, weights="s4d=1", renormalise=True)

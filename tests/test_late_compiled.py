@@ -16,8 +16,8 @@ from blemore_harness.cache import Cache
 numba = pytest.importorskip("numba")
 pytestmark = pytest.mark.encoders
 
-from blemore_plugins.late import compiled  # noqa: E402
-from blemore_plugins.late.compiled import keep_compiled  # noqa: E402
+from blemore_plugins.late import scorers  # noqa: E402
+from blemore_plugins.late.scorers import keep_compiled  # noqa: E402
 
 SEARCH = """
 import sys
@@ -26,7 +26,7 @@ from pathlib import Path
 from blemore_harness.cache import Cache
 from blemore_plugins.late import kernel
 from blemore_plugins.late.scorers import CompiledScorer
-from blemore_plugins.late.simplex import bounded_grid
+from blemore_plugins.late.space import bounded_grid
 rng = np.random.default_rng(0)
 truth = np.eye(6, dtype=np.int8)[rng.integers(0, 6, 60)] * np.int8(100)
 scorer = CompiledScorer(rng.dirichlet(np.ones(6), (3, 60)), truth, 1, Cache(Path(sys.argv[1])))
@@ -108,6 +108,6 @@ def test_a_full_disk_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.Mo
     def fail(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(compiled, "write_atomically", fail)
+    monkeypatch.setattr(scorers, "write_atomically", fail)
     assert call(Cache(tmp_path / "cache"), source(tmp_path)) == (3.0, 1)
     assert call(Cache(tmp_path / "cache"), source(tmp_path)) == (3.0, 1)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter
-from blemore_plugins.late.answers import tabulate, value_answers
-from blemore_plugins.late.subsets import whole
+from blemore_plugins.late.scorers import tabulate, value_answers
+from blemore_plugins.late.space import whole
 from fusion_cases import make_truth
 
 pytestmark = pytest.mark.encoders
 
-decoding = pytest.importorskip("blemore_plugins.late.decoding", exc_type=ImportError)
+kernel = pytest.importorskip("blemore_plugins.late.kernel", exc_type=ImportError)
 
 Array = np.ndarray[Any, Any]
 
@@ -26,13 +26,13 @@ SIZE, WIDTH = 20, 24
 
 def plain(name: str) -> Callable[..., Any]:
     """A function of the module as it was written, not compiled."""
-    function = getattr(decoding, name)
+    function = getattr(kernel, name)
     return getattr(function, "py_func", function)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "count_below", plain("count_below"))
+    monkeypatch.setattr(kernel, "count_below", plain("count_below"))
 
 
 def make_rows(seed: int, clips: int) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemore_harness.errors import ConfigError
+from blemore_harness.protocol.grid import OFFICIAL_GRID
 from blemore_harness.protocol.rules import decode, score
-from blemore_harness.protocol.thresholds import OFFICIAL_GRID, search_official
-from blemore_plugins.late import mean_rows
+from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins.late.options import LateOptions
-from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, TensorScorer, allowed_threads
-from blemore_plugins.late.search import WeightSearch, choose_grid, explain_grid, make_scorer
-from blemore_plugins.late.simplex import SimplexGrid, bounded_grid
-from fakes import Notebook, make_context
+from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, allowed_threads
+from blemore_plugins.late.search import WeightSearch, choose_backend, choose_grid, explain_grid, make_scorer
+from blemore_plugins.late.space import SimplexGrid, bounded_grid
+from blemore_plugins.means import mean_rows
+from fakes import RecordingReporter, make_context
 from search_cases import BACKENDS, Array, ignore, make_case, make_scorer_of
 
 
@@ -119,24 +121,6 @@ def test_memory_does_not_grow_with_points(kind: str) -> None:
     assert peaks[1] < 1.2 * peaks[0] + 20_000
 
 
-@pytest.mark.encoders
-def test_tensors_take_bounded_chunks() -> None:
-    pytest.importorskip("torch")
-    from blemore_plugins.late import tensors
-
-    for device in ("cpu", "cuda"):
-        assert tensors.chunk_size(2456, device) * 2456 * 48 <= tensors.CHUNK_BYTES[device]
-    assert tensors.chunk_size(10**9, "cpu") == 1
-    rows, truth = make_case(2, 3, 50)
-    scorer = TensorScorer(rows, truth, "cpu")
-    scorer.chunk = 7
-    points = bounded_grid(3, 5)
-    np.testing.assert_array_equal(
-        scorer.scores(points.weights(points.block(0, 21))),
-        PlainScorer(rows, truth).scores(points.weights(points.block(0, 21))),
-    )
-
-
 def test_a_member_without_weight_changes_no_bit() -> None:
     """The compiled search skips it; the plain one adds zero times its rows."""
     rows, _ = make_case(1, 4, 50)
@@ -182,30 +166,35 @@ def test_twelve_members_are_tried_whole_and_twenty_are_not() -> None:
     assert choose_grid(12, LateOptions(search="climb")).size <= 4_000
 
 
-def test_missing_packages_are_said_once_and_numpy_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_numba_is_said_once_and_numpy_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, truth = make_case(0, 2, 5)
     monkeypatch.setitem(sys.modules, "numba", None)
-    book = Notebook()
+    book = RecordingReporter()
     context = make_context(tmp_path, reporter=book)
-    assert isinstance(make_scorer(rows, truth, 1_000, "auto", context), PlainScorer)
+    assert choose_backend(1_000, "auto", context) == "numpy"
     assert book.warnings == []  # few points: nothing is missed
-    assert isinstance(make_scorer(rows, truth, 5_000, "auto", context), PlainScorer)
+    assert choose_backend(5_000, "auto", context) == "numpy"
     (warning,) = book.warnings
-    assert warning.startswith("5,000 points are tried with numpy, in minutes instead of seconds, for want of numba")
+    assert "5,000 points" in warning
+    assert "numba" in warning
+    assert choose_backend(5_000, "numba", context) == "numba"
+    monkeypatch.delitem(sys.modules, "blemore_plugins.late.kernel", raising=False)
     with pytest.raises(ImportError):
-        make_scorer(rows, truth, 5_000, "numba", context)
+        make_scorer(rows, truth, "numba", context)
 
 
 @pytest.mark.encoders
 def test_backend_is_what_is_asked_for_or_what_fits(tmp_path: Path) -> None:
     pytest.importorskip("numba")
-    pytest.importorskip("torch")
     rows, truth = make_case(0, 2, 5)
-    context = make_context(tmp_path)
-    assert isinstance(make_scorer(rows, truth, 5_000, "auto", context), CompiledScorer)
-    assert isinstance(make_scorer(rows, truth, 5, "numba", context), CompiledScorer)
-    assert isinstance(make_scorer(rows, truth, 5, "torch", context), TensorScorer)
-    assert isinstance(make_scorer(rows, truth, 10**6, "numpy", context), PlainScorer)
+    for device in ("cpu", "cuda:0"):
+        context = replace(make_context(tmp_path), device=device)
+        assert choose_backend(5_000, "auto", context) == "numba"
+        assert choose_backend(5, "auto", context) == "numpy"
+        assert choose_backend(5, "numba", context) == "numba"
+        assert choose_backend(10**6, "numpy", context) == "numpy"
+        assert isinstance(make_scorer(rows, truth, "numba", context), CompiledScorer)
+        assert isinstance(make_scorer(rows, truth, "numpy", context), PlainScorer)
 
 
 def test_errors_of_the_library_are_not_swallowed(tmp_path: Path) -> None:

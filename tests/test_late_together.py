@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,16 @@ from hypothesis import strategies as st
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.thresholds import search_official
-from blemore_plugins.late import LateFusion, LateOptions, mean_rows
-from blemore_plugins.late.simplex import bounded_grid
-from blemore_plugins.late.subsets import NONE, Subsets, find_subsets
-from fakes import Notebook, make_context
+from blemore_plugins.late import LateFusion
+from blemore_plugins.late.options import LateOptions
+from blemore_plugins.late.space import NONE, Subsets, bounded_grid, find_subsets
+from blemore_plugins.means import mean_rows
+from fakes import RecordingReporter, make_context
 from search_cases import BACKENDS, Array, ignore, make_case, make_scorer_of
 
 BACKEND_NAMES = [
     pytest.param("numpy"),
-    pytest.param("numba", caveats=pytest.mark.encoders),
-    pytest.param("torch", caveats=pytest.mark.encoders),
+    pytest.param("numba", marks=pytest.mark.encoders),
 ]
 
 
@@ -105,16 +106,6 @@ def test_memory_of_one_pass_does_not_grow_with_points(kind: str) -> None:
     assert peaks[1] < 1.2 * peaks[0] + 20_000
 
 
-@pytest.mark.encoders
-def test_tensors_of_many_groups_take_fewer_points_at_a_time() -> None:
-    pytest.importorskip("torch")
-    from blemore_plugins.late import tensors
-
-    few, many = (tensors.chunk_size(20, "cpu", groups) * groups for groups in (1, 6))
-    assert many <= few <= tensors.CHUNK_POINTS
-    assert tensors.chunk_size(20, "cpu", 10_000) == 1
-
-
 def test_sets_are_found_by_what_they_leave_out() -> None:
     found = find_subsets([["c", "d"], ["a", "b", "d"], ["a", "b", "c", "d"]])
     assert found is not None
@@ -146,11 +137,11 @@ def make_folds(rows: Array, truth: Array, parts: int, final: bool = True) -> Cas
     return folds, base_models
 
 
-def fit_both(case: Case, options: LateOptions) -> tuple[Any, list[Notebook], Any, list[Notebook]]:
+def fit_both(case: Case, options: LateOptions) -> tuple[Any, list[RecordingReporter], Any, list[RecordingReporter]]:
     folds, base_models = case
-    books, others = [Notebook() for _ in folds], [Notebook() for _ in folds]
+    books, others = [RecordingReporter() for _ in folds], [RecordingReporter() for _ in folds]
     contexts = [make_context(Path(), reporter=book) for book in books]
-    together = LateFusion().fit_together(folds, base_models, options, contexts)
+    together = LateFusion().fit_folds(folds, base_models, options, contexts)
     alone = [
         LateFusion().fit(fold, given, options, make_context(Path(), reporter=book))
         for fold, given, book in zip(folds, base_models, others, strict=True)
@@ -217,23 +208,23 @@ def test_folds_that_are_not_of_the_same_clips_are_left_to_be_learnt_alone() -> N
     folds, base_models = make_folds(rows, truth, 2)
     contexts = [make_context(Path()) for _ in folds]
     late, options = LateFusion(), LateOptions(step=0.5)
-    assert late.fit_together(folds, base_models, options, contexts) is not None
-    assert late.fit_together(folds[:1], base_models[:1], options, contexts[:1]) is None
-    assert late.fit_together(folds, base_models, LateOptions(weights="m0=.5,m1=.5"), contexts) is None
+    assert isinstance(late.fit_folds(folds, base_models, options, contexts), list)
+    assert isinstance(late.fit_folds(folds[:1], base_models[:1], options, contexts[:1]), Iterator)
+    assert isinstance(late.fit_folds(folds, base_models, LateOptions(weights="m0=.5,m1=.5"), contexts), Iterator)
     other_rows = [
         *base_models[:-1],
         {name: Probabilities(r.ids, r.values[:, ::-1]) for name, r in base_models[-1].items()},
     ]
-    assert late.fit_together(folds, other_rows, options, contexts) is None
+    assert isinstance(late.fit_folds(folds, other_rows, options, contexts), Iterator)
     other_members = [*base_models[:-1], {"m0": base_models[-1]["m0"]}]
-    assert late.fit_together(folds, other_members, options, contexts) is None
+    assert isinstance(late.fit_folds(folds, other_members, options, contexts), Iterator)
     last = folds[-1].train
     other_labels = Fold(None, Clips(last.items, last.actors, np.roll(last.labels, 1, axis=0)), folds[-1].held_out)
-    assert late.fit_together([*folds[:-1], other_labels], base_models, options, contexts) is None
+    assert isinstance(late.fit_folds([*folds[:-1], other_labels], base_models, options, contexts), Iterator)
     thirds = make_folds(rows, truth, 3, final=False)
     halved = [Fold(f.index, f.train.take(f.train.labels[:, 0] == 0), f.held_out) for f in thirds[0]]
     kept = [{n: r.pick(f.train.ids) for n, r in m.items()} for f, m in zip(halved, thirds[1], strict=True)]
-    assert late.fit_together(halved, kept, options, contexts) is not None, "a clip that nobody has is no matter"
+    assert isinstance(late.fit_folds(halved, kept, options, contexts), list), "a clip that nobody has is no matter"
 
 
 def test_weights_are_those_of_a_literal_search_for_each_fold() -> None:
@@ -241,8 +232,8 @@ def test_weights_are_those_of_a_literal_search_for_each_fold() -> None:
     folds, base_models = make_folds(rows, truth, 3)
     contexts = [make_context(Path()) for _ in folds]
     options = LateOptions(step=0.25, refine=False, backend="numpy")
-    models = LateFusion().fit_together(folds, base_models, options, contexts)
-    assert models is not None
+    models = LateFusion().fit_folds(folds, base_models, options, contexts)
+    assert isinstance(models, list)
     for fold, given_rows, model in zip(folds, base_models, models, strict=True):
         own = np.stack([given_rows[name].values for name in sorted(given_rows)])
         points = [np.full(3, 1 / 3), *(point / 4 for point in grid_points(3, 4, 0, 4))]

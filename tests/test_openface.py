@@ -13,21 +13,19 @@ import pluggy
 import pytest
 
 from blemore_harness import hookspecs
-from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import DataError, InvalidOption, MediaError
-from blemore_harness.files.runs import Runs
 from blemore_harness.pipeline import evaluate
-from blemore_harness.running.workshop import Workshop
+from blemore_harness.running.run import open_run
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
 from blemore_harness.systems.submission import from_plugins
 from blemore_plugins import openface
 from blemore_plugins.openface import OpenFace, OpenFaceOptions
 from builders import rows_of, write_metadata
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from released_files import (
     feature_path,
     literal_statistics,
@@ -185,7 +183,7 @@ def test_frames_with_nan_are_left_out_where_asked_and_counted(tmp_path: Path) ->
     one, two = holed(tmp_path / "a.csv"), clip_of(write_openface(tmp_path / "b.csv", FRAMES), "c2")
     assert read(one, SKIP).tolist() == [[1, 2, 3, 1, 2, 3, 4, 5, 6, 7, 8], [5, 2, 3, 1, 2, 3, 4, 5, 6, 7, 8]]
     for _ in range(2):  # the second time from the cache
-        notebook = Notebook()
+        notebook = RecordingReporter()
         OpenFace().prepare(Clips((one, two)), SKIP, make_context(tmp_path, reporter=notebook))
         assert notebook.notes == {"frames left out": {"absent": 3, "of": 9, "clips": 1}}
         (warning,) = notebook.warnings
@@ -198,7 +196,7 @@ def test_what_an_export_wrote_is_read_again(tmp_path: Path) -> None:
     np.save(tmp_path / "c1.npy", FRAMES)
     clip = clip_of(tmp_path / "c1.npy")
     np.testing.assert_array_equal(read(clip), FRAMES)
-    context = make_context(tmp_path, reporter=Notebook())
+    context = make_context(tmp_path, reporter=RecordingReporter())
     OpenFace().prepare(Clips((clip,)), SKIP, context)
     assert context.reporter.notes["frames left out"] == {"absent": 0, "of": len(FRAMES), "clips": 0}
     np.save(tmp_path / "c2.npy", FRAMES[:, :10])
@@ -215,7 +213,7 @@ def test_a_clip_without_a_whole_frame(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- the whole evaluation
 
 
-class Silent(Notebook):
+class Silent(RecordingReporter):
     """A reporter for runs, which gives no notes to it."""
 
     @contextlib.contextmanager
@@ -241,8 +239,8 @@ def run(data: Path, **options: object) -> dict[str, Any]:
     blinded = blind_dataset(dataset, data.parent / "views")
     small = {"hidden": "8", "batch_norm": False, "epochs": 12, "learning_rate": 0.02} | options
     submission = from_plugins(["openface"]).with_options({"openface": small}, None)
-    workshop = Workshop(Runs(data.parent / "runs"), Cache(data.parent / "cache"), "cpu", Silent())
-    return evaluate(submission, dataset, blinded, plugins, workshop)[0]
+    runs, cache = data.parent / "runs", data.parent / "cache"
+    return evaluate(open_run(submission, plugins, dataset, blinded, runs, cache, Silent()))[0].to_json()
 
 
 @pytest.mark.encoders

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actor_cases import clips, counted, literal_scores, rows_of_pair, simulate
+from actor_cases import clips, counted, decode_by_fold, literal_scores, rows_of_pair, simulate
 from blemore_harness.errors import DataError
 from blemore_harness.protocol.thresholds import cross_fitted
 from blemore_harness.scoring.intervals import count_actors
 from blemore_harness.scoring.paired_tests import compare_counts, swap_answers, swap_rows
-from blemore_harness.scoring.sensitivity import decode_by_fold
 
 
 def test_exact_p_of_answers_equals_every_swap_written_out() -> None:
@@ -38,8 +37,7 @@ def test_exact_p_of_rows_equals_every_swap_with_thresholds_chosen_anew() -> None
     first, second = (counted(values, truth, folds, actors) for values in (one, two))
 
     def literal(values: np.ndarray) -> list[float]:
-        chosen = {fold: choice.thresholds for fold, choice in cross_fitted(values, truth, folds).items()}
-        return literal_scores(truth, decode_by_fold(values, folds, chosen), folds)
+        return literal_scores(truth, decode_by_fold(values, folds, cross_fitted(values, truth, folds)), folds)
 
     seen = np.abs(np.subtract(literal(one), literal(two)))
     names = sorted(set(actors.tolist()))

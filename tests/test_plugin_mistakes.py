@@ -26,7 +26,7 @@ from blemore_harness.systems.plugins import register
 from blemore_harness.systems.submission import DEFAULT_FUSION, from_plugins
 from builders import rows_of, write_download
 from installed_plugins import make_site
-from test_pipeline import Bench, offer, open_bench, system
+from toys import Bench, offer, open_bench, system
 
 MISTAKES = """
 import numpy as np
@@ -93,7 +93,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ, "PYTHONPATH": str(home / "site"), "BLEMORE_CACHE": str(home / "cache"),
-        "BLEMORE_PLUGINS": "mistakes,average",
+        "BLEMORE_PLUGINS": "mistakes,means",
     }  # fmt: skip
     command = [sys.executable, "-c", "from blemore_harness.cli import main; main()", *words]
     return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
@@ -198,13 +198,9 @@ class StumblingEncoder(Stumbling, Encoder):
             _ = fold.held_out.labels
         return Model(self)
 
-    def fit_together(self, folds: Any, options: Any, contexts: Any) -> Any:
-        self.stumble("fit_together")
-        return None
-
-    def learns_together(self, options: Any, device: str) -> bool:
-        self.stumble("learns_together")
-        return True
+    def fit_folds(self, folds: Any, options: Any, contexts: Any) -> Any:
+        self.stumble("fit_folds")
+        return super().fit_folds(folds, options, contexts)
 
 
 class StumblingFusion(Stumbling, Fusion):
@@ -212,9 +208,9 @@ class StumblingFusion(Stumbling, Fusion):
         self.stumble("fit")
         return Model(self)
 
-    def fit_together(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
-        self.stumble("fit_together")
-        return None
+    def fit_folds(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
+        self.stumble("fit_folds")
+        return super().fit_folds(folds, base_models, options, contexts)
 
 
 class VectorFusion(StumblingFusion):
@@ -231,8 +227,7 @@ ERRORS = (
     RunError("no such run"), MediaError("no audio"), ZeroDivisionError("division"), SystemExit(3), Own("own"),
 )  # fmt: skip
 STEPS = (
-    "resolve_options", "feature_sets", "identify", "caveat", "prepare", "fit", "fit_together", "learns_together",
-    "predict",
+    "resolve_options", "feature_sets", "identify", "caveat", "prepare", "fit", "fit_folds", "predict",
 )  # fmt: skip
 
 
@@ -266,7 +261,7 @@ def test_an_encoder_that_raises_is_failed_and_the_others_are_what_they_are(
     assert f"in {where}\n" in trace.read_text()
 
 
-@pytest.mark.parametrize("where", ["identify", "caveat", "fit", "fit_together", "predict"])
+@pytest.mark.parametrize("where", ["identify", "caveat", "fit", "fit_folds", "predict"])
 @pytest.mark.parametrize("error", ERRORS[:1] + ERRORS[5:7], ids=lambda error: type(error).__name__)
 def test_a_fusion_that_raises_is_failed_and_its_encoders_stay(toys: Bench, where: str, error: BaseException) -> None:
     fusion = StumblingFusion(f"fused-{where.replace('_', '-')}-{ERRORS.index(error)}", where, error)
@@ -335,8 +330,16 @@ def fit_none(self: Any, fold: Fold, options: Any, context: Context) -> Any:
     return None
 
 
-def fit_together_none(self: Any, folds: Any, options: Any, contexts: Any) -> Any:
+def fit_folds_none(self: Any, folds: Any, options: Any, contexts: Any) -> Any:
     return [None for _ in folds]
+
+
+def fit_folds_nothing(self: Any, folds: Any, options: Any, contexts: Any) -> Any:
+    return None
+
+
+def fit_folds_few(self: Any, folds: Any, options: Any, contexts: Any) -> Any:
+    yield self.fit(folds[0], options, contexts[0])
 
 
 def fit_by_name(self: Any, fold: Fold, options: Any, context: Context) -> Any:
@@ -369,7 +372,11 @@ HINTS = {
         fit_online: "only `prepare` may use the network",
         fit_few: "`predict` must give a row for each clip that it is called with",
     },
-    "fit_together": {fit_together_none: "expected `fit_together` to return a model with a method `predict`"},
+    "fit_folds": {
+        fit_folds_none: "expected `fit_folds` to return a model with a method `predict`",
+        fit_folds_nothing: "expected `fit_folds` to return a model per fold, found NoneType",
+        fit_folds_few: "expected 4 models of `fit_folds`, found 1",
+    },
 }
 
 

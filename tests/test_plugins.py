@@ -18,11 +18,12 @@ import pytest
 
 from blemore_harness import hookspecs
 from blemore_harness.errors import ConfigError, UnknownName
-from blemore_harness.hookspecs import Encoder, hookimpl
+from blemore_harness.hookspecs import Encoder, FoldFinished, RunFinished, RunStarted, hookimpl
 from blemore_harness.predictions import Probabilities
 from blemore_harness.systems.distributions import Distribution, Installed
 from blemore_harness.systems.plugins import PluginRow, Plugins, load_plugins, register
 from installed_plugins import Site, make_site
+from sample_records import sample_record
 
 IN_TREE = {"gemini", "late", "s4d", "trivial-blend", "trivial-single", "wav2vec2"}
 
@@ -85,7 +86,7 @@ BROKEN = {
     "misspells a hook": ("@hookimpl\ndef blemore_encoder():\n    return []", "wrong hook: .*blemore_encoder"),
     "wants unknown arguments": ("@hookimpl\ndef blemore_encoders(config):\n    return []", "wrong hook: .*config"),
     "wraps a hook": (
-        "@hookimpl(wrapper=True)\ndef blemore_run_finished(record):\n    yield",
+        "@hookimpl(wrapper=True)\ndef blemore_run_finished(event):\n    yield",
         "wrong hook: .*blemore_run_finished is a hook wrapper",
     ),
     "raises in a hook": ("@hookimpl\ndef blemore_encoders():\n    return 1 / 0", "blemore_encoders failed: ZeroDivis"),
@@ -240,30 +241,29 @@ def test_plugins_command_prints_rows_with_exactly_these_keys(site: Site) -> None
 
 
 class Listener:
-    """A plugin that is an object and keeps what it is told."""
+    """A plugin that is an object, keeps what it is told, and tries to change it."""
 
     def __init__(self, broken: bool = False) -> None:
-        self.told: list[tuple[str, dict[str, object]]] = []
+        self.told: list[object] = []
         self._broken = broken
 
-    def _tell(self, hook: str, **arguments: object) -> None:
-        self.told.append((hook, arguments))
+    def _tell(self, event: RunStarted | FoldFinished | RunFinished) -> None:
+        self.told.append(event)
+        event.record.submission.expect["score"] = 1.0  # type: ignore[index]
         if self._broken:
             raise RuntimeError("cannot listen\nat all")
 
     @hookimpl
-    def blemore_run_started(self, record: dict[str, object]) -> None:
-        self._tell("started", record=record)
-        record["status"] = "won"
-        record["scores"]["score"] = 1.0  # type: ignore[index]
+    def blemore_run_started(self, event: RunStarted) -> None:
+        self._tell(event)
 
     @hookimpl
-    def blemore_fold_finished(self, record: object, result: object, probabilities: object) -> None:
-        self._tell("fold", record=record, result=result, probabilities=probabilities)
+    def blemore_fold_finished(self, event: FoldFinished) -> None:
+        self._tell(event)
 
     @hookimpl
-    def blemore_run_finished(self, record: object) -> None:
-        self._tell("finished", record=record)
+    def blemore_run_finished(self, event: RunFinished) -> None:
+        self._tell(event)
 
 
 @pytest.fixture
@@ -276,51 +276,52 @@ def told() -> tuple[Plugins, Listener, Listener]:
     return plugins, broken, good
 
 
-def test_blemore_run_started_reaches_everyone(told: tuple[Plugins, Listener, Listener]) -> None:
+def test_blemore_run_started_reaches_everyone_with_a_copy(told: tuple[Plugins, Listener, Listener]) -> None:
     plugins, broken, good = told
-    warnings = plugins.tell("blemore_run_started", record={"status": "started", "scores": {}})
+    record = sample_record()
+    warnings = plugins.tell("blemore_run_started", RunStarted(Path("run"), record))
     assert warnings == ["plugin broken: blemore_run_started raised RuntimeError: cannot listen at all"]
     assert len(broken.told) == len(good.told) == 1
+    assert record == sample_record(), "no hook changes what is recorded"
 
 
 def test_blemore_fold_finished_reaches_everyone(told: tuple[Plugins, Listener, Listener]) -> None:
     plugins, _, good = told
     rows = Probabilities(("c1",), np.full((1, 6), 1 / 6))
-    warnings = plugins.tell("blemore_fold_finished", record={}, result={"fold": 0}, probabilities=rows)
-    assert len(warnings) == 1
-    assert good.told == [("fold", {"record": {}, "result": {"fold": 0}, "probabilities": rows})]
+    event = FoldFinished(Path("run"), sample_record(), "one", 0, 1.5, 0, {"epochs": 3}, (), rows)
+    assert len(plugins.tell("blemore_fold_finished", event)) == 1
+    [heard] = good.told
+    assert isinstance(heard, FoldFinished)
+    assert (heard.system, heard.fold, heard.notes, heard.probabilities.ids) == ("one", 0, {"epochs": 3}, ("c1",))
 
 
-def test_blemore_run_finished_may_take_fewer_arguments() -> None:
-    plugins = load_plugins({"BLEMORE_PLUGINS": "late"})
+def test_blemore_run_finished_reaches_everyone_and_may_take_nothing(told: tuple[Plugins, Listener, Listener]) -> None:
+    plugins, _, good = told
     calls: list[str] = []
 
     class Short:
-        @hookimpl
-        def blemore_fold_finished(self, result: object) -> None:
-            calls.append(f"fold {result}")
-
         @hookimpl
         def blemore_run_finished(self) -> None:
             calls.append("finished")
 
     register(plugins, Short(), "short", Distribution("s", "1"))
-    assert plugins.tell("blemore_fold_finished", record={}, result=1, probabilities=None) == []
-    assert plugins.tell("blemore_run_finished", record={}) == []
-    assert calls == ["fold 1", "finished"]
+    record = sample_record()
+    assert len(plugins.tell("blemore_run_finished", RunFinished(Path("run"), record))) == 1
+    assert calls == ["finished"]
+    assert len(good.told) == 1
 
 
-def test_hooks_get_a_copy_of_the_record(tmp_path: Path) -> None:
-    from blemore_harness.records.writing import Recorder
-
+def test_a_hook_that_wants_other_arguments_is_refused() -> None:
     plugins = load_plugins({"BLEMORE_PLUGINS": "late"})
-    good = Listener()
-    register(plugins, good, "good", Distribution("g", "1"))
-    record = {"status": "started", "scores": {"score": 0.25}, "warnings": [], "_entrants": {}}
-    recorder = Recorder(tmp_path, record, plugins, 0.0)
-    recorder._tell("blemore_run_started")
-    assert good.told[0][1]["record"] == {"status": "won", "scores": {"score": 1.0}, "warnings": []}
-    assert recorder.record == {"status": "started", "scores": {"score": 0.25}, "warnings": []}
+
+    class Old:
+        @hookimpl
+        def blemore_run_finished(self, record: object) -> None:
+            """Take what hooks were given before events."""
+
+    register(plugins, Old(), "old", Distribution("o", "1"))
+    [row] = plugins.failures
+    assert "blemore_run_finished(record" in row.summary
 
 
 def test_rows_that_hooks_get_are_read_only() -> None:

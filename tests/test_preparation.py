@@ -13,23 +13,21 @@ import pytest
 from numpy.typing import NDArray
 
 from blemore_harness import hookspecs
-from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import ConfigError, MediaError, RunError
-from blemore_harness.files.runs import Runs
 from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_harness.options import parse_settings
 from blemore_harness.predictions import Embeddings
-from blemore_harness.running.preparation import prepare_submission
-from blemore_harness.running.workshop import Workshop
+from blemore_harness.running.preparation import prepare_ahead
+from blemore_harness.running.run import open_run
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
 from blemore_harness.systems.submission import from_plugins
 from builders import put, write_download
-from fakes import Notebook
+from fakes import RecordingReporter
 from toys import ToyOptions
 
 
@@ -90,8 +88,8 @@ class Place:
 
         register(plugins, types.SimpleNamespace(blemore_encoders=blemore_encoders), "toys", Distribution("toys", "1"))
         submission = from_plugins([names], None).with_options(parse_settings(settings), None)
-        workshop = Workshop(Runs(self.root / "runs"), Cache(self.root / "cache"), "cpu", Notebook())
-        return prepare_submission(submission, self.dataset, self.blinded, plugins, workshop, export)
+        where = (self.root / "runs", self.root / "cache", RecordingReporter())
+        return prepare_ahead(open_run(submission, plugins, self.dataset, self.blinded, *where), export)
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import doctest
 import hashlib
+import inspect
 import json
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemore_harness.errors import ConfigError, InvalidPredictions, InvalidProbabilities
+from blemore_harness.protocol import grid, thresholds
 from blemore_harness.protocol import rules as protocol
 from blemore_harness.protocol.rules import (
     ClipName,
@@ -258,8 +261,19 @@ def test_trivial_rows_on_the_real_labels() -> None:
     assert max(scores.salience for scores in found) == 47 / 1326
 
 
+@pytest.mark.parametrize("module", [protocol, grid, thresholds], ids=lambda module: module.__name__)
+def test_public_functions_of_the_rules_have_an_example(module: ModuleType) -> None:
+    public = [
+        found
+        for name, found in vars(module).items()
+        if inspect.isfunction(found) and found.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    assert len(public) >= 3
+    assert [found.__name__ for found in public if ">>> " not in inspect.getdoc(found)] == []
+
+
 def test_examples_in_docstrings_and_docs() -> None:
     assert doctest.testmod(protocol).failed == 0
-    found = doctest.testfile(str(ROOT / "docs" / "protocol.md"), module_relative=False, encoding="utf-8")
+    found = doctest.testfile(str(ROOT / "docs" / "reference" / "protocol.md"), module_relative=False, encoding="utf-8")
     assert found.failed == 0
     assert found.attempted > 10

@@ -15,7 +15,7 @@ from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.hookspecs import FusionModel
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.rank_aware import TRANSDUCTIVE, RankAwareFusion, RankAwareOptions, blemore_fusions
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from fusion_cases import make_truth
 
 pytestmark = pytest.mark.encoders
@@ -45,8 +45,8 @@ def make_case(train: int = 60, held_out: int = 20, seed: int = 0) -> tuple[Fold,
 
 def fit(
     fold: Fold, base_models: dict[str, Embeddings], options: RankAwareOptions = SMALL, seed: int = 7
-) -> tuple[FusionModel, Notebook]:
-    book = Notebook()
+) -> tuple[FusionModel, RecordingReporter]:
+    book = RecordingReporter()
     return RankAwareFusion().fit(fold, base_models, options, make_context(Path(), reporter=book, seed=seed)), book
 
 

@@ -6,16 +6,17 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from blemore_harness.decoding.actors import Familiarity, join_vectors, learn_actors
 from blemore_harness.decoding.decoders import CentredDecoder, centre_rows, group_means, log_rows, measure_gaps
 from blemore_harness.decoding.exact import search_exact
 from blemore_harness.decoding.label_model import describe_labels, fit_expected_score
-from blemore_harness.decoding.strategies import STRATEGIES, Sample, decode_folds
+from blemore_harness.decoding.strategies import STRATEGIES, decode_folds, make_sample
 from blemore_harness.errors import DataError, InvalidPredictions
 from blemore_harness.protocol.grid import Thresholds
 from blemore_harness.protocol.rules import NEUTRAL, decode, score
-from test_strategies import LABELS, sample
+from strategy_cases import LABELS, sample
 
 # ------------------------------------------------------------------------------------------- the exact optimum
 
@@ -120,7 +121,8 @@ def test_thresholds_cannot_be_chosen_on_nothing() -> None:
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_gaps_of_several_actors_are_those_of_scipy(ties: bool) -> None:
-    stats = pytest.importorskip("scipy.stats", exc_type=ImportError)
+    from scipy import stats
+
     random = np.random.default_rng(2)
     values = random.dirichlet(np.ones(6), 90)
     if ties:
@@ -161,7 +163,7 @@ def test_the_centre_is_the_mean_logarithm_of_every_emotion_by_itself() -> None:
     skewed = given.values * [0.5, 0.3, 0.1, 0.05, 0.04, 0.01]
     skewed[0, 2] = 0.0
     skewed /= skewed.sum(axis=1, keepdims=True)
-    decoder = STRATEGIES["actor-centred"].learn(Sample(skewed, given.truth, given.folds, given.groups))
+    decoder = STRATEGIES["actor-centred"].learn(make_sample(skewed, given.truth, given.folds, given.groups))
     assert isinstance(decoder, CentredDecoder)
     expected = [np.mean([np.log(max(value, 1e-6)) for value in skewed[:, k]]) for k in range(6)]
     np.testing.assert_allclose(decoder.centre, expected)
@@ -183,7 +185,7 @@ def test_guessed_actors_are_used_in_place_of_the_true_ones_where_clips_are_decod
         labels = decode_folds(STRATEGIES[name], given, guessed)
         for fold in range(3):
             own = given.folds == fold
-            decoder = STRATEGIES[name].learn(given.take(~own))
+            decoder = STRATEGIES[name].learn(given.without(fold))
             np.testing.assert_array_equal(labels[own], decoder.decode(given.values[own], guessed[own]))
         assert (labels != decode_folds(STRATEGIES[name], given)).any()
 
@@ -191,10 +193,10 @@ def test_guessed_actors_are_used_in_place_of_the_true_ones_where_clips_are_decod
 def test_one_fold_has_no_others() -> None:
     given = sample(folds=1)
     with pytest.raises(DataError, match="found 1"):
-        decode_folds(STRATEGIES["cross-fitted"], given)
+        decode_folds(STRATEGIES["other-folds"], given)
     assert decode_folds(STRATEGIES["official"], given).any(axis=1).all()
     two = sample(folds=2)
-    assert decode_folds(STRATEGIES["cross-fitted"], two).any(axis=1).all()
+    assert decode_folds(STRATEGIES["other-folds"], two).any(axis=1).all()
 
 
 # ---------------------------------------------------------------------------------------------------- guessed actors
@@ -220,7 +222,6 @@ def grouper(clips_per_actor: float) -> Familiarity:
 
 @pytest.mark.parametrize("clips_per_actor", [1.0, 1.1, 2.0, 3.0, 100.0])
 def test_few_clips_are_grouped_at_any_number_of_clips_per_actor(clips_per_actor: float) -> None:
-    pytest.importorskip("scipy", exc_type=ImportError)
     vectors, actors = clusters(2, 2)
     assert grouper(clips_per_actor).group(vectors[:3]).tolist() == [0, 1, 2], "left alone"
     assert len(grouper(clips_per_actor).group(vectors)) == 4
@@ -230,7 +231,6 @@ def test_few_clips_are_grouped_at_any_number_of_clips_per_actor(clips_per_actor:
 
 @pytest.mark.parametrize(("actors", "found"), [(1, 2), (2, 2), (3, 3), (5, 5), (6, 5)])
 def test_as_many_groups_as_clips_suggest_up_to_one_above_twice_as_many(actors: int, found: int) -> None:
-    pytest.importorskip("scipy", exc_type=ImportError)
     vectors, truth = clusters(actors, 4)
     groups = grouper(clips_per_actor=len(vectors) / 2).group(vectors)
     assert len(np.unique(groups)) == found
@@ -303,8 +303,7 @@ def test_features_of_labels_in_plain_words() -> None:
 
 
 @pytest.mark.parametrize("clips", [3, 200])
-def test_weights_are_the_most_likely_ones_that_scipy_finds(clips: int) -> None:
-    optimize = pytest.importorskip("scipy.optimize", exc_type=ImportError)
+def test_weights_are_the_most_likely_ones(clips: int) -> None:
     given = sample(clips=200)
     values, truth = given.values[:clips], given.truth[:clips]
     features, start = literal_features(values), np.array([1.0] * 3 + [0.0] * 10)
@@ -320,7 +319,7 @@ def test_weights_are_the_most_likely_ones_that_scipy_finds(clips: int) -> None:
             slope + weights - start,
         )
 
-    expected = optimize.minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-9}).x
+    expected = minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-9}).x
     found = fit_expected_score(values, truth)
     np.testing.assert_allclose(found.weights, expected, atol=1e-5)
     assert found.blend_share == ((truth > 0).sum(axis=1) == 2).mean()

@@ -67,7 +67,7 @@ def test_a_file_of_exactly_the_largest_size_is_read(tmp_path: Path, monkeypatch:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"predictions": {"a.mov": LABEL}}))
     monkeypatch.setattr(leaderboard, "MAX_BYTES", path.stat().st_size)
-    assert kinds(path, ["a"]) == ["bare"]
+    assert kinds(path, ["a"]) == ["bare"]  # and what it holds is read
     monkeypatch.setattr(leaderboard, "MAX_BYTES", path.stat().st_size - 1)
     assert kinds(path, ["a"]) == ["size"]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from itertools import permutations, product
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,14 @@ from blemore_harness.errors import InvalidOption
 from blemore_harness.protocol.rules import NEUTRAL, decode, score
 from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins import regularisation
-from blemore_plugins.late import mean_rows
-from blemore_plugins.late.answers import Right, tabulate, value_answers
 from blemore_plugins.late.options import LateOptions
-from blemore_plugins.late.scorers import CompiledScorer, PlainScorer
+from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, Right, tabulate, value_answers
 from blemore_plugins.late.search import WeightSearch, choose_backend, choose_grid, choose_weights, explain_grid
-from blemore_plugins.late.simplex import SimplexGrid, bounded_grid
-from blemore_plugins.late.subsets import NONE, Subsets, whole
+from blemore_plugins.late.space import NONE, SimplexGrid, Subsets, bounded_grid, whole
 from blemore_plugins.logistic import Problem, fit, mean_loss
-from blemore_plugins.means import EPSILON, log_rows, mean_logs
+from blemore_plugins.means import EPSILON, log_rows, mean_logs, mean_rows
 from blemore_plugins.structured import PAIRS, Structured, StructuredOptions, ratio_inputs, set_inputs
-from fakes import Notebook, make_context
+from fakes import RecordingReporter, make_context
 from fusion_cases import fit as fit_fusion
 from fusion_cases import make_members, make_truth, predict
 
@@ -109,7 +107,7 @@ def test_the_search_is_every_point_then_finer_moves(tmp_path: Path, seed: int, b
 
 def test_a_whole_grid_is_not_climbed_from_and_a_coarser_one_is(tmp_path: Path) -> None:
     rows, truth = case(4, 3, 40)
-    book = Notebook()
+    book = RecordingReporter()
     for limit, tried, step in ((66, 67, 0.1), (65, None, round(1 / 9, 6)), (3, None, 1.0), (1, None, 1.0)):
         context = make_context(tmp_path, reporter=book)
         options = LateOptions(refine=False, limit=limit, backend="numpy")
@@ -140,25 +138,22 @@ def test_bounds_that_just_leave_room() -> None:
 
 
 def test_plain_numpy_searches_up_to_2000_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from blemore_plugins.late import search
-
-    monkeypatch.setattr(search, "_importable", lambda backend, points, context: backend)
+    monkeypatch.setitem(sys.modules, "numba", ModuleType("numba"))
     context = make_context(tmp_path)
     assert choose_backend(2000, "auto", context) == "numpy"
     assert choose_backend(2001, "auto", context) == "numba"
-    assert choose_backend(1, "torch", context) == "torch"
+    assert choose_backend(1, "numba", context) == "numba"
 
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiled search as plain Python, which takes no compiling."""
     pytest.importorskip("numba")
-    from blemore_plugins.late import decoding, kernel
+    from blemore_plugins.late import kernel
 
-    for module in (decoding, kernel):
-        for name, function in list(vars(module).items()):
-            if hasattr(function, "py_func"):
-                monkeypatch.setattr(module, name, function.py_func)
+    for name, function in list(vars(kernel).items()):
+        if hasattr(function, "py_func"):
+            monkeypatch.setattr(kernel, name, function.py_func)
 
 
 @pytest.mark.encoders
@@ -268,7 +263,7 @@ def test_a_strength_is_chosen_by_the_loss_on_parts_not_learnt_from() -> None:
     problem, done = problem_of(0, 40), []
     parts = [np.arange(40) < 3, (np.arange(40) >= 3) & (np.arange(40) < 25), np.arange(40) >= 25]
     nothing, everything = np.zeros(40, dtype=bool), np.ones(40, dtype=bool)
-    learnt = regularisation.learn(problem, [*parts, nothing, everything], (0.03, 1.0, 0.3), done.append)
+    learnt = regularisation.fit_regularised(problem, [*parts, nothing, everything], (0.03, 1.0, 0.3), done.append)
     losses = {}
     for strength in (math.inf, 1.0, 0.3, 0.03):
         total = sum(mean_loss(problem.take(part), fit(problem.take(~part), strength)) * part.sum() for part in parts)
@@ -284,9 +279,9 @@ def test_a_strength_is_chosen_by_the_loss_on_parts_not_learnt_from() -> None:
 def test_of_equal_losses_the_greatest_strength_is_taken_and_one_alone_is_not_questioned() -> None:
     problem = problem_of(1, 6)
     none = [np.zeros(6, dtype=bool), np.ones(6, dtype=bool)]
-    learnt = regularisation.learn(problem, none, (0.1, 0.2), lambda count: None)
+    learnt = regularisation.fit_regularised(problem, none, (0.1, 0.2), lambda count: None)
     assert (learnt.strength, set(learnt.losses.values())) == (math.inf, {0.0})
-    alone = regularisation.learn(problem, none, (0.1,), lambda count: None)
+    alone = regularisation.fit_regularised(problem, none, (0.1,), lambda count: None)
     assert (alone.strength, dict(alone.losses)) == (0.1, {})
     np.testing.assert_array_equal(alone.weights, fit(problem, 0.1))
 

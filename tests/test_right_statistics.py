@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from actor_cases import counted
 from blemore_harness.decoding.label_model import all_labels
 from blemore_harness.errors import DataError
-from blemore_harness.protocol.grid import OFFICIAL_GRID
+from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter
 from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import cross_fitted
 from blemore_harness.scoring import intervals, paired_tests
@@ -29,7 +30,6 @@ from blemore_harness.scoring.intervals import (
 from blemore_harness.scoring.paired_tests import swap_answers, swap_rows
 from blemore_harness.scoring.sensitivity import measure_sensitivity, summarise_thresholds
 from golden import literal_protocol
-from test_paired_tests import counted
 
 LABELS = all_labels()
 
@@ -331,7 +331,7 @@ def test_thresholds_of_one_run_have_no_spread() -> None:
 
 def test_what_another_folds_thresholds_cost_by_decoding() -> None:
     truth, values, _, folds, _ = pair_of_systems(4, 0.5)
-    found = measure_sensitivity(values, truth, folds)
+    found = measure_sensitivity(GridCounter(truth, folds).per_fold(values))
 
     def reached(mask: np.ndarray, alpha: float, beta: float) -> float:
         return score(truth[mask], decode(values[mask], alpha, beta)).score
@@ -344,7 +344,7 @@ def test_what_another_folds_thresholds_cost_by_decoding() -> None:
     assert found["transfer_loss"] == pytest.approx(losses.sum() / 6)
     chosen = [(row["alpha"], row["beta"]) for row in found["folds"]]
     assert chosen == [(OFFICIAL_GRID[a], OFFICIAL_GRID[b]) for a, b in places]
-    alone = measure_sensitivity(values[folds == 0], truth[folds == 0], folds[folds == 0])
+    alone = measure_sensitivity({0: GridCounter(truth[folds == 0]).count(values[folds == 0])})
     assert (alone["transfer"], alone["transfer_loss"]) == ([[0.0]], 0.0)
     everything = np.ones(len(truth), dtype=bool)
     assert found["best"]["score"] == pytest.approx(reached(everything, found["best"]["alpha"], found["best"]["beta"]))

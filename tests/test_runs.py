@@ -22,6 +22,7 @@ from blemore_harness.disk import hold, read_json, write_json
 from blemore_harness.errors import RunError
 from blemore_harness.files.runs import Runs, SystemFolder, copy_submission
 from blemore_harness.predictions import Probabilities
+from sample_records import sample_record
 
 SECONDS = 300
 """What no machine takes, however busy it is."""
@@ -205,7 +206,7 @@ def test_system_folder_says_what_it_holds_and_keeps_it(tmp_path: Path) -> None:
 def runs(tmp_path: Path) -> Runs:
     made = Runs(tmp_path / "runs")
     for name, digest in (("s4d", "1111222233334444"), ("s4d,wav2vec2", "aaaabbbbccccdddd")):
-        write_json(made.run(name, digest) / "record.json", {"status": "finished", "test": None, "caveat": None})
+        write_json(made.run(name, digest) / "record.json", sample_record().to_json())
     made.system("s4d", {}, "abc")
     return made
 
@@ -264,21 +265,37 @@ def test_commands_say_which_run_a_shorter_name_is(
         assert f"pros: run {folder.name}" in result.stderr, command
 
 
+def test_long_names_get_folders_that_are_found_again(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    name = ",".join(f"encoder-{k}@ü" for k in range(30))
+    folder = runs.run(name, "0123456789abcdef")
+    assert folder.name.endswith("-0123456789ab")
+    assert len(folder.name.encode()) <= 255
+    (folder / "record.json").write_text("{}")
+    for typed in (name, name[:40], folder.name, str(folder)):
+        assert runs.find(typed) == folder
+    with pytest.raises(RunError, match="no run begins with"):
+        runs.find(f"x{name}")
+    system = runs.system("+".join(f"part-{k}" for k in range(60)), {}, "0123456789abcdef")
+    assert (system.path / "identity.json").is_file()
+    assert runs.system("s4d", {}, "abc").path.name == "s4d-abc"
+
+
 def test_submission_of_a_run_without_test_clips(runs: Runs) -> None:
     with pytest.raises(RunError, match=r"s4d-111122223333 .*\(status: finished\)"):
-        copy_submission(runs.find("s4d-"), None)
+        copy_submission(runs.find("s4d-"), sample_record(test=None), None)
 
 
 def test_submission_is_copied_whole(runs: Runs, tmp_path: Path) -> None:
     folder = runs.find("s4d-")
     (folder / "submission.zip").write_bytes(b"zip")
-    write_json(folder / "record.json", {"status": "finished", "test": {"file": "submission.zip"}, "caveat": "demo"})
-    assert copy_submission(folder, None) == (folder / "submission.zip", "demo")
-    target, _ = copy_submission(folder, tmp_path)
+    record = sample_record()
+    assert copy_submission(folder, record, None) == folder / "submission.zip"
+    target = copy_submission(folder, record, tmp_path)
     assert (target, target.read_bytes()) == (tmp_path / "submission.zip", b"zip")
-    assert copy_submission(folder, tmp_path / "new" / "mine.zip")[0].read_bytes() == b"zip"
+    assert copy_submission(folder, record, tmp_path / "new" / "mine.zip").read_bytes() == b"zip"
     with pytest.raises(RunError, match=r"\.zip.*mine\.txt"):
-        copy_submission(folder, tmp_path / "mine.txt")
+        copy_submission(folder, record, tmp_path / "mine.txt")
 
 
 def test_json_is_whole_strict_and_readable(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import statistics
 import numpy as np
 import pytest
 
+from actor_cases import decode_by_fold
+from blemore_harness.protocol.grid import GridCounter
 from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import cross_fitted, official
+from blemore_harness.scoring.intervals import count_actors
 from blemore_harness.scoring.sensitivity import (
-    decode_by_fold,
     expected_drop,
     mean_loss,
     measure_sensitivity,
@@ -32,7 +34,7 @@ def rows(seed: int = 0, count: int = 90) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def test_surface_spread_and_transfer_equal_literal_decoding() -> None:
     values, truth, folds = rows()
-    found = measure_sensitivity(values, truth, folds)
+    found = measure_sensitivity(GridCounter(truth, folds).per_fold(values))
     surfaces = {
         k: [[score(truth[folds == k], decode(values[folds == k], a, b)).score for b in GRID] for a in GRID]
         for k in range(3)
@@ -62,11 +64,11 @@ def test_one_fold_loses_nothing() -> None:
 def test_the_expected_drop_is_official_less_cross_fitted() -> None:
     values, truth, folds = rows(4)
     actors = [f"A{k % 3}-{k % 12}" for k in range(len(truth))]
-    kept = []
-    for choose in (official, cross_fitted):
-        chosen = {k: choice.thresholds for k, choice in choose(values, truth, folds).items()}
-        kept.append(decode_by_fold(values, folds, chosen))
-    found = expected_drop(truth, kept[0], kept[1], folds, actors)["score"]
+    counts = [
+        count_actors(truth, decode_by_fold(values, folds, choose(values, truth, folds)), folds, actors)
+        for choose in (official, cross_fitted)
+    ]
+    found = expected_drop(*counts)["score"]
     means = [np.mean([c.scores.score for c in f(values, truth, folds).values()]) for f in (official, cross_fitted)]
     assert found["difference"] == pytest.approx(means[0] - means[1])
     assert found["interval"][0] <= found["difference"] <= found["interval"][1]

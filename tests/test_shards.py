@@ -16,8 +16,9 @@ pytest.importorskip("timm")
 pytest.importorskip("torchvision")
 safetensors = pytest.importorskip("safetensors.torch")
 
+import transformers as released  # noqa: E402
+
 import speech_models as audio  # noqa: E402
-import test_finetuning_network as finetuned  # noqa: E402
 import vision_files as visual  # noqa: E402
 from blemore_harness.cache import Cache  # noqa: E402
 from blemore_harness.errors import BlemoreError, DataError, WeightsMissing  # noqa: E402
@@ -36,9 +37,11 @@ from blemore_plugins.speech import network, recipe  # noqa: E402
 from blemore_plugins.speech.options import AudeeringOptions, AudioOptions  # noqa: E402
 from blemore_plugins.vision import families  # noqa: E402
 from fakes import make_context  # noqa: E402
-from test_hicmae_checkpoint import pretrained_weights  # noqa: E402
-from test_hicmae_checkpoint import save as save_hicmae  # noqa: E402
-from test_s4d_checkpoint import pretraining_file  # noqa: E402
+from finetuning_files import SOUND, THIN  # noqa: E402
+from finetuning_files import save as save_network  # noqa: E402
+from hicmae_files import pretrained_weights  # noqa: E402
+from hicmae_files import save as save_hicmae  # noqa: E402
+from s4d_files import pretraining_file  # noqa: E402
 
 pytestmark = pytest.mark.encoders
 
@@ -101,15 +104,15 @@ def save_videoswin(folder: Path) -> None:
 
 def save_finetuned(name: str) -> Callable[[Path], object]:
     configs = {
-        "videomae": lambda: finetuned.VideoMAEForVideoClassification(
-            finetuned.VideoMAEConfig(**finetuned.THIN, image_size=16, num_frames=4, num_labels=9)
+        "videomae": lambda: released.VideoMAEForVideoClassification(
+            released.VideoMAEConfig(**THIN, image_size=16, num_frames=4, num_labels=9)
         ),
-        "timesformer": lambda: finetuned.TimesformerForVideoClassification(
-            finetuned.TimesformerConfig(**finetuned.THIN, image_size=16, num_frames=4, num_labels=9)
+        "timesformer": lambda: released.TimesformerForVideoClassification(
+            released.TimesformerConfig(**THIN, image_size=16, num_frames=4, num_labels=9)
         ),
-        "wav2vec2": lambda: finetuned.Wav2Vec2ForPreTraining(finetuned.Wav2Vec2Config(**finetuned.SOUND)),
+        "wav2vec2": lambda: released.Wav2Vec2ForPreTraining(released.Wav2Vec2Config(**SOUND)),
     }
-    return lambda folder: finetuned.save(configs[name](), folder)
+    return lambda folder: save_network(configs[name](), folder)
 
 
 def save_s4d(folder: Path) -> None:

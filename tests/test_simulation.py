@@ -1,4 +1,4 @@
-"""Simulated challenges: rows as the parameters say, published accuracies reached, nothing chosen on unseen actors."""
+"""Simulated replicates: rows as the parameters say, published accuracies reached, nothing chosen on unseen actors."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from blemore_harness.decoding.strategies import HONEST, STRATEGIES
 from blemore_harness.errors import ConfigError, InvalidOption, PluginFailed, UnknownName
 from blemore_harness.hookspecs import Fusion, NoOptions
 from blemore_harness.protocol.rules import decode, score
-from blemore_harness.simulation.bench import NOTICE, Bench, simulate
-from blemore_harness.simulation.calibration import Calibrated, calibrate, explain_misses
-from blemore_harness.simulation.challenge import (
-    CHOSEN,
-    DECODABLE,
-    NewActors,
-    decode_unseen,
-    draw_challenge,
-    play_challenge,
-)
-from blemore_harness.simulation.contestants import DEFAULT_FUSIONS, RECIPE, Contestant, Material, find_contestants
-from blemore_harness.simulation.encoders import (
+from blemore_harness.systems.plugins import Plugins, load_plugins
+from blemore_lab.calibration import Calibrated, calibrate, explain_misses
+from blemore_lab.encoders import (
     BETWEEN,
     DEFAULT_ENCODERS,
     PUBLISHED,
     Errors,
+    Setting,
     Skill,
-    World,
     draw_errors,
     make_rows,
 )
-from blemore_harness.simulation.intervals import mean_interval, student_quantile
-from blemore_harness.simulation.labels import LabelTable, demo_table, draw_actors, table_of
-from blemore_harness.simulation.report import draw_simulation
-from blemore_harness.simulation.summary import REFERENCE, describe_spread
-from blemore_harness.simulation.workers import play_all
-from blemore_harness.systems.plugins import Plugins, load_plugins
-from fakes import Notebook, make_context
+from blemore_lab.intervals import mean_interval, student_quantile
+from blemore_lab.labels import LabelTable, demo_table, draw_actors, table_of
+from blemore_lab.methods import DEFAULT_FUSIONS, RECIPE, Material, Method, find_methods
+from blemore_lab.replicates import (
+    CHOSEN,
+    DECODABLE,
+    NewActors,
+    decode_unseen,
+    draw_replicate,
+    score_replicate,
+)
+from blemore_lab.report import draw_simulation
+from blemore_lab.study import NOTICE, Study, simulate
+from blemore_lab.summary import REFERENCE, describe_spread
+from blemore_lab.workers import run_all
+from fakes import RecordingReporter, make_context
 from real_material import REAL, needs_real
 
 Array = np.ndarray[Any, Any]
@@ -77,7 +77,7 @@ def table() -> LabelTable:
 
 
 def drawn(table: LabelTable, seed: int = 0) -> tuple[Material, NewActors]:
-    return draw_challenge(SKILLED, table, World(), 3, (seed, 0))
+    return draw_replicate(SKILLED, table, Setting(), 3, (seed, 0))
 
 
 def grid_choice(values: Array, truth: Array) -> tuple[float, float, float]:
@@ -114,20 +114,20 @@ def test_a_row_is_the_softmax_that_the_documentation_prints() -> None:
 def test_errors_are_shared_as_the_correlation_says() -> None:
     names = ("s4d", "videomae", "wav2vec2", "gemini")
     actors = np.repeat(np.arange(50), 200)
-    errors = draw_errors(names, World(bias=0, correlation=0.6, sharpness=0), actors, (1,))
+    errors = draw_errors(names, Setting(bias=0, correlation=0.6, sharpness=0), actors, (1,))
     found = np.corrcoef([errors[name].logits.ravel() for name in names])
     within, between = 0.6, 0.6 * BETWEEN
     half = between + (within - between) / np.sqrt(2)
     expected = [[1, within, between, half], [within, 1, between, half], [between, between, 1, half], [half] * 3 + [1]]
     assert found == pytest.approx(np.array(expected), abs=0.015)
     assert all((errors[name].sharpness == 1).all() for name in names)
-    alone = draw_errors(names, World(bias=0, correlation=0, sharpness=0), actors, (1,))
+    alone = draw_errors(names, Setting(bias=0, correlation=0, sharpness=0), actors, (1,))
     assert np.corrcoef([alone[name].logits.ravel() for name in names]) == pytest.approx(np.eye(4), abs=0.015)
 
 
 def test_actors_differ_as_bias_and_sharpness_say() -> None:
     actors = np.repeat(np.arange(400), 50)
-    errors = draw_errors(["s4d"], World(bias=0.8, correlation=0.3, sharpness=0.5), actors, (2,))["s4d"]
+    errors = draw_errors(["s4d"], Setting(bias=0.8, correlation=0.3, sharpness=0.5), actors, (2,))["s4d"]
     means = np.array([errors.logits[actors == actor].mean(axis=0) for actor in range(400)])
     assert means.std() == pytest.approx(np.sqrt(0.8**2 + 1 / 50), abs=0.03)
     assert np.log(errors.sharpness[::50]).std() == pytest.approx(0.5, abs=0.05)
@@ -136,17 +136,17 @@ def test_actors_differ_as_bias_and_sharpness_say() -> None:
 
 def test_an_encoder_draws_the_same_in_any_company() -> None:
     actors = np.repeat(np.arange(5), 4)
-    alone = draw_errors(["wav2vec2"], World(), actors, (3, 4))["wav2vec2"]
-    together = draw_errors(PAIR, World(), actors, (3, 4))["wav2vec2"]
+    alone = draw_errors(["wav2vec2"], Setting(), actors, (3, 4))["wav2vec2"]
+    together = draw_errors(PAIR, Setting(), actors, (3, 4))["wav2vec2"]
     assert (alone.logits == together.logits).all()
     assert (alone.sharpness == together.sharpness).all()
-    assert (draw_errors(PAIR, World(), actors, (3, 5))["wav2vec2"].logits != together.logits).all()
+    assert (draw_errors(PAIR, Setting(), actors, (3, 5))["wav2vec2"].logits != together.logits).all()
 
 
 @pytest.mark.parametrize("wrong", [{"bias": -0.1}, {"bias": float("nan")}, {"correlation": 1.1}, {"sharpness": 4.0}])
-def test_worlds_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidOption, match=next(iter(wrong))):
-        World(**wrong)
+        Setting(**wrong)
 
 
 # Labels and calibration
@@ -171,13 +171,13 @@ def test_the_demo_table_is_that_of_the_demo_dataset(tmp_path: Path) -> None:
     assert (read.folds == found.folds).all()
 
 
-def official_mean(encoder: Calibrated, table: LabelTable, world: World, seeds: range) -> Array:
+def official_mean(encoder: Calibrated, table: LabelTable, setting: Setting, seeds: range) -> Array:
     """Official accuracies on draws that nobody calibrated on."""
     from blemore_harness.protocol.thresholds import official
 
     found = []
     for seed in seeds:
-        errors = draw_errors([encoder.name], world, table.actors, (99, seed))[encoder.name]
+        errors = draw_errors([encoder.name], setting, table.actors, (99, seed))[encoder.name]
         choices = official(make_rows(table.truth, encoder.skill, errors), table.truth, table.folds)
         found += [(choice.scores.presence, choice.scores.salience) for choice in choices.values()]
     return np.mean(found, axis=0)
@@ -185,50 +185,50 @@ def official_mean(encoder: Calibrated, table: LabelTable, world: World, seeds: r
 
 @pytest.mark.slow
 @needs_real
-@pytest.mark.parametrize(("world", "names"), [(World(), PAIR), (World(bias=0.0), ("videoswin",))], ids=str)
-def test_published_accuracies_are_reached_on_the_real_labels(world: World, names: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("setting", "names"), [(Setting(), PAIR), (Setting(bias=0.0), ("videoswin",))], ids=str)
+def test_published_accuracies_are_reached_on_the_real_labels(setting: Setting, names: tuple[str, ...]) -> None:
     real = table_of(read_dataset(REAL))
-    encoders = calibrate(names, real, world)
+    encoders = calibrate(names, real, setting)
     for encoder in encoders:
         wanted = PUBLISHED[encoder.name]
         assert (encoder.reached.presence, encoder.reached.salience) == pytest.approx(
             (wanted.presence, wanted.salience), abs=0.003
         )
-        again = official_mean(encoder, real, world, range(8))
+        again = official_mean(encoder, real, setting, range(8))
         assert again == pytest.approx(np.array([wanted.presence, wanted.salience]), abs=0.01)
     assert explain_misses(encoders) is None
 
 
 def test_calibration_repeats_itself_and_says_what_it_misses(table: LabelTable) -> None:
-    first, second = (calibrate(["s4d"], table, World()) for _ in range(2))
+    first, second = (calibrate(["s4d"], table, Setting()) for _ in range(2))
     assert first == second
     assert abs(first[0].reached.presence - 0.34) < 0.01
     singles = (table.truth == 100).any(axis=1)
     no_blends = LabelTable(table.truth[singles], table.actors[singles], table.folds[singles], "a test")
     assert "missed by more than 0.015 by 1 simulated encoder (first: 's4d')" in str(
-        explain_misses(calibrate(["s4d"], no_blends, World()))
+        explain_misses(calibrate(["s4d"], no_blends, Setting()))
     )
 
 
-# Challenges
+# Replicates
 
 
 @pytest.mark.slow
 def test_labels_of_unseen_actors_change_no_choice(table: LabelTable, plugins: Plugins) -> None:
-    contestants = find_contestants(("mean",), plugins, QUICK)
+    methods = find_methods(("mean",), plugins, QUICK)
     material, new = drawn(table)
     order = np.random.default_rng(1).permutation(len(new.truth))
     other = NewActors(new.truth[order], new.groups)
-    first, second = (play_challenge(contestants, material, table, n, 0) for n in (new, other))
+    first, second = (score_replicate(methods, material, table, n, 0) for n in (new, other))
     assert material.unseen.truth is None
     assert material.unseen.actors is None
     assert first.official == second.official
     assert first.thresholds == second.thresholds
     context = make_context(Path())
-    for contestant in contestants:
-        rows = contestant.fuse(material, context)
+    for method in methods:
+        rows = method.fuse(material, context)
         for name, (used, reported, labels) in decode_unseen(rows, table, new.groups).items():
-            outcomes = [result.outcomes[contestant.name, name] for result in (first, second)]
+            outcomes = [result.outcomes[method.name, name] for result in (first, second)]
             assert [(o.used, o.reported) for o in outcomes] == [(used, reported)] * 2
             assert outcomes[0].unseen == score(new.truth, labels)
             assert outcomes[1].unseen == score(other.truth, labels)
@@ -241,13 +241,13 @@ def test_labels_of_a_fold_change_no_row_that_a_fusion_gives_for_it(
     material, _ = drawn(table)
     quick = {"stack": {"strengths": "0.1"}, "structured": {"strengths": "0.1"}, **QUICK}
     settings = {"late": QUICK["late"]} | ({name: quick[name]} if name in quick else {})
-    contestant = find_contestants((name,), plugins, settings)[-1]
-    before = contestant.fuse(material, make_context(tmp_path)).validation
+    method = find_methods((name,), plugins, settings)[-1]
+    before = method.fuse(material, make_context(tmp_path)).validation
     own = np.flatnonzero(table.folds == 1)
     truth = table.truth.copy()
     truth[own] = truth[np.random.default_rng(0).permutation(own)]
     other = dataclasses.replace(material, train=dataclasses.replace(material.train, truth=truth))
-    after = contestant.fuse(other, make_context(tmp_path)).validation
+    after = method.fuse(other, make_context(tmp_path)).validation
     assert (before[own] == after[own]).all()
     assert name in ("mean", "logit-mean") or not (before == after).all(), "other folds may learn from them"
 
@@ -257,7 +257,7 @@ def test_every_strategy_that_can_decode_is_tried_and_only_bounds_are_told_who_ac
 ) -> None:
     assert set(STRATEGIES) - set(DECODABLE) == {"official", "pooled"}
     material, new = drawn(table)
-    [*_, mean] = find_contestants(("mean",), plugins, QUICK)
+    [*_, mean] = find_methods(("mean",), plugins, QUICK)
     rows = mean.fuse(material, make_context(Path()))
     shuffled = np.random.default_rng(5).permutation(new.groups)
     true, false = (decode_unseen(rows, table, groups) for groups in (new.groups, shuffled))
@@ -270,12 +270,12 @@ def test_every_strategy_that_can_decode_is_tried_and_only_bounds_are_told_who_ac
 
 
 def recomputed(table: LabelTable, seed: int, number: int) -> tuple[float, float]:
-    """Unseen Score of the mean and of the papers' recipe, both with averaged thresholds, written out."""
+    """Unseen Score of the mean and of the reference recipe, both with averaged thresholds, written out."""
     names = [encoder.name for encoder in SKILLED]
     truth, groups = draw_actors(table, 3, np.random.default_rng([seed, number, 3]))
     labels = np.concatenate([table.truth, truth])
     everyone = np.concatenate([table.actors, groups + table.actor_count])
-    errors = draw_errors(names, World(), everyone, (seed, number))
+    errors = draw_errors(names, Setting(), everyone, (seed, number))
     rows = [make_rows(labels, encoder.skill, errors[encoder.name]) for encoder in SKILLED]
     train, unseen = [r[: len(table.truth)] for r in rows], [r[len(table.truth) :] for r in rows]
     plain, searched = [], []
@@ -295,11 +295,11 @@ def recomputed(table: LabelTable, seed: int, number: int) -> tuple[float, float]
 def test_the_record_equals_a_literal_computation(
     table: LabelTable, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blemore_harness.simulation import bench as module
+    from blemore_lab import study as module
 
     monkeypatch.setattr(module, "calibrate", lambda names, *_: [e for e in SKILLED if e.name in names])
-    bench = Bench(3, PAIR, ("mean",), QUICK, test_actors=3, seed=4)
-    record = simulate(bench, table, plugins, Notebook())
+    study = Study(3, PAIR, ("mean",), QUICK, test_actors=3, seed=4)
+    record = simulate(study, table, plugins, RecordingReporter())
     rows = {(row["fusion"], row["strategy"]): row for row in record["rows"]}
     assert len(rows) == len(record["rows"]) == 3 * (len(DECODABLE) + 1)
     literal = np.array([recomputed(table, 4, number) for number in range(3)])
@@ -315,15 +315,15 @@ def test_the_record_equals_a_literal_computation(
     assert scores == sorted(scores, reverse=True)
     assert record["simulation"] is True
     assert record["notice"] == NOTICE
-    assert rows["mean", "actor-rank"]["remarks"] == ["bound"]
+    assert rows["mean", "actor-rank"]["remarks"] == ["oracle"]
     assert rows["mean", "exact"]["remarks"] == []
     assert sum(rows["mean", CHOSEN]["used"].values()) == 3
 
 
 def test_spread_is_a_mean_of_deviations_over_folds(table: LabelTable, plugins: Plugins) -> None:
-    contestants = find_contestants((), plugins, QUICK)
+    methods = find_methods((), plugins, QUICK)
     material, new = drawn(table)
-    result = play_challenge(contestants, material, table, new, 0)
+    result = score_replicate(methods, material, table, new, 0)
     spread = describe_spread([result])
     betas = {
         name: [grid_choice(rows[table.folds == k], table.truth[table.folds == k])[2] for k in range(3)]
@@ -337,7 +337,7 @@ def test_spread_is_a_mean_of_deviations_over_folds(table: LabelTable, plugins: P
 
 @needs_real
 def test_the_observed_spread_is_what_the_organisers_recorded() -> None:
-    from blemore_harness.simulation.summary import ORGANISERS
+    from blemore_lab.summary import ORGANISERS
 
     with (REAL / "official_fold_runs.csv").open(newline="") as file:
         runs = list(csv.DictReader(file))
@@ -349,15 +349,15 @@ def test_the_observed_spread_is_what_the_organisers_recorded() -> None:
         assert deviation == pytest.approx(np.mean([np.std(found, ddof=1) for found in folds.values()]), abs=5e-5)
 
 
-# The bench
+# The study
 
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_record_in_one_process_and_in_two(table: LabelTable, plugins: Plugins) -> None:
-    bench = Bench(2, PAIR, ("mean",), QUICK, test_actors=2, seed=1)
-    one, two = (simulate(bench, table, plugins, Notebook(), workers) for workers in (1, 2))
+    study = Study(2, PAIR, ("mean",), QUICK, test_actors=2, seed=1)
+    one, two = (simulate(study, table, plugins, RecordingReporter(), workers) for workers in (1, 2))
     assert json.dumps(one) == json.dumps(two)
-    other = simulate(dataclasses.replace(bench, seed=2), table, plugins, Notebook())
+    other = simulate(dataclasses.replace(study, seed=2), table, plugins, RecordingReporter())
     assert other["encoders"][0]["calibrated"] == one["encoders"][0]["calibrated"]
     assert other["rows"] != one["rows"]
 
@@ -379,25 +379,25 @@ def crash(number: int, where: str) -> Any:
 def test_a_fusion_that_crashes_is_named(table: LabelTable) -> None:
     material, new = drawn(table)
     with pytest.raises(PluginFailed, match="'broken' crashed in the simulation: ZeroDivisionError: out of luck"):
-        play_challenge([Contestant("broken", Broken(), NoOptions())], material, table, new, 0)
+        score_replicate([Method("broken", Broken(), NoOptions())], material, table, new, 0)
     with pytest.raises(PluginFailed, match="away 0") as caught:
-        list(play_all(partial(crash, where="away"), 2, 2))
+        list(run_all(partial(crash, where="away"), 2, 2))
     assert caught.value.plugin == "broken"
 
 
 def test_what_cannot_be_simulated_is_refused(plugins: Plugins) -> None:
     with pytest.raises(UnknownName, match="unknown encoder to simulate 's4e'; did you mean 's4d'"):
-        Bench(encoders=("s4e",))
+        Study(encoders=("s4e",))
     with pytest.raises(InvalidOption, match="each once"):
-        Bench(encoders=("s4d", "s4d"))
-    with pytest.raises(InvalidOption, match="challenges"):
-        Bench(challenges=0)
+        Study(encoders=("s4d", "s4d"))
+    with pytest.raises(InvalidOption, match="replicates"):
+        Study(replicates=0)
     with pytest.raises(UnknownName, match="fusion"):
-        Bench(fusions=("lat",)).contestants(plugins)
+        Study(fusions=("lat",)).methods(plugins)
     with pytest.raises(UnknownName, match="option of late"):
-        Bench(settings={"late": {"stepp": "1"}}).contestants(plugins)
+        Study(fusion_options={"late": {"stepp": "1"}}).methods(plugins)
     with pytest.raises(ConfigError, match="'stack', which is not compared"):
-        Bench(fusions=("mean",), settings={"stack": {"strengths": "1"}}).contestants(plugins)
+        Study(fusions=("mean",), fusion_options={"stack": {"strengths": "1"}}).methods(plugins)
 
 
 def test_quantiles_are_those_of_printed_tables() -> None:
@@ -411,12 +411,12 @@ def test_quantiles_are_those_of_printed_tables() -> None:
 
 @pytest.mark.slow
 def test_the_command_answers_in_json_and_in_tables_that_say_simulation() -> None:
-    words = ["simulate", "--challenges", "1", "--encoders", "s4d,openface", "--fusions", "mean", "--workers", "1",
+    words = ["simulate", "--replicates", "1", "--encoders", "s4d,openface", "--fusions", "mean", "--workers", "1",
              "--test-actors", "2", "--set", "late.step=1", "--set", "late.refine=false"]  # fmt: skip
     answer = CliRunner().invoke(cli, [*words, "--bias", "0", "--json"], catch_exceptions=False)
     record = json.loads(answer.stdout)
     assert record["settings"]["bias"] == 0
-    assert record["settings"]["correlation"] == World().correlation
+    assert record["settings"]["correlation"] == Setting().correlation
     assert [encoder["name"] for encoder in record["encoders"]] == ["s4d", "openface"]
     assert record["labels"] == {"source": "the generated demo dataset", "clips": 360, "actors": 10, "folds": 5}
     assert "DEMO" in answer.stderr
@@ -440,27 +440,29 @@ def test_the_command_answers_in_json_and_in_tables_that_say_simulation() -> None
         assert all(remark in line for remark in row["remarks"])
 
 
-def test_one_challenge_has_no_interval_and_the_reference_no_difference(
+def test_one_replicate_has_no_interval_and_the_reference_no_difference(
     table: LabelTable, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blemore_harness.simulation import bench as module
+    from blemore_lab import study as module
 
     monkeypatch.setattr(module, "calibrate", lambda names, *_: [e for e in SKILLED if e.name in names])
-    record = simulate(Bench(1, PAIR, ("mean",), QUICK, test_actors=3), table, plugins, Notebook())
+    record = simulate(Study(1, PAIR, ("mean",), QUICK, test_actors=3), table, plugins, RecordingReporter())
     console = Console(file=io.StringIO(), width=120)
     console.print(draw_simulation(record))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    [reference] = [line for line in lines if "the papers' way" in line and " averaged " in line]
+    [reference] = [line for line in lines if "reference" in line and " averaged " in line]
     assert " - " in reference
     assert "+0.0000" not in reference
     assert not any(" ± 0." in line for line in lines if line.startswith(" mean "))
 
 
 def test_the_record_says_which_options_every_fusion_had(table: LabelTable) -> None:
-    bench = Bench(fusions=("mean", "structured"), settings={"structured": {"epsilon": "0.001"}, "late": {"step": "1"}})
-    given = bench.options
+    study = Study(
+        fusions=("mean", "structured"), fusion_options={"structured": {"epsilon": "0.001"}, "late": {"step": "1"}}
+    )
+    given = study.options
     assert given == {"structured": {"strengths": "0.03,0.1,0.3", "epsilon": "0.001"}, "late": {"step": "1"}}
-    [structured] = [each for each in bench.contestants(load_plugins()) if each.name == "structured"]
+    [structured] = [each for each in study.methods(load_plugins()) if each.name == "structured"]
     assert structured.options.strengths == (0.03, 0.1, 0.3)
     assert structured.options.epsilon == 0.001
 

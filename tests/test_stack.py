@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import DataError, InvalidOption
@@ -27,8 +28,7 @@ def make_problem(seed: int, rows: int, inputs: int, classes: int) -> Problem:
 
 
 @pytest.mark.parametrize("strength", [1e-3, 0.1, 10.0])
-def test_minimum_is_the_one_that_scipy_finds(strength: float) -> None:
-    optimize = pytest.importorskip("scipy.optimize")
+def test_minimum_is_that_of_the_literal_objective(strength: float) -> None:
     problem = make_problem(0, 40, 5, 4)
 
     def objective(flat: Array) -> float:
@@ -39,7 +39,7 @@ def test_minimum_is_the_one_that_scipy_finds(strength: float) -> None:
         loss = -(problem.targets * np.log(probabilities)).sum(axis=1).mean()
         return float(loss + strength / 2 * (weights**2).sum())
 
-    expected = optimize.minimize(objective, np.zeros(20), method="BFGS", options={"gtol": 1e-6})
+    expected = minimize(objective, np.zeros(20), method="BFGS", options={"gtol": 1e-6})
     found = logistic.fit(problem, strength)
     assert objective(found.ravel()) <= expected.fun + 1e-10
     np.testing.assert_allclose(found.ravel(), expected.x, atol=2e-3)
@@ -72,11 +72,25 @@ def test_rows_that_are_no_numbers_are_an_error_and_no_endless_loop() -> None:
         logistic.fit(broken, 1.0)
 
 
-def test_where_the_quick_way_is_too_slow_the_same_minimum_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = make_problem(3, 40, 5, 4)
-    expected = logistic.fit(problem, 0.01)
-    monkeypatch.setattr(logistic, "STEPS", 3)
-    np.testing.assert_allclose(logistic.fit(problem, 0.01), expected, atol=2e-5)
+def test_the_minimum_is_found_for_inputs_that_are_alike_or_of_very_different_sizes() -> None:
+    problem = make_problem(3, 200, 5, 4)
+    inputs = np.hstack([problem.inputs, problem.inputs[:, :2], 1e3 * problem.inputs[:, 2:3]])
+    wide = Problem(inputs, problem.targets, problem.offset)
+    for strength in (1e-6, 1e-3):
+        found = logistic.fit(wide, strength)
+        logs = predict_logs(wide.inputs, wide.offset, found)
+        slope = wide.inputs.T @ (np.exp(logs) - wide.targets) / 200 + strength * found
+        assert np.abs(slope).max() < 1e-6
+        np.testing.assert_allclose(found[:2], found[5:7], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [np.nan, np.inf, 1e200])
+def test_inputs_without_a_minimum_are_refused(size: float) -> None:
+    problem = make_problem(1, 10, 3, 2)
+    inputs = problem.inputs.copy()
+    inputs[4, 1] = size
+    with np.errstate(all="ignore"), pytest.raises(DataError, match="no minimum"):
+        logistic.fit(Problem(inputs, problem.targets, problem.offset), 1.0)
 
 
 def test_log_probabilities_are_those_of_the_matrix_product() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import blemore_harness
 from blemore_harness.files.prediction_files import write_probabilities
 from blemore_harness.predictions import Probabilities
 from builders import rows_of, write_download
@@ -55,7 +56,7 @@ def test_a_finished_run_does_not_look_for_a_gpu_again(home: Path) -> None:
     [file] = home.glob("blemore-runs/trivial-single-*/record.json")
     first = json.loads(file.read_text())
     assert first["execution"]["device"] in ("cpu", "cuda")
-    assert not modules_of(home, *words) & COMPUTING
+    assert modules_of(home, *words) & COMPUTING == {"scipy"}, "labels are decoded again, by the label model too"
     second = json.loads(file.read_text())
     assert (second["execution"]["device"], second["execution"]["gpu"]) == (None, None), "nothing was computed"
     assert second["systems"] == first["systems"]
@@ -67,9 +68,37 @@ def test_plugins_are_listed_without_what_they_compute_with(home: Path) -> None:
     assert not loaded & COMPUTING
 
 
+NOT_OF_A_DOWNLOAD = {"demo", "testing", "doctor", "scaffold"}
+"""Packages of the core that reading and scoring a download must not import."""
+
+
+def strangers(loaded: set[str]) -> set[str]:
+    return {name for name in loaded if name.startswith("blemore_harness.") and name.split(".")[1] in NOT_OF_A_DOWNLOAD}
+
+
+@pytest.mark.parametrize(
+    "words", [("data", "check", "data"), ("run", "--plugin", "trivial-single", "--device", "cpu")], ids=" ".join
+)
+def test_a_download_is_read_and_scored_without_the_demo(home: Path, words: tuple[str, ...]) -> None:
+    loaded = modules_of(home, *words)
+    assert "blemore_harness.data.download" in loaded
+    assert strangers(loaded) == set()
+
+
+def test_data_files_and_scores_do_not_import_the_demo() -> None:
+    core = Path(blemore_harness.__file__).parent
+    rooms = ("data", "files", "scoring")
+    names = [f"blemore_harness.{room}.{path.stem}" for room in rooms for path in (core / room).glob("*.py")]
+    code = f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(names) > 10
+    assert strangers(set(done.stdout.split())) == set()
+
+
 def test_scoring_imports_neither_plugins_nor_what_draws_the_demo(home: Path) -> None:
     ids = tuple(row["filename"] for row in rows_of(actors=4, folds=2))
     write_probabilities(home / "rows.csv", Probabilities(ids, np.full((len(ids), 6), 1 / 6)))
     loaded = modules_of(home, "score", "rows.csv")
     assert "blemore_harness.files.scoring" in loaded
-    assert not loaded & (COMPUTING | {"blemore_plugins", "blemore_harness.demo.faces", "pluggy"})
+    assert not loaded & (COMPUTING | {"blemore_plugins", "blemore_lab", "pluggy"})
+    assert strangers(loaded) == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,25 +11,15 @@ import pytest
 from blemore_harness.decoding import label_model
 from blemore_harness.decoding.decoders import CentredDecoder, GapDecoder, ThresholdDecoder, centre_rows, measure_gaps
 from blemore_harness.decoding.exact import search_exact
-from blemore_harness.decoding.label_model import all_labels, fit_expected_score
-from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, evaluate_strategy
+from blemore_harness.decoding.label_model import fit_expected_score
+from blemore_harness.decoding.strategies import HONEST, STRATEGIES, evaluate_strategy, make_sample
 from blemore_harness.errors import DataError
-from blemore_harness.protocol.grid import OFFICIAL_GRID, Thresholds
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter, Thresholds
 from blemore_harness.protocol.rules import decode, score
-from blemore_harness.protocol.thresholds import cross_fitted, official, search_official
-
-LABELS = all_labels()
-
-
-def sample(clips: int = 240, folds: int = 3, seed: int = 0, bias: float = 0.0) -> Sample:
-    """Rows around the truth, with errors of each actor's own where asked; four actors per fold."""
-    random = np.random.default_rng(seed)
-    truth = LABELS[random.integers(len(LABELS), size=clips)]
-    actors = np.arange(clips) % (4 * folds)
-    logits = np.log(truth / 100 + 0.2) + random.normal(0, 0.5, truth.shape)
-    logits += bias * random.normal(0, 1, (4 * folds, 6))[actors]
-    powers = np.exp(logits)
-    return Sample(powers / powers.sum(axis=1, keepdims=True), truth, actors % folds, actors)
+from blemore_harness.protocol.thresholds import cross_fitted, official, search_official, summarise
+from blemore_harness.scoring.results import SystemRows, score_system
+from strategy_cases import LABELS, sample
 
 
 @pytest.mark.parametrize("name", [name for name, strategy in STRATEGIES.items() if strategy.sees == "others"])
@@ -39,9 +30,9 @@ def test_labels_of_a_fold_change_nothing_that_is_used_on_it(name: str) -> None:
         own = np.flatnonzero(given.folds == fold)
         shuffled = given.truth.copy()
         shuffled[own] = shuffled[random.permutation(own)]
-        other = Sample(given.values, shuffled, given.folds, given.groups)
-        rows = given.take(given.folds == fold)
-        seen = [STRATEGIES[name].learn(s.take(s.folds != fold)) for s in (given, other)]
+        other = make_sample(given.values, shuffled, given.folds, given.groups)
+        rows = given.only(fold)
+        seen = [STRATEGIES[name].learn(s.without(fold)) for s in (given, other)]
         first, second = (decoder.decode(rows.values, rows.groups) for decoder in seen)
         assert (first == second).all()
         changed = evaluate_strategy(STRATEGIES[name], other)[fold]
@@ -51,19 +42,44 @@ def test_labels_of_a_fold_change_nothing_that_is_used_on_it(name: str) -> None:
 def test_strategies_say_what_they_see() -> None:
     assert [name for name, s in STRATEGIES.items() if s.sees != "others"] == ["official", "pooled"]
     assert [name for name, s in STRATEGIES.items() if s.transductive] == ["actor-centred", "actor-rank", "actor-scaled"]
-    assert HONEST[0] == "cross-fitted"
+    assert HONEST[0] == "other-folds"
     assert all(name == strategy.name and strategy.summary for name, strategy in STRATEGIES.items())
 
 
 def test_official_pooled_and_cross_fitted_are_the_grid_searches() -> None:
     given = sample()
-    for name, literal in (("official", official), ("cross-fitted", cross_fitted)):
+    for name, literal in (("official", official), ("other-folds", cross_fitted)):
         expected = literal(given.values, given.truth, given.folds)
         assert evaluate_strategy(STRATEGIES[name], given) == {k: choice.scores for k, choice in expected.items()}
     chosen = search_official(given.values, given.truth).thresholds
     for fold, found in evaluate_strategy(STRATEGIES["pooled"], given).items():
         own = given.folds == fold
         assert found == score(given.truth[own], decode(given.values[own], chosen.alpha, chosen.beta))
+
+
+@pytest.mark.parametrize("refitted", [False, True])
+def test_a_system_is_scored_by_few_counts_of_the_grid(monkeypatch: pytest.MonkeyPatch, refitted: bool) -> None:
+    given, final = sample(folds=5, bias=0.5), sample(folds=5, seed=1)
+    ids = tuple(f"c{k}" for k in range(len(given.truth)))
+    rows, again = (Probabilities(ids, each.values) for each in (given, final))
+    blinded = SimpleNamespace(
+        train=SimpleNamespace(labels=given.truth, actors=[f"A{k:02}" for k in given.groups]), folds=given.folds
+    )
+    counted = []
+    per_fold = GridCounter.per_fold
+    monkeypatch.setattr(GridCounter, "per_fold", lambda self, *a: counted.append(a) or per_fold(self, *a))
+    found = score_system(SystemRows(rows, again if refitted else None, None, ()), blinded)
+    # Once for each set of rows; strategies that move rows or gaps do so anew for each of five folds.
+    moving = [name for name, strategy in STRATEGIES.items() if strategy.transductive]
+    assert len(counted) == 1 + refitted + 5 * len(moving) == 16 + refitted
+    used = final.values if refitted else given.values
+    for name, values in (("official", used), ("pooled", used), ("decoupled", given.values)):
+        alone = make_sample(values, given.truth, given.folds, given.groups)
+        assert (
+            found["strategies"][name]["score"]
+            == summarise(evaluate_strategy(STRATEGIES[name], alone).values())["score"]
+        )
+    assert found["official"] == summarise(c.scores for c in official(used, given.truth, given.folds).values())
 
 
 def test_averaged_best_fold_and_decoupled_equal_their_words() -> None:
@@ -123,9 +139,9 @@ def test_centring_gains_where_actors_have_a_bias_of_their_own() -> None:
     given = sample(clips=960, bias=1.0)
     gained = {
         name: np.mean([s.score for s in evaluate_strategy(STRATEGIES[name], given).values()])
-        for name in ("cross-fitted", "actor-centred")
+        for name in ("other-folds", "actor-centred")
     }
-    assert gained["actor-centred"] > gained["cross-fitted"] + 0.05
+    assert gained["actor-centred"] > gained["other-folds"] + 0.05
 
 
 def test_gaps_are_measured_within_the_actor() -> None:

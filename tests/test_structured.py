@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemore_harness.clips import EMOTIONS
+from blemore_harness.protocol.grid import OFFICIAL_GRID
 from blemore_harness.protocol.rules import decode, score
-from blemore_harness.protocol.thresholds import OFFICIAL_GRID, search_official
+from blemore_harness.protocol.thresholds import search_official
 from blemore_plugins.structured import (
     BETA_BELOW,
     MAX_ALPHA,

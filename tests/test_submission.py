@@ -12,7 +12,7 @@ from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.options import build_options
 from blemore_harness.systems import submission as submission_module
 from blemore_harness.systems.plugins import load_plugins
-from blemore_harness.systems.resolved import resolve_systems
+from blemore_harness.systems.resolved import find_systems, resolve_systems
 from blemore_harness.systems.submission import (
     Submission,
     find_submission,
@@ -186,7 +186,9 @@ def test_shipped_submissions_are_all_read() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_submission_names_plugins_and_options_that_exist(name: str) -> None:
     found = read_submission(shipped_folder() / f"{name}.toml")
-    resolved_systems = resolve_systems(found, load_plugins({"BLEMORE_BLOCK": "elsewhere"}), None, demo=False)
+    resolved_systems = resolve_systems(
+        find_systems(found, load_plugins({"BLEMORE_BLOCK": "elsewhere"}), demo=False), None
+    )
     assert [resolved.name for resolved in resolved_systems] == [
         *found.encoders,
         *([found.fusion] if found.fusion else []),

@@ -249,14 +249,14 @@ FAULTY: dict[str, tuple[str, Encoder, str]] = {
     "logits": ("probabilities", predicting(lambda rows, clips, context: np.log(rows)), "apply softmax"),
     "a number": ("probabilities", encoder(model=lambda self, *given: Number()), "to give Probabilities, found int"),
     "rows by position": ("order", predicting(place), "change with the order"),
-    "batch normalisation": ("company", predicting(batch_norm), "batch normalisation still in training mode"),
+    "batch normalisation": ("batch-invariance", predicting(batch_norm), "batch normalisation still in training mode"),
     "labels read out of names": ("names", predicting(by_name), "take no label, order or seed from `clip.id`"),
     "arrays kept under names": ("names", encoder(model=by_kept_name), "keep it under `clip.content`"),
     "an unseeded generator": ("repeats", predicting(chance), "context.seed"),
     "the generator of all": ("repeats", predicting(shared_chance), "context.seed"),
     "a checkpoint without its place": ("resumes", encoder(model=checkpoint), "a checkpoint must hold"),
     "scores on the final fit": (
-        "no-truth", fitting(lambda fold, context: context.score(Centroids(np.eye(6)).predict(fold.held_out, context))),
+        "no-labels", fitting(lambda fold, context: context.score(Centroids(np.eye(6)).predict(fold.held_out, context))),
         "nobody can score",
     ),
     "a first clip": (
@@ -265,16 +265,16 @@ FAULTY: dict[str, tuple[str, Encoder, str]] = {
     "batches of two": ("one-clip", fitting(need_two), "IndexError"),
     "emotions by heart": ("missing-emotion", fitting(need_all), "an emotion without clips"),
     "a constant": ("learns", predicting(lambda rows, clips, context: np.full(rows.shape, 1 / 6)), "guessing gives"),
-    "embeddings in company": ("vectors", Embedding(), "order or the company"),
+    "embeddings in company": ("embeddings", Embedding(), "embeddings change"),
     "wide sequences": (
-        "frame_features", encoder(frame_features=lambda self, clip, options, context: np.ones((3, 4))),
+        "frame-features", encoder(frame_features=lambda self, clip, options, context: np.ones((3, 4))),
         r"found float64 \(3, 4\)"
     ),
     "other folds together": (
-        "together", encoder(fit_together=lambda self, folds, o, c: [Centroids(np.roll(np.eye(6), 1, 0))] * len(folds)),
+        "together", encoder(fit_folds=lambda self, folds, o, c: [Centroids(np.roll(np.eye(6), 1, 0))] * len(folds)),
         "trained beside others",
     ),
-    "labels of other folds": ("together", encoder(fit_together=peek), "its labels least of all"),
+    "labels of other folds": ("together", encoder(fit_folds=peek), "its labels least of all"),
     "labels turned round": ("inputs", fitting(spoil_labels), "labels of the training clips; work on copies"),
     "a file beside": ("writes", fitting(beside), r"fit: .*/beside\.txt"),
     "temporary files": ("writes", fitting(leave_temporary), "a temporary file"),
@@ -310,7 +310,7 @@ def test_a_good_encoder_passes(session: Session) -> None:
     assert bad == []
     assert list(found) == [check.name for check in checks_for(is_fusion=False)]
     skipped = {name for name, verdict in found.items() if verdict.status == "skipped"}
-    assert skipped <= {"vectors", "frame_features", "together", "gpu"}
+    assert skipped <= {"embeddings", "frame-features", "together", "gpu"}
     assert exit_code(list(found.values())) == 0
 
 
@@ -376,7 +376,7 @@ def test_fusions_are_checked_with_rows_or_vectors(session: Session) -> None:
 
 def test_fusions_that_learn_folds_together_learn_each_from_its_own_clips(session: Session) -> None:
     class Together(Voting):
-        def fit_together(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
+        def fit_folds(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
             for fold, given in zip(folds, base_models, strict=True):
                 assert all(rows.ids == fold.train.ids for rows in given.values())
             known = {name for fold in folds for name in fold.train.ids}
@@ -386,26 +386,26 @@ def test_fusions_that_learn_folds_together_learn_each_from_its_own_clips(session
     assert verdicts(Together(), session, "together")["together"].status == "passed"
 
     class Peeking(Voting):
-        def fit_together(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
+        def fit_folds(self, folds: Any, base_models: Any, options: Any, contexts: Any) -> Any:
             return peek(self, folds, options, contexts)
 
     verdict = verdicts(Peeking(), session, "together")["together"]
     assert verdict.status == "failed"
-    assert "its labels least of all" in verdict.reason
+    assert "other folds" in verdict.reason
 
 
 def test_the_order_and_number_of_members_are_checked(session: Session) -> None:
-    found = verdicts(FirstOnly(), session, "member-order", "one-member")
-    assert "sort them" in found["member-order"].reason
-    assert found["one-member"].status == "crashed"
-    assert "IndexError" in found["one-member"].trace
+    found = verdicts(FirstOnly(), session, "base-model-order", "one-base-model")
+    assert "sort them" in found["base-model-order"].reason
+    assert found["one-base-model"].status == "crashed"
+    assert "IndexError" in found["one-base-model"].trace
 
 
 def test_what_does_not_run_at_all_is_said_once(session: Session) -> None:
     found = verdicts(fitting(lambda fold, context: 1 / 0), session)
     assert found["probabilities"].status == "crashed"
     assert found["probabilities"].reason == "ZeroDivisionError: division by zero"
-    assert {found[name].status for name in ("order", "company", "repeats", "writes")} == {"skipped"}
+    assert {found[name].status for name in ("order", "batch-invariance", "repeats", "writes")} == {"skipped"}
     assert exit_code(list(found.values())) == 3
 
 
@@ -482,7 +482,7 @@ class TestGood(PluginChecks):
 
 class TestWrong(PluginChecks):
     system = kit.FirstOnly()
-    known_failures = {"one-member": "it wants two"}
+    known_failures = {"one-base-model": "it wants two"}
 
 class TestNothing(PluginChecks):
     system = kit.Voting()
@@ -492,7 +492,10 @@ class TestNothing(PluginChecks):
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-W", "error", *arguments]
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-W", "error",
+        "-o", "markers=slow\nencoders\nonce", *arguments,
+    ]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
 
 
@@ -503,8 +506,8 @@ def test_the_front_end_of_pytest(tmp_path: Path) -> None:
     passed = set(re.findall(r"PASSED test_it.py::(\S+)", done.stdout))
     failed = set(re.findall(r"FAILED test_it.py::(\S+)", done.stdout))
     assert {"TestGood::test_something_was_checked", "TestGood::test_conformance[learns]"} <= passed, done.stdout
-    assert failed == {"TestWrong::test_conformance[member-order]", "TestNothing::test_something_was_checked"}
-    assert "XFAIL test_it.py::TestWrong::test_conformance[one-member]" in done.stdout
+    assert failed == {"TestWrong::test_conformance[base-model-order]", "TestNothing::test_something_was_checked"}
+    assert "XFAIL test_it.py::TestWrong::test_conformance[one-base-model]" in done.stdout
     assert "sort them" in done.stdout
     assert "every check was skipped" in done.stdout
 
@@ -537,7 +540,7 @@ def test_a_crash_is_exit_code_3(tmp_path: Path) -> None:
 class Crash(Fusion):
     name = "crash"
     summary = "x"
-    def fit(self, fold, base models, options, context):
+    def fit(self, fold, base_models, options, context):
         return 1 / 0
 
 @hookimpl

@@ -11,13 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemore_harness.errors import DataError, InvalidPredictions, InvalidProbabilities
+from blemore_harness.errors import ConfigError, DataError, InvalidPredictions, InvalidProbabilities
+from blemore_harness.protocol import grid as grid_module
 from blemore_harness.protocol import thresholds
-from blemore_harness.protocol.rules import Scores, decode, score
-from blemore_harness.protocol.thresholds import (
+from blemore_harness.protocol.grid import (
     OFFICIAL_GRID,
+    Choice,
     GridCounter,
     GridScores,
+    Thresholds,
+    count_grids,
+    place_on_grid,
+)
+from blemore_harness.protocol.rules import Scores, decode, score
+from blemore_harness.protocol.thresholds import (
     cross_fitted,
     official,
     search_official,
@@ -47,7 +54,7 @@ def as_truth(labels: list[dict[str, int]]) -> np.ndarray:
     return np.array([literal.percentages(label) for label in labels], dtype=np.int8)
 
 
-def as_literal(choice: thresholds.Choice) -> dict[str, float]:
+def as_literal(choice: Choice) -> dict[str, float]:
     return {
         "alpha": choice.thresholds.alpha,
         "beta": choice.thresholds.beta,
@@ -166,6 +173,41 @@ def test_counting_per_fold_is_counting_every_fold(made: tuple[np.ndarray, ...]) 
         assert (grid.salience == alone.salience).all()
 
 
+def test_sums_over_actors_are_the_counts_of_folds_and_of_all_clips(made: tuple[np.ndarray, ...]) -> None:
+    rows, truth, folds = made
+    actors = np.arange(1500) % 13  # in several folds: an actor of each
+    grids = count_grids(rows, truth, folds, actors)
+    assert len(grids.folds) == len({*zip(folds.tolist(), actors.tolist(), strict=True)})
+    counted = GridCounter(truth, folds).per_fold(rows)
+    for found, expected in (
+        (grids.per_fold(), counted),
+        (grids.take([1, 3]).per_fold(), {k: counted[k] for k in (1, 3)}),
+    ):
+        assert list(found) == list(expected)
+        for fold, grid in found.items():
+            assert same_counts(grid, expected[fold])
+    assert same_counts(grids.pooled(), GridCounter(truth).count(rows))
+    one = (folds == 2) & (actors == 5)
+    place = 2 * 13 + 5  # by folds, then actors
+    alone = GridCounter(truth[one]).count(rows[one])
+    assert (grids.salience[place] == alone.salience).all()
+    assert (grids.presence[place] == alone.presence[:, 7]).all()
+
+
+def test_a_pair_of_the_grid_has_a_place() -> None:
+    assert place_on_grid(Thresholds(GRID[7], GRID[2])) == (7, 2)
+    with pytest.raises(ConfigError, match=r"0\.06"):
+        place_on_grid(Thresholds(0.06, GRID[2]))
+
+
+def same_counts(one: GridScores, two: GridScores) -> bool:
+    return (
+        (one.clips, one.blends) == (two.clips, two.blends)
+        and np.array_equal(one.presence, two.presence)
+        and np.array_equal(one.salience, two.salience)
+    )
+
+
 def test_official_chooses_on_the_fold_itself(made: tuple[np.ndarray, ...]) -> None:
     rows, truth, folds = made
     for fold, choice in official(rows, truth, folds).items():
@@ -258,4 +300,7 @@ def test_the_sizes_of_the_real_folds() -> None:
 
 
 def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(thresholds).failed == 0
+    for module in (grid_module, thresholds):
+        found = doctest.testmod(module)
+        assert found.failed == 0
+        assert found.attempted > 1

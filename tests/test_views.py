@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blemore_harness import cache as cache_module
+from blemore_harness import disk
 from blemore_harness.cache import DIGESTS
 from blemore_harness.clips import EMOTIONS, Clip, Clips
 from blemore_harness.data import neutral_files
@@ -584,6 +584,6 @@ def test_a_file_that_vanishes_or_cannot_be_read(data: Path, cache: Path, monkeyp
     def refuse(*_: object) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(cache_module.hashlib, "file_digest", refuse)
+    monkeypatch.setattr(disk.hashlib, "file_digest", refuse)
     with pytest.raises(DataError, match="Permission denied"):
         blind_dataset(dataset, cache)

@@ -13,18 +13,17 @@ import numpy as np
 import pluggy
 
 from blemore_harness import hookspecs
-from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.data.blinded import BlindedDataset, blind_dataset
 from blemore_harness.data.download import Dataset, read_dataset
 from blemore_harness.drawing.tables import render_text
-from blemore_harness.files.runs import Runs
-from blemore_harness.heads.fitting import HeadOptions
-from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
+from blemore_harness.files.runs import read_record
+from blemore_harness.heads.options import HeadOptions
+from blemore_harness.hookspecs import Encoder, FoldFinished, Fusion, RunFinished, RunStarted, hookimpl
 from blemore_harness.pipeline import evaluate
-from blemore_harness.predictions import Probabilities
-from blemore_harness.running.workshop import Workshop
+from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.running.run import open_run
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
 from blemore_harness.systems.submission import Submission
@@ -115,19 +114,18 @@ class Watcher:
         return list(self._fusions)
 
     @hookimpl
-    def blemore_run_started(self, record: Mapping[str, Any]) -> None:
-        self.heard.append(("started", record["status"]))
+    def blemore_run_started(self, event: RunStarted) -> None:
+        self.heard.append(("started", event.record.status))
 
     @hookimpl
-    def blemore_fold_finished(
-        self, record: Mapping[str, Any], result: Mapping[str, Any], probabilities: Probabilities
-    ) -> None:
-        self.heard.append(("fold", (result["system"], result["fold"], len(probabilities.ids))))
-        record["status"] = "changed by a hook"  # type: ignore[index]
+    def blemore_fold_finished(self, event: FoldFinished) -> None:
+        self.heard.append(("fold", (event.system, event.fold, len(event.probabilities.ids))))
+        event.record.submission.expect["changed"] = "by a hook"  # type: ignore[index]
+        event.notes["changed"] = "by a hook"  # type: ignore[index]
 
     @hookimpl
-    def blemore_run_finished(self, record: Mapping[str, Any]) -> None:
-        self.heard.append(("finished", record["status"]))
+    def blemore_run_finished(self, event: RunFinished) -> None:
+        self.heard.append(("finished", event.record.status))
 
 
 @dataclass
@@ -140,12 +138,12 @@ class Bench:
     reporter: Silent = field(default_factory=Silent)
 
     def run(self, plugins: Plugins, submission: Submission) -> tuple[dict[str, Any], Path]:
-        workshop = Workshop(
-            Runs(self.root / "runs"), Cache(self.root / "cache"), "cpu", self.reporter, draw=render_text
-        )
-        record, folder = evaluate(submission, self.dataset, self.blinded, plugins, workshop)
-        assert json.loads((folder / "record.json").read_text()) == record
-        return record, folder
+        where = (self.root / "runs", self.root / "cache", self.reporter)
+        record, folder = evaluate(open_run(submission, plugins, self.dataset, self.blinded, *where, draw=render_text))
+        content = json.loads((folder / "record.json").read_text())
+        assert content == record.to_json()
+        assert read_record(folder) == record
+        return content, folder
 
 
 def open_bench(root: Path, actors: int, tests: int) -> Bench:
@@ -173,3 +171,14 @@ def system(record: Mapping[str, Any], name: str) -> dict[str, Any]:
 @dataclass(frozen=True)
 class ToyOptions(HeadOptions):
     shift: float = 0.0
+
+
+class Seeing(Noisy):
+    """Gives embeddings besides rows."""
+
+    def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
+        assert clips.truth is None
+        assert clips.actors is None
+        self.calls.append("embed")
+        rows = [[int(clip.content[:6], 16) / 2**24, 1.0] for clip in clips]
+        return Embeddings(clips.ids[::-1], np.array(rows[::-1], dtype=np.float32))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
-import re
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,77 +12,14 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.clips import Clip
-from blemore_harness.disk import atomic_file, digest_of, write_atomically
+from blemore_harness.disk import atomic_file, digest_file, digest_of, write_atomically
 from blemore_harness.errors import DataError, MediaError
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
 
 DIGESTS = "file-digests"
 """Folder of a cache where digests of files are remembered."""
 
-TICK = 0.02
-"""Seconds in which a file can change twice and keep its times: Linux counts them in ticks of up to 10 ms."""
-
-
 NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 """Why a file that is whole may not be read just now: limits, rights, a disk or a network that fails."""
-
-
-def stamp_file(path: Path) -> str:
-    """Digest what the file system says of a file: another one wherever its content may be another.
-
-    Size, number (inode), time of change of the content and time of change of anything (ctime), which no program can
-    set back: a file that is replaced by one of equal size and time has another.
-    """
-    status = path.stat()
-    return digest_of([status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns])
-
-
-def digest_file(path: Path, memo: Path) -> str:
-    """Return the SHA-256 of a file, from a folder of remembered digests where the file is as it was (`stamp_file`).
-
-    Names and contents of what is remembered say nothing of where files lie.
-    """
-    known = known_digest(path, memo)
-    if known is not None:
-        return known
-    # Within one tick of the file system's clock a second change has the same time as the first.
-    time.sleep(min(max(path.stat().st_ctime + TICK - time.time(), 0), TICK))
-    stamp = stamp_file(path)  # before it is read: what changes meanwhile is read again next time
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    _remember(path, memo, stamp, digest)
-    return digest
-
-
-def known_digest(path: Path, memo: Path) -> str | None:
-    """Return the digest of a file as it was remembered; None where there is none, or the file may have changed."""
-    stamp = stamp_file(path)
-    try:
-        found = _memo_entry(path, memo).read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return None
-    return found[1] if len(found) == 2 and found[0] == stamp and _SHA256.fullmatch(found[1]) else None
-
-
-def keep_digest(path: Path, memo: Path, digest: str) -> None:
-    """Remember a digest under a file's new stamp, after something that changed its times and not its content."""
-    _remember(path, memo, stamp_file(path), digest)
-
-
-def _memo_entry(path: Path, memo: Path) -> Path:
-    return memo / f"{digest_of(str(path.absolute()), 32)}.txt"
-
-
-def _remember(path: Path, memo: Path, stamp: str, digest: str) -> None:
-    # Not waited for until it is safely on disk: an entry that a crash leaves empty is made again.
-    with atomic_file(_memo_entry(path, memo), durable=False) as file:
-        file.write(f"{stamp} {digest}\n".encode())
 
 
 @dataclass(frozen=True)

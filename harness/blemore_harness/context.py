@@ -110,11 +110,11 @@ class Context:
         self.reporter.note(name, value)
 
 
-class Desk:
-    """Does things for a plugin that need what a plugin must not see: scores on held-out labels, real clip names.
+class ScoringService:
+    """Answers what needs something that a plugin must not see: scores on held-out labels, lines with real clip names.
 
-    The services live in a thread of the harness. What a plugin holds is only a queue to it, so that no label and no
-    real name can be reached from the arguments that it is given.
+    The services run in a thread of the harness. A plugin holds nothing but a queue to it, so that no label and no real
+    name can be reached from the arguments that it is given.
 
     Args:
         services: functions by name; one may raise `BlemoreError`, which the asker then sees.
@@ -128,16 +128,16 @@ class Desk:
         """Serve until the block ends; returns the function `ask(service, *arguments)`, which any thread may call."""
         questions: queue.SimpleQueue[tuple[str, tuple[Any, ...], queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
         closed = threading.Event()
-        door = threading.Lock()
+        gate = threading.Lock()
         owner = os.getpid()
-        clerk = threading.Thread(target=_serve, args=(questions, self._services), name="desk", daemon=True)
-        clerk.start()
+        thread = threading.Thread(target=_serve, args=(questions, self._services), name="scoring-service", daemon=True)
+        thread.start()
 
         def ask(service: str, *arguments: Any) -> Any:
-            if os.getpid() != owner:  # a forked process has no clerk, and would wait for ever
+            if os.getpid() != owner:  # a forked process has no such thread, and would wait for ever
                 raise BlemoreError(f"'{service}' was asked for in another process: only the plugin's own may ask")
             reply: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            with door:  # so that nothing is put behind the end, where nobody answers
+            with gate:  # so that nothing is put behind the end, where nobody answers
                 if closed.is_set():
                     raise BlemoreError(f"'{service}' was asked for after the call that it belonged to had ended")
                 questions.put((service, arguments, reply))
@@ -149,10 +149,10 @@ class Desk:
         try:
             yield ask
         finally:
-            with door:
+            with gate:
                 closed.set()
                 questions.put(None)
-            clerk.join()
+            thread.join()
 
 
 def _serve(

@@ -1,4 +1,4 @@
-"""Opening files that somebody else made: regular ones only, and no more bytes than such a file can have."""
+"""Files: read with limits where somebody else made them, written whole, locked, told apart by content."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 import time
@@ -147,6 +148,68 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
 
 
+TICK = 0.02
+"""Seconds in which a file can change twice and keep its times: Linux counts them in ticks of up to 10 ms."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def stamp_file(path: Path) -> str:
+    """Digest what the file system says of a file: another one wherever its content may be another.
+
+    Size, number (inode), time of change of the content and time of change of anything (ctime), which no program can
+    set back: a file that is replaced by one of equal size and time has another.
+    """
+    status = path.stat()
+    return digest_of([status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns])
+
+
+def digest_file(path: Path, memo: Path) -> str:
+    """Return the SHA-256 of a file, from a folder of remembered digests where the file is as it was (`stamp_file`).
+
+    Names and contents of what is remembered say nothing of where files lie.
+    """
+    known = known_digest(path, memo)
+    if known is not None:
+        return known
+    # Within one tick of the file system's clock a second change has the same time as the first.
+    time.sleep(min(max(path.stat().st_ctime + TICK - time.time(), 0), TICK))
+    stamp = stamp_file(path)  # before it is read: what changes meanwhile is read again next time
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    _remember(path, memo, stamp, digest)
+    return digest
+
+
+def known_digest(path: Path, memo: Path) -> str | None:
+    """Return the digest of a file as it was remembered; None where there is none, or the file may have changed."""
+    stamp = stamp_file(path)
+    try:
+        found = _memo_entry(path, memo).read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return found[1] if len(found) == 2 and found[0] == stamp and _SHA256.fullmatch(found[1]) else None
+
+
+def keep_digest(path: Path, memo: Path, digest: str) -> None:
+    """Remember a digest under a file's new stamp, after something that changed its times and not its content."""
+    _remember(path, memo, stamp_file(path), digest)
+
+
+def _memo_entry(path: Path, memo: Path) -> Path:
+    return memo / f"{digest_of(str(path.absolute()), 32)}.txt"
+
+
+def _remember(path: Path, memo: Path, stamp: str, digest: str) -> None:
+    # Not waited for until it is safely on disk: an entry that a crash leaves empty is made again.
+    with atomic_file(_memo_entry(path, memo), durable=False) as file:
+        file.write(f"{stamp} {digest}\n".encode())
+
+
 LOCK_FILE = ".lock"
 
 
@@ -195,7 +258,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that the harness wrote; `RunError` where it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise RunError(f"expected a JSON object in {path}, found {type(content).__name__}")

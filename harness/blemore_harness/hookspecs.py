@@ -9,6 +9,9 @@ whose functions are marked with `hookimpl`:
     def blemore_encoders():
         return [MyEncoder()]
 
+A plugin may also add commands to `blemore-harness`: click commands named by entry points of the group
+`blemore_harness.commands`, which are imported only when they are called.
+
 No hook can change a score. Whatever a plugin raises, a `BlemoreError` as well, makes its system a failed one, with the
 message, the line of its code and a file with the traceback; the other systems go on. Only a `ConfigError` (such as
 `InvalidOption`) of `Options`, `resolve_options`, `feature_sets`, `identify` or `caveat` ends the command: it is the
@@ -23,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -33,6 +37,7 @@ from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import PluginFailed
 from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.record.types import Record
 
 PROJECT = "blemore_harness"
 """Name of the pluggy project, and of the entry-point group that plugins register in."""
@@ -48,6 +53,27 @@ class NoOptions:
     """Options of a system that has none."""
 
 
+@dataclass(frozen=True)
+class Requirement:
+    """A package or a key that an encoder needs on this machine, besides numpy.
+
+    Attributes:
+        name: of the package, as it is installed, or of the environment variable that holds the key.
+        kind: which of the two.
+        module: the name under which a package is imported; empty where it is `name` with underscores.
+        least: the first version of a package that works, such as `5.18`; empty where any does.
+        below: the first version that may not work any more; empty where none is known.
+        advice: what to do where a package cannot be imported; empty where installing it again is all.
+    """
+
+    name: str
+    kind: Literal["package", "key"] = "package"
+    module: str = ""
+    least: str = ""
+    below: str = ""
+    advice: str = ""
+
+
 class Model(Protocol):
     """What an encoder's `fit` gives back."""
 
@@ -59,20 +85,20 @@ class FusionModel(Protocol):
     """What a fusion's `fit` gives back."""
 
     def predict(self, clips: Clips, base_models: Mapping[str, Any], context: Context) -> Probabilities:
-        """Return a row of probabilities for every clip from the base models' rows, or embeddings, for the same
+        """Return a row of probabilities for every clip from what the base models give for the same
         clips.
         """
 
 
 class Encoder:
-    """A system that learns from labelled clips and gives a row of six probabilities per clip.
+    """A system that is trained on labelled clips and predicts six probabilities per clip.
 
     Subclass it, set the attributes and write `embed` (the harness then trains its MLP head on the embeddings) or `fit`.
 
     Attributes:
         name: what users type after `--plugin`: lower case letters, digits and dashes.
         summary: one line for `blemore-harness plugins`.
-        modality: what it looks at or listens to.
+        modality: what it takes as input.
         Options: frozen dataclass, every field with a default and every check in `__post_init__` (`InvalidOption`).
             Fields that cannot change a number (workers, time limits) are declared with `options.incidental`.
             An Options class that extends `heads.HeadOptions` lets users set the head of an `embed`-only encoder.
@@ -125,6 +151,14 @@ class Encoder:
         """
         return ()
 
+    def requirements(self, options: Any) -> tuple[Requirement, ...]:
+        """Return the packages and keys that it needs with these options.
+
+        Called by `blemore-harness doctor` only, which says what is missing, broken or of another version. What the
+        harness itself uses (torch for heads, av and pillow for clips) need not be named.
+        """
+        return ()
+
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Download and extract ahead of training; called once per run with all clips, unlabelled.
 
@@ -141,40 +175,35 @@ class Encoder:
         raise PluginFailed(f"'{self.name}' has no frame-level features", self.name)
 
     def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
-        """Return a label-free vector per clip; called after `prepare`, with unlabelled clips."""
+        """Return a label-free embedding per clip; called after `prepare`, with unlabelled clips."""
         raise PluginFailed(f"'{self.name}' defines neither `embed` nor `fit`", self.name)
 
     def fit(self, fold: Fold, options: Any, context: Context) -> Model:
-        """Learn from `fold.train`; the default trains the harness's MLP head on what `embed` gives."""
-        from blemore_harness.heads.fitting import HeadOptions, fit_head
+        """Train on `fold.train`; the default trains the harness's MLP head on what `embed` gives."""
+        from blemore_harness.heads.fitting import fit_head
+        from blemore_harness.heads.options import HeadOptions
 
         head = options if isinstance(options, HeadOptions) else HeadOptions()
         return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
 
-    def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Sequence[Model] | None:
-        """Learn several folds at once, a context for each; None has them trained one by one with `fit`.
+    def fit_folds(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Iterable[Model]:
+        """Train on several folds, with a context for each; returns their models in the same order.
 
-        For systems whose folds fill a GPU together and not alone. The models must be those of `fit` but for rounding:
-        same initial weights, batches and dropout. What one fold holds out others learn from, so that its labels are
-        within reach here: a model learns from the training clips of its own fold and nothing else, as the check
-        `together` tells. The default trains the heads of the default `fit` together on a GPU; a system with another
-        `fit` has none.
+        Called with all folds that are left to do (with `--isolate` with one, so that no worker holds the labels that
+        another fold holds out). The default is a generator that calls `fit` fold by fold: each model is taken, its
+        predictions are written to disk, and only then is the next fold trained. Define it where folds are faster
+        together, and return a list: as the default does for the harness's own head on a GPU. The models must be those
+        of `fit` but for rounding: same initial weights, batches and dropout. What one fold holds out others are trained
+        on, so that its labels are within reach here: a model is trained on the training clips of its own fold and
+        nothing else, which the check `together` tests.
         """
-        if type(self).fit is not Encoder.fit:
-            return None
-        from blemore_harness.heads.fitting import HeadOptions, fit_heads
+        if type(self).fit is Encoder.fit:
+            from blemore_harness.heads.fitting import fit_heads
+            from blemore_harness.heads.options import HeadOptions
 
-        head = options if isinstance(options, HeadOptions) else HeadOptions()
-        return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)
-
-    def learns_together(self, options: Any, device: str) -> bool:
-        """Return whether `fit_together` has anything to give on this device.
-
-        Asked before contexts, or a worker process, are made for it. The default says so for one of the class's own,
-        and of the default `fit` on a GPU.
-        """
-        own = type(self).fit_together is not Encoder.fit_together
-        return own or (type(self).fit is Encoder.fit and device.startswith("cuda"))
+            head = options if isinstance(options, HeadOptions) else HeadOptions()
+            return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)
+        return (self.fit(fold, options, context) for fold, context in zip(folds, contexts, strict=True))
 
 
 class Fusion:
@@ -200,26 +229,26 @@ class Fusion:
         return {}
 
     def fit(self, fold: Fold, base_models: Mapping[str, Any], options: Any, context: Context) -> FusionModel:
-        """Learn from what the base models give for `fold.train`, by base model name.
+        """Train on what the base models give for `fold.train`, by base model name.
 
         Where it takes probabilities: `Probabilities` for `fold.train`, in its order, out of fold: each row comes from a
         model that never saw its clip, so that nothing is chosen on the clips that it is scored on.
 
         Where it takes embeddings: `Embeddings` for `fold.train` and, behind them, `fold.held_out`; label-free. A fusion
-        that learns from those of the held-out clips is transductive, and its `caveat` must say so.
+        that is trained on those of the held-out clips is transductive, and its `caveat` must say so.
         """
         raise PluginFailed(f"'{self.name}' does not define `fit`", self.name)
 
-    def fit_together(
+    def fit_folds(
         self, folds: Sequence[Fold], base_models: Sequence[Mapping[str, Any]], options: Any, contexts: Sequence[Context]
-    ) -> Sequence[FusionModel] | None:
-        """Learn several folds at once, base models and a context for each; None has them trained one by one with `fit`.
+    ) -> Iterable[FusionModel]:
+        """Train on several folds, with base models and a context for each; as `Encoder.fit_folds`.
 
-        For fusions that search on nearly the same rows fold by fold and can share that work. The models must be those
-        of `fit`. What `Encoder.fit_together` says of labels holds here, too; where worker processes keep the labels
-        apart (`--isolate`), fusions learn one by one. The default gives None.
+        Define it for a fusion that searches on nearly the same probabilities fold by fold and can share that work. The
+        models must be those of `fit`, to the last bit.
         """
-        return None
+        each = zip(folds, base_models, contexts, strict=True)
+        return (self.fit(fold, given, options, context) for fold, given, context in each)
 
 
 @hookspec
@@ -234,16 +263,73 @@ def blemore_fusions() -> Iterable[Fusion]:  # type: ignore[empty-body]
     """Return the fusions that this plugin offers. Called when a name is first looked up, or when plugins are listed."""
 
 
-@hookspec
-def blemore_run_started(record: Mapping[str, Any]) -> None:
-    """Look at the record of a run that starts or resumes. Called by the pipeline once the identity is known."""
+@dataclass(frozen=True)
+class RunStarted:
+    """A run starts or resumes.
+
+    Attributes:
+        folder: the run's folder.
+        record: what is known so far: the submission, the dataset, the machine; no systems yet.
+    """
+
+    folder: Path
+    record: Record
+
+
+@dataclass(frozen=True)
+class FoldFinished:
+    """A fold of a system, or its final fit, is safely on disk: just trained, or found there.
+
+    Attributes:
+        folder: the run's folder.
+        record: of the run so far.
+        system: name of the system.
+        fold: number of the fold; None for the final fit on all training clips.
+        seconds: time of training and prediction.
+        times_asked: how often the system asked for scores of the held-out clips.
+        notes: what the plugin noted, by name.
+        warnings: what was warned of.
+        probabilities: of the held-out clips; after the final fit of the test clips, and for a fusion of the training
+            clips, too. Ids are the opaque ones.
+    """
+
+    folder: Path
+    record: Record
+    system: str
+    fold: int | None
+    seconds: float
+    times_asked: int
+    notes: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    probabilities: Probabilities
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """A run has ended.
+
+    Attributes:
+        folder: the run's folder.
+        record: with all results and the final status: finished, failed or interrupted.
+    """
+
+    folder: Path
+    record: Record
 
 
 @hookspec
-def blemore_fold_finished(record: Mapping[str, Any], result: Mapping[str, Any], probabilities: Probabilities) -> None:
-    """Look at a fold's result. Called by the pipeline after the fold is safely on disk; ids are the opaque ones."""
+def blemore_run_started(event: RunStarted) -> None:
+    """Take note of a run that starts or resumes. Called by the pipeline once the configuration hash is known.
+
+    This hook and the next two are told, not asked: each gets a copy of its own, and one that raises becomes a warning.
+    """
 
 
 @hookspec
-def blemore_run_finished(record: Mapping[str, Any]) -> None:
-    """Look at the final record. Called by the pipeline exactly once per run, whatever the status."""
+def blemore_fold_finished(event: FoldFinished) -> None:
+    """Take note of a fold's result. Called by the pipeline after the fold is safely on disk."""
+
+
+@hookspec
+def blemore_run_finished(event: RunFinished) -> None:
+    """Take note of the final record. Called by the pipeline exactly once per run, whatever the status."""

@@ -229,7 +229,7 @@ def _evenly(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def usable_cpus() -> int:
-    """Return how many cores this process may use, which can be fewer than the machine has."""
+    """Return how many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -77,6 +77,24 @@ def incidental(default: Any) -> Any:
     return dataclasses.field(default=default, metadata=_INCIDENTAL)
 
 
+def demand(fine: bool, name: str, expected: str, found: object) -> None:
+    """Refuse a value that an option cannot have, in `__post_init__` of Options.
+
+    Args:
+        fine: whether the value is one that the option can have.
+        name: of the option.
+        expected: completes "NAME must be ...".
+        found: the value.
+
+    Raises:
+        InvalidOption: it is not fine.
+
+    >>> demand(3 >= 1, "stride", "at least 1", 3)
+    """
+    if not fine:
+        raise InvalidOption(f"{name} must be {expected}, found {found}")
+
+
 def identify_options(options: Any) -> dict[str, object]:
     """Return the Options that can change a result, as JSON types."""
     kept = {field.name for field in dataclasses.fields(options) if field.metadata.get("incidental") is not True}

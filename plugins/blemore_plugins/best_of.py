@@ -1,7 +1,8 @@
-"""The fusion that does best on actors that it did not learn from: late or structured, chosen inside the training part.
+"""The better of several fusions on held-out training actors: late or structured, chosen inside the training part.
 
-A weighted mean cannot go far wrong with few clips or weak base models; sets and ratios learn more where there is more
-to learn. Which holds is a question to the training actors: each candidate learns from some and is scored on the rest.
+A weighted mean cannot go far wrong with few clips or weak base models; structured fusion fits more
+where there is more to fit. Which is better is measured on training actors: each candidate is fitted on some of them and
+scored on the others.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -22,7 +23,8 @@ from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.thresholds import cross_fitted
-from blemore_plugins.late import LateFusion, LateOptions
+from blemore_plugins.late import LateFusion
+from blemore_plugins.late.options import LateOptions
 from blemore_plugins.means import LogitMean, Mean
 from blemore_plugins.regularisation import LogisticOptions, actor_folds
 from blemore_plugins.stack import Stack
@@ -32,7 +34,7 @@ Name = Literal["late", "structured", "stack", "logit-mean", "mean"]
 
 
 LEAST_ACTORS = 2
-"""Actors that a candidate must be able to learn from while it is tried: one learns the settings, one judges them."""
+"""Actors that a candidate must be fitted on while it is tried: one to fit the settings, one to compare them."""
 
 
 @dataclass(frozen=True)
@@ -60,42 +62,43 @@ class BestOf(Fusion):
     """The candidate with the best cross-fitted Score on inner, actor-disjoint folds, fitted on all training clips."""
 
     name = "best-of"
-    summary = "late or structured, whichever does better on training actors that it did not learn from"
+    summary = "the better of late and structured on held-out training actors"
     Options = BestOfOptions
 
     def fit(
         self, fold: Fold, base_models: Mapping[str, Probabilities], options: BestOfOptions, context: Context
     ) -> FusionModel:
         """Choose by inner folds, then fit what was chosen."""
-        system = make_candidate(self._choose(fold, base_models, options, context))
-        return system.fit(fold, base_models, system.Options(), context)
+        return _fit_chosen(self._choose(fold, base_models, options, context), fold, base_models, context)
 
-    def fit_together(
+    def fit_folds(
         self,
         folds: Sequence[Fold],
         base_models: Sequence[Mapping[str, Probabilities]],
         options: BestOfOptions,
         contexts: Sequence[Context],
-    ) -> list[FusionModel] | None:
+    ) -> Iterable[FusionModel]:
         """Choose for every fold by itself, then fit at once the folds that chose what shares work between them.
 
-        None where no two did: every fold is then finished by itself. What was chosen is kept in the workspaces, so that
-        neither this nor an interruption has it tried again.
+        Where no two did, every fold is finished by itself. What was chosen is kept in the workspaces, so that an
+        interruption does not have it tried again.
         """
+        if len(folds) < 2:
+            return super().fit_folds(folds, base_models, options, contexts)
         chosen = []
         for fold, given, context in zip(folds, base_models, contexts, strict=True):
             chosen.append(self._choose(fold, given, options, context, keep=True))
         if max(Counter(filter(_shares_work, chosen)).values(), default=0) < 2:
-            return None
+            each = zip(chosen, folds, base_models, contexts, strict=True)
+            return (_fit_chosen(name, fold, given, context) for name, fold, given, context in each)
         models: dict[int, FusionModel] = {}
         for name in dict.fromkeys(chosen):
             numbers = [number for number, each in enumerate(chosen) if each == name]
             system = make_candidate(name)
-            found = _fit_all(
-                system,
-                system.Options(),
+            found = system.fit_folds(
                 [folds[number] for number in numbers],
                 [base_models[number] for number in numbers],
+                system.Options(),
                 [contexts[number] for number in numbers],
             )
             models |= zip(numbers, found, strict=True)
@@ -147,7 +150,7 @@ class BestOf(Fusion):
         masks = actor_folds(fold.train, options.inner_folds, context.seed)
         inner = [Fold(fold.index, fold.train.take(~mask), fold.train.take(mask).unlabelled()) for mask in masks]
         learn = [_pick(base_models, each.train.ids) for each in inner]
-        models = _fit_all(system, settings, inner, learn, [quiet] * len(inner))
+        models = system.fit_folds(inner, learn, settings, [quiet] * len(inner))
         rows, part = np.zeros((len(fold.train), 6)), np.zeros(len(fold.train), dtype=np.int64)
         for number, (mask, each, model) in enumerate(zip(masks, inner, models, strict=True)):
             given = model.predict(each.held_out, _pick(base_models, each.held_out.ids), quiet)
@@ -165,34 +168,22 @@ def make_candidate(name: Name) -> Fusion:
 
 
 def _smallest_part(actors: int, inner_folds: int) -> int:
-    """Return how many actors candidates learn from at least, where `actor_folds` splits so many."""
+    """Return how many actors candidates are fitted on at least, where `actor_folds` splits so many."""
     return actors - math.ceil(actors / min(inner_folds, actors))
 
 
 def _needs_actors(name: Name) -> bool:
-    """Return whether a fusion chooses settings on actors that it did not learn from."""
+    """Return whether a fusion chooses settings on held-out training actors."""
     return issubclass(make_candidate(name).Options, LogisticOptions)
 
 
 def _shares_work(name: Name) -> bool:
-    return type(make_candidate(name)).fit_together is not Fusion.fit_together
+    return type(make_candidate(name)).fit_folds is not Fusion.fit_folds
 
 
-def _fit_all(
-    system: Fusion,
-    settings: Any,
-    folds: Sequence[Fold],
-    base_models: Sequence[Mapping[str, Probabilities]],
-    contexts: Sequence[Context],
-) -> Sequence[FusionModel]:
-    """Fit folds at once where the fusion does that, else one by one: the models are the same."""
-    together = system.fit_together(folds, base_models, settings, contexts) if len(folds) > 1 else None
-    if together is not None:
-        return together
-    return [
-        system.fit(fold, given, settings, context)
-        for fold, given, context in zip(folds, base_models, contexts, strict=True)
-    ]
+def _fit_chosen(name: Name, fold: Fold, base_models: Mapping[str, Probabilities], context: Context) -> FusionModel:
+    system = make_candidate(name)
+    return system.fit(fold, base_models, system.Options(), context)
 
 
 def _pick(base_models: Mapping[str, Probabilities], ids: tuple[str, ...]) -> dict[str, Probabilities]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Weights:
         if self.commit is not None:
             return {"commit": self.commit}
         shards = [shard for file in self.files if is_index(file) for shard in list_shards(file)]
-        return {"files": {path.name: digest_file(path, cache) for path in (*self.files, *shards)}}
+        return {"files": {path.name: cache.digest_file(path) for path in (*self.files, *shards)}}
 
 
 def find_weights(
@@ -107,9 +108,15 @@ def find_weights(
     return Weights(files, _commit(files[0]))
 
 
-def digest_file(path: Path, cache: Cache) -> str:
-    """Return the SHA-256 of a file; that of a file that did not change is remembered in the cache."""
-    return cache.digest_file(path)
+def require_packages(name: str, packages: Sequence[str]) -> None:
+    """Check that the packages of an encoder are installed, without importing them.
+
+    Raises:
+        ExtraMissing: one is not; names all that are missing.
+    """
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ExtraMissing(f'{name} needs {", ".join(missing)}: pip install "blemore-harness[encoders]"')
 
 
 def identify_source(source: str, wanted: Sequence[tuple[str, ...]] = ()) -> str:

@@ -20,7 +20,6 @@ from blemore_harness.hookspecs import Encoder, hookimpl
 from blemore_plugins.features.encoder import FeatureEncoder
 from blemore_plugins.features.options import FeatureOptions
 from blemore_plugins.features.reading import read_released
-from blemore_plugins.hub import digest_file
 
 UNITS = 8
 """Action units per frame."""
@@ -103,7 +102,7 @@ class OpenFace(FeatureEncoder):
     def _count(self, clip: Clip, context: Context) -> tuple[int, int]:
         """Return the number of frames with `nan` and of all frames of a clip, from the cache if known."""
         counts = context.cache.store("openface-frames", version=READER_VERSION)
-        part = digest_file(clip.features(self.store), context.cache)[:32]
+        part = context.cache.digest_file(clip.features(self.store))[:32]
         if not counts.has(clip, part):
             _, frames = read_frames(clip, self.store)
             counts.save(clip, np.array([np.isnan(frames).any(axis=1).sum(), len(frames)]), part)

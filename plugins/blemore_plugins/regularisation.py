@@ -1,4 +1,4 @@
-"""How strongly a regression is held back, chosen on actors that it did not learn from."""
+"""How strongly a regression is regularised, chosen on held-out training actors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INNER_FOLDS = 5
 
 @dataclass(frozen=True)
 class LogisticOptions:
-    """How a regression on base models' log-probabilities is held back; Options of fusions extend it.
+    """How a regression on base models' log-probabilities is regularised; Options of fusions extend it.
 
     Attributes:
         strengths: strengths of the L2 penalty to choose from, infinity besides; a single one is used as it is.
@@ -45,8 +45,8 @@ class LogisticOptions:
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """What was trained and how strongly it was held back.
+class Fitted:
+    """Fitted weights and how strongly they were regularised.
 
     Attributes:
         weights: float64 (F, K).
@@ -82,7 +82,7 @@ def actor_folds(clips: Clips, count: int, seed: int) -> list[NDArray[np.bool_]]:
 def strength_folds(clips: Clips, options: LogisticOptions, context: Context) -> list[NDArray[np.bool_]]:
     """Return the parts that a strength is chosen on; none where nothing is chosen, or no other actors are there.
 
-    `learn` then leaves the offset alone: with one training actor nobody can tell how far to trust a regression.
+    `fit_regularised` then leaves the offset alone: with one training actor no strength can be compared on others.
     """
     if len(options.strengths) == 1:
         return []
@@ -94,13 +94,13 @@ def strength_folds(clips: Clips, options: LogisticOptions, context: Context) -> 
     return actor_folds(clips, options.inner_folds, context.seed)
 
 
-def learn(
+def fit_regularised(
     problem: Problem,
     held: Sequence[NDArray[np.bool_]],
     strengths: Sequence[float],
     advance: Callable[[int], object],
-) -> Learnt:
-    """Learn from all rows with the strength of least cross-entropy on parts not trained on; of equals the greatest.
+) -> Fitted:
+    """Fit all rows with the strength of least cross-entropy on held-out parts; of equals the greatest.
 
     Leaving the offset alone (infinite strength) is always among the choices. One strength alone is not questioned.
 
@@ -110,17 +110,17 @@ def learn(
         advance: told of every strength done.
     """
     if len(strengths) == 1:
-        return Learnt(fit(problem, strengths[0]), strengths[0], {})
+        return Fitted(fit(problem, strengths[0]), strengths[0], {})
     losses: dict[float, float] = {}
     for strength in sorted({*strengths, np.inf}, reverse=True):
         total = 0.0
-        for mask, learnt in _parts(problem, held):
-            total += mean_loss(problem.take(mask), fit(learnt, strength)) * int(mask.sum())
+        for mask, rest in _parts(problem, held):
+            total += mean_loss(problem.take(mask), fit(rest, strength)) * int(mask.sum())
         advance(1)
         losses[strength] = total / max(1, sum(int(mask.sum()) for mask, _ in _parts(problem, held)))
     # The greatest comes first, and of equals `min` takes the first.
     best = min(losses, key=lambda each: losses[each])
-    return Learnt(fit(problem, best), best, {f"{each:g}": round(loss, 6) for each, loss in losses.items()})
+    return Fitted(fit(problem, best), best, {f"{each:g}": round(loss, 6) for each, loss in losses.items()})
 
 
 def _parts(problem: Problem, held: Sequence[NDArray[np.bool_]]) -> Iterator[tuple[NDArray[np.bool_], Problem]]:

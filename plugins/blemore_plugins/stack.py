@@ -13,12 +13,12 @@ from blemore_harness.hookspecs import Fusion, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
 from blemore_plugins.means import log_rows, mean_logs
-from blemore_plugins.regularisation import LogisticOptions, learn, strength_folds
+from blemore_plugins.regularisation import LogisticOptions, fit_regularised, strength_folds
 
 
 @dataclass(frozen=True)
 class StackOptions(LogisticOptions):
-    """How strongly the regression is held back; see `LogisticOptions`."""
+    """How strongly the regression is regularised; see `LogisticOptions`."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class Stack(Fusion):
     def fit(
         self, fold: Fold, base_models: Mapping[str, Probabilities], options: StackOptions, context: Context
     ) -> StackModel:
-        """Learn from the base models' out-of-fold rows."""
+        """Fit on the base models' out-of-fold rows."""
         # Sorted: the order in which base models were named must change nothing.
         names = tuple(sorted(base_models))
         logs = log_rows(names, base_models, options.epsilon)
         problem = Problem(as_inputs(logs), fold.train.labels.astype(np.float64) / 100, mean_logs(logs))
         held = strength_folds(fold.train, options, context)
         with context.progress("stack: strengths", len(options.strengths) + 1) as bar:
-            learnt = learn(problem, held, options.strengths, bar.advance)
-        for name, value in learnt.describe().items():
+            fitted = fit_regularised(problem, held, options.strengths, bar.advance)
+        for name, value in fitted.describe().items():
             context.note(name, value)
-        return StackModel(names, learnt.weights, options.epsilon)
+        return StackModel(names, fitted.weights, options.epsilon)
 
 
 @hookimpl

@@ -30,7 +30,7 @@ from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
 from blemore_plugins.means import log_rows, mean_logs
-from blemore_plugins.regularisation import Learnt, LogisticOptions, learn, strength_folds
+from blemore_plugins.regularisation import Fitted, LogisticOptions, fit_regularised, strength_folds
 
 PAIRS = tuple(combinations(range(NEUTRAL), 2))
 """The sets of two emotions that blend."""
@@ -45,12 +45,12 @@ MAX_ALPHA, BETA_BELOW = 1 - UNEVEN, 2 * UNEVEN - 1
 """Thresholds for which a row is decoded to its label: alpha above 0 and up to the first, beta below the second."""
 
 CONSTANT = 10.0
-"""Size of the constant input, so that how frequent a set is gets held back a hundred times less than the rest."""
+"""Size of the constant input, so that the frequency of a set is regularised a hundred times less than the rest."""
 
 
 @dataclass(frozen=True)
 class StructuredOptions(LogisticOptions):
-    """How strongly both regressions are held back; see `LogisticOptions`."""
+    """How strongly both regressions are regularised; see `LogisticOptions`."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Structured(Fusion):
     def fit(
         self, fold: Fold, base_models: Mapping[str, Probabilities], options: StructuredOptions, context: Context
     ) -> StructuredModel:
-        """Learn both heads from the base models' out-of-fold rows."""
+        """Fit both heads on the base models' out-of-fold rows."""
         # Sorted: the order in which base models were named must change nothing.
         names = tuple(sorted(base_models))
         logs = log_rows(names, base_models, options.epsilon)
@@ -110,14 +110,14 @@ class Structured(Fusion):
                 ratio_offset(logs[:, blend], pair),
             ),
         }
-        learnt: dict[str, Learnt] = {}
+        fitted: dict[str, Fitted] = {}
         with context.progress("structured: strengths", 2 * (len(options.strengths) + 1)) as bar:
             for head, problem in heads.items():
                 parts = held if head == "set" else [mask[blend] for mask in held]
-                learnt[head] = learn(problem, parts, options.strengths, bar.advance)
-                context.note(head, learnt[head].describe())
+                fitted[head] = fit_regularised(problem, parts, options.strengths, bar.advance)
+                context.note(head, fitted[head].describe())
         worth = len(blend) / int(blend.sum()) if blend.any() else 0.0
-        return StructuredModel(names, learnt["set"].weights, learnt["ratio"].weights, worth, options.epsilon)
+        return StructuredModel(names, fitted["set"].weights, fitted["ratio"].weights, worth, options.epsilon)
 
 
 def number_sets(truth: LabelArray) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], ...]:

@@ -29,7 +29,6 @@ from blemore_harness.errors import BlemoreError
 from blemore_harness.files.leaderboard import INNER_NAME, check_submission
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities
 from blemore_harness.protocol.rules import official_test_ids
-from blemore_harness.systems.submission import read_submission
 from builders import COLUMNS, EMOTIONS, rows_of
 
 SLOW = 5.0
@@ -94,8 +93,6 @@ def targets() -> dict[str, Target]:
     table = "\n".join([f"filename,{','.join(EMOTIONS)}", *(f"a{k},0.5,0.5,0,0,0,0" for k in range(4)), ""]).encode()
     zips = [zip_of(INNER_NAME, labels_of(5), method) for method in METHODS]
     arrays = npz_of(np.array(["a", "b"]), np.full((2, 6), 1 / 6))
-    toml = b'plugins = ["s4d", "wav2vec2"]\nfusion = "late"\nseed = 3\n'
-    toml += b'[set.wav2vec2]\nlayers = "6-12"\n[expect]\nscore = 0.3\n'
     return {
         "metadata": (".csv", [csv_of(rows_of(3)), csv_of(rows_of(2)[:3])], read_metadata),
         "submission": (".zip", [*zips, zip_of("a/" + INNER_NAME, labels_of(2), 0)], check_zip),
@@ -103,7 +100,6 @@ def targets() -> dict[str, Target]:
         "csv": (".csv", [table], read_probabilities),
         "npz": (".npz", [rezipped(arrays, method) for method in METHODS], read_probabilities),
         "aggregate": (".npz", [rezipped(aggregate_of(3), method) for method in METHODS], read_all_rows),
-        "toml": (".toml", [toml], read_submission),
     }
 
 

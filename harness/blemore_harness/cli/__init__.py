@@ -1,4 +1,4 @@
-"""The command line: the only package that prints or exits. stdout is the answer, stderr is the story."""
+"""The command line: the only package that prints or exits. stdout holds the answer, stderr the log."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import traceback
 
 import click
 
-from blemore_harness.cli import analysis, authors, doctor, evaluation, files, lists, simulation
+from blemore_harness.cli import analysis, authors, doctor, evaluation, files, lists
 from blemore_harness.cli.root import cli
 from blemore_harness.errors import HarnessError, advise, printable
 
-__all__ = ["analysis", "authors", "cli", "doctor", "evaluation", "files", "lists", "main", "simulation"]
+__all__ = ["analysis", "authors", "cli", "doctor", "evaluation", "files", "lists", "main"]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

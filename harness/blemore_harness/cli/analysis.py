@@ -16,7 +16,7 @@ from blemore_harness.cli.root import cli, data_option, find_run, json_option, ru
 @click.option("--system", help="System to compare [default: the last one of each run].")
 @click.option("--second-system", help="System of the SECOND run [default: as --system].")
 @click.option(
-    "--thresholds", default="cross-fitted", show_default=True, metavar="STRATEGY", help="Threshold strategy of both."
+    "--thresholds", default="other-folds", show_default=True, metavar="STRATEGY", help="Threshold strategy of both."
 )
 @data_option
 @runs_option
@@ -50,8 +50,8 @@ def compare(
 def analyse(run: str, system: str | None, data: Path | None, runs: Path, as_json: bool) -> None:
     """Analyse a system's errors, calibration and thresholds.
 
-    RUN is a finished run. All numbers are based on out-of-fold predictions and cross-fitted thresholds; --json prints
-    all of them.
+    RUN is a finished run. All numbers are based on out-of-fold predictions and thresholds of the other folds; --json
+    prints all of them.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.analysis_tables import draw_analysis

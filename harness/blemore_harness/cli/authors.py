@@ -105,7 +105,7 @@ def _reasons(option: str, given: tuple[str, ...]) -> dict[str, str]:
 @cli.command("new-plugin")
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), default="frozen", show_default=True, help=(
-    "`frozen` gives embeddings and has the harness train a head, `encoder` trains itself, `fusion` takes others' rows."
+    "`frozen` gives embeddings and the harness trains a head, `encoder` trains itself, `fusion` combines base models."
 ))  # fmt: skip
 @click.option(
     "--into", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Where to [default: here]."

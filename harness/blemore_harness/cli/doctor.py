@@ -34,7 +34,7 @@ def doctor(
     """Check this machine and the requirements of a run.
 
     The run is that of a submission NAME, or of a list of plugins. Exit code 1 where it cannot work.
-    Nothing is fetched, no clip is decoded but a generated one, and no key is shown.
+    Nothing is downloaded, only a generated clip is decoded, and no key is shown.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.doctor.diagnosis import examine

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,26 +28,13 @@ from blemore_harness.systems.submission import DEFAULT_FUSION, plain_name
 
 if TYPE_CHECKING:
     from blemore_harness.context import Reporter
-    from blemore_harness.data.blinded import BlindedDataset
-    from blemore_harness.data.download import Dataset
-    from blemore_harness.running.workshop import Workshop
-    from blemore_harness.systems.plugins import Plugins
+    from blemore_harness.record.types import Record
+    from blemore_harness.running.run import Run
     from blemore_harness.systems.submission import Submission
 
 
 MOST_MINUTES = 1_000_000
 """Maximum of a time limit (two years)."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """The validated arguments of a command and the opened dataset."""
-
-    submission: Submission
-    dataset: Dataset
-    blinded: BlindedDataset
-    plugins: Plugins
-    workshop: Workshop
 
 
 @cli.command()
@@ -80,7 +67,8 @@ def run(
 
     Expects the NAME of a submission, or a list of plugins. If the command is repeated, finished folds are reused.
     """
-    from blemore_harness.pipeline import evaluate, evaluate_remainder
+    from blemore_harness.pipeline import evaluate, evaluate_without_bad_clips
+    from blemore_harness.record.types import FailedSystem
     from blemore_harness.running.isolation import Isolation
 
     if time_limit is not None and not isolate:
@@ -88,18 +76,18 @@ def run(
     if time_limit is not None and not 0 < time_limit <= MOST_MINUTES:  # NaN is neither
         raise click.UsageError(f"--time-limit expects minutes, found {time_limit}: omit it for no limit")
     isolation = Isolation(time_limit and time_limit * 60) if isolate else None
-    work = evaluate_remainder if skip_bad_clips else evaluate
+    work = evaluate_without_bad_clips if skip_bad_clips else evaluate
     with keeping_stdout():
-        job = _open_job("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
-        workshop = replace(job.workshop, isolation=isolation)
-        record, folder = work(job.submission, job.dataset, job.blinded, job.plugins, workshop)
-    for row in record["systems"]:
-        show_trace((row.get("error") or {}).get("trace", ""))
+        opened = _open_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
+        record, folder = work(replace(opened, isolation=isolation))
+    for system in record.systems:
+        if isinstance(system, FailedSystem):
+            show_trace(system.error.trace)
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        click.echo(json.dumps(record.to_json(), indent=2))
     else:
         _show_results(record, folder, data)
-    return 0 if record["status"] == "finished" else 3
+    return 0 if record.status == "finished" else 3
 
 
 @cli.command()
@@ -124,11 +112,11 @@ def prepare(
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.tables import draw_rows
-    from blemore_harness.running.preparation import prepare_submission
+    from blemore_harness.running.preparation import prepare_ahead
 
     with keeping_stdout():
-        job = _open_job("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
-        rows = prepare_submission(job.submission, job.dataset, job.blinded, job.plugins, job.workshop, export)
+        opened = _open_run("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
+        rows = prepare_ahead(opened, export)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3
 
@@ -146,37 +134,35 @@ def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.published import draw_comparison
     from blemore_harness.drawing.tables import draw_results
+    from blemore_harness.files.runs import read_record
     from blemore_harness.records.published import compare_with_published
-    from blemore_harness.records.reading import reading_record
 
-    with reading_record(find_run(runs, run)) as record:
-        rows = compare_with_published(record) if check else []
-        drawn = draw_comparison(record, rows) if check else draw_results(record)
+    record = read_record(find_run(runs, run))
+    rows = compare_with_published(record) if check else []
+    drawn = draw_comparison(record, rows) if check else draw_results(record)
     if as_json:
-        click.echo(json.dumps(rows if check else record, indent=2))
+        click.echo(json.dumps(rows if check else record.to_json(), indent=2))
     else:
         answer_console().print(drawn)
     return 0 if all(row["agrees"] for row in rows) else 1
 
 
-def _open_job(
+def _open_run(
     verb: str, name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None,
     settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
-) -> Job:  # fmt: skip
+) -> Run:  # fmt: skip
     """Validate the arguments of a command and open the dataset."""
-    from blemore_harness.cache import Cache
     from blemore_harness.cli.opening import open_dataset
     from blemore_harness.data.download import is_demo
     from blemore_harness.data.opening import open_blinded
     from blemore_harness.disk import cache_root
     from blemore_harness.drawing.tables import render_text
-    from blemore_harness.files.runs import Runs
     from blemore_harness.networks import resolve_device
     from blemore_harness.options import parse_settings
-    from blemore_harness.running.workshop import Workshop
+    from blemore_harness.running.run import open_run
     from blemore_harness.scoring.test_clips import find_strategy
     from blemore_harness.systems.plugins import load_plugins
-    from blemore_harness.systems.resolved import resolve_systems
+    from blemore_harness.systems.resolved import find_systems
 
     if (name is None) == (not plugins):
         raise click.UsageError(f"expected the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
@@ -186,18 +172,20 @@ def _open_job(
     submission = _find(name, plugins, fusion, reporter).with_options(parse_settings(settings), seed, thresholds)
     if submission.thresholds is not None:
         find_strategy(submission.thresholds)
-    found = load_plugins()
+    offered = load_plugins()
     if fusion is not None and submission.fusion is None:
-        found.fusion(plain_name(fusion))
+        offered.fusion(plain_name(fusion))
         reporter.warn(f"--fusion {fusion} is ignored: there is only one encoder")
     # Before anything slow, so that a misspelt name, a wrong value or a missing GPU fails at once.
-    resolve_systems(submission, found, blinded=None, demo=is_demo(data))
+    found = find_systems(submission, offered, is_demo(data))
     if device == "cuda":
         resolve_device(device)
     dataset = open_dataset(data, reporter, fold_seed)
     blinded = open_blinded(dataset, reporter)
-    workshop = Workshop(Runs(runs), Cache(cache_root() / "arrays"), device, reporter, tuple(sys.argv), draw=render_text)
-    return Job(submission, dataset, blinded, found, workshop)
+    return open_run(
+        submission, offered, dataset, blinded, runs, cache_root() / "arrays", reporter, device, found,
+        command=tuple(sys.argv), draw=render_text,
+    )  # fmt: skip
 
 
 def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, reporter: Reporter) -> Submission:
@@ -211,7 +199,7 @@ def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, report
     return submission
 
 
-def _show_results(record: dict[str, Any], folder: Path, data: Path | None) -> None:
+def _show_results(record: Record, folder: Path, data: Path | None) -> None:
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.tables import draw_next_steps, draw_results
 

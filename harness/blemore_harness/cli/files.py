@@ -50,9 +50,8 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
     The exit code is 1 if it would be rejected. With --data, missing test clips of the dataset are listed as well.
     """
     from blemore_harness.files.leaderboard import check_submission
-    from blemore_harness.files.runs import copy_submission
+    from blemore_harness.files.runs import copy_submission, read_record
     from blemore_harness.protocol.rules import TEST_CLIPS, official_test_ids
-    from blemore_harness.records.reading import reading_record
 
     if (run is None) == (check is None):
         raise click.UsageError("expected either a RUN or --check FILE")
@@ -63,10 +62,9 @@ def submit(run: str | None, output: Path | None, check: Path | None, data: Path 
         click.echo(printable(f"{check}: ready to upload, valid labels for all {TEST_CLIPS} test clips"))
         return 0
     folder = find_run(runs, str(run))
-    written, caveat = copy_submission(folder, output)
-    with reading_record(folder) as record:
-        demo = record["data"]["demo"]
-    if demo:
+    record = read_record(folder)
+    written, caveat = copy_submission(folder, record, output), record.caveat
+    if record.data.demo:
         click.echo(printable(f"{written}: do not upload this file to Codabench ({caveat})"))
         return 0
     if problems := check_submission(written, official_test_ids()):

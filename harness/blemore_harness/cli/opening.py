@@ -6,8 +6,6 @@ from pathlib import Path
 
 from blemore_harness.context import Reporter
 from blemore_harness.data.download import Dataset, read_dataset
-from blemore_harness.demo import demo_is_complete
-from blemore_harness.demo.opening import demo_folder, make_demo
 from blemore_harness.errors import ConfigError
 
 DEMO_NOTICE = (
@@ -17,12 +15,23 @@ DEMO_NOTICE = (
 
 
 def open_dataset(data: Path | None, reporter: Reporter, fold_seed: int = 0) -> Dataset:
-    """Read the dataset at `data`; without one, the generated demo dataset, made if need be, and say so loudly."""
+    """Return the dataset at `data`; without one, warn, and return the generated demo dataset, made if need be.
+
+    Args:
+        data: folder of a download, or its metadata file.
+        reporter: shows warnings and progress.
+        fold_seed: as of `read_dataset`.
+
+    Raises:
+        DataError: nothing there, or a download that contradicts itself.
+    """
     if data is not None:
         dataset = read_dataset(data, fold_seed)
         for text in dataset.warnings:
             reporter.warn(text)
         return dataset
+    from blemore_harness.demo.opening import demo_folder, make_demo
+
     reporter.warn(DEMO_NOTICE)
     folder = demo_folder()
     make_demo(folder, reporter)
@@ -30,11 +39,15 @@ def open_dataset(data: Path | None, reporter: Reporter, fold_seed: int = 0) -> D
 
 
 def open_labels(data: Path | None, reporter: Reporter) -> Dataset:
-    """As `open_dataset`, for a command that needs labels only: nothing is drawn for it.
+    """Return the dataset for a command that needs labels only: the demo dataset is not made for it.
 
     Raises:
         ConfigError: no data named, and no demo dataset drawn before.
     """
-    if data is None and not demo_is_complete(demo_folder()):
-        raise ConfigError("scoring needs labels: name your BLEMORE download with --data (or BLEMORE_DATA)")
+    if data is None:
+        from blemore_harness.demo import demo_is_complete
+        from blemore_harness.demo.opening import demo_folder
+
+        if not demo_is_complete(demo_folder()):
+            raise ConfigError("scoring needs labels: name your BLEMORE download with --data (or BLEMORE_DATA)")
     return open_dataset(data, reporter)

@@ -12,7 +12,8 @@ import click
 
 from blemore_harness import __version__
 from blemore_harness.cli.defaults import DEVICES, config_files, read_defaults
-from blemore_harness.errors import printable
+from blemore_harness.cli.plugin_commands import failed, find_plugin_commands
+from blemore_harness.errors import HarnessError, printable
 
 if TYPE_CHECKING:
     from blemore_harness.cli.terminal import TerminalReporter
@@ -26,24 +27,35 @@ data_option = click.option(
     envvar="BLEMORE_DATA",
     help="Folder of a BLEMORE download [BLEMORE_DATA].",
 )
+"""`--data`: a path or None, as `data`."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
+"""`--json`: a flag, as `as_json`."""
+
 runs_option = click.option(
     "--runs", type=click.Path(path_type=Path, file_okay=False), default=Path("blemore-runs"), show_default=True,
     envvar="BLEMORE_RUNS", help="Where runs are kept [BLEMORE_RUNS].",
 )  # fmt: skip
-
+"""`--runs`: a path, as `runs`."""
 
 seed_option = click.option(
     "--seed", type=int, help="Base seed of everything random [default: the submission's, else 0]."
 )
+"""`--seed`: a number or None, as `seed`."""
+
 device_option = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
+"""`--device`: `auto`, `cpu` or `cuda`, as `device`."""
+
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, metavar="A,B,...",
     help="Encoders, separated by commas; a+b joins embeddings under one head, a@v is a variant of a.",
 )  # fmt: skip
+"""`--plugin`: encoders as typed, as `plugins`."""
+
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Set an option of a plugin."
 )
+"""`--set`: texts as typed, as `settings`; `options.parse_settings` reads them."""
 
 
 def _keep(context: click.Context, option: click.Parameter, value: bool) -> None:
@@ -53,7 +65,7 @@ def _keep(context: click.Context, option: click.Parameter, value: bool) -> None:
 
 
 class Command(click.Command):
-    """A command that takes `--verbose` and `--quiet`."""
+    """A command that takes `--verbose` and `--quiet`; a plugin's is made with `@click.command(cls=Command)`."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -69,10 +81,39 @@ class Group(click.Group):
     """A group of such commands."""
 
     command_class = Command
-    group_class = type
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+class Root(Group):
+    """The group of all commands, those of plugins included."""
+
+    group_class = Group
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """List the harness's own commands and those of plugins."""
+        return sorted({*self.commands, *find_plugin_commands()})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return a command of the harness, or else of a plugin."""
+        return super().get_command(context, name) or find_plugin_commands().get(name)
+
+    def invoke(self, context: click.Context) -> Any:
+        """Call a command; a bug in one of a plugin is the plugin's failure.
+
+        Raises:
+            PluginFailed: a plugin's command raised what no command should.
+        """
+        try:
+            return super().invoke(context)
+        except (HarnessError, OSError, click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            name = context.invoked_subcommand
+            if name is None or name in self.commands:
+                raise
+            raise failed(name, "crashed", error) from error
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -80,11 +121,7 @@ def cli(context: click.Context) -> None:
 
     Try `blemore-harness run --plugin s4d,wav2vec2,gemini`: it needs no data, weights or key.
     """
-    found = read_defaults(config_files())
-    context.default_map = {
-        name: {param.name: found[param.name] for param in command.params if param.name in found}
-        for name, command in cli.commands.items()
-    }
+    context.default_map = {str(context.invoked_subcommand): read_defaults(config_files())}
 
 
 def open_reporter() -> TerminalReporter:

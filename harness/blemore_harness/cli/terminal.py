@@ -1,4 +1,4 @@
-"""The story of a run on stderr: progress bars with the time left on a terminal, plain lines elsewhere."""
+"""Progress and log lines on stderr: bars with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from blemore_harness.drawing.console import PlainConsole
 from blemore_harness.errors import printable
 
 QUIET_SECONDS = 10.0
-"""Without a terminal, a running count is said at most this often."""
+"""Without a terminal, a running count is printed at most this often."""
 
 
 class TerminalReporter:
-    """A `context.Reporter` that writes to stderr; what is kept in a record is kept by others.
+    """A `context.Reporter` that writes to stderr; it keeps nothing.
 
     Args:
         console: writes to stderr.
-        verbose: whether plain lines are said at all; warnings always are.
+        verbose: whether plain lines are printed; warnings always are.
     """
 
     def __init__(self, console: Console, verbose: bool = True) -> None:
@@ -31,7 +31,7 @@ class TerminalReporter:
         self._lock = threading.Lock()
         self._live: Progress | None = None
         self._open = 0
-        self._said: set[str] = set()
+        self._said: set[int] = set()  # hashes: plugins can reach a bar, and lines hold real names
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Bar]:
@@ -61,28 +61,28 @@ class TerminalReporter:
                     self._live = None
 
     def log(self, message: str) -> None:
-        """Report one line."""
+        """Print one line."""
         if self._verbose:
             self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        """Report one line that must be seen."""
+        """Print a warning, each text once."""
         line = printable(f"warning: {message}")
         with self._lock:
-            if line in self._said:  # several encoders find the same in the clips
+            if hash(line) in self._said:  # several encoders find the same in the clips
                 return
-            self._said.add(line)
+            self._said.add(hash(line))
         self._console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def note(self, name: str, value: object) -> None:
-        """Facts are for the record; nothing is said."""
+        """Ignore a fact: facts are for the record."""
 
 
 class Bar:
     """A running count."""
 
     def advance(self, count: int = 1) -> None:
-        """Report that `count` more pieces are done."""
+        """Count `count` more items as done."""
 
 
 class RichBar(Bar):
@@ -105,7 +105,7 @@ class LineBar(Bar):
         self._started = self._said = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
-        """Report how far it is and how long it may take, if the last line is old enough."""
+        """Print the count and the time left, where the last line is old enough."""
         self._done += count
         now = time.monotonic()
         if now - self._said < QUIET_SECONDS:
@@ -122,6 +122,6 @@ def open_reporter(verbose: bool = True) -> TerminalReporter:
 
 
 def answer_console() -> Console:
-    """Return the console of a command's answer, stdout; files and pipes have no width, and 80 columns break words."""
+    """Return the console of a command's answer, stdout; 120 columns wide where it is a file or a pipe."""
     console = PlainConsole()
     return console if console.is_terminal else PlainConsole(width=120)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from blemore_harness.cache import digest_file, known_digest
 from blemore_harness.data.download import Dataset
+from blemore_harness.disk import digest_file, known_digest
 from blemore_harness.errors import DataError, printable
 
 
@@ -19,7 +19,7 @@ def digest_files(
 
     Args:
         files: the files.
-        memo: folder of stored digests, see `cache.digest_file`.
+        memo: folder of stored digests, see `disk.digest_file`.
         progress: called with (files digested, total files) while contents are read.
 
     Raises:

@@ -18,9 +18,9 @@ from blemore_harness.data.folds import are_official, make_folds
 from blemore_harness.data.metadata import read_metadata
 from blemore_harness.data.released import FEATURE_ENDINGS, Features, find_extracted, find_feature_set, join_spellings
 from blemore_harness.errors import DataError, first_and_count, printable
+from blemore_harness.protocol.rules import VIDEO_ENDINGS
 
 METADATA_FILE = "train_metadata.csv"
-VIDEO_ENDINGS = (".mov", ".mp4")
 TEST_ID = re.compile(r"test_\d{4,}")
 
 _ODD = {

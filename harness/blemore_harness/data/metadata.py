@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.disk import LARGEST_TABLE, MOST_ROWS, check_file, read_number
 from blemore_harness.errors import MetadataError, first_and_count, suggest
-from blemore_harness.protocol.rules import label_text, parse_clip_id
+from blemore_harness.protocol.rules import label_text, parse_clip_id, strip_ending
 
 Table: TypeAlias = dict[str, list[str]]
 """Cells as text, by column."""
@@ -26,8 +26,6 @@ REQUIRED = ("filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_
 
 OPTIONAL = ("gender", "fold")
 """Optional columns; all others are ignored."""
-
-ENDINGS = (".mov", ".mp4")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def read_metadata(path: Path) -> MetadataRows:
             folds. The message names the first offending clip and how many there are.
     """
     table = _read_table(path)
-    ids = tuple(_strip_ending(name) for name in table["filename"])
+    ids = tuple(strip_ending(name) for name in table["filename"])
     first: dict[str, int] = {}
     repeated = np.array([first.setdefault(name, i) != i for i, name in enumerate(ids)])
     _refuse(repeated, ids, "repeated filename", "keep one row per clip")
@@ -209,8 +207,3 @@ def _refuse(bad: NDArray[np.bool_], ids: tuple[str, ...], found: str, advice: st
     if bad.any():
         offenders = [ids[i] for i in np.flatnonzero(bad)]
         raise MetadataError(f"{found} in {first_and_count(offenders, 'clip')}; {advice}")
-
-
-def _strip_ending(name: str) -> str:
-    stem, dot, ending = name.rpartition(".")
-    return stem if f"{dot}{ending}".lower() in ENDINGS else name

@@ -103,5 +103,5 @@ def _read_written(done: Path, files: str) -> dict[str, str]:
     try:
         found = json.loads(done.read_text(encoding="utf-8"))
         return dict(found["rows"]) if found["files"] == files else {}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError):
         return {}

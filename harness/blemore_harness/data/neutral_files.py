@@ -14,8 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from blemore_harness.cache import keep_digest, known_digest, stamp_file
-from blemore_harness.disk import atomic_file, write_atomically
+from blemore_harness.disk import atomic_file, keep_digest, known_digest, stamp_file, write_atomically
 from blemore_harness.errors import DataError, advise
 
 COPIES_FILE = "copies.json"
@@ -128,7 +127,7 @@ def _read_copies(home: Path) -> dict[str, str]:
     """Return the state of the file from which each copy was made; empty if unknown, so that copies are made again."""
     try:
         found = json.loads((home / COPIES_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.decoding.decoders import Groups
-from blemore_harness.errors import DataError, ExtraMissing
-
-Vectors = NDArray[np.float64]
+from blemore_harness.errors import DataError
+from blemore_harness.predictions import FloatArray
 
 COMPONENTS = 64
 """Directions of each base model's embeddings that are kept at most: more than actors need, fewer than clips."""
@@ -37,26 +36,19 @@ class Familiarity:
         clips_per_actor: mean number of training clips of an actor.
     """
 
-    centre: Vectors
-    directions: Vectors
+    centre: FloatArray
+    directions: FloatArray
     clips_per_actor: float
 
-    def group(self, vectors: Vectors) -> Groups:
+    def group(self, vectors: FloatArray) -> Groups:
         """Put clips into groups that are likely to be of one actor each, int64 (N,); the same number is the same group.
 
         Groups are merged bottom-up (Ward). How many are left is decided by the best mean silhouette, from the number
         that the training actors' clips suggest to one above twice as many: test actors may have fewer clips.
-
-        Raises:
-            ExtraMissing: scipy is not installed.
         """
-        try:
-            from scipy.cluster.hierarchy import fcluster, linkage
-            from scipy.spatial.distance import pdist, squareform
-        except ImportError as error:
-            raise ExtraMissing(
-                f"grouping clips by actor needs scipy ({error}): pip install 'blemore-harness[encoders]'"
-            ) from error
+        from scipy.cluster.hierarchy import fcluster, linkage
+        from scipy.spatial.distance import pdist, squareform
+
         if len(vectors) < MERGEABLE:
             return np.arange(len(vectors), dtype=np.int64)
         space = (vectors - self.centre) @ self.directions
@@ -68,7 +60,7 @@ class Familiarity:
         return max(cuts, key=lambda groups: silhouette(distances, groups))
 
 
-def silhouette(distances: Vectors, groups: Groups) -> float:
+def silhouette(distances: FloatArray, groups: Groups) -> float:
     """Return the mean silhouette: how much nearer clips are to their own group than to the next (Rousseeuw, 1987).
 
     Args:
@@ -88,7 +80,7 @@ def silhouette(distances: Vectors, groups: Groups) -> float:
     return float(np.where(counts[index] > 1, widths, 0.0).mean())
 
 
-def learn_actors(vectors: Vectors, actors: Groups) -> Familiarity:
+def learn_actors(vectors: FloatArray, actors: Groups) -> Familiarity:
     """Learn which directions tell actors apart: linear discriminants with shrinkage.
 
     Args:
@@ -115,7 +107,7 @@ def learn_actors(vectors: Vectors, actors: Groups) -> Familiarity:
     return Familiarity(centre, whiten @ between[kept].T, float(counts.mean()))
 
 
-def join_vectors(base_models: Sequence[NDArray[np.float32]]) -> Vectors:
+def join_vectors(base_models: Sequence[NDArray[np.float32]]) -> FloatArray:
     """Put the embeddings of several base models side by side, each standardised and reduced to its main directions.
 
     Args:

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.clips import LabelArray
 from blemore_harness.errors import DataError
-from blemore_harness.predictions import softmax
+from blemore_harness.predictions import FloatArray, softmax
 from blemore_harness.protocol.grid import Thresholds
-from blemore_harness.protocol.rules import NEUTRAL, FloatArray, as_rows, decode, top_two
+from blemore_harness.protocol.rules import NEUTRAL, as_rows, decode, top_two
 
 Groups: TypeAlias = NDArray[np.int64]
 """Which clips are of one actor: a number per clip (N,), without saying who."""

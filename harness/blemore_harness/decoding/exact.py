@@ -6,8 +6,9 @@ import numpy as np
 
 from blemore_harness.clips import LabelArray
 from blemore_harness.errors import InvalidPredictions
+from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import Thresholds
-from blemore_harness.protocol.rules import EQUAL, NEUTRAL, FloatArray, as_rows, top_two
+from blemore_harness.protocol.rules import EQUAL, NEUTRAL, as_rows, top_two
 
 
 def search_exact(values: FloatArray, truth: LabelArray) -> Thresholds:

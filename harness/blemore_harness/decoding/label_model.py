@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.decoding.decoders import Groups, log_rows
 from blemore_harness.errors import DataError
-from blemore_harness.predictions import softmax
-from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE, FloatArray
+from blemore_harness.predictions import FloatArray, softmax
+from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 
 PENALTY = 1.0
 """Weight of the squared distance from the starting weights, in clips: it only matters for very few of them."""
 
-STEPS = 50
-"""Newton steps at most; about eight are needed."""
+TOLERANCE = 1e-5
+"""Length of the gradient of the log-likelihood, in clips, at which its maximum counts as found."""
 
 
 def all_labels() -> LabelArray:
@@ -92,7 +92,9 @@ def describe_labels(values: FloatArray) -> NDArray[np.float64]:
 
 
 def fit_expected_score(values: FloatArray, truth: LabelArray) -> ExpectedScoreDecoder:
-    """Learn the weights by maximum likelihood with a light pull towards plain probabilities, by Newton's method.
+    """Fit the weights by maximum likelihood with a light pull towards plain probabilities.
+
+    By Newton's method in a trust region (`trust-exact` of scipy).
 
     Args:
         values: float64 (N, 6), rows that never saw their clip.
@@ -103,35 +105,27 @@ def fit_expected_score(values: FloatArray, truth: LabelArray) -> ExpectedScoreDe
     """
     if not len(values):
         raise DataError("the label model needs at least one clip")
+    from scipy.optimize import minimize
+
     features = describe_labels(values)
     target = (truth[:, None] == all_labels()[None]).all(axis=2).argmax(axis=1)
     start = np.zeros(features.shape[2])
     start[:3] = 1.0
-    weights = start.copy()
     wanted = features[np.arange(len(features)), target].sum(axis=0)
     flat = features.reshape(-1, features.shape[2])
-    for _ in range(STEPS):
+
+    def objective(weights: FloatArray) -> tuple[float, FloatArray]:
+        logits = features @ weights
+        highest = logits.max(axis=1)
+        total = float((highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))).sum())
+        value = total - float(wanted @ weights) + 0.5 * PENALTY * float(((weights - start) ** 2).sum())
+        return value, softmax(logits).ravel() @ flat - wanted + PENALTY * (weights - start)
+
+    def curvature(weights: FloatArray) -> FloatArray:
         likely = softmax(features @ weights)
         expected = (likely[:, None] @ features)[:, 0]
-        gradient = wanted - expected.sum(axis=0) - PENALTY * (weights - start)
-        curvature = (flat * likely.reshape(-1, 1)).T @ flat - expected.T @ expected
-        step = np.linalg.solve(curvature + PENALTY * np.eye(len(weights)), gradient)
-        # The likelihood is concave; a long step could still overshoot where the softmax is flat.
-        length = min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
-        before = _objective(features, wanted, weights, start)
-        slack = 1e-9 * abs(before)  # near the top, rounding decides which of two is higher
-        while _objective(features, wanted, weights + length * step, start) < before - slack and length > 1e-6:
-            length /= 2
-        weights = weights + length * step
-        if np.abs(step).max() < 1e-9:
-            break
+        return (flat * likely.reshape(-1, 1)).T @ flat - expected.T @ expected + PENALTY * np.eye(len(weights))
+
+    found = minimize(objective, start, jac=True, hess=curvature, method="trust-exact", options={"gtol": TOLERANCE})
     blends = (truth > 0).sum(axis=1) == 2
-    return ExpectedScoreDecoder(weights, float(blends.mean()))
-
-
-def _objective(features: FloatArray, wanted: FloatArray, weights: FloatArray, start: FloatArray) -> float:
-    """Return the penalised log-likelihood that is maximised."""
-    logits = features @ weights
-    highest = logits.max(axis=1)
-    total = float((highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))).sum())
-    return float(wanted @ weights) - total - 0.5 * PENALTY * float(((weights - start) ** 2).sum())
+    return ExpectedScoreDecoder(np.asarray(found.x), float(blends.mean()))

@@ -1,7 +1,7 @@
 """The named strategies that turn probabilities into labels, each chosen on some folds and scored on others.
 
-Every strategy is a rule that learns from labelled rows and gives a decoder. The harness chooses for fold k on the other
-folds, so that nothing is scored on clips that it was chosen on, except where a strategy's name says so.
+Every strategy makes a decoder from labelled rows. The harness chooses for fold k on the other folds, so that nothing is
+scored on clips that it was chosen on, except where a strategy's name says so.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,29 +30,45 @@ from blemore_harness.decoding.decoders import (
 from blemore_harness.decoding.exact import search_exact
 from blemore_harness.decoding.label_model import fit_expected_score
 from blemore_harness.errors import DataError
-from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter, Thresholds
-from blemore_harness.protocol.rules import FloatArray, Scores, score
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.grid import OFFICIAL_GRID, ActorGrids, GridCounter, Thresholds, count_grids
+from blemore_harness.protocol.rules import Scores, score
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Labelled rows that a strategy learns from.
+    """Labelled rows that a strategy chooses on.
 
     Attributes:
         values: float64 (N, 6) probabilities, each row from a model that never saw its clip.
         truth: int8 (N, 6) percentages.
         folds: int64 (N,) fold of each clip.
         groups: int64 (N,) a number per actor.
+        grids: right answers per actor at every pair of the official grid, counted once for all strategies.
     """
 
     values: FloatArray
     truth: LabelArray
     folds: NDArray[np.int64]
     groups: Groups
+    grids: ActorGrids
 
-    def take(self, mask: NDArray[np.bool_]) -> Sample:
-        """Return the clips of a boolean mask (N,)."""
-        return Sample(self.values[mask], self.truth[mask], self.folds[mask], self.groups[mask])
+    def only(self, fold: int) -> Sample:
+        """Return the clips of one fold."""
+        return self._take([fold])
+
+    def without(self, fold: int) -> Sample:
+        """Return the clips of all other folds."""
+        return self._take([number for number in np.unique(self.folds).tolist() if number != fold])
+
+    def _take(self, folds: list[int]) -> Sample:
+        mask = np.isin(self.folds, folds)
+        return Sample(self.values[mask], self.truth[mask], self.folds[mask], self.groups[mask], self.grids.take(folds))
+
+
+def make_sample(values: FloatArray, truth: LabelArray, folds: NDArray[np.int64], groups: Groups) -> Sample:
+    """Return labelled rows with what they get right; arguments as the attributes of `Sample`."""
+    return Sample(values, truth, folds, groups, count_grids(values, truth, folds, groups))
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,7 @@ class Strategy:
     name: str
     summary: str
     learn: Callable[[Sample], Decoder]
-    sees: str = "others"
+    sees: Literal["others", "itself", "all"] = "others"
     transductive: bool = False
 
 
@@ -100,30 +117,29 @@ def decode_folds(strategy: Strategy, sample: Sample, guessed: Groups | None = No
     labels = np.zeros_like(sample.truth)
     for fold in numbers:
         held_out = sample.folds == fold
-        seen = sample.take(held_out if strategy.sees == "itself" else ~held_out)
+        seen = sample.only(fold) if strategy.sees == "itself" else sample.without(fold)
         decoder = everywhere or strategy.learn(seen)
         labels[held_out] = decoder.decode(sample.values[held_out], known[held_out])
     return labels
 
 
 def _grid(sample: Sample) -> Decoder:
-    return ThresholdDecoder(GridCounter(sample.truth).count(sample.values).choose().thresholds)
+    return ThresholdDecoder(sample.grids.pooled().choose().thresholds)
 
 
 def _best_fold(sample: Sample) -> Decoder:
-    choices = [grid.choose() for grid in GridCounter(sample.truth, sample.folds).per_fold(sample.values).values()]
+    choices = [grid.choose() for grid in sample.grids.per_fold().values()]
     return ThresholdDecoder(max(choices, key=lambda choice: choice.scores.score).thresholds)
 
 
 def _averaged(sample: Sample) -> Decoder:
-    grids = GridCounter(sample.truth, sample.folds).per_fold(sample.values).values()
-    chosen = [grid.choose().thresholds for grid in grids]
+    chosen = [grid.choose().thresholds for grid in sample.grids.per_fold().values()]
     mean = Thresholds(float(np.mean([t.alpha for t in chosen])), float(np.mean([t.beta for t in chosen])))
     return ThresholdDecoder(mean)
 
 
 def _decoupled(sample: Sample) -> Decoder:
-    grid = GridCounter(sample.truth).count(sample.values)
+    grid = sample.grids.pooled()
     alpha = int(grid.presence[:, 0].argmax())
     beta = int(grid.salience[alpha].argmax())
     return ThresholdDecoder(Thresholds(float(OFFICIAL_GRID[alpha]), float(OFFICIAL_GRID[beta])))
@@ -154,7 +170,7 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         for strategy in (
             Strategy("official", "alpha and beta of the scored fold itself", _grid, sees="itself"),
             Strategy("pooled", "one alpha and beta for all folds, the scored one too", _grid, sees="all"),
-            Strategy("cross-fitted", "alpha and beta of the other folds' clips together", _grid),
+            Strategy("other-folds", "alpha and beta of the other folds' clips together", _grid),
             Strategy("best-fold", "alpha and beta of the best of the other folds", _best_fold),
             Strategy("averaged", "mean of the other folds' alphas and betas", _averaged),
             Strategy("decoupled", "alpha for ACC_P first, then beta for ACC_S", _decoupled),

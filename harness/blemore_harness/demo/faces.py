@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from blemore_harness.demo import features
 from blemore_harness.demo.actors import Actor, Look
-from blemore_harness.demo.performance import FloatArray, Performance
+from blemore_harness.demo.performance import Performance
 from blemore_harness.demo.plan import FRAME_RATE
 from blemore_harness.demo.skull import CANVAS, MIDDLE_X, MIDDLE_Y, Picture, draw_backdrop, draw_skull, tint
+from blemore_harness.predictions import FloatArray
 
 FRAME = 192
 """Side of a video frame in pixels; the face has about 120 pixels, well above the minimum of face detectors."""

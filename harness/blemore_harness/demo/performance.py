@@ -7,15 +7,12 @@ prototypes; a clip mixes those of its emotions by salience, with some alternatio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blemore_harness.clips import EMOTIONS
 from blemore_harness.demo.plan import FRAME_RATE, PlannedClip
-
-FloatArray: TypeAlias = NDArray[np.float64]
+from blemore_harness.predictions import FloatArray
 
 FACE_ACTIONS = {
     # Rough action units (Ekman and Friesen): values per emotion in the order ang disg fea hap sad neu.

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.demo.actors import Voice
-from blemore_harness.demo.performance import FloatArray, Performance
+from blemore_harness.demo.performance import Performance
 from blemore_harness.demo.plan import FRAME_RATE
+from blemore_harness.predictions import FloatArray
 
 BLOCK = 1024
 """Samples per half-overlapping block of the time-varying filter: about 45 ms, shorter than a syllable."""

@@ -1,1 +1,1 @@
-"""Whether an asked-for run could work on this machine, and what to do where it could not."""
+"""The environment check: whether a run can work on this machine, and what to do where it cannot."""

@@ -1,4 +1,4 @@
-"""Looks a machine and a planned run over before the first minute is spent: what works, what does not, what to do."""
+"""Checks a machine and a planned run: what works, what does not, and what to do."""
 
 from __future__ import annotations
 
@@ -18,17 +18,11 @@ from blemore_harness.doctor.rehearsal import parts_of, rehearse_apart
 from blemore_harness.doctor.surroundings import Finding, Verdict, look_at_disks, look_at_keys, size_of
 from blemore_harness.errors import BlemoreError
 from blemore_harness.systems.plugins import Plugins
-from blemore_harness.systems.resolved import resolve_systems
+from blemore_harness.systems.resolved import find_systems
 from blemore_harness.systems.submission import Submission, plain_name
 
 HUB = ("huggingface.co", 443)
 HUB_SECONDS = 3.0
-
-TORCHAUDIO_ENDS = (2, 15)
-"""torchaudio 2.11, its last release, cannot be imported beside this torch or a later one."""
-
-TRANSFORMERS_SOUND = (5, 18)
-"""transformers before that loads some biases of VideoMAE as zeros without an error."""
 
 
 def examine(
@@ -39,7 +33,7 @@ def examine(
     runs: Path,
     rehearse: Callable[[Mapping[str, Any]], dict[str, Any]] = rehearse_apart,
 ) -> list[Finding]:
-    """Look at everything that a run needs.
+    """Return a finding for everything that a run needs.
 
     Args:
         submission: what is to be run; None looks at the machine only.
@@ -60,7 +54,7 @@ def examine(
     dataset, told = _read(data)
     encoders = parts_of(submission.encoders) if submission else ()
     if submission:
-        resolve_systems(submission, plugins, None, is_demo(data))  # a misspelt name or option is said at once
+        find_systems(submission, plugins, is_demo(data))  # a misspelt name or option is said at once
     state = rehearse(
         {
             "encoders": encoders,
@@ -70,22 +64,22 @@ def examine(
         }
     )
     if "crashed" in state:
-        todo = "look for the package that ends Python: python -X faulthandler -c 'import torch, transformers, av'"
+        todo = "look for the package that ends Python: python -X faulthandler -c 'import torch, av'"
         findings.append(Finding("rehearsal", "problem", f"ended early: {state['crashed']}", todo))
     else:
         findings += judge_packages(state["packages"])
         findings += [_judge_gpu(state["gpu"], device), _judge_clip(state["clip"])]
-        findings += _judge_encoders(encoders, plugins, state["encoders"])
+        findings += [*_judge_encoders(encoders, plugins, state["encoders"]), look_at_keys(state["keys"])]
     clips = len(dataset.ids) + len(dataset.test_ids) if dataset and encoders else 0
-    findings += [*told, look_at_keys(), *look_at_disks(clips, runs)]
+    findings += [*told, *look_at_disks(clips, runs)]
     return findings
 
 
 def judge_packages(packages: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    """Report which packages of the extra are missing, too old, or of builds that do not go together.
+    """Report which packages are missing, broken, or of a version that is known not to work.
 
     Args:
-        packages: `version` and `error` by name, as `rehearsal.rehearse` gives them.
+        packages: as `rehearsal.rehearse` gives them.
     """
     absent = [name for name, state in packages.items() if state["version"] is None]
     there = {name: state for name, state in packages.items() if state["version"] is not None}
@@ -93,31 +87,27 @@ def judge_packages(packages: Mapping[str, Mapping[str, Any]]) -> Iterator[Findin
     if sound:
         yield Finding("packages", "ok", sound)
     if absent:
-        todo = "most encoders need them: pip install 'blemore-harness[encoders]'"
+        todo = f"where an encoder of the run needs them: {_install(*(packages[name] for name in absent))}"
         yield Finding("packages", "warning", f"not installed: {', '.join(absent)}", todo)
-    torch = str(there.get("torch", {}).get("version", ""))
     for name, state in there.items():
+        version, least, below = state["version"], state["least"], state["below"]
         if state["error"]:
-            yield Finding(name, "problem", f"{state['version']}: {state['error']}", _cure(name, state["error"], torch))
-    transformers = there.get("transformers")
-    if transformers and _numbers(transformers["version"]) < TRANSFORMERS_SOUND:
-        found = f"{transformers['version']} loads some biases of VideoMAE as zeros without an error"
-        yield Finding("transformers", "problem", found, "pip install 'transformers>=5.18,<6'")
+            todo = state["advice"] or f"pip install --force-reinstall {name}"
+            yield Finding(name, "problem", f"{version}: {state['error']}", todo)
+        elif least and _numbers(version) < _numbers(least):
+            yield Finding(name, "problem", f"{version} is too old: expected {least} or later", _install(state))
+        elif below and _numbers(version) >= _numbers(below):
+            yield Finding(name, "warning", f"{version} was never tried: expected one before {below}", _install(state))
 
 
-def _cure(name: str, error: str, torch: str) -> str:
-    if "torchvision::nms" in error:
-        return (
-            "torch and torchvision are of different builds (such as one for the CPU only and one for CUDA): install "
-            "both from the same index, pip install --force-reinstall torch torchvision"
-        )
-    if name in ("torchaudio", "transformers") and _numbers(torch) >= TORCHAUDIO_ENDS:
-        return "torchaudio 2.11 is its last release and ends at torch 2.14: pip install 'torch>=2.11,<2.15' torchvision"
-    return f"pip install --force-reinstall {name}, or the whole set: pip install 'blemore-harness[encoders]'"
+def _install(*packages: Mapping[str, Any]) -> str:
+    """Return the command that installs packages in versions that work."""
+    bounds = [[f">={p['least']}"] * bool(p["least"]) + [f"<{p['below']}"] * bool(p["below"]) for p in packages]
+    return "pip install " + " ".join(f"'{p['name']}{','.join(b)}'" for p, b in zip(packages, bounds, strict=True))
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0]))
 
 
 def _judge_gpu(gpu: Mapping[str, Any] | None, device: str) -> Finding:
@@ -142,9 +132,9 @@ def _judge_clip(found: str) -> Finding:
 def _judge_encoders(
     encoders: Sequence[str], plugins: Plugins, states: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Finding]:
-    """Return whether each encoder would start.
+    """Return whether each encoder can start.
 
-    What only needs the network is a warning where the hub can be reached.
+    Weights that can be fetched are a warning only.
     """
     for name in encoders:
         state = states[name]
@@ -163,7 +153,7 @@ def _judge_encoders(
 
 
 def _why_not_fetched() -> str:
-    """Report what stands between this machine and the hub; empty where nothing does."""
+    """Return why nothing can be fetched from the Hugging Face Hub; empty where it can be reached."""
     if os.environ.get("HF_HUB_OFFLINE"):
         return "HF_HUB_OFFLINE is set"
     try:
@@ -177,7 +167,7 @@ def _read(data: Path | None) -> tuple[Dataset | None, list[Finding]]:
     if data is None:
         folder = demo_folder()
         there = demo_is_complete(folder)
-        found = "the generated demo dataset" + ("" if there else ", which the first run draws (a minute)")
+        found = "the generated demo dataset" + ("" if there else ", which the first run makes (a minute)")
         told = [Finding("dataset", "ok", found, "name your BLEMORE download with --data")]
         return (read_dataset(folder) if there else None), told
     try:

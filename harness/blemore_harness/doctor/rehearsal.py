@@ -1,4 +1,4 @@
-"""What is tried in a process of its own before a run: packages, decoders, GPU, and encoders with nothing to do.
+"""Tries packages, decoders, the GPU and encoders without clips, in a process of its own.
 
 A package that crashes on import, or one that was built for another torch, takes only that process with it.
 """
@@ -14,7 +14,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,17 @@ from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context, Silent
 from blemore_harness.errors import ExtraMissing, HarnessError, WeightsMissing, printable
-from blemore_harness.hookspecs import Encoder
+from blemore_harness.hookspecs import Encoder, Requirement
 from blemore_harness.options import build_options
-from blemore_harness.systems.plugins import load_plugins
+from blemore_harness.systems.plugins import Plugins, load_plugins
 from blemore_harness.systems.submission import plain_name
 
-IMPORTS = {
-    "torch": "torch", "torchvision": "torchvision", "torchaudio": "torchaudio", "transformers": "transformers",
-    "timm": "timm", "facenet-pytorch": "facenet_pytorch", "av": "av", "librosa": "librosa",
-    "pillow": "PIL", "safetensors": "safetensors", "scipy": "scipy", "google-genai": "google.genai",
-}  # fmt: skip
-"""Packages of the extra `encoders` by their names in the registry, and as they are imported; torch first."""
+OWN = (
+    Requirement("torch", least="2.11", below="2.15"),
+    Requirement("av", least="18"),
+    Requirement("pillow", module="PIL", least="10"),
+)
+"""What the harness itself uses: for heads, for clips, for shared frames."""
 
 SECONDS = 240
 """How long a rehearsal may take: imports from a cold network disk are slow."""
@@ -49,7 +50,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFL
 
 
 def rehearse_apart(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Do `rehearse` in another process, without a network.
+    """Return what `rehearse` finds in another process, without a network.
 
     Returns:
         as of `rehearse`; with `crashed`, the last line that the process left, where it did not come to an end.
@@ -73,30 +74,68 @@ def rehearse_apart(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rehearse(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Try everything that the request names; never raises for what it finds.
+    """Return what works of everything that the request names; never raise for what is found.
 
     Args:
         request: `encoders`, their names; `options` by encoder; `feature_sets` of the dataset; `demo`, whether it is the
             generated one.
 
     Returns:
-        packages: by name, `version` (None where not installed) and `error` (why it cannot be imported).
+        packages: by name, `version` (None where not installed), `error` (why it cannot be imported), and the fields of
+            the `Requirement`; those of all installed encoders where the request names none.
+        keys: names of the variables that hold keys, of the same encoders.
         gpu: name, bytes free and in all, and whether bfloat16 is fast; None without.
         clip: what decoding a generated clip ended in, `ok` or an error.
         encoders: by name, `error` (empty where it is ready) and its `kind`; of weights that are missing (`weights`)
             also what to do without a network (`todo`), and from where they are fetched with one (`source`).
     """
     _cut_off()
-    found: dict[str, Any] = {"packages": {name: _try_import(name, module) for name, module in IMPORTS.items()}}
+    plugins = load_plugins()
+    needed = {need.name: need for need in (*OWN, *_requirements(plugins, request))}
+    packages = [need for need in needed.values() if need.kind == "package"]
+    found: dict[str, Any] = {
+        "packages": {need.name: {**asdict(need), **_try_import(need)} for need in packages},
+        "keys": sorted({*needed} - {need.name for need in packages}),
+    }
     usable = {name for name, state in found["packages"].items() if state["version"] and not state["error"]}
     found["gpu"] = _describe_gpu() if "torch" in usable else None
     found["clip"] = _decode_clip() if {"av", "pillow"} <= usable else "not tried: a decoder is missing"
-    found["encoders"] = {name: _try_encoder(name, request) for name in request["encoders"]}
+    found["encoders"] = {name: _try_encoder(name, plugins, request) for name in request["encoders"]}
+    return found
+
+
+def _requirements(plugins: Plugins, request: Mapping[str, Any]) -> Iterable[Requirement]:
+    """Ask encoders what they need; one that cannot tell is reported with its own row, by `_try_encoder`."""
+    offered = [name for name, offers in plugins.offers.items() if isinstance(offers[0].system, Encoder)]
+    for name in request["encoders"] or offered:
+        try:
+            system, options = _resolve(name, plugins, request)
+            yield from _checked(system.requirements(options))
+        except BaseException:
+            continue
+
+
+def _resolve(name: str, plugins: Plugins, request: Mapping[str, Any]) -> tuple[Encoder, Any]:
+    """Look an encoder up, and resolve its options; those of the demo only where it is asked for by name."""
+    system = plugins.encoder(plain_name(name)).system
+    assert isinstance(system, Encoder)
+    demo = request["demo"] and request["encoders"]
+    given = {**(system.demo_options if demo else {}), **request["options"].get(name, {})}
+    return system, system.resolve_options(
+        build_options(name, system.Options, given), frozenset(request["feature_sets"])
+    )
+
+
+def _checked(requirements: Iterable[Requirement]) -> list[Requirement]:
+    found = list(requirements)
+    wrong = [each for each in found if not isinstance(each, Requirement)]
+    if wrong:
+        raise TypeError(f"`requirements`: expected Requirement objects, found {type(wrong[0]).__name__}")
     return found
 
 
 def _cut_off() -> None:
-    """Let nothing but this machine be reached: libraries would fetch weights."""
+    """Cut this process off from the network: libraries would fetch weights."""
     look_up = socket.getaddrinfo
 
     def refuse(host: Any, *arguments: Any, **named: Any) -> Any:
@@ -107,13 +146,13 @@ def _cut_off() -> None:
     socket.getaddrinfo = refuse
 
 
-def _try_import(name: str, module: str) -> dict[str, Any]:
+def _try_import(need: Requirement) -> dict[str, Any]:
     try:
-        version = importlib.metadata.version(name)
+        version = importlib.metadata.version(need.name)
     except importlib.metadata.PackageNotFoundError:
         return {"version": None, "error": ""}
     try:
-        importlib.import_module(module)
+        importlib.import_module(need.module or need.name.replace("-", "_"))
     except BaseException as error:  # packages end imports in every way
         return {"version": version, "error": _brief(error)}
     return {"version": version, "error": ""}
@@ -133,7 +172,7 @@ def _describe_gpu() -> dict[str, Any] | None:
 
 
 def _decode_clip() -> str:
-    """Write a second of picture and audio and read it back."""
+    """Write a clip of one second and read it back; return `ok` or what went wrong."""
     from blemore_harness.demo.clipfile import write_clip
     from blemore_harness.demo.faces import FRAME
     from blemore_harness.demo.plan import FRAME_RATE
@@ -158,13 +197,11 @@ def _decode_clip() -> str:
         return _brief(error)
 
 
-def _try_encoder(name: str, request: Mapping[str, Any]) -> dict[str, str]:
+def _try_encoder(name: str, plugins: Plugins, request: Mapping[str, Any]) -> dict[str, str]:
     """Prepare an encoder with no clips: it looks for weights, packages and keys, and has nothing to compute."""
     try:
-        system = load_plugins().encoder(plain_name(name)).system
-        assert isinstance(system, Encoder)
-        given = {**(system.demo_options if request["demo"] else {}), **request["options"].get(name, {})}
-        options = system.resolve_options(build_options(name, system.Options, given), frozenset(request["feature_sets"]))
+        system, options = _resolve(name, plugins, request)
+        _checked(system.requirements(options))
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             context = Context("cpu", 0, place, Cache(place / "cache"), Silent())
@@ -182,7 +219,7 @@ def _try_encoder(name: str, request: Mapping[str, Any]) -> dict[str, str]:
 
 
 def parts_of(encoders: Sequence[str]) -> tuple[str, ...]:
-    """Return the single encoders that are joined in `a+b`, each once.
+    """Return the single encoders of concatenated ones (`a+b`), each once.
 
     >>> parts_of(["wavlm+imagebind", "wavlm"])
     ('wavlm', 'imagebind')

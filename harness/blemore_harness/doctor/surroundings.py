@@ -1,11 +1,11 @@
-"""What surrounds a run on this machine: keys and disks, each as a finding of `doctor`."""
+"""Checks of keys and disks."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,11 +13,8 @@ from typing import Literal
 from blemore_harness.disk import cache_root
 from blemore_harness.errors import printable
 
-KEYS = ("GOOGLE_API_KEY", "GEMINI_API_KEY", "HF_TOKEN")
-"""Variables that hold keys; only whether they are set is said."""
-
 BYTES_PER_CLIP = 16_000_000
-"""Room in the cache for the shared frames of a clip (`frames.py`: 150 GB of pictures take a third to a seventh), with
+"""Room in the cache for the shared frames of a clip (`frames.py`: 150 GB of frames take a third to a seventh), with
 the features of several encoders beside them."""
 
 LOW_DISK = 1_000_000_000
@@ -27,10 +24,10 @@ Verdict = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        what: the thing.
+        what: what was checked.
         verdict: `problem` where the run could not work.
         found: what is there.
         todo: what to do; empty where nothing is.
@@ -46,11 +43,12 @@ class Finding:
         return {key: printable(value) for key, value in asdict(self).items()}
 
 
-def look_at_keys() -> Finding:
-    """Report which keys are set, and no more of them."""
-    said = {"set": [name for name in KEYS if os.environ.get(name)]}
-    said["not set"] = [name for name in KEYS if name not in said["set"]]
-    return Finding("keys", "ok", "; ".join(f"{', '.join(names)} {word}" for word, names in said.items() if names))
+def look_at_keys(keys: Sequence[str]) -> Finding:
+    """Report which of the variables that hold keys are set, and no more of them."""
+    said = {"set": [name for name in keys if os.environ.get(name)]}
+    said["not set"] = [name for name in keys if name not in said["set"]]
+    found = "; ".join(f"{', '.join(names)} {word}" for word, names in said.items() if names)
+    return Finding("keys", "ok", found or "none is needed")
 
 
 def look_at_disks(clips: int, runs: Path) -> Iterator[Finding]:

@@ -22,9 +22,9 @@ _NAME, _INTERVAL = 8, len(".578 [.522, .633]")
 """Columns that names of groups, and numbers with an interval, are never narrower than."""
 
 _SWAPPED = {
-    "rows": "p: both systems' rows swapped actor by actor, thresholds chosen anew; two-sided.",
-    "answers": "p: both systems' answers swapped actor by actor, thresholds as they are; two-sided. It speaks of these "
-    "answers: chosen anew, thresholds alone make systems of equal worth differ.",
+    "rows": "p: permutation test by actor, thresholds chosen anew (two-sided).",
+    "answers": "p: permutation test by actor of the decoded labels (two-sided). Thresholds are held fixed, so that p "
+    "is too small for systems that differ by their choice alone.",
 }
 """What p means, by what was swapped."""
 
@@ -45,7 +45,7 @@ def draw_difference(found: Mapping[str, Any]) -> RenderableType:
     caveats = dict.fromkeys(f"{side['title']}: {side['caveat']}" for side in (first, second) if side["caveat"])
     caveats |= dict.fromkeys([found["caveat"]] if found["caveat"] else [])
     notes = [
-        f"[...]: {found['level']} % interval over actors, drawn within folds; models and thresholds are held fixed.",
+        f"[...]: {found['level']} % CI, bootstrap over actors within folds; models and thresholds held fixed.",
         _SWAPPED[found["swapped"]],
     ]
     lines = [Text(caveat, style="bold yellow") for caveat in caveats]
@@ -64,8 +64,8 @@ def draw_analysis(found: Mapping[str, Any]) -> RenderableType:
         *caveat, head, Text(f"cross-fitted: {numbers}"), Text(), *_groups(found["breakdown"]),
         *_errors(found["errors"]), *_calibration(found["calibration"]), *_sensitivity(found["sensitivity"]),
         Text(
-            f"[...]: {found['level']} % interval over actors; models and thresholds are held fixed. All of out-of-fold "
-            "rows.", style="dim",
+            f"[...]: {found['level']} % CI, bootstrap over actors; models and thresholds held fixed. All numbers are "
+            "on out-of-fold probabilities.", style="dim",
         ),
     )  # fmt: skip
 
@@ -87,13 +87,14 @@ def _groups(breakdown: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Re
         f"Shares of a group's clips, not means over folds; no interval for fewer than {FEWEST} actors.", style="dim"
     )
     yield Text()
-    named = _table("emotions named", "", "clips", "named", "rightly")
+    named = _table("emotions", "", "clips", "recall", "precision")
     for row in breakdown["emotion"]:
         named.add_row(row["name"], str(row["clips"]), short(row["recall"]), _number(row["precision"]))
     yield named
     yield Text(
-        "named: share of the emotion's clips whose answer holds it; rightly: share of such answers.", style="dim"
-    )
+        "recall: share of the emotion's clips whose label was predicted with it; precision: share of the predictions "
+        "with it that are right.", style="dim",
+    )  # fmt: skip
     yield Text()
 
 
@@ -114,7 +115,7 @@ def _errors(errors: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def _calibration(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     if found["answers"]:
-        yield Text("These rows are answers and no probabilities: what follows on calibration says little.", style="dim")
+        yield Text("The predictions are labels, not probabilities: calibration says little about them.", style="dim")
     largest = _table("largest probability", "bin", "clips", "mean", "true share", "present")
     for row in found["largest"]:
         numbers = (row["probability"], row["share"], row["present"])
@@ -127,10 +128,11 @@ def _calibration(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield both
     yield Text(
         f"expected calibration error {short(found['expected_calibration_error'])}; "
-        f"Brier score {short(found['brier'])} (always the mean shares: {short(found['brier_constant'])}); "
+        f"Brier score {short(found['brier'])} "
+        f"(constant prediction of the mean shares: {short(found['brier_constant'])}); "
         f"second probability tells blends with AUC {_number(found['blend_auc'])}"
     )
-    yield Text("true share: of the clip's salience, what the emotion truly has (.5 in an even blend).", style="dim")
+    yield Text("true share: salience of the emotion in the true label (.5 in an even blend).", style="dim")
     yield Text()
 
 
@@ -151,7 +153,7 @@ def _sensitivity(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     drop = found["drop"]["score"]
     yield Text(f"mean loss with another fold's thresholds: {short(found['transfer_loss'])}")
     yield Text(f"official minus cross-fitted Score: {_with_interval(drop['difference'], drop['interval'])}")
-    note = "What choosing thresholds (and weights) on the scored folds adds; an epoch that was chosen there adds more."
+    note = "This is what choosing thresholds and weights on the scored folds adds; epochs chosen there add more."
     yield Text(note, style="dim")
     yield Text()
     yield from _heat_map(found)

@@ -1,146 +1,80 @@
-"""Draws the systems of a run, a row each; on a narrow terminal no number and no mark is cut off.
-
-Where the whole table is too wide, numbers lose their leading zero, modalities are left out, and remarks follow below,
-a line per system.
-"""
+"""Draws the systems of a run, a row each, within 80 columns; what is said of a system stands below, a line each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from blemore_harness.record.scores import Mean
+from blemore_harness.record.types import FailedSystem, FinishedSystem, Record
 from blemore_harness.records.caveats import describe_selection
-from blemore_harness.scoring.intervals import short
+from blemore_harness.scoring.intervals import LEVEL, short
 
-REMARK_WIDTH = 20
-"""Columns that remarks need beside the numbers; longer ones are wrapped."""
-
-_NUMBERS = ("official\nACC_P ± sd", "official\nACC_S ± sd", "official\nScore", "cross-fitted\nScore [95 %]")
+_NAME = 19
+"""Columns of a name, so that all numbers fit beside it; a longer one takes several lines."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """What is said of one system.
-
-    Attributes:
-        name, modality: whose row it is.
-        numbers: the four columns as mean, deviation and what follows them; none for a system without results.
-        remark: marks, weights, or why there are no results.
-        failed: whether there are no results.
-    """
-
-    name: str
-    modality: str
-    numbers: tuple[tuple[float, float | None, str], ...]
-    remark: str
-    failed: bool
-
-    def cells(self, write: Callable[[float], str]) -> list[str]:
-        """Write the numbers."""
-        if self.failed:
-            return ["-"] * len(_NUMBERS)
-        return [
-            write(mean) + ("" if deviation is None else f" ± {write(deviation)}") + after
-            for mean, deviation, after in self.numbers
-        ]
+def rank_systems(record: Record) -> list[FinishedSystem]:
+    """Return the scored systems by cross-fitted Score, the best first; of equals the earlier."""
+    return sorted(record.finished, key=lambda system: -system.cross_fitted.score.mean)
 
 
-@dataclass(frozen=True)
-class SystemTable:
-    """The table, drawn as wide as there is room."""
-
-    title: str
-    lines: Sequence[Line]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Draw the whole table where it fits, else the narrow one and its remarks."""
-        wide = [[line.name, line.modality, *line.cells("{:.3f}".format)] for line in self.lines]
-        heads = ["system", "modality", *_NUMBERS]
-        remark = max([len("remark"), *(min(len(line.remark), REMARK_WIDTH) for line in self.lines)])
-        # Between two columns stand three characters, and one at either end.
-        needed = sum(_width(column) + 3 for column in zip(heads, *wide, strict=True)) + remark + 2
-        if needed <= options.max_width:
-            rows = [[*row, line.remark] for row, line in zip(wide, self.lines, strict=True)]
-            yield self._draw([*heads, "remark"], rows)
-            return
-        yield self._draw(["system", *_NUMBERS], [[line.name, *line.cells(short)] for line in self.lines])
-        for line in self.lines:
-            if line.remark:
-                yield Text(f"{line.name}: {line.remark}", style="red" if line.failed else "")
-
-    def _draw(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-        table = Table(title=self.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-        for head in heads:
-            number = head in _NUMBERS
-            folded = head == "system" and "modality" not in heads
-            table.add_column(
-                head, justify="right" if number else "left", no_wrap=not folded and head != "remark",
-                overflow="fold" if folded else "ellipsis",
-            )  # fmt: skip
-        for line, row in zip(self.lines, rows, strict=True):
-            table.add_row(*(_styled(head, cell, line.failed) for head, cell in zip(heads, row, strict=True)))
-        return table
+def draw_systems(record: Record, title: str) -> Iterator[RenderableType]:
+    """Draw the systems by cross-fitted Score, those without results last, and what must be said of each."""
+    ranked = rank_systems(record)
+    others = [system for system in record.systems if not isinstance(system, FinishedSystem)]
+    after = f"Score [{LEVEL} % CI]" if any(system.intervals for system in ranked) else "Score"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("system", overflow="fold", max_width=_NAME)
+    for head in ("official\nACC_P ± sd", "official\nACC_S ± sd", "official\nScore", f"cross-fitted\n{after}"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for system in ranked:
+        table.add_row(Text(system.name, style="bold"), *_cells(system))
+    for other in others:
+        table.add_row(Text(other.name, style="bold"), Text(other.status, style="red"), "-", "-", "-")
+    yield table
+    for system in ranked:
+        if remarks := _remarks(system, record.finished):
+            yield Text(f"{system.name}: {'; '.join(remarks)}")
+    for other in others:
+        reason = other.error.message if isinstance(other, FailedSystem) else other.reason
+        yield Text(f"{other.name} {other.status}: {reason}", style="red")
 
 
-def tabulate_systems(record: Mapping[str, Any], title: str) -> SystemTable:
-    """Make the table of a record's systems."""
-    return SystemTable(title, [_line(system, record["systems"]) for system in record["systems"]])
+def _cells(system: FinishedSystem) -> list[Text]:
+    official, score = system.official, Text(short(system.cross_fitted.score.mean), style="bold")
+    if system.intervals is not None:
+        low, high = system.intervals.score
+        score.append(f" [{short(low)}, {short(high)}]", style="not bold")
+    numbers = [_with_sd(official.acc_presence), _with_sd(official.acc_salience), short(official.score.mean)]
+    return [*map(Text, numbers), score]
 
 
-def _line(system: Mapping[str, Any], systems: Sequence[Mapping[str, Any]]) -> Line:
-    name, modality = system["name"], system["modality"] or system["kind"]
-    if system["status"] != "finished":
-        reason = system["reason"] if system["status"] == "skipped" else system["error"]["message"]
-        return Line(name, modality, (), f"{system['status']}: {reason}", failed=True)
-    official, honest = system["official"], system["cross_fitted"]
-    numbers = (
-        *((official[key]["mean"], official[key]["sd"], "") for key in ("acc_presence", "acc_salience")),
-        (official["score"]["mean"], None, ""),
-        (honest["score"]["mean"], None, _interval(system)),
-    )
-    remarks = [
-        *([system["caveat"]] if system["caveat"] else []),
-        *_learnt(system),
-        *describe_selection(system, systems),
-    ]
-    return Line(name, modality, numbers, "; ".join(remarks), failed=False)
+def _with_sd(number: Mean) -> str:
+    return f"{short(number.mean)} ± {short(number.sd)}"
 
 
-def _interval(system: Mapping[str, Any]) -> str:
-    """Write the interval of the cross-fitted Score; nothing for a record without."""
-    found = system.get("intervals")
-    return f" [{short(found['score'][0])}, {short(found['score'][1])}]" if found else ""
+def _remarks(system: FinishedSystem, systems: Sequence[FinishedSystem]) -> list[str]:
+    """Report what must be said of a system: its caveat, what a fusion chose, what was chosen on held-out folds."""
+    caveat = [system.caveat] if system.caveat else []
+    return [*caveat, *_chosen(system), *describe_selection(system, systems)]
 
 
-def _learnt(system: Mapping[str, Any]) -> list[str]:
-    """Report what a fusion chose and how it weighs its base models.
+def _chosen(system: FinishedSystem) -> list[str]:
+    """Report what a fusion chose and how it weights its base models.
 
     Notes of others by these names mean something else.
     """
-    if system["kind"] != "fusion":
+    if system.kind != "fusion":
         return []
-    final: dict[str, Any] = next((note for note in system["notes"] if note["fold"] is None), {})
+    final: dict[str, Any] = next((dict(note) for note in system.notes if note.get("fold", 0) is None), {})
     chosen, weights = final.get("chosen"), final.get("weights")
     remarks = [f"chose {chosen}"] if isinstance(chosen, str) else []
     if isinstance(weights, dict) and all(isinstance(weight, int | float) for weight in weights.values()):
-        remarks.append(", ".join(f"{name} {weight:.2f}" for name, weight in weights.items()))
+        remarks.append("weights: " + ", ".join(f"{name} {short(weight, 2)}" for name, weight in weights.items()))
     return remarks
-
-
-def _styled(head: str, cell: str, failed: bool) -> Text:
-    if head == "remark":
-        return Text(cell, style="red" if failed else "")
-    if head == _NUMBERS[-1]:
-        mean, space, after = cell.partition(" ")
-        return Text(mean, style="bold").append(space + after, style="not bold")
-    return Text(cell, style="bold" if head == "system" else "")
-
-
-def _width(texts: Sequence[str]) -> int:
-    return max(len(line) for text in texts for line in text.split("\n"))

@@ -1,4 +1,4 @@
-"""Draws the results of a run as people read them: one row per system, marks and caveats below."""
+"""Draws the results of a run as people read them: one row per system, caveats and legend below."""
 
 from __future__ import annotations
 
@@ -13,15 +13,28 @@ from rich.table import Table
 from rich.text import Text
 
 from blemore_harness.drawing.console import PlainConsole
-from blemore_harness.drawing.system_table import tabulate_systems
+from blemore_harness.drawing.system_table import draw_systems, rank_systems
+from blemore_harness.record.encoding import to_json
+from blemore_harness.record.scores import StrategyScores
+from blemore_harness.record.types import FailedSystem, Record, TestLabels
 from blemore_harness.records.caveats import describe_folds
-from blemore_harness.scoring.intervals import say_difference
+from blemore_harness.records.published import MEASURES
+from blemore_harness.scoring.intervals import say_difference, short
 
-TEXT_WIDTH = 118
+TEXT_WIDTH = 80
 """Columns of `table.txt`."""
 
+WHICH = "Report the official numbers to compare with papers; the cross-fitted Score predicts the leaderboard."
+"""Which number is for what."""
 
-def render_text(record: Mapping[str, Any]) -> str:
+LEGEND = (
+    "official: thresholds and fusion weights chosen on the scored folds (in-sample)",
+    "cross-fitted: both chosen on the other folds (out-of-sample); sorts the table",
+    "more: docs/reference/results.md",
+)
+
+
+def render_text(record: Record) -> str:
     """Return the table as plain text."""
     console = PlainConsole(file=io.StringIO(), width=TEXT_WIDTH, color_system=None)
     console.print(draw_results(record))
@@ -30,42 +43,29 @@ def render_text(record: Mapping[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def draw_results(record: Mapping[str, Any]) -> RenderableType:
+def draw_results(record: Record) -> RenderableType:
     """Draw the table of a record with everything that must be said about it."""
-    data = record["data"]
-    title = f"{record['submission']['name']}: {data['clips']} clips, {data['actors']} actors, {data['folds']} folds"
-    caveat = [Text(record["caveat"], style="bold yellow")] if record["caveat"] else []
-    return Group(*caveat, tabulate_systems(record, title), *_remarks(record), *_strategies(record))
+    data = record.data
+    title = f"{record.submission.name}: {data.clips} clips, {data.actors} actors, {data.folds} folds"
+    caveat = [Text(record.caveat, style="bold yellow")] if record.caveat else []
+    legend = [Text(WHICH), *(Text(line, style="dim") for line in LEGEND)] if record.finished else []
+    return Group(*caveat, *draw_systems(record, title), *_remarks(record), *legend, *_strategies(record))
 
 
-def _remarks(record: Mapping[str, Any]) -> list[Text]:
-    lines = [
-        "official: alpha and beta (and a fusion's weights) chosen on the folds that are scored, as the papers do; "
-        "mean over folds, sd with ddof=1.",
-        "cross-fitted: alpha, beta and weights chosen on the other folds: expect about this on new actors.",
-    ]
-    if any(system["kind"] == "fusion" and system["status"] == "finished" for system in record["systems"]):
-        lines.append(
-            "official numbers of a fusion that learns: it trained on the very clips that are scored, as the papers' "
-            "weights did; one that learns more than a weight per base model gains more by it, and is not "
-            "comparable there."
-        )
-    if any(system.get("intervals") for system in record["systems"]):
-        lines.append("[95 %]: other actors, same models and thresholds (bootstrap over actors within folds).")
-    elif any(system["status"] == "finished" for system in record["systems"]):
-        lines.append("no [95 %]: a fold has one actor only, who says nothing about others.")
-    if difference := record.get("difference"):
-        lines.append(say_difference(difference["systems"][0], difference["systems"][1], difference))
-    if any(system.get("times_asked") for system in record["systems"]):
-        lines.append("chosen on the held-out folds: optimistic in both columns, as published validation numbers are.")
-    if words := describe_folds(record["data"]):
+def _remarks(record: Record) -> list[Text]:
+    """Report what is particular to this run."""
+    lines = []
+    if difference := record.difference:
+        lines.append(say_difference(*difference.systems, to_json(difference)))
+    if record.finished and not any(system.intervals for system in record.finished):
+        lines.append("No intervals: a fold has one actor only, who says nothing about others.")
+    if any(system.times_asked for system in record.finished):
+        lines.append("Chosen on the held-out folds: optimistic in both columns, as published validation numbers are.")
+    if words := describe_folds(record.data):
         lines.append(words)
-    expected = record["submission"]["expect"]
-    if expected:
+    if expected := record.submission.expect:
         lines.append(f"published: {_published(expected)} ({expected.get('source', 'no source given')}).")
-    return [Text(line, style="dim") for line in lines] + [
-        Text(f"warning: {text}", style="yellow") for text in record["warnings"]
-    ]
+    return [Text(line) for line in lines] + [Text(f"warning: {text}", style="yellow") for text in record.warnings]
 
 
 def _published(expected: Mapping[str, Any]) -> str:
@@ -73,43 +73,54 @@ def _published(expected: Mapping[str, Any]) -> str:
     parts = []
     for prefix, word in (("", ""), ("test_", "test ")):
         numbers = []
-        for key, name in (("acc_presence", "ACC_P"), ("acc_salience", "ACC_S"), ("score", "Score")):
+        for key, name in MEASURES.items():
             value, deviation = (expected.get(f"{prefix}{key}{ending}") for ending in ("", "_sd"))
             if isinstance(value, int | float):
-                numbers.append(f"{name} {value:.3f}" + (f" ± {deviation:.3f}" if deviation else ""))
+                numbers.append(f"{name} {short(value)}" + (f" ± {short(deviation)}" if deviation else ""))
         if numbers:
             parts.append(word + ", ".join(numbers))
     return "; ".join(parts)
 
 
-def _strategies(record: Mapping[str, Any]) -> list[RenderableType]:
-    """Draw what each threshold strategy gives for the last system, if it is finished."""
-    last = record["systems"][-1] if record["systems"] else {}
-    if last.get("status") != "finished" or "strategies" not in last:
+def _strategies(record: Record) -> list[RenderableType]:
+    """Draw what each threshold strategy gives for the best system, and how the test clips were decoded."""
+    if not record.finished:
         return []
-    used = (record["test"] or {}).get("strategy")
-    table = Table(title=f"thresholds of {last['name']}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    best, test = rank_systems(record)[0], record.test
+    table = Table(title=f"threshold strategies, {best.name}", title_justify="left", title_style="bold",
+                  box=SIMPLE_HEAD, pad_edge=False)  # fmt: skip
     table.add_column("strategy", no_wrap=True)
-    for name in ("ACC_P", "ACC_S", "Score"):
+    for name in MEASURES.values():
         table.add_column(name, justify="right")
     table.add_column("remark")
-    for name, row in last["strategies"].items():
-        remarks = [
-            {"itself": "optimistic: sees the scored fold", "all": "optimistic: sees all folds"}.get(row["sees"], "")
-        ]
-        remarks.append("transductive bound: told which clips are of one actor" if row["transductive"] else "")
-        remarks.append(f"decodes the test clips ({record['test']['why']})" if name == used else "")
-        remarks.append(_guessed(record["test"]) if name == used and row["transductive"] else "")
-        means = [f"{row[key]['mean']:.3f}" for key in ("acc_presence", "acc_salience", "score")]
-        table.add_row(name, *means, "; ".join(filter(None, remarks)), style="bold" if name == used else None)
-    return [Text(), table]
+    for name, found in sorted(best.strategies.items(), key=lambda item: _merit(item[1])):
+        used = test is not None and (test.system, test.strategy) == (best.name, name)
+        remark = "decodes the test clips" if used else _describe_strategy(found)
+        means = [short(number.mean) for number in found.by_measure().values()]
+        table.add_row(name, *means, remark, style="bold" if used else None)
+    return [Text(), table, *([] if test is None else [Text(_describe_test(test))])]
 
 
-def _guessed(test: Mapping[str, Any]) -> str:
-    """Report what a strategy is worth that has to guess the actors of test clips."""
+def _merit(scores: StrategyScores) -> tuple[bool, bool, float]:
+    """Sort by Score what may decode test clips, then what is told who acts, then what sees the scored fold."""
+    return scores.sees != "others", scores.transductive, -scores.score.mean
+
+
+def _describe_strategy(scores: StrategyScores) -> str:
+    """Report why a strategy's numbers are no forecast, or nothing."""
+    if scores.transductive:
+        return "oracle actors: no valid submission"
+    return {"itself": "in-sample: the scored fold", "all": "in-sample: all folds"}.get(scores.sees, "")
+
+
+def _describe_test(test: TestLabels) -> str:
+    """Report how the test clips were decoded; what a strategy is worth that has to guess their actors."""
+    said = f"Test clips: {test.system}, decoded by {test.strategy} ({test.why})."
+    if test.score_with_guessed_actors is None or test.rand_index is None:
+        return said
     return (
-        f"with actors guessed, as for test clips: Score {test['score_with_guessed_actors']:.3f} (adjusted Rand index "
-        f"of the guesses: {test['rand_index']:.2f} of 1)"
+        f"{said} Actors are guessed: Score {short(test.score_with_guessed_actors)} with guesses on training clips "
+        f"(adjusted Rand index {short(test.rand_index, 2)} of 1)."
     )
 
 
@@ -125,16 +136,16 @@ def draw_rows(rows: Sequence[Mapping[str, str]]) -> RenderableType:
     return table
 
 
-def draw_next_steps(record: Mapping[str, Any], folder: Path, data: Path | None) -> Text:
+def draw_next_steps(record: Record, folder: Path, data: Path | None) -> Text:
     """Report where the results lie and what to do with them."""
     lines = [f"record   {folder / 'record.json'}"]
-    test = record["test"]
+    test, demo = record.test, record.data.demo
     if test:
-        lines.append(f"labels   {folder / test['file']} ({test['clips']} test clips by {test['system']})")
-    if record["data"]["demo"] and data is None:
+        lines.append(f"labels   {folder / test.file} ({test.clips} test clips by {test.system})")
+    if demo and data is None:
         lines.append("next     the same command with --data FOLDER runs on your BLEMORE download")
-    elif test and not record["data"]["demo"]:
-        lines.append(f"next     blemore-harness submit --check {folder / test['file']}, then upload it to Codabench")
-    if any(system["status"] == "failed" for system in record["systems"]):
+    elif test and not demo:
+        lines.append(f"next     blemore-harness submit --check {folder / test.file}, then upload it to Codabench")
+    if any(isinstance(system, FailedSystem) for system in record.systems):
         lines.append("next     the full traceback of what failed stands in the record; the same command tries it again")
     return Text("\n".join(lines))

@@ -18,8 +18,8 @@ import numpy as np
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.disk import check_file, write_atomically
 from blemore_harness.errors import ConfigError, InvalidPredictions, first_and_count, suggest
-from blemore_harness.files.submission_format import MAX_BYTES, clip_id, label_complaints, parse_submission, repeated
-from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
+from blemore_harness.files.submission_format import MAX_BYTES, label_complaints, parse_submission, repeated
+from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE, strip_ending
 
 INNER_NAME = "submission_template.json"
 """The only file in the zip's root (Codabench page of the challenge)."""
@@ -61,7 +61,7 @@ def write_submission(path: Path, ids: Sequence[str], labels: LabelArray) -> None
     """
     if path.suffix.lower() != ".zip":
         raise ConfigError(f"expected a .zip file for Codabench, found {path.name}: name it {path.stem}.zip")
-    text = json.dumps({"predictions": _entries([clip_id(name) for name in ids], labels)}, indent=4)
+    text = json.dumps({"predictions": _entries([strip_ending(name) for name in ids], labels)}, indent=4)
     entry = zipfile.ZipInfo(INNER_NAME, ZIP_TIME)
     entry.create_system = 3  # Unix, on every platform
     entry.external_attr = 0o644 << 16
@@ -92,7 +92,7 @@ def check_submission(path: Path, expected_ids: Iterable[str]) -> list[Problem]:
         entries = parse_submission(data)
     except InvalidPredictions as error:
         return [*problems, Problem("format", str(error))]
-    expected = [clip_id(name) for name in expected_ids]
+    expected = [strip_ending(name) for name in expected_ids]
     return problems + _check_keys([name for name, _ in entries], expected) + _check_labels(entries)
 
 
@@ -196,7 +196,7 @@ def _climbs(name: str) -> bool:
 
 def _check_keys(names: list[str], expected: list[str]) -> list[Problem]:
     wanted = set(expected)
-    stems = [clip_id(name) for name in names]
+    stems = [strip_ending(name) for name in names]
     misnamed = [n for n, stem in zip(names, stems, strict=True) if stem in wanted and n != f"{stem}{KEY_ENDING}"]
     unknown = [name for name, stem in zip(names, stems, strict=True) if stem not in wanted]
     present = set(stems)

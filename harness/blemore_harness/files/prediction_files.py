@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.disk import LARGEST_TABLE, MOST_ROWS, atomic_file, check_file, read_number, write_atomically
 from blemore_harness.errors import InvalidPredictions, InvalidProbabilities, first_and_count, suggest
-from blemore_harness.files.submission_format import clip_id, label_complaints, label_row, parse_submission, repeated
+from blemore_harness.files.submission_format import label_complaints, label_row, parse_submission, repeated
 from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.rules import strip_ending
 
 NAMES_COLUMN = "filename"
 
@@ -48,7 +49,7 @@ def read_probabilities(path: Path) -> Probabilities:
     try:
         check_file(path, LARGEST_TABLE)
         names, values = _read_csv(path) if ending == ".csv" else _read_npz(path)
-        return Probabilities(tuple(clip_id(name) for name in names), values)
+        return Probabilities(tuple(strip_ending(name) for name in names), values)
     except InvalidProbabilities as error:
         raise InvalidProbabilities(f"{path.name}: {error}") from error
     except OSError as error:
@@ -93,7 +94,7 @@ def read_predictions(path: Path) -> tuple[tuple[str, ...], LabelArray]:
         raise InvalidPredictions(f"cannot read {path}: {error.strerror or error}") from error
     except InvalidPredictions as error:
         raise InvalidPredictions(f"{path.name}: {error}") from error
-    ids = [clip_id(name) for name, _ in entries]
+    ids = [strip_ending(name) for name, _ in entries]
     twice = repeated(ids)
     if twice:
         raise InvalidPredictions(

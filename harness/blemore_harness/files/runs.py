@@ -29,8 +29,8 @@ from blemore_harness.disk import (
 from blemore_harness.errors import RunError, first_and_count, suggest
 from blemore_harness.files.prediction_files import read_probabilities, write_probabilities
 from blemore_harness.predictions import Probabilities
+from blemore_harness.record.types import Record
 
-RECORD_SCHEMA = 1
 RECORD_FILE = "record.json"
 PREPARED_FILE = "prepare.json"
 
@@ -171,37 +171,47 @@ def folder_name(name: str, digest: str) -> str:
     return f"{cut_name(name)}-{digest}"
 
 
-def copy_submission(run: Path, output: Path | None) -> tuple[Path, str | None]:
-    """Return a run's leaderboard file, copied to `output` if given, and the run's caveat.
+def read_record(run: Path) -> Record:
+    """Read the record in a run's folder.
+
+    Raises:
+        RunError: a file that is damaged, of another version of the harness, or not as the harness writes it.
+    """
+    path = run / RECORD_FILE
+    content = read_json(path)
+    try:
+        return Record.from_json(content)
+    except RunError as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+
+
+def copy_submission(run: Path, record: Record, output: Path | None) -> Path:
+    """Return a run's leaderboard file, copied to `output` if given.
 
     Raises:
         RunError: the run has no predictions of test clips, or its file is missing.
     """
-    record = read_json(run / RECORD_FILE)
-    test = record.get("test")
-    left_out = record.get("data", {}).get("left_out")
-    if left_out:
+    if record.data.left_out:
         raise RunError(
-            f"{run.name} left out {first_and_count(left_out, 'clip')}, but a leaderboard file needs labels of all test "
-            "clips from a system trained on all training clips; replace these files and run again without "
+            f"{run.name} left out {first_and_count(record.data.left_out, 'clip')}, but a leaderboard file needs labels "
+            "of all test clips from a system trained on all training clips; replace these files and run again without "
             "--skip-bad-clips"
         )
-    if not test:
+    if record.test is None:
         raise RunError(
-            f"{run.name} has no labels of test clips (status: {record.get('status')}); complete the run on a dataset "
+            f"{run.name} has no labels of test clips (status: {record.status}); complete the run on a dataset "
             "with test videos or test features"
         )
-    # Only a file in this folder: a manipulated record or a link could refer to any file.
-    source = run / Path(str(test["file"] if isinstance(test, dict) and "file" in test else "")).name
-    if source.is_symlink() or not source.is_file():
+    source = run / Path(record.test.file).name
+    if not source.is_file():
         raise RunError(f"the leaderboard file {source} is missing; run the same command again to write it")
-    target = source
-    if output is not None:
-        target = output / source.name if output.is_dir() else output
-        if target.suffix.lower() != ".zip":
-            raise RunError(f"expected a .zip file for Codabench, found {target}")
-        try:
-            write_atomically(target, source.read_bytes())
-        except OSError as error:
-            raise RunError(f"cannot write {target}: {error.strerror}") from error
-    return target, record.get("caveat")
+    if output is None:
+        return source
+    target = output / source.name if output.is_dir() else output
+    if target.suffix.lower() != ".zip":
+        raise RunError(f"expected a .zip file for Codabench, found {target}")
+    try:
+        write_atomically(target, source.read_bytes())
+    except OSError as error:
+        raise RunError(f"cannot write {target}: {error.strerror}") from error
+    return target

@@ -12,8 +12,9 @@ from blemore_harness.data.download import TEST_ID, Dataset
 from blemore_harness.errors import ConfigError, InvalidPredictions, InvalidProbabilities, first_and_count
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities
 from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.grid import Choice
 from blemore_harness.protocol.rules import Scores, decode, score
-from blemore_harness.protocol.thresholds import Choice, search_official
+from blemore_harness.protocol.thresholds import search_official
 
 ENDINGS = (".csv", ".npz", ".json")
 """File types that can be scored."""

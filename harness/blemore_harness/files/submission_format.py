@@ -19,19 +19,8 @@ from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 MAX_BYTES = 10_000_000
 """Maximum file size in bytes; a valid file takes 0.1 MB."""
 
-CLIP_ENDINGS = (".mov", ".mp4")
-
 Complaint: TypeAlias = tuple[str, str]
 """A kind of error, for counting, and a description."""
-
-
-def clip_id(name: str) -> str:
-    """Return a video's name without `.mov` or `.mp4`.
-
-    >>> clip_id("test_0001.mov"), clip_id("test_0001"), clip_id("A1_neu_sit1_ver1.MP4")
-    ('test_0001', 'test_0001', 'A1_neu_sit1_ver1')
-    """
-    return name[:-4] if name.lower().endswith(CLIP_ENDINGS) else name
 
 
 def parse_submission(data: bytes) -> list[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -13,8 +13,6 @@ from blemore_harness.context import Context
 from blemore_harness.heads.models import HeadModel, Rows, fit_models
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.predictions import Embeddings, embeddings_of
-
-__all__ = ["HeadModel", "HeadOptions", "fit_head", "fit_heads", "fit_heads_together"]
 
 Embed: TypeAlias = Callable[[Clips], Embeddings]
 EmbedWith: TypeAlias = Callable[[Clips, Context], Embeddings]
@@ -38,8 +36,8 @@ def fit_head(embed: Embed, fold: Fold, options: HeadOptions, context: Context) -
 
 def fit_heads(
     embed: EmbedWith, folds: Sequence[Fold], options: HeadOptions, contexts: Sequence[Context]
-) -> list[HeadModel] | None:
-    """Train the heads of several folds at once where that is faster, which is on a GPU; elsewhere give None.
+) -> Iterable[HeadModel]:
+    """Train the heads of several folds: at once on a GPU, elsewhere one by one, as they are taken.
 
     On a CPU one fold keeps it busy, and every fold's bits must be the same whichever folds were left to train.
 
@@ -49,7 +47,8 @@ def fit_heads(
         options, and errors: as of `fit_head`.
     """
     if len(folds) < 2 or not contexts[0].device.startswith("cuda"):
-        return None
+        each = zip(folds, contexts, strict=True)
+        return (fit_head(partial(_embed_with, embed, context), fold, options, context) for fold, context in each)
     return fit_heads_together(embed, folds, options, contexts)
 
 
@@ -61,11 +60,12 @@ def fit_heads_together(
     The models are those of `fit_head` but for rounding: same initial weights, batches and dropout, an epoch of its own
     for each fold.
     """
+    embedding = [partial(_one_row_each, partial(_embed_with, embed, context)) for context in contexts]
+    return fit_models(embedding, folds, options, contexts)
 
-    def rows_with(context: Context, clips: Clips) -> Rows:
-        return _one_row_each(lambda asked: embed(asked, context), clips)
 
-    return fit_models([partial(rows_with, context) for context in contexts], folds, options, contexts)
+def _embed_with(embed: EmbedWith, context: Context, clips: Clips) -> Embeddings:
+    return embed(clips, context)
 
 
 def _one_row_each(embed: Embed, clips: Clips) -> Rows:

@@ -17,12 +17,11 @@ from blemore_harness.heads.options import HeadOptions
 from blemore_harness.heads.scaling import Scaler, Vectors, fit_scaler
 from blemore_harness.heads.training import Judge, Task, train_heads
 from blemore_harness.networks import forward_rows, one_thread
-from blemore_harness.predictions import Probabilities, softmax
+from blemore_harness.predictions import FloatArray, Probabilities, softmax
 
 if TYPE_CHECKING:
     import torch
 
-FloatArray: TypeAlias = NDArray[np.float64]
 
 CLIPS = 256
 """Clips whose rows are held at a time at prediction."""

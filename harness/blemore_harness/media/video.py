@@ -136,8 +136,7 @@ def _threads(pixels: int) -> int:
     """Return the number of threads that decode one file: one for small frames, where threads do not pay off, and few
     for very large ones, which each thread buffers.
     """
-    cpus = usable_cpus()
-    return max(1, min(cpus, MOST_THREADS, pixels // THREAD_PIXELS, THREAD_BYTES // max(1, 3 * pixels)))
+    return max(1, min(usable_cpus(), MOST_THREADS, pixels // THREAD_PIXELS, THREAD_BYTES // max(1, 3 * pixels)))
 
 
 @contextmanager

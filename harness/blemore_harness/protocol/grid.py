@@ -7,6 +7,7 @@ of thresholds, one histogram of those points holds every score of the grid, and 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import reduce
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.clips import EMOTIONS, LabelArray
-from blemore_harness.errors import DataError, InvalidPredictions, InvalidProbabilities
-from blemore_harness.protocol.rules import EQUAL, NEUTRAL, FloatArray, Scores, as_rows, top_two
+from blemore_harness.errors import ConfigError, DataError, InvalidPredictions, InvalidProbabilities
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.rules import EQUAL, NEUTRAL, Scores, as_rows, top_two
 
 IntArray: TypeAlias = NDArray[np.int64]
 
@@ -42,7 +44,7 @@ class _Right(IntEnum):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """A presence threshold (alpha) and a salience threshold (beta), as `protocol.decode` takes them."""
+    """A presence threshold (alpha) and a salience threshold (beta), both in [0, 1], as `rules.decode` takes them."""
 
     alpha: float
     beta: float
@@ -134,6 +136,11 @@ class GridCounter:
     Raises:
         InvalidPredictions: no clips, or truth of another shape.
         DataError: folds of another length.
+
+    >>> counter = GridCounter(np.array([[70, 30, 0, 0, 0, 0], [0, 0, 0, 0, 0, 100]], dtype=np.int8))
+    >>> grid = counter.count([[.6, .3, .1, 0, 0, 0], [.2, 0, 0, 0, 0, .8]])
+    >>> grid.presence[[5, 6], 0].tolist(), grid.salience[5, [5, 6]].tolist()  # alpha .287, .334; beta .287, .334
+    ([2, 1], [1, 0])
     """
 
     def __init__(self, truth: LabelArray, folds: ArrayLike | None = None) -> None:
@@ -198,6 +205,102 @@ class GridCounter:
             np.repeat(presence[:, None], _SIZE, axis=1),
             np.ascontiguousarray(salience),
         )
+
+
+@dataclass(frozen=True)
+class ActorGrids:
+    """Right answers of a system per actor at every pair of the official grid: what its scores are sums of.
+
+    Attributes:
+        folds: int64 (A,), fold of each actor; an actor in two folds counts as two. Ordered by fold, then actor.
+        clips, blends: int64 (A,), how many clips and true blends each has.
+        presence: int64 (A, 20), clips with the right set of emotions by alpha; beta makes no difference to them.
+        salience: int64 (A, 20, 20), blends with the right emotions and saliences by alpha and beta.
+    """
+
+    folds: IntArray
+    clips: IntArray
+    blends: IntArray
+    presence: IntArray
+    salience: IntArray
+
+    def take(self, folds: Collection[int]) -> ActorGrids:
+        """Return the actors of some folds."""
+        mine = np.isin(self.folds, list(folds))
+        return ActorGrids(
+            self.folds[mine], self.clips[mine], self.blends[mine], self.presence[mine], self.salience[mine]
+        )
+
+    def pooled(self) -> GridScores:
+        """Return what `GridCounter.count` counts over all clips, as a sum over actors."""
+        presence = np.repeat(self.presence.sum(axis=0)[:, None], _SIZE, axis=1)
+        return GridScores(int(self.clips.sum()), int(self.blends.sum()), presence, self.salience.sum(axis=0))
+
+    def per_fold(self) -> dict[int, GridScores]:
+        """Return what `GridCounter.per_fold` counts, as sums over the actors of each fold."""
+        return {fold: self.take([fold]).pooled() for fold in np.unique(self.folds).tolist()}
+
+
+def number_actors(folds: ArrayLike, actors: ArrayLike) -> tuple[IntArray, IntArray]:
+    """Number the actors in the order of folds, then names; an actor in two folds gets two numbers.
+
+    Args:
+        folds, actors: fold and actor (a name or a number) of each clip (N,).
+
+    Returns:
+        int64 (N,), the number of each clip's actor, and int64 (A,), the fold of each actor.
+
+    >>> numbers, fold_of = number_actors([1, 0, 1], ["A9", "A2", "A1"])
+    >>> numbers.tolist(), fold_of.tolist()
+    ([2, 0, 1], [0, 1, 1])
+    """
+    fold_list, actor_list = np.asarray(folds), np.asarray(actors)
+    names = np.unique(actor_list, return_inverse=True)[1]
+    keys = fold_list.astype(np.int64) * (int(names.max()) + 1) + names
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return inverse.astype(np.int64), fold_list[first].astype(np.int64)
+
+
+def count_grids(values: ArrayLike, truth: LabelArray, folds: ArrayLike, actors: ArrayLike) -> ActorGrids:
+    """Count each actor's right answers at every pair of thresholds.
+
+    Args:
+        values: float64 (N, 6) probabilities.
+        truth: int8 (N, 6) percentages of the same clips.
+        folds, actors: fold and actor (a name or a number) of each clip (N,).
+
+    Raises:
+        InvalidPredictions, InvalidProbabilities, DataError: as of `GridCounter`.
+
+    >>> truth = np.array([[70, 30, 0, 0, 0, 0], [0, 0, 0, 0, 0, 100]], dtype=np.int8)
+    >>> grids = count_grids([[.6, .3, .1, 0, 0, 0], [.2, 0, 0, 0, 0, .8]], truth, [0, 1], ["A1", "A2"])
+    >>> grids.clips.tolist(), grids.presence[:, 0].tolist(), grids.salience[:, 0, 0].tolist()
+    ([1, 1], [1, 1], [1, 0])
+    """
+    numbers, fold_of = number_actors(folds, actors)
+    grids = GridCounter(truth, numbers).per_fold(values).values()
+    return ActorGrids(
+        fold_of,
+        np.array([grid.clips for grid in grids]),
+        np.array([grid.blends for grid in grids]),
+        np.array([grid.presence[:, 0] for grid in grids]),
+        np.array([grid.salience for grid in grids]),
+    )
+
+
+def place_on_grid(thresholds: Thresholds) -> tuple[int, int]:
+    """Return the (alpha, beta) position of a pair of the official grid.
+
+    Raises:
+        ConfigError: a pair that is not on the grid.
+
+    >>> place_on_grid(Thresholds(0.05, 0.95))
+    (0, 19)
+    """
+    found = [np.flatnonzero(each == OFFICIAL_GRID) for each in (thresholds.alpha, thresholds.beta)]
+    if not all(each.size for each in found):
+        raise ConfigError(f"expected a pair of the official grid, found {thresholds}")
+    return int(found[0][0]), int(found[1][0])
 
 
 def _tabulate(truth: LabelArray, blend: NDArray[np.bool_]) -> NDArray[np.int8]:

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.errors import ConfigError, InvalidPredictions, InvalidProbabilities
+from blemore_harness.predictions import FloatArray
 
-FloatArray: TypeAlias = NDArray[np.float64]
 IndexArray: TypeAlias = NDArray[np.intp]
 
 PROTOCOL_VERSION = "1"
@@ -39,6 +39,9 @@ BLENDS = ((EQUAL, EQUAL), (MAJOR, MINOR), (MINOR, MAJOR))
 
 TEST_CLIPS = 594
 """Test clips of the released challenge (organisers' template)."""
+
+VIDEO_ENDINGS = (".mov", ".mp4")
+"""Endings of clips' files: released ones are .mov; some users convert them (organisers' release)."""
 
 _EMOTION = f"({'|'.join(EMOTIONS[:NEUTRAL])})"
 _SINGLE_NAME = re.compile(rf"(A[0-9]+)_{_EMOTION}_int([1-4])_ver([0-9]+)")
@@ -112,6 +115,16 @@ def parse_clip_id(name: str) -> ClipName | None:
     return None
 
 
+def strip_ending(name: str) -> str:
+    """Return a clip's id: its name without the ending of a video, in upper or lower case.
+
+    >>> strip_ending("test_0001.mov"), strip_ending("test_0001"), strip_ending("A1_neu_sit1_ver1.MP4")
+    ('test_0001', 'test_0001', 'A1_neu_sit1_ver1')
+    """
+    stem, dot, ending = name.rpartition(".")
+    return stem if f"{dot}{ending}".lower() in VIDEO_ENDINGS else name
+
+
 def official_test_ids() -> tuple[str, ...]:
     """Return the ids of the challenge's test clips, `test_0001` to `test_0594`.
 
@@ -133,9 +146,19 @@ def label_text(row: ArrayLike) -> str:
 
 
 def top_two(values: FloatArray) -> tuple[IndexArray, IndexArray, FloatArray, FloatArray]:
-    """Find the two largest values of every row: (index, index, value, value), each (N,), the larger first.
+    """Find the two largest values of every row (the official top-2 mask).
 
     Ties go to the lower index. The official sort is unstable there, so that its answer depends on the platform.
+
+    Args:
+        values: float64 (N, K), finite, K at least 2.
+
+    Returns:
+        Index of the largest, index of the second (intp), and both values (float64), each (N,).
+
+    >>> first, second, high, low = top_two(np.array([[.2, .4, .4], [.7, .1, .2]]))
+    >>> first.tolist(), second.tolist(), high.tolist(), low.tolist()
+    ([1, 0], [2, 2], [0.4, 0.7], [0.4, 0.2])
     """
     rows = np.arange(len(values))
     first = values.argmax(axis=1)
@@ -191,8 +214,16 @@ def acc_presence(truth: LabelArray, predicted: LabelArray) -> float:
     Args:
         truth, predicted: int8 (N, 6) percentages of the same clips in the same order.
 
+    Returns:
+        A share from 0 to 1.
+
     Raises:
         InvalidPredictions: shapes that do not match, or no clips.
+
+    >>> truth = np.array([[70, 30, 0, 0, 0, 0], [50, 0, 50, 0, 0, 0], [0, 0, 0, 0, 0, 100]], dtype=np.int8)
+    >>> predicted = np.array([[30, 70, 0, 0, 0, 0], [50, 0, 50, 0, 0, 0], [0, 0, 0, 0, 100, 0]], dtype=np.int8)
+    >>> round(acc_presence(truth, predicted), 3)
+    0.667
     """
     _check_pair(truth, predicted)
     right = int(((truth > 0) == (predicted > 0)).all(axis=1).sum())
@@ -203,6 +234,11 @@ def acc_salience(truth: LabelArray, predicted: LabelArray) -> float:
     """ACC_S: the share of truly blended clips whose emotions and percentages are all right; 0.0 without any blend.
 
     Arguments and errors as of `acc_presence`.
+
+    >>> truth = np.array([[70, 30, 0, 0, 0, 0], [50, 0, 50, 0, 0, 0], [0, 0, 0, 0, 0, 100]], dtype=np.int8)
+    >>> predicted = np.array([[30, 70, 0, 0, 0, 0], [50, 0, 50, 0, 0, 0], [0, 0, 0, 0, 100, 0]], dtype=np.int8)
+    >>> acc_salience(truth, predicted), acc_salience(truth[2:], predicted[2:])
+    (0.5, 0.0)
     """
     _check_pair(truth, predicted)
     blends = (truth > 0).sum(axis=1) == 2
@@ -211,12 +247,27 @@ def acc_salience(truth: LabelArray, predicted: LabelArray) -> float:
 
 
 def score(truth: LabelArray, predicted: LabelArray) -> Scores:
-    """Return both official accuracies; arguments and errors as of `acc_presence`."""
+    """Return both official accuracies; arguments and errors as of `acc_presence`.
+
+    >>> label = np.array([[70, 30, 0, 0, 0, 0]], dtype=np.int8)
+    >>> score(label, label), score(label, label[:, ::-1]).score
+    (Scores(presence=1.0, salience=1.0), 0.0)
+    """
     return Scores(acc_presence(truth, predicted), acc_salience(truth, predicted))
 
 
 def as_rows(values: ArrayLike) -> FloatArray:
-    """Return float64 (N, 6); `InvalidProbabilities` for another shape or values that are not finite."""
+    """Return rows of numbers as float64 (N, 6).
+
+    Args:
+        values: numbers (N, 6) in the order of `EMOTIONS`; N may be 0.
+
+    Raises:
+        InvalidProbabilities: another shape, or values that are not finite.
+
+    >>> as_rows([[0, 0, 0, 0, 0, 1]]).shape
+    (1, 6)
+    """
     rows = np.asarray(values, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != len(EMOTIONS):
         raise InvalidProbabilities(f"expected rows of {len(EMOTIONS)} probabilities, found shape {rows.shape}")

@@ -1,8 +1,8 @@
-"""Choosing alpha and beta: the official search and the named strategies that apply it to folds."""
+"""Choosing alpha and beta: the official search, on a fold itself and on the other folds; means over folds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 
 import numpy as np
@@ -10,20 +10,8 @@ from numpy.typing import ArrayLike
 
 from blemore_harness.clips import LabelArray
 from blemore_harness.errors import DataError, InvalidPredictions
-from blemore_harness.protocol.grid import OFFICIAL_GRID, Choice, GridCounter, GridScores, Thresholds
+from blemore_harness.protocol.grid import Choice, GridCounter, GridScores
 from blemore_harness.protocol.rules import Scores
-
-__all__ = [
-    "OFFICIAL_GRID",
-    "Choice",
-    "GridCounter",
-    "GridScores",
-    "Thresholds",
-    "cross_fitted",
-    "official",
-    "search_official",
-    "summarise",
-]
 
 
 def search_official(values: ArrayLike, truth: LabelArray) -> Choice:
@@ -36,7 +24,8 @@ def search_official(values: ArrayLike, truth: LabelArray) -> Choice:
         truth: int8 (N, 6) percentages of the same clips.
 
     Raises:
-        InvalidProbabilities, InvalidPredictions: shapes that do not match, values that are not finite, or no clips.
+        InvalidProbabilities: another shape, or values that are not finite.
+        InvalidPredictions: labels of another shape, or no clips.
 
     >>> chosen = search_official([[.6, .3, .1, 0, 0, 0]], np.array([[70, 30, 0, 0, 0, 0]], dtype=np.int8))
     >>> chosen.thresholds, chosen.scores
@@ -55,8 +44,17 @@ def official(values: ArrayLike, truth: LabelArray, folds: ArrayLike) -> dict[int
 
     Returns:
         The choice for every fold number, in order.
+
+    Raises:
+        InvalidProbabilities, InvalidPredictions: as of `search_official`.
+        DataError: folds of another length.
+
+    >>> rows = [[.6, .3, .1, 0, 0, 0], [.5, .4, .1, 0, 0, 0]]
+    >>> truth = np.array([[70, 30, 0, 0, 0, 0], [50, 50, 0, 0, 0, 0]], dtype=np.int8)
+    >>> {fold: choice.scores.score for fold, choice in official(rows, truth, [0, 1]).items()}
+    {0: 1.0, 1: 1.0}
     """
-    return {fold: grid.choose() for fold, grid in GridCounter(truth, folds).per_fold(values).items()}
+    return choose_per_fold(GridCounter(truth, folds).per_fold(values))
 
 
 def cross_fitted(values: ArrayLike, truth: LabelArray, folds: ArrayLike) -> dict[int, Choice]:
@@ -67,8 +65,34 @@ def cross_fitted(values: ArrayLike, truth: LabelArray, folds: ArrayLike) -> dict
 
     Raises:
         DataError: fewer than two folds.
+
+    >>> rows = [[.6, .3, .1, 0, 0, 0], [.5, .4, .1, 0, 0, 0]]
+    >>> truth = np.array([[70, 30, 0, 0, 0, 0], [50, 50, 0, 0, 0, 0]], dtype=np.int8)
+    >>> {fold: choice.scores.score for fold, choice in cross_fitted(rows, truth, [0, 1]).items()}
+    {0: 1.0, 1: 0.5}
     """
-    grids = GridCounter(truth, folds).per_fold(values)
+    return choose_on_others(GridCounter(truth, folds).per_fold(values))
+
+
+def choose_per_fold(grids: Mapping[int, GridScores]) -> dict[int, Choice]:
+    """As `official`, from what was counted in every fold (`GridCounter.per_fold`, `ActorGrids.per_fold`).
+
+    >>> truth = np.array([[70, 30, 0, 0, 0, 0], [50, 50, 0, 0, 0, 0]], dtype=np.int8)
+    >>> counted = GridCounter(truth, [0, 1]).per_fold([[.6, .3, .1, 0, 0, 0], [.5, .4, .1, 0, 0, 0]])
+    >>> [round(choice.thresholds.beta, 3) for choice in choose_per_fold(counted).values()]
+    [0.05, 0.145]
+    """
+    return {fold: grid.choose() for fold, grid in grids.items()}
+
+
+def choose_on_others(grids: Mapping[int, GridScores]) -> dict[int, Choice]:
+    """As `cross_fitted`, from what was counted in every fold (`GridCounter.per_fold`, `ActorGrids.per_fold`).
+
+    >>> truth = np.array([[70, 30, 0, 0, 0, 0], [50, 50, 0, 0, 0, 0]], dtype=np.int8)
+    >>> counted = GridCounter(truth, [0, 1]).per_fold([[.6, .3, .1, 0, 0, 0], [.5, .4, .1, 0, 0, 0]])
+    >>> [round(choice.thresholds.beta, 3) for choice in choose_on_others(counted).values()]
+    [0.145, 0.05]
+    """
     if len(grids) < 2:
         raise DataError(f"choosing thresholds on the other folds needs at least 2 folds, found {len(grids)}")
     return {
@@ -80,7 +104,14 @@ def cross_fitted(values: ArrayLike, truth: LabelArray, folds: ArrayLike) -> dict
 def summarise(scores: Iterable[Scores]) -> dict[str, dict[str, float]]:
     """Return mean and sample standard deviation (ddof=1) over folds, as the papers' tables do.
 
-    One fold has no deviation: its sd is 0.
+    Args:
+        scores: of each fold; one fold has no deviation, and its sd is 0.
+
+    Returns:
+        `mean` and `sd`, shares from 0 to 1, of `acc_presence`, `acc_salience` and `score`.
+
+    Raises:
+        InvalidPredictions: no folds.
 
     >>> summary = summarise([Scores(.2, .1), Scores(.4, .1)])
     >>> round(summary["acc_presence"]["mean"], 3), round(summary["acc_presence"]["sd"], 3)

@@ -7,16 +7,14 @@ from typing import Any
 
 from blemore_harness.decoding.strategies import STRATEGIES
 from blemore_harness.records.caveats import describe_selection
-from blemore_harness.records.reading import FinishedSystem, check_same_clips
+from blemore_harness.records.reading import LoadedSystem, check_same_clips
 from blemore_harness.scoring.breakdown import Answers, break_down, count_errors
 from blemore_harness.scoring.calibration import measure_calibration
 from blemore_harness.scoring.intervals import (
     LEVEL,
     MEASURES,
     ActorCounts,
-    ActorGrids,
     count_actors,
-    count_grids,
     find_intervals,
     say_difference,
     score_counts,
@@ -24,11 +22,11 @@ from blemore_harness.scoring.intervals import (
 from blemore_harness.scoring.paired_tests import compare_counts
 from blemore_harness.scoring.sensitivity import expected_drop, measure_sensitivity
 
-DEFAULT_STRATEGY = "cross-fitted"
+DEFAULT_STRATEGY = "other-folds"
 """Thresholds of the other folds' clips: the official grid, and nothing scored on what it was chosen on."""
 
 
-def compare_systems(first: FinishedSystem, second: FinishedSystem, strategy: str = DEFAULT_STRATEGY) -> dict[str, Any]:
+def compare_systems(first: LoadedSystem, second: LoadedSystem, strategy: str = DEFAULT_STRATEGY) -> dict[str, Any]:
     """Compare two systems on the same clips.
 
     Returns:
@@ -43,7 +41,7 @@ def compare_systems(first: FinishedSystem, second: FinishedSystem, strategy: str
     check_same_clips(first, second)
     one, two = _count(first.answers(strategy)), _count(second.answers(strategy))
     if strategy == DEFAULT_STRATEGY:
-        one, two = replace(one, grids=_grids(first)), replace(two, grids=_grids(second))
+        one, two = replace(one, grids=first.sample.grids), replace(two, grids=second.sample.grids)
     differences = compare_counts(one, two)
     names = [_title(first, second), _title(second, first)]
     what = "cross-fitted Score" if strategy == DEFAULT_STRATEGY else f"Score ({strategy})"
@@ -60,7 +58,7 @@ def compare_systems(first: FinishedSystem, second: FinishedSystem, strategy: str
     }
 
 
-def analyse_system(system: FinishedSystem) -> dict[str, Any]:
+def analyse_system(system: LoadedSystem) -> dict[str, Any]:
     """Take one system apart, on out-of-fold rows and cross-fitted thresholds.
 
     Returns:
@@ -69,7 +67,7 @@ def analyse_system(system: FinishedSystem) -> dict[str, Any]:
     """
     answers, official = system.answers(DEFAULT_STRATEGY), system.answers("official")
     counts, sample = _count(answers), system.sample
-    drop = expected_drop(sample.truth, official.labels, answers.labels, sample.folds, system.actors)
+    drop = expected_drop(_count(official), counts)
     return {
         **_describe(system, counts, system.name),
         "thresholds": DEFAULT_STRATEGY,
@@ -79,7 +77,7 @@ def analyse_system(system: FinishedSystem) -> dict[str, Any]:
         "breakdown": break_down(answers),
         "errors": count_errors(answers),
         "calibration": measure_calibration(sample.values, sample.truth),
-        "sensitivity": {**measure_sensitivity(sample.values, sample.truth, sample.folds), "drop": drop},
+        "sensitivity": {**measure_sensitivity(sample.grids.per_fold()), "drop": drop},
     }
 
 
@@ -87,12 +85,7 @@ def _count(answers: Answers) -> ActorCounts:
     return count_actors(answers.truth, answers.labels, answers.folds, answers.actors)
 
 
-def _grids(system: FinishedSystem) -> ActorGrids:
-    sample = system.sample
-    return count_grids(sample.values, sample.truth, sample.folds, system.actors)
-
-
-def _describe(system: FinishedSystem, counts: ActorCounts, title: str) -> dict[str, Any]:
+def _describe(system: LoadedSystem, counts: ActorCounts, title: str) -> dict[str, Any]:
     return {
         "title": title,
         "run": system.run,
@@ -103,18 +96,18 @@ def _describe(system: FinishedSystem, counts: ActorCounts, title: str) -> dict[s
     }
 
 
-def _marks(system: FinishedSystem) -> list[str]:
+def _marks(system: LoadedSystem) -> list[str]:
     """Report what must stand beside a system's numbers wherever they are shown."""
     record = system.record
-    mine = next(row for row in record["systems"] if row["name"] == system.name)
-    caveats = [record["caveat"]] if record["caveat"] else []
-    caveats += [f"optimistic: {words}" for words in describe_selection(mine, record["systems"])]
-    if record["data"]["fold_source"] == "made":
+    mine = next(found for found in record.finished if found.name == system.name)
+    caveats = [record.caveat] if record.caveat else []
+    caveats += [f"optimistic: {words}" for words in describe_selection(mine, record.finished)]
+    if record.data.fold_source == "made":
         caveats.append("folds made here, not the official ones")
     return caveats
 
 
-def _title(system: FinishedSystem, other: FinishedSystem) -> str:
+def _title(system: LoadedSystem, other: LoadedSystem) -> str:
     """Name a system by itself where that tells it from the other one, else with its run."""
     return system.name if system.name != other.name else f"{system.name} ({system.run})"
 

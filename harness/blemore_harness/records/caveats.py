@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from blemore_harness.decoding.strategies import STRATEGIES
+from blemore_harness.record.types import DataFacts, FinishedSystem
 from blemore_harness.systems.resolved import ResolvedSystem
 
 
-def describe_folds(data: Mapping[str, Any]) -> str | None:
+def describe_folds(data: DataFacts) -> str | None:
     """Report that a record's folds are not the official ones; None where they are, and for the demo dataset's own."""
-    if data["fold_source"] == "made":
+    if data.fold_source == "made":
         return "folds: made here from a seed, the metadata has none; not comparable with published folds."
-    if data["fold_source"] == "metadata" and not data["demo"]:
+    if data.fold_source == "metadata" and not data.demo:
         return "folds: those of the metadata, which are not the official ones; not comparable with published folds."
     return None
 
 
-def describe_selection(system: Mapping[str, Any], systems: Sequence[Mapping[str, Any]]) -> list[str]:
+def describe_selection(system: FinishedSystem, systems: Sequence[FinishedSystem]) -> list[str]:
     """Report what was chosen on the held-out folds: a system's own epochs, those of its base models.
 
     Args:
-        system: its row of a record.
-        systems: all rows of that record.
+        system: one of them.
+        systems: all that the run scored.
     """
-    asked = {row["name"] for row in systems if row.get("times_asked")}
+    asked = {other.name for other in systems if other.times_asked}
     found = []
-    if system["name"] in asked:
-        found.append(f"chosen on the held-out folds (asked {system['times_asked']} times)")
-    if asked & set(system["base_models"]):
+    if system.times_asked:
+        found.append(f"chosen on the held-out folds (asked {system.times_asked} times)")
+    if asked & set(system.base_models):
         found.append("base models chosen on the held-out folds")
     return found
 

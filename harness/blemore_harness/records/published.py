@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from blemore_harness.errors import RunError
+from blemore_harness.record.types import FinishedSystem, Record
 
 MEASURES = {"acc_presence": "ACC_P", "acc_salience": "ACC_S", "score": "Score"}
 
@@ -17,7 +17,7 @@ DEVIATIONS = 2.0
 """How many published standard deviations over folds it may lie away where those are more than the noise."""
 
 
-def compare_with_published(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def compare_with_published(record: Record) -> list[dict[str, Any]]:
     """Compare the official numbers of a run's last system with those that its submission expects.
 
     Args:
@@ -31,33 +31,34 @@ def compare_with_published(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         RunError: an unfinished run, a run on the demo dataset, on folds made here or without all clips, or a submission
             without published numbers.
     """
-    name, expected = record["submission"]["name"], record["submission"]["expect"]
-    if record["status"] != "finished":
-        raise RunError(f"the run of {name} is {record['status']}: run the same command again to finish it")
-    if record["data"]["demo"]:
+    name, expected = record.submission.name, record.submission.expect
+    last = record.systems[-1] if record.systems else None
+    if record.status != "finished" or not isinstance(last, FinishedSystem):
+        raise RunError(f"the run of {name} is {record.status}: run the same command again to finish it")
+    if record.data.demo:
         raise RunError(f"the run of {name} is on the demo dataset, and published numbers are of BLEMORE: give --data")
-    if record["data"].get("left_out"):
+    if record.data.left_out:
         raise RunError(f"the run of {name} left out clips, and published numbers are of all: give all clips")
-    if record["data"].get("fold_source") == "made":
+    if record.data.fold_source == "made":
         raise RunError(
             f"the run of {name} is on folds made here, and published numbers are of the official ones: give metadata "
             "with a fold for each clip"
         )
     if not any(measure in expected for measure in MEASURES):
         raise RunError(f"nothing is published for {name}: its submission has no [expect] with {', '.join(MEASURES)}")
-    found = record["systems"][-1]["official"]
+    found = last.official.by_measure()
     rows = []
     for measure in MEASURES:
         if measure in expected:
             published, deviation = float(expected[measure]), expected.get(f"{measure}_sd")
-            difference = found[measure]["mean"] - published
+            difference = found[measure].mean - published
             allowed = max(NOISE, DEVIATIONS * float(deviation or 0.0))
             rows.append(
                 {
                     "measure": measure,
                     "published": published,
                     "published_sd": deviation,
-                    "found": found[measure]["mean"],
+                    "found": found[measure].mean,
                     "difference": difference,
                     "allowed": allowed,
                     "agrees": abs(difference) <= allowed,

@@ -1,8 +1,7 @@
-"""The record of a run: what was run on what, what came out, what produced it; always on disk, whatever happens."""
+"""The record of a run while it is made: always on disk, whatever happens; notification hooks are told of it."""
 
 from __future__ import annotations
 
-import copy
 import importlib.metadata
 import platform
 import resource
@@ -11,22 +10,41 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.data.download import Dataset
 from blemore_harness.disk import write_atomically, write_json
 from blemore_harness.errors import HarnessError, PluginFailed
 from blemore_harness.files.leaderboard import write_submission
-from blemore_harness.files.runs import RECORD_FILE, RECORD_SCHEMA, FoldResult
+from blemore_harness.files.runs import RECORD_FILE, FoldResult
+from blemore_harness.hookspecs import FoldFinished, RunFinished, RunStarted
 from blemore_harness.networks import Device
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
+from blemore_harness.record.scores import FoldRecord
+from blemore_harness.record.types import (
+    DataFacts,
+    Error,
+    Execution,
+    FailedSystem,
+    FinishedSystem,
+    PluginFacts,
+    Prepared,
+    Record,
+    SkippedSystem,
+    SubmissionFacts,
+    SystemFacts,
+    SystemRecord,
+    TestLabels,
+)
 from blemore_harness.records.caveats import run_caveat
-from blemore_harness.scoring.results import SystemRows, compare_best, rank_best
+from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, compare_best, rank_best
 from blemore_harness.scoring.test_clips import PredictedLabels
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.resolved import ResolvedSystem
@@ -44,48 +62,48 @@ def start_record(
     dataset: Dataset,
     command: Sequence[str],
     warnings: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Make the record of a run that is about to start; `warnings` are those of the view, besides the dataset's."""
-    return {
-        "schema": RECORD_SCHEMA,
-        "status": "started",
-        "caveat": run_caveat(resolved_systems, dataset.demo, submission.thresholds, len(dataset.left_out)),
-        "submission": {
-            "name": submission.name,
-            "summary": submission.summary,
-            "encoders": list(submission.encoders),
-            "fusion": submission.fusion,
-            "seed": submission.seed,
-            "file": submission.source.name if submission.source else None,
-            "thresholds": submission.thresholds,
-            "expect": dict(submission.expect),
-        },
-        "identity": resolved_systems[-1].digest,
-        "protocol": PROTOCOL_VERSION,
-        "data": {
-            "root": str(dataset.root),
-            "digest": resolved_systems[-1].identity["data"],
-            "demo": dataset.demo,
-            "clips": len(dataset.ids),
-            "actors": len(set(dataset.actors)),
-            "blends": int(dataset.blends.sum()),
-            "folds": len(dataset.fold_numbers),
-            "fold_source": dataset.fold_source,
-            "test_clips": len(dataset.test_ids),
-            "left_out": dict(dataset.left_out),
-        },
-        "execution": {"command": list(command), "started": _now(), "python": platform.python_version()},
-        "systems": [],
-        "difference": None,
-        "test": None,
-        "warnings": [*dataset.warnings, *warnings],
-        "error": None,
-        "_entrants": {e.name: e.describe() for e in resolved_systems},
-    }
+) -> Record:
+    """Make the record of a run that is about to start.
+
+    Args:
+        warnings: those of the blinded dataset, besides the dataset's own.
+    """
+    return Record(
+        caveat=run_caveat(resolved_systems, dataset.demo, submission.thresholds, len(dataset.left_out)),
+        submission=SubmissionFacts(
+            name=submission.name,
+            summary=submission.summary,
+            encoders=tuple(submission.encoders),
+            fusion=submission.fusion,
+            seed=submission.seed,
+            file=submission.source.name if submission.source else None,
+            thresholds=submission.thresholds,
+            expect=dict(submission.expect),
+        ),
+        identity=resolved_systems[-1].digest,
+        protocol=PROTOCOL_VERSION,
+        data=DataFacts(
+            root=str(dataset.root),
+            digest=str(resolved_systems[-1].identity["data"]),
+            demo=dataset.demo,
+            clips=len(dataset.ids),
+            actors=len(set(dataset.actors)),
+            blends=int(dataset.blends.sum()),
+            folds=len(dataset.fold_numbers),
+            fold_source=dataset.fold_source,
+            test_clips=len(dataset.test_ids),
+            left_out=dict(dataset.left_out),
+        ),
+        execution=Execution(tuple(command), _now(), platform.python_version()),
+        warnings=(*dataset.warnings, *warnings),
+    )
 
 
 class Recorder:
     """Writes down what happens to a run, and tells the plugins' notification hooks.
+
+    Attributes:
+        record: as it stands now.
 
     Args:
         folder: the run's folder.
@@ -96,124 +114,180 @@ class Recorder:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        record: dict[str, Any],
-        plugins: Plugins,
-        started: float,
-        draw: Callable[[Mapping[str, Any]], str] | None = None,
-    ) -> None:
+        self, folder: Path, record: Record, plugins: Plugins, started: float,
+        draw: Callable[[Record], str] | None = None,
+    ) -> None:  # fmt: skip
         self.folder = folder
-        self._described = record.pop("_entrants")
         self.record = record
         self._plugins = plugins
         self._started = started
         self._draw = draw
-        self._scores: dict[str, Mapping[str, Any]] = {}
+        self._scores: dict[str, ScoredSystem] = {}
 
     @contextmanager
     def closing(self, device: Device) -> Iterator[None]:
         """Keep the record true around a run: started, then finished, failed or interrupted, whatever is raised."""
-        execution = self.record["execution"]
-        execution.update(device.describe(), versions=_versions())
-        self._tell("blemore_run_started")
+        self._update_execution(**device.describe(), versions=_versions())
+        self._tell("blemore_run_started", RunStarted(self.folder, self.record))
         self._save()
         try:
             yield
-            failed = any(system["status"] != "finished" for system in self.record["systems"])
-            self.record["status"] = "failed" if failed else "finished"
+            failed = len(self.record.finished) < len(self.record.systems)
+            self.record = replace(self.record, status="failed" if failed else "finished")
         except KeyboardInterrupt:
-            self.record["status"] = "interrupted"
+            self.record = replace(self.record, status="interrupted")
             raise
         except BaseException as error:
-            self.record["status"] = "failed"
-            self.record["error"] = _describe_error(error)
+            self.record = replace(self.record, status="failed", error=_describe_error(error))
             raise
         finally:
-            execution.update(device.describe())
-            execution["finished"] = _now()
-            execution["seconds"] = round(time.perf_counter() - self._started, 3)
-            # ru_maxrss is in KiB on Linux and in bytes on macOS.
-            unit = 1 if sys.platform == "darwin" else 1024
-            largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-            execution["peak_memory_bytes"] = largest * unit
-            self._tell("blemore_run_finished")
+            self._update_execution(
+                **device.describe(),
+                finished=_now(),
+                seconds=round(time.perf_counter() - self._started, 3),
+                peak_memory_bytes=_peak_memory(),
+            )
+            self._tell("blemore_run_finished", RunFinished(self.folder, self.record))
             self._save()
+
+    def warn(self, *texts: str) -> None:
+        """Keep warnings about the run."""
+        self.record = replace(self.record, warnings=(*self.record.warnings, *texts))
 
     def tell_fold(
         self, resolved: ResolvedSystem, index: int | None, result: FoldResult, blinded: BlindedDataset
     ) -> None:
         """Tell the plugins of a fold that is safely on disk; ids are the opaque ones."""
-        opaque = blinded.opaque
+        opaque, facts = blinded.opaque, result.facts
         rows = Probabilities(tuple(opaque[name] for name in result.probabilities.ids), result.probabilities.values)
-        facts = {"system": resolved.name, **result.facts, "fold": index}
-        self._tell("blemore_fold_finished", result=facts, probabilities=rows)
+        self._tell(
+            "blemore_fold_finished",
+            FoldFinished(
+                folder=self.folder,
+                record=self.record,
+                system=resolved.name,
+                fold=index,
+                seconds=facts["seconds"],
+                times_asked=facts["times_asked"],
+                notes=facts["notes"],
+                warnings=tuple(facts["warnings"]),
+                probabilities=rows,
+            ),
+        )
 
     def add(
-        self, resolved: ResolvedSystem, scores: Mapping[str, Any], rows: SystemRows, prepared: Mapping[str, Any] | None
+        self,
+        resolved: ResolvedSystem,
+        scores: ScoredSystem,
+        rows: SystemPredictions,
+        prepared: Mapping[str, Any] | None,
     ) -> None:
-        """Add a finished system's row, with what its preparation noted, and compare the two best systems so far."""
+        """Add a finished system, with what its preparation noted, and compare the two best systems so far."""
         self._scores[resolved.name] = scores
-        best = rank_best(self._scores)
-        if len(best) > 1 and best != (self.record.get("difference") or {}).get("systems"):
-            self.record["difference"] = compare_best(self._scores)
-        warnings = [text for facts in rows.facts for text in facts["warnings"]]
+        compared = self.record.difference
+        if rank_best(self._scores) != (compared and compared.systems):
+            self.record = replace(self.record, difference=compare_best(self._scores))
         by_fold = {facts["fold"]: facts for facts in rows.facts}
-        kept = ("times_asked", "seconds", "warnings")
-        folds = [{**fold, **{key: by_fold[fold["fold"]][key] for key in kept}} for fold in scores["folds"]]
-        notes = [{"fold": facts["fold"], **facts["notes"]} for facts in rows.facts if facts["notes"]]
-        row = {
-            **self._described[resolved.name],
-            "status": "finished",
-            **{key: value for key, value in scores.items() if key != "counts"},
-            "folds": folds,
-            "times_asked": sum(facts["times_asked"] for facts in rows.facts),
-            "seconds": round(sum(facts["seconds"] for facts in rows.facts), 3),
-            "notes": notes,
-            "warnings": list(dict.fromkeys(warnings)),
-        }
-        if prepared is not None:
-            row["prepared"] = prepared
-        self.record["systems"].append(row)
+        folds = (
+            FoldRecord(
+                **vars(fold),
+                times_asked=by_fold[fold.fold]["times_asked"],
+                seconds=by_fold[fold.fold]["seconds"],
+                warnings=tuple(by_fold[fold.fold]["warnings"]),
+            )
+            for fold in scores.folds
+        )
+        self._append(
+            FinishedSystem(
+                **_describe_system(resolved),
+                official=scores.official,
+                cross_fitted=scores.cross_fitted,
+                intervals=scores.intervals,
+                sensitivity=scores.sensitivity,
+                strategies=scores.strategies,
+                folds=tuple(folds),
+                times_asked=sum(facts["times_asked"] for facts in rows.facts),
+                seconds=round(sum(facts["seconds"] for facts in rows.facts), 3),
+                notes=tuple({"fold": facts["fold"], **facts["notes"]} for facts in rows.facts if facts["notes"]),
+                warnings=tuple(dict.fromkeys(text for facts in rows.facts for text in facts["warnings"])),
+                prepared=None
+                if prepared is None
+                else Prepared(prepared["notes"], tuple(prepared["warnings"]), prepared["seconds"]),
+            )
+        )
 
     def fail(self, resolved: ResolvedSystem, error: PluginFailed) -> None:
-        """Add the row of a system that failed; the others go on."""
-        row = {**self._described[resolved.name], "status": "failed", "error": _describe_error(error)}
-        row["error"]["trace"] = error.trace or row["error"]["trace"]
-        self.record["systems"].append(row)
+        """Add a system that failed; the others continue."""
+        said = _describe_error(error)
+        said = replace(said, trace=error.trace or said.trace)
+        self._append(FailedSystem(**_describe_system(resolved), error=said))
         self._save()
 
     def skip(self, resolved: ResolvedSystem, reason: str) -> None:
-        """Add the row of a system that could not be tried."""
-        self.record["systems"].append({**self._described[resolved.name], "status": "skipped", "reason": reason})
+        """Add a system that could not be tried."""
+        self._append(SkippedSystem(**_describe_system(resolved), reason=reason))
 
     def predict(self, resolved: ResolvedSystem, predicted: PredictedLabels) -> None:
         """Write the leaderboard file from a system's labels for the test clips."""
         write_submission(self.folder / SUBMISSION_FILE, predicted.ids, predicted.labels)
-        self.record["test"] = {
-            "system": resolved.name,
-            "clips": len(predicted.ids),
-            "strategy": predicted.strategy,
-            "why": predicted.why,
-            **(asdict(predicted.thresholds) if predicted.thresholds else {}),
-            **predicted.facts,
-            "file": SUBMISSION_FILE,
-        }
+        thresholds, guessed = predicted.thresholds, predicted.guessed
+        test = TestLabels(
+            system=resolved.name,
+            clips=len(predicted.ids),
+            strategy=predicted.strategy,
+            why=predicted.why,
+            alpha=None if thresholds is None else thresholds.alpha,
+            beta=None if thresholds is None else thresholds.beta,
+            transductive=guessed is not None,
+            groups=None if guessed is None else len(np.unique(guessed.test)),
+            rand_index=None if guessed is None else round(guessed.rand_index, 4),
+            score_with_guessed_actors=predicted.guessed_score,
+            file=SUBMISSION_FILE,
+        )
+        self.record = replace(self.record, test=test)
 
-    def _tell(self, hook: str, **arguments: object) -> None:
-        # A copy: no hook can change what is recorded.
-        self.record["warnings"] += self._plugins.tell(hook, record=copy.deepcopy(self.record), **arguments)
+    def _append(self, system: SystemRecord) -> None:
+        self.record = replace(self.record, systems=(*self.record.systems, system))
+
+    def _update_execution(self, **facts: Any) -> None:
+        self.record = replace(self.record, execution=replace(self.record.execution, **facts))
+
+    def _tell(self, hook: str, event: RunStarted | FoldFinished | RunFinished) -> None:
+        self.warn(*self._plugins.tell(hook, event))
 
     def _save(self) -> None:
-        write_json(self.folder / RECORD_FILE, self.record)
+        write_json(self.folder / RECORD_FILE, self.record.to_json())
         if self._draw is not None:
             write_atomically(self.folder / TABLE_FILE, self._draw(self.record))
 
 
-def _describe_error(error: BaseException) -> dict[str, Any]:
+def _describe_system(resolved: ResolvedSystem) -> dict[str, Any]:
+    """Return the fields of `SystemFacts`."""
+    return vars(_facts_of(resolved.describe()))
+
+
+def _facts_of(described: Mapping[str, Any]) -> SystemFacts:
+    return SystemFacts(
+        **{
+            **described,
+            "plugin": PluginFacts(**described["plugin"]),
+            "base_models": tuple(described["base_models"]),
+            "parts": tuple(_facts_of(part) for part in described["parts"]),
+        }
+    )
+
+
+def _describe_error(error: BaseException) -> Error:
     known = isinstance(error, HarnessError)
     trace = "" if known else "".join(traceback.format_exception(error))
-    return {"type": type(error).__name__, "message": str(error), "trace": trace}
+    return Error(type(error).__name__, str(error), trace)
+
+
+def _peak_memory() -> int:
+    """Return the largest memory of this process or of one of its children, in bytes."""
+    # ru_maxrss is in KiB on Linux and in bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def _versions() -> dict[str, str]:

@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from blemore_harness.context import Progress, Reporter
-from blemore_harness.data.blinded import BlindedDataset
-from blemore_harness.errors import MediaError, PluginFailed, RunError, advise, is_disk_trouble
-from blemore_harness.files.runs import SystemFolder
-from blemore_harness.systems.failures import Crash, Lost
+from blemore_harness.context import Context, Progress, Reporter, ScoringService, refuse_to_score
+from blemore_harness.errors import InvalidProbabilities, MediaError, PluginFailed, RunError, advise, is_disk_trouble
+from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.rules import Scores
+from blemore_harness.protocol.thresholds import search_official
+from blemore_harness.running.requests import Answer, Preparing, Request
+from blemore_harness.running.run import Run
+from blemore_harness.systems.failures import Crash, Lost, blaming
 from blemore_harness.systems.resolved import ResolvedSystem
 
 
 @dataclass
-class Notebook:
-    """Keeps what a plugin says for the record, and says it to the user, with real clip names."""
+class CallLog:
+    """Keeps what a plugin says for the record, and passes it on to the user, with real clip names."""
 
     reporter: Reporter
     translate: Callable[[str], str]
@@ -42,7 +45,7 @@ class Notebook:
 
 
 class PluginReporter:
-    """The reporting side as a plugin holds it: a way to the desk, none to labels or real names."""
+    """The reporting side as a plugin holds it: it leads to the scoring service, not to labels or real names."""
 
     def __init__(self, ask: Callable[..., Any], reporter: Reporter, part: str) -> None:
         self._open_bar, self._part = reporter.progress, part
@@ -56,43 +59,95 @@ class PluginReporter:
 
 
 @contextmanager
-def guard(
-    resolved: ResolvedSystem, blinded: BlindedDataset, part: str, folder: SystemFolder, stop_at_bad_clips: bool = False
-) -> Iterator[None]:
+def open_call(
+    run: Run, resolved: ResolvedSystem, part: str, index: int | None = None
+) -> Iterator[tuple[Context, CallLog]]:
+    """Make the context of a call, and the log of what the plugin says meanwhile.
+
+    Args:
+        part: what is done: a fold, or a step such as `prepare`.
+        index: the fold whose held-out clips `context.score` scores; None where nothing is held out.
+    """
+    log = CallLog(run.reporter, run.blinded.translate)
+    services: dict[str, Callable[..., Any]] = {
+        "log": log.log,
+        "warn": log.warn,
+        "note": log.note,
+        "score": _make_scorer(run, index, log),
+    }
+    with ScoringService(services).open() as ask:
+        yield (
+            Context(
+                device=run.device.resolve(),
+                seed=resolved.fold_seed(index),
+                workspace=run.folder_of(resolved).workspace(part),
+                cache=run.cache,
+                reporter=PluginReporter(ask, run.reporter, part),
+                score=refuse_to_score if index is None else partial(ask, "score"),
+                final=part == "final",
+            ),
+            log,
+        )
+
+
+def _make_scorer(run: Run, index: int | None, log: CallLog) -> Callable[[Probabilities], Scores]:
+    """Make the function that answers `context.score` for a fold; only the scoring service's thread holds it."""
+    if index is None:
+        return refuse_to_score
+    held_out = run.blinded.train.take(run.blinded.folds == index)
+
+    def answer(probabilities: Probabilities) -> Scores:
+        log.asked += 1
+        if not isinstance(probabilities, Probabilities):
+            raise InvalidProbabilities(f"expected Probabilities to score, found {type(probabilities).__name__}")
+        return search_official(probabilities.aligned(held_out.ids).values, held_out.labels).scores
+
+    return answer
+
+
+def carry_out(run: Run, resolved: ResolvedSystem, request: Request, part: str, context: Context) -> Answer:
+    """Have a system do what is requested, in this process or in a worker."""
+    if run.isolation is not None:
+        return run.isolation.do(resolved, request, context, run.folder_of(resolved).log(part))
+    with blaming(resolved.system, offline=not isinstance(request, Preparing)):
+        return request.do(resolved.system, resolved.options, context)
+
+
+@contextmanager
+def guard(run: Run, resolved: ResolvedSystem, part: str) -> Iterator[None]:
     """Turn the `Crash` of a plugin into an error that names it, with real clip names; write its traceback down.
 
     What the harness itself raises in the block passes: it is nobody else's failure.
 
     Args:
         part: what is done: a fold, or a step such as `prepare`.
-        folder: gets the traceback.
-        stop_at_bad_clips: raise `MediaError`, which ends the run, for a clip that the plugin cannot use.
 
     Raises:
         PluginFailed: the plugin raised, broke its contract or was lost.
+        MediaError: a clip that the plugin cannot use, where the run stops at such.
         RunError: a disk is full.
     """
-    folder.traceback(part).unlink(missing_ok=True)
+    run.folder_of(resolved).traceback(part).unlink(missing_ok=True)
+    translate = run.blinded.translate
     try:
         yield
     except Crash as crash:
-        if stop_at_bad_clips and crash.clip in blinded.real:
-            raise MediaError(blinded.translate(f"{resolved.name}{crash.what}"), crash.clip) from crash
-        raise name_failure(crash, resolved, blinded, part, folder) from crash
+        if run.stop_at_bad_clips and crash.clip in run.blinded.real:
+            raise MediaError(translate(f"{resolved.name}{crash.what}"), crash.clip) from crash
+        raise name_failure(run, resolved, crash, part) from crash
     except OSError as error:
         if is_disk_trouble(error):
-            raise RunError(f"{resolved.name} ({part}): {blinded.translate(advise(error))}") from error
+            raise RunError(f"{resolved.name} ({part}): {translate(advise(error))}") from error
         raise
 
 
-def name_failure(
-    crash: Crash, resolved: ResolvedSystem, blinded: BlindedDataset, part: str, folder: SystemFolder
-) -> PluginFailed:
+def name_failure(run: Run, resolved: ResolvedSystem, crash: Crash, part: str) -> PluginFailed:
     """Name who failed, where and why, with real clip names, and write the traceback into the system's folder."""
-    what, trace = blinded.translate(f"{resolved.name} ({part}){crash.what}"), blinded.translate(crash.trace)
-    if crash.clip in blinded.real:
+    translate = run.blinded.translate
+    what, trace = translate(f"{resolved.name} ({part}){crash.what}"), translate(crash.trace)
+    if crash.clip in run.blinded.real:
         what += "; run --skip-bad-clips leaves it out for every system"
     if not isinstance(crash, Lost) and crash.trace:
         at = f"at {crash.place}; " if crash.place else ""
-        what += f" ({at}traceback: {folder.keep_traceback(part, trace)})"
+        what += f" ({at}traceback: {run.folder_of(resolved).keep_traceback(part, trace)})"
     return PluginFailed(what, resolved.name, trace)

@@ -1,7 +1,8 @@
 """Runs requests in worker processes, so that a plugin that hangs or is killed takes no finished work with it.
 
-A worker does one request (a preparation, a fold) and ends. It is sent the system's name, its options and the fold, with
-the training labels of that fold only; the desk stays here. What it prints goes to a log file beside the results.
+A worker carries out one request (a preparation, a fold) and ends. It is sent the system's name, its options and the
+fold, with the training labels of that fold only; what answers `context.score` stays here. What the worker prints goes
+to a log file beside the results.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
@@ -21,7 +22,7 @@ from blemore_harness.errors import BlemoreError
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.running.requests import Answer, Embedding, Preparing, Request
-from blemore_harness.running.worker import Packet, Seat, Wanted
+from blemore_harness.running.worker import SentContext, SentSystem, Task
 from blemore_harness.running.worker_process import GRACE, WorkerProcess
 from blemore_harness.systems.failures import Crash
 from blemore_harness.systems.resolved import ResolvedSystem
@@ -43,34 +44,33 @@ class Isolation:
         """Return the same for workers that keep one more folder locked until they are gone."""
         return replace(self, locks=(*self.locks, lock))
 
-    def do(self, resolved: ResolvedSystem, request: Request, contexts: Sequence[Context], log: Path) -> Answer:
-        """Have a worker do an request; returns and raises what `request.do` would.
+    def do(self, resolved: ResolvedSystem, request: Request, context: Context, log: Path) -> Answer:
+        """Have a worker carry a request out; returns and raises what `request.do` would.
 
         Args:
-            contexts: one for each fold, as for a call in this process; they answer the worker's questions.
+            context: as for a call in this process; it answers the worker's questions.
             log: gets what the worker prints; removed where that is nothing.
 
         Raises:
             Crash: the plugin raised, the worker was killed or ended by itself, or its time is over.
             RunError: the code was edited since the run began.
         """
-        packet = _pack(resolved, request, contexts)
+        message = _pack(resolved, request, context)
         restarts = isinstance(request, Preparing | Embedding)
-        limit = self.limit and self.limit * len(contexts)
         with WorkerProcess.started(log, self.locks) as worker, ExitStack() as stack:
-            return _converse(worker, packet, _Desk(contexts, stack), limit, restarts)
+            return _converse(worker, message, _Answering(context, stack), self.limit, restarts)
 
 
-class _Desk:
-    """Answers a worker from the contexts of its folds."""
+class _Answering:
+    """Answers a worker from its context."""
 
-    def __init__(self, contexts: Sequence[Context], stack: ExitStack) -> None:
-        self._contexts, self._stack = contexts, stack
+    def __init__(self, context: Context, stack: ExitStack) -> None:
+        self._context, self._stack = context, stack
         self._bars: dict[int, tuple[Progress, ExitStack]] = {}
 
-    def answer(self, seat: int, service: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
+    def answer(self, service: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
         """Do what is asked for; an error is an answer too."""
-        context = self._contexts[seat]
+        context = self._context
         services: dict[str, Callable[..., Any]] = {
             "log": context.log, "warn": context.warn, "note": context.note, "score": context.score,
         }  # fmt: skip
@@ -81,32 +81,32 @@ class _Desk:
         except Exception as error:  # called with something that it does not take
             return False, BlemoreError(f"{service} failed: {error!r}")
 
-    def hear(self, kind: str, *rest: Any) -> None:
-        """Move progress bars."""
+    def move_bar(self, kind: str, *rest: Any) -> None:
+        """Open, advance or close a progress bar."""
         if kind == "open":
-            seat, bar, label, total = rest
+            bar, label, total = rest
             own = self._stack.enter_context(ExitStack())
-            self._bars[bar] = own.enter_context(self._contexts[seat].progress(label, total)), own
+            self._bars[bar] = own.enter_context(self._context.progress(label, total)), own
         elif kind == "advance":
             self._bars[rest[0]][0].advance(rest[1])
         else:
             self._bars.pop(rest[0])[1].close()
 
 
-def _converse(worker: WorkerProcess, packet: bytes, desk: _Desk, limit: float | None, restarts: bool) -> Answer:
+def _converse(worker: WorkerProcess, task: bytes, answering: _Answering, limit: float | None, restarts: bool) -> Answer:
     """Send the request and answer questions until the worker has answered, is lost, or its time is over."""
     until = None if limit is None else time.monotonic() + limit
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its end is told below
-        worker.line.send_bytes(packet)
+        worker.pipe.send_bytes(task)
     while True:
-        ready = wait([worker.line, worker.life], None if until is None else max(0.0, until - time.monotonic()))
-        if worker.line in ready:
+        ready = wait([worker.pipe, worker.life], None if until is None else max(0.0, until - time.monotonic()))
+        if worker.pipe in ready:
             try:
-                message = worker.line.recv()
+                message = worker.pipe.recv()
                 if message[0] == "ask":
-                    worker.line.send(desk.answer(*message[1:]))
+                    worker.pipe.send(answering.answer(*message[1:]))
                 elif message[0] in ("open", "advance", "close"):
-                    desk.hear(*message)
+                    answering.move_bar(*message)
                 else:
                     break
             except (EOFError, OSError, pickle.UnpicklingError):  # it ended, perhaps in the middle of a message
@@ -136,23 +136,24 @@ def _understand(message: tuple[Any, ...]) -> Answer:
         raise OSError(*rest)
     if kind == "crashed":
         raise Crash(*rest)
-    if kind == "vectors":
+    if kind == "embeddings":
         return Embeddings(*rest)
-    return None if kind == "nothing" else tuple(Probabilities(*rows) for rows in rest[0])
+    return Probabilities(*rest) if kind == "probabilities" else None
 
 
-def _pack(resolved: ResolvedSystem, request: Request, contexts: Sequence[Context]) -> bytes:
-    seats = tuple(
-        Seat(c.device, c.seed, c.workspace, c.cache, c.final, c.score is not refuse_to_score) for c in contexts
-    )
+def _pack(resolved: ResolvedSystem, request: Request, context: Context) -> bytes:
+    sent = SentContext(
+        context.device, context.seed, context.workspace, context.cache, context.final,
+        context.score is not refuse_to_score,
+    )  # fmt: skip
     try:
-        return pickle.dumps(Packet(_describe(resolved), resolved.identity["core"], request, seats))
+        return pickle.dumps(Task(_describe(resolved), resolved.identity["core"], request, sent))
     except Exception as error:
         raise Crash(f" cannot be sent to a worker process, run it without --isolate: {error}", "") from error
 
 
-def _describe(resolved: ResolvedSystem) -> Wanted:
+def _describe(resolved: ResolvedSystem) -> SentSystem:
     parts = tuple(_describe(part) for part in resolved.parts)
     is_encoder = isinstance(resolved.system, Encoder)
     code = resolved.distribution.facts()
-    return Wanted(resolved.name, resolved.plugin, is_encoder, resolved.options, code, parts)
+    return SentSystem(resolved.name, resolved.plugin, is_encoder, resolved.options, code, parts)

@@ -1,35 +1,64 @@
-"""What can be done ahead of a run: fetch weights, extract from clips, write features down for other programs."""
+"""Preparation of encoders: before a run trains the first one, or ahead of it, with features for other programs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blemore_harness.data.blinded import BlindedDataset
-from blemore_harness.data.download import Dataset
 from blemore_harness.data.released import ORIGIN_FILE
-from blemore_harness.disk import atomic_file, read_json, write_json
+from blemore_harness.disk import atomic_file, read_json, sweep_leftovers, write_json
 from blemore_harness.errors import ConfigError, PluginFailed, RunError
-from blemore_harness.files.runs import SystemFolder
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.running.calls import name_failure
-from blemore_harness.running.steps import Stage
-from blemore_harness.running.workshop import Workshop
-from blemore_harness.systems.plugins import Plugins
-from blemore_harness.systems.resolved import RESOLVING, ResolvedSystem, resolve_systems
-from blemore_harness.systems.submission import Submission
+from blemore_harness.running.keeping import is_finished
+from blemore_harness.running.run import Run
+from blemore_harness.running.steps import frame_features, prepare
+from blemore_harness.systems.resolved import RESOLVING, ResolvedSystem
 
 
-def prepare_submission(
-    submission: Submission,
-    dataset: Dataset,
-    blinded: BlindedDataset,
-    plugins: Plugins,
-    workshop: Workshop,
-    export: Path | None = None,
-) -> list[dict[str, str]]:
+def prepare_encoders(run: Run, again: bool = False) -> Iterator[tuple[ResolvedSystem, PluginFailed | None]]:
+    """Prepare every encoder of a run that has folds left to fit; gives each with its failure, or None.
+
+    Args:
+        again: prepare those that are finished, too.
+    """
+    if again or not all(is_finished(run, each) for each in run.encoders if each.trouble is None):
+        sweep_leftovers(run.cache.root, alone=False)
+    for resolved in run.encoders:
+        try:
+            if resolved.trouble is not None:
+                raise name_trouble(run, resolved)
+            if again or not is_finished(run, resolved):
+                with run.holding(run.folder_of(resolved).path) as held:
+                    if again or not is_finished(run, resolved):  # whoever held it may have done everything
+                        prepare(held, resolved)
+            yield resolved, None
+        except PluginFailed as error:
+            yield resolved, error
+
+
+def name_trouble(run: Run, resolved: ResolvedSystem) -> PluginFailed:
+    """Name what kept a system from being resolved."""
+    assert resolved.trouble is not None
+    return name_failure(run, resolved, resolved.trouble, RESOLVING)
+
+
+def warn_of_missing_videos(run: Run) -> None:
+    """Warn where clips have no video, and an encoder reads no released features."""
+    dataset = run.dataset
+    names = (*dataset.ids, *dataset.test_ids)
+    without = [name for name in names if name not in dataset.videos]
+    if without and not all(encoder.identity["feature_sets"] for encoder in run.encoders):
+        run.reporter.warn(
+            f"{len(without)} of {len(names)} clips have no video below {dataset.root} "
+            f"(first: '{without[0]}'): encoders that need it will stop there"
+        )
+
+
+def prepare_ahead(run: Run, export: Path | None = None) -> list[dict[str, str]]:
     """Prepare every encoder of a submission, as a run does before it trains the first.
 
     Args:
@@ -43,30 +72,26 @@ def prepare_submission(
         BlemoreError: the harness found something that the user can fix; what was extracted is kept.
         ConfigError: an export of encoders none of which has a folder in the released layout.
     """
-    encoders = [e for e in resolve_systems(submission, plugins, blinded, dataset.demo) if isinstance(e.system, Encoder)]
-    singles = [single for encoder in encoders for single in (encoder.parts or (encoder,))]
+    singles = [single for encoder in run.encoders for single in (encoder.parts or (encoder,))]
     if export is not None and not any(_store(single) for single in singles):
         names = ", ".join(single.name for single in singles)
         raise ConfigError(
             f"nothing to export: {names} has no folder in the released layout; "
             "docs/reference/encoders.md lists encoders that do"
         )
-    stage = workshop.stage(blinded)
     rows = []
-    for resolved in encoders:
-        folder = workshop.runs.system(resolved.name, resolved.identity, resolved.digest)
+    for resolved, error in prepare_encoders(run, again=True):
         row = {"name": resolved.name, "status": "ready", "seconds": "", "features": "", "remark": resolved.caveat or ""}
         try:
-            if resolved.trouble is not None:
-                raise name_failure(resolved.trouble, resolved, blinded, RESOLVING, folder)
-            with stage.holding(folder.path) as held:
-                held.prepare(resolved, folder)
-                row["seconds"] = f"{(folder.prepared() or {})['seconds']:.1f}"
-                if export is not None:
-                    written = [_export(single, folder, stage, export) for single in (resolved.parts or (resolved,))]
-                    row["features"] = ", ".join(filter(None, written))
-        except PluginFailed as error:
-            row.update(status="failed", remark=str(error))
+            if error is not None:
+                raise error
+            row["seconds"] = f"{(run.folder_of(resolved).prepared() or {})['seconds']:.1f}"
+            if export is not None:
+                with run.holding(run.folder_of(resolved).path):
+                    written = [_export(run, resolved, part, export) for part in (resolved.parts or (resolved,))]
+                row["features"] = ", ".join(filter(None, written))
+        except PluginFailed as failure:
+            row.update(status="failed", remark=str(failure))
         rows.append(row)
     return rows
 
@@ -75,21 +100,20 @@ def _store(resolved: ResolvedSystem) -> str:
     return resolved.system.store if isinstance(resolved.system, Encoder) else ""
 
 
-def _export(resolved: ResolvedSystem, folder: SystemFolder, stage: Stage, target: Path) -> str:
-    """Write an encoder's frame-level features; returns where, empty for an encoder without."""
-    store = _store(resolved)
+def _export(run: Run, resolved: ResolvedSystem, part: ResolvedSystem, target: Path) -> str:
+    """Write the frame-level features of an encoder, or of a part of it; returns where, empty where it has none."""
+    store, blinded = _store(part), run.blinded
     if not store:
         return ""
     train = target / "pre_extracted_train_data" / f"{store}_train"
     test = target / "pre_extracted_test_data" / f"{store}_test"
-    for home in (train, test) if len(stage.blinded.test) else (train,):
-        _claim(home, resolved)
-    tests = set(stage.blinded.test.ids)
-    clips = stage.blinded.everything()
-    with stage.reporter.progress(f"{resolved.name}: writing features", len(clips)) as bar:
-        for clip, frame_features in stage.frame_features(resolved, folder, clips):
-            home = test if clip.id in tests else train
-            _write(home / f"{stage.blinded.real[clip.id]}.npy", frame_features)
+    for home in (train, test) if len(blinded.test) else (train,):
+        _claim(home, part)
+    tests = set(blinded.test.ids)
+    clips = blinded.everything()
+    with run.reporter.progress(f"{part.name}: writing features", len(clips)) as bar:
+        for clip, found in frame_features(run, resolved, part, clips):
+            _write((test if clip.id in tests else train) / f"{blinded.real[clip.id]}.npy", found)
             bar.advance()
     return str(train)
 
@@ -115,6 +139,6 @@ def _claim(home: Path, resolved: ResolvedSystem) -> None:
         write_json(origin, facts)
 
 
-def _write(path: Path, frame_features: NDArray[np.float32]) -> None:
+def _write(path: Path, found: NDArray[np.float32]) -> None:
     with atomic_file(path) as file:
-        np.save(file, np.asarray(frame_features, dtype=np.float32), allow_pickle=False)
+        np.save(file, np.asarray(found, dtype=np.float32), allow_pickle=False)

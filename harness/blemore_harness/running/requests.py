@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,15 +16,15 @@ from blemore_harness.predictions import Embeddings, Probabilities, embeddings_of
 from blemore_harness.systems.failures import WrongAnswer
 
 BaseModels = Mapping[str, Probabilities | Embeddings]
-Answer = tuple[Probabilities, ...] | Embeddings | None
-"""Rows by fold, embeddings, or None: nothing to answer, or folds that are not trained together."""
+Answer = Probabilities | Embeddings | None
+"""Predictions of a fold, embeddings, or None of a preparation."""
 
 
 class Request(Protocol):
     """A piece of work for a plugin; holds no label that the plugin may not see, and can be pickled."""
 
-    def do(self, system: Any, options: Any, contexts: Sequence[Context]) -> Answer:
-        """Call the system; a context for each fold of the request."""
+    def do(self, system: Any, options: Any, context: Context) -> Answer:
+        """Call the system."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Preparing:
 
     clips: Clips
 
-    def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> None:
+    def do(self, system: Encoder, options: Any, context: Context) -> None:
         """Call `prepare`."""
-        system.prepare(self.clips, options, contexts[0])
+        system.prepare(self.clips, options, context)
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Embedding:
 
     clips: Clips
 
-    def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> Embeddings:
+    def do(self, system: Encoder, options: Any, context: Context) -> Embeddings:
         """Call `embed`; the embeddings come in the order of the clips."""
-        given = system.embed(self.clips, options, contexts[0])
+        given = system.embed(self.clips, options, context)
         try:
             return embeddings_of(given, self.clips.ids)
         except InvalidEmbeddings as error:
@@ -55,14 +55,13 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Fitting:
-    """Learn a fold and predict what it holds out."""
+    """Train on a fold and predict what it holds out."""
 
     fold: Fold
 
-    def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...]:
-        """Call `fit` and the model's `predict`."""
-        model = _model_of(system.fit(self.fold, options, contexts[0]), "fit", system.fit)
-        return (self.predict(model, contexts[0]),)
+    def do(self, system: Encoder, options: Any, context: Context) -> Probabilities:
+        """Call `fit_folds` for this fold, and the model's `predict`."""
+        return next(fit_and_predict(system, options, [self], [context]))
 
     def predict(self, model: Model, context: Context) -> Probabilities:
         """Call the model's `predict`."""
@@ -71,11 +70,11 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Fusing:
-    """Learn to fuse on a fold's training clips, then fuse one or more sets of clips.
+    """Train a fusion on a fold's training clips, then fuse one or more sets of clips.
 
     Attributes:
         fold: what is trained on.
-        base_models: by base model, rows for the training clips, or embeddings of all clips of the fold.
+        base_models: by base model, probabilities of the training clips, or embeddings of all clips of the fold.
         asked: the clips to fuse, each with what the base models give for them.
     """
 
@@ -83,73 +82,84 @@ class Fusing:
     base_models: BaseModels
     asked: tuple[tuple[Clips, BaseModels], ...]
 
-    def do(self, system: Fusion, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...]:
-        """Call `fit` and the model's `predict`."""
-        model = _model_of(system.fit(self.fold, self.base_models, options, contexts[0]), "fit", system.fit)
-        return (self.predict(model, contexts[0]),)
+    def do(self, system: Fusion, options: Any, context: Context) -> Probabilities:
+        """As `Fitting.do`."""
+        return next(fit_and_predict(system, options, [self], [context]))
 
     def predict(self, model: FusionModel, context: Context) -> Probabilities:
         """Call the model's `predict` for every set of clips."""
         given = [_checked(model.predict(clips, seen, context), clips, model.predict) for clips, seen in self.asked]
-        ids = tuple(name for rows in given for name in rows.ids)
-        return Probabilities(ids, np.concatenate([rows.values for rows in given]))
+        ids = tuple(name for predicted in given for name in predicted.ids)
+        return Probabilities(ids, np.concatenate([predicted.values for predicted in given]))
 
 
 def plan_fusing(system: Fusion, fold: Fold, train: BaseModels, held_out: BaseModels) -> Fusing:
-    """Report what a fusion learns a fold from, and what it fuses.
+    """Say what a fusion is trained on in a fold, and what it fuses.
 
-    On the final fit of a fusion of rows, where the weights come from all training clips, those are fused too: the
-    papers' number, chosen on the clips that it is scored on. One of embeddings would be scored on what it knows by
+    On the final fit of a fusion of probabilities, where the weights come from all training clips, those are fused too:
+    the papers' number, chosen on the clips that it is scored on. One of embeddings would be scored on what it knows by
     heart. A part without clips, as of a dataset without test clips, is not asked for.
 
     Args:
-        train: by base model, rows for (at least) the fold's training clips, opaque ids; or embeddings of all clips.
-        held_out: by base model, rows for (at least) the held-out clips, or embeddings.
+        train: by base model, probabilities of (at least) the fold's training clips, opaque ids; or embeddings of all
+            clips.
+        held_out: by base model, probabilities of (at least) the held-out clips, or embeddings.
     """
-    rows_only = system.takes == "probabilities"
-    known = fold.train.ids if rows_only else (*fold.train.ids, *fold.held_out.ids)
-    learn = {name: given.pick(known) for name, given in train.items()}
+    of_probabilities = system.takes == "probabilities"
+    known = fold.train.ids if of_probabilities else (*fold.train.ids, *fold.held_out.ids)
+    trained_on = {name: given.pick(known) for name, given in train.items()}
     seen = {name: given.pick(fold.held_out.ids) for name, given in held_out.items()}
     asked: list[tuple[Clips, BaseModels]] = [(fold.held_out, seen)] if len(fold.held_out) else []
-    if fold.index is None and rows_only:
-        asked.insert(0, (fold.train.unlabelled(), learn))
-    return Fusing(fold, learn, tuple(asked))
+    if fold.index is None and of_probabilities:
+        asked.insert(0, (fold.train.unlabelled(), trained_on))
+    return Fusing(fold, trained_on, tuple(asked))
 
 
-@dataclass(frozen=True)
-class FittingTogether:
-    """Learn several folds at once."""
+def fit_and_predict(
+    system: Encoder | Fusion,
+    options: Any,
+    requests: Sequence[Fitting | Fusing],
+    contexts: Sequence[Context],
+) -> Iterator[Probabilities]:
+    """Call `fit_folds`, and return the predictions fold by fold, each made when it is taken.
 
-    parts: tuple[Fitting, ...]
+    Args:
+        requests, contexts: one of each for every fold.
+    """
+    folds = [request.fold for request in requests]
+    given: Iterable[Any]
+    if isinstance(system, Encoder):
+        given = system.fit_folds(folds, options, contexts)
+        own = type(system).fit_folds is not Encoder.fit_folds
+    else:
+        base_models = [request.base_models for request in requests if isinstance(request, Fusing)]
+        given = system.fit_folds(folds, base_models, options, contexts)
+        own = type(system).fit_folds is not Fusion.fit_folds
+    giver: object = system.fit_folds if own else system.fit
+    if not isinstance(given, Iterable):
+        raise WrongAnswer(f"expected `fit_folds` to return a model per fold, found {type(given).__name__}", giver)
+    if isinstance(given, Sized) and len(given) != len(folds):
+        raise WrongAnswer(f"expected {len(folds)} models of `fit_folds`, found {len(given)}", giver)
+    # A generator mostly passes on what `fit` gives.
+    maker = ("fit_folds", giver) if own and isinstance(given, Sized) else ("fit", system.fit)
+    return _predict_each(requests, iter(given), contexts, giver, maker)
 
-    def do(self, system: Encoder, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...] | None:
-        """Call `fit_together` and every model's `predict`; None where the system wants its folds one by one."""
-        models = system.fit_together([part.fold for part in self.parts], options, contexts)
-        return _predict_all(self.parts, models, contexts, system.fit_together)
 
-
-@dataclass(frozen=True)
-class FusingTogether:
-    """Learn to fuse several folds at once."""
-
-    parts: tuple[Fusing, ...]
-
-    def do(self, system: Fusion, options: Any, contexts: Sequence[Context]) -> tuple[Probabilities, ...] | None:
-        """As `FittingTogether.do`."""
-        folds, base_models = [part.fold for part in self.parts], [part.base_models for part in self.parts]
-        models = system.fit_together(folds, base_models, options, contexts)
-        return _predict_all(self.parts, models, contexts, system.fit_together)
-
-
-def _predict_all(
-    parts: Sequence[Fitting | Fusing], models: Sequence[Any] | None, contexts: Sequence[Context], giver: object
-) -> tuple[Probabilities, ...] | None:
-    if models is None:
-        return None
-    if len(models) != len(parts):
-        raise WrongAnswer(f"expected {len(parts)} models of `fit_together`, found {len(models)}", giver)
-    given = [_model_of(model, "fit_together", giver) for model in models]
-    return tuple(part.predict(model, context) for part, model, context in zip(parts, given, contexts, strict=True))
+def _predict_each(
+    requests: Sequence[Fitting | Fusing],
+    models: Iterator[Any],
+    contexts: Sequence[Context],
+    giver: object,
+    maker: tuple[str, object],
+) -> Iterator[Probabilities]:
+    for number, (request, context) in enumerate(zip(requests, contexts, strict=True)):
+        try:
+            model = next(models)
+        except StopIteration:
+            raise WrongAnswer(f"expected {len(requests)} models of `fit_folds`, found {number}", giver) from None
+        predicted = request.predict(_model_of(model, *maker), context)
+        del model  # before the next one is fitted: a GPU may have no room for two
+        yield predicted
 
 
 def _model_of(given: Any, name: str, giver: object) -> Any:
@@ -164,7 +174,7 @@ def _model_of(given: Any, name: str, giver: object) -> Any:
 
 
 def _checked(given: object, clips: Clips, giver: object) -> Probabilities:
-    """Return the rows in the order of the clips; refuse what is none, or of other clips."""
+    """Return the probabilities in the order of the clips; refuse what is none, or of other clips."""
     if not isinstance(given, Probabilities):
         raise WrongAnswer(
             f"expected `predict` to give Probabilities, found {type(given).__name__}: "

@@ -9,8 +9,26 @@ from typing import Any
 from blemore_harness.clips import Clip
 from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.data.download import Dataset
+from blemore_harness.data.opening import open_blinded
 from blemore_harness.errors import DataError, ExtraMissing, MediaError, first_and_count
 from blemore_harness.media.opening import check_media
+from blemore_harness.running.run import Run
+
+
+def skip_clips(run: Run, error: MediaError) -> Run:
+    """Return a run without the clip that an encoder cannot use, nor those with the same visible faults.
+
+    Raises:
+        MediaError: `error`, where it names no clip of the dataset.
+        DataError: as of `leave_out`.
+    """
+    real = run.blinded.real
+    if error.clip is None or error.clip not in real:
+        raise error
+    reasons = find_alike(run.blinded, error.clip, str(error))
+    dataset = leave_out(run.dataset, {real[name]: reason for name, reason in reasons.items()})
+    run.reporter.warn(f"left out: {first_and_count([real[name] for name in reasons], 'clip')}: {error}")
+    return run.on(dataset, open_blinded(dataset, run.reporter))
 
 
 def leave_out(dataset: Dataset, reasons: Mapping[str, str]) -> Dataset:

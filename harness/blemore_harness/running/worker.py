@@ -1,7 +1,7 @@
-"""The worker's side of isolation: finds the system, does one request, and asks the harness for whatever needs labels.
+"""The worker's side of isolation: finds the system, carries out one request, asks the harness for what needs labels.
 
-Held-out labels and real clip names never enter this process: scores, notes and log lines go over the line to the
-harness, as they go to its desk when nothing is isolated.
+Held-out labels and real clip names never enter this process: scores, notes and log lines go over a pipe to the harness,
+as they go to its scoring service when nothing is isolated.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ EDITED = "the code of {name} was edited while the run went on: give the command 
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SentSystem:
     """A system to be looked up by name: instances of plugins are not sent.
 
     Attributes:
         name: as the user wrote it.
         plugin: entry point that offers it; no other plugin is loaded.
         encoder: whether it is an encoder or a fusion.
-        options: settled.
+        options: resolved.
         code: what its distribution's code was when the run began.
         parts: of an early fusion.
     """
@@ -57,12 +57,12 @@ class Wanted:
     encoder: bool
     options: Any
     code: Mapping[str, str | None]
-    parts: tuple[Wanted, ...] = ()
+    parts: tuple[SentSystem, ...] = ()
 
 
 @dataclass(frozen=True)
-class Seat:
-    """What of a `Context` can be sent; the rest goes over the line."""
+class SentContext:
+    """What of a `Context` can be sent; the rest is asked for over the pipe."""
 
     device: str
     seed: int
@@ -73,17 +73,17 @@ class Seat:
 
 
 @dataclass(frozen=True)
-class Packet:
+class Task:
     """All that a worker is sent; `core` is the digest of the harness's own code when the run began."""
 
-    wanted: Wanted
+    system: SentSystem
     core: object
     request: Request
-    seats: tuple[Seat, ...]
+    context: SentContext
 
 
-class Line:
-    """The way to the harness: one question at a time, from any thread of this process."""
+class HarnessPipe:
+    """The pipe to the harness: one question at a time, from any thread of this process."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -91,10 +91,10 @@ class Line:
         self._owner = os.getpid()
         self._bars = 0
 
-    def ask(self, seat: int, service: str, *arguments: Any) -> Any:
+    def ask(self, service: str, *arguments: Any) -> Any:
         """Have the harness do something and give what it says; raises what it raised."""
         with self._mine(service):
-            self._connection.send(("ask", seat, service, arguments))
+            self._connection.send(("ask", service, arguments))
             done, answer = self._connection.recv()
         if not done:
             raise answer
@@ -113,45 +113,45 @@ class Line:
 
     @contextlib.contextmanager
     def _mine(self, service: str) -> Iterator[None]:
-        if os.getpid() != self._owner:  # two processes on one line would tear each other's messages
+        if os.getpid() != self._owner:  # two processes on one pipe would tear each other's messages
             raise BlemoreError(f"'{service}' was asked for in another process: only the plugin's own may ask")
         with self._lock:
             yield
 
 
-class LineReporter:
-    """A `context.Reporter` at the other end of the line."""
+class PipeReporter:
+    """A `context.Reporter` at the other end of the pipe."""
 
-    def __init__(self, line: Line, seat: int) -> None:
-        self._line, self._seat = line, seat
-        self.log = partial(line.ask, seat, "log")
-        self.warn = partial(line.ask, seat, "warn")
-        self.note = partial(line.ask, seat, "note")
+    def __init__(self, pipe: HarnessPipe) -> None:
+        self._pipe = pipe
+        self.log = partial(pipe.ask, "log")
+        self.warn = partial(pipe.ask, "warn")
+        self.note = partial(pipe.ask, "note")
 
     @contextlib.contextmanager
-    def progress(self, label: str, total: int) -> Iterator[LineBar]:
+    def progress(self, label: str, total: int) -> Iterator[PipeBar]:
         """Open a bar there."""
-        bar = self._line.next_bar()
-        self._line.tell("open", self._seat, bar, label, total)
+        bar = self._pipe.next_bar()
+        self._pipe.tell("open", bar, label, total)
         try:
-            yield LineBar(self._line, bar)
+            yield PipeBar(self._pipe, bar)
         finally:
-            self._line.tell("close", bar)
+            self._pipe.tell("close", bar)
 
 
-class LineBar:
-    """A running count at the other end of the line."""
+class PipeBar:
+    """A running count at the other end of the pipe."""
 
-    def __init__(self, line: Line, bar: int) -> None:
-        self._line, self._bar = line, bar
+    def __init__(self, pipe: HarnessPipe, bar: int) -> None:
+        self._pipe, self._bar = pipe, bar
 
     def advance(self, count: int = 1) -> None:
         """Report that `count` more pieces are done."""
-        self._line.tell("advance", self._bar, count)
+        self._pipe.tell("advance", self._bar, count)
 
 
 def serve(descriptor: int) -> int:
-    """Take one request from the line, do it and send the answer; returns the exit code."""
+    """Take one request from the pipe, carry it out and send the answer; returns the exit code."""
     faulthandler.enable()
     # The harness asks with this signal where a worker stands whose time is over. The answer goes into its log; that it
     # then ends, as the signal has it otherwise, says that the answer is complete.
@@ -160,12 +160,12 @@ def serve(descriptor: int) -> int:
         Path("/proc/self/oom_score_adj").write_text(KILL_ME_FIRST)
     connection = Connection(descriptor)
     os.register_at_fork(after_in_child=partial(os.close, descriptor))
-    connection.send(_try_errand(connection.recv_bytes(), Line(connection)))
+    connection.send(_try_task(connection.recv_bytes(), HarnessPipe(connection)))
     return 0
 
 
-def find_system(wanted: Wanted, plugins: Plugins) -> System:
-    """Look a system up by name, or join the parts of an early fusion.
+def find_system(wanted: SentSystem, plugins: Plugins) -> System:
+    """Look a system up by name, or make an early fusion from its parts.
 
     Raises:
         RunError: its code was edited since the run began.
@@ -180,17 +180,17 @@ def find_system(wanted: Wanted, plugins: Plugins) -> System:
     return offer.system
 
 
-def _try_errand(data: bytes, line: Line) -> tuple[Any, ...]:
-    """Do the request; whatever goes wrong is put into words that another process can read."""
+def _try_task(data: bytes, pipe: HarnessPipe) -> tuple[Any, ...]:
+    """Carry the request out; whatever goes wrong is put into words that another process can read."""
     try:
-        packet: Packet = pickle.loads(data)
-        names = {part.plugin for part in packet.wanted.parts} or {packet.wanted.plugin}
-        if packet.core != digest_core():
+        task: Task = pickle.loads(data)
+        names = {part.plugin for part in task.system.parts} or {task.system.plugin}
+        if task.core != digest_core():
             raise RunError(EDITED.format(name="the harness"))
-        system = find_system(packet.wanted, load_plugins({"BLEMORE_PLUGINS": ",".join(names)}))
-        contexts = [_sit_down(seat, number, line) for number, seat in enumerate(packet.seats)]
-        with blaming(system, offline=not isinstance(packet.request, Preparing)):
-            answer = packet.request.do(system, packet.wanted.options, contexts)
+        system = find_system(task.system, load_plugins({"BLEMORE_PLUGINS": ",".join(names)}))
+        context = _make_context(task.context, pipe)
+        with blaming(system, offline=not isinstance(task.request, Preparing)):
+            answer = task.request.do(system, task.system.options, context)
     except Crash as crash:
         return "crashed", *crash.parts
     except RunError as error:
@@ -202,18 +202,16 @@ def _try_errand(data: bytes, line: Line) -> tuple[Any, ...]:
         return "crashed", *describe_failure(error, None).parts
     if answer is None:
         return ("nothing",)
-    if isinstance(answer, Embeddings):
-        return "vectors", answer.ids, answer.values
-    return "rows", tuple((rows.ids, rows.values) for rows in answer)
+    return "embeddings" if isinstance(answer, Embeddings) else "probabilities", answer.ids, answer.values
 
 
-def _sit_down(seat: Seat, number: int, line: Line) -> Context:
+def _make_context(sent: SentContext, pipe: HarnessPipe) -> Context:
     return Context(
-        device=seat.device,
-        seed=seat.seed,
-        workspace=seat.workspace,
-        cache=seat.cache,
-        reporter=LineReporter(line, number),
-        score=partial(line.ask, number, "score") if seat.scores else refuse_to_score,
-        final=seat.final,
+        device=sent.device,
+        seed=sent.seed,
+        workspace=sent.workspace,
+        cache=sent.cache,
+        reporter=PipeReporter(pipe),
+        score=partial(pipe.ask, "score") if sent.scores else refuse_to_score,
+        final=sent.final,
     )

@@ -38,10 +38,10 @@ TAIL_LINES = 20
 
 @dataclass
 class WorkerProcess:
-    """A running worker: its warden's process, the line to it, and its sign of life."""
+    """A running worker: its guardian's process, the pipe to it, and a socket that tells that it lives."""
 
     process: subprocess.Popen[bytes]
-    line: Connection
+    pipe: Connection
     life: socket.socket
     log: Path
     said: bytes = b""
@@ -77,7 +77,7 @@ class WorkerProcess:
             log.unlink()
 
     def read_life(self) -> None:
-        """Take what the warden says; its last word is how the worker ended."""
+        """Take what the guardian says; the last message is how the worker ended."""
         try:
             news = self.life.recv(64)
         except OSError:
@@ -86,7 +86,7 @@ class WorkerProcess:
         self.ended = not news
 
     def wait_for_end(self, seconds: float) -> None:
-        """Wait until the warden is gone, or for so many seconds."""
+        """Wait until the guardian is gone, or for so many seconds."""
         until = time.monotonic() + seconds
         while not self.ended and wait([self.life], max(0.0, until - time.monotonic())):
             self.read_life()

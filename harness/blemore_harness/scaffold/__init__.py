@@ -1,4 +1,4 @@
-"""Writes the package of a new plugin: one that installs, works and passes its own tests, to be changed from there."""
+"""Writes the package of a new plugin, which installs, works and passes its own tests."""
 
 from __future__ import annotations
 

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.clips import EMOTIONS, LabelArray
-from blemore_harness.protocol.rules import EQUAL, NEUTRAL, FloatArray, label_text
-from blemore_harness.scoring.intervals import LEVEL, draw_weights, number_actors
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.grid import number_actors
+from blemore_harness.protocol.rules import EQUAL, NEUTRAL, label_text
+from blemore_harness.scoring.intervals import LEVEL, draw_weights
 
 BoolArray = NDArray[np.bool_]
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.clips import LabelArray
-from blemore_harness.protocol.rules import FloatArray, top_two
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.rules import top_two
 
 BINS = 10
 """Equally wide bins of probabilities (Guo et al., 2017, use 15 for ImageNet; here are some 2,500 clips)."""

@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from blemore_harness.clips import LabelArray
 from blemore_harness.errors import DataError, InvalidPredictions
-from blemore_harness.protocol.grid import GridCounter
-from blemore_harness.protocol.rules import FloatArray
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.grid import ActorGrids, Choice, IntArray, number_actors, place_on_grid
 
 RESAMPLES = 10_000
 """Draws behind an interval or a p-value; the ends of a 95 % interval are then good to about .001."""
@@ -33,21 +33,6 @@ LEVEL = 95
 """Percentage of draws that lie within an interval."""
 
 MEASURES = ("acc_presence", "acc_salience", "score")
-
-IntArray = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class ActorGrids:
-    """Right answers of a system per actor at every pair of the official grid of thresholds.
-
-    Attributes:
-        presence: float64 (A, 20), clips with the right set of emotions by alpha; beta makes no difference to them.
-        salience: float64 (A, 400), blends that are right, by alpha, then beta.
-    """
-
-    presence: FloatArray
-    salience: FloatArray
 
 
 @dataclass(frozen=True)
@@ -74,16 +59,6 @@ class ActorCounts:
         return np.stack([self.clips, self.blends, self.presence, self.salience], axis=1).astype(np.float64)
 
 
-def number_actors(folds: ArrayLike, actors: ArrayLike) -> tuple[IntArray, IntArray]:
-    """Number the actors in the order of folds, then names: (number per clip (N,), fold per actor (A,))."""
-    fold_list, actor_list = np.asarray(folds), np.asarray(actors)
-    names = np.unique(actor_list, return_inverse=True)[1]
-    keys = fold_list.astype(np.int64) * (int(names.max()) + 1) + names
-    numbers, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    assert len(numbers) == len(first)
-    return inverse.astype(np.int64), fold_list[first].astype(np.int64)
-
-
 def count_actors(truth: LabelArray, labels: LabelArray, folds: ArrayLike, actors: ArrayLike) -> ActorCounts:
     """Count each actor's right answers.
 
@@ -107,18 +82,18 @@ def count_actors(truth: LabelArray, labels: LabelArray, folds: ArrayLike, actors
     return ActorCounts(fold_of, count(np.ones(len(truth), dtype=bool)), count(blend), count(present), count(exact))
 
 
-def count_grids(values: ArrayLike, truth: LabelArray, folds: ArrayLike, actors: ArrayLike) -> ActorGrids:
-    """Count each actor's right answers at every pair of thresholds.
+def count_chosen(grids: ActorGrids, chosen: Mapping[int, Choice]) -> ActorCounts:
+    """Count each actor's right answers with the thresholds that were chosen for the actor's fold.
 
     Args:
-        values: float64 (N, 6) probabilities.
-        truth, folds, actors: as of `count_actors`.
+        grids: of a system.
+        chosen: by fold, a pair of the official grid.
     """
-    grids = GridCounter(truth, number_actors(folds, actors)[0]).per_fold(values).values()
-    return ActorGrids(
-        np.array([grid.presence[:, 0] for grid in grids], dtype=np.float64),
-        np.array([grid.salience.ravel() for grid in grids], dtype=np.float64),
-    )
+    places = {fold: place_on_grid(choice.thresholds) for fold, choice in chosen.items()}
+    alpha, beta = np.array([places[fold] for fold in grids.folds.tolist()]).T
+    actors = np.arange(len(grids.folds))
+    presence, salience = grids.presence[actors, alpha], grids.salience[actors, alpha, beta]
+    return ActorCounts(grids.folds, grids.clips, grids.blends, presence, salience)
 
 
 def draw_weights(folds: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> FloatArray | None:

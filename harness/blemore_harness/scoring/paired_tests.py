@@ -12,14 +12,14 @@ since the best beta jumps and takes ACC_S with it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from blemore_harness.errors import DataError
+from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import OFFICIAL_GRID
-from blemore_harness.protocol.rules import FloatArray
-from blemore_harness.scoring.intervals import MEASURES, RESAMPLES, SEED, ActorCounts, ActorGrids, find_differences
+from blemore_harness.scoring.intervals import MEASURES, RESAMPLES, SEED, ActorCounts, find_differences
 
 EXACT_UNITS = 13
 """Up to this many actors every swap is tried (8,192 ways); with more, `RESAMPLES` random ones."""
@@ -31,6 +31,9 @@ CHUNK = 250
 """Swaps that are scored at once: some 10 MB of counts."""
 
 _SIZE = len(OFFICIAL_GRID)
+
+Tables: TypeAlias = tuple[FloatArray, FloatArray]
+"""Counts of `ActorGrids`: presence float64 (A, 20), and salience float64 (A, 400) by alpha, then beta."""
 
 
 def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[str, Any]]:
@@ -72,8 +75,13 @@ def swap_rows(first: ActorCounts, second: ActorCounts) -> FloatArray:
     if one is None or two is None or len(np.unique(folds)) < 2:
         raise DataError("swapping rows needs counts at all thresholds, of at least two folds")
     swaps, extra = _draw_swaps(len(folds), SWAPS)
-    drawn = [_differences(one, two, first, swaps[start : start + CHUNK]) for start in range(0, len(swaps), CHUNK)]
-    real = _differences(one, two, first, np.zeros((1, len(folds))))[0]
+    # Counts as floats: products of matrices of whole numbers are slow, and these are exact.
+    mine, other = (
+        (grids.presence.astype(np.float64), grids.salience.reshape(len(folds), -1).astype(np.float64))
+        for grids in (one, two)
+    )
+    drawn = [_differences(mine, other, first, swaps[start : start + CHUNK]) for start in range(0, len(swaps), CHUNK)]
+    real = _differences(mine, other, first, np.zeros((1, len(folds))))[0]
     return _share_reached(np.concatenate(drawn), real, extra)
 
 
@@ -91,16 +99,16 @@ def _share_reached(drawn: FloatArray, real: FloatArray, extra: int) -> FloatArra
     return np.asarray((reached.sum(axis=0) + extra) / (len(drawn) + extra), dtype=np.float64)
 
 
-def _differences(one: ActorGrids, two: ActorGrids, counts: ActorCounts, swaps: FloatArray) -> FloatArray:
-    """Give ACC_P, ACC_S and Score of the first minus the second after each swap (R, A): float64 (R, 3)."""
-    base_models = [counts.folds == fold for fold in np.unique(counts.folds)]
-    clips = np.array([counts.clips[which].sum() for which in base_models], dtype=np.float64)
-    blends = np.array([counts.blends[which].sum() for which in base_models], dtype=np.float64)
+def _differences(one: Tables, two: Tables, counts: ActorCounts, swaps: FloatArray) -> FloatArray:
+    """Return ACC_P, ACC_S and Score of the first minus the second after each swap (R, A): float64 (R, 3)."""
+    actors = [counts.folds == fold for fold in np.unique(counts.folds)]
+    clips = np.array([counts.clips[which].sum() for which in actors], dtype=np.float64)
+    blends = np.array([counts.blends[which].sum() for which in actors], dtype=np.float64)
 
-    def score_side(mine: ActorGrids, other: ActorGrids) -> FloatArray:
+    def score_side(mine: Tables, other: Tables) -> FloatArray:
         tables = [
-            np.stack([own[which].sum(axis=0) + swaps[:, which] @ (theirs - own)[which] for which in base_models])
-            for own, theirs in ((mine.presence, other.presence), (mine.salience, other.salience))
+            np.stack([own[which].sum(axis=0) + swaps[:, which] @ (theirs - own)[which] for which in actors])
+            for own, theirs in zip(mine, other, strict=True)
         ]
         return _cross_fitted(tables[0], tables[1], clips, blends)
 

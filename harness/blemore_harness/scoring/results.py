@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from blemore_harness.data.blinded import BlindedDataset
-from blemore_harness.decoding.strategies import STRATEGIES, Sample, Strategy, evaluate_strategy
+from blemore_harness.decoding.strategies import STRATEGIES, Sample, Strategy, evaluate_strategy, make_sample
 from blemore_harness.files.runs import FoldResult
 from blemore_harness.predictions import Probabilities
-from blemore_harness.protocol.thresholds import Choice, cross_fitted, official, summarise
-from blemore_harness.scoring.intervals import ActorCounts, count_actors, count_grids, find_intervals
+from blemore_harness.protocol.grid import Choice
+from blemore_harness.protocol.rules import Scores
+from blemore_harness.protocol.thresholds import choose_on_others, choose_per_fold, summarise
+from blemore_harness.record.scores import (
+    Difference,
+    Drop,
+    FoldChoice,
+    FoldScores,
+    Intervals,
+    Mean,
+    Means,
+    Sensitivity,
+    Spread,
+    StrategyScores,
+)
+from blemore_harness.scoring.intervals import ActorCounts, count_chosen, find_intervals
 from blemore_harness.scoring.paired_tests import compare_counts
-from blemore_harness.scoring.sensitivity import decode_by_fold, drop_of_counts, measure_sensitivity
+from blemore_harness.scoring.sensitivity import expected_drop, measure_sensitivity
 
 TOO_GOOD = 0.6
 """Score that no real system comes near: published ones reach .311 in cross-validation and .279 on the test set."""
 
 
 @dataclass(frozen=True)
-class SystemRows:
+class SystemPredictions:
     """All rows of one system, under opaque ids.
 
     Attributes:
@@ -39,7 +53,7 @@ class SystemRows:
     facts: tuple[Mapping[str, Any], ...]
 
     @classmethod
-    def gather(cls, results: Mapping[int | None, FoldResult], blinded: BlindedDataset) -> SystemRows:
+    def gather(cls, results: Mapping[int | None, FoldResult], blinded: BlindedDataset) -> SystemPredictions:
         """Join the folds' rows on the clip id."""
         opaque = blinded.opaque
         joined: dict[str, Any] = {}
@@ -57,63 +71,89 @@ class SystemRows:
         )
 
 
-def score_system(rows: SystemRows, blinded: BlindedDataset) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ScoredSystem:
+    """What a system scores; all but `counts` stands in the record, see `record.FinishedSystem`.
+
+    Attributes:
+        counts: right answers per actor with cross-fitted thresholds, and with all: what comparisons of systems take.
+    """
+
+    official: Means
+    cross_fitted: Means
+    intervals: Intervals | None
+    sensitivity: Sensitivity
+    strategies: Mapping[str, StrategyScores]
+    folds: tuple[FoldScores, ...]
+    counts: ActorCounts
+
+
+def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSystem:
     """Score a system both ways, per fold and summarised, and by every named threshold strategy.
 
     Official: alpha and beta chosen per fold on that fold, and a fusion's weights on all folds, as the papers do.
-    Cross-fitted: alpha and beta (and weights) for a fold chosen on the other folds. Its intervals over actors are
-    `intervals`; `counts` (`ActorCounts`) are what they come from, for comparing systems, and no part of the record.
+    Cross-fitted: alpha and beta (and weights) for a fold chosen on the other folds.
     """
-    truth = blinded.train.labels
-    best = rows.refitted or rows.out_of_fold
-    optimistic = official(best.values, truth, blinded.folds)
-    honest = cross_fitted(rows.out_of_fold.values, truth, blinded.folds)
-    counts = _count(rows.out_of_fold, honest, blinded)
-    grids = count_grids(rows.out_of_fold.values, truth, blinded.folds, blinded.train.actors or ())
-    measured = measure_sensitivity(rows.out_of_fold.values, truth, blinded.folds)
-    drop = drop_of_counts(_count(best, optimistic, blinded), counts)
-    return {
-        "official": summarise([choice.scores for choice in optimistic.values()]),
-        "cross_fitted": summarise([choice.scores for choice in honest.values()]),
-        "intervals": find_intervals(counts),
-        "sensitivity": {key: measured[key] for key in ("alpha", "beta", "transfer_loss")} | {"drop": drop["score"]},
-        "strategies": {name: _try_strategy(strategy, rows, blinded) for name, strategy in STRATEGIES.items()},
-        "folds": [
-            {
-                "fold": fold,
-                "clips": int((blinded.folds == fold).sum()),
-                "official": _describe(optimistic[fold]),
-                "cross_fitted": _describe(honest[fold]),
-            }
+    sample = sample_of(rows.out_of_fold, blinded)
+    # A fusion's final weights have seen the scored folds, as in the papers.
+    refitted = sample if rows.refitted is None else sample_of(rows.refitted, blinded)
+    optimistic = choose_per_fold(refitted.grids.per_fold())
+    honest = choose_on_others(sample.grids.per_fold())
+    counts = count_chosen(sample.grids, honest)
+    measured = measure_sensitivity(sample.grids.per_fold())
+    drop = expected_drop(count_chosen(refitted.grids, optimistic), counts)["score"]
+    intervals = find_intervals(counts)
+    return ScoredSystem(
+        official=_summarise(choice.scores for choice in optimistic.values()),
+        cross_fitted=_summarise(choice.scores for choice in honest.values()),
+        intervals=Intervals(**{name: _ends(found) for name, found in intervals.items()}) if intervals else None,
+        sensitivity=Sensitivity(
+            Spread(**measured["alpha"]),
+            Spread(**measured["beta"]),
+            measured["transfer_loss"],
+            Drop(drop["difference"], drop["interval"] and _ends(drop["interval"])),
+        ),
+        strategies={
+            name: _try_strategy(strategy, sample if strategy.sees == "others" else refitted)
+            for name, strategy in STRATEGIES.items()
+        },
+        folds=tuple(
+            FoldScores(fold, int((blinded.folds == fold).sum()), _describe(optimistic[fold]), _describe(honest[fold]))
             for fold in optimistic
-        ],
-        "counts": replace(counts, grids=grids),
-    }
+        ),
+        counts=replace(counts, grids=sample.grids),
+    )
 
 
-def compare_best(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+def compare_best(scores: Mapping[str, ScoredSystem]) -> Difference | None:
     """Compare the two systems with the best cross-fitted Score, the better first; None for fewer than two systems.
 
     Args:
-        scores: by system, as of `score_system`, all on the same clips.
+        scores: by system, all on the same clips.
     """
     ranked = rank_best(scores)
-    if len(ranked) < 2:
+    if ranked is None:
         return None
     first, second = ranked
-    found = compare_counts(scores[first]["counts"], scores[second]["counts"])
-    return {"systems": ranked, **found["score"]}
+    found = compare_counts(scores[first].counts, scores[second].counts)["score"]
+    return Difference(ranked, found["difference"], found["interval"] and _ends(found["interval"]), found["p"])
 
 
-def suspect_leaks(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def rank_best(scores: Mapping[str, ScoredSystem]) -> tuple[str, str] | None:
+    """Name the two systems with the best cross-fitted Score, the better first; of equals the earlier."""
+    ranked = sorted(scores, key=lambda name: -scores[name].cross_fitted.score.mean)
+    return (ranked[0], ranked[1]) if len(ranked) > 1 else None
+
+
+def suspect_leaks(scores: Mapping[str, ScoredSystem]) -> list[str]:
     """Warn of systems whose Score is far above anything published, a line per system.
 
     Args:
-        scores: by system, as of `score_system`, on clips of BLEMORE.
+        scores: by system, on clips of BLEMORE.
     """
     lines = []
     for name, found in scores.items():
-        best = max(found[kind]["score"]["mean"] for kind in ("official", "cross_fitted"))
+        best = max(found.official.score.mean, found.cross_fitted.score.mean)
         if best > TOO_GOOD:
             lines.append(
                 f"{name}: a Score of {best:.3f} is far above anything published on BLEMORE (over {TOO_GOOD:g}): look "
@@ -122,40 +162,31 @@ def suspect_leaks(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def rank_best(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Name the (at most) two systems with the best cross-fitted Score, the better first; of equals the earlier."""
-    return sorted(scores, key=lambda name: -scores[name]["cross_fitted"]["score"]["mean"])[:2]
+def _try_strategy(strategy: Strategy, sample: Sample) -> StrategyScores:
+    scores = _summarise(evaluate_strategy(strategy, sample).values())
+    return StrategyScores(**scores.by_measure(), sees=strategy.sees, transductive=strategy.transductive)
 
 
-def _count(rows: Probabilities, chosen: Mapping[int, Choice], blinded: BlindedDataset) -> ActorCounts:
-    """Count each actor's right answers with the thresholds that were chosen for each fold."""
-    assert blinded.train.actors is not None
-    labels = decode_by_fold(rows.values, blinded.folds, {fold: choice.thresholds for fold, choice in chosen.items()})
-    return count_actors(blinded.train.labels, labels, blinded.folds, blinded.train.actors)
+def _summarise(scores: Iterable[Scores]) -> Means:
+    return Means(**{measure: Mean(**found) for measure, found in summarise(scores).items()})
 
 
-def _try_strategy(strategy: Strategy, rows: SystemRows, blinded: BlindedDataset) -> dict[str, Any]:
-    """Score one strategy; one that sees the scored fold gets a fusion's final weights too, as in the papers."""
-    used = rows.out_of_fold if strategy.sees == "others" else rows.refitted or rows.out_of_fold
-    scores = evaluate_strategy(strategy, sample_of(used, blinded))
-    return {"sees": strategy.sees, "transductive": strategy.transductive, **summarise(scores.values())}
+def _ends(interval: list[float]) -> tuple[float, float]:
+    low, high = interval
+    return low, high
 
 
 def sample_of(rows: Probabilities, blinded: BlindedDataset) -> Sample:
     """Return the rows of all training clips with what strategies learn from."""
     assert blinded.train.actors is not None
     groups = np.unique(blinded.train.actors, return_inverse=True)[1].astype(np.int64)
-    return Sample(rows.values, blinded.train.labels, blinded.folds, groups)
+    return make_sample(rows.values, blinded.train.labels, blinded.folds, groups)
 
 
-def _describe(choice: Any) -> dict[str, float]:
+def _describe(choice: Choice) -> FoldChoice:
     scores = choice.scores
-    return {
-        **asdict(choice.thresholds),
-        "acc_presence": scores.presence,
-        "acc_salience": scores.salience,
-        "score": scores.score,
-    }
+    return FoldChoice(**asdict(choice.thresholds), acc_presence=scores.presence, acc_salience=scores.salience,
+                      score=scores.score)  # fmt: skip
 
 
 def _rows(found: Mapping[str, Any], ids: tuple[str, ...]) -> Probabilities:

@@ -7,12 +7,10 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from blemore_harness.clips import LabelArray
-from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter, GridScores, Thresholds
-from blemore_harness.protocol.rules import FloatArray, decode
-from blemore_harness.scoring.intervals import ActorCounts, count_actors, find_differences
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.grid import OFFICIAL_GRID, GridScores
+from blemore_harness.scoring.intervals import ActorCounts, find_differences
 
 OVERALL = "overall"
 
@@ -43,20 +41,17 @@ def summarise_thresholds(rows: Iterable[tuple[str, float, float]]) -> dict[str, 
     }
 
 
-def measure_sensitivity(values: FloatArray, truth: LabelArray, folds: ArrayLike) -> dict[str, Any]:
-    """Measure how much the thresholds of a system matter, on out-of-fold rows.
+def measure_sensitivity(grids: Mapping[int, GridScores]) -> dict[str, Any]:
+    """Measure how much the thresholds of a system matter.
 
     Args:
-        values: float64 (N, 6).
-        truth: int8 (N, 6) percentages.
-        folds: fold of each clip (N,).
+        grids: what was counted in every fold, on out-of-fold rows.
 
     Returns:
         `folds`: best alpha and beta per fold with its Score. `alpha`, `beta`: their spread. `grid`: the 20 thresholds.
         `surface`: Score of all clips together, 20 alphas (rows) by 20 betas. `best`: its best pair. `transfer`: Score
         lost on fold j (column) with the best pair of fold i (row). `transfer_loss`: mean of those with i != j.
     """
-    grids = GridCounter(truth, folds).per_fold(values)
     pooled = reduce(GridScores.__add__, grids.values())
     places = {fold: grid.argbest() for fold, grid in grids.items()}
     losses = transfer_losses(grids)
@@ -93,33 +88,18 @@ def mean_loss(losses: FloatArray) -> float:
     return float(losses.sum() / (count * (count - 1))) if count > 1 else 0.0
 
 
-def decode_by_fold(values: FloatArray, folds: NDArray[np.int64], chosen: Mapping[int, Thresholds]) -> LabelArray:
-    """Decode each fold's rows with that fold's alpha and beta."""
-    labels = np.zeros(values.shape, dtype=np.int8)
-    for fold, thresholds in chosen.items():
-        labels[folds == fold] = decode(values[folds == fold], thresholds.alpha, thresholds.beta)
-    return labels
-
-
-def expected_drop(
-    truth: LabelArray, official: LabelArray, honest: LabelArray, folds: ArrayLike, actors: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+def expected_drop(official: ActorCounts, honest: ActorCounts) -> dict[str, dict[str, Any]]:
     """Return official minus cross-fitted numbers with intervals: the drop to expect from validation to new actors.
 
     It holds what choosing thresholds (and a fusion's weights) on the scored folds adds. What an epoch chosen there adds
     is in both numbers, so the real drop of such a system is larger.
 
     Args:
-        official, honest: labels decoded both ways.
+        official, honest: right answers of the same system counted both ways.
 
     Returns:
         per measure `difference` and `interval`; no p-value, since the official answers saw what they are scored on.
     """
-    return drop_of_counts(count_actors(truth, official, folds, actors), count_actors(truth, honest, folds, actors))
-
-
-def drop_of_counts(official: ActorCounts, honest: ActorCounts) -> dict[str, dict[str, Any]]:
-    """As `expected_drop`, from counts."""
     return find_differences(official, honest)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,8 +14,10 @@ from blemore_harness.decoding.decoders import Groups, ThresholdDecoder
 from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Strategy, evaluate_strategy
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.predictions import Embeddings
-from blemore_harness.protocol.thresholds import Thresholds, summarise
-from blemore_harness.scoring.results import SystemRows, sample_of
+from blemore_harness.protocol.grid import Thresholds
+from blemore_harness.protocol.thresholds import summarise
+from blemore_harness.scoring.intervals import short
+from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, sample_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class PredictedLabels:
         strategy: name of the threshold strategy.
         why: what it was chosen for.
         thresholds: alpha and beta; None where the labels do not come from a pair of thresholds alone.
-        facts: what else belongs into the record (JSON types).
+        guessed: where the strategy looks at other clips of an actor: which are of one.
+        guessed_score: out-of-sample Score where actors are guessed; None without guesses.
     """
 
     ids: tuple[str, ...]
@@ -52,20 +54,21 @@ class PredictedLabels:
     strategy: str
     why: str
     thresholds: Thresholds | None
-    facts: Mapping[str, object] = field(default_factory=dict)
+    guessed: GuessedActors | None = None
+    guessed_score: float | None = None
 
 
 def predict_test(
-    rows: SystemRows,
+    rows: SystemPredictions,
     blinded: BlindedDataset,
-    scores: Mapping[str, Any],
+    scores: ScoredSystem,
     wanted: str | None = None,
     vectors: Mapping[str, Embeddings] | None = None,
 ) -> PredictedLabels:
     """Decode the test rows by a strategy trained on the out-of-fold rows of all training clips.
 
     Args:
-        scores: as of `results.score_system`.
+        scores: of the system.
         wanted: name of the strategy; None takes the one with the best cross-fitted Score of those that look at one clip
             at a time.
         embeddings: base models' embeddings of all clips, for a strategy that looks at other clips of an actor.
@@ -73,35 +76,29 @@ def predict_test(
     assert rows.test is not None
     if wanted is None:
         name, found = best_strategy(scores)
-        why = f"best cross-fitted Score of {len(HONEST)} strategies: {found:.3f}"
+        why = f"best cross-fitted Score of {len(HONEST)} strategies: {short(found)}"
     else:
         name, why = wanted, "asked for"
     sample = sample_of(rows.out_of_fold, blinded)
     decoder = STRATEGIES[name].learn(sample)
-    groups, facts = None, {}
+    guessed = reached = None
     if STRATEGIES[name].transductive:
         guessed = guess_actors(blinded, vectors or {})
-        groups = guessed.test
-        reached = summarise(evaluate_strategy(STRATEGIES[name], sample, guessed.train).values())
-        facts = {
-            "transductive": True,
-            "groups": len(np.unique(guessed.test)),
-            "rand_index": round(guessed.rand_index, 4),
-            "score_with_guessed_actors": reached["score"]["mean"],
-        }
-    labels = decoder.decode(rows.test.values, groups)
+        scores_with_guesses = evaluate_strategy(STRATEGIES[name], sample, guessed.train).values()
+        reached = summarise(scores_with_guesses)["score"]["mean"]
+    labels = decoder.decode(rows.test.values, guessed.test if guessed else None)
     real = [blinded.real[clip] for clip in rows.test.ids]
     order = np.argsort(real)
     thresholds = decoder.thresholds if isinstance(decoder, ThresholdDecoder) else None
-    return PredictedLabels(tuple(real[i] for i in order), labels[order], name, why, thresholds, facts)
+    return PredictedLabels(tuple(real[i] for i in order), labels[order], name, why, thresholds, guessed, reached)
 
 
-def best_strategy(scores: Mapping[str, Any]) -> tuple[str, float]:
+def best_strategy(scores: ScoredSystem) -> tuple[str, float]:
     """Return the strategy for test clips with the best cross-fitted Score, and that Score.
 
     Of equals the first listed.
     """
-    means = {name: scores["strategies"][name]["score"]["mean"] for name in HONEST}
+    means = {name: scores.strategies[name].score.mean for name in HONEST}
     name = max(means, key=means.__getitem__)
     return name, means[name]
 
@@ -128,7 +125,6 @@ def guess_actors(blinded: BlindedDataset, vectors: Mapping[str, Embeddings]) -> 
 
     Raises:
         DataError: no base model gives embeddings.
-        ExtraMissing: scipy is not installed.
     """
     ids = (*blinded.train.ids, *blinded.test.ids)
     joined = join_vectors([given.pick(ids).values for given in vectors.values()])

@@ -15,22 +15,22 @@ import numpy as np
 from blemore_harness.clips import Clips
 from blemore_harness.context import Context, Progress, Reporter
 from blemore_harness.errors import ConfigError
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.hookspecs import Encoder, Modality
 from blemore_harness.predictions import Embeddings, embeddings_of
 
-JOINT = "+"
-"""Stands between the names of encoders whose embeddings are joined: `imagebind+wavlm`."""
+PLUS = "+"
+"""Stands between the names of encoders whose embeddings are concatenated: `imagebind+wavlm`."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One of the joined encoders.
+    """One of the encoders of an early fusion.
 
     Attributes:
         name: as the user wrote it.
         encoder: the system.
-        options: its settled options, of which those of its head are not used.
+        options: its resolved options, of which those of its head are not used.
     """
 
     name: str
@@ -55,16 +55,16 @@ class EarlyFusion(Encoder):
         names = [part.name for part in parts]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ConfigError(f"'{twice[0]}' is named twice in '{JOINT.join(names)}': join each encoder once")
+            raise ConfigError(f"'{twice[0]}' is named twice in '{PLUS.join(names)}': name each encoder once")
         for part in parts:
             if type(part.encoder).embed is Encoder.embed:
                 raise ConfigError(
-                    f"'{part.name}' gives no embeddings to join in '{JOINT.join(names)}': only encoders that define "
-                    "`embed` can be joined; separate the names by commas to fuse probabilities"
+                    f"'{part.name}' gives no embeddings for '{PLUS.join(names)}': only encoders that define "
+                    "`embed` can take part; separate the names by commas to fuse probabilities"
                 )
         self._parts = parts
         modalities = {part.encoder.modality for part in parts}
-        self._describe(JOINT.join(names), modalities.pop() if len(modalities) == 1 else "audiovisual")
+        self._describe(PLUS.join(names), modalities.pop() if len(modalities) == 1 else "audiovisual")
 
     def _describe(self, name: str, modality: Modality) -> None:
         # What other encoders state in their class belongs to the instance here.
@@ -72,11 +72,11 @@ class EarlyFusion(Encoder):
 
     @property
     def encoders(self) -> tuple[Encoder, ...]:
-        """The joined encoders."""
+        """The encoders whose embeddings are concatenated."""
         return tuple(part.encoder for part in self._parts)
 
     def caveat(self, options: Any) -> str | None:
-        """Return the marks of the parts."""
+        """Return the caveats of the parts."""
         caveats = [part.encoder.caveat(part.options) for part in self._parts]
         return ", ".join(dict.fromkeys(caveat for caveat in caveats if caveat)) or None
 

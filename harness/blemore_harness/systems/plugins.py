@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.metadata
 import os
@@ -15,7 +16,7 @@ import pluggy
 
 from blemore_harness import hookspecs
 from blemore_harness.errors import ConfigError, UnknownName
-from blemore_harness.hookspecs import PROJECT, Encoder, Fusion, Modality
+from blemore_harness.hookspecs import PROJECT, Encoder, FoldFinished, Fusion, Modality, RunFinished, RunStarted
 from blemore_harness.options import build_options
 from blemore_harness.systems.distributions import Distribution, Installed
 
@@ -103,13 +104,15 @@ class Plugins:
                 rows.append(PluginRow(name, kind, modality, *_label(offer.distribution), status, system.summary))
         return sorted(rows, key=lambda row: (row.kind, row.name)) + sorted(self.failures, key=lambda row: row.name)
 
-    def tell(self, hook: str, **arguments: object) -> list[str]:
-        """Call a notification hook of every plugin; an exception becomes a warning, and the others are still called."""
+    def tell(self, hook: str, event: RunStarted | FoldFinished | RunFinished) -> list[str]:
+        """Call a notification hook of every plugin; one that raises becomes a warning, the others are still told.
+
+        Each is given a copy of its own, so that none changes what is recorded or what the others are told.
+        """
         warnings = []
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
-            wanted = {name: arguments[name] for name in implementation.argnames}
             try:
-                implementation.function(**wanted)
+                implementation.function(*(copy.deepcopy(event) for _ in implementation.argnames))
             except (Exception, SystemExit) as error:
                 warnings.append(f"plugin {implementation.plugin_name}: {hook} raised {_brief(error)}")
         return warnings

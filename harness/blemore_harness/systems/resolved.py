@@ -1,8 +1,10 @@
-"""A system made ready to run: its options resolved, its identity fixed, its mark known."""
+"""A system made ready to run in two steps: found by name with its options, then resolved for a dataset."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +16,7 @@ from blemore_harness.options import build_options, describe_options, identify_op
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
 from blemore_harness.systems.core_code import digest_core
 from blemore_harness.systems.distributions import Distribution
-from blemore_harness.systems.early_fusion import JOINT, EarlyFusion, Part
+from blemore_harness.systems.early_fusion import PLUS, EarlyFusion, Part
 from blemore_harness.systems.failures import Crash, blaming
 from blemore_harness.systems.plugins import Offer, Plugins
 from blemore_harness.systems.submission import Submission, plain_name
@@ -30,18 +32,43 @@ IDENTITY_SCHEME = 2
 
 
 @dataclass(frozen=True)
+class FoundSystem:
+    """A system that was found by its name and its options read; no dataset has been looked at.
+
+    Attributes:
+        name: as the user wrote it.
+        offer: the encoder or fusion, and who offers it.
+        options: its Options as the user (or the demo) set them.
+        given: the same as written.
+        seed: base seed.
+        base_models: the encoders of a fusion; empty for an encoder.
+        parts: the encoders of an early fusion; empty for others.
+        trouble: what its own code raised meanwhile, so that it can only be reported as failed; else None.
+    """
+
+    name: str
+    offer: Offer
+    options: Any
+    given: dict[str, object]
+    seed: int
+    base_models: tuple[FoundSystem, ...] = ()
+    parts: tuple[FoundSystem, ...] = ()
+    trouble: Crash | None = None
+
+
+@dataclass(frozen=True)
 class ResolvedSystem:
     """A system with everything that can change its numbers.
 
     Attributes:
-        name: as the user wrote it: a system's, a variant's (`wavlm@quick`), or a joint's (`imagebind+wavlm`).
+        name: as the user wrote it: a system's, a variant's (`wavlm@quick`), or an early fusion's (`imagebind+wavlm`).
         system: the encoder or fusion itself.
         plugin, distribution: who offered it.
         options: its Options.
         given: what the user (or the demo) set, as written.
         seed: base seed; a fold's seed is derived from it, the name and the fold.
         base_models: the encoders of a fusion; empty for an encoder.
-        parts: the encoders that an early fusion joins; empty for others.
+        parts: the encoders of an early fusion; empty for others.
         identity: JSON-able facts; their digest names the folder of its results.
         covers: digest of the test clips and of what is read of them: a final fit is for these, folds know nothing of
             them.
@@ -76,7 +103,7 @@ class ResolvedSystem:
     @property
     def has_embeddings(self) -> bool:
         """Whether it is an encoder that defines `embed`."""
-        return isinstance(self.system, Encoder) and type(self.system).embed is not Encoder.embed
+        return gives_embeddings(self.system)
 
     def fold_seed(self, fold: int | None) -> int:
         """Return the seed of one fold: independent of the order in which folds are run."""
@@ -98,82 +125,110 @@ class ResolvedSystem:
         }
 
 
-def resolve_systems(
-    submission: Submission, plugins: Plugins, blinded: BlindedDataset | None, demo: bool
-) -> tuple[ResolvedSystem, ...]:
-    """Resolve the encoders of a submission and, last, its fusion if it has one.
+def gives_embeddings(system: Encoder | Fusion) -> bool:
+    """Return whether a system is an encoder that defines `embed`."""
+    return isinstance(system, Encoder) and type(system).embed is not Encoder.embed
+
+
+def find_systems(submission: Submission, plugins: Plugins, demo: bool) -> tuple[FoundSystem, ...]:
+    """Find the encoders of a submission and, last, its fusion if it has one, and read their options.
 
     Args:
         submission: which systems, with which options.
         plugins: where they are looked up.
-        view: the dataset; None only checks names and options, and gives identities of no dataset.
         demo: whether the dataset is the generated one, where a system's demo options are its defaults.
 
     A system whose own code raises anything but `ConfigError` meanwhile is given with its `trouble`.
 
     Raises:
-        ConfigError: an unknown name or option, or a value that it cannot have, as the system's code may say as well.
-        DataError: released features that an encoder reads and the dataset lacks.
+        ConfigError: an unknown name or option, or a value that it cannot have.
     """
-    core = digest_core()
-    encoders = tuple(_resolve_encoder(name, submission, plugins, blinded, demo, core) for name in submission.encoders)
+    encoders = tuple(_find_encoder(name, submission, plugins, demo) for name in submission.encoders)
     if submission.fusion is None:
         return encoders
     offer = plugins.fusion(plain_name(submission.fusion))
     if offer.system.takes == "embeddings":  # type: ignore[union-attr]
-        without = [encoder.name for encoder in encoders if not encoder.has_embeddings]
+        without = [encoder.name for encoder in encoders if not gives_embeddings(encoder.offer.system)]
         if without:
             raise ConfigError(
                 f"'{submission.fusion}' fuses embeddings, and {first_and_count(without, 'base model')} gives none: "
                 "leave it out, or fuse probabilities, as `late` does"
             )
-    return (*encoders, _resolve(submission.fusion, offer, submission, blinded, demo, core, base_models=encoders))
+    return (*encoders, _find(submission.fusion, offer, submission, demo, base_models=encoders))
 
 
-def _resolve_encoder(
-    name: str, submission: Submission, plugins: Plugins, blinded: BlindedDataset | None, demo: bool, core: str
-) -> ResolvedSystem:
-    """Resolve an encoder, or the joint of several: `wavlm`, `wavlm@quick`, `imagebind+wavlm`."""
-    names = name.split(JOINT)
+def _find_encoder(name: str, submission: Submission, plugins: Plugins, demo: bool) -> FoundSystem:
+    """Find an encoder, or an early fusion of several: `wavlm`, `wavlm@quick`, `imagebind+wavlm`."""
+    names = name.split(PLUS)
     if len(names) == 1:
-        return _resolve(name, plugins.encoder(plain_name(name)), submission, blinded, demo, core)
-    parts = tuple(_resolve_encoder(part, submission, plugins, blinded, demo, core) for part in names)
-    joint = EarlyFusion(tuple(Part(p.name, p.system, p.options) for p in parts if isinstance(p.system, Encoder)))
-    offer = Offer(joint, JOINT.join(part.plugin for part in parts), parts[0].distribution)
-    return _resolve(name, offer, submission, blinded, demo, core, parts=parts)
+        return _find(name, plugins.encoder(plain_name(name)), submission, demo)
+    parts = tuple(_find_encoder(part, submission, plugins, demo) for part in names)
+    joined = _join([(part.name, part.offer.system, part.options) for part in parts])
+    offer = Offer(joined, PLUS.join(part.offer.plugin for part in parts), parts[0].offer.distribution)
+    return _find(name, offer, submission, demo, parts=parts)
 
 
-def _resolve(
+def _find(
     name: str,
     offer: Offer,
     submission: Submission,
-    blinded: BlindedDataset | None,
     demo: bool,
-    core: str,
     *,
-    base_models: tuple[ResolvedSystem, ...] = (),
-    parts: tuple[ResolvedSystem, ...] = (),
+    base_models: tuple[FoundSystem, ...] = (),
+    parts: tuple[FoundSystem, ...] = (),
+) -> FoundSystem:
+    given = {**(offer.system.demo_options if demo else {}), **submission.options.get(name, {})}
+    options, trouble = None, next((part.trouble for part in parts if part.trouble is not None), None)
+    if trouble is None:
+        try:
+            with _blaming(offer.system):
+                options = build_options(name, offer.system.Options, given)
+        except Crash as crash:
+            trouble = crash
+    return FoundSystem(name, offer, options, given, submission.seed, base_models, parts, trouble)
+
+
+def resolve_systems(found: Sequence[FoundSystem], blinded: BlindedDataset | None) -> tuple[ResolvedSystem, ...]:
+    """Resolve systems for a dataset: ask them what their options mean there, and fix their identities.
+
+    Args:
+        found: as of `find_systems`.
+        blinded: the dataset; None gives identities of no dataset.
+
+    A system whose own code raises anything but `ConfigError` meanwhile is given with its `trouble`.
+
+    Raises:
+        ConfigError: a value that an option cannot have, as the system's code says.
+        DataError: released features that an encoder reads and the dataset lacks.
+    """
+    core = digest_core()
+    resolved: list[ResolvedSystem] = []
+    for each in found:
+        resolved.append(_resolve(each, blinded, core, tuple(resolved) if each.base_models else ()))
+    return tuple(resolved)
+
+
+def _resolve(
+    found: FoundSystem, blinded: BlindedDataset | None, core: str, base_models: tuple[ResolvedSystem, ...] = ()
 ) -> ResolvedSystem:
-    system = offer.system
-    given = {**(system.demo_options if demo else {}), **submission.options.get(name, {})}
-    trouble = next((part.trouble for part in parts if part.trouble is not None), None)
+    parts = tuple(_resolve(part, blinded, core) for part in found.parts)
+    system = _join([(p.name, p.system, p.options) for p in parts]) if parts else found.offer.system
+    trouble = found.trouble or next((part.trouble for part in parts if part.trouble is not None), None)
     answers = _Answers()
     if trouble is None:
         try:
-            with blaming(system):
-                answers = _ask(name, system, given, blinded)
+            with _blaming(system):
+                answers = _ask(system, found.options, blinded)
         except Crash as crash:
-            if isinstance(crash.__cause__, ConfigError):
-                raise crash.__cause__ from None
             trouble = crash
     read = {store: blinded.publish_feature_set(store) for store in answers.feature_sets} if blinded else {}
     identity: dict[str, object] = {
         "scheme": IDENTITY_SCHEME,
         "protocol": PROTOCOL_VERSION,
-        "system": name,
+        "system": found.name,
         "options": answers.facts,
-        "seed": submission.seed,
-        **offer.distribution.facts(),
+        "seed": found.seed,
+        **found.offer.distribution.facts(),
         "core": core,
         "data": blinded.digest if blinded else "",
         "feature_sets": {store: digests.train for store, digests in read.items()},
@@ -186,10 +241,26 @@ def _resolve(
         [each.covers for each in (*base_models, *parts)],
     ]
     return ResolvedSystem(
-        name, system, offer.plugin, offer.distribution, answers.options, dict(given), submission.seed,
+        found.name, system, found.offer.plugin, found.offer.distribution, answers.options, found.given, found.seed,
         base_models, parts, identity if trouble is None else {**identity, "failed": True}, digest_of(tests),
         answers.caveat, trouble,
     )  # fmt: skip
+
+
+def _join(parts: Sequence[tuple[str, Encoder | Fusion, Any]]) -> EarlyFusion:
+    return EarlyFusion(tuple(Part(name, each, options) for name, each, options in parts if isinstance(each, Encoder)))
+
+
+@contextmanager
+def _blaming(system: Encoder | Fusion) -> Iterator[None]:
+    """Turn what a system raises while it is asked about itself into a `Crash`, but for what is the user's to mend."""
+    try:
+        with blaming(system):
+            yield
+    except Crash as crash:
+        if isinstance(crash.__cause__, ConfigError):
+            raise crash.__cause__ from None
+        raise
 
 
 @dataclass(frozen=True)
@@ -202,9 +273,8 @@ class _Answers:
     caveat: str | None = None
 
 
-def _ask(name: str, system: Encoder | Fusion, given: dict[str, object], blinded: BlindedDataset | None) -> _Answers:
-    """Build the options of a system and ask what follows from them; what it raises passes."""
-    options = build_options(name, system.Options, given)
+def _ask(system: Encoder | Fusion, options: Any, blinded: BlindedDataset | None) -> _Answers:
+    """Ask a system what follows from its options; what it raises passes."""
     feature_sets: tuple[str, ...] = ()
     if isinstance(system, Encoder):
         options = system.resolve_options(options, blinded.feature_sets if blinded else frozenset())

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.disk import check_file
 from blemore_harness.errors import ConfigError, UnknownName, suggest
 
 DEFAULT_FUSION = "best-of"
@@ -19,9 +18,6 @@ DEFAULT_FUSION = "best-of"
 (docs/explanation/simulation.md), which late fusion is not."""
 
 KEYS = ("summary", "plugins", "fusion", "thresholds", "seed", "set", "expect")
-
-LARGEST_TOML = 1_000_000
-"""Maximum size of a submission file in bytes."""
 
 VARIANT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """Pattern of the part behind the @ of a variant's name, which is part of a folder's name."""
@@ -154,11 +150,8 @@ def read_submission(path: Path) -> Submission:
         ConfigError: not TOML, an unknown key, or a value of the wrong kind.
     """
     try:
-        check_file(path, LARGEST_TOML)
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte order mark
-    except RecursionError:
-        raise ConfigError(f"cannot read {path}: nested too deeply") from None
-    except (OSError, ValueError) as error:  # not TOML, not UTF-8, or an integer with thousands of digits
+    except (OSError, ValueError) as error:  # not TOML, not UTF-8
         raise ConfigError(f"cannot read {path}: {error}") from error
     for key in content:
         if key not in KEYS:

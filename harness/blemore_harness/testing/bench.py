@@ -21,7 +21,7 @@ from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.rules import Scores
 from blemore_harness.protocol.thresholds import search_official
 from blemore_harness.testing.material import Material, digest_inputs, make_members
-from blemore_harness.testing.notebooks import Interrupted, Notebook
+from blemore_harness.testing.notebooks import CountingReporter, Interrupted
 from blemore_harness.testing.subjects import Session, Subject
 from blemore_harness.testing.surroundings import list_changes, look_around, stirred
 from blemore_harness.testing.verdicts import Broken
@@ -64,7 +64,7 @@ class Trial:
     progress: tuple[int, int]
 
 
-class Bench:
+class Trials:
     """Everything that the checks of one system share.
 
     Args:
@@ -200,7 +200,7 @@ class Bench:
         """Make a context with its folders below `root`."""
         (root / "workspace").mkdir(parents=True, exist_ok=True)
         cache = Cache((root if root.name in COLD else self._root / COLD[0]) / "cache")
-        return Context(device, SEED, root / "workspace", cache, Notebook(stop_at), **changes)
+        return Context(device, SEED, root / "workspace", cache, CountingReporter(stop_at), **changes)
 
     def call(self, part: str, context: Context, work: Callable[[], Any], *others: Context) -> Any:
         """Call into the plugin, with one context or more, the guards up: what they see goes to `findings`."""

@@ -1,4 +1,4 @@
-"""Checks of what a system says about itself, before anything is computed."""
+"""Checks of what a system declares, before anything is computed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pluggy
 
 from blemore_harness import hookspecs
 from blemore_harness.errors import HarnessError, UnknownName
-from blemore_harness.hookspecs import PROJECT, Encoder, hookimpl
+from blemore_harness.hookspecs import PROJECT, Encoder, Requirement, hookimpl
 from blemore_harness.options import build_options, describe_options
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, System, register
-from blemore_harness.testing.bench import Bench
+from blemore_harness.testing.bench import Trials
 from blemore_harness.testing.verdicts import Broken, NotApplicable, Verdict
 
 BLOCKED = (
@@ -32,7 +32,7 @@ NO_SUCH_OPTION = "an_option_that_nobody_has"
 SECONDS = 120
 
 
-def check_imports(bench: Bench) -> None:
+def check_imports(bench: Trials) -> None:
     """Import the system's module in an interpreter where heavy packages cannot be imported."""
     module = type(bench.subject.system).__module__
     if module == "__main__" or importlib.util.find_spec(module) is None:
@@ -44,7 +44,7 @@ def check_imports(bench: Bench) -> None:
         raise Broken(known[module].reason)
 
 
-def check_declares(bench: Bench) -> None:
+def check_declares(bench: Trials) -> None:
     """Offer the system to the harness as an installed plugin does."""
     system = bench.subject.system
     manager = pluggy.PluginManager(PROJECT)
@@ -65,7 +65,7 @@ def check_declares(bench: Bench) -> None:
     hash(system.Options())
 
 
-def check_options(bench: Bench) -> None:
+def check_options(bench: Trials) -> None:
     """Read options as `--set` gives them: what is unknown is refused, what they print is read back."""
     system = bench.subject.system
     try:
@@ -91,8 +91,8 @@ def check_options(bench: Bench) -> None:
         raise Broken(f"option '{name}': '{texts.get(name)}' is read back as {again[name]!r}, not {described[name]!r}")
 
 
-def check_identity(bench: Bench) -> None:
-    """Ask twice for what goes into the identity and the record."""
+def check_identity(bench: Trials) -> None:
+    """Compare two answers about what goes into the identity and the record."""
     system, options = bench.subject.system, bench.options
     first, second = _facts(system, options), _facts(system, options)
     if first != second:
@@ -111,6 +111,9 @@ def _facts(system: Any, options: Any) -> str:
         if not isinstance(feature_sets, tuple) or not all(isinstance(store, str) for store in feature_sets):
             raise Broken(f"`feature_sets`: expected a tuple of names, found {feature_sets!r}")
         facts.append(feature_sets)
+        needs = system.requirements(options)
+        if not isinstance(needs, tuple) or not all(isinstance(need, Requirement) for need in needs):
+            raise Broken(f"`requirements`: expected a tuple of Requirement, found {needs!r}")
     try:
         return json.dumps(facts, sort_keys=True)
     except TypeError as error:

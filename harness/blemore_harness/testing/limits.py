@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from blemore_harness.networks import resolve_device
-from blemore_harness.testing.bench import Bench
+from blemore_harness.testing.bench import Trials
 from blemore_harness.testing.verdicts import Broken, NotApplicable
 
 GPU_MEAN = 0.05
 """How far probabilities of a GPU may be from those of a CPU on average: it rounds otherwise, at every step."""
 
 
-def check_inputs(bench: Bench) -> None:
+def check_inputs(bench: Trials) -> None:
     """Compare arrays and files with what they were before anything was called."""
     bench.settled()
     changed = bench.changed_inputs()
@@ -23,7 +23,7 @@ def check_inputs(bench: Bench) -> None:
         raise Broken(f"what it was given was changed: {_few(changed)}; work on copies")
 
 
-def check_writes(bench: Bench) -> None:
+def check_writes(bench: Trials) -> None:
     """Look at what was written while it was called."""
     bench.settled()
     if bench.findings.written:
@@ -34,7 +34,7 @@ def check_writes(bench: Bench) -> None:
         )
 
 
-def check_offline(bench: Bench) -> None:
+def check_offline(bench: Trials) -> None:
     """Look at the addresses that it asked for."""
     bench.settled()
     if bench.findings.asked:
@@ -44,7 +44,7 @@ def check_offline(bench: Bench) -> None:
         )
 
 
-def check_state(bench: Bench) -> None:
+def check_state(bench: Trials) -> None:
     """Compare global state before and after each call, but for those that load packages."""
     bench.settled()
     if bench.findings.changed:
@@ -54,7 +54,7 @@ def check_state(bench: Bench) -> None:
         )
 
 
-def check_gpu(bench: Bench) -> None:
+def check_gpu(bench: Trials) -> None:
     """Do everything on a GPU and compare with the CPU."""
     if "torch" not in sys.modules:
         bench.first()

@@ -11,7 +11,7 @@ class Interrupted(KeyboardInterrupt):
     """The end of a call in its middle."""
 
 
-class Notebook:
+class CountingReporter:
     """Counts progress.
 
     Args:
@@ -24,7 +24,7 @@ class Notebook:
         self._stop_at = stop_at
 
     @contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Notebook]:
+    def progress(self, label: str, total: int) -> Iterator[CountingReporter]:
         """Return itself as the bar."""
         yield self
 

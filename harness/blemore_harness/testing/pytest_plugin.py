@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import pytest
 
 from blemore_harness.hookspecs import Encoder, Fusion
-from blemore_harness.testing.bench import Bench
+from blemore_harness.testing.bench import Trials
 from blemore_harness.testing.checks import Check, checks_for
 from blemore_harness.testing.running import refuse_unknown, run_check
 from blemore_harness.testing.subjects import Release, Session, Subject
@@ -30,7 +30,7 @@ from blemore_harness.testing.verdicts import Verdict
 class Checked:
     """What the tests of one class share, and what they came to so far."""
 
-    bench: Bench
+    bench: Trials
     verdicts: list[Verdict] = field(default_factory=list)
 
 
@@ -82,7 +82,7 @@ class PluginChecks:
         if kind not in benches:
             subject = self.subject()
             refuse_unknown([*subject.not_applicable, *subject.known_failures])
-            benches[kind] = Checked(Bench(subject, give_session(request)))
+            benches[kind] = Checked(Trials(subject, give_session(request)))
         return benches[kind]
 
     def subject(self) -> Subject:

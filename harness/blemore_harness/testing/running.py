@@ -1,4 +1,4 @@
-"""Runs checks one by one and says what each came to."""
+"""Runs checks one by one and reports a verdict on each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from blemore_harness.errors import HarnessError, UnknownName
-from blemore_harness.testing.bench import Bench
+from blemore_harness.testing.bench import Trials
 from blemore_harness.testing.checks import CHECKS, Check, checks_for
 from blemore_harness.testing.subjects import Session, Subject
 from blemore_harness.testing.verdicts import NotApplicable, Verdict
@@ -29,7 +29,7 @@ def check_subject(subject: Subject, session: Session, names: Sequence[str] = ())
         ExtraMissing: what writes clips is not installed.
     """
     refuse_unknown([*names, *subject.not_applicable, *subject.known_failures])
-    bench = Bench(subject, session)
+    bench = Trials(subject, session)
     for check in checks_for(subject.is_fusion):
         if not names or check.name in names:
             yield run_check(check, bench)
@@ -43,7 +43,7 @@ def refuse_unknown(names: Sequence[str]) -> None:
             raise UnknownName.among("check", name, known)
 
 
-def run_check(check: Check, bench: Bench) -> Verdict:
+def run_check(check: Check, bench: Trials) -> Verdict:
     """Run one check; what its author says about it decides what a failure means."""
     subject = bench.subject
     if check.name in subject.not_applicable:
@@ -57,7 +57,7 @@ def run_check(check: Check, bench: Bench) -> Verdict:
     return Verdict(check.name, "known failure", f"{known} [{verdict.reason}]")
 
 
-def _run(check: Check, bench: Bench) -> Verdict:
+def _run(check: Check, bench: Trials) -> Verdict:
     try:
         check.run(bench)
     except NotApplicable as reason:

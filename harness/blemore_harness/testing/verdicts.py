@@ -42,7 +42,7 @@ class Verdict:
 
 
 def exit_code(verdicts: list[Verdict]) -> int:
-    """Give 3 where a plugin crashed, 1 where a check failed or none was applicable, else 0.
+    """Return 3 where a plugin crashed, 1 where a check failed or none was applicable, else 0.
 
     >>> exit_code([Verdict("options", "passed"), Verdict("gpu", "skipped", "no GPU")])
     0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol
 
@@ -13,7 +13,7 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, InvalidOption, MediaError
-from blemore_harness.hookspecs import Encoder, Model
+from blemore_harness.hookspecs import Encoder, Model, Requirement
 from blemore_harness.pooling import STATISTICS, pool_statistics
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.features.options import FeatureOptions
@@ -24,7 +24,6 @@ from blemore_plugins.features.reading import (
     refuse_unseen,
     refuse_widths,
 )
-from blemore_plugins.hub import digest_file
 
 Sequence2D = NDArray[np.float32]
 
@@ -43,6 +42,9 @@ class Extractor(Protocol):
 
     def identify(self, options: Any) -> Mapping[str, object]:
         """Return the configuration of the extractor, as `Encoder.identify`."""
+
+    def requirements(self, options: Any) -> tuple[Requirement, ...]:
+        """As `Encoder.requirements`."""
 
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Download weights and compute missing features clip by clip, so that an interruption loses little.
@@ -96,6 +98,10 @@ class FeatureEncoder(Encoder):
     def identify(self, options: Any) -> Mapping[str, object]:
         """Return the configuration of the extractor."""
         return self._extractor.identify(options) if options.source == "media" else {}
+
+    def requirements(self, options: Any) -> tuple[Requirement, ...]:
+        """Return what the extractor needs; released features need nothing."""
+        return self._extractor.requirements(options) if options.source == "media" else ()
 
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Read or extract every clip's features once, so that missing or damaged files are found before training.
@@ -163,17 +169,13 @@ class FeatureEncoder(Encoder):
 
         return fit_head_on_rows(lambda clip: self.frame_features(clip, options, context), fold, options, context)
 
-    def fit_together(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Sequence[Model] | None:
-        """Train the heads of several folds at once if this is faster; heads on embeddings are trained one by one."""
+    def fit_folds(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Iterable[Model]:
+        """Train the heads of several folds at once where that is faster; those on embeddings one by one."""
         if options.rows != "clips":
-            return None
+            return super().fit_folds(folds, options, contexts)
         from blemore_harness.heads.fitting import fit_heads
 
         return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, options, contexts)
-
-    def learns_together(self, options: Any, device: str) -> bool:
-        """Return whether `fit_together` trains the heads."""
-        return bool(options.rows == "clips" and device.startswith("cuda"))
 
     def _first_source(self, options: Any, feature_sets: frozenset[str]) -> str:
         if self.store in feature_sets:
@@ -202,7 +204,7 @@ class FeatureEncoder(Encoder):
         """Return the seven statistics of one clip, float32 (7 x D,), from the cache if known."""
         if options.source == "statistics":
             return read_statistics(clip, self.statistics_store, self.width)
-        part = PART if options.source == "media" else digest_file(clip.features(self.store), context.cache)[:32]
+        part = PART if options.source == "media" else context.cache.digest_file(clip.features(self.store))[:32]
         if not store.has(clip, part):
             store.save(clip, pool_statistics(self.frame_features(clip, options, context)), part)
         return store.load(clip, part)

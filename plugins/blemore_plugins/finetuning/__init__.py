@@ -6,14 +6,12 @@ the two video transformers, Apache-2.0 for wav2vec2.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.errors import ExtraMissing
-from blemore_harness.hookspecs import Encoder, Modality, Model, hookimpl
+from blemore_harness.hookspecs import Encoder, Modality, Model, Requirement, hookimpl
 from blemore_plugins.finetuning.options import (
     RANDOM,
     FinetuningOptions,
@@ -22,7 +20,8 @@ from blemore_plugins.finetuning.options import (
     VideoMAEOptions,
     VideoOptions,
 )
-from blemore_plugins.hub import identify_source
+from blemore_plugins.hub import identify_source, require_packages
+from blemore_plugins.requirements import HUB_TOKEN, need
 
 PACKAGES = ("torch", "transformers", "av", "PIL")
 
@@ -52,9 +51,13 @@ class FinetunedEncoder(Encoder):
         """Tell local weights by their content."""
         return {} if options.model in RANDOM else {"model": identify_source(options.model)}
 
+    def requirements(self, options: FinetuningOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need("transformers"), HUB_TOKEN)
+
     def _fetch(self, options: FinetuningOptions, context: Context) -> None:
         """Fetch the weights and say in the record which they are."""
-        _require_extra(self.name)
+        require_packages(self.name, PACKAGES)
         from blemore_plugins.finetuning.loading import describe_model, find_model, refuse_faulty_transformers
 
         refuse_faulty_transformers()
@@ -88,7 +91,7 @@ class VideoMAEEncoder(VideoEncoder):
 
     def fit(self, fold: Fold, options: VideoOptions, context: Context) -> Model:
         """Train the network on the training clips; see `model.fit`."""
-        _require_extra(self.name)
+        require_packages(self.name, PACKAGES)
         from blemore_plugins.finetuning.model import fit
         from blemore_plugins.finetuning.video import IMAGENET, build_videomae, open_video
 
@@ -106,7 +109,7 @@ class TimeSformerEncoder(VideoEncoder):
 
     def fit(self, fold: Fold, options: VideoOptions, context: Context) -> Model:
         """Train the network on the training clips; see `model.fit`."""
-        _require_extra(self.name)
+        require_packages(self.name, PACKAGES)
         from blemore_plugins.finetuning.model import fit
         from blemore_plugins.finetuning.video import TIMESFORMER, build_timesformer, open_video
 
@@ -142,7 +145,7 @@ class SoundEncoder(FinetunedEncoder):
 
     def fit(self, fold: Fold, options: SoundOptions, context: Context) -> Model:
         """Train the network on the training clips; see `model.fit`."""
-        _require_extra(self.name)
+        require_packages(self.name, PACKAGES)
         from blemore_plugins.finetuning.model import fit
         from blemore_plugins.finetuning.sound import SoundSource, build_sound, open_waves
 
@@ -159,9 +162,3 @@ def _decode(clips: Clips, options: VideoOptions, context: Context) -> None:
     from blemore_harness.media.frame_cache import open_frames
 
     open_frames(context.cache, options.short_side).prepare(clips, context)
-
-
-def _require_extra(name: str) -> None:
-    missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
-    if missing:
-        raise ExtraMissing(f'{name} needs {", ".join(missing)}: pip install "blemore-harness[encoders]"')

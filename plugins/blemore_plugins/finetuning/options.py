@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from blemore_harness.errors import InvalidOption
-from blemore_harness.options import incidental
+from blemore_harness.options import demand, incidental
 
 RANDOM = ("random", "random-small")
 """Values of `model` for fresh weights: at the released size, and at a size for trying things out."""
@@ -176,13 +175,3 @@ class SoundOptions(FinetuningOptions):
         demand(0 <= self.mask < 1, "mask", "from 0 to below 1", self.mask)
         demand(self.mask_length >= 1, "mask_length", "at least 1", self.mask_length)
         demand(0 <= self.layerdrop < 1, "layerdrop", "from 0 to below 1", self.layerdrop)
-
-
-def demand(fine: bool, name: str, expected: str, found: object) -> None:
-    """Refuse a value that an option cannot have.
-
-    Raises:
-        InvalidOption: it is not fine.
-    """
-    if not fine:
-        raise InvalidOption(f"{name} must be {expected}, found {found}")

@@ -16,12 +16,13 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import ConfigError, ExtraMissing
-from blemore_harness.hookspecs import Encoder, Modality, hookimpl
+from blemore_harness.hookspecs import Encoder, Modality, Requirement, hookimpl
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
-from blemore_plugins.gemini.client import GOOGLE, Endpoint, Pace, find_address, find_key, open_client
+from blemore_plugins.gemini.client import GOOGLE, KEY_NAMES, Endpoint, Pace, find_address, find_key, open_client
 from blemore_plugins.gemini.extraction import Item, alone, extract, list_items, read_dates, report
 from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
+from blemore_plugins.requirements import need
 
 STAND_IN = "stand-in 1"
 """Name of the stand-in in cache keys; a new number for every change of what it computes."""
@@ -53,6 +54,11 @@ class GeminiEncoder(Encoder):
     def caveat(self, options: GeminiOptions) -> str | None:
         """Return the caveat of embeddings of the stand-in server."""
         return "stand-in embeddings" if options.service == "stand-in" else None
+
+    def requirements(self, options: GeminiOptions) -> tuple[Requirement, ...]:
+        """Return the package, and the keys of the service, of which one is enough."""
+        keys = KEY_NAMES if options.service == "google" else ()
+        return (*need("google-genai"), *(Requirement(name, "key") for name in keys))
 
     def prepare(self, clips: Clips, options: GeminiOptions, context: Context) -> None:
         """Request the missing embeddings; if none is missing, neither key nor consent nor network is needed.

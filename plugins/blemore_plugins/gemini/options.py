@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from blemore_harness.errors import InvalidOption
-from blemore_harness.heads.fitting import HeadOptions
-from blemore_harness.options import incidental
+from blemore_harness.heads.options import HeadOptions
+from blemore_harness.options import demand, incidental
 
 VECTOR_SIZE = 3072
 """Largest size of Gemini Embedding 2, which is always requested; smaller ones are its prefix (ai.google.dev,
@@ -74,17 +73,17 @@ class GeminiOptions(HeadOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(bool(self.model.strip()), "model", "an id such as gemini-embedding-2", self.model)
-        _check(bool(self.api_version.strip()), "api_version", "v1beta or v1", self.api_version)
-        _check(0 <= self.start < float("inf"), "start", "0 or more seconds", self.start)
+        demand(bool(self.model.strip()), "model", "an id such as gemini-embedding-2", self.model)
+        demand(bool(self.api_version.strip()), "api_version", "v1beta or v1", self.api_version)
+        demand(0 <= self.start < float("inf"), "start", "0 or more seconds", self.start)
         allowed = f"0 (the whole clip) up to {MAX_VIDEO_SECONDS:g} seconds"
-        _check(0 <= self.seconds <= MAX_VIDEO_SECONDS, "seconds", allowed, self.seconds)
-        _check(self.fps is None or 0 < self.fps <= MAX_FPS, "fps", f"more than 0, at most {MAX_FPS:g}", self.fps)
+        demand(0 <= self.seconds <= MAX_VIDEO_SECONDS, "seconds", allowed, self.seconds)
+        demand(self.fps is None or 0 < self.fps <= MAX_FPS, "fps", f"more than 0, at most {MAX_FPS:g}", self.fps)
         allowed = f"{SMALLEST_VECTOR} to {VECTOR_SIZE}"
-        _check(SMALLEST_VECTOR <= self.dimensions <= VECTOR_SIZE, "dimensions", allowed, self.dimensions)
-        _check(1 <= self.workers <= 32, "workers", "1 to 32", self.workers)
-        _check(1 <= self.attempts <= 100, "attempts", "1 to 100", self.attempts)
-        _check(0 < self.timeout <= 3600, "timeout", "more than 0, at most 3600 seconds", self.timeout)
+        demand(SMALLEST_VECTOR <= self.dimensions <= VECTOR_SIZE, "dimensions", allowed, self.dimensions)
+        demand(1 <= self.workers <= 32, "workers", "1 to 32", self.workers)
+        demand(1 <= self.attempts <= 100, "attempts", "1 to 100", self.attempts)
+        demand(0 < self.timeout <= 3600, "timeout", "more than 0, at most 3600 seconds", self.timeout)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -115,8 +114,3 @@ class GeminiOptions(HeadOptions):
             "dimensions": VECTOR_SIZE,
             "cut_rule": FIRST_RULE,
         }
-
-
-def _check(good: bool, name: str, expected: str, found: object) -> None:
-    if not good:
-        raise InvalidOption(f"{name} must be {expected}, found '{found}'")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,14 +13,16 @@ import numpy as np
 from blemore_harness.cache import Cache, Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.errors import ExtraMissing, WeightsMissing
+from blemore_harness.errors import WeightsMissing
+from blemore_harness.hookspecs import Requirement
 from blemore_harness.media.audio import audio_key, read_audio, warn_of_silence
 from blemore_harness.networks import usable_cpus
 from blemore_plugins.ahead import read_ahead
 from blemore_plugins.hicmae.inputs import RATE, cut_windows, import_kaldi, log_mel
 from blemore_plugins.hicmae.options import RANDOM_SMALL, RELEASED, SMALL, SMALL_SEED, WEIGHT_FILES, HiCMAEOptions
 from blemore_plugins.hicmae.shape import CHUNK
-from blemore_plugins.hub import HUB_ID, Weights, find_weights, identify_source
+from blemore_plugins.hub import HUB_ID, Weights, find_weights, identify_source, require_packages
+from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.s4d.faces import extract_faces, open_crops
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class HiCMAEExtractor:
         """Tell local weights by their content."""
         return {} if options.weights == RANDOM_SMALL else {"weights": identify_source(options.weights)}
 
+    def requirements(self, options: HiCMAEOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need("torchvision", "torchaudio", "facenet-pytorch"), HUB_TOKEN)
+
     def prepare(self, clips: Clips, options: HiCMAEOptions, context: Context) -> None:
         """Find the weights, cut out faces, and compute the features that are not in the cache.
 
@@ -60,7 +65,8 @@ class HiCMAEExtractor:
             WeightsMissing, DataError: weights that are not here, or that are not HiCMAE's.
             MediaError: a clip without usable picture or audio; those before it are kept.
         """
-        _require_extra()
+        require_packages("hicmae", PACKAGES)
+        import_kaldi()
         weights = find(options, download=True)
         context.note("weights", RANDOM_SMALL if weights is None else weights.identity(context.cache))
         missing = self.open_store(options, context).missing(clips)
@@ -144,10 +150,3 @@ def read_chunks(clip: Clip, options: HiCMAEOptions, crops: Store, cache: Cache |
     wave = read_audio(clip, RATE, cache)
     sound = np.stack([log_mel(wave[window.samples(len(wave))]) for window in windows])
     return Chunks(pictures, tuple(len(window.frames) for window in windows), sound)
-
-
-def _require_extra() -> None:
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ExtraMissing(f'hicmae needs {", ".join(missing)}: pip install "blemore-harness[encoders]"')
-    import_kaldi()

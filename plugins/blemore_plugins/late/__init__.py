@@ -8,15 +8,12 @@ import numpy as np
 
 from blemore_harness.clips import Fold
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Fusion, hookimpl
+from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Probabilities
-from blemore_plugins.late.joined import join_folds
-from blemore_plugins.late.mean import WeightedMean, mean_rows
 from blemore_plugins.late.options import LateOptions, share_out
 from blemore_plugins.late.search import choose_weights
-from blemore_plugins.late.subsets import whole
-
-__all__ = ["LateFusion", "LateOptions", "WeightedMean", "blemore_fusions", "mean_rows"]
+from blemore_plugins.late.space import join_folds, whole
+from blemore_plugins.means import WeightedMean
 
 
 class LateFusion(Fusion):
@@ -42,20 +39,21 @@ class LateFusion(Fusion):
         (found,) = choose_weights(rows, fold.train.labels, whole(len(fold.train)), options, [context])
         return _told(dict(zip(names, found.tolist(), strict=True)), base_models, context)
 
-    def fit_together(
+    def fit_folds(
         self,
         folds: Sequence[Fold],
         base_models: Sequence[Mapping[str, Probabilities]],
         options: LateOptions,
         contexts: Sequence[Context],
-    ) -> list[WeightedMean] | None:
+    ) -> Iterable[FusionModel]:
         """Choose the weights of all folds in one pass over the points, each on its own training clips: those of `fit`.
 
-        None where weights are given, or the folds' training clips are not the same clips and rows but for a part each.
+        Fold by fold where weights are given, or where the folds' training clips are not the same clips and
+        probabilities but for a part each.
         """
         joined = None if options.weights or len(folds) < 2 else join_folds(folds, base_models)
         if joined is None:
-            return None
+            return super().fit_folds(folds, base_models, options, contexts)
         found = choose_weights(joined.rows, joined.truth, joined.subsets, options, contexts)
         return [
             _told(dict(zip(joined.base_models, weights.tolist(), strict=True)), given, context)

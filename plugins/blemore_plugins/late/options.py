@@ -34,7 +34,7 @@ class LateOptions:
             file with a number by base model (TOML: at the top, or in a table `weights`). Every base model needs one, 0
             too.
         renormalise: whether weights of base models that do not take part are dropped and the others made to sum to 1.
-        backend: what searches; the choice is the same to the last bit. `auto` is torch on a GPU, else numba, else
+        backend: what searches; the choice is the same to the last bit. `auto` is numba where it is installed, else
             numpy; numpy also where there is little to search, since compiling takes seconds.
     """
 
@@ -46,7 +46,7 @@ class LateOptions:
     max_weight: float = 1.0
     weights: str = ""
     renormalise: bool = False
-    backend: Literal["auto", "numba", "torch", "numpy"] = incidental("auto")
+    backend: Literal["auto", "numba", "numpy"] = incidental("auto")
 
     def __post_init__(self) -> None:
         if not 0 < self.step <= 1 or abs(1 / self.step - round(1 / self.step)) > 1e-9:
@@ -111,7 +111,7 @@ def _read_text(text: str) -> dict[str, float]:
         except ValueError:
             name = ""
         if not (name and equals):
-            raise InvalidOption(f"weights: expected MEMBER=WEIGHT, such as s4d=0.4,wav2vec2=0.6, found '{part}'")
+            raise InvalidOption(f"weights: expected NAME=WEIGHT, such as s4d=0.4,wav2vec2=0.6, found '{part}'")
         if name in found:
             raise InvalidOption(f"weights: expected one for each base model, found two for '{name}'")
         found[name] = weight

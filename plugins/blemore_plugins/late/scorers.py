@@ -1,26 +1,35 @@
-"""Who scores points: plain numpy, compiled code on CPU threads, or torch tensors; all make the very same choice."""
+"""What scores points: plain numpy, or compiled code on CPU threads; both make the very same choice.
+
+What a fused row gets right, and what that is worth, is tabulated once for all weights. Compiled code is kept in the
+user's cache: one process compiles it, all later ones load it. The cache of numba itself would lie in the installation,
+which can be read-only, would not notice an edit of what the compiled function calls, and lets two processes write one
+file.
+"""
 
 from __future__ import annotations
 
 import os
+import pickle
+import platform
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
 from functools import reduce
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemore_harness.cache import Cache
-from blemore_harness.clips import LabelArray
+from blemore_harness.clips import EMOTIONS, LabelArray
+from blemore_harness.disk import digest_of, write_atomically
 from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter, GridScores
-from blemore_plugins.late.answers import tabulate, value_answers
-from blemore_plugins.late.compiled import keep_compiled
-from blemore_plugins.late.mean import mean_rows
-from blemore_plugins.late.simplex import PartsArray, SimplexGrid
-from blemore_plugins.late.subsets import Subsets, whole
+from blemore_harness.protocol.rules import EQUAL, MAJOR, NEUTRAL, SINGLE
+from blemore_plugins.late.space import PartsArray, SimplexGrid, Subsets, whole
+from blemore_plugins.means import mean_rows
 
 Advance = Callable[[int], object]
 
@@ -69,12 +78,22 @@ class PlainScorer:
         """As `Scorer.best_of`."""
         sets = subsets or whole(len(self._truth))
         counter = GridCounter(self._truth, sets.group)
+        best: list[tuple[float, int, int]] = []
+        for start, stop in _chunks(grid, self.chunk):
+            points = grid.block(start, stop)
+            # Sums of squares are whole numbers: nearness to equal weights is compared without rounding.
+            squares = (points * points).sum(axis=1)
+            scores = self._score_sets(counter, grid.weights(points), sets)
+            leaders = [int(np.lexsort((squares, -each))[0]) for each in scores]  # stable: of equals the first
+            found = [(float(scores[s, i]), -int(squares[i]), -(start + i)) for s, i in enumerate(leaders)]
+            best = [max(pair) for pair in zip(best or found, found, strict=True)]
+            advance(stop - start)
+        return np.concatenate([grid.block(-number, -number + 1) for _, _, number in best])
 
-        def score_sets(points: FloatArray) -> FloatArray:
-            counted = [counter.per_fold(mean_rows(self._rows, point)) for point in points]
-            return np.array([[_score_without(left, counts) for counts in counted] for left in sets.left_out])
-
-        return _best_in_chunks(score_sets, grid, self.chunk, advance)
+    def _score_sets(self, counter: GridCounter, points: FloatArray, sets: Subsets) -> FloatArray:
+        """Return the best Score for every set, float64 (S, P)."""
+        counted = [counter.per_fold(mean_rows(self._rows, point)) for point in points]
+        return np.array([[_score_without(left, counts) for counts in counted] for left in sets.left_out])
 
 
 def _score_without(left: int, counts: dict[int, GridScores]) -> float:
@@ -94,11 +113,10 @@ class CompiledScorer:
     def __init__(
         self, rows: FloatArray, truth: LabelArray, threads: int | None = None, cache: Cache | None = None
     ) -> None:
-        from blemore_plugins.late import decoding, kernel
+        from blemore_plugins.late import kernel
 
         if cache is not None:
-            sources = Path(kernel.__file__), Path(decoding.__file__)
-            keep_compiled(cache, (kernel.search_range, kernel.score_points), sources)
+            keep_compiled(cache, (kernel.search_range, kernel.score_points), (Path(kernel.__file__),))
         self._kernel = kernel
         self._rows = np.ascontiguousarray(rows.transpose(0, 2, 1))
         if len(rows) == 1:  # the kernel ends in two base models: one that weighs nothing changes no bit
@@ -150,71 +168,55 @@ class CompiledScorer:
         return np.concatenate([grid.block(-number, -number + 1) for _, _, number in best])
 
 
-class TensorScorer:
-    """Scores chunks of points as tensors: written for a GPU, the same on a CPU.
+class Right(IntEnum):
+    """What a row gets right by its larger and its smaller emotion; even kinds of single by whether it can blend."""
 
-    Multiplications and additions are separate operations, since one that does both would round once instead of twice.
+    NOTHING = 0
+    SINGLE = 1  # its emotion, while it does not blend
+    NEVER_BLENDS = 2  # its emotion at all thresholds: neutral is one of the two
+    PAIR = 3  # its emotions, while it blends, but the saliences never
+    UNEVEN = 4  # its emotions, and the saliences while the blend is uneven
+    EVEN = 5  # its emotions, and the saliences while the blend is even
+
+
+def tabulate(truth: LabelArray) -> NDArray[np.int8]:
+    """Return `Right`, int8 (N, 36), by clip and by larger times six plus smaller emotion.
 
     Args:
-        rows, truth: as of `PlainScorer`.
-        device: a name that `torch.device` takes.
-
-    Attributes:
-        chunk: points that are scored together at most; None as many as memory is meant for.
+        truth: int8 (N, 6) percentages.
     """
-
-    chunk: int | None = None
-
-    def __init__(self, rows: FloatArray, truth: LabelArray, device: str) -> None:
-        import torch
-
-        from blemore_plugins.late import tensors
-
-        self._torch, self._tensors, self._device = torch, tensors, device
-        self._truth = truth
-        arrays = rows.transpose(0, 2, 1), tabulate(truth), np.array(OFFICIAL_GRID)
-        self._tables = tensors.Tables(*(torch.from_numpy(np.ascontiguousarray(each)).to(device) for each in arrays))
-        self._score_all, self._size = self._scoring(whole(len(truth)))
-
-    def scores(self, points: FloatArray) -> FloatArray:
-        """As `Scorer.scores`."""
-        size = self.chunk or self._size
-        parts = np.split(points, range(size, len(points), size))
-        return np.concatenate([self._score_all(part)[0] for part in parts])
-
-    def best_of(self, grid: SimplexGrid, advance: Advance, subsets: Subsets | None = None) -> PartsArray:
-        """As `Scorer.best_of`."""
-        score_sets, size = self._scoring(subsets or whole(len(self._truth)))
-        return _best_in_chunks(score_sets, grid, self.chunk or size, advance)
-
-    def _scoring(self, subsets: Subsets) -> tuple[Callable[[FloatArray], FloatArray], int]:
-        """Return what scores points for every set, float64 (S, P), and how many points at a time."""
-        arrays = subsets.group, *value_answers(self._truth, subsets)
-        group, presence, salience = (self._torch.from_numpy(each).to(self._device) for each in arrays)
-        sets = self._tensors.Sets(group, subsets.groups, subsets.left_out, presence, salience)
-
-        def score_sets(points: FloatArray) -> FloatArray:
-            given = self._torch.from_numpy(points).to(self._device)
-            scores: FloatArray = self._tensors.score_points(self._tables, sets, given).cpu().numpy()
-            return scores
-
-        return score_sets, self._tensors.chunk_size(len(self._truth), self._device, subsets.groups)
+    right = np.zeros((len(truth), len(EMOTIONS), len(EMOTIONS)), dtype=np.int8)
+    for clip, label in enumerate(truth):
+        present = np.flatnonzero(label)
+        if label.max() == SINGLE:
+            (alone,) = present
+            right[clip, alone] = Right.SINGLE
+            right[clip, alone, NEUTRAL] = Right.NEVER_BLENDS
+            if alone == NEUTRAL:
+                right[clip, alone] = Right.NEVER_BLENDS
+        elif label.max() == EQUAL:
+            one, two = present
+            right[clip, one, two] = right[clip, two, one] = Right.EVEN
+        else:
+            one, two = present if label[present[0]] == MAJOR else present[::-1]
+            right[clip, one, two], right[clip, two, one] = Right.UNEVEN, Right.PAIR
+    return right.reshape(len(truth), -1)
 
 
-def _best_in_chunks(
-    score_sets: Callable[[FloatArray], FloatArray], grid: SimplexGrid, size: int, advance: Advance
-) -> PartsArray:
-    best: list[tuple[float, int, int]] = []
-    for start, stop in _chunks(grid, size):
-        points = grid.block(start, stop)
-        # Sums of squares are whole numbers: nearness to equal weights is compared without rounding.
-        squares = (points * points).sum(axis=1)
-        scores = score_sets(grid.weights(points))
-        leaders = [int(np.lexsort((squares, -each))[0]) for each in scores]  # stable: of equals the first
-        found = [(float(scores[s, i]), -int(squares[i]), -(start + i)) for s, i in enumerate(leaders)]
-        best = [max(pair) for pair in zip(best or found, found, strict=True)]
-        advance(stop - start)
-    return np.concatenate([grid.block(-number, -number + 1) for _, _, number in best])
+def value_answers(truth: LabelArray, subsets: Subsets) -> tuple[FloatArray, FloatArray]:
+    """Return what right answers add to the Score of each set, rounded as the official code rounds it.
+
+    Returns:
+        presence: float64 (S, N + 1), what so many right sets of emotions add.
+        salience: float64 (S, B + 1), the same for right saliences of the B blends.
+    """
+    blend = (truth > 0).sum(axis=1) == 2
+    masks = [subsets.mask(number) for number in range(len(subsets.left_out))]
+    clips, blends = np.arange(len(truth) + 1), np.arange(int(blend.sum()) + 1)
+    # In the order of operations of the official Score, half of each share: equal counts then give equal floats.
+    presence = [0.5 * (clips / int(mask.sum())) for mask in masks]
+    salience = [0.5 * (blends / max(int((blend & mask).sum()), 1)) for mask in masks]
+    return np.stack(presence), np.stack(salience)
 
 
 def _chunks(grid: SimplexGrid, size: int) -> Iterator[tuple[int, int]]:
@@ -228,3 +230,57 @@ def allowed_threads() -> int:
     openmp = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     allowed = int(config.NUMBA_NUM_THREADS)
     return max(1, min(allowed, int(openmp))) if openmp.isdigit() else allowed
+
+
+def keep_compiled(cache: Cache, functions: tuple[Any, ...], sources: tuple[Path, ...]) -> None:
+    """Let functions of numba load what was compiled before, and keep what they compile; else they compile in memory.
+
+    Args:
+        cache: where it is kept, for each user, for each version of Python, numpy, numba and the sources.
+        functions: results of `njit`.
+        sources: files of everything that is compiled into them.
+    """
+    import numba
+
+    code = digest_of([file.read_text(encoding="utf-8") for file in sources])
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "numba": numba.__version__}
+    try:
+        folder = cache.store("compiled", code=code, user=os.getuid(), **versions).folder
+        folder.chmod(0o700)
+    except OSError:  # a cache that cannot be written to, or that is somebody else's
+        return
+    for function in functions:
+        function._cache = _Kept(folder, function.__name__)
+
+
+class _Kept:
+    """What numba asks of a cache of one function; a file for each signature and processor."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.cache_path, self._name = str(folder), name
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """Return the compiled code for a signature, or None to have it compiled."""
+        from numba.core.compiler import CompileResult
+
+        target.refresh()
+        path = self._path(signature, target.codegen())
+        try:
+            if path.stat().st_uid != os.getuid():
+                return None
+            return CompileResult._rebuild(target, *pickle.loads(path.read_bytes()))
+        except Exception:  # absent, or damaged: compiled anew, and written again
+            return None
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        """Keep compiled code; a disk that is full or read-only is no reason to fail, since the code is in memory."""
+        from numba.core.serialize import dumps
+
+        try:
+            write_atomically(self._path(signature, compiled.codegen), dumps(compiled._reduce()))
+        except OSError:
+            return
+
+    def _path(self, signature: Any, codegen: Any) -> Path:
+        facts = [str(signature), *map(str, codegen.magic_tuple())]
+        return Path(self.cache_path) / f"{self._name}-{digest_of(facts)}.pickle"

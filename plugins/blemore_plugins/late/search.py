@@ -12,9 +12,8 @@ from blemore_harness.context import Context
 from blemore_harness.errors import InvalidOption
 from blemore_harness.predictions import FloatArray
 from blemore_plugins.late.options import LateOptions
-from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, Scorer, TensorScorer
-from blemore_plugins.late.simplex import PartsArray, SimplexGrid, bounded_grid
-from blemore_plugins.late.subsets import Subsets
+from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, Scorer
+from blemore_plugins.late.space import PartsArray, SimplexGrid, Subsets, bounded_grid
 
 CLIMB_POINTS = 4_000
 """Points of the coarse grid that `climb` starts from at most: all of step 0.1 up to 6 base models."""
@@ -23,7 +22,7 @@ FINER = (0.5, 0.2)
 """Shares of the step that the best point is improved with at the end, moving weight from one base model to another."""
 
 PLAIN_POINTS = 2_000
-"""Up to so many points plain numpy is done before a compiler or a GPU has started."""
+"""Up to so many points plain numpy is done before a compiler has started."""
 
 
 class WeightSearch:
@@ -134,11 +133,11 @@ def choose_weights(
     starts: Sequence[PartsArray | None] = [None] * len(contexts)
     if grid.size:
         with contexts[0].progress("late: weights", grid.size) as bar:
-            starts = list(_build(rows, truth, backend, contexts[0]).best_of(grid, bar.advance, subsets))
+            starts = list(make_scorer(rows, truth, backend, contexts[0]).best_of(grid, bar.advance, subsets))
     found = []
     for number, (start, context) in enumerate(zip(starts, contexts, strict=True)):
         inside = subsets.mask(number)
-        search = WeightSearch(_build(rows[:, inside], truth[inside], backend, context), len(rows), options)
+        search = WeightSearch(make_scorer(rows[:, inside], truth[inside], backend, context), len(rows), options)
         found.append(search.improve(start))
         context.note("points tried", search.tried)
         context.note("grid step", round(1 / grid.parts, 6))
@@ -181,42 +180,29 @@ def explain_grid(grid: SimplexGrid, options: LateOptions) -> str | None:
     return None
 
 
-def make_scorer(rows: FloatArray, truth: LabelArray, points: int, backend: str, context: Context) -> Scorer:
-    """Return what scores points here, and say so once where that is slow.
-
-    Args:
-        rows: float64 (M, N, 6), the base models' probabilities.
-        truth: int8 (N, 6) percentages.
-        points: how many points there are on the grid.
-        backend: as of `LateOptions.backend`.
-    """
-    return _build(rows, truth, choose_backend(points, backend, context), context)
-
-
 def choose_backend(points: int, backend: str, context: Context) -> str:
     """Return what `auto` means here for so many points, and say so where that is slow; any other backend as it is."""
     if backend != "auto":
         return backend
-    fast = "torch" if context.device.startswith("cuda") else "numba"
-    return "numpy" if points <= PLAIN_POINTS else _importable(fast, points, context)
-
-
-def _build(rows: FloatArray, truth: LabelArray, backend: str, context: Context) -> Scorer:
-    if backend == "torch":
-        return TensorScorer(rows, truth, context.device)
-    return CompiledScorer(rows, truth, cache=context.cache) if backend == "numba" else PlainScorer(rows, truth)
-
-
-def _importable(backend: str, points: int, context: Context) -> str:
-    """Return the backend, or numpy where its package is missing or does not fit the others."""
-    from importlib import import_module
-
+    if points <= PLAIN_POINTS:
+        return "numpy"
     try:
-        import_module(backend)
+        import numba  # noqa: F401
     except ImportError as error:
         context.warn(
-            f"{points:,} points are tried with numpy, in minutes instead of seconds, for want of {backend} ({error}): "
+            f"{points:,} points are tried with numpy, in minutes instead of seconds, for want of numba ({error}): "
             "pip install 'blemore-harness[encoders]'"
         )
         return "numpy"
-    return backend
+    return "numba"
+
+
+def make_scorer(rows: FloatArray, truth: LabelArray, backend: str, context: Context) -> Scorer:
+    """Return what scores points.
+
+    Args:
+        rows: float64 (M, N, 6), the base models' probabilities.
+        truth: int8 (N, 6) percentages.
+        backend: `numba` or `numpy`.
+    """
+    return CompiledScorer(rows, truth, cache=context.cache) if backend == "numba" else PlainScorer(rows, truth)

@@ -15,11 +15,12 @@ from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError
 from blemore_harness.heads.options import HeadOptions
-from blemore_harness.hookspecs import Encoder, Modality, hookimpl
+from blemore_harness.hookspecs import Encoder, Modality, Requirement, hookimpl
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.prosody.extraction import extract, open_store
 from blemore_plugins.prosody.vocabulary import feature_names
+from blemore_plugins.requirements import need
 
 
 class ProsodyEncoder(Encoder):
@@ -31,6 +32,10 @@ class ProsodyEncoder(Encoder):
     Options: ClassVar[type[Any]] = HeadOptions
     # The same features; the head is small because the demo has 360 clips and should run on a laptop.
     demo_options: ClassVar[Mapping[str, object]] = {"hidden": "256", "epochs": 80, "patience": 25}
+
+    def requirements(self, options: HeadOptions) -> tuple[Requirement, ...]:
+        """Return the packages that measure pitch, timbre and rhythm."""
+        return need("librosa", "scipy")
 
     def prepare(self, clips: Clips, options: HeadOptions, context: Context) -> None:
         """Compute the missing embeddings.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.errors import ExtraMissing
-from blemore_harness.hookspecs import Encoder, Modality, Model, hookimpl
-from blemore_plugins.hub import identify_source
+from blemore_harness.hookspecs import Encoder, Modality, Model, Requirement, hookimpl
+from blemore_plugins.hub import identify_source, require_packages
+from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.s4d.options import RANDOM, WEIGHT_FILES, S4DOptions
 
 PACKAGES = ("torch", "torchvision", "facenet_pytorch", "av", "PIL")
@@ -49,6 +48,10 @@ class S4DEncoder(Encoder):
         """Tell local weights by their content."""
         return {} if options.weights in RANDOM else {"weights": identify_source(options.weights)}
 
+    def requirements(self, options: S4DOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need("torchvision", "facenet-pytorch", "safetensors"), HUB_TOKEN)
+
     def prepare(self, clips: Clips, options: S4DOptions, context: Context) -> None:
         """Fetch the weights and cut the faces out of all clips.
 
@@ -57,7 +60,7 @@ class S4DEncoder(Encoder):
             WeightsMissing: the weights are neither here nor reachable.
             MediaError: a clip cannot be decoded.
         """
-        _require_extra()
+        require_packages("s4d", PACKAGES)
         from blemore_plugins.hub import find_weights
         from blemore_plugins.s4d.faces import extract_faces
 
@@ -68,7 +71,7 @@ class S4DEncoder(Encoder):
 
     def fit(self, fold: Fold, options: S4DOptions, context: Context) -> Model:
         """Adapt the network to the training clips; see `model.fit`."""
-        _require_extra()
+        require_packages("s4d", PACKAGES)
         from blemore_plugins.s4d.model import fit
 
         return fit(fold, options, context)
@@ -78,9 +81,3 @@ class S4DEncoder(Encoder):
 def blemore_encoders() -> list[Encoder]:
     """Offer the encoder `s4d`."""
     return [S4DEncoder()]
-
-
-def _require_extra() -> None:
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ExtraMissing(f's4d needs {", ".join(missing)}: pip install "blemore-harness[encoders]"')

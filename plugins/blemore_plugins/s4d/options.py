@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from blemore_harness.errors import InvalidOption
-from blemore_harness.options import incidental
+from blemore_harness.options import demand, incidental
 from blemore_plugins.s4d.shape import Routing, Shape
 
 HUB_ID = "cyinen/S4D"
@@ -97,24 +97,24 @@ class S4DOptions:
     def __post_init__(self) -> None:
         positive = ("step", "detect_every", "epochs", "batch_size", "segments", "check_every", "save_every", "stride")
         for name in positive:
-            _demand(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        _demand(bool(self.weights), "weights", "a hub id, a file, random or random-small", self.weights)
-        _demand(0.5 <= self.scale <= 3, "scale", "from 0.5 to 3", self.scale)
-        _demand(self.size >= 32 and self.size % 16 == 0, "size", "a multiple of 16, at least 32", self.size)
-        _demand(self.stride % self.step == 0, "stride", f"a multiple of step ({self.step})", self.stride)
-        _demand(
+            demand(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        demand(bool(self.weights), "weights", "a hub id, a file, random or random-small", self.weights)
+        demand(0.5 <= self.scale <= 3, "scale", "from 0.5 to 3", self.scale)
+        demand(self.size >= 32 and self.size % 16 == 0, "size", "a multiple of 16, at least 32", self.size)
+        demand(self.stride % self.step == 0, "stride", f"a multiple of step ({self.step})", self.stride)
+        demand(
             self.detect_every % self.step == 0, "detect_every", f"a multiple of step ({self.step})", self.detect_every
         )
-        _demand(self.detect_size >= 64, "detect_size", "at least 64", self.detect_size)
-        _demand(0 < self.smallest_face <= 1, "smallest_face", "above 0, at most 1", self.smallest_face)
-        _demand(self.smooth >= 1 and self.smooth % 2 == 1, "smooth", "odd", self.smooth)
-        _demand(self.frames >= 2 and self.frames % 2 == 0, "frames", "even, at least 2", self.frames)
-        _demand(0 < self.learning_rate < 1, "learning_rate", "between 0 and 1", self.learning_rate)
-        _demand(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
-        _demand(0 <= self.warmup < self.epochs, "warmup", f"from 0, below epochs ({self.epochs})", self.warmup)
-        _demand(0.1 <= self.crop <= 1, "crop", "from 0.1 to 1", self.crop)
-        _demand(self.capacity > 0, "capacity", "above 0 (drop_tokens=off for no limit)", self.capacity)
-        _demand(self.balance >= 0, "balance", "at least 0", self.balance)
+        demand(self.detect_size >= 64, "detect_size", "at least 64", self.detect_size)
+        demand(0 < self.smallest_face <= 1, "smallest_face", "above 0, at most 1", self.smallest_face)
+        demand(self.smooth >= 1 and self.smooth % 2 == 1, "smooth", "odd", self.smooth)
+        demand(self.frames >= 2 and self.frames % 2 == 0, "frames", "even, at least 2", self.frames)
+        demand(0 < self.learning_rate < 1, "learning_rate", "between 0 and 1", self.learning_rate)
+        demand(self.weight_decay >= 0, "weight_decay", "at least 0", self.weight_decay)
+        demand(0 <= self.warmup < self.epochs, "warmup", f"from 0, below epochs ({self.epochs})", self.warmup)
+        demand(0.1 <= self.crop <= 1, "crop", "from 0.1 to 1", self.crop)
+        demand(self.capacity > 0, "capacity", "above 0 (drop_tokens=off for no limit)", self.capacity)
+        demand(self.balance >= 0, "balance", "at least 0", self.balance)
         if self.weights in RANDOM and self.train != "all":
             raise InvalidOption(
                 f"train={self.train} freezes parts that weights={self.weights} leaves untrained: set train=all"
@@ -145,8 +145,3 @@ class S4DOptions:
 
         capacity = self.capacity if applies(self.drop_tokens) else 0.0
         return Routing(base.experts, base.top, applies(self.route_noise), capacity)
-
-
-def _demand(fine: bool, name: str, expected: str, found: object) -> None:
-    if not fine:
-        raise InvalidOption(f"{name} must be {expected}, found {found}")

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Encoder, Modality
+from blemore_harness.hookspecs import Encoder, Modality, Requirement
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.pooling import pool_statistics
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.hub import identify_source
+from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.speech.extraction import extract
 from blemore_plugins.speech.options import (
     RANDOM_SMALL,
@@ -62,6 +63,10 @@ class AudioEncoder(Encoder):
     def identify(self, options: AudioOptions) -> Mapping[str, object]:
         """Identify a local model by its contents."""
         return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model)}
+
+    def requirements(self, options: AudioOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need("transformers"), HUB_TOKEN)
 
     def prepare(self, clips: Clips, options: AudioOptions, context: Context) -> None:
         """Download the weights and compute the missing embeddings.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blemore_harness.errors import InvalidOption
-from blemore_harness.heads.fitting import HeadOptions
+from blemore_harness.heads.options import HeadOptions
 from blemore_plugins.features.options import FeatureOptions
 
 RANDOM_SMALL = "random-small"

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Modality
+from blemore_harness.hookspecs import Modality, Requirement
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.pooling import pool_statistics
 from blemore_plugins.features.encoder import PART, Extractor, FeatureEncoder
 from blemore_plugins.hub import identify_source
+from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.speech.encoder import DEMO, UNTRAINED
 from blemore_plugins.speech.extraction import extract
 from blemore_plugins.speech.options import RANDOM_SMALL, HubertOptions, SpeechFeatureOptions, WavLMOptions
@@ -42,6 +43,10 @@ class SpeechExtractor:
     def identify(self, options: SpeechFeatureOptions) -> Mapping[str, object]:
         """Identify a local model by its contents."""
         return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model)}
+
+    def requirements(self, options: SpeechFeatureOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need("transformers"), HUB_TOKEN)
 
     def prepare(self, clips: Clips, options: SpeechFeatureOptions, context: Context) -> None:
         """Download the weights and compute the missing features with their statistics.

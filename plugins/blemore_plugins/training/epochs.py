@@ -67,8 +67,8 @@ class Training:
 
 
 @dataclass
-class Progress:
-    """How far a training is.
+class State:
+    """What a training has reached.
 
     Attributes:
         epoch: epochs done.
@@ -90,24 +90,24 @@ def run_epochs(training: Training, context: Context) -> int:
     Raises:
         DataError: a damaged checkpoint, or one of another training.
     """
-    progress = read_checkpoint(training)
-    if progress.epoch:
-        context.log(f"{training.name}: going on after epoch {progress.epoch}")
+    state = read_checkpoint(training)
+    if state.epoch:
+        context.log(f"{training.name}: going on after epoch {state.epoch}")
     with context.progress(f"{training.name}: epochs", training.epochs) as bar:
-        bar.advance(progress.epoch)
-        while progress.epoch < training.epochs and not _is_over(progress, training):
-            training.train_epoch(progress.epoch)
-            progress.epoch += 1
-            last = progress.epoch == training.epochs
-            if last or progress.epoch % training.judge_every == 0:
-                _judge(training, progress)
-            if not last and progress.epoch % training.save_every == 0:
-                write_checkpoint(training, progress)
+        bar.advance(state.epoch)
+        while state.epoch < training.epochs and not _is_over(state, training):
+            training.train_epoch(state.epoch)
+            state.epoch += 1
+            last = state.epoch == training.epochs
+            if last or state.epoch % training.judge_every == 0:
+                _judge(training, state)
+            if not last and state.epoch % training.save_every == 0:
+                write_checkpoint(training, state)
             bar.advance()
-    put_weights(training.network, progress.kept or trained_weights(training.judged))
+    put_weights(training.network, state.kept or trained_weights(training.judged))
     training.checkpoint.unlink(missing_ok=True)
     training.network.eval()
-    return progress.best[1] if progress.best else progress.epoch
+    return state.best[1] if state.best else state.epoch
 
 
 def average_weights(network: nn.Module, decay: float) -> AveragedModel:
@@ -149,7 +149,7 @@ def put_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         tensor.copy_(weights[name])
 
 
-def write_checkpoint(training: Training, progress: Progress) -> None:
+def write_checkpoint(training: Training, state: State) -> None:
     """Write everything that a training needs to continue, whole or not at all."""
     average, generator = training.average, training.generator
     held = {
@@ -157,22 +157,22 @@ def write_checkpoint(training: Training, progress: Progress) -> None:
         "optimizer": training.optimizer.state_dict(),
         "average": None if average is None else (int(average.n_averaged), trained_weights(average.module)),
         "generator": None if generator is None else generator.get_state(),
-        "epoch": progress.epoch,
-        "best": progress.best,
-        "kept": progress.kept,
+        "epoch": state.epoch,
+        "best": state.best,
+        "kept": state.kept,
     }
     with atomic_file(training.checkpoint) as file:
         torch.save(held, file)
 
 
-def read_checkpoint(training: Training) -> Progress:
+def read_checkpoint(training: Training) -> State:
     """Put a training where its checkpoint says it was; without a checkpoint it is at the beginning.
 
     Raises:
         DataError: a damaged checkpoint, or one of another training.
     """
     if not training.checkpoint.exists():
-        return Progress()
+        return State()
     try:
         held = torch.load(training.checkpoint, map_location="cpu", weights_only=True)
         put_weights(training.network, held["network"])
@@ -183,7 +183,7 @@ def read_checkpoint(training: Training) -> Progress:
             put_weights(training.average.module, weights)
         if training.generator is not None:
             training.generator.set_state(held["generator"])
-        return Progress(held["epoch"], held["best"], held["kept"])
+        return State(held["epoch"], held["best"], held["kept"])
     except Exception as error:  # torch has no class for what can be wrong with such a file
         raise DataError(f"damaged checkpoint {training.checkpoint}: delete it and run again") from error
 
@@ -205,17 +205,17 @@ def autocast(device: str, precision: Precision = "auto") -> contextlib.AbstractC
     return torch.autocast(kind, torch.bfloat16) if rounded else contextlib.nullcontext()
 
 
-def _is_over(progress: Progress, training: Training) -> bool:
-    if progress.best is None or training.patience is None:
+def _is_over(state: State, training: Training) -> bool:
+    if state.best is None or training.patience is None:
         return False
-    return progress.epoch - progress.best[1] >= training.patience
+    return state.epoch - state.best[1] >= training.patience
 
 
-def _judge(training: Training, progress: Progress) -> None:
+def _judge(training: Training, state: State) -> None:
     if training.judge is None:
         return
     training.network.eval()
     quality = training.judge(training.judged)
-    if progress.best is None or quality > progress.best[0]:
-        progress.best = (quality, progress.epoch)
-        progress.kept = {name: tensor.cpu().clone() for name, tensor in trained_weights(training.judged).items()}
+    if state.best is None or quality > state.best[0]:
+        state.best = (quality, state.epoch)
+        state.kept = {name: tensor.cpu().clone() for name, tensor in trained_weights(training.judged).items()}

@@ -14,11 +14,13 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing
+from blemore_harness.hookspecs import Requirement
 from blemore_harness.media.frame_cache import FrameCache, open_frames
 from blemore_harness.media.frames import BATCH, decoder_versions, iter_frames
 from blemore_harness.networks import fitting_threads, usable_cpus
 from blemore_plugins.ahead import read_ahead
 from blemore_plugins.hub import Weights, find_weights, identify_source
+from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.vision.options import RANDOM_SMALL, VisionOptions
 from blemore_plugins.vision.pictures import PictureRule, fit
 
@@ -79,6 +81,10 @@ class VisionExtractor:
     def identify(self, options: VisionOptions) -> Mapping[str, object]:
         """Tell a local model by its content."""
         return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model, self.files)}
+
+    def requirements(self, options: VisionOptions) -> tuple[Requirement, ...]:
+        """Return the packages, and the token of the hub."""
+        return (*need(*self.libraries), HUB_TOKEN)
 
     def find(self, options: Any, download: bool) -> Weights:
         """Find the weights; `download` allows the network."""

@@ -4,15 +4,15 @@ from blemore_harness.hookspecs import hookimpl
 
 
 @hookimpl
-def blemore_run_started(record):
+def blemore_run_started(event):
     raise RuntimeError("no logbook")
 
 
 @hookimpl
-def blemore_fold_finished(record, result, probabilities):
+def blemore_fold_finished(event):
     raise SystemExit("no logbook")
 
 
 @hookimpl
-def blemore_run_finished(record):
+def blemore_run_finished(event):
     raise RuntimeError("no logbook")

@@ -1,0 +1,74 @@
+"""What a run keeps on disk of a system: which folds there are, which are finished, and what came out of each."""
+
+from __future__ import annotations
+
+from blemore_harness.files.runs import FoldResult
+from blemore_harness.hookspecs import Fusion
+from blemore_harness.predictions import Probabilities
+from blemore_harness.running.calls import CallLog
+from blemore_harness.running.run import Run
+from blemore_harness.systems.resolved import ResolvedSystem
+
+
+def part_name(index: int | None) -> str:
+    """Return the file stem of a fold: `fold-0`, or `final` for the final fit."""
+    return "final" if index is None else f"fold-{index}"
+
+
+def takes_embeddings(resolved: ResolvedSystem) -> bool:
+    """Return whether a system is a fusion of embeddings."""
+    return isinstance(resolved.system, Fusion) and resolved.system.takes == "embeddings"
+
+
+def parts_of(run: Run, resolved: ResolvedSystem) -> tuple[int | None, ...]:
+    """List a system's folds, and None for the final fit where something comes from it.
+
+    That is the predictions for test clips, or the official numbers of a fusion of probabilities.
+    """
+    folds = run.dataset.fold_numbers
+    refitted = isinstance(resolved.system, Fusion) and not takes_embeddings(resolved)
+    return (*folds, None) if run.dataset.test_ids or refitted else folds
+
+
+def find_finished(run: Run, resolved: ResolvedSystem) -> dict[int | None, FoldResult]:
+    """Return the results that are on disk, by fold; a final fit for other test clips is none."""
+    folder = run.folder_of(resolved)
+    found = {index: folder.finished(part_name(index)) for index in parts_of(run, resolved)}
+    return {
+        index: result
+        for index, result in found.items()
+        if result is not None and (index is not None or result.facts.get("covers") == resolved.covers)
+    }
+
+
+def is_finished(run: Run, resolved: ResolvedSystem) -> bool:
+    """Return whether every fold of a system is on disk."""
+    return len(find_finished(run, resolved)) == len(parts_of(run, resolved))
+
+
+def keep_fold(
+    run: Run, resolved: ResolvedSystem, index: int | None, predicted: Probabilities, log: CallLog, seconds: float
+) -> FoldResult:
+    """Put a fold's predictions, and what was noted, on disk under real clip names."""
+    facts = {
+        "fold": index,
+        "clips": len(predicted.ids),
+        "covers": resolved.covers if index is None else None,
+        "seconds": round(seconds, 3),
+        "times_asked": log.asked,
+        "notes": log.notes,
+        "warnings": log.warnings,
+    }
+    real = Probabilities(tuple(run.blinded.real[name] for name in predicted.ids), predicted.values)
+    return run.folder_of(resolved).keep(part_name(index), real, facts)
+
+
+def keep_prepared(run: Run, resolved: ResolvedSystem, log: CallLog, seconds: float) -> None:
+    """Keep what a preparation noted.
+
+    A repeated preparation finds its arrays in the cache: what was noted while they were made stays.
+    """
+    folder = run.folder_of(resolved)
+    before = folder.prepared() or {"notes": {}, "seconds": 0.0}
+    notes = {**before["notes"], **log.notes}
+    folder.keep_prepared({"notes": notes, "warnings": log.warnings, "seconds": round(before["seconds"] + seconds, 3)})

@@ -1,0 +1,152 @@
+"""One replicate, a simulated challenge: everything is chosen on training actors and scored on new ones."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from blemore_harness.cache import Cache
+from blemore_harness.clips import Clips, LabelArray
+from blemore_harness.context import Context, Silent
+from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, Strategy, evaluate_strategy, make_sample
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.grid import GridCounter
+from blemore_harness.protocol.rules import Scores, score
+from blemore_lab.calibration import Calibrated
+from blemore_lab.encoders import Setting, draw_errors, make_rows
+from blemore_lab.labels import Groups, LabelTable, draw_actors, name_clips
+from blemore_lab.methods import FusedRows, Material, Method
+
+CHOSEN = "chosen"
+"""Stands for the strategy with the best cross-fitted Score among `HONEST`: how the harness decodes test clips."""
+
+DECODABLE = tuple(strategy.name for strategy in STRATEGIES.values() if strategy.sees == "others")
+"""Strategies that can decode new actors' clips.
+
+`official` and `pooled` differ from `other-folds` only in which clips they are scored on; on unseen clips they are it.
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a fusion with a strategy came to in one replicate.
+
+    Attributes:
+        reported: cross-fitted Score on the training actors.
+        unseen: scores on the new actors.
+        used: the strategy that decoded; another than the outcome's own where that is `CHOSEN`.
+    """
+
+    reported: float
+    unseen: Scores
+    used: str
+
+
+@dataclass(frozen=True)
+class ReplicateResult:
+    """The result of one replicate.
+
+    Attributes:
+        official: by method, accuracies as papers report them: thresholds and weights that saw the fold.
+        outcomes: by method and strategy.
+        thresholds: by encoder and by method, (alpha, beta) at their best on each fold.
+        encoders: by encoder, official accuracies on each fold.
+    """
+
+    official: Mapping[str, Scores]
+    outcomes: Mapping[tuple[str, str], Outcome]
+    thresholds: Mapping[str, tuple[tuple[float, float], ...]]
+    encoders: Mapping[str, tuple[Scores, ...]]
+
+
+@dataclass(frozen=True)
+class NewActors:
+    """Labels of the new actors, for scoring and for nothing else, and who is who."""
+
+    truth: LabelArray
+    groups: Groups
+
+
+def draw_replicate(
+    encoders: Sequence[Calibrated], table: LabelTable, setting: Setting, test_actors: int, seed: Sequence[int]
+) -> tuple[Material, NewActors]:
+    """Draw rows of all encoders for the training actors and for as many new ones."""
+    truth, groups = draw_actors(table, test_actors, np.random.default_rng([*seed, 3]))
+    everyone = np.concatenate([table.actors, table.actor_count + groups])
+    labels = np.concatenate([table.truth, truth])
+    errors = draw_errors([encoder.name for encoder in encoders], setting, everyone, seed)
+    rows = {encoder.name: make_rows(labels, encoder.skill, errors[encoder.name]) for encoder in encoders}
+    count = len(table.truth)
+    material = Material(
+        table.clips(),
+        table.folds,
+        Clips(name_clips(len(truth), "u")),
+        {name: values[:count] for name, values in rows.items()},
+        {name: values[count:] for name, values in rows.items()},
+    )
+    return material, NewActors(truth, groups)
+
+
+def score_replicate(
+    methods: Sequence[Method], material: Material, table: LabelTable, new: NewActors, seed: int
+) -> ReplicateResult:
+    """Fuse, choose and decode by everything that is compared, and score it on the new actors."""
+    official: dict[str, Scores] = {}
+    outcomes: dict[tuple[str, str], Outcome] = {}
+    counter = GridCounter(table.truth, table.folds)
+    chosen = {
+        name: [grid.choose() for grid in counter.per_fold(rows).values()] for name, rows in material.train_rows.items()
+    }
+    encoders = {name: tuple(choice.scores for choice in choices) for name, choices in chosen.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        context = Context("cpu", seed, Path(folder), Cache(Path(folder) / "cache"), Silent())
+        for method in methods:
+            rows = method.fuse(material, context)
+            choices = [grid.choose() for grid in counter.per_fold(rows.official).values()]
+            chosen[method.name] = choices
+            official[method.name] = mean_scores([choice.scores for choice in choices])
+            decided = decode_unseen(rows, table, new.groups)
+            outcomes |= {
+                (method.name, name): Outcome(reported, score(new.truth, labels), used)
+                for name, (used, reported, labels) in decided.items()
+            }
+    thresholds = {
+        name: tuple((c.thresholds.alpha, c.thresholds.beta) for c in choices) for name, choices in chosen.items()
+    }
+    return ReplicateResult(official, outcomes, thresholds, encoders)
+
+
+def decode_unseen(rows: FusedRows, table: LabelTable, groups: Groups) -> dict[str, tuple[str, float, LabelArray]]:
+    """Decode the new actors' clips by every strategy, trained on the training actors.
+
+    Args:
+        rows: of a method.
+        table: the training actors.
+        groups: int64 (T,) actor of each new clip, for strategies that look at other clips of the actor: what no
+            participant of the challenge is told.
+
+    Returns:
+        By strategy, and by `CHOSEN`: the strategy that decodes, its cross-fitted Score on the training actors, and
+        labels int8 (T, 6).
+    """
+    sample = make_sample(rows.validation, table.truth, table.folds, table.actors)
+    found = {name: (name, *_try(STRATEGIES[name], sample, rows.unseen, groups)) for name in DECODABLE}
+    best = max(HONEST, key=lambda name: found[name][1])
+    return {**found, CHOSEN: found[best]}
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Return the mean of both accuracies."""
+    return Scores(
+        float(np.mean([each.presence for each in scores])), float(np.mean([each.salience for each in scores]))
+    )
+
+
+def _try(strategy: Strategy, sample: Sample, unseen: FloatArray, groups: Groups) -> tuple[float, LabelArray]:
+    reported = mean_scores(list(evaluate_strategy(strategy, sample).values())).score
+    decoder = strategy.learn(sample)
+    return reported, decoder.decode(unseen, groups if strategy.transductive else None)

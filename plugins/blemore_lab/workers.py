@@ -1,0 +1,64 @@
+"""Runs replicates in this process or in several, always the same ones in the same order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+
+from blemore_harness.errors import BlemoreError, PluginFailed
+from blemore_lab.replicates import ReplicateResult
+
+Run = Callable[[int], ReplicateResult]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin's failure on its way from one process to another."""
+
+    message: str
+    plugin: str
+
+
+def run_all(run: Run, count: int, workers: int) -> Iterator[ReplicateResult]:
+    """Run replicates 0 to `count` - 1 and give their results in order.
+
+    Args:
+        run: computes the replicate of a number; with several workers, a function that another process can be sent.
+        count: how many replicates.
+        workers: processes; 1 computes here.
+
+    Raises:
+        PluginFailed: a fusion that crashed.
+        BlemoreError: a process that was ended from outside.
+    """
+    if min(workers, count) <= 1:
+        yield from map(run, range(count))
+        return
+    # Fresh processes: a fork of one that runs threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, count), context, initializer=_leave_interrupts_to_parent) as pool:
+        try:
+            for result in pool.map(partial(_run_elsewhere, run), range(count)):
+                if isinstance(result, Failure):
+                    raise PluginFailed(result.message, result.plugin)
+                yield result
+        except BrokenProcessPool as error:
+            raise BlemoreError("a process of the simulation was ended, perhaps for want of memory") from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run_elsewhere(run: Run, number: int) -> ReplicateResult | Failure:
+    try:
+        return run(number)
+    except PluginFailed as error:  # has more arguments than travel with an exception
+        return Failure(str(error), error.plugin)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,107 @@
+"""The training kit on a small network: what is judged and kept, and a training that is resumed to the same bits."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from blemore_harness.errors import DataError
+from fakes import make_context
+
+torch = pytest.importorskip("torch")
+
+from blemore_plugins.training.epochs import (  # noqa: E402
+    Training,
+    average_weights,
+    run_epochs,
+    trained_weights,
+    write_checkpoint,
+)
+
+pytestmark = pytest.mark.encoders
+
+
+def make(folder: Path, **changes: object) -> tuple[Training, list[int]]:
+    """A training of a small network on random inputs, with momentum, and the epochs that were trained."""
+    torch.manual_seed(0)
+    network = torch.nn.Linear(4, 2)
+    network.bias.requires_grad_(False)
+    optimizer = torch.optim.AdamW([network.weight], lr=0.1)
+    generator = torch.Generator().manual_seed(3)
+    average = average_weights(network, 0.9)
+    done: list[int] = []
+
+    def train_epoch(epoch: int) -> None:
+        done.append(epoch)
+        network.train()
+        for _ in range(3):
+            network(torch.randn(5, 4, generator=generator)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            average.update_parameters(network)
+
+    folder.mkdir(exist_ok=True)
+    given = Training(
+        "toy", folder / "t.pt", network, optimizer, train_epoch, 6, 1, generator=generator, average=average
+    )
+    return dataclasses.replace(given, **changes), done
+
+
+def test_it_is_resumed_to_the_same_bits(tmp_path: Path):
+    context = make_context(tmp_path)
+    whole, _ = make(tmp_path / "a")
+    assert run_epochs(whole, context) == 6
+    cut, done = make(tmp_path / "b")
+
+    def stop(epoch: int) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+        cut.train_epoch(epoch)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_epochs(dataclasses.replace(cut, train_epoch=stop), context)
+    again, more = make(tmp_path / "b")
+    assert run_epochs(again, context) == 6
+    assert (done, more) == ([0, 1, 2], [3, 4, 5])
+    assert torch.equal(again.network.weight, whole.network.weight)
+    assert torch.equal(again.network.weight, again.average.module.weight)
+    assert not again.checkpoint.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "judged", "kept"),
+    [
+        ({}, [1, 2, 3, 4, 5, 6], 2),
+        ({"judge_every": 4}, [4, 6], 6),
+        ({"patience": 3}, [1, 2, 3, 4, 5], 2),
+        ({"average": None}, [1, 2, 3, 4, 5, 6], 2),
+    ],
+)
+def test_the_best_judged_epoch_is_kept(tmp_path: Path, changes: dict, judged: list[int], kept: int):
+    quality = {1: 0.1, 2: 0.7, 3: 0.7, 4: 0.2, 5: 0.3, 6: 0.4}
+    asked, seen = [], {}
+
+    def judge(network: torch.nn.Module) -> tuple[float]:
+        assert not network.training
+        asked.append(done[-1] + 1)
+        seen[asked[-1]] = network.weight.detach().clone()
+        return (quality[asked[-1]],)
+
+    training, done = make(tmp_path / "a", judge=judge, **changes)
+    assert run_epochs(training, make_context(tmp_path)) == kept
+    assert asked == judged
+    assert torch.equal(training.network.weight, seen[kept])
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path):
+    from blemore_plugins.training.epochs import State
+
+    training, _ = make(tmp_path / "a")
+    write_checkpoint(training, State(1))
+    assert set(trained_weights(training.network)) == {"weight"}
+    other, _ = make(tmp_path / "a")
+    other.network.bias.requires_grad_(True)
+    with pytest.raises(DataError, match=r"damaged checkpoint .*t\.pt"):
+        run_epochs(other, make_context(tmp_path))
