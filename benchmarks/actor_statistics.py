@@ -1,4 +1,4 @@
-"""Whether intervals over actors hold the truth as often as they say, and whether p-values of equal systems are uniform.
+"""Check the coverage of intervals over actors, and whether p-values of equal systems are uniformly distributed.
 
     python benchmarks/actor_statistics.py [--replicates 400] [--pairs 150] [--json]
 
@@ -25,18 +25,18 @@ from blemore_harness.scoring.intervals import MEASURES, find_intervals
 from blemore_harness.scoring.paired_tests import swap_answers, swap_rows
 
 TRUTH = {"acc_presence": 0.3, "acc_salience": 0.15, "score": 0.225}
-"""What `simulate` with a rate of .3 has."""
+"""Values of `simulate` with a rate of .3."""
 
 DESIGNS = {"as in the challenge": (FOLDS, 0.90, 0.98), "three a fold": (np.repeat(np.arange(5), 3), 0.86, 0.96)}
-"""Fold of each actor, and limits of how often a 95 % interval holds the truth. With three actors a fold a normal
-interval holds 92 % (Student's t with 10 degrees of freedom)."""
+"""Fold of each actor, and limits of the coverage of a 95 % interval. With three actors per fold the coverage of a
+normal interval is 92 % (Student's t with 10 degrees of freedom)."""
 
 LEVELS = (0.05, 0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
 class Share:
-    """How often something was so, and the limits."""
+    """An observed rate and its limits."""
 
     what: str
     found: float
@@ -45,12 +45,12 @@ class Share:
 
     @property
     def good(self) -> bool:
-        """Whether it lies within the limits."""
+        """Whether the rate is within the limits."""
         return bool(self.low <= self.found <= self.high)
 
 
 def coverage(replicates: int) -> Iterator[Share]:
-    """Count how often intervals hold the truth."""
+    """Return the coverage of intervals."""
     for design, (folds, low, high) in DESIGNS.items():
         rng = np.random.default_rng(5)
         held = dict.fromkeys(MEASURES, 0)
@@ -63,7 +63,7 @@ def coverage(replicates: int) -> Iterator[Share]:
 
 
 def uniformity_of_answers(replicates: int) -> Iterator[Share]:
-    """Count small p of swapped answers of systems that are equally good."""
+    """Return the rate of small p of the permutation test for equally good systems."""
     rng = np.random.default_rng(9)
     folds = np.repeat(np.arange(5), 4)
     values = [swap_answers(*(simulate(rng, 0.3, folds=folds) for _ in range(2)))[2] for _ in range(replicates)]
@@ -94,7 +94,7 @@ def uniform(what: str, values: np.ndarray) -> Iterator[Share]:
 
 
 def main() -> int:
-    """Simulate, print; exit 1 where a share is not what it should be."""
+    """Simulate and print; exit 1 if a rate is outside its limits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=400)
     parser.add_argument("--pairs", type=int, default=150)

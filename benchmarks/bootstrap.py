@@ -1,4 +1,4 @@
-"""How long an interval over actors takes, and how often it holds the truth.
+"""Measure time and coverage of bootstrap intervals over actors.
 
     python benchmarks/bootstrap.py [simulations]
 
@@ -20,7 +20,7 @@ from blemore_harness.scoring.paired_tests import compare_counts
 SIMULATIONS = 1500
 DRAWS = 500
 RATE = 0.3
-"""True ACC_P; true ACC_S is half of it."""
+"""True ACC_P; the true ACC_S is half of it."""
 SPREAD = 20.0
 """Concentration of the actors' rates (beta distribution): a standard deviation of .1 over actors."""
 
@@ -39,7 +39,7 @@ def simulate(rng: np.random.Generator, folds: NDArray[np.int64]) -> ActorCounts:
 
 
 def plain_weights(folds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Draw as many actors as each fold has."""
+    """Sample as many actors as each fold has."""
     rng = np.random.default_rng(1)
     weights = np.zeros((DRAWS, len(folds)))
     for fold in np.unique(folds):
@@ -49,7 +49,7 @@ def plain_weights(folds: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def cover(folds: NDArray[np.int64], weights: NDArray[np.float64], simulations: int) -> float:
-    """Return how often the 95 % interval of the Score holds the truth."""
+    """Return the coverage of the 95 % interval of the Score."""
     rng = np.random.default_rng(77)
     truth, held = 0.75 * RATE, 0
     for _ in range(simulations):

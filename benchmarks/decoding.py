@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from films import Format, write_films
+from videos import Format, write_videos
 
 from blemore_harness.clips import Clip
 from blemore_harness.media.frames import iter_frames
@@ -33,7 +33,7 @@ def main() -> None:
         for height, width in SIZES:
             folder = Path(name) / str(height)
             folder.mkdir()
-            [clip] = write_films(folder, 1, Format(options.seconds, height, width))
+            [clip] = write_videos(folder, 1, Format(options.seconds, height, width))
             measure(clip, f"{width}x{height}", options.rounds)
 
 

@@ -3,7 +3,7 @@
     python benchmarks/encoder_sizes.py [--device cuda] [--encoders clip,videomae,...] [--clips 32] [--batch 16]
                                        [--small] [--limit 360] [--json benchmarks/results/h200.json]
 
-Clips are made up, and written and read as films are. "Forward" runs frames or waves that wait in memory, with the
+Clips are generated, written and read as video files. "Forward" runs frames or waves that wait in memory, with the
 precision and in the batches that extraction or prediction has. "Both ways" takes the gradients of all weights as well;
 of encoders that are trained, and of heads, it is an epoch of training as the plugin does it, optimiser included.
 "Waiting" is the share of that epoch in which the network had no batch; a GPU that is still busy meanwhile loses less.
@@ -32,8 +32,8 @@ from pathlib import Path
 import frozen_work
 import torch
 import trained_work
-from films import Format, make_context, write_films
 from meters import Measured, free_memory, measure
+from videos import Format, make_context, write_videos
 from work import Order, check_gradients
 
 from blemore_harness.clips import Clip
@@ -51,7 +51,7 @@ HEADER = f"{'':20} {'weights':>9} {'forward':>20} {'both ways':>20} {'waiting':>
 
 @dataclass
 class Row:
-    """What was measured of one encoder; None where it could not be.
+    """The measurements of one encoder; None where not possible.
 
     Attributes:
         encoder: its name, or a head's.
@@ -81,12 +81,12 @@ class Row:
 
 
 class GivenUp(Exception):
-    """An encoder took longer than it was allowed to."""
+    """An encoder timed out."""
 
 
 @contextlib.contextmanager
 def giving_up(seconds: float) -> Iterator[None]:
-    """Raise `GivenUp` in the block once it has taken that long; 0 for no limit."""
+    """Raise `GivenUp` in the context after this many seconds; 0 for no limit."""
 
     def give_up(_signal: int, _frame: object) -> None:
         raise GivenUp(f"after {seconds:g} s")
@@ -103,7 +103,7 @@ def giving_up(seconds: float) -> Iterator[None]:
 def measure_encoder(
     name: str, clips: Sequence[Clip], context: Context, batch: int, small: bool, limit: float = 0
 ) -> Row:
-    """Measure one encoder for at most `limit` seconds; what fails is said in its row."""
+    """Measure one encoder for at most `limit` seconds; a failure is reported in its row."""
     row = Row(name)
 
     def time_of(work: Callable[[int], int]) -> Measured:
@@ -134,7 +134,7 @@ def _draw(rate: float | None, peak: int | None) -> str:
 
 
 def describe(arguments: argparse.Namespace, form: Format) -> dict[str, object]:
-    """Report what was run, on what."""
+    """Return a description of the machine and the software."""
     on_gpu = arguments.device.startswith("cuda")
     given = sys.argv[1:]
     if arguments.json:
@@ -170,7 +170,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(HEADER, flush=True)
     rows = []
     with tempfile.TemporaryDirectory(prefix="clips-") as place:
-        clips, context = write_films(Path(place), arguments.clips, form), make_context(Path(place), arguments.device)
+        clips, context = write_videos(Path(place), arguments.clips, form), make_context(Path(place), arguments.device)
         for name in names:
             rows.append(measure_encoder(name, clips, context, arguments.batch, arguments.small, arguments.limit))
             free_memory(arguments.device)

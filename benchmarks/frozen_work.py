@@ -1,4 +1,4 @@
-"""What a frozen encoder has to do, forwards as in an extraction, and backwards as if it were trained whole."""
+"""The work of a frozen encoder: forward as in an extraction, and backward as in fine-tuning end to end."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ HELD = 8
 """Clips whose frames or waves wait in memory; the network takes them in turns."""
 
 FRAMES_BACK = 32
-"""Frames (or a single window) whose activations are held for the way back: a GPU of 80 GB takes the largest network."""
+"""Frames (or one window) whose activations are kept for the backward pass: enough for the largest network on 80 GB."""
 
 
 def make_vision(order: Order) -> Work:
-    """Return the work of an encoder of pictures or films: a clip at a time, as in an extraction."""
+    """Return the work of an encoder of frames or videos: one clip at a time, as in an extraction."""
     [encoder] = [e for e in vision.blemore_encoders() if e.name == order.name]
     options, context = _options(encoder, order), order.context
     extractor: Any = encoder.extractor
@@ -105,7 +105,7 @@ def make_speech(order: Order) -> Work:
 
 
 def make_hicmae(order: Order) -> Work:
-    """Return the work of HiCMAE on as many chunks as a clip has; they hold random pictures and audio, not faces."""
+    """Return the work of HiCMAE on as many chunks as a clip has, with random images and audio."""
     [encoder] = hicmae.blemore_encoders()
     options, context = encoder.Options(**(dict(encoder.demo_options) if order.small else {})), order.context
     if order.small:
@@ -146,7 +146,7 @@ MAKERS: dict[str, Callable[[Order], Work]] = {
     **{encoder.name: make_speech for encoder in speech.blemore_encoders()},
     **{encoder.name: make_hicmae for encoder in hicmae.blemore_encoders()},
 }
-"""How the work of each frozen encoder is made."""
+"""Function that returns the work of each frozen encoder, by name."""
 
 
 def _options(encoder: Any, order: Order) -> Any:
@@ -164,6 +164,6 @@ def _recipe(encoder: Any, options: Any) -> Recipe:
 
 
 def _go_back(features: torch.Tensor) -> None:
-    """Compute the gradients of all weights for a loss that hangs on every number, with random weights of its own."""
+    """Compute the gradients of all parameters for a random linear loss of all outputs."""
     weights = torch.linspace(-1, 1, features.shape[-1], device=features.device)
     (features.float() * weights).square().mean().backward()

@@ -12,19 +12,19 @@ import torch
 
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 RESET_PEAK = "5"
-"""What Linux takes for: let the peak of the resident memory begin anew."""
+"""Value written to /proc/self/clear_refs to reset the peak of the resident memory."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Clips a second; and the peak in bytes, of torch's memory on a GPU, else of the process (None: cannot be told)."""
+    """Clips per second, and peak memory in bytes, of torch on a GPU, else of the process (None if unknown)."""
 
     rate: float
     peak: int | None
 
 
 def measure(work: Callable[[], int], device: str) -> Measured:
-    """Do a piece of work once, which says how many clips it did."""
+    """Run a piece of work once, which returns the number of clips."""
     on_gpu = device.startswith("cuda")
     free_memory(device)
     known = True
@@ -43,7 +43,7 @@ def measure(work: Callable[[], int], device: str) -> Measured:
 
 
 def free_memory(device: str) -> None:
-    """Return back what nobody holds."""
+    """Release unused memory."""
     gc.collect()
     if device.startswith("cuda"):
         torch.cuda.empty_cache()

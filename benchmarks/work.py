@@ -19,7 +19,7 @@ class Order:
 
     Attributes:
         name: of the encoder, or of the head.
-        clips: films of one length.
+        clips: videos of one length.
         context: where to compute, with a cache of its own.
         batch: clips of a training step.
         small: build the small random network of the demo in place of one of the released size.

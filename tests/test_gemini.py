@@ -120,12 +120,12 @@ def test_sound_beside_the_picture_is_one_vector_and_apart_is_two(tmp_path):
     with serving() as service:
         encoder = GeminiEncoder()
         encoder.prepare(loud, options(service), context)
-        encoder.prepare(loud, options(service, sound="part"), context)
-        assert encoder.embed(loud, options(service, sound="part"), context).values.shape == (2, 3072)
+        encoder.prepare(loud, options(service, audio="part"), context)
+        assert encoder.embed(loud, options(service, audio="part"), context).values.shape == (2, 3072)
         assert len(service.requests) == 4
         # The picture's own vector is already there: only the audio is asked for.
-        encoder.prepare(loud, options(service, sound="separate"), context)
-        both = encoder.embed(loud, options(service, sound="separate", dimensions=768), context).values
+        encoder.prepare(loud, options(service, audio="separate"), context)
+        both = encoder.embed(loud, options(service, audio="separate", dimensions=768), context).values
     kinds = [[part["inline_data"]["mime_type"] for part in _parts(request)] for request in service.requests]
     assert kinds == [["video/mp4"]] * 2 + [["video/mp4", "audio/wav"]] * 2 + [["audio/wav"]] * 2
     assert both.shape == (2, 1536)
@@ -300,7 +300,7 @@ def test_a_service_that_is_down_is_not_asked_for_every_clip(tmp_path):
     [
         ([], "found 0"),
         ([[1.0] + [0.0] * 3071] * 2, "found 2"),
-        ([[1.0] + [0.0] * 767], "expected 3072 numbers, found 768"),
+        ([[1.0] + [0.0] * 767], "3072.* 768"),
         ([[0.5] * 3072], "length 1"),
     ],
 )
@@ -339,7 +339,7 @@ def test_a_vector_is_paid_again_only_where_other_bytes_are_sent(tmp_path, sound)
     everything = [plain, *(Clip(path.stem, path, {}, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)]
     clips, context = Clips(tuple(everything)), make_context(tmp_path)
     with serving() as service:
-        chosen = options(service, sound=sound)
+        chosen = options(service, audio=sound)
         old = np.eye(3072, dtype=np.float32)
         for store in GeminiEncoder()._stores(chosen, context):
             for clip in clips:
@@ -355,7 +355,7 @@ def test_audio_with_a_gap_is_sent_again(tmp_path):
     path = tmp_path / "gap.nut"
     clip, context = write_times(path, in_order((40, 3200))), make_context(tmp_path)
     with serving() as service:
-        chosen = options(service, sound="separate")
+        chosen = options(service, audio="separate")
         items = list_items([clip], GeminiEncoder()._stores(chosen, context), chosen, context.cache)
     assert [[item.part for item in kind] for kind in items] == [[""], ["-rule2"]]
 

@@ -27,7 +27,7 @@ def test_the_real_client_gets_vectors_without_key_or_consent(tmp_path, monkeypat
         monkeypatch.delenv(name, raising=False)
     # A proxy of the environment must not be asked for what stays on this machine.
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    clips, options = make_clips(tmp_path / "clips", 3, sound=True), GeminiOptions(service="stand-in", sound="part")
+    clips, options = make_clips(tmp_path / "clips", 3, sound=True), GeminiOptions(service="stand-in", audio="part")
     context = make_context(tmp_path)
     GeminiEncoder().prepare(clips, options, context)
     values = GeminiEncoder().embed(clips, options, context).values

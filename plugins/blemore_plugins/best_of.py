@@ -192,5 +192,5 @@ def _pick(base_models: Mapping[str, Probabilities], ids: tuple[str, ...]) -> dic
 
 @hookimpl
 def blemore_fusions() -> Iterable[Fusion]:
-    """Offer the choice between fusions."""
+    """Return the choice between fusions."""
     return [BestOf()]

@@ -126,5 +126,5 @@ def mean_logs(logs: FloatArray) -> FloatArray:
 
 @hookimpl
 def blemore_fusions() -> Iterable[Fusion]:
-    """Offer the plain means."""
+    """Return the plain means."""
     return [Mean(), LogitMean()]

@@ -1,4 +1,4 @@
-"""Gemini Embedding 2: one 3,072-d vector per clip from a remote service, and a head trained on the embeddings.
+"""Gemini Embedding 2: one 3,072-d embedding per clip from a remote service, with a classification head.
 
 See docs/how-to/gemini.md for what is sent, what it costs, and what that means for the people in the videos.
 """
@@ -29,7 +29,7 @@ STAND_IN = "stand-in 1"
 
 
 class GeminiEncoder(Encoder):
-    """Embeddings of Gemini Embedding 2 under the harness's head.
+    """Embeddings of Gemini Embedding 2 with the harness's classification head.
 
     Args:
         make_pace: makes the clock that waits between attempts; tests pass one that does not sleep.
@@ -37,10 +37,10 @@ class GeminiEncoder(Encoder):
 
     name: ClassVar[str] = "gemini"
     summary: ClassVar[str] = "Gemini Embedding 2 through google-genai: first 2 s by default, MLP head (paid, consent)"
-    # The service ignores audio tracks: unless gemini.sound says otherwise, the vector knows the picture only.
+    # The service ignores audio tracks: without the option gemini.audio the embedding covers the video only.
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = GeminiOptions
-    # A smaller head for 360 drawn clips on two cores; the window and everything else is as for real data.
+    # A smaller head for the 360 clips of the demo dataset; all other options are as for real data.
     demo_options: ClassVar[Mapping[str, object]] = {
         "service": "stand-in",
         "hidden": "256",
@@ -52,7 +52,7 @@ class GeminiEncoder(Encoder):
         self._make_pace = make_pace
 
     def caveat(self, options: GeminiOptions) -> str | None:
-        """Report that embeddings of the stand-in are not Gemini's."""
+        """Return the caveat of embeddings of the stand-in server."""
         return "stand-in embeddings" if options.service == "stand-in" else None
 
     def requirements(self, options: GeminiOptions) -> tuple[Requirement, ...]:
@@ -61,7 +61,7 @@ class GeminiEncoder(Encoder):
         return (*need("google-genai"), *(Requirement(name, "key") for name in keys))
 
     def prepare(self, clips: Clips, options: GeminiOptions, context: Context) -> None:
-        """Get the embeddings that are not in the cache; where all are, neither key nor consent nor network is needed.
+        """Request the missing embeddings; if none is missing, neither key nor consent nor network is needed.
 
         Raises:
             ConfigError: no consent, or no key.
@@ -69,7 +69,7 @@ class GeminiEncoder(Encoder):
             ServiceError, MediaError: see `extraction.report`.
         """
         if not clips:
-            with self._endpoint(options):  # a rehearsal: would it be allowed?
+            with self._endpoint(options):  # checks consent and key before anything else
                 return
         feature_sets = self._stores(options, context)
         wanted = list_items(clips, feature_sets, options, context.cache)
@@ -89,7 +89,7 @@ class GeminiEncoder(Encoder):
             context.note("embeddings of zeros", zeros)
 
     def embed(self, clips: Clips, options: GeminiOptions, context: Context) -> Embeddings:
-        """Read the embeddings from the cache: float32 (N, dimensions), twice as wide with `sound=separate`."""
+        """Read the embeddings from the cache: float32 (N, dimensions), twice as wide with `audio=separate`."""
         feature_sets = self._stores(options, context)
         wanted = zip(*list_items(clips, feature_sets, options, context.cache), strict=True)
         rows = [[_shorten(_load(item, options), options.dimensions) for item in items] for items in wanted]
@@ -98,7 +98,7 @@ class GeminiEncoder(Encoder):
         return Embeddings(clips.ids, values)
 
     def _stores(self, options: GeminiOptions, context: Context) -> tuple[Store, ...]:
-        """Open the store of every vector of a clip, in the order of `options.inputs`."""
+        """Return the cache stores of a clip's embeddings, in the order of `options.inputs`."""
         origin = STAND_IN
         if options.service == "google":
             address = find_address(options)
@@ -107,7 +107,7 @@ class GeminiEncoder(Encoder):
 
     @contextlib.contextmanager
     def _endpoint(self, options: GeminiOptions) -> Iterator[Endpoint]:
-        """Find out where to ask, and that this is allowed; a stand-in lives as long as the block."""
+        """Return the endpoint after checking consent and key; a stand-in server runs as long as the context."""
         try:
             import av  # noqa: F401  # missing it is better said before a key is asked for
         except ImportError as error:
@@ -120,18 +120,18 @@ class GeminiEncoder(Encoder):
             return
         if not options.consent:
             raise ConfigError(
-                "this would send videos of identifiable people to Google: say --set gemini.consent=true if the "
-                "dataset's licence and the people in it allow that. Use a key of a project with billing: what the "
-                "unpaid tier is sent may be used to improve products and be read by human reviewers "
+                "this would send videos of identifiable people to Google: use --set gemini.consent=true if the "
+                "dataset's licence and the people in it allow this. Use a key of a project with billing: data sent to "
+                "the unpaid tier may be used to improve products and be read by human reviewers "
                 "(docs/how-to/gemini.md)"
             )
         yield Endpoint(find_address(options), find_key())
 
 
 def _missing(wanted: Sequence[Sequence[Item]], options: GeminiOptions) -> list[Item]:
-    """Return the embeddings to get, one per content and input.
+    """Return the missing embeddings, one per content and input.
 
-    `refused=zero` leaves out clips that were refused before.
+    With `refused=zero`, clips that were refused before are left out.
     """
     return [
         item
@@ -148,7 +148,7 @@ def _load(item: Item, options: GeminiOptions) -> NDArray[np.float32]:
 
 
 def _shorten(vector: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """Return the first `dimensions` numbers at length 1, which is what the service itself gives for a smaller size."""
+    """Return the first `dimensions` values, normalised to length 1, as the service does for smaller sizes."""
     prefix = vector[:dimensions]
     length = np.linalg.norm(prefix)
     return np.asarray(prefix / length if length else prefix, dtype=np.float32)
@@ -156,5 +156,5 @@ def _shorten(vector: NDArray[np.float32], dimensions: int) -> NDArray[np.float32
 
 @hookimpl
 def blemore_encoders() -> list[Encoder]:
-    """Offer the encoder `gemini`."""
+    """Return the encoder `gemini`."""
     return [GeminiEncoder()]

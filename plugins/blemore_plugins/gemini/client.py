@@ -1,7 +1,7 @@
-"""Talks to the embedding service through google-genai: one content in, one checked vector out, or a plain refusal.
+"""Client of the embedding service through google-genai: returns one validated embedding per content, or a `Refusal`.
 
-Whatever the SDK raises is turned into a `Refusal` outside its `except` block: errors of the SDK hold the request with
-the key in its headers, and a chained exception would carry it into logs and records.
+Exceptions of the SDK are converted to a `Refusal` outside the `except` block: they hold the request with the key in its
+headers, and a chained exception would write it into logs and records.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 """Environment variables that may hold the key; the first one that is set wins, as in the SDK."""
 
 NORM_TOLERANCE = 1e-2
-"""How far the length of a vector may be from 1: every size comes back normalised, half-precision rounding allowed."""
+"""Tolerated deviation of the length of an embedding from 1, due to rounding in half precision."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the service is and how to get in; the key stays out of the representation.
+    """Address and key of the service; the key is not part of the representation.
 
     Attributes:
         address: without the API version.
         key: sent in a header.
-        local: whether it is on loopback and proxies of the environment must not be asked.
+        local: whether the server is on loopback, so that proxies of the environment are not used.
     """
 
     address: str
@@ -53,7 +53,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Material:
-    """What one vector is made from; None and empty parts are left out."""
+    """The input of one embedding; None and empty parts are left out."""
 
     video: bytes | None = field(default=None, repr=False)
     sound: bytes | None = field(default=None, repr=False)
@@ -68,16 +68,16 @@ def find_address(options: GeminiOptions) -> str:
 
 
 def find_key() -> str:
-    """Return the key from the environment; `ConfigError` says which variables were looked at, never a value."""
+    """Return the key from the environment; the `ConfigError` names the variables, never a value."""
     name = next((name for name in KEY_NAMES if os.environ.get(name)), None)
     if name is None:
         raise ConfigError(
-            f"needs a key in {' or '.join(KEY_NAMES)}: make one at https://aistudio.google.com/api-keys in a "
+            f"requires a key in {' or '.join(KEY_NAMES)}: create one at https://aistudio.google.com/api-keys in a "
             "project with billing"
         )
     key = os.environ[name].strip()
     if not key or not all("!" <= letter <= "~" for letter in key):
-        raise ConfigError(f"the value of {name} is no API key: it is blank or has spaces or letters outside of ASCII")
+        raise ConfigError(f"expected an API key in {name}, found blank text, spaces or characters outside of ASCII")
     return key
 
 
@@ -87,8 +87,8 @@ class Client:
     Args:
         sdk: the client of google-genai.
         options: model, prompt and sampling rate.
-        key: looked for in every message, and removed.
-        failures: kinds of exception that mean that the transport or the answer broke.
+        key: removed from every message.
+        failures: exception types of a failed connection or an invalid answer.
     """
 
     def __init__(self, sdk: Any, options: GeminiOptions, key: str, failures: tuple[type[Exception], ...]) -> None:
@@ -98,10 +98,10 @@ class Client:
         self._failures = failures
 
     def ask(self, material: Material) -> NDArray[np.float32]:
-        """Return the vector of one content, float32 (3072,), of length 1.
+        """Return the embedding of one content, float32 (3072,), of length 1.
 
         Raises:
-            Refusal: sorted by what to do about it, without the key and without a chained exception.
+            Refusal: with a verdict, without the key and without a chained exception.
         """
         from google.genai import errors, types
 
@@ -109,7 +109,7 @@ class Client:
         try:
             answer = self._sdk.models.embed_content(
                 model=self._options.model,
-                # In a Content of its own: bare parts in one list would be fused into one vector across clips.
+                # In a separate Content: bare parts in one list would be fused into one embedding across clips.
                 contents=[types.Content(role="user", parts=self._parts(material))],
                 config=types.EmbedContentConfig(output_dimensionality=VECTOR_SIZE),
             )
@@ -141,7 +141,7 @@ class Client:
 
 @contextlib.contextmanager
 def open_client(endpoint: Endpoint, options: GeminiOptions) -> Iterator[Client]:
-    """Open a client that neither retries (that is `extraction`'s) nor follows redirects (the key would go along).
+    """Return a client without retries (see `extraction`) and without redirects (which would receive the key).
 
     Raises:
         ExtraMissing: google-genai is not installed.
@@ -170,31 +170,31 @@ def open_client(endpoint: Endpoint, options: GeminiOptions) -> Iterator[Client]:
 
 
 def read_vector(vectors: list[Any]) -> NDArray[np.float32]:
-    """Check what came back for one content: one vector of 3,072 finite numbers, of length 1.
+    """Validate the answer for one content: one embedding of 3,072 finite values, of length 1.
 
-    A vector that cannot be read is asked for again; one of another size or length would be the same again.
+    An unreadable embedding is requested again; one of another size is not, because it would not change.
 
     >>> read_vector([[1.0] + [0.0] * 3071]).shape
     (3072,)
     """
     if len(vectors) != 1:
-        raise Refusal("stop", f"expected 1 vector for 1 clip, found {len(vectors)}: the answers cannot be told apart")
+        raise Refusal("stop", f"expected 1 embedding for 1 clip, found {len(vectors)}")
     try:
         vector = np.asarray(vectors[0] or [], dtype=np.float64)
     except (TypeError, ValueError):
-        raise Refusal("retry", "expected numbers, found something else in the vector") from None
+        raise Refusal("retry", "expected numbers in the embedding, found other values") from None
     if vector.shape != (VECTOR_SIZE,):
-        raise Refusal("stop", f"expected {VECTOR_SIZE} numbers, found {vector.size}: this is another kind of model")
+        raise Refusal("stop", f"expected an embedding of {VECTOR_SIZE} values, found {vector.size}: check gemini.model")
     if not np.isfinite(vector).all():
-        raise Refusal("retry", "NaN or infinite numbers in the vector")
+        raise Refusal("retry", "NaN or infinite values in the embedding")
     length = float(np.linalg.norm(vector))
     if abs(length - 1) > NORM_TOLERANCE:
-        raise Refusal("failed", f"expected a vector of length 1, found {length:.4g}")
+        raise Refusal("failed", f"expected an embedding of length 1, found {length:.4g}")
     return np.asarray(vector / length, dtype=np.float32)
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Name what the SDK lets through when a connection or an answer breaks, whichever HTTP library it uses."""
+    """Return the exception types of failed connections and invalid answers that the SDK does not convert."""
     import pydantic
     from google.genai import errors
 
@@ -207,22 +207,22 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 FIRST_DELAY = 1.0
-"""Seconds before the second attempt where the service names no delay."""
+"""Seconds before the second attempt if the service specifies no delay."""
 
 LONGEST_DELAY = 60.0
 """Seconds; delays double up to this."""
 
 SERVER_MARGIN = 0.5
-"""Seconds added to a delay that the service named, since clocks and roundings differ."""
+"""Seconds added to a delay specified by the service, because clocks and rounding differ."""
 
 
 class Pace:
     """A shared clock of one extraction.
 
     Args:
-        seed: of the jitter that keeps workers from coming back all at once.
-        log: told about waits that the service asked for.
-        clock: seconds, monotonic.
+        seed: seed of the jitter that spreads the attempts of the workers.
+        log: called with a message for delays specified by the service.
+        clock: monotonic time in seconds.
         sleep: waits that many seconds; by default it wakes up as soon as `stop` is called.
     """
 
@@ -244,15 +244,15 @@ class Pace:
 
     @property
     def stopped(self) -> bool:
-        """Whether no further request may go."""
+        """Whether no further request may be sent."""
         return self._stopped.is_set()
 
     def stop(self) -> None:
-        """Let no further request go, and wake up whoever waits."""
+        """Prevent further requests and wake up waiting workers."""
         self._stopped.set()
 
     def wait_for_turn(self) -> None:
-        """Wait until the service takes requests again."""
+        """Wait until the service accepts requests again."""
         while not self.stopped:
             with self._lock:
                 left = self._open_at - self._clock()
@@ -265,8 +265,8 @@ class Pace:
 
         Args:
             attempt: 1 after the first attempt.
-            delay: seconds that the service asked for, which then hold for everybody.
-            reason: what the service said.
+            delay: seconds specified by the service, which apply to all workers.
+            reason: message of the service.
         """
         if delay is None:
             with self._lock:

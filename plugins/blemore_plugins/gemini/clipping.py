@@ -1,7 +1,7 @@
-"""Cuts what is sent out of a clip: a silent MP4 of the window, and its audio as WAV.
+"""Cuts the window that is sent from a clip: a silent MP4, and its audio as WAV.
 
-The picture is copied without loss where that cuts exactly at the end of the window, and encoded again (H.264, visually
-lossless) everywhere else. Neither carries the audio track, the tags or the name of the file.
+The video is copied without loss if this cuts exactly at the end of the window, and encoded again (H.264, visually
+lossless) otherwise. The MP4 contains neither the audio track nor the tags nor the name of the file.
 """
 
 from __future__ import annotations
@@ -55,14 +55,13 @@ COPIED_CODECS = ("h264", "hevc", "av1", "vp9")
 """Codecs that the service documents for MP4; others are encoded again."""
 
 MAX_BYTES = 14_000_000
-"""Largest video in one request: the documented 20 MB hold 4 / 3 times as many letters of base64, and some JSON."""
+"""Maximum size of a video in one request: the documented 20 MB include base64 (4 / 3) and JSON."""
 
 SOUND_RATE = 16_000
-"""Samples a second of the WAV: what speech encoders take."""
+"""Sampling rate of the WAV in Hz, as expected by speech encoders."""
 
 ENCODING = {"preset": "veryfast", "crf": "18", "threads": "1", "x264-params": "mbtree=0"}
-"""H.264 that the eye cannot tell from the original; in one thread and without x264's macroblock tree, so that the bytes
-are the same each time (the tree depends on what memory held before)."""
+"""Visually lossless H.264; in one thread and without x264's macroblock tree, which is not deterministic."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Window:
 
     Attributes:
         start: seconds from the first frame.
-        seconds: length; 0 takes all that is left.
+        seconds: length; 0 for the rest of the clip.
     """
 
     start: float
@@ -79,15 +78,15 @@ class Window:
 
     @property
     def end(self) -> float:
-        """Seconds at which the window ends, infinite for the rest of the clip."""
+        """End of the window in seconds, infinite for the rest of the clip."""
         return self.start + self.seconds if self.seconds else float("inf")
 
 
 def cut_video(clip: Clip, window: Window) -> bytes:
-    """Return the picture of a window as a silent MP4.
+    """Return the video of a window as a silent MP4.
 
     Raises:
-        MediaError: no such file, no picture, nothing in the window, or too much for one request.
+        MediaError: no such file, no video track, an empty window, or too much for one request.
     """
     import av
 
@@ -108,7 +107,7 @@ def cut_video(clip: Clip, window: Window) -> bytes:
         raise MediaError(f"clip {clip.id} has no frame from second {window.start:g} on: use a smaller start", clip.id)
     if len(data) > MAX_BYTES:
         raise MediaError(
-            f"clip {clip.id} makes {len(data) / 1e6:.1f} MB of video, at most {MAX_BYTES / 1e6:g} MB go into one "
+            f"clip {clip.id}: {len(data) / 1e6:.1f} MB of video, expected at most {MAX_BYTES / 1e6:g} MB per "
             "request: use a shorter window",
             clip.id,
         )
@@ -119,7 +118,7 @@ def cut_sound(clip: Clip, window: Window, cache: Cache | None = None) -> bytes:
     """Return the audio of a window as WAV: 16 kHz, one channel, 16 bits; `cache` as of `read_audio`.
 
     Raises:
-        MediaError: no such file, no audio track, or nothing in the window.
+        MediaError: no such file, no audio track, or an empty window.
     """
     samples = read_audio(clip, SOUND_RATE, cache)
     _check_length(len(samples) / SOUND_RATE, clip, window)
@@ -137,24 +136,24 @@ def cut_sound(clip: Clip, window: Window, cache: Cache | None = None) -> bytes:
 
 
 def _check_length(length: float, clip: Clip, window: Window) -> None:
-    """Refuse what the service would cut off without a word; `length` is the whole clip's, in seconds."""
+    """Raise for a window that the service would truncate silently; `length` is that of the whole clip in seconds."""
     seconds = length - window.start
     if not window.seconds and seconds > MAX_VIDEO_SECONDS:
         raise MediaError(
-            f"clip {clip.id} is {seconds:.0f} s long and the service looks at {MAX_VIDEO_SECONDS:g} s at most: "
-            "set a window with seconds",
+            f"clip {clip.id}: {seconds:.0f} s of video, the service supports at most {MAX_VIDEO_SECONDS:g} s: "
+            "set a window with gemini.seconds",
             clip.id,
         )
 
 
 def find_rule(clip: Clip, kind: Input, window: Window, cache: Cache) -> int:
-    """Report since which `CUT_RULE` the bytes that are sent for a clip are what they are: 1 for almost every clip.
+    """Return the first `CUT_RULE` with the current bytes of a clip: 1 for almost every clip.
 
-    Rule 2 changed what is encoded again of full-range or HDTV colours, files whose first video stream is not the one
-    that is shown, and audio with gaps or on another than the first track. Embeddings of all other clips stay paid for.
+    Rule 2 changed re-encoded full-range or HDTV colours, files whose first video stream is not the default one, and
+    audio with gaps or on another than the first track. Embeddings of all other clips remain valid.
     """
     if kind != "video":
-        with contextlib.suppress(MediaError):  # said when it is cut
+        with contextlib.suppress(MediaError):  # reported when it is cut
             facts = audio_facts(clip, cache)
             if facts.moved or facts.track:
                 return 2
@@ -175,15 +174,15 @@ def _video_rule(clip: Clip, window: Window) -> int:
         with av.open(str(clip.video), options=OPTIONS) as source:
             data = _copy(source, find_stream(source, "video", clip), window)
     except (av.FFmpegError, OSError, ValueError, MediaError, StopIteration):
-        return 1  # said when it is cut
+        return 1  # reported when it is cut
     return 2 if data is None or len(data) > MAX_BYTES else 1
 
 
 def _copy(source: Any, stream: Any, window: Window) -> bytes | None:
-    """Copy packets into a new file; None where only encoding again gives exactly the window.
+    """Copy packets into a new file; None where only re-encoding gives exactly the window.
 
-    That is where it does not begin with the clip, the codec is not among the documented ones, an edit list hides
-    frames, the picture is stored turned, two packets share a time, or a frame in the window needs one behind its end.
+    This is the case if the window does not begin with the clip, the codec is not documented, an edit list hides frames,
+    the video is stored rotated, two packets share a timestamp, or a frame depends on one after the end of the window.
     """
     import av
 
@@ -221,7 +220,7 @@ def _copy(source: Any, stream: Any, window: Window) -> bytes | None:
 
 
 def _encode(source: Any, stream: Any, window: Window) -> bytes | None:
-    """Encode the frames of the window again as H.264, upright, in limited range; None where there is none."""
+    """Encode the frames of the window as H.264, upright, in limited range; None if there are none."""
     import av
 
     begin = (stream.start_time or 0) * stream.time_base
@@ -247,9 +246,9 @@ def _encode(source: Any, stream: Any, window: Window) -> bytes | None:
                 encoder.codec_context.colorspace = picture.colorspace
                 encoder.codec_context.color_primaries = frame.color_primaries
                 encoder.codec_context.color_trc = frame.color_trc
-        last = max(frame.pts - first, last + 1)  # frames may share a time, in the new file they must not
+        last = max(frame.pts - first, last + 1)  # timestamps must be unique in the new file
         picture.pts, picture.time_base = last, frame.time_base
-        picture.pict_type = 0  # or the encoder would repeat the key frames of the original
+        picture.pict_type = 0  # otherwise the encoder repeats the key frames of the original
         output.mux(encoder.encode(picture))
     if output is None or encoder is None:
         return None

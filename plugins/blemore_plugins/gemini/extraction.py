@@ -1,6 +1,6 @@
-"""Which embeddings a run wants, and getting those that are not in the cache yet, several at a time.
+"""The embeddings of a run: requests the missing ones, several at a time, and stores each as soon as it arrives.
 
-What is paid for is kept: a killed or stopped extraction goes on where it was.
+Embeddings that were paid for are kept: an interrupted extraction continues where it stopped.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from blemore_plugins.gemini.options import CUT_RULE, GeminiOptions, Input
 from blemore_plugins.gemini.refusals import Refusal
 
 REFUSED = "refused"
-"""Part of the cache that marks a clip which the service did not take."""
+"""Cache entry of a clip that the service refused."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One vector: of a clip, from its picture or audio, in a store.
+    """One embedding of a clip, from its video or audio, in a cache store.
 
-    Where a later rule cuts other bytes of the clip, it is kept in a part of its own.
+    If a later rule cuts other bytes of the clip, it is stored under a separate entry.
     """
 
     clip: Clip
@@ -45,21 +45,21 @@ class Item:
 
     @property
     def made(self) -> bool:
-        """Whether the vector is there."""
+        """Whether the embedding is stored."""
         return self.store.has(self.clip, self.part)
 
     @property
     def refused(self) -> bool:
-        """Whether the service did not take the clip."""
+        """Whether the service refused the clip."""
         return self.store.has(self.clip, REFUSED + self.part)
 
 
 def list_items(
     clips: Iterable[Clip], feature_sets: Sequence[Store], options: GeminiOptions, cache: Cache
 ) -> list[list[Item]]:
-    """List the embeddings of clips: for each input of `options`, which has its store, one per clip.
+    """Return the embeddings of clips: one per clip for each input of `options`, which has its own store.
 
-    By which rule the bytes of a clip are cut is found out once and kept.
+    The rule by which a clip is cut is determined once and stored.
     """
     everything, window, found = list(clips), Window(options.start, options.seconds), []
     for kind, store in zip(options.inputs, feature_sets, strict=True):
@@ -73,30 +73,30 @@ def list_items(
 
 
 FRUITLESS = 5
-"""Clips in a row without a vector after which the service, not the clips, is taken to be the trouble."""
+"""Number of successive clips without an embedding after which the service is considered the cause."""
 
 CALLS_FILE = "calls.jsonl"
-"""Beside the embeddings: when each was made, since a service may change under one model id."""
+"""File next to the embeddings with the time of each, because a service may change under one model id."""
 
 
 class Asking(Protocol):
     """The part of `client.Client` that an extraction needs."""
 
     def ask(self, material: Material) -> NDArray[np.float32]:
-        """Return the vector of one content, or raise `Refusal`."""
+        """Return the embedding of one content, or raise `Refusal`."""
 
 
 @dataclass
 class Tally:
-    """What became of the items of one extraction; reasons by clip id.
+    """The results of one extraction; reasons by clip id.
 
     Attributes:
-        made: new embeddings.
-        refused: clips that the service does not take.
-        broken: clips that cannot be cut here.
-        failed: clips that got no usable answer.
-        stopped: why the whole extraction ended early, empty if it did not.
-        fruitless: clips without a usable answer since the last vector.
+        made: number of new embeddings.
+        refused: clips that the service refused.
+        broken: clips that cannot be cut.
+        failed: clips without a usable answer.
+        stopped: why the extraction ended early, empty if it did not.
+        fruitless: number of clips without a usable answer since the last embedding.
     """
 
     made: int = 0
@@ -108,9 +108,9 @@ class Tally:
 
 
 def extract(items: Sequence[Item], client: Asking, pace: Pace, options: GeminiOptions, context: Context) -> Tally:
-    """Get and keep the embeddings of `items`; says in the tally which clips have none, and why.
+    """Request and store the embeddings of `items`; the tally lists the clips without one and the reasons.
 
-    Items go out in order. Requests on their way when it stops, by Ctrl-C too, are waited for and kept: they are paid.
+    Items are sent in order. When it stops, also by Ctrl-C, pending requests are completed and stored: they are paid.
     """
     tally = Tally()
     proven = any((item.store.folder / CALLS_FILE).exists() for item in items)
@@ -137,14 +137,14 @@ def extract(items: Sequence[Item], client: Asking, pace: Pace, options: GeminiOp
 
 
 def report(tally: Tally, options: GeminiOptions, context: Context) -> None:
-    """Raise where embeddings are missing, saying what is kept and how to go on.
+    """Raise if embeddings are missing, with the number of stored ones and how to continue.
 
     Raises:
         ServiceError: the service stopped the extraction, or gave no usable answer for some clips.
         MediaError: clips that cannot be cut, or that the service refused while `options.refused` is `stop`.
     """
     kept = (
-        f"{tally.made} new embeddings are kept, run the same command again to go on"
+        f"{tally.made} new embeddings are kept, run the same command again to continue"
         if tally.made
         else "nothing is lost"
     )
@@ -159,24 +159,24 @@ def report(tally: Tally, options: GeminiOptions, context: Context) -> None:
     if tally.refused:
         named, clip, reason = _first(tally.refused)
         if options.refused == "zero":
-            context.warn(f"gemini: {named} refused by the service, taken as a vector of zeros: {reason}")
+            context.warn(f"gemini: {named} refused by the service, replaced by an embedding of zeros: {reason}")
             return
         raise MediaError(
             f"the service refuses {named}: {reason}. All others are done and kept. Try another window "
-            "(gemini.start, gemini.seconds), or go on without these clips: gemini.refused=zero",
+            "(gemini.start, gemini.seconds), or use zeros for these clips: gemini.refused=zero",
             clip,
         )
 
 
 def _first(reasons: Mapping[str, str]) -> tuple[str, str, str]:
-    """Return the first clip and how many there are, in words; its id; its reason."""
+    """Return the first clip and their number as text; its id; its reason."""
     clip = min(reasons)
     return first_and_count(sorted(reasons), "clip"), clip, reasons[clip]
 
 
 @contextlib.contextmanager
 def alone(feature_sets: Sequence[Store], context: Context) -> Iterator[None]:
-    """Let one process at a time extract into these stores: two would pay for the same clips."""
+    """Lock these stores for one process at a time, so that no clip is paid for twice."""
     with contextlib.ExitStack() as stack:
         for store in feature_sets:
             store.folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def alone(feature_sets: Sequence[Store], context: Context) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one item ended; an empty verdict means that it was not begun."""
+    """The result of one item; an empty verdict means that it was not started."""
 
     item: Item
     verdict: str
@@ -199,7 +199,7 @@ class Outcome:
 
 
 def _get(item: Item, client: Asking, pace: Pace, options: GeminiOptions, cache: Cache) -> Outcome:
-    """Cut, ask until there is an answer, and keep it. Runs in a worker thread."""
+    """Cut a clip, request its embedding until there is an answer, and store it. Runs in a worker thread."""
     if pace.stopped:
         return Outcome(item, "")
     try:
@@ -235,7 +235,7 @@ def _cut(item: Item, window: Window, cache: Cache) -> Material:
 
 
 def _note_call(item: Item) -> None:
-    """Add a line about a vector: one write of one line, which other threads and processes do not tear."""
+    """Append a line about an embedding in a single write, which is atomic among threads and processes."""
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     line = json.dumps({"content": item.clip.content, "made": when}) + "\n"
     with (item.store.folder / CALLS_FILE).open("a") as file:
@@ -243,9 +243,9 @@ def _note_call(item: Item) -> None:
 
 
 def _count(outcome: Outcome, tally: Tally, proven: bool) -> None:
-    """Add an outcome; decide whether the trouble is with the service.
+    """Add an outcome; stop if the service is the cause.
 
-    A refusal counts against the request, not the clip, while no request of this kind was ever answered.
+    As long as no request of this kind was answered, a refusal is attributed to the request and not to the clip.
     """
     name, reason = outcome.item.clip.id, outcome.reason
     if outcome.verdict == "made":
@@ -262,11 +262,11 @@ def _count(outcome: Outcome, tally: Tally, proven: bool) -> None:
         tally.failed[name] = reason
         tally.fruitless += 1
     if tally.fruitless >= FRUITLESS:
-        tally.stopped = tally.stopped or f"no vector for any of {tally.fruitless} clips in a row: {reason}"
+        tally.stopped = tally.stopped or f"no embedding for {tally.fruitless} clips in a row: {reason}"
 
 
 def read_dates(feature_sets: Sequence[Store], clips: Clips) -> list[str]:
-    """Return the first and the last moment at which a vector of these clips was made; empty where nobody knows."""
+    """Return the first and the last time at which embeddings of these clips were made; empty if unknown."""
     wanted = {clip.content for clip in clips}
     made = []
     for store in feature_sets:

@@ -1,4 +1,4 @@
-"""The settings of the Gemini encoder: what is sent, where to, and what of it names a cached vector."""
+"""Options of the Gemini encoder: what is sent and where, and the cache keys of embeddings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from blemore_harness.heads.options import HeadOptions
 from blemore_harness.options import demand, incidental
 
 VECTOR_SIZE = 3072
-"""Largest vector of Gemini Embedding 2: always asked for, smaller ones are its prefix (ai.google.dev, embeddings)."""
+"""Largest size of Gemini Embedding 2, which is always requested; smaller ones are its prefix (ai.google.dev,
+embeddings)."""
 
 SMALLEST_VECTOR = 128
-"""Smallest vector that the service documents."""
+"""Smallest documented size."""
 
 MAX_VIDEO_SECONDS = 120.0
 """Longest silent video in one request (ai.google.dev, embeddings, 2026-06)."""
@@ -21,13 +22,13 @@ MAX_FPS = 24.0
 """Upper end of the sampling rates that `VideoMetadata` takes; the service's default is 1."""
 
 CUT_RULE = 2
-"""Version of the rule in `clipping` that decides which bytes are sent; `clipping.find_rule` says what it changed."""
+"""Version of the rule in `clipping` that determines the bytes sent; see `clipping.find_rule` for its changes."""
 
 FIRST_RULE = 1
-"""Part of every cache key; embeddings of clips that a later rule sends other bytes of stand beside the old ones."""
+"""Part of every cache key; embeddings of clips whose bytes a later rule changed are stored next to the old ones."""
 
 Input = Literal["video", "video+audio", "sound"]
-"""What one vector is made from: the picture, picture and audio fused by the service, or the audio alone."""
+"""Input of one embedding: the video, video and audio fused by the service, or the audio alone."""
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,29 @@ class GeminiOptions(HeadOptions):
 
     Attributes:
         model: id of the embedding model; embeddings of different ids are never mixed.
-        start: where the window begins, in seconds.
-        seconds: length of the window; 0 takes all that is left of the clip.
-        fps: frames a second that the service is asked to look at; None leaves it at its default of 1.
-        audio: `none`; `part` sends the audio beside the picture for one fused vector; `separate` asks for a vector of
-            its own, which is concatenated.
-        prompt: a fixed text sent with every clip and fused into its vector.
-        dimensions: length of the vector that the head sees, a re-normalised prefix of the 3,072 numbers kept.
+        start: start of the window in seconds.
+        seconds: length of the window; 0 for the rest of the clip.
+        fps: frames per second that the service samples; None for its default of 1.
+        audio: `none`; `part` sends the audio with the video for one fused embedding; `separate` requests an embedding
+            of the audio, which is concatenated.
+        prompt: a fixed text sent with every clip and fused into its embedding.
+        dimensions: length of the embedding for the head, a re-normalised prefix of the stored 3,072 values.
         consent: whether the videos may be sent to the service.
         service: `google`, or `stand-in` for a server on loopback that needs no key.
         api_version: version in the address of the service.
-        base_url: another address of the service; empty leaves it at `GOOGLE_GEMINI_BASE_URL` or Google's own.
-        workers: requests on their way at the same time.
-        attempts: how often one clip is tried before it is set aside.
-        timeout: seconds without a byte after which a request counts as failed.
-        refused: what to do about clips that the service refuses: `stop` names them, `zero` gives them a vector of
-            zeros and says so in the record.
+        base_url: another address of the service; empty for `GOOGLE_GEMINI_BASE_URL` or Google's own.
+        workers: number of simultaneous requests.
+        attempts: attempts per clip before it counts as failed.
+        timeout: seconds without a byte after which a request has timed out.
+        refused: treatment of clips that the service refuses: `stop` is an error that names them, `zero` uses an
+            embedding of zeros and notes it in the record.
     """
 
     model: str = "gemini-embedding-2"
     start: float = 0.0
     seconds: float = 2.0
     fps: float | None = None
-    sound: Literal["none", "part", "separate"] = "none"
+    audio: Literal["none", "part", "separate"] = "none"
     prompt: str = ""
     dimensions: int = VECTOR_SIZE
     consent: bool = incidental(False)
@@ -86,16 +87,16 @@ class GeminiOptions(HeadOptions):
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """What is sent for a clip: one entry per vector, in the order in which they are concatenated."""
-        by_sound: dict[str, tuple[Input, ...]] = {
+        """The inputs sent for a clip, one per embedding, in the order of concatenation."""
+        inputs: dict[str, tuple[Input, ...]] = {
             "none": ("video",),
             "part": ("video+audio",),
             "separate": ("video", "sound"),
         }
-        return by_sound[self.sound]
+        return inputs[self.audio]
 
     def facts(self, kind: Input, origin: str) -> dict[str, object]:
-        """Return everything that changes a vector of `kind`, as JSON types: its cache key besides the clip's content.
+        """Return everything that changes an embedding of `kind` besides the clip's content, as JSON for cache keys.
 
         Args:
             kind: what the vector is made from.

@@ -1,4 +1,4 @@
-"""Sorts what a service answers instead of a vector by what to do about it: wait, set the clip aside, or stop."""
+"""Classifies error answers of the service: retry, skip the clip, or stop."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 Verdict = Literal["retry", "refused", "failed", "stop"]
-"""Try again later; the service does not take this clip; no usable answer for this clip; no clip will fare better."""
+"""Try again later; the service refuses this clip; no usable answer for this clip; no clip would succeed."""
 
 RETRIED = (408, 429, 499)
-"""Client errors that pass: time-out, quota, a call that the service itself cancelled. Every 5xx passes too."""
+"""Temporary client errors: timeout, quota, a call cancelled by the service. All 5xx are temporary as well."""
 
 LONG_QUOTAS = ("perday", "permonth", "spend", "billing", "budget")
-"""In the names of quotas that waiting a minute does not refill (`EmbedContentRequestsPerDayPerProjectPerModel`)."""
+"""Parts of the names of quotas that a minute does not refill (`EmbedContentRequestsPerDayPerProjectPerModel`)."""
 
 LONGEST_WAIT = 600.0
-"""Seconds; a service that asks for more means a quota that is better left until another day."""
+"""Maximum delay in seconds; a longer one means a quota that refills on another day."""
 
 KEY_REASONS = ("API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "API_KEY_HTTP_REFERRER_BLOCKED")
 """`ErrorInfo.reason` of a bad key, which Google reports as 400."""
 
 
 class Refusal(Exception):
-    """No vector, why, and what to do; stays inside the plugin.
+    """No embedding, the reason and the verdict; stays inside the plugin.
 
     Attributes:
         verdict: what to do.
         reason: one line for the user.
-        delay: seconds that the service asked to wait, None where it did not say.
+        delay: seconds to wait as specified by the service, None if unspecified.
     """
 
     def __init__(self, verdict: Verdict, reason: str, delay: float | None = None) -> None:
@@ -38,7 +38,7 @@ class Refusal(Exception):
 
 
 def scrub(text: str, key: str) -> str:
-    """Take the key out of a text: services quote it (`consumer 'api_key:...' has been suspended`).
+    """Remove the key from a text, because services quote it (`consumer 'api_key:...' has been suspended`).
 
     >>> scrub("consumer 'api_key:s3cret'", "s3cret")
     "consumer 'api_key:[key]'"
@@ -47,13 +47,13 @@ def scrub(text: str, key: str) -> str:
 
 
 def sort_failure(error: Exception) -> Refusal:
-    """Sort a broken connection or answer: it may go better the next time."""
+    """Return the refusal for a failed connection or invalid answer, which may succeed later."""
     kind = type(error).__name__
-    return Refusal("retry", f"the connection or the answer broke ({kind}); check the network and the address")
+    return Refusal("retry", f"the connection failed or the answer was invalid ({kind}); check network and address")
 
 
 def sort_answer(code: int, body: Any, headers: Mapping[str, str], model: str) -> Refusal:
-    """Sort an HTTP answer that is not 200.
+    """Return the refusal for an HTTP answer other than 200.
 
     Args:
         code: HTTP status.
@@ -72,7 +72,7 @@ def sort_answer(code: int, body: Any, headers: Mapping[str, str], model: str) ->
         advice = "the key is not accepted: check it, and that the Gemini API is enabled for its project"
         return Refusal("stop", f"{said}; {advice}")
     if code == 404:
-        advice = f"no model '{model}' here: check gemini.model (ids retire) and gemini.api_version (v1beta or v1)"
+        advice = f"unknown model '{model}': check gemini.model (ids are retired) and gemini.api_version (v1beta, v1)"
         return Refusal("stop", f"{said}; {advice}")
     if code == 400 and error.get("status") == "FAILED_PRECONDITION":
         advice = "the project cannot use the service: the unpaid tier is not offered everywhere, enable billing"
@@ -85,14 +85,14 @@ def sort_answer(code: int, body: Any, headers: Mapping[str, str], model: str) ->
 
 
 def _sort_quota(said: str, details: list[dict[str, Any]], headers: Mapping[str, str]) -> Refusal:
-    """Tell a quota that refills within a minute from one of a day, a month or a budget."""
+    """Distinguish a quota that refills within a minute from one of a day, a month or a budget."""
     delay = _read_delay(details, headers)
     names = list(_quota_names(details))
     long = [name for name in names if any(part in _plain(name) for part in LONG_QUOTAS)]
     values = [str(violation.get("quotaValue")) for violation in _violations(details)]
     if long or "0" in values or (delay is not None and delay > LONGEST_WAIT):
         quota = f" ({long[0]})" if long else ""
-        advice = "run the same command again when the quota is full again (days end at midnight Pacific), or raise it"
+        advice = "run the same command again after the quota is reset (daily at midnight Pacific time), or raise it"
         return Refusal("stop", f"the quota{quota} is used up: {said}; {advice}", delay)
     quota = f" ({names[0]})" if names else ""
     return Refusal("retry", f"{said}{quota}", delay)
@@ -148,5 +148,5 @@ def _seconds(text: str) -> float | None:
 
 
 def _text(value: object, longest: int = 300) -> str:
-    """Return one short line of something that a service said."""
+    """Return one short line of a message of the service."""
     return " ".join(str(value or "").split())[:longest]

@@ -1,7 +1,4 @@
-"""A server on loopback that answers like the embedding service, so that the demo runs the real client without a key.
-
-It sees what the service would see, the bytes of each request, and nothing else; it checks them as strictly.
-"""
+"""A server on loopback that imitates the embedding service, so that the demo runs the real client without a key."""
 
 from __future__ import annotations
 
@@ -28,10 +25,10 @@ PATH = re.compile(r"/v1(?:beta)?/models/([\w.-]+):batchEmbedContents")
 """Path of the call, Developer API."""
 
 MAX_BODY = 20_000_000
-"""Bytes of one request that the service takes."""
+"""Maximum size of a request in bytes."""
 
 BATCH = 100
-"""Contents in one request that the service takes."""
+"""Maximum number of contents in a request."""
 
 MIME_TYPES = {"video/mp4": "video", "audio/wav": "sound"}
 """What the plugin sends, of all that the service takes."""
@@ -44,7 +41,7 @@ STATUS = {400: "INVALID_ARGUMENT", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 4
 
 
 class Wrong(Exception):
-    """A request that the service would not take."""
+    """A request that the service would reject."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -53,7 +50,7 @@ class Wrong(Exception):
 
 @contextlib.contextmanager
 def serve() -> Iterator[Endpoint]:
-    """Run the stand-in on a free port of 127.0.0.1 until the block ends; returns the address and a made-up key."""
+    """Run the stand-in on a free port of 127.0.0.1 within the context; return the address and a generated key."""
     key = secrets.token_hex(16)
     server = StandIn(("127.0.0.1", 0), Handler, key)
     thread = threading.Thread(target=server.serve_forever, args=(POLL,), name="gemini-stand-in", daemon=True)
@@ -84,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
     server: StandIn
 
     def do_POST(self) -> None:
-        """Answer a batch of contents with a vector each, or with an error in Google's format."""
+        """Answer a batch of contents with an embedding each, or with an error in Google's format."""
         try:
             body = self.rfile.read(self._length())
             self._check_head()
@@ -96,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
         self._reply(200, {"embeddings": [{"values": values} for values in vectors]})
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet: standard error is the user's."""
+        """Do not log requests to standard error."""
 
     def _length(self) -> int:
         length = int(self.headers.get("Content-Length") or 0)
@@ -179,32 +176,32 @@ def read_parts(request: dict[str, Any]) -> dict[str, bytes]:
 Floats = NDArray[np.float32]
 
 SIDE = 80
-"""Pixels: side of the grey pictures that are looked at."""
+"""Side of the analysed grey images in pixels."""
 
 CELL = 8
-"""Pixels: side of the squares over which edges are counted."""
+"""Side of the squares over which edges are counted, in pixels."""
 
 ORIENTATIONS = 8
 """Bins of edge orientation over half a turn."""
 
 SHADES = 16
-"""Squares on a side of the picture in which shades and movements are averaged."""
+"""Number of squares per side of the image over which shades and movements are averaged."""
 
 MOMENTS = 12
-"""Most frames that are looked at, evenly spread."""
+"""Maximum number of analysed frames, evenly spaced."""
 
 BANDS, FFT = 32, 512
 """Bands of the audio's spectrum, and samples per window."""
 
 
 class Embedder:
-    """Turns media into unit embeddings, float32 (3072,); the same media always give the same vector."""
+    """Converts media into embeddings of length 1, float32 (3072,), deterministically."""
 
     def __init__(self) -> None:
         self._rows = {name: _projection(seed, size) for seed, (name, size) in enumerate(BLOCKS.items())}
 
     def embed(self, video: bytes | None, sound: bytes | None) -> Floats:
-        """Return the vector of a video, a audio or both.
+        """Return the embedding of video, audio or both.
 
         Raises:
             ValueError: bytes that are no such media.
@@ -292,7 +289,7 @@ def count_edges(frames: Floats) -> Floats:
 
 
 def describe_sound(samples: Floats, rate: int) -> dict[str, Floats]:
-    """Describe a audio by its spectrum in bands of equal ratio: level, spread and movement of each."""
+    """Return features of audio from its spectrum in logarithmic bands: level, spread and movement of each."""
     padded = np.pad(samples, (0, max(0, FFT - len(samples))))
     windows = np.lib.stride_tricks.sliding_window_view(padded, FFT)[:: FFT // 2] * np.hanning(FFT)
     power = np.abs(np.fft.rfft(windows, axis=1)) ** 2

@@ -43,5 +43,5 @@ class HiCMAEEncoder(FeatureEncoder):
 
 @hookimpl
 def blemore_encoders() -> list[Encoder]:
-    """Offer the encoder `hicmae`."""
+    """Return the encoder `hicmae`."""
     return [HiCMAEEncoder()]

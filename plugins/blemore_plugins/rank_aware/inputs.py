@@ -1,4 +1,4 @@
-"""Base models' embeddings as the network takes them: side by side and standardised by the training part."""
+"""Inputs of the network: base models' embeddings, concatenated and standardised by the training clips."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from blemore_harness.predictions import Embeddings
 BaseModels: TypeAlias = Mapping[str, Embeddings]
 
 LIMIT = 20.0
-"""Standard deviations from the mean that a number counts as at most; ours. A dimension that hardly varies in training
-can be thousands away in another clip, and would then be all that the network sees of it."""
+"""Maximum absolute standardised value (chosen here). A dimension with little variation in training can be thousands of
+standard deviations away in another clip, and would then dominate it."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Which base models there are and how their embeddings are standardised.
+    """The base models and the standardisation of their embeddings.
 
     Attributes:
-        names: the base models, sorted: the order in which they were named changes nothing.
-        scalers: one for each.
+        names: the base models, sorted, so that the given order does not matter.
+        scalers: one per base model.
     """
 
     names: tuple[str, ...]
@@ -39,10 +39,10 @@ class Inputs:
         return tuple(len(scaler.mean) for scaler in self.scalers)
 
     def join(self, base_models: BaseModels, ids: Sequence[str]) -> Tensor:
-        """Return the standardised embeddings of clips side by side, float32 (N, sum of sizes), on the CPU.
+        """Return the concatenated standardised embeddings of clips, float32 (N, sum of sizes), on the CPU.
 
         Raises:
-            DataError: a base model that is lacking, has embeddings of another length, or has none for a clip.
+            DataError: a missing base model, embeddings of another length, or a clip without an embedding.
         """
         joined = np.empty((len(ids), sum(self.sizes)), dtype=np.float32)
         start = 0
@@ -51,33 +51,33 @@ class Inputs:
             size = len(scaler.mean)
             if values.shape[1] != size:
                 raise DataError(
-                    f"expected embeddings of {size} numbers of '{name}', as in training, found {values.shape[1]}"
+                    f"expected embeddings of {size} values from '{name}' as in training, found {values.shape[1]}"
                 )
-            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and held to the limit
+            with np.errstate(over="ignore"):  # values out of range of float32 become infinite and are clipped
                 np.clip(scaler.apply(values), -LIMIT, LIMIT, out=joined[:, start : start + size])
             start += size
         return torch.from_numpy(joined)
 
 
 def fit_inputs(base_models: BaseModels, ids: Sequence[str]) -> Inputs:
-    """Measure the embeddings of the clips that are trained on, and no others.
+    """Return the inputs, standardised by the training clips only.
 
     Raises:
-        DataError: an empty vector, or a clip without one.
+        DataError: an empty embedding, or a clip without one.
     """
     names = tuple(sorted(base_models))
     scalers = tuple(fit_scaler(_embeddings_of(name, base_models, ids).values) for name in names)
     empty = [name for name, scaler in zip(names, scalers, strict=True) if not len(scaler.mean)]
     if empty:
-        raise DataError(f"expected embeddings of at least one number, found empty ones of '{empty[0]}'")
+        raise DataError(f"expected embeddings of at least one value, found empty embeddings of '{empty[0]}'")
     return Inputs(names, scalers)
 
 
 def require_vectors(base_models: BaseModels, ids: Sequence[str]) -> None:
-    """Check that there is something to fuse.
+    """Check that there are base models with embeddings of all clips.
 
     Raises:
-        DataError: no base model, no clips, or a clip without a vector.
+        DataError: no base model, no clips, or a clip without an embedding.
     """
     if not base_models or not ids:
         raise DataError(
@@ -95,9 +95,11 @@ def _embeddings_of(name: str, base_models: BaseModels, ids: Sequence[str]) -> Em
 def _require(name: str, base_models: BaseModels, ids: Sequence[str]) -> None:
     if name not in base_models:
         raise DataError(
-            f"expected the base models of the training, found none called '{name}' ({', '.join(base_models)})"
+            f"expected the base models of the training, '{name}' is missing (found: {', '.join(base_models)})"
         )
     known = set(base_models[name].ids)
     missing = [clip for clip in ids if clip not in known]
     if missing:
-        raise DataError(f"'{name}' gives no vector for {first_and_count(missing, 'clip')}: expected one for each")
+        raise DataError(
+            f"expected an embedding of '{name}' for every clip, missing for {first_and_count(missing, 'clip')}"
+        )

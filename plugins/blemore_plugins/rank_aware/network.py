@@ -143,7 +143,7 @@ class RankAwareModel:
         """Return the reconciled rows; each depends on its own clip only.
 
         Raises:
-            DataError: a base model that is lacking, has embeddings of another length, or has none for a clip.
+            DataError: a missing base model, embeddings of another length, or a clip without an embedding.
         """
         return Probabilities(clips.ids, self._read(clips, base_models)[0])
 

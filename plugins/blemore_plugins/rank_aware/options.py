@@ -1,4 +1,4 @@
-"""What users can set of the rank-aware fusion, each value checked; no torch."""
+"""Options of the rank-aware fusion; does not import torch."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Literal
 from blemore_harness.errors import InvalidOption
 
 LANES = 16
-"""What latent widths are multiples of: for other widths matrix products on a CPU depend, in the last bits, on where in
-a block a row stands, and so a clip's row would depend on its company."""
+"""Latent widths are multiples of this: otherwise the last bits of matrix products on a CPU depend on the position
+of a row in its block, and so a clip's probabilities would depend on the other clips of its batch."""
 
 
 @dataclass(frozen=True)
 class RankAwareOptions:
-    """How the fusion is built and trained. The paper's constants are not public: all defaults are ours.
+    """Architecture and training of the fusion. The paper's constants are not public; all defaults are chosen here.
 
     Attributes:
-        width: length of the latent vector that each base model's vector is projected to, a multiple of 16 (`LANES`).
-        top_n: base models that are kept for a clip; all where there are fewer.
-        dropout: share of latent values dropped in training, of each base model and after fusing.
-        presence_loss: weight of the presence head's binary cross-entropy, beside 1 for the KL of the reconciled row.
-        salience_loss: weight of the salience head's KL, likewise.
-        rank_loss: weight of the pairwise ranking loss on the salience head, likewise.
+        width: length of the latent embedding of each base model, a multiple of 16 (`LANES`).
+        top_n: number of base models selected for a clip; all if there are fewer.
+        dropout: dropout rate of latent values, of each base model and after fusion.
+        presence_loss: weight of the presence head's binary cross-entropy, relative to the KL of the probabilities.
+        salience_loss: weight of the salience head's KL, relative to the same.
+        rank_loss: weight of the pairwise ranking loss on the salience head, relative to the same.
         learning_rate, weight_decay: of AdamW.
-        gate_rate: how many times faster the gate learns than the rest. It has to tell base models apart before their
-            projections have trained the training clips by heart, when all base models look equally good.
-        epochs: at most so many passes over the training clips.
-        patience: stop after so many epochs without a better one.
-        batch_size: clips per step, and unlabelled clips per step where these are adapted to.
-        adapt: what is held alike between training clips and unlabelled held-out clips: `coral` the covariances of
-            their latent embeddings, `mmd` their distributions; both are transductive. `none` never looks at held-out
+        gate_rate: factor of the gate's learning rate. The gate must learn to distinguish base models before their
+            projections overfit the training clips, when all base models seem equally good.
+        epochs: maximum number of epochs.
+        patience: number of epochs without improvement after which training stops.
+        batch_size: clips per step, and unlabelled clips per step with domain adaptation.
+        adapt: domain adaptation between training clips and unlabelled held-out clips: `coral` aligns the covariances
+            of their latent embeddings, `mmd` their distributions; both are transductive. `none` does not use held-out
             clips.
         adapt_weight: weight of that loss; without effect where `adapt` is `none`.
     """
@@ -68,9 +68,9 @@ class RankAwareOptions:
             if not 0 < getattr(self, name) < math.inf:
                 raise InvalidOption(f"{name}: expected a number above 0, found {getattr(self, name)}")
         if self.adapts and self.batch_size < 2:
-            raise InvalidOption("batch_size: adapting compares at least 2 clips of each kind per step, found 1")
+            raise InvalidOption("batch_size: domain adaptation requires at least 2 clips per step, found 1")
 
     @property
     def adapts(self) -> bool:
-        """Whether unlabelled held-out clips are trained on."""
+        """Whether unlabelled held-out clips are used in training."""
         return self.adapt != "none"

@@ -1,4 +1,4 @@
-"""Trains the network: its losses, the best epoch on actors that were not trained on, then again on all clips."""
+"""Trains the network: losses, choice of the epoch on held-out training actors, then training on all clips."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def fit_model(fold: Fold, base_models: BaseModels, options: RankAwareOptions, co
     if options.adapts:
         context.note("adapted on clips", len(adapted))
         if not len(adapted):
-            context.warn("rank-aware: no held-out clips to adapt to here: trained without")
+            context.warn("rank-aware: there are no held-out clips here, so domain adaptation is not used")
     require_vectors(base_models, (*fold.train.ids, *adapted.ids))
     learn, check = fold.train.inner_split(context.seed)
     _, _, epochs = _train(Part(learn, adapted, check, options.epochs), base_models, options, context)
@@ -180,13 +180,13 @@ class _Domains:
 
     def __init__(self, others: Tensor, options: RankAwareOptions, seed: int) -> None:
         if len(others) == 1:
-            raise DataError("adapting to held-out clips needs at least 2 of them, found 1: set rank-aware.adapt=none")
+            raise DataError("domain adaptation requires at least 2 held-out clips, found 1: set rank-aware.adapt=none")
         self._others, self._options = others, options
-        # A stream of its own: which clips are drawn must not hang together with the order of the training clips.
+        # A separate random stream, so that the drawn clips are independent of the order of the training clips.
         self._order = torch.Generator().manual_seed(seed + 1)
 
     def distance(self, network: RankAwareNetwork, fused: Tensor) -> Tensor | float:
-        """Return the weighted loss of a batch of fused latent embeddings; 0 where there is nothing to compare."""
+        """Return the weighted loss of a batch of fused latent embeddings; 0 for a single clip."""
         if not len(self._others) or len(fused) < 2:
             return 0.0
         places = torch.randperm(len(self._others), generator=self._order)[: self._options.batch_size]

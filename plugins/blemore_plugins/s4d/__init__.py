@@ -79,5 +79,5 @@ class S4DEncoder(Encoder):
 
 @hookimpl
 def blemore_encoders() -> list[Encoder]:
-    """Offer the encoder `s4d`."""
+    """Return the encoder `s4d`."""
     return [S4DEncoder()]

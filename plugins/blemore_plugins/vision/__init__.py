@@ -1,4 +1,4 @@
-"""Frozen picture and video networks: the frames of a clip as frame-level features, and a head.
+"""Frozen image and video networks: frame-level features of a clip with a classification head.
 
 Where the organisers released features, these are read; otherwise, and where asked for, the same kind of features is
 made from the clips, whose frames are decoded once for all of these encoders.
@@ -120,7 +120,7 @@ class VJepa2Encoder(FeatureEncoder):
 
 @hookimpl
 def blemore_encoders() -> list[Encoder]:
-    """Offer the frozen visual encoders."""
+    """Return the frozen visual encoders."""
     return [
         ClipEncoder(), Dinov2Encoder(), Dinov3Encoder(), ImageBindEncoder(), VideoMaeV2Encoder(), VideoSwinEncoder(),
         VJepa2Encoder(),

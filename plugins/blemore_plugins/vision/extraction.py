@@ -75,11 +75,11 @@ class VisionExtractor:
         return bool(options.frames == "full")
 
     def caveat(self, options: VisionOptions) -> str | None:
-        """Report that the random network is no trained one."""
+        """Return the caveat of an untrained random network."""
         return "untrained small encoders" if options.model == RANDOM_SMALL else None
 
     def identify(self, options: VisionOptions) -> Mapping[str, object]:
-        """Tell a local model by its content."""
+        """Identify a local model by its contents."""
         return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model, self.files)}
 
     def requirements(self, options: VisionOptions) -> tuple[Requirement, ...]:
@@ -107,7 +107,7 @@ class VisionExtractor:
             raise WeightsMissing(f"{error}{hint}", error.source, f"{error.todo}{hint}") from error
 
     def open_store(self, options: Any, context: Context) -> Store:
-        """Open the store of the features that these options and weights give."""
+        """Return the cache store of the features that these options and weights give."""
         return self._store(options, self.weights(options), context)
 
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
@@ -115,7 +115,7 @@ class VisionExtractor:
 
         Raises:
             WeightsMissing, ExtraMissing, DataError: weights or packages that are not here, or do not fit.
-            MediaError: a clip without usable pictures; those before it are kept.
+            MediaError: a clip without usable frames; previous clips are stored.
         """
         weights = self.weights(options, download=True)
         store = self._store(options, weights, context)

@@ -30,7 +30,7 @@ class ClipExtractor(VisionExtractor):
     rule: ClassVar[PictureRule] = PictureRule(CLIP_MEAN, CLIP_STD, "bicubic")
 
     def build(self, options: Any, weights: Weights | None) -> Network:
-        """Load the picture side."""
+        """Load the image encoder."""
         from blemore_plugins.vision.hub_networks import build_clip
 
         return build_clip(weights)
@@ -69,7 +69,7 @@ class Dinov3Extractor(VisionExtractor):
 
 
 class ImageBindExtractor(VisionExtractor):
-    """ImageBind's picture side: constants of its released `load_and_transform_vision_data`."""
+    """ImageBind's image preprocessing: constants of its released `load_and_transform_vision_data`."""
 
     name: ClassVar[str] = "imagebind"
     files: ClassVar[Files] = (("imagebind_huge.pth", "model.safetensors", "pytorch_model.bin"),)
@@ -81,7 +81,7 @@ class ImageBindExtractor(VisionExtractor):
     rule: ClassVar[PictureRule] = PictureRule(CLIP_MEAN, CLIP_STD, "bicubic", even=True)
 
     def build(self, options: Any, weights: Weights | None) -> Network:
-        """Load the picture side."""
+        """Load the image encoder."""
         from blemore_plugins.vision.imagebind import build_imagebind
 
         return build_imagebind(weights.files[0] if weights else None)
@@ -173,7 +173,7 @@ class VideoSwinExtractor(VisionExtractor):
         return Weights((kept,), None)
 
     def _not_here(self, name: str, address: str, why: str, fetchable: bool = False) -> WeightsMissing:
-        todo = f"fetch {address} where there is a network, and say --set videoswin.model=FILE"
+        todo = f"fetch {address} on a machine with internet access, and use --set videoswin.model=FILE"
         return WeightsMissing(
             f"the weights '{name}' are not on this machine ({why[:160]}): {todo}", address if fetchable else None, todo
         )

@@ -20,7 +20,7 @@ from blemore_plugins.vision.running import Network
 
 NOTHING = re.compile(r"(?!)")
 OTHER_HALF = re.compile(r"text_model\..*|text_projection\.weight|logit_scale|vision_model\.embeddings\.position_ids")
-"""What a whole CLIP has besides its picture side, and a buffer of old files."""
+"""Parameters of a CLIP besides its image encoder, and a buffer of old files."""
 
 SIDE = 224
 """Pixels of DINOv2 and DINOv3 at their released preprocessing, whatever the configuration says of training."""
@@ -37,7 +37,7 @@ SMALL_SIDE = 32
 
 
 def build_clip(weights: Weights | None) -> Network:
-    """Load the picture side of a CLIP: the projected vector of each frame, not normalised, as the organisers keep it.
+    """Load the image encoder of a CLIP: the projected vector of each frame, not normalised, as the organisers keep it.
 
     Raises:
         DataError, InvalidOption: weights that do not fit, or another kind of model.
@@ -128,7 +128,7 @@ def _load(kind: Any, weights: Weights, allowed: re.Pattern[str]) -> Any:
 
 
 def _of_frames(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Turn a function of pictures into one of windows of one frame."""
+    """Convert a function of images into one of windows of one frame."""
     return lambda windows: run(windows[:, 0])[:, None]
 
 

@@ -1,4 +1,4 @@
-"""The picture side of ImageBind, in the layout of the released `imagebind_huge.pth`; the other senses are left out.
+"""The image encoder of ImageBind, in the layout of the released `imagebind_huge.pth`, without the other modalities.
 
 Written from a description of the published network, because no maintained package has it; names and shapes of all
 parameters are those of the file.
@@ -45,14 +45,14 @@ class Block(nn.Module):
         self.norm_2 = nn.LayerNorm(dim, eps=NORM_EPS)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map (pictures, tokens, dim) to the same shape."""
+        """Map (images, tokens, dim) to the same shape."""
         normed = self.norm_1(tokens)
         tokens = tokens + self.attn(normed, normed, normed, need_weights=False)[0]
         return tokens + self.mlp(self.norm_2(tokens))
 
 
 class Stem(nn.Module):
-    """Cuts pictures into patches: a video stem of two frames that sees each picture twice."""
+    """Divides images into patches, with a video stem of two frames, to which each image is given twice."""
 
     def __init__(self, dim: int, frames: int, patch: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Stem(nn.Module):
         self.proj = nn.Sequential(nn.Identity(), nn.Conv3d(3, dim, size, stride=size, bias=False))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Map (pictures, 3, height, width) to (pictures, patches, dim)."""
+        """Map (images, 3, height, width) to (images, patches, dim)."""
         weight = self.proj[1].weight
         return functional.conv2d(pictures, weight.sum(dim=2), stride=weight.shape[3:]).flatten(2).transpose(1, 2)
 
@@ -71,7 +71,7 @@ class ImageBindVision(nn.Module):
 
     Args:
         dim, depth, heads: of the transformer.
-        tokens: patches of a picture and one more.
+        tokens: patches of an image plus one.
         frames, patch: of the stem.
         width: of the joint space.
     """
@@ -117,7 +117,7 @@ def build_imagebind(path: Path | None) -> Network:
     grid = math.isqrt(max(tokens - 1, 0))
     if grid**2 != tokens - 1 or dim % HEADS:
         raise DataError(
-            f"{path}: expected positions of a square picture and a width that {HEADS} heads divide, found {tokens - 1} "
+            f"{path}: expected positions of a square image and a width that {HEADS} heads divide, found {tokens - 1} "
             f"patches and width {dim}: fetch imagebind_huge.pth again"
         )
     depth = count_blocks(tensors, "modality_trunks.vision.blocks.#.norm_1.weight")

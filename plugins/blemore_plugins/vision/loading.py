@@ -41,7 +41,7 @@ def fetch_checked(address: str, target: Path) -> None:
             digest.update(block)
             file.write(block)
         if not digest.hexdigest().startswith(target.stem.rpartition("-")[2]):
-            raise ValueError(f"what came is another file: its SHA-256 begins with {digest.hexdigest()[:8]}")
+            raise ValueError(f"the downloaded file is different: its SHA-256 begins with {digest.hexdigest()[:8]}")
 
 
 def read_weights(path: Path, markers: Mapping[str, int], kind: str) -> dict[str, Tensor]:

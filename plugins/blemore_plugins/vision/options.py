@@ -17,8 +17,8 @@ class VisionOptions(FeatureOptions):
     """Options of a frozen visual encoder, besides those of all encoders of frame-level features.
 
     Attributes:
-        model: which weights: a hub id, or a local folder or file; or `random-small`, which is untrained.
-        revision: branch, tag or commit of a hub id.
+        model: which weights: a Hugging Face id, or a local folder or file; or `random-small`, which is untrained.
+        revision: branch, tag or commit of a Hugging Face id.
         precision: `fp32` computes exactly; `tf32` rounds the factors of products to 10 bits, which moves features by
             about 1e-3 of their size; `bf16` to 7 bits, about 1e-2. `auto` is fp32 on a CPU and tf32 on a GPU.
         frames: `shared` takes frames from the cache that all encoders share (shorter side at 256 px, JPEG); `full`
@@ -33,7 +33,9 @@ class VisionOptions(FeatureOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.model.strip() or not self.revision.strip():
-            raise InvalidOption("model and revision: expected a hub id or a path, and a branch; found an empty text")
+            raise InvalidOption(
+                "model and revision: expected a Hugging Face id or a path, and a branch; found an empty text"
+            )
 
     def precision_on(self, device: str) -> str:
         """Name the precision that is computed with on a device; a CPU has no tf32."""
@@ -82,14 +84,14 @@ class Dinov3Options(PictureOptions):
 
 @dataclass(frozen=True)
 class ImageBindOptions(PictureOptions):
-    """Options of `imagebind`; `model` is a hub id or a file with the released layout of `imagebind_huge.pth`."""
+    """Options of `imagebind`; `model` is a Hugging Face id or a file in the layout of `imagebind_huge.pth`."""
 
     model: str = "nielsr/imagebind-huge"
 
 
 @dataclass(frozen=True)
 class VideoMaeV2Options(VisionOptions):
-    """Options of `videomaev2`; `model` is a hub id or a file of the released fine-tuning layout.
+    """Options of `videomaev2`; `model` is a Hugging Face id or a file of the released fine-tuning layout.
 
     Attributes:
         compat: make features as the organisers made theirs: frames at full size with red and blue exchanged, squashed

@@ -1,4 +1,4 @@
-"""Running a frozen network over the frames of a clip, window by window, at the precision that was asked for."""
+"""Running a frozen network over the frames of a clip, window by window, at the requested precision."""
 
 from __future__ import annotations
 

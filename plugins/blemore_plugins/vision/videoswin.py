@@ -34,7 +34,7 @@ def build_videoswin(path: Path | None) -> Network:
         return _wrap(network, SMALL_SIDE)
     markers = {"patch_embed.proj.weight": 5, "features.0.0.attn.relative_position_bias_table": 2, "head.weight": 2}
     tensors = read_weights(path, markers, "a Video Swin transformer of torchvision")
-    # Stages of blocks have even numbers, the layers that halve the picture odd ones.
+    # Stages of blocks have even numbers, the layers that halve the resolution odd ones.
     stages = (count_blocks(tensors, "features.#.0.norm1.weight") + 1) // 2
     depths = [count_blocks(tensors, f"features.{2 * stage}.#.norm1.weight") for stage in range(stages)]
     tables = [tensors.get(f"features.{2 * stage}.0.attn.relative_position_bias_table") for stage in range(stages)]

@@ -1,4 +1,4 @@
-"""Clips for benchmarks, made up: moving patterns with noise, and a tone with noise, in files as real ones are."""
+"""Generated clips for benchmarks: moving patterns with noise, and a tone with noise, as real video files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from blemore_harness.context import Context
 
 RATE, FPS = 16_000, 25
 GRAINS = 8
-"""Pictures of noise that take turns: drawing one afresh costs more than coding it."""
+"""Number of noise images that are reused in turn: generating a new one costs more than encoding it."""
 
 
 class Silence:
-    """A reporter that keeps to itself."""
+    """A reporter that prints nothing."""
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int) -> Iterator[Silence]:
@@ -40,7 +40,7 @@ class Silence:
 
 @dataclass(frozen=True)
 class Format:
-    """How long and how large clips are: seconds, pixels."""
+    """Length and size of clips: seconds, pixels."""
 
     seconds: float = 5.0
     height: int = 540
@@ -48,23 +48,23 @@ class Format:
 
     @property
     def frames(self) -> int:
-        """Pictures of a clip."""
+        """Number of frames of a clip."""
         return round(self.seconds * FPS)
 
 
-def write_films(folder: Path, count: int, form: Format) -> list[Clip]:
-    """Write clips, side by side."""
+def write_videos(folder: Path, count: int, form: Format) -> list[Clip]:
+    """Write clips in parallel."""
     draw = np.random.default_rng(0)
     grain = draw.normal(0, 8, (GRAINS, form.height, form.width, 3)).astype(np.float32)
 
     def write(number: int) -> Clip:
-        return write_film(folder / f"{number}.mp4", number, form, grain)
+        return write_video(folder / f"{number}.mp4", number, form, grain)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return list(pool.map(write, range(count)))
 
 
-def write_film(path: Path, number: int, form: Format, grain: np.ndarray) -> Clip:
+def write_video(path: Path, number: int, form: Format, grain: np.ndarray) -> Clip:
     """Write one clip; `grain` is float32 (GRAINS, height, width, 3)."""
     import av
 
@@ -91,5 +91,5 @@ def write_film(path: Path, number: int, form: Format, grain: np.ndarray) -> Clip
 
 
 def make_context(folder: Path, device: str) -> Context:
-    """Return a context with a cache of its own."""
+    """Return a context with a separate cache."""
     return Context(device, 0, folder / "work", Cache(folder / "cache"), Silence())
