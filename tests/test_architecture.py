@@ -42,7 +42,7 @@ HEAVY = {
 }  # fmt: skip
 """Packages that listing plugins must never load."""
 
-ROOMS = 27
+ROOMS = 28
 """Modules and packages at the top of the core, at most: what a newcomer has to find a way through."""
 
 LINES = 400
