@@ -20,8 +20,8 @@ from blemore_harness.drawing.analysis_tables import draw_analysis, draw_differen
 from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import DataError, RunError, UnknownName
 from blemore_harness.record.types import Record
-from blemore_harness.records.analysis import analyse_system, compare_systems
-from blemore_harness.records.reading import load_system
+from blemore_harness.scoring.analysis import analyse_system, compare_systems
+from blemore_harness.scoring.reading import load_system
 from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
 from sample_records import failed_system

@@ -12,7 +12,7 @@ from rich.console import Console
 from blemore_harness.drawing.published import draw_comparison
 from blemore_harness.errors import RunError
 from blemore_harness.record.types import Record
-from blemore_harness.records.published import compare_with_published
+from blemore_harness.scoring.published import compare_with_published
 from sample_records import sample_record, sample_system
 
 EXPECT = {"acc_presence": 0.298, "acc_presence_sd": 0.025, "acc_salience": 0.18, "score": 0.239, "source": "a paper"}

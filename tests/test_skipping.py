@@ -21,9 +21,9 @@ from blemore_harness.files.runs import copy_submission, read_record
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.pipeline import evaluate, evaluate_without_bad_clips
 from blemore_harness.predictions import Probabilities
-from blemore_harness.records.published import compare_with_published
 from blemore_harness.running.run import open_run
 from blemore_harness.running.skipping import leave_out
+from blemore_harness.scoring.published import compare_with_published
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download

@@ -15,9 +15,9 @@ from pathlib import Path
 from blemore_harness.errors import MediaError, PluginFailed
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.record.types import Record
-from blemore_harness.records.writing import Recorder, start_record
 from blemore_harness.running.keeping import parts_of
 from blemore_harness.running.preparation import name_trouble, prepare_encoders, warn_of_missing_videos
+from blemore_harness.running.recording import Recorder, start_record
 from blemore_harness.running.run import Run
 from blemore_harness.running.run_log import LOG_FILE, RunLog
 from blemore_harness.running.skipping import skip_clips
@@ -43,7 +43,7 @@ def evaluate(run: Run) -> tuple[Record, Path]:
     run = replace(run, reporter=RunLog(run.reporter, folder / LOG_FILE, run.command))
     record = start_record(run.submission, run.systems, run.dataset, run.command, run.blinded.warnings)
     recorder = Recorder(folder, record, run.plugins, started, run.draw)
-    with run.holding(folder) as run, recorder.closing(run.device):
+    with run.holding(folder) as run, recorder.closing():
         warn_of_missing_videos(run)
         ready = _prepare(run, recorder)
         predictions, embeddings = _fit_encoders(run, ready, recorder, transductive)

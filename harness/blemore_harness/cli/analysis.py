@@ -32,8 +32,8 @@ def compare(
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.analysis_tables import draw_difference
-    from blemore_harness.records.analysis import compare_systems
-    from blemore_harness.records.reading import load_system
+    from blemore_harness.scoring.analysis import compare_systems
+    from blemore_harness.scoring.reading import load_system
 
     one = load_system(runs, str(find_run(runs, first)), system, data)
     two = load_system(runs, str(find_run(runs, second)), second_system or system, data)
@@ -55,8 +55,8 @@ def analyse(run: str, system: str | None, data: Path | None, runs: Path, as_json
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.analysis_tables import draw_analysis
-    from blemore_harness.records.analysis import analyse_system
-    from blemore_harness.records.reading import load_system
+    from blemore_harness.scoring.analysis import analyse_system
+    from blemore_harness.scoring.reading import load_system
 
     found = analyse_system(load_system(runs, str(find_run(runs, run)), system, data))
     click.echo(json.dumps(found, indent=2)) if as_json else answer_console().print(draw_analysis(found))

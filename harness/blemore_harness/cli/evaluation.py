@@ -127,15 +127,15 @@ def prepare(
 @runs_option
 @json_option
 def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
-    """Show the results of a run, or compare them with published ones.
+    """Show the results of a run again.
 
-    RUN is the name or folder of a run.
+    With --check they are compared with the published ones. RUN is the name or folder of a run.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.published import draw_comparison
     from blemore_harness.drawing.tables import draw_results
     from blemore_harness.files.runs import read_record
-    from blemore_harness.records.published import compare_with_published
+    from blemore_harness.scoring.published import compare_with_published
 
     record = read_record(find_run(runs, run))
     rows = compare_with_published(record) if check else []

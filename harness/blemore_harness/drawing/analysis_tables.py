@@ -10,9 +10,9 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from blemore_harness.records.published import MEASURES
 from blemore_harness.scoring.breakdown import FEWEST
 from blemore_harness.scoring.intervals import short, show_p
+from blemore_harness.scoring.published import MEASURES
 
 SHADES = ((0.005, "█"), (0.01, "▓"), (0.02, "▒"), (0.05, "░"))
 """Cells of the heat map: the best Score less at most this much; blank for what loses more."""

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from blemore_harness.record.types import Record
-from blemore_harness.records.caveats import describe_folds
-from blemore_harness.records.published import DEVIATIONS, MEASURES, NOISE
+from blemore_harness.scoring.caveats import describe_folds
 from blemore_harness.scoring.intervals import short
+from blemore_harness.scoring.published import DEVIATIONS, MEASURES, NOISE
 
 
 def draw_comparison(record: Record, rows: list[dict[str, Any]]) -> RenderableType:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from blemore_harness.record.scores import Mean
 from blemore_harness.record.types import FailedSystem, FinishedSystem, Record
-from blemore_harness.records.caveats import describe_selection
+from blemore_harness.scoring.caveats import describe_selection
 from blemore_harness.scoring.intervals import LEVEL, short
 
 _NAME = 19

@@ -17,9 +17,9 @@ from blemore_harness.drawing.system_table import draw_systems, rank_systems
 from blemore_harness.record.encoding import to_json
 from blemore_harness.record.scores import StrategyScores
 from blemore_harness.record.types import FailedSystem, Record, TestLabels
-from blemore_harness.records.caveats import describe_folds
-from blemore_harness.records.published import MEASURES
+from blemore_harness.scoring.caveats import describe_folds
 from blemore_harness.scoring.intervals import say_difference, short
+from blemore_harness.scoring.published import MEASURES
 
 TEXT_WIDTH = 80
 """Columns of `table.txt`."""

@@ -141,7 +141,7 @@ class Execution:
         command: the command line.
         started: time (ISO 8601, UTC).
         python: its version.
-        device: cpu or cuda; null where no system needed one.
+        device: cpu or cuda, where the last fold was computed; null before the first.
         gpu: its name; null without one.
         versions: of installed packages that can change numbers.
         finished: time (ISO 8601, UTC); null while it runs.

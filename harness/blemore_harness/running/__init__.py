@@ -1,1 +1,1 @@
-"""Calls into plugins, in this process or in workers: requested, guarded, checked and kept."""
+"""Calls into plugins, in this process or in workers: requested, guarded, checked, kept and recorded."""

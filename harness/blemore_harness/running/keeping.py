@@ -55,6 +55,7 @@ def keep_fold(
         "clips": len(predicted.ids),
         "covers": resolved.covers if index is None else None,
         "seconds": round(seconds, 3),
+        "computed_on": run.device.describe(),
         "times_asked": log.asked,
         "notes": log.notes,
         "warnings": log.warnings,

@@ -1,1 +1,1 @@
-"""From folds to numbers: scores, intervals, paired tests, breakdowns, labels of the test clips."""
+"""From folds to numbers: scores, intervals, paired tests, breakdowns, test clips; of new runs and stored ones."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import blemore_harness
 
-NO_NUMBERS = ("cli", "doctor", "drawing", "records", "scaffold", "scoring", "testing")
+NO_NUMBERS = ("cli", "doctor", "drawing", "scaffold", "scoring", "testing")
 """Parts of the core that no finished fold can depend on: what plugins and the steps of a run import lies elsewhere.
 
 Everything else counts, new modules as well.

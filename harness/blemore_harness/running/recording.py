@@ -24,7 +24,6 @@ from blemore_harness.errors import HarnessError, PluginFailed
 from blemore_harness.files.leaderboard import write_submission
 from blemore_harness.files.runs import RECORD_FILE, FoldResult
 from blemore_harness.hookspecs import FoldFinished, RunFinished, RunStarted
-from blemore_harness.networks import Device
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
 from blemore_harness.record.scores import FoldRecord
@@ -43,7 +42,7 @@ from blemore_harness.record.types import (
     SystemRecord,
     TestLabels,
 )
-from blemore_harness.records.caveats import run_caveat
+from blemore_harness.scoring.caveats import run_caveat
 from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, compare_best, rank_best
 from blemore_harness.scoring.test_clips import PredictedLabels
 from blemore_harness.systems.plugins import Plugins
@@ -125,9 +124,9 @@ class Recorder:
         self._scores: dict[str, ScoredSystem] = {}
 
     @contextmanager
-    def closing(self, device: Device) -> Iterator[None]:
+    def closing(self) -> Iterator[None]:
         """Keep the record true around a run: started, then finished, failed or interrupted, whatever is raised."""
-        self._update_execution(**device.describe(), versions=_versions())
+        self._update_execution(versions=_versions())
         self._tell("blemore_run_started", RunStarted(self.folder, self.record))
         self._save()
         try:
@@ -142,7 +141,6 @@ class Recorder:
             raise
         finally:
             self._update_execution(
-                **device.describe(),
                 finished=_now(),
                 seconds=round(time.perf_counter() - self._started, 3),
                 peak_memory_bytes=_peak_memory(),
@@ -159,6 +157,7 @@ class Recorder:
     ) -> None:
         """Tell the plugins of a fold that is safely on disk; ids are the opaque ones."""
         opaque, facts = blinded.opaque, result.facts
+        self._update_execution(**facts.get("computed_on", {}))
         rows = Probabilities(tuple(opaque[name] for name in result.probabilities.ids), result.probabilities.values)
         self._tell(
             "blemore_fold_finished",

@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from blemore_harness.decoding.strategies import STRATEGIES
-from blemore_harness.records.caveats import describe_selection
-from blemore_harness.records.reading import LoadedSystem, check_same_clips
 from blemore_harness.scoring.breakdown import Answers, break_down, count_errors
 from blemore_harness.scoring.calibration import measure_calibration
+from blemore_harness.scoring.caveats import describe_selection
 from blemore_harness.scoring.intervals import (
     LEVEL,
     MEASURES,
@@ -20,6 +19,7 @@ from blemore_harness.scoring.intervals import (
     score_counts,
 )
 from blemore_harness.scoring.paired_tests import compare_counts
+from blemore_harness.scoring.reading import LoadedSystem, check_same_clips
 from blemore_harness.scoring.sensitivity import expected_drop, measure_sensitivity
 
 DEFAULT_STRATEGY = "other-folds"

@@ -1,1 +1,0 @@
-"""The record of a run: written, read back, compared with published numbers."""
