@@ -249,13 +249,13 @@ def test_the_same_bytes_in_two_folds_or_under_a_test_clip_are_named(tmp_path: Pa
     put(videos["test_0002"], videos[rows[11]["filename"]].read_bytes())
     bench = open_again(data, tmp_path)
     one, two = bench.blinded.warnings
-    for name in (f"{first} (fold 0)", f"{other} (fold 1)", f"{fold_mate} (fold 0)", "leak between folds"):
+    for name in (f"{first} (fold 0)", f"{other} (fold 1)", f"{fold_mate} (fold 0)", "leak"):
         assert name in one
     assert f"{rows[11]['filename']} (fold 1)" in two
     assert "test_0002 (test)" in two
     record, folder = bench.run(offer(Noisy("one"))[0], from_plugins(["one"]))
     assert record["warnings"][-2:] == [one, two]
-    assert "leak between folds" in " ".join((folder / "table.txt").read_text().split())
+    assert "leaks training data" in " ".join((folder / "table.txt").read_text().split())
 
 
 class Knowing(Noisy):

@@ -151,6 +151,6 @@ def test_only_a_file_of_the_run_is_uploaded(tmp_path: Path, name: str) -> None:
     run.mkdir()
     (tmp_path / "secret.zip").write_bytes(b"secret")
     test = replace(sample_record().test, file=name)  # type: ignore[type-var]
-    with pytest.raises(RunError, match="is gone"):
+    with pytest.raises(RunError, match="is missing"):
         copy_submission(run, sample_record(test=test), tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
