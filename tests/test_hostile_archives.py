@@ -127,7 +127,7 @@ def test_names_in_an_archive_are_written_out(tmp_path: Path) -> None:
     path = tmp_path / "s.zip"
     path.write_bytes(zipped({"\x1b[31mred.json": LABELS}))
     done = CliRunner().invoke(cli, ["submit", "--check", str(path)])
-    assert "the file in the zip is called '\\x1b[31mred.json'" in done.stdout
+    assert "file is named '\\x1b[31mred.json'" in done.stdout
     assert all(line.isprintable() for line in done.stdout.splitlines())
 
 

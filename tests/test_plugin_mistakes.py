@@ -77,7 +77,7 @@ EXPECTED = {
     "array": "array (fold-0): expected `embed` to return Embeddings(ids, values), found ndarray",
     "few": "few (fold-0): `embed` returned no embedding for 1 clip (first: 'A",
     "nan": "nan (fold-0): NaN or infinite embedding in ",
-    "flat": "flat (fold-0): expected one vector per clip (",
+    "flat": "flat (fold-0): expected one embedding per clip (",
 }
 
 

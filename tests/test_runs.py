@@ -274,7 +274,7 @@ def test_long_names_get_folders_that_are_found_again(tmp_path: Path) -> None:
     (folder / "record.json").write_text("{}")
     for typed in (name, name[:40], folder.name, str(folder)):
         assert runs.find(typed) == folder
-    with pytest.raises(RunError, match="no run begins with"):
+    with pytest.raises(RunError, match="no run matches"):
         runs.find(f"x{name}")
     system = runs.system("+".join(f"part-{k}" for k in range(60)), {}, "0123456789abcdef")
     assert (system.path / "identity.json").is_file()

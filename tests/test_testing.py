@@ -274,7 +274,7 @@ FAULTY: dict[str, tuple[str, Encoder, str]] = {
         "together", encoder(fit_folds=lambda self, folds, o, c: [Centroids(np.roll(np.eye(6), 1, 0))] * len(folds)),
         "trained beside others",
     ),
-    "labels of other folds": ("together", encoder(fit_folds=peek), "its labels least of all"),
+    "labels of other folds": ("together", encoder(fit_folds=peek), "other folds"),
     "labels turned round": ("inputs", fitting(spoil_labels), "labels of the training clips; work on copies"),
     "a file beside": ("writes", fitting(beside), r"fit: .*/beside\.txt"),
     "temporary files": ("writes", fitting(leave_temporary), "a temporary file"),
