@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from blemore_harness.doctor import diagnosis as doctor
 from blemore_harness.doctor import surroundings
 from blemore_harness.doctor.diagnosis import examine, judge_packages
-from blemore_harness.doctor.rehearsal import OWN, rehearse_apart
+from blemore_harness.doctor.dry_run import OWN, dry_run_apart
 from blemore_harness.doctor.surroundings import Finding, look_at_disks, look_at_keys
 from blemore_harness.errors import ConfigError
 from blemore_harness.systems.plugins import load_plugins
@@ -41,7 +41,7 @@ def packages(errors: Mapping[str, str] = {}, **versions: str | None) -> dict[str
 
 
 def state(**changes: Any) -> dict[str, Any]:
-    """What a rehearsal on a healthy machine gives."""
+    """What a dry run on a healthy machine gives."""
     names = changes.pop("names", ())
     return {
         "packages": packages(),
@@ -153,8 +153,8 @@ def blemore_encoders():
     )
     with make_site(tmp_path / "site") as site:
         site.install("needy", code, head="")
-        found = rehearse_apart({"encoders": ["needy", "vague"], "options": {}, "feature_sets": [], "demo": True})
-        everything = rehearse_apart({"encoders": [], "options": {}, "feature_sets": [], "demo": True})
+        found = dry_run_apart({"encoders": ["needy", "vague"], "options": {}, "feature_sets": [], "demo": True})
+        everything = dry_run_apart({"encoders": [], "options": {}, "feature_sets": [], "demo": True})
     assert (found["packages"]["no-such-package"]["version"], found["keys"]) == (None, ["NEEDY_KEY"])
     assert "transformers" not in found["packages"]
     assert "TypeError" in found["encoders"]["vague"]["error"]
@@ -246,9 +246,9 @@ def test_a_package_that_ends_python_is_reported(tmp_path: Path, monkeypatch: pyt
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 9.0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = rehearse_apart({"encoders": [], "options": {}, "feature_sets": [], "demo": True})
+    found = dry_run_apart({"encoders": [], "options": {}, "feature_sets": [], "demo": True})
     assert found == {"crashed": "bad wheel"}
-    assert look(found)["rehearsal"].verdict == "problem"
+    assert look(found)["dry run"].verdict == "problem"
 
 
 @pytest.mark.slow
@@ -262,7 +262,7 @@ def test_packages_that_fail_in_every_way_are_rows(tmp_path: Path, monkeypatch: p
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     names = ["s4d", "dinov3", "none"]
-    found = rehearse_apart({"encoders": names, "options": {}, "feature_sets": [], "demo": True})
+    found = dry_run_apart({"encoders": names, "options": {}, "feature_sets": [], "demo": True})
     assert found["packages"]["torchvision"]["error"] == "RuntimeError: operator torchvision::nms does not exist"
     assert found["packages"]["timm"]["error"] == "SystemExit: 3"
     assert found["clip"] == "not tried: a decoder is missing"

@@ -25,7 +25,7 @@ Measure = Literal["rank", "normal"]
 
 
 class Decoder(Protocol):
-    """Gives a label for every clip."""
+    """Decodes probabilities into a label for every clip."""
 
     def decode(self, values: FloatArray, groups: Groups | None) -> LabelArray:
         """Return int8 (N, 6) percentages for rows float64 (N, 6).

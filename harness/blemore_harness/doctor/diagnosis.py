@@ -14,7 +14,7 @@ from blemore_harness.data.download import Dataset, is_demo, read_dataset
 from blemore_harness.data.inspection import inspect_dataset
 from blemore_harness.demo import demo_is_complete
 from blemore_harness.demo.opening import demo_folder
-from blemore_harness.doctor.rehearsal import parts_of, rehearse_apart
+from blemore_harness.doctor.dry_run import dry_run_apart, parts_of
 from blemore_harness.doctor.surroundings import Finding, Verdict, look_at_disks, look_at_keys, size_of
 from blemore_harness.errors import BlemoreError
 from blemore_harness.systems.plugins import Plugins
@@ -31,7 +31,7 @@ def examine(
     data: Path | None,
     device: str,
     runs: Path,
-    rehearse: Callable[[Mapping[str, Any]], dict[str, Any]] = rehearse_apart,
+    dry_run: Callable[[Mapping[str, Any]], dict[str, Any]] = dry_run_apart,
 ) -> list[Finding]:
     """Return a finding for everything that a run needs.
 
@@ -41,7 +41,7 @@ def examine(
         data: folder of the download; None for the demo dataset.
         device: as asked for.
         runs: where runs are kept.
-        rehearse: tries packages and encoders; another one in tests.
+        dry_run: tries packages and encoders; another one in tests.
 
     Raises:
         ConfigError: a system or an option that nobody offers, or a value that it cannot have.
@@ -55,7 +55,7 @@ def examine(
     encoders = parts_of(submission.encoders) if submission else ()
     if submission:
         find_systems(submission, plugins, is_demo(data))  # a misspelt name or option is said at once
-    state = rehearse(
+    state = dry_run(
         {
             "encoders": encoders,
             "options": {name: dict(values) for name, values in (submission.options if submission else {}).items()},
@@ -65,7 +65,7 @@ def examine(
     )
     if "crashed" in state:
         todo = "look for the package that ends Python: python -X faulthandler -c 'import torch, av'"
-        findings.append(Finding("rehearsal", "problem", f"ended early: {state['crashed']}", todo))
+        findings.append(Finding("dry run", "problem", f"ended early: {state['crashed']}", todo))
     else:
         findings += judge_packages(state["packages"])
         findings += [_judge_gpu(state["gpu"], device), _judge_clip(state["clip"])]
@@ -79,7 +79,7 @@ def judge_packages(packages: Mapping[str, Mapping[str, Any]]) -> Iterator[Findin
     """Report which packages are missing, broken, or of a version that is known not to work.
 
     Args:
-        packages: as `rehearsal.rehearse` gives them.
+        packages: as `dry_run.dry_run` gives them.
     """
     absent = [name for name, state in packages.items() if state["version"] is None]
     there = {name: state for name, state in packages.items() if state["version"] is not None}

@@ -41,7 +41,7 @@ class Rows:
 
 
 RowsOf: TypeAlias = Callable[[Clips], Rows]
-"""Gives the rows of unlabelled clips, in the order of the clips."""
+"""Returns embeddings of unlabelled clips, in the order of the clips."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ Quality: TypeAlias = tuple[float, ...]
 """How good a head is; compared entry by entry, so that later ones only break ties."""
 
 Judge: TypeAlias = Callable[[Any], Quality]
-"""Says how good a network in eval mode is."""
+"""Measures how good a network in eval mode is."""
 
 FLOOR = -18.420680743952367
 """Log of the smallest probability in the loss, 1e-8: below it the organisers' trainer clamps."""

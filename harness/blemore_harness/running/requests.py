@@ -94,7 +94,7 @@ class Fusing:
 
 
 def plan_fusing(system: Fusion, fold: Fold, train: BaseModels, held_out: BaseModels) -> Fusing:
-    """Say what a fusion is trained on in a fold, and what it fuses.
+    """Return the request that fits a fusion on a fold and fuses its held-out clips.
 
     On the final fit of a fusion of probabilities, where the weights come from all training clips, those are fused too:
     the papers' number, chosen on the clips that it is scored on. One of embeddings would be scored on what it knows by

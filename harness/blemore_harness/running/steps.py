@@ -88,7 +88,7 @@ def _plan(
     train: Mapping[str, Probabilities],
     test: Mapping[str, Probabilities],
 ) -> Sequence[Fitting | Fusing]:
-    """Say what is asked for each fold."""
+    """Return the request for each fold."""
     system, folds = resolved.system, [run.blinded.fold(index) for index in missing]
     if not isinstance(system, Fusion):
         return [Fitting(fold) for fold in folds]

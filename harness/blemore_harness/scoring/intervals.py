@@ -118,7 +118,7 @@ def draw_weights(folds: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED)
 
 
 def score_counts(counts: ActorCounts, weights: FloatArray | None = None) -> FloatArray:
-    """Give ACC_P, ACC_S and Score, each a mean over folds, for every row of weights: float64 (R, 3).
+    """Return ACC_P, ACC_S and Score, each a mean over folds, for every row of weights: float64 (R, 3).
 
     Without weights every actor counts once: (1, 3). A fold without blends has ACC_S 0, as the official code has it. One
     that has blends, but none by the actors that were drawn, says nothing of ACC_S: the mean is over the others, and NaN

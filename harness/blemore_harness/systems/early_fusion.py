@@ -105,7 +105,7 @@ class EarlyFusion(Encoder):
 
 @dataclass(frozen=True)
 class _PartReporter:
-    """Says whose note it is; everything else is passed on."""
+    """Adds the name of the encoder to notes; passes everything else on."""
 
     reporter: Reporter
     name: str

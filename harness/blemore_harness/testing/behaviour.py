@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from blemore_harness.clips import EMOTIONS, Clips, Fold
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.predictions import Embeddings
-from blemore_harness.testing.bench import Trial, Trials
 from blemore_harness.testing.material import rename_clips
+from blemore_harness.testing.trials import Trial, Trials
 from blemore_harness.testing.verdicts import Broken, NotApplicable
 
 ROUNDING = 1e-5

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from blemore_harness.testing import behaviour, declarations, limits
-from blemore_harness.testing.bench import Trials
+from blemore_harness.testing.trials import Trials
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from blemore_harness.hookspecs import PROJECT, Encoder, Requirement, hookimpl
 from blemore_harness.options import build_options, describe_options
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, System, register
-from blemore_harness.testing.bench import Trials
+from blemore_harness.testing.trials import Trials
 from blemore_harness.testing.verdicts import Broken, NotApplicable, Verdict
 
 BLOCKED = (

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from blemore_harness.networks import resolve_device
-from blemore_harness.testing.bench import Trials
+from blemore_harness.testing.trials import Trials
 from blemore_harness.testing.verdicts import Broken, NotApplicable
 
 GPU_MEAN = 0.05

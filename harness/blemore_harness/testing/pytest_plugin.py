@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 import pytest
 
 from blemore_harness.hookspecs import Encoder, Fusion
-from blemore_harness.testing.bench import Trials
 from blemore_harness.testing.checks import Check, checks_for
 from blemore_harness.testing.running import refuse_unknown, run_check
 from blemore_harness.testing.subjects import Release, Session, Subject
+from blemore_harness.testing.trials import Trials
 from blemore_harness.testing.verdicts import Verdict
 
 

@@ -6,9 +6,9 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from blemore_harness.errors import HarnessError, UnknownName
-from blemore_harness.testing.bench import Trials
 from blemore_harness.testing.checks import CHECKS, Check, checks_for
 from blemore_harness.testing.subjects import Session, Subject
+from blemore_harness.testing.trials import Trials
 from blemore_harness.testing.verdicts import NotApplicable, Verdict
 
 FIRST = "probabilities"

@@ -38,7 +38,7 @@ COMPILED_CHUNK = 2_000
 
 
 class Scorer(Protocol):
-    """Gives points the best Score that any pair of thresholds reaches."""
+    """Scores points by the best Score that any pair of thresholds reaches."""
 
     def scores(self, points: FloatArray) -> FloatArray:
         """Return the best Score over all clips, float64 (P,), of weights (P, M)."""

@@ -46,7 +46,7 @@ class Source(Protocol):
 
 
 class TrainingBatches:
-    """Gives shuffled batches of clips and targets.
+    """Yields shuffled batches of clips and targets.
 
     Args:
         clips: to train on.

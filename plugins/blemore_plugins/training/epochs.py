@@ -22,7 +22,7 @@ Quality = tuple[float, ...]
 """How good an epoch is; compared entry by entry."""
 
 Judge = Callable[[nn.Module], Quality]
-"""Says how good a network in evaluation mode is."""
+"""Measures how good a network in evaluation mode is."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 

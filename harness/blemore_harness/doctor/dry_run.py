@@ -38,22 +38,22 @@ OWN = (
 """What the harness itself uses: for heads, for clips, for shared frames."""
 
 SECONDS = 240
-"""How long a rehearsal may take: imports from a cold network disk are slow."""
+"""How long a dry run may take: imports from a cold network disk are slow."""
 
 CODE = (
-    "import json, sys; from pathlib import Path; from blemore_harness.doctor.rehearsal import rehearse; "
-    "Path(sys.argv[2]).write_text(json.dumps(rehearse(json.loads(sys.argv[1]))))"
+    "import json, sys; from pathlib import Path; from blemore_harness.doctor.dry_run import dry_run; "
+    "Path(sys.argv[2]).write_text(json.dumps(dry_run(json.loads(sys.argv[1]))))"
 )
 """What the other process runs: the request as JSON, and where to leave the answer."""
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
-def rehearse_apart(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `rehearse` finds in another process, without a network.
+def dry_run_apart(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `dry_run` finds in another process, without a network.
 
     Returns:
-        as of `rehearse`; with `crashed`, the last line that the process left, where it did not come to an end.
+        as of `dry_run`; with `crashed`, the last line that the process left, where it did not come to an end.
     """
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
@@ -73,7 +73,7 @@ def rehearse_apart(request: Mapping[str, Any]) -> dict[str, Any]:
         return {"crashed": printable(last[0])[:300]}
 
 
-def rehearse(request: Mapping[str, Any]) -> dict[str, Any]:
+def dry_run(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return what works of everything that the request names; never raise for what is found.
 
     Args:
@@ -141,7 +141,7 @@ def _cut_off() -> None:
     def refuse(host: Any, *arguments: Any, **named: Any) -> Any:
         if host in (None, "", "localhost", "127.0.0.1", "::1"):
             return look_up(host, *arguments, **named)
-        raise OSError("no network in a rehearsal")
+        raise OSError("no network in a dry run")
 
     socket.getaddrinfo = refuse
 

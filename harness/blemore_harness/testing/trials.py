@@ -21,7 +21,7 @@ from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.rules import Scores
 from blemore_harness.protocol.thresholds import search_official
 from blemore_harness.testing.material import Material, digest_inputs, make_members
-from blemore_harness.testing.notebooks import CountingReporter, Interrupted
+from blemore_harness.testing.reporters import CountingReporter, Interrupted
 from blemore_harness.testing.subjects import Session, Subject
 from blemore_harness.testing.surroundings import list_changes, look_around, stirred
 from blemore_harness.testing.verdicts import Broken
