@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blemore_plugins.s4d.batches import prediction_indices, training_indices
-from blemore_plugins.s4d.tracking import Detections, build_track
+pytest.importorskip("torch")
+pytestmark = pytest.mark.encoders
+
+from blemore_plugins.s4d.batches import prediction_indices, training_indices  # noqa: E402
+from blemore_plugins.s4d.tracking import Detections, build_track  # noqa: E402
 
 
 def face(x: float, y: float, side: float = 40.0, tilt: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
