@@ -69,7 +69,6 @@ def failed(command: str, what: str, error: BaseException) -> PluginFailed:
 
 
 def _package_of(point: EntryPoint) -> str:
-    facts = (
-        {} if point.dist is None else point.dist.metadata.json
-    )  # without metadata where half an installation is left
+    # A half removed installation has no metadata.
+    facts = {} if point.dist is None else point.dist.metadata.json
     return f"{facts.get('name', 'unknown')} {facts.get('version', '')}".rstrip()
