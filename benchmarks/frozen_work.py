@@ -21,7 +21,7 @@ from blemore_plugins.hicmae.network import HiCMAE
 from blemore_plugins.hicmae.running import BATCH, Chunks, build_network, embed_chunks
 from blemore_plugins.hicmae.shape import CHUNK, MEL_BANDS, SOUND_FRAMES, Shape
 from blemore_plugins.speech.extraction import BATCH_SECONDS
-from blemore_plugins.speech.hearing import Ear
+from blemore_plugins.speech.inputs import InputMaker
 from blemore_plugins.speech.network import build_network as build_speech
 from blemore_plugins.speech.network import exact_products
 from blemore_plugins.speech.recipe import RATE, Recipe, settle_recipe
@@ -75,8 +75,8 @@ def make_speech(order: Order) -> Work:
     [encoder] = [e for e in speech.blemore_encoders() if e.name == order.name]
     recipe, context = _recipe(encoder, _options(encoder, order)), order.context
     frozen = build_speech(recipe, context.device)
-    ear = Ear(recipe, frozen)
-    heard = [ear(read_audio(clip, RATE)) for clip in order.clips[:HELD]]
+    make_inputs = InputMaker(recipe, frozen)
+    heard = [make_inputs(read_audio(clip, RATE)) for clip in order.clips[:HELD]]
     shape = heard[0].inputs.shape
     alike = [each.inputs for each in heard if each.inputs.shape == shape]
     limit = BATCH_SECONDS["cuda" if context.device.startswith("cuda") else "cpu"]

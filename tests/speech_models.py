@@ -13,7 +13,7 @@ from blemore_plugins.hub import quiet_transformers
 DEPTH = 3
 WIDTH = 16
 SECONDS = 2
-"""What the tiny Whisper hears at once."""
+"""What the tiny Whisper takes at once."""
 
 BLOCKS: dict[str, Any] = {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": 2}
 WAVE: dict[str, Any] = {

@@ -88,7 +88,7 @@ def test_frozen_audio_encoders(name: str) -> None:
     recipe = settle_recipe(name, small, options, always_normalise=True, outputs=name == "audeering-dim")
     with fake_gpu():
         frozen = build_speech(recipe, "cuda")
-        shape = (3, 4000) if recipe.kind.hears == "wave" else (3, 50, 160)
+        shape = (3, 4000) if recipe.kind.input == "wave" else (3, 50, 160)
         frames, outputs = frozen.run(np.zeros(shape, dtype=np.float32))
     assert frames.shape[0] == 3
     assert outputs.shape == (3, 3 if recipe.outputs else 0)

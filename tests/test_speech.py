@@ -24,7 +24,7 @@ from blemore_plugins import speech  # noqa: E402
 from blemore_plugins.speech import encoder as encoder_module  # noqa: E402
 from blemore_plugins.speech import extraction, network, recipe  # noqa: E402
 from blemore_plugins.speech import released as released_module  # noqa: E402
-from blemore_plugins.speech.hearing import Ear  # noqa: E402
+from blemore_plugins.speech.inputs import InputMaker  # noqa: E402
 from blemore_plugins.speech.kinds import KINDS  # noqa: E402
 from blemore_plugins.speech.options import AudeeringOptions, AudioOptions, HubertOptions, WavLMOptions  # noqa: E402
 from fakes import make_context, make_fold  # noqa: E402
@@ -89,7 +89,7 @@ def settled(options: object, **changes: object) -> recipe.Recipe:
 def hear(settled_recipe: recipe.Recipe, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Frames and outputs of one wave by the plugin's own path."""
     frozen = network.build_network(settled_recipe, "cpu")
-    [(frames, outputs)] = extraction._run(frozen, [(Clip("x"), Ear(settled_recipe, frozen)(wave))])
+    [(frames, outputs)] = extraction._run(frozen, [(Clip("x"), InputMaker(settled_recipe, frozen)(wave))])
     return frames, outputs
 
 
@@ -191,8 +191,8 @@ def test_sound_too_short_for_a_frame_is_named(models, kind, sounds, tmp_path):
     with pytest.raises(MediaError, match=r"clip k1: expected audio for one frame of 25 ms, found 0.0238 s"):
         ENCODERS["audio"].prepare(clips, options, make_context(tmp_path))
     frozen = network.build_network(settled(options), "cpu")
-    ear = Ear(settled(options), frozen)
-    enough = next(count for count in range(380, 1000, 20) if not ear.too_short(noise(count)))
+    make_inputs = InputMaker(settled(options), frozen)
+    enough = next(count for count in range(380, 1000, 20) if not make_inputs.too_short(noise(count)))
     frames, _ = hear(settled(options), noise(enough))
     assert len(frames) >= 1
     assert np.isfinite(frames).all()
@@ -205,7 +205,7 @@ def test_sound_too_short_for_a_frame_is_named(models, kind, sounds, tmp_path):
 def test_waves_are_normalised_as_the_checkpoint_says(tmp_path, normal):
     folder, wave = save_model(tmp_path, "hubert", do_normalize=normal), noise(5000)
     settings = settled(AudioOptions(model=str(folder)))
-    heard = Ear(settings, network.build_network(settings, "cpu"))(wave).inputs
+    heard = InputMaker(settings, network.build_network(settings, "cpu"))(wave).inputs
     given = feature_extractor("hubert", do_normalize=normal)(wave, sampling_rate=RATE, return_tensors="np")
     np.testing.assert_allclose(heard, given.input_values, atol=2e-6)
     if not normal:

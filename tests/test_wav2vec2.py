@@ -24,7 +24,7 @@ from blemore_harness.networks import fitting_threads  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
 from blemore_harness.pooling import pool_statistics  # noqa: E402
 from blemore_plugins.hub import quiet_transformers  # noqa: E402
-from blemore_plugins.speech import Wav2Vec2Encoder, extraction, hearing, network, recipe  # noqa: E402
+from blemore_plugins.speech import Wav2Vec2Encoder, extraction, inputs, network, recipe  # noqa: E402
 from blemore_plugins.speech import encoder as encoder_module  # noqa: E402
 from blemore_plugins.speech import released as released_module  # noqa: E402
 from blemore_plugins.speech.encoder import describe_frames  # noqa: E402
@@ -283,8 +283,8 @@ def test_fewer_frames_than_parts_make_one_part_each():
 def test_waves_are_normalised_as_the_released_extractor_does():
     wave = 0.3 * noise(5000) + 0.1
     expected = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)(wave, sampling_rate=16_000).input_values[0]
-    np.testing.assert_allclose(hearing.normalise(wave, recipe.HUB_FLOOR), expected, atol=2e-6)
-    np.testing.assert_array_equal(hearing.normalise(np.zeros(500, np.float32), recipe.HUB_FLOOR), 0)
+    np.testing.assert_allclose(inputs.normalise(wave, recipe.HUB_FLOOR), expected, atol=2e-6)
+    np.testing.assert_array_equal(inputs.normalise(np.zeros(500, np.float32), recipe.HUB_FLOOR), 0)
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(399, 0), (400, 1), (719, 1), (720, 2), (16_000, 49), (5, 0)])
@@ -342,7 +342,7 @@ def test_bucketing_gives_what_one_clip_at_a_time_gives(released, sounds, tmp_pat
     assert alone.values.shape == (7, 7 * WIDTH)
     cut = built(options)
     for clip, vector in zip(clips, alone.values, strict=True):
-        frames = real(cut, hearing.normalise(sounds[clip.id], recipe.HUB_FLOOR)[None])[0][0]
+        frames = real(cut, inputs.normalise(sounds[clip.id], recipe.HUB_FLOOR)[None])[0][0]
         np.testing.assert_array_equal(vector, pool_statistics(frames, 3))
     # As on a GPU.
     monkeypatch.setitem(extraction.BATCH_SECONDS, "cpu", 1)
@@ -437,7 +437,7 @@ def test_from_real_files_to_a_trained_head(tmp_path):
 def test_missing_packages_are_named(sounds, tmp_path, monkeypatch, gone):
     clips = add_clips(sounds, [3000])
     monkeypatch.delitem(sys.modules, "blemore_plugins.speech.network")
-    monkeypatch.delitem(sys.modules, "blemore_plugins.speech.hearing")
+    monkeypatch.delitem(sys.modules, "blemore_plugins.speech.inputs")
     monkeypatch.setitem(sys.modules, gone, None)
     with pytest.raises(ExtraMissing, match=r"wav2vec2 .*torch.*pip install"):
         Wav2Vec2Encoder().prepare(clips, Wav2Vec2Options(model="random-small"), make_context(tmp_path))

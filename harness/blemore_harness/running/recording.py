@@ -51,7 +51,10 @@ from blemore_harness.systems.submission import Submission
 
 SUBMISSION_FILE = "submission.zip"
 TABLE_FILE = "table.txt"
-PACKAGES = ("numpy", "torch", "torchvision", "torchaudio", "transformers", "timm", "facenet-pytorch", "google-genai")
+PACKAGES = (
+    "numpy", "scipy", "av", "pillow", "torch", "torchvision", "torchaudio", "transformers", "timm", "facenet-pytorch",
+    "google-genai",
+)  # fmt: skip
 """Packages whose versions the record keeps where they are installed."""
 
 

@@ -48,12 +48,12 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
     try:
         import torch
 
-        from blemore_plugins.speech.hearing import Ear
+        from blemore_plugins.speech.inputs import InputMaker
         from blemore_plugins.speech.network import build_network
     except ImportError as error:
         raise extra_missing(recipe.encoder, error) from error
     frozen = build_network(recipe, context.device)
-    ear = Ear(recipe, frozen)
+    make_inputs = InputMaker(recipe, frozen)
     on_gpu = context.device.startswith("cuda")
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -64,12 +64,12 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
         ThreadPoolExecutor(min(THREADS, usable_cpus())) as writers,
     ):
         writing: list[Future[None]] = []
-        for batch in _batches(clips, lambda clip: _hear(clip, ear, context.cache), limit):
+        for batch in _batches(clips, lambda clip: _read_inputs(clip, make_inputs, context.cache), limit):
             features = _run(frozen, batch)
             for done in writing:
                 done.result()
             writing = [writers.submit(keep, clip, *arrays) for (clip, _), arrays in zip(batch, features, strict=True)]
-            seconds += sum(heard.seconds for _, heard in batch)
+            seconds += sum(made.seconds for _, made in batch)
             bar.advance(len(batch))
         for done in writing:
             done.result()
@@ -81,35 +81,35 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
 
 def _run(frozen: Any, batch: Sequence[Item]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Run clips with inputs of one shape; yield mean hidden states and outputs of each, without padding."""
-    frames, outputs = frozen.run(np.concatenate([heard.inputs for _, heard in batch]))
+    frames, outputs = frozen.run(np.concatenate([made.inputs for _, made in batch]))
     pieces = len(frames) // len(batch)
-    for number, (_, heard) in enumerate(batch):
+    for number, (_, made) in enumerate(batch):
         start = number * pieces
         parts = list(frames[start : start + pieces])
-        parts[-1] = parts[-1][: heard.frames]
+        parts[-1] = parts[-1][: made.frames]
         yield np.concatenate(parts), outputs[start]
 
 
-def _batches(clips: Sequence[Clip], hear: Callable[[Clip], Any], limit: float) -> Iterator[list[Item]]:
+def _batches(clips: Sequence[Clip], read: Callable[[Clip], Any], limit: float) -> Iterator[list[Item]]:
     """Yield batches of clips with inputs of exactly one shape, of at most `limit` seconds or with one clip."""
-    for window in _windows(clips, hear):
+    for window in _windows(clips, read):
         by_shape: dict[tuple[int, ...], list[Item]] = {}
-        for clip, heard in window:
-            by_shape.setdefault(heard.inputs.shape, []).append((clip, heard))
+        for clip, made in window:
+            by_shape.setdefault(made.inputs.shape, []).append((clip, made))
         for _, alike in sorted(by_shape.items()):
             count = max(1, int(limit / alike[0][1].seconds))
             yield from (alike[start : start + count] for start in range(0, len(alike), count))
 
 
-def _windows(clips: Sequence[Clip], hear: Callable[[Clip], Any]) -> Iterator[list[Item]]:
+def _windows(clips: Sequence[Clip], read: Callable[[Clip], Any]) -> Iterator[list[Item]]:
     """Decode clips in threads, ahead of whoever takes them, and yield them in lists of about `WINDOW_BYTES`.
 
     A clip that cannot be used is an error only after those before it were yielded.
     """
     held: list[Item] = []
-    for clip, heard in read_ahead(hear, clips, min(THREADS, usable_cpus()), AHEAD):
+    for clip, made in read_ahead(read, clips, min(THREADS, usable_cpus()), AHEAD):
         try:
-            held.append((clip, heard.result()))
+            held.append((clip, made.result()))
         except MediaError:
             yield held
             raise
@@ -119,10 +119,10 @@ def _windows(clips: Sequence[Clip], hear: Callable[[Clip], Any]) -> Iterator[lis
     yield held
 
 
-def _hear(clip: Clip, ear: Any, cache: Cache) -> Any:
+def _read_inputs(clip: Clip, make_inputs: Any, cache: Cache) -> Any:
     """Decode a clip's audio and return the inputs of the network."""
     wave = read_audio(clip, RATE, cache)
-    if ear.too_short(wave):
+    if make_inputs.too_short(wave):
         seconds = len(wave) / RATE
         raise MediaError(f"clip {clip.id}: expected audio for one frame of 25 ms, found {seconds:.4f} s", clip.id)
-    return ear(wave)
+    return make_inputs(wave)

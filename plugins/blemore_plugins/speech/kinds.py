@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from blemore_harness.errors import DataError, InvalidOption
 
-Hears = Literal["wave", "fbank", "log-mel", "patches"]
+InputKind = Literal["wave", "fbank", "log-mel", "patches"]
 
 CONFIG = "config.json"
 
@@ -23,7 +23,7 @@ class Kind:
     Attributes:
         type: `model_type` in `config.json`.
         network: class of transformers; its configuration class is found through it.
-        hears: kind of input: the `wave`; `fbank` features of variable length; a `log-mel` spectrogram of 30 s; or a
+        input: kind of input: the `wave`; `fbank` features of variable length; a `log-mel` spectrogram of 30 s; or a
             spectrogram of fixed length divided into `patches`.
         part: attribute of the network that is run; empty for the whole network.
         blocks: path of the list of blocks, relative to `part`.
@@ -35,7 +35,7 @@ class Kind:
 
     type: str
     network: str
-    hears: Hears = "wave"
+    input: InputKind = "wave"
     part: str = ""
     blocks: str = "encoder.layers"
     filed: str = r"encoder\.layers"

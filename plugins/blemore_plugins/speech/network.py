@@ -91,7 +91,7 @@ class Frozen:
             chosen = [last] if self.layers is None else [states[layer] for layer in self.layers]
             # A single layer is returned as it is.
             mean = chosen[0] if len(chosen) == 1 else torch.stack(chosen).mean(dim=0)
-            if self.kind.hears == "patches":
+            if self.kind.input == "patches":
                 mean = self._columns(mean)
             outputs = self.head(last.mean(dim=1)) if self.head else last.new_empty(len(last), 0)
         return np.asarray(mean.cpu().numpy()), np.asarray(outputs.cpu().numpy())

@@ -95,7 +95,7 @@ class Recipe:
         """
         packages = ["torch", "transformers"]
         # Transformers uses its filter banks if it is installed.
-        packages += ["torchaudio"] if self.kind.hears == "patches" else []
+        packages += ["torchaudio"] if self.kind.input == "patches" else []
         return {
             "rule": RULE,
             "audio": audio_key(),
@@ -136,7 +136,7 @@ def settle_recipe(
     alone, hub_floor = compat, S3PRL_FLOOR if compat else HUB_FLOOR
     if options.model == RANDOM_SMALL:
         kind = KINDS[SMALL[small][0]]
-        floor = hub_floor if kind.hears == "wave" else None
+        floor = hub_floor if kind.input == "wave" else None
         return Recipe(encoder, RANDOM_SMALL, kind, small, None, layers, floor, outputs, alone)
     option = f"{encoder}.model"
     wanted = FILES if always_normalise else (*FILES, PREPROCESSOR)
@@ -147,7 +147,7 @@ def settle_recipe(
         weights = find_weights(options.model, wanted, option, revision=options.revision, download=download)
     if outputs and kind.type != "wav2vec2":
         raise InvalidOption(f"outputs: expected an emotion model of type wav2vec2, found '{kind.type}'")
-    floor = hub_floor if kind.hears == "wave" else None
+    floor = hub_floor if kind.input == "wave" else None
     if len(weights.files) > len(FILES):
         settings = read_preprocessor(weights.files[-1])
         if settings.get("sampling_rate", RATE) != RATE:

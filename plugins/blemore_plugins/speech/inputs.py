@@ -24,7 +24,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Heard:
+class NetworkInputs:
     """The inputs of a network for one clip.
 
     Attributes:
@@ -38,17 +38,17 @@ class Heard:
     seconds: float
 
 
-class Ear:
+class InputMaker:
     """Converts waveforms into inputs of one network; may be called from several threads."""
 
     def __init__(self, recipe: Recipe, frozen: Frozen) -> None:
         self._floor = recipe.floor
         self._config = frozen.trunk.config
-        kind = recipe.kind.hears
-        hear: dict[str, Callable[[Array], Heard]] = {
+        kind = recipe.kind.input
+        makers: dict[str, Callable[[Array], NetworkInputs]] = {
             "wave": self._wave, "fbank": self._fbank, "log-mel": self._log_mel, "patches": self._patches
         }  # fmt: skip
-        self._hear = hear[kind]
+        self._make = makers[kind]
         self._extractor: Any = None if kind == "wave" else _extractor(recipe)
 
     def too_short(self, wave: Array) -> bool:
@@ -56,36 +56,36 @@ class Ear:
         if self._extractor is None:
             return not count_frames(self._config, len(wave))
         # Features of audio of their own length come in pairs, and have a variance over at least two.
-        return len(wave) < SHORTEST + (HOP if self._hear == self._fbank else 0)
+        return len(wave) < SHORTEST + (HOP if self._make == self._fbank else 0)
 
-    def __call__(self, wave: Array) -> Heard:
+    def __call__(self, wave: Array) -> NetworkInputs:
         """Return the inputs for a clip's wave, float32 (N,), which is not too short."""
-        return self._hear(wave)
+        return self._make(wave)
 
-    def _wave(self, wave: Array) -> Heard:
-        heard = wave if self._floor is None else normalise(wave, self._floor)
-        return Heard(heard[None], None, len(wave) / RATE)
+    def _wave(self, wave: Array) -> NetworkInputs:
+        values = wave if self._floor is None else normalise(wave, self._floor)
+        return NetworkInputs(values[None], None, len(wave) / RATE)
 
-    def _fbank(self, wave: Array) -> Heard:
+    def _fbank(self, wave: Array) -> NetworkInputs:
         # Without padding to an even number, because the network's mask would drop an odd last column.
         given = self._extractor(wave, sampling_rate=RATE, pad_to_multiple_of=None, return_tensors="np")
-        return Heard(_exact(given["input_features"]), None, len(wave) / RATE)
+        return NetworkInputs(_exact(given["input_features"]), None, len(wave) / RATE)
 
-    def _log_mel(self, wave: Array) -> Heard:
+    def _log_mel(self, wave: Array) -> NetworkInputs:
         pieces = _cut(wave, self._extractor.n_samples)
         given = [self._extractor(piece, sampling_rate=RATE, return_tensors="np") for piece in pieces]
         inputs = np.concatenate([_exact(part["input_features"]) for part in given])
         # Two columns make a frame.
-        return Heard(inputs, -(-len(pieces[-1]) // (2 * HOP)), len(pieces) * self._extractor.n_samples / RATE)
+        return NetworkInputs(inputs, -(-len(pieces[-1]) // (2 * HOP)), len(pieces) * self._extractor.n_samples / RATE)
 
-    def _patches(self, wave: Array) -> Heard:
+    def _patches(self, wave: Array) -> NetworkInputs:
         extractor, config = self._extractor, self._config
         pieces = _cut(wave, (extractor.max_length - 1) * HOP + SHORTEST)
         given = [extractor(piece, sampling_rate=RATE, return_tensors="np")["input_values"] for piece in pieces]
         columns = (len(pieces[-1]) - SHORTEST) // HOP + 1
         most = (config.max_length - config.patch_size) // config.time_stride + 1
         frames = min(most, -(-columns // config.time_stride))
-        return Heard(_exact(np.concatenate(given)), frames, len(pieces) * extractor.max_length * HOP / RATE)
+        return NetworkInputs(_exact(np.concatenate(given)), frames, len(pieces) * extractor.max_length * HOP / RATE)
 
 
 def normalise(wave: Array, floor: float) -> Array:
@@ -111,7 +111,7 @@ def _extractor(recipe: Recipe) -> Any:
     """
     name = {
         "fbank": "SeamlessM4TFeatureExtractor", "log-mel": "WhisperFeatureExtractor", "patches": "ASTFeatureExtractor"
-    }[recipe.kind.hears]  # fmt: skip
+    }[recipe.kind.input]  # fmt: skip
     kind = getattr(transformers, name)
     if recipe.folder is None:
         return kind()
