@@ -7,6 +7,7 @@ from typing import Any
 
 from blemore_harness.record.scores import Drop, Intervals, Mean, Means, Sensitivity, Spread, StrategyScores
 from blemore_harness.record.types import (
+    CardFacts,
     DataFacts,
     Error,
     Execution,
@@ -27,6 +28,7 @@ def facts(name: str) -> dict[str, Any]:
     return {
         "name": name, "kind": "encoder", "modality": "audio", "plugin": PluginFacts("toys", "toys", "1", None),
         "digest": "0123456789ab", "options": {}, "options_given": {}, "base_models": (), "parts": (), "caveat": None,
+        "card": CardFacts(None, None, None, None, (), None, None, None),
     }  # fmt: skip
 
 

@@ -74,6 +74,40 @@ class Requirement:
     advice: str = ""
 
 
+@dataclass(frozen=True)
+class Card:
+    """What people want to know of a system before they use it or compare with it; None is shown as "not declared".
+
+    Attributes:
+        code_licence: licence of its code, such as `Apache-2.0`.
+        weights_licence: licence of the pretrained weights; `none` where it has none, `unknown` where nobody says.
+        pretraining: data that the weights were trained on; `none` without weights, `unknown` where nobody says.
+        acted: whether that data holds corpora of acted emotions, as BLEMORE is one.
+        acted_corpora: which, where it does.
+        parameters: number of pretrained parameters; 0 without weights.
+        paid: whether using it costs money.
+        source: paper, or address of the model's page.
+    """
+
+    code_licence: str | None = None
+    weights_licence: str | None = None
+    pretraining: str | None = None
+    acted: Literal["yes", "no", "unknown"] | None = None
+    acted_corpora: tuple[str, ...] = ()
+    parameters: int | None = None
+    paid: bool | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        texts = (self.code_licence, self.weights_licence, self.pretraining, self.source, *self.acted_corpora)
+        if not all(text is None or (isinstance(text, str) and text.strip()) for text in texts):
+            raise TypeError(f"a card's texts: expected words, or None where nothing is declared, found {texts}")
+        if self.acted not in ("yes", "no", "unknown", None) or not isinstance(self.paid, bool | None):
+            raise TypeError(f"acted: expected yes, no or unknown, and paid: True or False, found {self}")
+        if self.parameters is not None and (type(self.parameters) is not int or self.parameters < 0):
+            raise TypeError(f"parameters: expected a whole number of at least 0, found {self.parameters!r}")
+
+
 class Model(Protocol):
     """What an encoder's `fit` gives back."""
 
@@ -134,6 +168,14 @@ class Encoder:
         Every table and record of the run carries the words.
         """
         return None
+
+    def card(self, options: Any) -> Card:
+        """Return licences, pretraining data and other facts of what runs with these options, for users and records.
+
+        Called with resolved options before anything is prepared, and by `blemore-harness plugins NAME` with the
+        defaults. Nothing is computed from it.
+        """
+        return Card()
 
     def identify(self, options: Any) -> Mapping[str, object]:
         """Return facts (JSON types) that change numbers and that the options alone do not tell.
@@ -223,6 +265,10 @@ class Fusion:
     def caveat(self, options: Any) -> str | None:
         """As `Encoder.caveat`."""
         return None
+
+    def card(self, options: Any) -> Card:
+        """As `Encoder.card`, of what the fusion adds to its base models, which have cards of their own."""
+        return Card()
 
     def identify(self, options: Any) -> Mapping[str, object]:
         """As `Encoder.identify`."""

@@ -20,9 +20,10 @@ from blemore_harness.clips import Fold
 from blemore_harness.context import Context, Silent
 from blemore_harness.disk import write_atomically
 from blemore_harness.errors import InvalidOption
-from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
+from blemore_harness.hookspecs import Card, Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.thresholds import cross_fitted
+from blemore_plugins.cards import fusion_card
 from blemore_plugins.late import LateFusion
 from blemore_plugins.late.options import LateOptions
 from blemore_plugins.means import LogitMean, Mean
@@ -64,6 +65,10 @@ class BestOf(Fusion):
     name = "best-of"
     summary = "the better of late and structured on held-out training actors"
     Options = BestOfOptions
+
+    def card(self, options: BestOfOptions) -> Card:
+        """Return the card of a fusion."""
+        return fusion_card()
 
     def fit(
         self, fold: Fold, base_models: Mapping[str, Probabilities], options: BestOfOptions, context: Context

@@ -10,8 +10,9 @@ import numpy as np
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import InvalidOption
-from blemore_harness.hookspecs import Fusion, NoOptions, hookimpl
+from blemore_harness.hookspecs import Card, Fusion, NoOptions, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
+from blemore_plugins.cards import fusion_card
 
 EPSILON = 1e-5
 """Probabilities below it count as this much.
@@ -50,6 +51,10 @@ class Mean(Fusion):
 
     name = "mean"
     summary = "mean of base models' probabilities, equal weights"
+
+    def card(self, options: NoOptions) -> Card:
+        """Return the card of a fusion."""
+        return fusion_card()
 
     def fit(
         self, fold: Fold, base_models: Mapping[str, Probabilities], options: NoOptions, context: Context
@@ -90,6 +95,10 @@ class LogitMean(Fusion):
     name = "logit-mean"
     summary = "mean of base models' log-probabilities, equal weights, renormalised"
     Options = LogitMeanOptions
+
+    def card(self, options: LogitMeanOptions) -> Card:
+        """Return the card of a fusion."""
+        return fusion_card()
 
     def fit(
         self, fold: Fold, base_models: Mapping[str, Probabilities], options: LogitMeanOptions, context: Context

@@ -9,8 +9,9 @@ import numpy as np
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Fusion, hookimpl
+from blemore_harness.hookspecs import Card, Fusion, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
+from blemore_plugins.cards import fusion_card
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
 from blemore_plugins.means import log_rows, mean_logs
 from blemore_plugins.regularisation import LogisticOptions, fit_regularised, strength_folds
@@ -51,6 +52,10 @@ class Stack(Fusion):
     name = "stack"
     summary = "regularised regression on base models' log-probabilities, shrunk towards their mean"
     Options = StackOptions
+
+    def card(self, options: StackOptions) -> Card:
+        """Return the card of a fusion."""
+        return fusion_card()
 
     def fit(
         self, fold: Fold, base_models: Mapping[str, Probabilities], options: StackOptions, context: Context

@@ -25,9 +25,10 @@ import numpy as np
 
 from blemore_harness.clips import EMOTIONS, Clips, Fold, LabelArray
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Fusion, hookimpl
+from blemore_harness.hookspecs import Card, Fusion, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
+from blemore_plugins.cards import fusion_card
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
 from blemore_plugins.means import log_rows, mean_logs
 from blemore_plugins.regularisation import Fitted, LogisticOptions, fit_regularised, strength_folds
@@ -90,6 +91,10 @@ class Structured(Fusion):
     name = "structured"
     summary = "set of emotions, then ratio of the pair; decides for the best expected Score, without thresholds"
     Options = StructuredOptions
+
+    def card(self, options: StructuredOptions) -> Card:
+        """Return the card of a fusion."""
+        return fusion_card()
 
     def fit(
         self, fold: Fold, base_models: Mapping[str, Probabilities], options: StructuredOptions, context: Context

@@ -13,8 +13,9 @@ import numpy as np
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError
-from blemore_harness.hookspecs import Encoder, NoOptions, hookimpl
+from blemore_harness.hookspecs import Card, Encoder, NoOptions, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities
+from blemore_plugins.cards import NO_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class TrivialSingle(Encoder):
     summary = "baseline: always the most frequent single emotion"
     modality = "video"
 
+    def card(self, options: NoOptions) -> Card:
+        """Return the card of a system without weights."""
+        return NO_WEIGHTS
+
     def fit(self, fold: Fold, options: NoOptions, context: Context) -> ConstantModel:
         """Count single emotions."""
         counts = (fold.train.labels == 100).sum(axis=0)
@@ -49,6 +54,10 @@ class TrivialBlend(Encoder):
     name = "trivial-blend"
     summary = "baseline: always the most frequent blend with its most frequent salience"
     modality = "video"
+
+    def card(self, options: NoOptions) -> Card:
+        """Return the card of a system without weights."""
+        return NO_WEIGHTS
 
     def fit(self, fold: Fold, options: NoOptions, context: Context) -> ConstantModel:
         """Count pairs, then the saliences of the most frequent pair."""

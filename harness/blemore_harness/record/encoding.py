@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from blemore_harness.errors import RunError
 
@@ -32,7 +32,7 @@ def decode(kind: Any, value: Any, key: str) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
-    if origin is UnionType:
+    if origin in (UnionType, Union):
         if value is None and NoneType in parts:
             return None
         return decode(_pick(parts, value), value, key)

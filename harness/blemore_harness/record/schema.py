@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from blemore_harness.record.types import Record
 
@@ -75,7 +75,7 @@ def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
             definitions[kind.__name__] = {}  # it may hold others of its kind
             definitions[kind.__name__] = _define(kind, definitions)
         return {"$ref": f"#/$defs/{kind.__name__}"}
-    if origin is UnionType:
+    if origin in (UnionType, Union):
         return {"anyOf": [_schema_of(part, definitions) for part in parts]}
     if origin is Literal:
         return {"enum": list(parts)}

@@ -14,8 +14,9 @@ from blemore_harness.errors import RunError
 from blemore_harness.record.encoding import decode, to_json
 from blemore_harness.record.scores import Difference, FoldRecord, Intervals, Means, Sensitivity, StrategyScores
 
-RECORD_SCHEMA: Final = 2
-"""Version of the keys. 1: November 2026; 2: every key is always there, `test` and `prepared` included."""
+RECORD_SCHEMA: Final = 3
+"""Version of the keys. 1: November 2026; 2: every key is always there, `test` and `prepared` included; 3: systems have
+a `card`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Record:
         error: what ended the run; null where nothing did.
     """
 
-    schema: Literal[2] = RECORD_SCHEMA
+    schema: Literal[3] = RECORD_SCHEMA
     status: Literal["started", "finished", "failed", "interrupted"] = "started"
     caveat: str | None
     submission: SubmissionFacts
@@ -175,6 +176,7 @@ class SystemFacts:
         base_models: names of a fusion's base models.
         parts: of early fusion: the encoders whose embeddings are concatenated.
         caveat: why its numbers are not those of a real system; null where they are.
+        card: what its author declares about it.
     """
 
     name: str
@@ -187,6 +189,7 @@ class SystemFacts:
     base_models: tuple[str, ...]
     parts: tuple[SystemFacts, ...]
     caveat: str | None
+    card: CardFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +269,31 @@ class PluginFacts:
     distribution: str
     version: str
     commit: str | None
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the author of a system declares about it; null where nothing is declared.
+
+    Attributes:
+        code_licence: licence of its code.
+        weights_licence: licence of the pretrained weights; `none` without weights, `unknown` where nobody says.
+        pretraining: data that the weights were trained on; `none` without weights, `unknown` where nobody says.
+        acted: whether that data holds corpora of acted emotions.
+        acted_corpora: which, where it does.
+        parameters: number of pretrained parameters; 0 without weights.
+        paid: whether using it costs money.
+        source: paper, or address of the model's page.
+    """
+
+    code_licence: str | None
+    weights_licence: str | None
+    pretraining: str | None
+    acted: Literal["yes", "no", "unknown"] | None
+    acted_corpora: tuple[str, ...]
+    parameters: int | None
+    paid: bool | None
+    source: str | None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
 from blemore_harness.record.scores import FoldRecord
 from blemore_harness.record.types import (
+    CardFacts,
     DataFacts,
     Error,
     Execution,
@@ -275,6 +276,7 @@ def _facts_of(described: Mapping[str, Any]) -> SystemFacts:
             "plugin": PluginFacts(**described["plugin"]),
             "base_models": tuple(described["base_models"]),
             "parts": tuple(_facts_of(part) for part in described["parts"]),
+            "card": CardFacts(**described["card"]),
         }
     )
 

@@ -5,7 +5,7 @@ The embeddings of several encoders side by side under one head, for any set of e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from blemore_harness.clips import Clips
 from blemore_harness.context import Context, Progress, Reporter
 from blemore_harness.errors import ConfigError
 from blemore_harness.heads.options import HeadOptions
-from blemore_harness.hookspecs import Encoder, Modality
+from blemore_harness.hookspecs import Card, Encoder, Modality
 from blemore_harness.predictions import Embeddings, embeddings_of
 
 PLUS = "+"
@@ -80,6 +80,10 @@ class EarlyFusion(Encoder):
         caveats = [part.encoder.caveat(part.options) for part in self._parts]
         return ", ".join(dict.fromkeys(caveat for caveat in caveats if caveat)) or None
 
+    def card(self, options: Any) -> Card:
+        """Return what the parts' cards add up to."""
+        return join_cards([part.encoder.card(part.options) for part in self._parts])
+
     def feature_sets(self, options: Any) -> tuple[str, ...]:
         """Name what the parts read."""
         return tuple(dict.fromkeys(store for part in self._parts for store in part.encoder.feature_sets(part.options)))
@@ -121,3 +125,24 @@ class _PartReporter:
 
     def note(self, name: str, value: object) -> None:
         self.reporter.note(f"{self.name}: {name}", value)
+
+
+def join_cards(cards: Sequence[Card]) -> Card:
+    """Return the card of several systems together: what one does not declare, they do not declare."""
+
+    def words(name: str) -> str | None:
+        found = [getattr(card, name) for card in cards]
+        return None if None in found else "; ".join(dict.fromkeys(found))
+
+    def whole(name: str) -> list[Any] | None:
+        found = [getattr(card, name) for card in cards]
+        return None if None in found else found
+
+    acted = [card.acted for card in cards]
+    counts, paid = whole("parameters"), whole("paid")
+    return Card(
+        words("code_licence"), words("weights_licence"), words("pretraining"),
+        next((answer for answer in ("yes", None, "unknown") if answer in acted), "no"),
+        tuple(dict.fromkeys(name for card in cards for name in card.acted_corpora)),
+        None if counts is None else sum(counts), None if paid is None else any(paid), words("source"),
+    )  # fmt: skip

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.disk import digest_of
 from blemore_harness.errors import ConfigError, first_and_count
-from blemore_harness.hookspecs import Encoder, Fusion, NoOptions
+from blemore_harness.hookspecs import Card, Encoder, Fusion, NoOptions
 from blemore_harness.options import build_options, describe_options, identify_options
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
 from blemore_harness.systems.core_code import digest_core
@@ -73,6 +73,7 @@ class ResolvedSystem:
         covers: digest of the test clips and of what is read of them: a final fit is for these, folds know nothing of
             them.
         caveat: words that every table shows beside its numbers, or None.
+        card: what its author declares about it; no part of the identity.
         trouble: what its own code raised while it was resolved, so that it can only be reported as failed; else None.
     """
 
@@ -88,6 +89,7 @@ class ResolvedSystem:
     identity: dict[str, object]
     covers: str
     caveat: str | None
+    card: Card
     trouble: Crash | None = None
 
     @property
@@ -122,6 +124,7 @@ class ResolvedSystem:
             "base_models": [base_model.name for base_model in self.base_models],
             "parts": [part.describe() for part in self.parts],
             "caveat": self.caveat,
+            "card": asdict(self.card),
         }
 
 
@@ -243,7 +246,7 @@ def _resolve(
     return ResolvedSystem(
         found.name, system, found.offer.plugin, found.offer.distribution, answers.options, found.given, found.seed,
         base_models, parts, identity if trouble is None else {**identity, "failed": True}, digest_of(tests),
-        answers.caveat, trouble,
+        answers.caveat, answers.card, trouble,
     )  # fmt: skip
 
 
@@ -271,6 +274,7 @@ class _Answers:
     feature_sets: tuple[str, ...] = ()
     facts: dict[str, object] = field(default_factory=dict)
     caveat: str | None = None
+    card: Card = field(default_factory=Card)
 
 
 def _ask(system: Encoder | Fusion, options: Any, blinded: BlindedDataset | None) -> _Answers:
@@ -279,11 +283,13 @@ def _ask(system: Encoder | Fusion, options: Any, blinded: BlindedDataset | None)
     if isinstance(system, Encoder):
         options = system.resolve_options(options, blinded.feature_sets if blinded else frozenset())
         feature_sets = system.feature_sets(options)
-    caveat = system.caveat(options)
+    caveat, card = system.caveat(options), system.card(options)
     facts = {**identify_options(options), **system.identify(options)}
     json.dumps([facts, describe_options(options)])  # the identity and the record hold nothing but JSON types
     if not isinstance(feature_sets, tuple) or not isinstance(caveat, str | None):
         raise TypeError(
             f"expected a tuple of `feature_sets` and a text or None of `caveat`, found {feature_sets!r} and {caveat!r}"
         )
-    return _Answers(options, feature_sets, facts, caveat)
+    if not isinstance(card, Card):
+        raise TypeError(f"expected a Card of `card`, found {card!r}")
+    return _Answers(options, feature_sets, facts, caveat, card)

@@ -14,7 +14,7 @@ import pluggy
 
 from blemore_harness import hookspecs
 from blemore_harness.errors import HarnessError, UnknownName
-from blemore_harness.hookspecs import PROJECT, Encoder, Requirement, hookimpl
+from blemore_harness.hookspecs import PROJECT, Card, Encoder, Requirement, hookimpl
 from blemore_harness.options import build_options, describe_options
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, System, register
@@ -97,7 +97,8 @@ def check_identity(bench: Trials) -> None:
     first, second = _facts(system, options), _facts(system, options)
     if first != second:
         raise Broken(
-            "`identify`, `feature_sets` and `caveat` must give the same each time: a run would never find itself again"
+            "`identify`, `feature_sets`, `caveat` and `card` must give the same each time: a run would never find "
+            "itself again"
         )
     caveat = system.caveat(options)
     if caveat is not None and not (isinstance(caveat, str) and caveat.strip()):
@@ -105,7 +106,10 @@ def check_identity(bench: Trials) -> None:
 
 
 def _facts(system: Any, options: Any) -> str:
-    facts = [system.caveat(options), system.identify(options)]
+    card = system.card(options)
+    if not isinstance(card, Card):
+        raise Broken(f"`card`: expected a Card, found {card!r}")
+    facts = [system.caveat(options), system.identify(options), dataclasses.asdict(card)]
     if isinstance(system, Encoder):
         feature_sets = system.feature_sets(options)
         if not isinstance(feature_sets, tuple) or not all(isinstance(store, str) for store in feature_sets):

@@ -13,9 +13,10 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, InvalidOption, MediaError
-from blemore_harness.hookspecs import Encoder, Model, Requirement
+from blemore_harness.hookspecs import Card, Encoder, Model, Requirement
 from blemore_harness.pooling import STATISTICS, pool_statistics
 from blemore_harness.predictions import Embeddings
+from blemore_plugins.cards import card_of
 from blemore_plugins.features.options import FeatureOptions
 from blemore_plugins.features.reading import (
     read_released,
@@ -94,6 +95,14 @@ class FeatureEncoder(Encoder):
     def caveat(self, options: Any) -> str | None:
         """Return the caveat of the extractor; released features have none."""
         return self._extractor.caveat(options) if options.source == "media" else None
+
+    def card(self, options: Any) -> Card:
+        """Return the card of the network that makes the features, or made the released ones."""
+        return card_of(self.named_weights(options) if options.source == "media" else self.store)
+
+    def named_weights(self, options: Any) -> str:
+        """Return what the options name as the weights of the extractor."""
+        return str(getattr(options, "model", ""))
 
     def identify(self, options: Any) -> Mapping[str, object]:
         """Return the configuration of the extractor."""

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Encoder, Modality, Model, Requirement, hookimpl
+from blemore_harness.hookspecs import Card, Encoder, Modality, Model, Requirement, hookimpl
+from blemore_plugins.cards import card_of
 from blemore_plugins.finetuning.options import (
     RANDOM,
     FinetuningOptions,
@@ -46,6 +47,10 @@ class FinetunedEncoder(Encoder):
     def caveat(self, options: FinetuningOptions) -> str | None:
         """Report that a network which was never trained before is no real system."""
         return {"random": "untrained encoders", "random-small": "untrained small encoders"}.get(options.model)
+
+    def card(self, options: FinetuningOptions) -> Card:
+        """Return the card of the weights."""
+        return card_of(options.model)
 
     def identify(self, options: FinetuningOptions) -> Mapping[str, object]:
         """Tell local weights by their content."""

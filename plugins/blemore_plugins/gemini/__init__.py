@@ -16,9 +16,10 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import ConfigError, ExtraMissing
-from blemore_harness.hookspecs import Encoder, Modality, Requirement, hookimpl
+from blemore_harness.hookspecs import Card, Encoder, Modality, Requirement, hookimpl
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
+from blemore_plugins.cards import CODE, NO_WEIGHTS
 from blemore_plugins.gemini.client import GOOGLE, KEY_NAMES, Endpoint, Pace, find_address, find_key, open_client
 from blemore_plugins.gemini.extraction import Item, alone, extract, list_items, read_dates, report
 from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
@@ -54,6 +55,13 @@ class GeminiEncoder(Encoder):
     def caveat(self, options: GeminiOptions) -> str | None:
         """Return the caveat of embeddings of the stand-in server."""
         return "stand-in embeddings" if options.service == "stand-in" else None
+
+    def card(self, options: GeminiOptions) -> Card:
+        """Return the card of the service, of whose model little is public; the stand-in has no weights and is free."""
+        if options.service == "stand-in":
+            return NO_WEIGHTS
+        terms = "weights not released: terms of the service"
+        return Card(CODE, terms, "unknown", "unknown", paid=True, source="ai.google.dev/gemini-api/docs/embeddings")
 
     def requirements(self, options: GeminiOptions) -> tuple[Requirement, ...]:
         """Return the package, and the keys of the service, of which one is enough."""

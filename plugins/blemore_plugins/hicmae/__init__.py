@@ -40,6 +40,10 @@ class HiCMAEEncoder(FeatureEncoder):
         "patience": 25,
     }
 
+    def named_weights(self, options: HiCMAEOptions) -> str:
+        """Return the option `weights`."""
+        return options.weights
+
 
 @hookimpl
 def blemore_encoders() -> list[Encoder]:

@@ -8,8 +8,9 @@ import numpy as np
 
 from blemore_harness.clips import Fold
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
+from blemore_harness.hookspecs import Card, Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Probabilities
+from blemore_plugins.cards import fusion_card
 from blemore_plugins.late.options import LateOptions, share_out
 from blemore_plugins.late.search import choose_weights
 from blemore_plugins.late.space import join_folds, whole
@@ -22,6 +23,10 @@ class LateFusion(Fusion):
     name = "late"
     summary = "weighted mean of base models' probabilities, weights chosen to maximise Score"
     Options = LateOptions
+
+    def card(self, options: LateOptions) -> Card:
+        """Return the card of a fusion."""
+        return fusion_card("arXiv 2603.23650")
 
     def identify(self, options: LateOptions) -> Mapping[str, object]:
         """Let given weights count by what they are, not by the path of a file."""

@@ -15,9 +15,10 @@ from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError
 from blemore_harness.heads.options import HeadOptions
-from blemore_harness.hookspecs import Encoder, Modality, Requirement, hookimpl
+from blemore_harness.hookspecs import Card, Encoder, Modality, Requirement, hookimpl
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
+from blemore_plugins.cards import NO_WEIGHTS
 from blemore_plugins.prosody.extraction import extract, open_store
 from blemore_plugins.prosody.vocabulary import feature_names
 from blemore_plugins.requirements import need
@@ -32,6 +33,10 @@ class ProsodyEncoder(Encoder):
     Options: ClassVar[type[Any]] = HeadOptions
     # The same features; the head is small because the demo has 360 clips and should run on a laptop.
     demo_options: ClassVar[Mapping[str, object]] = {"hidden": "256", "epochs": 80, "patience": 25}
+
+    def card(self, options: HeadOptions) -> Card:
+        """Return the card of a system without weights."""
+        return NO_WEIGHTS
 
     def requirements(self, options: HeadOptions) -> tuple[Requirement, ...]:
         """Return the packages that measure pitch, timbre and rhythm."""

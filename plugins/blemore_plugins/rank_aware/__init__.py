@@ -22,8 +22,9 @@ from typing import Any, ClassVar, Literal
 from blemore_harness.clips import Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing
-from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
+from blemore_harness.hookspecs import Card, Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Embeddings
+from blemore_plugins.cards import fusion_card
 from blemore_plugins.rank_aware.options import RankAwareOptions
 
 __all__ = ["RankAwareFusion", "RankAwareOptions", "blemore_fusions"]
@@ -47,6 +48,10 @@ class RankAwareFusion(Fusion):
     def caveat(self, options: RankAwareOptions) -> str | None:
         """Return the caveat if held-out clips are used in training."""
         return TRANSDUCTIVE if options.adapts else None
+
+    def card(self, options: RankAwareOptions) -> Card:
+        """Return the card of a fusion."""
+        return fusion_card("arXiv 2605.21417")
 
     def fit(
         self, fold: Fold, base_models: Mapping[str, Embeddings], options: RankAwareOptions, context: Context

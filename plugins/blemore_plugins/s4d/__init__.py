@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Encoder, Modality, Model, Requirement, hookimpl
+from blemore_harness.hookspecs import Card, Encoder, Modality, Model, Requirement, hookimpl
+from blemore_plugins.cards import card_of
 from blemore_plugins.hub import identify_source, require_packages
 from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.s4d.options import RANDOM, WEIGHT_FILES, S4DOptions
@@ -43,6 +44,10 @@ class S4DEncoder(Encoder):
     def caveat(self, options: S4DOptions) -> str | None:
         """Report that a network which never saw a face before is no real system."""
         return {"random": "untrained encoders", "random-small": "untrained small encoders"}.get(options.weights)
+
+    def card(self, options: S4DOptions) -> Card:
+        """Return the card of the weights."""
+        return card_of(options.weights)
 
     def identify(self, options: S4DOptions) -> Mapping[str, object]:
         """Tell local weights by their content."""

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Encoder, Modality, Requirement
+from blemore_harness.hookspecs import Card, Encoder, Modality, Requirement
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.pooling import pool_statistics
 from blemore_harness.predictions import Embeddings
+from blemore_plugins.cards import card_of
 from blemore_plugins.hub import identify_source
 from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.speech.extraction import extract
@@ -59,6 +60,10 @@ class AudioEncoder(Encoder):
     def caveat(self, options: AudioOptions) -> str | None:
         """Return the caveat of an untrained random network."""
         return UNTRAINED if options.model == RANDOM_SMALL else None
+
+    def card(self, options: AudioOptions) -> Card:
+        """Return the card of the weights."""
+        return card_of(options.model)
 
     def identify(self, options: AudioOptions) -> Mapping[str, object]:
         """Identify a local model by its contents."""

@@ -1,0 +1,132 @@
+"""Cards of the bundled systems: licences, pretraining data and sizes by checkpoint, from model cards and papers.
+
+Parameters are those of the network without a head, counted on the class that the harness runs. Whether a corpus of
+acted emotions was seen is `no` where all training data is known and none is one, and `unknown` for data collected from
+the web.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Literal
+
+from blemore_harness.hookspecs import Card
+
+CODE = "Apache-2.0"
+"""Licence of the code of all bundled systems."""
+
+NO_WEIGHTS = Card(CODE, "none", "none", "no", (), 0, False)
+"""Of a system without pretrained weights."""
+
+UNKNOWN = Card(CODE, "unknown", "unknown", "unknown", (), None, False)
+"""Of a checkpoint that is not in `CARDS`."""
+
+
+def _card(
+    licence: str, data: str, acted: Literal["yes", "no", "unknown"], parameters: int | None, source: str
+) -> Card:  # fmt: skip
+    return Card(CODE, licence, data, acted, (), parameters, False, source)
+
+
+_LIBRISPEECH = "LibriSpeech: 960 h of read speech, without labels"
+_WAVLM = _card(
+    "unclear: CC-BY-SA-3.0 in the model card, MIT in the repository",
+    "94,000 h of speech: Libri-Light, GigaSpeech, VoxPopuli, without labels", "no", 315_453_120, "arXiv 2110.13900",
+)  # fmt: skip
+_HUBERT = _card(
+    "Apache-2.0", "Libri-Light: 60,000 h of read speech, without labels", "no", 315_438_720, "arXiv 2106.07447"
+)
+_CLIP = _card("MIT", "400 million pairs of image and text from the web", "unknown", 87_849_216, "arXiv 2103.00020")
+_DINOV2 = _card("Apache-2.0", "LVD-142M: images from the web, without labels", "unknown", None, "arXiv 2304.07193")
+_DINOV3 = _card(
+    "DINOv3 licence (gated)", "LVD-1689M: images from the web, without labels", "unknown", None, "arXiv 2508.10104"
+)
+_IMAGEBIND = _card(
+    "CC-BY-NC-SA-4.0", "images and texts from the web, AudioSet, SUN RGB-D, LLVIP, Ego4D", "unknown", 632_829_440,
+    "arXiv 2305.05665",
+)  # fmt: skip
+_VIDEOMAEV2 = _card(
+    "CC-BY-NC-4.0", "1.35 million videos of several sources, then Kinetics-710 with labels", "unknown", 1_011_610_752,
+    "arXiv 2303.16727",
+)  # fmt: skip
+_HICMAE = _card(
+    "unknown (none of their own; upstream code: MIT)", "VoxCeleb2: interviews, without labels", "no", 80_780_308,
+    "arXiv 2401.05698",
+)  # fmt: skip
+
+CARDS: Mapping[str, Card] = MappingProxyType(
+    {
+        "facebook/wav2vec2-large": _card("Apache-2.0", _LIBRISPEECH, "no", 315_428_992, "arXiv 2006.11477"),
+        "facebook/wav2vec2-base": _card("Apache-2.0", _LIBRISPEECH, "no", 94_371_712, "arXiv 2006.11477"),
+        "facebook/w2v-bert-2.0": _card(
+            "MIT", "4.5 million hours of speech, without labels", "unknown", 580_493_120, "arXiv 2312.05187"
+        ),
+        "alkiskoudounas/voc2vec": _card(
+            "Apache-2.0", "125 h of non-verbal vocalisations from ten open datasets, without labels", "unknown",
+            94_371_712, "arXiv 2502.16298",
+        ),
+        "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim": _card(
+            "CC-BY-NC-SA-4.0",
+            "Libri-Light, Common Voice, Switchboard, Fisher; then MSP-Podcast (not acted) with labels of emotion", "no",
+            164_284_032, "arXiv 2203.07378",
+        ),
+        "microsoft/wavlm-large": _WAVLM,
+        "WavLM_large": _WAVLM,
+        "facebook/hubert-large-ll60k": _HUBERT,
+        "HuBERT_large": _HUBERT,
+        "openai/clip-vit-base-patch32": _CLIP,
+        "CLIP": _CLIP,
+        "facebook/dinov2-base": replace(_DINOV2, parameters=86_580_480),
+        "DINOv2": _DINOV2,
+        "facebook/dinov3-vitb16-pretrain-lvd1689m": replace(_DINOV3, parameters=85_660_416),
+        "timm/vit_base_patch16_dinov3.lvd1689m": replace(_DINOV3, parameters=85_660_416),
+        "DINOv3": _DINOV3,
+        "nielsr/imagebind-huge": _IMAGEBIND,
+        "ImageBind": _IMAGEBIND,
+        "OpenGVLab/VideoMAE2": _VIDEOMAEV2,
+        "VideoMAEv2": _VIDEOMAEV2,
+        "swin3d_b_1k-24f7c7c6.pth": _card(
+            "unknown (torchvision's code: BSD-3-Clause)", "ImageNet-1K, then Kinetics-400, with labels", "no",
+            87_638_984, "arXiv 2106.13230",
+        ),
+        "VideoSwin": replace(
+            UNKNOWN, pretraining="unknown: a network that was not released, fine-tuned on 13 classes",
+            source="arXiv 2106.13230",
+        ),
+        "facebook/vjepa2-vitl-fpc64-256": _card(
+            "MIT", "VideoMix22M: Something-Something, Kinetics, HowTo100M, YT-Temporal-1B, ImageNet, without labels",
+            "unknown", 303_885_312, "arXiv 2506.09985",
+        ),
+        "MCG-NJU/videomae-base-finetuned-kinetics": _card(
+            "CC-BY-NC-4.0", "Kinetics-400, at last with labels", "no", 86_225_664, "arXiv 2203.12602"
+        ),
+        "facebook/timesformer-base-finetuned-k600": _card(
+            "CC-BY-NC-4.0", "ImageNet-21K, then Kinetics-600, with labels", "no", 121_258_752, "arXiv 2102.05095"
+        ),
+        "checkpoint-99.pth": _HICMAE,
+        "HiCMAE": _HICMAE,
+        "cyinen/S4D": _card(
+            "Apache-2.0", "VoxCeleb2 (interviews) and AffectNet (images from the web), without labels", "no",
+            100_512_877, "arXiv 2409.06154",
+        ),
+        "OpenFace_3": replace(UNKNOWN, weights_licence="research only", source="arXiv 2506.02891"),
+    }
+)  # fmt: skip
+"""By name of a checkpoint, and by name of a released feature set."""
+
+
+def card_of(checkpoint: str) -> Card:
+    """Return the card of a checkpoint or of a released feature set; of small random networks that of no weights.
+
+    Of any other all is unknown but the code: a local file may be a checkpoint that was trained further.
+    """
+    if checkpoint in ("random", "random-small"):
+        return NO_WEIGHTS
+    return CARDS.get(checkpoint, UNKNOWN)
+
+
+def fusion_card(source: str | None = None) -> Card:
+    """Return the card of a fusion, which has no pretrained weights."""
+    return replace(NO_WEIGHTS, source=source)
