@@ -34,7 +34,7 @@ PARTS = {
     "cli.terminal": {"answer_console"},
     "data.download": {"Dataset", "read_dataset"},
     "demo.plan": {"Plan", "make_plan"},
-    "disk": {"digest_of", "atomic_file", "write_atomically"},
+    "disk": {"digest_of", "atomic_file", "read_json", "write_atomically", "write_json"},
     "media.frame_files": {"work_side_by_side"},
     "media.opening": {"OPTIONS", "check_media", "open_file", "find_stream"},
     "systems.plugins": {"Plugins", "Offer", "load_plugins"},

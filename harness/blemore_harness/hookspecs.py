@@ -109,18 +109,25 @@ class Card:
 
 
 class Model(Protocol):
-    """What an encoder's `fit` gives back."""
+    """What an encoder's `fit` gives back.
+
+    A model that can be kept also defines `save(folder)`, which writes it into an empty folder as `.safetensors` and
+    `.json` files; the encoder's `load` makes it again. The harness keeps that of the final fit, which then answers for
+    new clips (`blemore-harness predict`); a system without `save` is scored as any other, but cannot do that.
+    """
 
     def predict(self, clips: Clips, context: Context) -> Probabilities:
         """Return a row of probabilities for every clip, in any order; a subset of clips must give the same rows."""
 
 
 class FusionModel(Protocol):
-    """What a fusion's `fit` gives back."""
+    """What a fusion's `fit` gives back; it may define `save`, as a `Model`."""
 
     def predict(self, clips: Clips, base_models: Mapping[str, Any], context: Context) -> Probabilities:
-        """Return a row of probabilities for every clip from what the base models give for the same
-        clips.
+        """Return a row of probabilities for every clip from what the base models give for the same clips.
+
+        In an evaluation every base model is there. For new clips one may be missing, because the clips have no audio or
+        no face: answer from the others where that has a meaning, else raise `DataError`.
         """
 
 
@@ -228,6 +235,17 @@ class Encoder:
         head = options if isinstance(options, HeadOptions) else HeadOptions()
         return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
 
+    def load(self, folder: Path, options: Any, context: Context) -> Model:
+        """Return the model that `save` wrote into `folder`; the default is the harness's MLP head on `embed`.
+
+        Its predictions must be those of the saved model, on a CPU to the last bit. Called after `prepare`.
+        """
+        if type(self).fit is not Encoder.fit:
+            raise PluginFailed(f"'{self.name}' does not define `load`", self.name)
+        from blemore_harness.heads.fitting import load_head
+
+        return load_head(folder, lambda clips: self.embed(clips, options, context), context)
+
     def fit_folds(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Iterable[Model]:
         """Train on several folds, with a context for each; returns their models in the same order.
 
@@ -284,6 +302,10 @@ class Fusion:
         that is trained on those of the held-out clips is transductive, and its `caveat` must say so.
         """
         raise PluginFailed(f"'{self.name}' does not define `fit`", self.name)
+
+    def load(self, folder: Path, options: Any, context: Context) -> FusionModel:
+        """Return the model that `save` wrote into `folder`, as `Encoder.load`."""
+        raise PluginFailed(f"'{self.name}' does not define `load`", self.name)
 
     def fit_folds(
         self, folds: Sequence[Fold], base_models: Sequence[Mapping[str, Any]], options: Any, contexts: Sequence[Context]

@@ -6,10 +6,11 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blemore_harness.clips import EMOTIONS
-from blemore_harness.errors import ConfigError
+from blemore_harness.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,41 @@ def build_mlp(inputs: int, widths: Sequence[int], batch_norm: bool, dropout: flo
         layers += [nn.ReLU(), nn.Dropout(dropout)]
         inputs = width
     return nn.Sequential(*layers, nn.Linear(inputs, len(EMOTIONS)))
+
+
+def shape_of_mlp(network: Any) -> dict[str, Any]:
+    """Return what `build_mlp` needs to build a network of the same shape: `inputs`, `widths` and `batch_norm`."""
+    from torch import nn
+
+    linear = [layer for layer in network if isinstance(layer, nn.Linear)]
+    return {
+        "inputs": linear[0].in_features,
+        "widths": [layer.out_features for layer in linear[:-1]],
+        "batch_norm": any(isinstance(layer, nn.BatchNorm1d) for layer in network),
+    }
+
+
+def save_weights(network: Any, path: Path) -> None:
+    """Write a network's parameters and buffers as a `.safetensors` file."""
+    from safetensors.torch import save_file
+
+    # Copies, because weights that share memory would be refused.
+    save_file({name: value.detach().cpu().clone() for name, value in network.state_dict().items()}, path)
+
+
+def load_weights(network: Any, path: Path) -> Any:
+    """Read what `save_weights` wrote into a network of the same shape; return it in eval mode.
+
+    Raises:
+        DataError: weights of a network of another shape.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        network.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise DataError(f"{path.name} holds the weights of another network: {' '.join(str(error).split())}") from error
+    return network.eval()
 
 
 @contextmanager

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from blemore_harness.decoding.strategies import describe_decoder
 from blemore_harness.errors import MediaError, PluginFailed
+from blemore_harness.files.runs import keep_decoders
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.record.types import Record
 from blemore_harness.running.keeping import parts_of
@@ -23,7 +25,7 @@ from blemore_harness.running.run_log import LOG_FILE, RunLog
 from blemore_harness.running.skipping import skip_clips
 from blemore_harness.running.steps import embed, fit
 from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, score_system, suspect_leaks
-from blemore_harness.scoring.test_clips import find_strategy, predict_test
+from blemore_harness.scoring.test_clips import choose_decoder, find_strategy, predict_test
 from blemore_harness.systems.resolved import ResolvedSystem
 
 
@@ -50,6 +52,7 @@ def evaluate(run: Run) -> tuple[Record, Path]:
         _fuse(run, predictions, recorder)
         scores = _score(run, predictions, recorder)
         _predict_test_clips(run, predictions, scores, embeddings if transductive else None, recorder)
+        _keep_decoders(run, predictions, scores)
     return recorder.record, folder
 
 
@@ -143,6 +146,14 @@ def _predict_test_clips(
         wanted = run.submission.thresholds
         labels = predict_test(predictions[last.name], run.blinded, scores[last.name], wanted, embeddings)
         recorder.predict(last, labels)
+
+
+def _keep_decoders(run: Run, predictions: Mapping[str, SystemPredictions], scores: Mapping[str, ScoredSystem]) -> None:
+    """Write down how each system's probabilities become labels, for clips that are none of the dataset's."""
+    wanted = run.submission.thresholds
+    keep_decoders(run.folder, {
+        name: describe_decoder(choose_decoder(predictions[name], run.blinded, scores[name], wanted)) for name in scores
+    })  # fmt: skip
 
 
 def evaluate_without_bad_clips(run: Run) -> tuple[Record, Path]:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.errors import InvalidOption
+from blemore_harness.disk import read_json, write_json
+from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.hookspecs import Card, Fusion, NoOptions, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 from blemore_plugins.cards import fusion_card
+
+MODEL_FILE = "model.json"
+"""File of a fusion that is kept."""
 
 EPSILON = 1e-5
 """Probabilities below it count as this much.
@@ -28,9 +33,29 @@ class WeightedMean:
     weights: Mapping[str, float]
 
     def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Return the weighted mean of the base models' rows."""
-        rows = np.stack([base_models[name].values for name in self.weights])
-        return Probabilities(clips.ids, mean_rows(rows, np.array(list(self.weights.values()))))
+        """Return the weighted mean of the base models' rows; where one is missing, of the others.
+
+        Raises:
+            DataError: none of those with a weight is there.
+        """
+        there = {name: weight for name, weight in self.weights.items() if name in base_models}
+        total = sum(there.values())
+        if not total:
+            raise DataError(f"no base model with a weight is there (expected: {', '.join(self.weights)})")
+        weights = np.array(list(there.values()))
+        rows = np.stack([base_models[name].values for name in there])
+        return Probabilities(
+            clips.ids, mean_rows(rows, weights if len(there) == len(self.weights) else weights / total)
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the weights."""
+        write_json(folder / MODEL_FILE, {"weights": dict(self.weights)})
+
+
+def load_weighted_mean(folder: Path) -> WeightedMean:
+    """Read what `WeightedMean.save` wrote."""
+    return WeightedMean(read_json(folder / MODEL_FILE)["weights"])
 
 
 def mean_rows(rows: FloatArray, weights: FloatArray) -> FloatArray:
@@ -62,6 +87,10 @@ class Mean(Fusion):
         """Learn nothing."""
         return WeightedMean({name: 1 / len(base_models) for name in sorted(base_models)})
 
+    def load(self, folder: Path, options: NoOptions, context: Context) -> WeightedMean:
+        """Read the weights."""
+        return load_weighted_mean(folder)
+
 
 @dataclass(frozen=True)
 class LogitMeanOptions:
@@ -85,8 +114,19 @@ class LogitMeanModel:
     epsilon: float
 
     def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Return the normalised geometric mean of the base models' rows."""
-        return Probabilities(clips.ids, softmax(mean_logs(log_rows(self.names, base_models, self.epsilon))))
+        """Return the normalised geometric mean of the base models' rows; where one is missing, of the others.
+
+        Raises:
+            DataError: none is there.
+        """
+        there = [name for name in self.names if name in base_models]
+        if not there:
+            raise DataError(f"no base model is there (expected: {', '.join(self.names)})")
+        return Probabilities(clips.ids, softmax(mean_logs(log_rows(there, base_models, self.epsilon))))
+
+    def save(self, folder: Path) -> None:
+        """Write the names and epsilon."""
+        write_json(folder / MODEL_FILE, {"names": self.names, "epsilon": self.epsilon})
 
 
 class LogitMean(Fusion):
@@ -105,6 +145,11 @@ class LogitMean(Fusion):
     ) -> LogitMeanModel:
         """Learn nothing."""
         return LogitMeanModel(tuple(sorted(base_models)), options.epsilon)
+
+    def load(self, folder: Path, options: LogitMeanOptions, context: Context) -> LogitMeanModel:
+        """Read the names and epsilon."""
+        facts = read_json(folder / MODEL_FILE)
+        return LogitMeanModel(tuple(facts["names"]), facts["epsilon"])
 
 
 def check_epsilon(epsilon: float) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.disk import read_json, write_json
 from blemore_harness.errors import DataError
 from blemore_harness.hookspecs import Card, Encoder, NoOptions, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities
@@ -27,6 +29,15 @@ class ConstantModel:
     def predict(self, clips: Clips, context: Context) -> Probabilities:
         """Return the same probabilities for every clip."""
         return Probabilities(clips.ids, np.tile(self.row, (len(clips), 1)))
+
+    def save(self, folder: Path) -> None:
+        """Write the row."""
+        write_json(folder / "row.json", {"row": self.row.tolist()})
+
+
+def load_constant(folder: Path) -> ConstantModel:
+    """Read what `ConstantModel.save` wrote."""
+    return ConstantModel(np.array(read_json(folder / "row.json")["row"]))
 
 
 class TrivialSingle(Encoder):
@@ -46,6 +57,10 @@ class TrivialSingle(Encoder):
         if not counts.any():
             raise DataError("trivial-single requires at least one training clip with a single emotion, found none")
         return ConstantModel(np.eye(counts.size)[int(counts.argmax())])
+
+    def load(self, folder: Path, options: NoOptions, context: Context) -> ConstantModel:
+        """Read the row."""
+        return load_constant(folder)
 
 
 class TrivialBlend(Encoder):
@@ -68,6 +83,10 @@ class TrivialBlend(Encoder):
         pair = _most_frequent(blends > 0)
         row = _most_frequent(blends[((blends > 0) == pair).all(axis=1)])
         return ConstantModel(row / 100)
+
+    def load(self, folder: Path, options: NoOptions, context: Context) -> ConstantModel:
+        """Read the row."""
+        return load_constant(folder)
 
 
 @hookimpl

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -55,13 +55,17 @@ MOST_MINUTES = 1_000_000
     "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
     help="With --isolate: limit for a fold, and for a preparation without progress [default: none].",
 )  # fmt: skip
+@click.option(
+    "--keep-models", type=click.Choice(["final", "all", "none"]), default="final", show_default=True,
+    help="Models that are kept: of the final fits, which `predict` needs; of all folds; or none.",
+)  # fmt: skip
 @data_option
 @runs_option
 @json_option
 def run(
     name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None, settings: tuple[str, ...],
     seed: int | None, device: str, skip_bad_clips: bool, fold_seed: int, isolate: bool, time_limit: float | None,
-    data: Path | None, runs: Path, as_json: bool,
+    keep_models: Literal["final", "all", "none"], data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score encoders or a submission.
 
@@ -79,7 +83,7 @@ def run(
     work = evaluate_without_bad_clips if skip_bad_clips else evaluate
     with keeping_stdout():
         opened = _open_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
-        record, folder = work(replace(opened, isolation=isolation))
+        record, folder = work(replace(opened, isolation=isolation, keep_models=keep_models))
     for system in record.systems:
         if isinstance(system, FailedSystem):
             show_trace(system.error.trace)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from blemore_harness.decoding.decoders import (
     measure_gaps,
 )
 from blemore_harness.decoding.exact import search_exact
-from blemore_harness.decoding.label_model import fit_expected_score
+from blemore_harness.decoding.label_model import ExpectedScoreDecoder, fit_expected_score
 from blemore_harness.errors import DataError
 from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import OFFICIAL_GRID, ActorGrids, GridCounter, Thresholds, count_grids
@@ -121,6 +121,26 @@ def decode_folds(strategy: Strategy, sample: Sample, guessed: Groups | None = No
         decoder = everywhere or strategy.learn(seen)
         labels[held_out] = decoder.decode(sample.values[held_out], known[held_out])
     return labels
+
+
+def describe_decoder(decoder: Decoder) -> dict[str, object]:
+    """Return a decoder that looks at one clip at a time as JSON types; `make_decoder` makes it again.
+
+    Raises:
+        DataError: it looks at other clips of the same actor.
+    """
+    if isinstance(decoder, ThresholdDecoder):
+        return {"kind": "thresholds", "alpha": decoder.thresholds.alpha, "beta": decoder.thresholds.beta}
+    if isinstance(decoder, ExpectedScoreDecoder):
+        return {"kind": "expected-score", "weights": decoder.weights.tolist(), "blend_share": decoder.blend_share}
+    raise DataError(f"{type(decoder).__name__} cannot be kept: it looks at other clips of the same actor")
+
+
+def make_decoder(described: Mapping[str, Any]) -> Decoder:
+    """Return the decoder that `describe_decoder` described."""
+    if described["kind"] == "thresholds":
+        return ThresholdDecoder(Thresholds(described["alpha"], described["beta"]))
+    return ExpectedScoreDecoder(np.array(described["weights"]), described["blend_share"])
 
 
 def _grid(sample: Sample) -> Decoder:

@@ -1,8 +1,8 @@
 """The folders of results: one per system with a result per fold, and one per run with its record.
 
     RUNS/systems/NAME-DIGEST/   identity.json, prepare.json, fold-0.csv + fold-0.json, ..., final.csv + final.json;
-                                fold-1-traceback.txt for a failed fold
-    RUNS/NAME-DIGEST/           record.json, table.txt, submission.zip, log.txt
+                                fold-1-traceback.txt for a failed fold; final-model/ with the kept model
+    RUNS/NAME-DIGEST/           record.json, table.txt, submission.zip, decoders.json, log.txt
 
 A system's folder is shared by all runs that use it. Files are written atomically; the `.json` of a fold is written
 last, so if it exists the fold is finished.
@@ -33,6 +33,7 @@ from blemore_harness.record.types import Record
 
 RECORD_FILE = "record.json"
 PREPARED_FILE = "prepare.json"
+DECODERS_FILE = "decoders.json"
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,36 @@ class SystemFolder:
             raise RunError(f"{rows_file} was changed or damaged; delete {facts_file} to compute the fold again")
         return FoldResult(read_probabilities(rows_file), facts)
 
+    def model(self, part: str) -> Path:
+        """Return the folder of a fold's kept model, which need not be there."""
+        return self.path / f"{part}-model"
+
+    def keep_model(self, part: str, name: str) -> dict[str, str] | None:
+        """Take a model out of the private folder of a fold; SHA-256 by file name, None where there is no model."""
+        made, kept = self.workspace(part) / name, self.model(part)
+        shutil.rmtree(kept, ignore_errors=True)
+        if not made.is_dir():
+            return None
+        made.replace(kept)
+        return digest_model(kept)
+
+    def read_model(self, part: str) -> Path:
+        """Return the folder of a fold's kept model, after a look at its contents.
+
+        Raises:
+            RunError: no model was kept, or its files were changed or damaged.
+        """
+        facts_file = self.path / f"{part}.json"
+        kept = read_json(facts_file).get("model") if facts_file.exists() else None
+        if kept is None:
+            raise RunError(
+                f"no model is kept in {self.path}: give the command of the run again without --keep-models none; "
+                "a system whose plugin cannot save its model answers for the clips of its run only"
+            )
+        if not self.model(part).is_dir() or digest_model(self.model(part)) != kept:
+            raise RunError(f"{self.model(part)} was changed or damaged; delete {facts_file} to compute it again")
+        return self.model(part)
+
     def keep(self, part: str, probabilities: Probabilities, facts: Mapping[str, Any]) -> FoldResult:
         """Write a fold's result and delete the plugin's private folder for it."""
         rows_file = self.path / f"{part}.csv"
@@ -166,6 +197,12 @@ class Runs:
         return found[0]
 
 
+def digest_model(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in the folder of a kept model, by its path in there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 def folder_name(name: str, digest: str) -> str:
     """Return the name of a folder; a long one is shortened and remains unique by its digest."""
     return f"{cut_name(name)}-{digest}"
@@ -183,6 +220,24 @@ def read_record(run: Path) -> Record:
         return Record.from_json(content)
     except RunError as error:
         raise RunError(f"cannot read {path}: {error}") from error
+
+
+def keep_decoders(run: Path, decoders: Mapping[str, Mapping[str, object]]) -> None:
+    """Write how each system's probabilities become labels, by system."""
+    write_json(run / DECODERS_FILE, decoders)
+
+
+def read_decoder(run: Path, system: str) -> dict[str, Any]:
+    """Read what `keep_decoders` wrote about a system.
+
+    Raises:
+        RunError: a run of an earlier version, or one that did not score the system.
+    """
+    path = run / DECODERS_FILE
+    found = read_json(path).get(system) if path.exists() else None
+    if not isinstance(found, dict):
+        raise RunError(f"{run.name} does not say how {system} is decoded: give the command of the run again")
+    return found
 
 
 def copy_submission(run: Path, record: Record, output: Path | None) -> Path:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.heads.models import HeadModel, Rows, fit_models
+from blemore_harness.heads.models import HeadModel, Rows, fit_models, load_model
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.predictions import Embeddings, embeddings_of
 
@@ -62,6 +63,11 @@ def fit_heads_together(
     """
     embedding = [partial(_one_row_each, partial(_embed_with, embed, context)) for context in contexts]
     return fit_models(embedding, folds, options, contexts)
+
+
+def load_head(folder: Path, embed: Embed, context: Context) -> HeadModel:
+    """Read a head that `HeadModel.save` wrote; `embed` as of `fit_head`."""
+    return load_model(folder, partial(_one_row_each, embed), context.device)
 
 
 def _embed_with(embed: EmbedWith, context: Context, clips: Clips) -> Embeddings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -11,17 +12,21 @@ from numpy.typing import NDArray
 
 from blemore_harness.clips import EMOTIONS, Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.disk import read_json, write_json
 from blemore_harness.errors import DataError, ExtraMissing
 from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.heads.scaling import Scaler, Vectors, fit_scaler
 from blemore_harness.heads.training import Judge, Task, train_heads
-from blemore_harness.networks import forward_rows, one_thread
+from blemore_harness.networks import build_mlp, forward_rows, load_weights, one_thread, save_weights, shape_of_mlp
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 
 if TYPE_CHECKING:
     import torch
 
+
+HEAD_WEIGHTS, HEAD_SCALER, HEAD_FACTS = "head.safetensors", "scaler.safetensors", "head.json"
+"""Files of a head that is kept."""
 
 CLIPS = 256
 """Clips whose rows are held at a time at prediction."""
@@ -68,6 +73,35 @@ class HeadModel:
             inputs = _to_device(self.scaler.apply_in_place(some.values), next(self.network.parameters()).device)
             parts.append(_predict_rows(self.network, inputs, some.counts))
         return Probabilities(clips.ids, np.concatenate(parts))
+
+    def save(self, folder: Path) -> None:
+        """Write weights, the standardisation and the shape; see `load_model`."""
+        from safetensors.numpy import save_file
+
+        save_weights(self.network, folder / HEAD_WEIGHTS)
+        save_file(
+            {name: np.ascontiguousarray(value) for name, value in vars(self.scaler).items()}, folder / HEAD_SCALER
+        )
+        write_json(folder / HEAD_FACTS, {**shape_of_mlp(self.network), "epochs": self.epochs})
+
+
+def load_model(folder: Path, rows_of: RowsOf, device: str) -> HeadModel:
+    """Read what `HeadModel.save` wrote.
+
+    Args:
+        rows_of: gives the embeddings of the clips that are to be predicted.
+        device: where to predict.
+
+    Raises:
+        ExtraMissing: torch or safetensors is not installed.
+    """
+    _require_torch()
+    from safetensors.numpy import load_file
+
+    facts = read_json(folder / HEAD_FACTS)
+    network = build_mlp(facts["inputs"], facts["widths"], facts["batch_norm"], 0.0).to(device)
+    scaler = Scaler(**load_file(folder / HEAD_SCALER))
+    return HeadModel(rows_of, scaler, load_weights(network, folder / HEAD_WEIGHTS), facts["epochs"])
 
 
 def fit_models(

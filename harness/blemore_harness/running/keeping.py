@@ -6,6 +6,7 @@ from blemore_harness.files.runs import FoldResult
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Probabilities
 from blemore_harness.running.calls import CallLog
+from blemore_harness.running.requests import MODEL
 from blemore_harness.running.run import Run
 from blemore_harness.systems.resolved import ResolvedSystem
 
@@ -37,8 +38,15 @@ def find_finished(run: Run, resolved: ResolvedSystem) -> dict[int | None, FoldRe
     return {
         index: result
         for index, result in found.items()
-        if result is not None and (index is not None or result.facts.get("covers") == resolved.covers)
+        if result is not None
+        and (index is not None or result.facts.get("covers") == resolved.covers)
+        and ("model" in result.facts or not keeps_model(run, index))
     }
+
+
+def keeps_model(run: Run, index: int | None) -> bool:
+    """Return whether the model of a fold, or of the final fit, is kept with its predictions."""
+    return run.keep_models == "all" or (run.keep_models == "final" and index is None)
 
 
 def is_finished(run: Run, resolved: ResolvedSystem) -> bool:
@@ -50,7 +58,7 @@ def keep_fold(
     run: Run, resolved: ResolvedSystem, index: int | None, predicted: Probabilities, log: CallLog, seconds: float
 ) -> FoldResult:
     """Put a fold's predictions, and what was noted, on disk under real clip names."""
-    facts = {
+    facts: dict[str, object] = {
         "fold": index,
         "clips": len(predicted.ids),
         "covers": resolved.covers if index is None else None,
@@ -60,6 +68,8 @@ def keep_fold(
         "notes": log.notes,
         "warnings": log.warnings,
     }
+    if keeps_model(run, index):
+        facts["model"] = run.folder_of(resolved).keep_model(part_name(index), MODEL)
     real = Probabilities(tuple(run.blinded.real[name] for name in predicted.ids), predicted.values)
     return run.folder_of(resolved).keep(part_name(index), real, facts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,10 +11,16 @@ import numpy as np
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.errors import InvalidEmbeddings, InvalidProbabilities
+from blemore_harness.errors import DataError, InvalidEmbeddings, InvalidProbabilities
 from blemore_harness.hookspecs import Encoder, Fusion, FusionModel, Model
 from blemore_harness.predictions import Embeddings, Probabilities, embeddings_of
 from blemore_harness.systems.failures import WrongAnswer
+
+MODEL = "model"
+"""Folder of the workspace that a model is saved into."""
+
+MODEL_ENDINGS = (".safetensors", ".json")
+"""Files that a kept model may consist of: none of them can run code when it is read."""
 
 BaseModels = Mapping[str, Probabilities | Embeddings]
 Answer = Probabilities | Embeddings | None
@@ -55,9 +62,15 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Fitting:
-    """Train on a fold and predict what it holds out."""
+    """Train on a fold and predict what it holds out.
+
+    Attributes:
+        fold: what is trained on.
+        keep_model: save the model into the folder `MODEL` of the workspace, if it can be.
+    """
 
     fold: Fold
+    keep_model: bool = False
 
     def do(self, system: Encoder, options: Any, context: Context) -> Probabilities:
         """Call `fit_folds` for this fold, and the model's `predict`."""
@@ -65,7 +78,7 @@ class Fitting:
 
     def predict(self, model: Model, context: Context) -> Probabilities:
         """Call the model's `predict`."""
-        return _checked(model.predict(self.fold.held_out, context), self.fold.held_out, model.predict)
+        return check_predictions(model.predict(self.fold.held_out, context), self.fold.held_out, model.predict)
 
 
 @dataclass(frozen=True)
@@ -76,11 +89,13 @@ class Fusing:
         fold: what is trained on.
         base_models: by base model, probabilities of the training clips, or embeddings of all clips of the fold.
         asked: the clips to fuse, each with what the base models give for them.
+        keep_model: as of `Fitting`.
     """
 
     fold: Fold
     base_models: BaseModels
     asked: tuple[tuple[Clips, BaseModels], ...]
+    keep_model: bool = False
 
     def do(self, system: Fusion, options: Any, context: Context) -> Probabilities:
         """As `Fitting.do`."""
@@ -88,12 +103,16 @@ class Fusing:
 
     def predict(self, model: FusionModel, context: Context) -> Probabilities:
         """Call the model's `predict` for every set of clips."""
-        given = [_checked(model.predict(clips, seen, context), clips, model.predict) for clips, seen in self.asked]
+        given = [
+            check_predictions(model.predict(clips, seen, context), clips, model.predict) for clips, seen in self.asked
+        ]
         ids = tuple(name for predicted in given for name in predicted.ids)
         return Probabilities(ids, np.concatenate([predicted.values for predicted in given]))
 
 
-def plan_fusing(system: Fusion, fold: Fold, train: BaseModels, held_out: BaseModels) -> Fusing:
+def plan_fusing(
+    system: Fusion, fold: Fold, train: BaseModels, held_out: BaseModels, keep_model: bool = False
+) -> Fusing:
     """Return the request that fits a fusion on a fold and fuses its held-out clips.
 
     On the final fit of a fusion of probabilities, where the weights come from all training clips, those are fused too:
@@ -104,6 +123,7 @@ def plan_fusing(system: Fusion, fold: Fold, train: BaseModels, held_out: BaseMod
         train: by base model, probabilities of (at least) the fold's training clips, opaque ids; or embeddings of all
             clips.
         held_out: by base model, probabilities of (at least) the held-out clips, or embeddings.
+        keep_model: as of `Fitting`.
     """
     of_probabilities = system.takes == "probabilities"
     known = fold.train.ids if of_probabilities else (*fold.train.ids, *fold.held_out.ids)
@@ -112,7 +132,7 @@ def plan_fusing(system: Fusion, fold: Fold, train: BaseModels, held_out: BaseMod
     asked: list[tuple[Clips, BaseModels]] = [(fold.held_out, seen)] if len(fold.held_out) else []
     if fold.index is None and of_probabilities:
         asked.insert(0, (fold.train.unlabelled(), trained_on))
-    return Fusing(fold, trained_on, tuple(asked))
+    return Fusing(fold, trained_on, tuple(asked), keep_model)
 
 
 def fit_and_predict(
@@ -158,8 +178,27 @@ def _predict_each(
         except StopIteration:
             raise WrongAnswer(f"expected {len(requests)} models of `fit_folds`, found {number}", giver) from None
         predicted = request.predict(_model_of(model, *maker), context)
+        if request.keep_model:
+            _save(model, context)
         del model  # before the next one is fitted: a GPU may have no room for two
         yield predicted
+
+
+def _save(model: Any, context: Context) -> None:
+    """Let a model write itself down, if it can; its predictions are not lost where that fails."""
+    if not callable(getattr(model, "save", None)):
+        return
+    folder = context.workspace / MODEL
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        model.save(folder)
+        strange = sorted(path.name for path in folder.rglob("*") if path.suffix not in MODEL_ENDINGS)
+        if strange:
+            raise DataError(f"expected {' and '.join(MODEL_ENDINGS)} files only, found {strange[0]}")
+    except Exception as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        context.warn(f"the model is not kept: {' '.join(f'{type(error).__name__}: {error}'.split())}")
 
 
 def _model_of(given: Any, name: str, giver: object) -> Any:
@@ -173,7 +212,7 @@ def _model_of(given: Any, name: str, giver: object) -> Any:
     return given
 
 
-def _checked(given: object, clips: Clips, giver: object) -> Probabilities:
+def check_predictions(given: object, clips: Clips, giver: object) -> Probabilities:
     """Return the probabilities in the order of the clips; refuse what is none, or of other clips."""
     if not isinstance(given, Probabilities):
         raise WrongAnswer(

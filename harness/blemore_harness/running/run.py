@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from blemore_harness.cache import Cache
 from blemore_harness.context import Reporter
@@ -42,6 +42,7 @@ class Run:
         draw: writes a record as text for people, which is kept beside it; None keeps the record only.
         stop_at_bad_clips: raise `MediaError` for the first clip that an encoder cannot use (so that it can be left
             out), in place of reporting the encoder as failed.
+        keep_models: whether the models of the final fits are kept, those of all fits, or none.
     """
 
     submission: Submission
@@ -57,6 +58,7 @@ class Run:
     isolation: Isolation | None = None
     draw: Callable[[Record], str] | None = None
     stop_at_bad_clips: bool = False
+    keep_models: Literal["final", "all", "none"] = "final"
 
     @property
     def encoders(self) -> tuple[ResolvedSystem, ...]:

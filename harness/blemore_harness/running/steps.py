@@ -19,6 +19,7 @@ from blemore_harness.running.keeping import (
     find_finished,
     keep_fold,
     keep_prepared,
+    keeps_model,
     part_name,
     parts_of,
     takes_embeddings,
@@ -91,11 +92,14 @@ def _plan(
     """Return the request for each fold."""
     system, folds = resolved.system, [run.blinded.fold(index) for index in missing]
     if not isinstance(system, Fusion):
-        return [Fitting(fold) for fold in folds]
+        return [Fitting(fold, keeps_model(run, fold.index)) for fold in folds]
     if takes_embeddings(resolved):
         embeddings = {encoder.name: embed(run, encoder) for encoder in resolved.base_models}
-        return [plan_fusing(system, fold, embeddings, embeddings) for fold in folds]
-    return [plan_fusing(system, fold, train, test if fold.index is None else train) for fold in folds]
+        return [plan_fusing(system, fold, embeddings, embeddings, keeps_model(run, fold.index)) for fold in folds]
+    return [
+        plan_fusing(system, fold, train, test if fold.index is None else train, keeps_model(run, fold.index))
+        for fold in folds
+    ]
 
 
 def fit_missing(

@@ -10,7 +10,7 @@ import numpy as np
 from blemore_harness.clips import LabelArray
 from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.decoding.actors import join_vectors, learn_actors, rand_index
-from blemore_harness.decoding.decoders import Groups, ThresholdDecoder
+from blemore_harness.decoding.decoders import Decoder, Groups, ThresholdDecoder
 from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Strategy, evaluate_strategy
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.predictions import Embeddings
@@ -91,6 +91,14 @@ def predict_test(
     order = np.argsort(real)
     thresholds = decoder.thresholds if isinstance(decoder, ThresholdDecoder) else None
     return PredictedLabels(tuple(real[i] for i in order), labels[order], name, why, thresholds, guessed, reached)
+
+
+def choose_decoder(
+    rows: SystemPredictions, blinded: BlindedDataset, scores: ScoredSystem, wanted: str | None
+) -> Decoder:
+    """Return the decoder for new clips: as of `predict_test`, but never one that looks at other clips of an actor."""
+    name = best_strategy(scores)[0] if wanted is None or STRATEGIES[wanted].transductive else wanted
+    return STRATEGIES[name].learn(sample_of(rows.out_of_fold, blinded))
 
 
 def best_strategy(scores: ScoredSystem) -> tuple[str, float]:

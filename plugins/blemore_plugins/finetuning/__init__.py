@@ -7,6 +7,7 @@ the two video transformers, Apache-2.0 for wav2vec2.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from blemore_harness.clips import Clips, Fold
@@ -102,6 +103,14 @@ class VideoMAEEncoder(VideoEncoder):
 
         return fit(fold, build_videomae, open_video(options, IMAGENET, context), options, context)
 
+    def load(self, folder: Path, options: VideoOptions, context: Context) -> Model:
+        """Read a trained network; see `model.load`."""
+        require_packages(self.name, PACKAGES)
+        from blemore_plugins.finetuning.model import load
+        from blemore_plugins.finetuning.video import IMAGENET, build_videomae, open_video
+
+        return load(folder, build_videomae, open_video(options, IMAGENET, context), options, context)
+
 
 class TimeSformerEncoder(VideoEncoder):
     """TimeSformer on whole frames."""
@@ -119,6 +128,14 @@ class TimeSformerEncoder(VideoEncoder):
         from blemore_plugins.finetuning.video import TIMESFORMER, build_timesformer, open_video
 
         return fit(fold, build_timesformer, open_video(options, TIMESFORMER, context), options, context)
+
+    def load(self, folder: Path, options: VideoOptions, context: Context) -> Model:
+        """Read a trained network; see `model.load`."""
+        require_packages(self.name, PACKAGES)
+        from blemore_plugins.finetuning.model import load
+        from blemore_plugins.finetuning.video import TIMESFORMER, build_timesformer, open_video
+
+        return load(folder, build_timesformer, open_video(options, TIMESFORMER, context), options, context)
 
 
 class SoundEncoder(FinetunedEncoder):
@@ -155,6 +172,14 @@ class SoundEncoder(FinetunedEncoder):
         from blemore_plugins.finetuning.sound import SoundSource, build_sound, open_waves
 
         return fit(fold, build_sound, SoundSource(open_waves(context), options), options, context)
+
+    def load(self, folder: Path, options: SoundOptions, context: Context) -> Model:
+        """Read a trained network; see `model.load`."""
+        require_packages(self.name, PACKAGES)
+        from blemore_plugins.finetuning.model import load
+        from blemore_plugins.finetuning.sound import SoundSource, build_sound, open_waves
+
+        return load(folder, build_sound, SoundSource(open_waves(context), options), options, context)
 
 
 @hookimpl

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,18 @@ from torch.optim.swa_utils import AveragedModel
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.disk import digest_of, write_atomically
+from blemore_harness.disk import digest_of, read_json, write_atomically, write_json
 from blemore_harness.errors import BlemoreError, DataError
-from blemore_harness.networks import fitting_threads, seeded
+from blemore_harness.networks import fitting_threads, load_weights, save_weights, seeded
 from blemore_harness.predictions import Probabilities
 from blemore_plugins.finetuning.groups import Anatomy, Built, attach_lora, count_weights, make_groups, merge_lora
 from blemore_plugins.finetuning.options import FinetuningOptions
 from blemore_plugins.training.batches import Source, TrainingBatches
 from blemore_plugins.training.epochs import Judge, Training, autocast, average_weights, run_epochs, soft_label_loss
 from blemore_plugins.training.predicting import average_views, judge_held_out, judge_inside
+
+WEIGHTS, FACTS = "network.safetensors", "network.json"
+"""Files of a model that is kept."""
 
 CHOSEN = "chosen.json"
 """In the workspace: how many epochs were best, once that is known."""
@@ -51,6 +55,18 @@ class FinetunedModel:
     def predict(self, clips: Clips, context: Context) -> Probabilities:
         """Return rows for clips; each depends on its own clip only."""
         return Probabilities(clips.ids, predict_rows(self.network, clips, self.source, self.options, context))
+
+    def save(self, folder: Path) -> None:
+        """Write the weights, and for how many epochs they were trained."""
+        save_weights(self.network, folder / WEIGHTS)
+        write_json(folder / FACTS, {"epochs": self.epochs})
+
+
+def load(folder: Path, build: Build, source: Source, options: FinetuningOptions, context: Context) -> FinetunedModel:
+    """Read what `FinetunedModel.save` wrote; the network is built as for a fit, and all its weights replaced."""
+    network = load_weights(build(options, context).network, folder / WEIGHTS)
+    epochs = int(read_json(folder / FACTS)["epochs"])
+    return FinetunedModel(network.requires_grad_(False), source, options, epochs)
 
 
 def predict_rows(

@@ -17,6 +17,7 @@ Domain adaptation is transductive and off by default. Without it, embeddings of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from blemore_harness.clips import Fold
@@ -72,6 +73,12 @@ class RankAwareFusion(Fusion):
                 f"rank-aware fusion requires torch ({error}): pip install 'blemore-harness[encoders]'"
             ) from error
         return fit_model(fold, base_models, options, context)
+
+    def load(self, folder: Path, options: RankAwareOptions, context: Context) -> FusionModel:
+        """Read a trained network."""
+        from blemore_plugins.rank_aware.network import load
+
+        return load(folder, context)
 
 
 @hookimpl

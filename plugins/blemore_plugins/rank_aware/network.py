@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,9 +17,14 @@ from torch import Tensor, nn
 
 from blemore_harness.clips import EMOTIONS, Clips
 from blemore_harness.context import Context
-from blemore_harness.networks import forward_rows, one_thread
+from blemore_harness.disk import read_json, write_json
+from blemore_harness.heads.scaling import Scaler
+from blemore_harness.networks import forward_rows, load_weights, one_thread, save_weights
 from blemore_harness.predictions import Embeddings, Probabilities, softmax
 from blemore_plugins.rank_aware.inputs import BaseModels, Inputs
+
+WEIGHTS, SCALERS, FACTS = "network.safetensors", "scalers.safetensors", "network.json"
+"""Files of a model that is kept."""
 
 HEAD = len(EMOTIONS)
 """Logits of either head."""
@@ -147,6 +153,18 @@ class RankAwareModel:
         """
         return Probabilities(clips.ids, self._read(clips, base_models)[0])
 
+    def save(self, folder: Path) -> None:
+        """Write the weights, the standardisation of each base model, and the shape."""
+        from safetensors.numpy import save_file
+
+        save_weights(self.network, folder / WEIGHTS)
+        scalers = zip(self.inputs.names, self.inputs.scalers, strict=True)
+        save_file(
+            {f"{n}.{k}": np.ascontiguousarray(v) for n, s in scalers for k, v in vars(s).items()}, folder / SCALERS
+        )
+        shape = {"names": self.inputs.names, "width": self.network.query.in_features, "top_n": self.network.top_n}
+        write_json(folder / FACTS, shape)
+
     def weigh(self, clips: Clips, base_models: BaseModels) -> NDArray[np.float64]:
         """Return each base model's weight for each clip, float64 (N, M) in the order of `inputs.names`.
 
@@ -157,6 +175,17 @@ class RankAwareModel:
     def _read(self, clips: Clips, base_models: BaseModels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         device = next(self.network.parameters()).device
         return read_rows(self.network, self.inputs.join(base_models, clips.ids).to(device))
+
+
+def load(folder: Path, context: Context) -> RankAwareModel:
+    """Read what `RankAwareModel.save` wrote."""
+    from safetensors.numpy import load_file
+
+    facts, arrays = read_json(folder / FACTS), load_file(folder / SCALERS)
+    names = tuple(facts["names"])
+    inputs = Inputs(names, tuple(Scaler(arrays[f"{name}.mean"], arrays[f"{name}.scale"]) for name in names))
+    network = RankAwareNetwork(inputs.sizes, facts["width"], facts["top_n"], 0.0).to(context.device)
+    return RankAwareModel(inputs, load_weights(network, folder / WEIGHTS))
 
 
 def read_rows(network: RankAwareNetwork, rows: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

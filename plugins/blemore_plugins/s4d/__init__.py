@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from blemore_harness.clips import Clips, Fold
@@ -80,6 +81,13 @@ class S4DEncoder(Encoder):
         from blemore_plugins.s4d.model import fit
 
         return fit(fold, options, context)
+
+    def load(self, folder: Path, options: S4DOptions, context: Context) -> Model:
+        """Read a trained network; see `model.load`."""
+        require_packages("s4d", PACKAGES)
+        from blemore_plugins.s4d.model import load
+
+        return load(folder, options, context)
 
 
 @hookimpl

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.disk import digest_of
-from blemore_harness.networks import fitting_threads
+from blemore_harness.disk import digest_of, read_json, write_json
+from blemore_harness.networks import fitting_threads, load_weights, save_weights
 from blemore_harness.predictions import Probabilities
 from blemore_plugins.hub import find_weights
 from blemore_plugins.s4d.batches import CropSource
@@ -26,6 +27,9 @@ from blemore_plugins.s4d.options import RANDOM, WEIGHT_FILES, S4DOptions
 from blemore_plugins.training.batches import TrainingBatches
 from blemore_plugins.training.epochs import Judge, Training, autocast, run_epochs, soft_label_loss
 from blemore_plugins.training.predicting import average_views, judge_held_out, judge_inside
+
+WEIGHTS, FACTS = "network.safetensors", "network.json"
+"""Files of a model that is kept."""
 
 CHECKPOINT = "training.pt"
 """In the workspace: the checkpoint of an unfinished fit."""
@@ -48,6 +52,18 @@ class S4DModel:
     def predict(self, clips: Clips, context: Context) -> Probabilities:
         """Return rows for clips whose faces are there; each depends on its own clip only."""
         return Probabilities(clips.ids, predict_rows(self.network, clips, self.options, context))
+
+    def save(self, folder: Path) -> None:
+        """Write the weights, and the epoch that they are of."""
+        save_weights(self.network, folder / WEIGHTS)
+        write_json(folder / FACTS, {"epoch": self.epoch})
+
+
+def load(folder: Path, options: S4DOptions, context: Context) -> S4DModel:
+    """Read what `S4DModel.save` wrote; the network is built as for a fit, and all its weights replaced."""
+    network = load_weights(build(options, context), folder / WEIGHTS).to(context.device)
+    set_mode(network, options, training=False)
+    return S4DModel(network, options, int(read_json(folder / FACTS)["epoch"]))
 
 
 def predict_rows(

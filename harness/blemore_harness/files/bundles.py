@@ -1,0 +1,104 @@
+"""A run's kept models in one zip file, for another machine.
+
+    bundle.json                            schema, and the SHA-256 of every other file
+    RUN/record.json, RUN/decoders.json     without paths of the machine that wrote them
+    systems/NAME-DIGEST/identity.json, final.json, final-model/*
+
+Nothing in it is code: the plugins that made the models must be installed where it is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from blemore_harness.disk import atomic_file, read_json
+from blemore_harness.errors import RunError
+from blemore_harness.files.runs import DECODERS_FILE, RECORD_FILE, SystemFolder
+from blemore_harness.record.types import Record
+
+BUNDLE_FILE = "bundle.json"
+BUNDLE_SCHEMA = 1
+ENDINGS = {".json", ".safetensors"}
+CHUNK = 1 << 20
+
+
+def write_bundle(run: Path, record: Record, systems: Sequence[SystemFolder], output: Path) -> None:
+    """Write the models of some systems of a run into a zip file.
+
+    Args:
+        run: the run's folder.
+        record: of the run.
+        systems: the folders of a system and its base models.
+        output: the zip file; replaced whole if it exists.
+
+    Raises:
+        RunError: a model that was not kept, or was damaged.
+    """
+    bare = replace(
+        record, data=replace(record.data, root=""), execution=replace(record.execution, command=()), warnings=()
+    )
+    texts = {
+        f"{run.name}/{RECORD_FILE}": json.dumps(bare.to_json(), indent=2),
+        f"{run.name}/{DECODERS_FILE}": json.dumps(read_json(run / DECODERS_FILE)),
+    }
+    files: dict[str, Path] = {}
+    for system in systems:
+        home = f"systems/{system.path.name}"
+        files |= {f"{home}/{name}": system.path / name for name in ("identity.json", "final.json")}
+        model = system.read_model("final")
+        files |= {f"{home}/{model.name}/{p.relative_to(model).as_posix()}": p for p in model.rglob("*") if p.is_file()}
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    digests |= {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    with atomic_file(output) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(
+            BUNDLE_FILE, json.dumps({"schema": BUNDLE_SCHEMA, "run": run.name, "files": digests}, indent=2)
+        )
+        for name, text in texts.items():
+            archive.writestr(name, text)
+        for name, path in sorted(files.items()):
+            archive.write(path, name)
+
+
+def open_bundle(bundle: Path, folder: Path) -> Path:
+    """Unpack a bundle into a folder; return the folder of its run, whose systems lie beside it.
+
+    Raises:
+        RunError: no bundle, one of a later version, one that was damaged, or that holds what no bundle holds.
+    """
+    try:
+        with zipfile.ZipFile(bundle) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            if BUNDLE_FILE not in members:
+                raise RunError(f"{bundle} is no bundle: expected a zip file that `blemore-harness bundle` wrote")
+            facts = json.loads(archive.read(BUNDLE_FILE))
+            if facts.get("schema") != BUNDLE_SCHEMA:
+                raise RunError(
+                    f"expected a bundle of schema {BUNDLE_SCHEMA}, found {facts.get('schema')!r} in {bundle}"
+                )
+            for name, digest in facts["files"].items():
+                path = PurePosixPath(name)
+                if path.is_absolute() or ".." in path.parts or path.suffix not in ENDINGS or name not in members:
+                    raise RunError(f"{bundle} was damaged or tampered with: {name}")
+                _unpack(archive, members[name], folder / path, digest, bundle)
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, AttributeError, NotImplementedError) as error:
+        raise RunError(f"cannot read the bundle {bundle}: {error}") from error
+    run = folder / PurePosixPath(str(facts["run"])).name
+    if not (run / RECORD_FILE).is_file():
+        raise RunError(f"{bundle} was damaged or tampered with: {RECORD_FILE} is missing")
+    return run
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, digest: str, bundle: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    found = hashlib.sha256()
+    with archive.open(member) as source, target.open("wb") as file:
+        while chunk := source.read(CHUNK):
+            found.update(chunk)
+            file.write(chunk)
+    if found.hexdigest() != digest:
+        raise RunError(f"{bundle} was damaged or tampered with: {member.filename}")
