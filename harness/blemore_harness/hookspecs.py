@@ -111,9 +111,8 @@ class Card:
 class Model(Protocol):
     """What an encoder's `fit` gives back.
 
-    A model that can be kept also defines `save(folder)`, which writes it into an empty folder as `.safetensors` and
-    `.json` files; the encoder's `load` makes it again. The harness keeps that of the final fit, which then answers for
-    new clips (`blemore-harness predict`); a system without `save` is scored as any other, but cannot do that.
+    One that answers for new clips, too (`blemore-harness predict`), also defines `save(folder)`, which writes it into an
+    empty folder as `.safetensors` and `.json` files; the encoder's `load` makes it again.
     """
 
     def predict(self, clips: Clips, context: Context) -> Probabilities:
@@ -126,8 +125,8 @@ class FusionModel(Protocol):
     def predict(self, clips: Clips, base_models: Mapping[str, Any], context: Context) -> Probabilities:
         """Return a row of probabilities for every clip from what the base models give for the same clips.
 
-        In an evaluation every base model is there. For new clips one may be missing, because the clips have no audio or
-        no face: answer from the others where that has a meaning, else raise `DataError`.
+        For new clips a base model may be missing, since they have no audio or no face: answer from the others where
+        that has a meaning, else raise `DataError`.
         """
 
 
@@ -236,9 +235,9 @@ class Encoder:
         return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
 
     def load(self, folder: Path, options: Any, context: Context) -> Model:
-        """Return the model that `save` wrote into `folder`; the default is the harness's MLP head on `embed`.
+        """Return the model that `save` wrote, after `prepare`: on a CPU the same to the last bit.
 
-        Its predictions must be those of the saved model, on a CPU to the last bit. Called after `prepare`.
+        The default reads the harness's MLP head on `embed`.
         """
         if type(self).fit is not Encoder.fit:
             raise PluginFailed(f"'{self.name}' does not define `load`", self.name)

@@ -1,8 +1,9 @@
 """The whole evaluation, in the order of `evaluate`.
 
 Every encoder is prepared (`_prepare`), then fitted fold by fold (`_fit_encoders`); the fusion is fitted on what they
-predict for clips that they were not trained on (`_fuse`); every system is scored (`_score`), and the labels of the test
-clips are written (`_predict_test_clips`). What is on disk already is taken from there.
+predict for clips that they were not trained on (`_fuse`); every system is scored (`_score`), the labels of the test
+clips are written (`_predict_test_clips`), and how each system is decoded is kept (`_keep_decoders`). What is on disk
+already is taken from there.
 """
 
 from __future__ import annotations

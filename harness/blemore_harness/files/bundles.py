@@ -85,7 +85,7 @@ def open_bundle(bundle: Path, folder: Path) -> Path:
                 if path.is_absolute() or ".." in path.parts or path.suffix not in ENDINGS or name not in members:
                     raise RunError(f"{bundle} was damaged or tampered with: {name}")
                 _unpack(archive, members[name], folder / path, digest, bundle)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, AttributeError, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, AttributeError, RuntimeError) as error:
         raise RunError(f"cannot read the bundle {bundle}: {error}") from error
     run = folder / PurePosixPath(str(facts["run"])).name
     if not (run / RECORD_FILE).is_file():
