@@ -111,7 +111,7 @@ class Card:
 class Model(Protocol):
     """What an encoder's `fit` gives back.
 
-    One that answers for new clips, too (`blemore-harness predict`), also defines `save(folder)`, which writes it into an
+    One that is to answer for new clips (`blemore-harness predict`) also defines `save(folder)`, which writes it into an
     empty folder as `.safetensors` and `.json` files; the encoder's `load` makes it again.
     """
 
