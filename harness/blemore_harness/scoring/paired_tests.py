@@ -185,14 +185,16 @@ def _differences(one: Tables, two: Tables, counts: ActorCounts, swaps: FloatArra
     clips = np.array([counts.clips[which].sum() for which in actors], dtype=np.float64)
     blends = np.array([counts.blends[which].sum() for which in actors], dtype=np.float64)
 
-    def score_side(mine: Tables, other: Tables) -> FloatArray:
-        tables = [
-            np.stack([own[which].sum(axis=0) + swaps[:, which] @ (theirs - own)[which] for which in actors])
-            for own, theirs in zip(mine, other, strict=True)
-        ]
-        return _cross_fitted(tables[0], tables[1], clips, blends)
-
-    return score_side(one, two) - score_side(two, one)
+    first, second = [], []
+    for own, theirs in zip(one, two, strict=True):
+        mine = np.empty((len(actors), len(swaps), own.shape[1]))
+        for fold, which in enumerate(actors):
+            np.matmul(swaps[:, which], (theirs - own)[which], out=mine[fold])
+            mine[fold] += own[which].sum(axis=0)
+        both = np.array([(own + theirs)[which].sum(axis=0) for which in actors])
+        first.append(mine)
+        second.append(both[:, None] - mine)
+    return _cross_fitted(first[0], first[1], clips, blends) - _cross_fitted(second[0], second[1], clips, blends)
 
 
 def _cross_fitted(presence: FloatArray, salience: FloatArray, clips: FloatArray, blends: FloatArray) -> FloatArray:
