@@ -16,7 +16,7 @@ from blemore_harness.record.scores import Difference, FoldRecord, Intervals, Mea
 
 RECORD_SCHEMA: Final = 3
 """Version of the keys. 1: November 2026; 2: every key is always there, `test` and `prepared` included; 3: systems have
-a `card`."""
+a `card`, and the difference a `minimum`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +200,7 @@ class FinishedSystem(SystemFacts):
         status: finished.
         official: as in the papers: thresholds, and a fusion's weights, chosen on the folds that are scored (in-sample).
         cross_fitted: thresholds and weights chosen on the other folds (out-of-sample).
-        intervals: of the cross-fitted numbers; null where a fold has one actor only.
+        intervals: of the cross-fitted numbers; null for fewer than three actors, or of those with blends.
         sensitivity: how much depends on alpha and beta.
         strategies: what each threshold strategy reaches, by its name.
         folds: fold by fold.
