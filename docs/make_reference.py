@@ -36,12 +36,12 @@ PARTS = {
     "cli.terminal": {"answer_console"},
     "data.download": {"Dataset", "read_dataset"},
     "demo.plan": {"Plan", "make_plan"},
-    "files.runs": {"Runs", "read_record"},
+    "files.runs": {"Runs", "StoredRun", "read_record"},
     "files.leaderboard": {"read_submission"},
-    "record.types": {"Record", "FinishedSystem", "Curve"},
-    "record.scores": {"Mean", "Means"},
+    "record.types": {"Record", "FinishedSystem", "Curve", "CardFacts", "DataFacts"},
+    "record.scores": {"Interval", "Mean", "Means"},
     "scoring.reading": {"LoadedSystem", "load_run", "load_system"},
-    "scoring.analysis": {"DEFAULT_STRATEGY", "compare_systems", "analyse_system"},
+    "scoring.analysis": {"DEFAULT_STRATEGY", "compare_all_systems", "compare_systems", "analyse_system"},
     "scoring.breakdown": {"Answers", "break_down", "count_errors"},
     "scoring.calibration": {"measure_calibration"},
     "scoring.sensitivity": {"measure_sensitivity"},
@@ -52,7 +52,7 @@ PARTS = {
     "media.frame_files": {"work_side_by_side"},
     "media.opening": {"OPTIONS", "check_media", "open_file", "find_stream"},
     "systems.plugins": {"Plugins", "Offer", "load_plugins"},
-    "systems.submission": {"DEFAULT_FUSION"},
+    "systems.submission": {"DEFAULT_FUSION", "Submission", "list_submissions"},
 }  # fmt: skip
 """All that is public of modules that are otherwise the harness's own."""
 
