@@ -34,7 +34,7 @@ class _Folders(click.Option):
     "--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page instead of printing."
 )
 @data_option
-def leaderboard(roots: tuple[Path, ...], by: str, form: str, html: Path | None, data: Path | None) -> None:
+def leaderboard(runs: tuple[Path, ...], by: str, form: str, html: Path | None, data: Path | None) -> None:
     """Rank the systems of all stored runs beside published results.
 
     Systems are ranked where they are comparable: on one dataset, by one version of the protocol. Differences are tested
