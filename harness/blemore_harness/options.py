@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import types
 import typing
@@ -104,6 +105,92 @@ def identify_options(options: Any) -> dict[str, object]:
 def describe_options(options: Any) -> dict[str, object]:
     """Return all Options as JSON types, for records."""
     return {field.name: _plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option as users see it.
+
+    Attributes:
+        name: of the field.
+        type: what may be written, such as `whole number` or `text or none`.
+        default: as JSON types; for options that depend on others with the defaults of these.
+        choices: the values that it can have, as text, where only these are possible; `true` and `false` for a switch.
+        meaning: what the docstring of the Options class says about it under `Attributes`; empty where it says nothing.
+        incidental: whether it cannot change a result.
+    """
+
+    name: str
+    type: str
+    default: object
+    choices: tuple[str, ...]
+    meaning: str
+    incidental: bool
+
+
+def list_options(kind: type[Any]) -> tuple[Option, ...]:
+    """Return the options of a plugin in the order of their fields.
+
+    Args:
+        kind: its Options dataclass.
+    """
+    hints, meanings, defaults = typing.get_type_hints(kind), read_attributes(kind), describe_options(kind())
+    return tuple(
+        Option(
+            field.name, _name_type(hints[field.name]), defaults[field.name], _list_choices(hints[field.name]),
+            meanings.get(field.name, ""), field.metadata.get("incidental") is True,
+        )
+        for field in dataclasses.fields(kind)
+        if field.init
+    )  # fmt: skip
+
+
+def read_attributes(kind: type[Any]) -> dict[str, str]:
+    """Return what the docstring of a class says under `Attributes` by name, those of its bases included.
+
+    >>> class Toy:
+    ...     '''A toy.
+    ...
+    ...     Attributes:
+    ...         size, shape: of the toy,
+    ...             in metres.
+    ...     '''
+    >>> read_attributes(Toy)
+    {'size': 'of the toy, in metres.', 'shape': 'of the toy, in metres.'}
+    """
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        names: list[str] = []
+        for line in inspect.cleandoc(each.__doc__ or "").partition("Attributes:\n")[2].splitlines():
+            if line.startswith("     "):
+                found.update((name, f"{found[name]} {line.strip()}") for name in names)
+            elif line.startswith("    "):
+                left, _, text = line.strip().partition(": ")
+                names = left.split(", ")
+                found.update((name, text) for name in names)
+            elif line.strip():  # another section
+                break
+    return found
+
+
+def _name_type(hint: Any) -> str:
+    """Say in words what may be written for an annotation."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "one of the choices"
+    if origin in (Union, types.UnionType):
+        return " or ".join("none" if part is types.NoneType else _name_type(part) for part in inner)
+    if origin is tuple:
+        return f"values separated by commas, each a {_name_type(inner[0])}" if inner else "values separated by commas"
+    names = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
+    return names.get(hint, str(getattr(hint, "__name__", hint)))
+
+
+def _list_choices(hint: Any) -> tuple[str, ...]:
+    """List the values of an annotation where only these are possible; none of a union."""
+    if hint is bool:
+        return "true", "false"
+    return tuple(map(str, typing.get_args(hint))) if typing.get_origin(hint) is Literal else ()
 
 
 def _plain(value: object) -> object:

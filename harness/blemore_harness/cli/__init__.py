@@ -12,11 +12,11 @@ import traceback
 
 import click
 
-from blemore_harness.cli import analysis, authors, doctor, evaluation, files, lists, models
+from blemore_harness.cli import analysis, authors, doctor, evaluation, files, lists, models, stored
 from blemore_harness.cli.root import cli
 from blemore_harness.errors import HarnessError, advise, printable
 
-__all__ = ["analysis", "authors", "cli", "doctor", "evaluation", "files", "lists", "main", "models"]
+__all__ = ["analysis", "authors", "cli", "doctor", "evaluation", "files", "lists", "main", "models", "stored"]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""

@@ -86,9 +86,7 @@ def _find(
     stranger = next((system for system in parsed if system != name), None)
     if stranger is not None:
         raise ConfigError(f"--set {stranger}...: only '{name}' is checked")
-    fusions = {offer for offer, offers in plugins.offers.items() if not hasattr(offers[0].system, "modality")}
-    plain = plain_name(name)
-    offer = plugins.fusion(plain) if plain in fusions else plugins.encoder(plain)
+    offer = plugins.find(plain_name(name))
     return Subject(offer.system, parsed.get(name, {}), network, skipped, known)
 
 

@@ -53,7 +53,11 @@ plugin_option = click.option(
 """`--plugin`: encoders as typed, as `plugins`."""
 
 set_option = click.option(
-    "--set", "settings", multiple=True, metavar="PLUGIN.OPTION=VALUE", help="Set an option of a plugin."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="PLUGIN.OPTION=VALUE",
+    help="Set an option of a plugin; `blemore-harness plugins NAME` shows all of them.",
 )
 """`--set`: texts as typed, as `settings`; `options.parse_settings` reads them."""
 

@@ -145,10 +145,35 @@ class SystemFolder:
 
 
 @dataclass(frozen=True)
+class StoredRun:
+    """A run's folder, as it is found.
+
+    Attributes:
+        folder: its path.
+        record: what it holds; None where it cannot be read.
+        problem: why it cannot be read; empty where it can.
+    """
+
+    folder: Path
+    record: Record | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Runs:
     """The folder of all runs and systems."""
 
     root: Path
+
+    def stored(self) -> list[StoredRun]:
+        """Return all runs, the newest first; those whose record cannot be read last, with the reason."""
+        found = []
+        for path in sorted(self.root.glob(f"*/{RECORD_FILE}")):
+            try:
+                found.append(StoredRun(path.parent, read_record(path.parent)))
+            except RunError as error:
+                found.append(StoredRun(path.parent, None, str(error)))
+        return sorted(found, key=lambda run: run.record.execution.started if run.record else "", reverse=True)
 
     def system(self, name: str, identity: Mapping[str, Any], digest: str) -> SystemFolder:
         """Return the folder of a system, created if it does not exist."""

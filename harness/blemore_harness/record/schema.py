@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from blemore_harness.options import read_attributes
 from blemore_harness.record.types import Record
 
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
@@ -37,15 +37,7 @@ def write_schema(path: Path = SCHEMA_FILE) -> None:
 
 def describe_fields(kind: type) -> dict[str, str]:
     """Return what the docstring of a class says under `Attributes`, by field, those of its bases included."""
-    found: dict[str, str] = {}
-    for each in reversed(kind.__mro__):
-        name = ""
-        for line in inspect.cleandoc(each.__doc__ or "").partition("Attributes:\n")[2].splitlines():
-            if not line.startswith("     "):
-                name, _, line = line.strip().partition(": ")
-                found[name] = line
-            else:
-                found[name] += f" {line.strip()}"
+    found = read_attributes(kind)
     return {field.name: found[field.name] for field in dataclasses.fields(kind)}
 
 

@@ -70,7 +70,11 @@ class Plugins:
         """Return a fusion by name; errors as of `encoder`."""
         return self._find(name, Fusion, "fusion")
 
-    def _find(self, name: str, kind: type[Any], word: str) -> Offer:
+    def find(self, name: str) -> Offer:
+        """Return an encoder or a fusion by name; errors as of `encoder`."""
+        return self._find(name, (Encoder, Fusion), "encoder or fusion")
+
+    def _find(self, name: str, kind: type[Any] | tuple[type[Any], ...], word: str) -> Offer:
         offers = self.offers.get(name, [])
         if not offers:
             known = [n for n, found in self.offers.items() if isinstance(found[0].system, kind)]

@@ -1,0 +1,97 @@
+"""Commands that look after stored runs: runs, runs remove, runs clean."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from blemore_harness.cli.root import cli, json_option, open_reporter, runs_option
+from blemore_harness.errors import printable
+
+if TYPE_CHECKING:
+    from blemore_harness.files.housekeeping import Doomed
+
+yes_option = click.option("--yes", is_flag=True, help="Delete without asking.")
+
+
+@cli.group("runs", invoke_without_command=True)
+@runs_option
+@json_option
+@click.pass_context
+def stored_runs(context: click.Context, runs: Path, as_json: bool) -> None:
+    """List runs with their time, Score, size and state; remove them.
+
+    Score is the cross-fitted Score of the best system. A run's size includes its systems, which other runs may share.
+    """
+    if context.invoked_subcommand is not None:
+        context.default_map = {context.invoked_subcommand: {"runs": str(runs)}}
+        return
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.run_list import draw_runs, list_rows
+
+    rows = list_rows(runs)
+    click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_runs(rows, runs))
+
+
+@stored_runs.command("remove")
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@yes_option
+@runs_option
+def remove_runs(names: tuple[str, ...], yes: bool, runs: Path) -> int:
+    """Delete runs, and systems that no other run uses.
+
+    What is deleted is shown first.
+    """
+    from blemore_harness.files.housekeeping import list_removals
+    from blemore_harness.files.runs import Runs
+
+    stored = Runs(runs)
+    return _delete(list_removals(stored, [stored.find(name) for name in names]), yes)
+
+
+@stored_runs.command("clean")
+@yes_option
+@runs_option
+def clean_runs(yes: bool, runs: Path) -> int:
+    """Delete what no run needs: unused systems, runs without a result.
+
+    Such are systems that no run uses, and runs that failed without a result; temporary files of killed processes go
+    without being asked for. What a process works on is left alone, and so are finished folds of a run that can be
+    resumed. What is deleted is shown first.
+    """
+    from blemore_harness.files.housekeeping import list_rubbish, sweep
+    from blemore_harness.files.runs import Runs
+
+    swept = sweep(Runs(runs))
+    if swept:
+        open_reporter().log(f"{swept} temporary file{'s' * (swept > 1)} deleted")
+    doomed = list_rubbish(Runs(runs))
+    if not doomed:
+        click.echo(printable(f"{runs}: nothing to delete"))
+        return 0
+    return _delete(doomed, yes)
+
+
+def _delete(doomed: list[Doomed], yes: bool) -> int:
+    """Show folders, ask, and delete them."""
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.run_list import draw_doomed, show_size
+    from blemore_harness.files.housekeeping import delete
+
+    answer_console().print(draw_doomed(doomed))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("nothing was deleted: without a terminal to ask on, add --yes")
+        if not click.confirm("Delete these folders?"):
+            click.echo("nothing was deleted")
+            return 1
+    left = delete(doomed)
+    for each in left:
+        click.echo(printable(f"{each.folder}: left alone, a process works on it"))
+    freed = sum(each.size for each in doomed) - sum(each.size for each in left)
+    click.echo(f"deleted {len(doomed) - len(left)} of {len(doomed)} folders, {show_size(freed)}")
+    return 1 if left else 0

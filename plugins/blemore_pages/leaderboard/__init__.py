@@ -1,0 +1,1 @@
+"""The ranking of stored runs and published results: the command `leaderboard`."""
