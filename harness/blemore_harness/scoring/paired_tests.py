@@ -12,6 +12,8 @@ since the best beta jumps and takes ACC_S with it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +21,15 @@ import numpy as np
 from blemore_harness.errors import DataError
 from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import OFFICIAL_GRID
-from blemore_harness.scoring.intervals import MEASURES, RESAMPLES, SEED, ActorCounts, find_differences
+from blemore_harness.scoring.intervals import (
+    LEVEL,
+    MEASURES,
+    RESAMPLES,
+    SEED,
+    ActorCounts,
+    find_differences,
+    score_counts,
+)
 
 EXACT_UNITS = 13
 """Up to this many actors every swap is tried (8,192 ways); with more, `RESAMPLES` random ones."""
@@ -50,6 +60,72 @@ def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[st
     both = first.grids is not None and second.grids is not None
     values = swap_rows(first, second) if both else swap_answers(first, second)
     return {name: {**found[name], "p": float(values[k])} for k, name in enumerate(MEASURES)}
+
+
+def compare_all(counts: Mapping[str, ActorCounts]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Compare the Scores of all pairs of systems on the same clips, with p-values corrected for the number of pairs.
+
+    Args:
+        counts: by name of the system.
+
+    Returns:
+        by pair of names, the better first (of equals the earlier), pairs in the order of `rank_counts`: the values of
+        `compare_counts` for the Score, and `adjusted`, p after `holm` over all of these pairs.
+
+    Raises:
+        DataError: counts of other clips.
+    """
+    found = {
+        pair: compare_counts(counts[pair[0]], counts[pair[1]])["score"] for pair in combinations(rank_counts(counts), 2)
+    }
+    adjusted = holm([each["p"] for each in found.values()])
+    return {pair: each | {"adjusted": p} for (pair, each), p in zip(found.items(), adjusted, strict=True)}
+
+
+def rank_counts(counts: Mapping[str, ActorCounts]) -> list[str]:
+    """Return the names of systems by their Score, the best first; of equals the earlier."""
+    scores = {name: float(score_counts(each)[0, MEASURES.index("score")]) for name, each in counts.items()}
+    return sorted(scores, key=lambda name: -scores[name])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number by Holm's step-down method, in the order given.
+
+    If all that are below .05 afterwards are called differences, one or more of them is called so wrongly in at most 5 %
+    of cases, whatever the tests depend on (Holm, 1979).
+
+    >>> holm([0.01, 0.04, 0.03]), holm([0.8, 0.9]), holm([])
+    ([0.03, 0.06, 0.06], [1.0, 1.0], [])
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for place, k in enumerate(sorted(range(len(p_values)), key=lambda k: p_values[k])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[k]))
+        adjusted[k] = largest
+    return adjusted
+
+
+def tie_groups(ranked: Sequence[str], pairs: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[list[str]]:
+    """Put systems that cannot be told apart from the best of a group into that group.
+
+    The first group is the best system with all systems whose `adjusted` p against it is .05 or more, wherever they
+    stand; the best of those left over begins the next group, and so on. So every system lies beyond noise below the
+    best of each earlier group, and members of a group need not be alike: two of them may differ from each other. If
+    all systems are equally good, there is more than one group in at most 5 % of cases.
+
+    Args:
+        ranked: names, the best first, as of `rank_counts`.
+        pairs: as of `compare_all`.
+
+    >>> tie_groups("abc", {("a", "b"): {"adjusted": 0.2}, ("a", "c"): {"adjusted": 0.01}, ("b", "c"): {"adjusted": 1}})
+    [['a', 'b'], ['c']]
+    """
+    left, groups = list(ranked), []
+    while left:
+        best = left[0]
+        group = [best, *(name for name in left[1:] if pairs[best, name]["adjusted"] >= (100 - LEVEL) / 100)]
+        groups.append(group)
+        left = [name for name in left if name not in group]
+    return groups
 
 
 def swap_answers(first: ActorCounts, second: ActorCounts) -> FloatArray:
