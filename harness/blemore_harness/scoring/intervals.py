@@ -156,9 +156,7 @@ def find_differences(first: ActorCounts, second: ActorCounts) -> dict[str, dict[
     Raises:
         DataError: counts of other clips.
     """
-    for name in ("folds", "clips", "blends"):
-        if not np.array_equal(getattr(first, name), getattr(second, name)):
-            raise DataError("both systems must have answered the same clips in the same folds")
+    check_alike(first, second)
     difference = (score_counts(first) - score_counts(second))[0]
     weights = draw_weights(first.folds)
     drawn = None if weights is None else score_counts(first, weights) - score_counts(second, weights)
@@ -167,6 +165,17 @@ def find_differences(first: ActorCounts, second: ActorCounts) -> dict[str, dict[
         name: {"difference": float(difference[k]), "interval": None if intervals is None else intervals[name]}
         for k, name in enumerate(MEASURES)
     }
+
+
+def check_alike(first: ActorCounts, second: ActorCounts) -> None:
+    """Refuse counts of other clips.
+
+    Raises:
+        DataError: folds, clips or blends per actor differ.
+    """
+    for name in ("folds", "clips", "blends"):
+        if not np.array_equal(getattr(first, name), getattr(second, name)):
+            raise DataError("both systems must have answered the same clips in the same folds")
 
 
 def _percentiles(drawn: FloatArray) -> dict[str, list[float]]:
