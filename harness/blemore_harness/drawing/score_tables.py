@@ -13,14 +13,17 @@ from rich.text import Text
 from blemore_harness.errors import first_and_count, printable
 from blemore_harness.scoring.intervals import short, show_p
 
-NO_ACTORS = "No intervals and no tests: {} does not name at least two actors (video_id)."
-
 TIES = (
     "group: submissions of one group cannot be told apart from its best (permutation test by actor of the decoded "
     "labels, p below .05 after correction for all pairs)."
 )
 
 P_FIRST = "p: of the difference from the first, corrected in the same way."
+
+
+def describe_missing_actors(where: str) -> str:
+    """Say why there are no intervals."""
+    return f"No intervals and no tests: {where} does not name at least two actors (video_id)."
 
 
 def render_score(result: Mapping[str, Any]) -> str:
@@ -61,7 +64,7 @@ def draw_scores(rows: Sequence[Mapping[str, Any]], where: str, level: int) -> Re
         table.add_row(Text(printable(row["file"])), *_numbers(row))
     failed = [(row["file"], row["error"]) for row in rows if "error" in row]
     caveats = list_caveats(scored, "file")
-    notes = [] if scored and scored[0]["intervals"] else [NO_ACTORS.format(where)] if scored else []
+    notes = [] if scored and scored[0]["intervals"] else [describe_missing_actors(where)] if scored else []
     return Group(*_warn(caveats), *([table] if scored else []), *_dim(notes), *_refused(failed))
 
 
@@ -81,7 +84,7 @@ def draw_ranking(found: Mapping[str, Any]) -> RenderableType:
         p = [] if not tested else [show_p(row["p_first"]) if row["p_first"] is not None else ""]
         table.add_row(*ties, Text(printable(row["name"])), *_numbers(row), *p)
     caveats = list_caveats(found["ranked"], "name")
-    notes = [TIES, P_FIRST] if tested else [NO_ACTORS.format(found["reference"])]
+    notes = [TIES, P_FIRST] if tested else [describe_missing_actors(found["reference"])]
     failed = [(row["name"], row["reason"]) for row in found["refused"]]
     ranking: list[RenderableType] = [table, *_dim(notes)] if found["ranked"] else []
     return Group(*_warn(caveats), *ranking, *_refused(failed))
