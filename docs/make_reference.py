@@ -35,7 +35,7 @@ PARTS = {
     "cli.terminal": {"answer_console"},
     "data.download": {"Dataset", "read_dataset"},
     "demo.plan": {"Plan", "make_plan"},
-    "drawing.score_tables": {"TIES", "P_FIRST", "draw_ranking", "list_caveats", "describe_missing_actors"},
+    "drawing.score_tables": {"draw_ranking", "list_caveats", "describe_ties"},
     "files.leaderboard": {"INNER_NAME", "KEY_ENDING", "write_submission"},
     "files.scoring": {"Reference", "read_reference"},
     "scoring.intervals": {"short", "show_p"},

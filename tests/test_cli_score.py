@@ -220,13 +220,15 @@ def test_lines_for_people(call: Call, data: Path, tmp_path: Path) -> None:
     file = write_probabilities_csv(tmp_path / "p.csv", perfect())
     answer = call("score", file, "--data", data)
     assert answer.code == 0
+    ends = call("score", file, "--data", data, "--json").json["intervals"]
+    presence, salience, both = (f"[{low:.4f}, {high:.4f}]" for low, high in ends.values())
     assert answer.out.splitlines() == [
         "clips    60 (24 blends)",
         "alpha    0.05    beta 0.05    (chosen on the scored clips: in-sample, optimistic)",
-        "ACC_P    1.0000 [1.0000, 1.0000]    (best ACC_P on the grid: 1.0000)",
-        "ACC_S    1.0000 [1.0000, 1.0000]    (best ACC_S on the grid: 1.0000)",
-        "Score    1.0000 [1.0000, 1.0000]",
-        "[...]    95 % CI, bootstrap over the 6 actors; thresholds held fixed",
+        f"ACC_P    1.0000 {presence}    (best ACC_P on the grid: 1.0000)",
+        f"ACC_S    1.0000 {salience}    (best ACC_S on the grid: 1.0000)",
+        f"Score    1.0000 {both}",
+        "[...]    95 % CI over the 6 actors; thresholds held fixed",
     ]
     given = call("score", file, "--data", data, "--alpha", "0.1", "--beta", "0.2").out
     assert "alpha    0.1    beta 0.2    (as given)" in given

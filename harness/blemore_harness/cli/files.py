@@ -38,7 +38,7 @@ def score(
     """Score files of probabilities or decoded labels.
 
     FILES hold probabilities (.csv, .npz) or decoded labels (.json, or .zip as for Codabench) of the training clips, or
-    of the clips of --reference. The 95 % CI is a bootstrap over actors.
+    of the clips of --reference. The 95 % CI is over actors.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.score_tables import draw_scores, render_score

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blemore_harness.errors import first_and_count, printable
-from blemore_harness.scoring.intervals import short, show_p
+from blemore_harness.scoring.intervals import FEWEST, say_minimum, short, show_p
 
 TIES = (
     "group: submissions of one group cannot be told apart from its best (permutation test by actor of the decoded "
@@ -23,7 +23,7 @@ P_FIRST = "p: of the difference from the first, corrected in the same way."
 
 def describe_missing_actors(where: str) -> str:
     """Say why there are no intervals."""
-    return f"No intervals and no tests: {where} does not name at least two actors (video_id)."
+    return f"No intervals and no tests: {where} names fewer than {FEWEST} actors (video_id)."
 
 
 def render_score(result: Mapping[str, Any]) -> str:
@@ -43,7 +43,7 @@ def render_score(result: Mapping[str, Any]) -> str:
         reach = f"    (best {name} on the grid: {result[best]:.4f})" if best else ""
         lines.append(f"{name}    {result[measure]:.4f}{interval}{reach}")
     if ends:
-        lines.append(f"[...]    95 % CI, bootstrap over the {result['actors']} actors; thresholds held fixed")
+        lines.append(f"[...]    95 % CI over the {result['actors']} actors; thresholds held fixed")
     return "\n".join(lines)
 
 
@@ -84,10 +84,17 @@ def draw_ranking(found: Mapping[str, Any]) -> RenderableType:
         p = [] if not tested else [show_p(row["p_first"]) if row["p_first"] is not None else ""]
         table.add_row(*ties, Text(printable(row["name"])), *_numbers(row), *p)
     caveats = list_caveats(found["ranked"], "name")
-    notes = [TIES, P_FIRST] if tested else [describe_missing_actors(found["reference"])]
+    notes = describe_ties(found)
     failed = [(row["name"], row["reason"]) for row in found["refused"]]
     ranking: list[RenderableType] = [table, *_dim(notes)] if found["ranked"] else []
     return Group(*_warn(caveats), *ranking, *_refused(failed))
+
+
+def describe_ties(found: Mapping[str, Any]) -> list[str]:
+    """Return what must be said about the ties of a ranking as of `scoring.ranking.rank_files`."""
+    if all(row["group"] is None for row in found["ranked"]):
+        return [describe_missing_actors(found["reference"])]
+    return [TIES, P_FIRST, *(say_minimum(found["minimum"], found["actors"]) if found["ranked"][1:] else [])]
 
 
 def list_caveats(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:

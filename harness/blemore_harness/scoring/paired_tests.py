@@ -24,16 +24,20 @@ from blemore_harness.protocol.grid import OFFICIAL_GRID
 from blemore_harness.scoring.intervals import (
     LEVEL,
     MEASURES,
-    RESAMPLES,
-    SEED,
     ActorCounts,
     check_alike,
     find_differences,
     score_counts,
 )
 
+SEED = 20260221
+"""Seed of random swaps: the same predictions give the same p on every machine."""
+
 EXACT_UNITS = 13
 """Up to this many actors every swap is tried (8,192 ways); with more, `RESAMPLES` random ones."""
+
+RESAMPLES = 10_000
+"""Random swaps of answers where there are more actors."""
 
 SWAPS = 5_000
 """Random swaps of rows where there are more actors: a p of .05 is then good to about .003."""
@@ -51,8 +55,8 @@ def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[st
     """Compare two systems on the same clips, first minus second.
 
     Returns:
-        per measure: `difference`, `interval` (bootstrap over actors; None where a fold has one actor only), `p`
-        (two-sided; by `swap_rows` where both counts have grids, else by `swap_answers`).
+        per measure: what `find_differences` returns, and `p` (two-sided; by `swap_rows` where both counts have grids,
+        else by `swap_answers`).
 
     Raises:
         DataError: counts of other clips.
@@ -132,7 +136,7 @@ def compare_answers(counts: Mapping[str, ActorCounts]) -> dict[tuple[str, str], 
 
 def rank_counts(counts: Mapping[str, ActorCounts]) -> list[str]:
     """Return the names of systems by their Score, the best first; of equals the earlier."""
-    scores = {name: float(score_counts(each)[0, MEASURES.index("score")]) for name, each in counts.items()}
+    scores = {name: score_counts(each)["score"] for name, each in counts.items()}
     return sorted(scores, key=lambda name: -scores[name])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from blemore_harness.errors import BlemoreError, DataError
 from blemore_harness.files.leaderboard import INNER_NAME, is_litter
 from blemore_harness.files.scoring import Decoded, Reference, decode_file
-from blemore_harness.scoring.intervals import LEVEL, ActorCounts, count_actors, find_intervals
+from blemore_harness.scoring.intervals import FEWEST, LEVEL, ActorCounts, count_actors, find_differences, find_intervals
 from blemore_harness.scoring.paired_tests import compare_answers, rank_counts, tie_groups
 
 
@@ -42,8 +42,8 @@ def score_file(
 
     Returns:
         clips, blends, actors (0 if they are not known), alpha, beta, chosen, acc_presence, acc_salience, score,
-        best_presence and best_salience (as of `Decoded`), `intervals` by measure (95 %, bootstrap over actors; None
-        where fewer than two actors are known) and `caveat`, text or None.
+        best_presence and best_salience (as of `Decoded`), `intervals` by measure (as of `find_intervals`; None where
+        too few actors are known) and `caveat`, text or None.
 
     Raises:
         BlemoreError: as of `decode_file`.
@@ -64,8 +64,9 @@ def rank_files(
     Returns:
         `reference`, `clips`, `blends`, `actors`, `level`; `ranked`, a row per file, the best first (of equals by name):
         name, file, `group` (number of the group of ties, from 1), `p_first` (adjusted p of the difference from the
-        first row) and what `score_file` returns; both are None where fewer than two actors are known. `refused`, a row
-        per file that cannot be scored: name, file, reason.
+        first row) and what `score_file` returns; both are None where too few actors are known. `refused`, a row per
+        file that cannot be scored: name, file, reason. `minimum`, the difference of the first two that would be found
+        (as of `find_differences`), or None.
     """
     rows, counts, refused = {}, {}, []
     for each in sorted(sent, key=lambda each: each.name):
@@ -82,8 +83,10 @@ def rank_files(
             "name": each.name, "file": str(each.path), "group": None, "p_first": None, **_describe(decoded, reference),
         }  # fmt: skip
     ranked = rank_counts(counts)
-    if len(set(reference.actors)) > 1:
+    minimum = None
+    if len(set(reference.actors)) >= FEWEST:
         _add_ties(rows, ranked, counts)
+        minimum = find_differences(counts[ranked[0]], counts[ranked[1]])["score"]["minimum"] if ranked[1:] else None
     return {
         "reference": reference.where,
         "clips": len(reference.ids),
@@ -92,6 +95,7 @@ def rank_files(
         "level": LEVEL,
         "ranked": [rows[name] for name in ranked],
         "refused": refused,
+        "minimum": minimum,
     }
 
 

@@ -27,7 +27,7 @@ def rank(
     """Rank submissions by labels that you have.
 
     Scores zip files as for Codabench, decoded labels (.json) and probabilities (.csv, .npz), found in folders at any
-    depth. Where the reference names actors (video_id), there are 95 % CIs (bootstrap over actors) and groups of ties.
+    depth. Where the reference names actors (video_id), there are 95 % CIs over actors and groups of ties.
     What cannot be scored is listed with the reason; the exit code is then 1.
     """
     from blemore_harness.cli.terminal import answer_console

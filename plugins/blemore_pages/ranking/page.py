@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from blemore_harness.drawing.score_tables import P_FIRST, TIES, describe_missing_actors, list_caveats
+from blemore_harness.drawing.score_tables import describe_ties, list_caveats
 from blemore_harness.errors import printable
 from blemore_harness.scoring.intervals import short, show_p
 from blemore_pages.static_table import Column, Page, PageTable, Row, render_page
@@ -31,10 +31,11 @@ def _tables(found: Mapping[str, Any]) -> Iterator[PageTable]:
     heads += [Column("submission")]
     heads += [Column(text, number=True) for name in MEASURES.values() for text in (name, f"{found['level']} % CI")]
     heads += [Column("p", number=True)] if tested else []
-    notes = [TIES, P_FIRST] if tested else [describe_missing_actors(found["reference"])]
     rows = [Row(tuple(_cells(row, tested)), "best" if row["group"] == 1 else "") for row in ranked]
     if ranked:
-        yield PageTable(f"{len(ranked)} submissions", tuple(heads), tuple(rows), int(tested), notes=tuple(notes))
+        yield PageTable(
+            f"{len(ranked)} submissions", tuple(heads), tuple(rows), int(tested), notes=describe_ties(found)
+        )
     if found["refused"]:
         refused = tuple(Row((printable(row["name"]), printable(row["reason"]))) for row in found["refused"])
         yield PageTable(f"{len(refused)} cannot be scored", (Column("submission"), Column("reason")), refused)
