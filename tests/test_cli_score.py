@@ -20,7 +20,9 @@ import pytest
 
 from blemore_harness.cli import main
 from blemore_harness.data.download import DEMO_MARKER, read_dataset
-from blemore_harness.files.scoring import render_score, score_file
+from blemore_harness.drawing.score_tables import render_score
+from blemore_harness.files.scoring import take_reference
+from blemore_harness.scoring.ranking import score_file
 from builders import EMOTIONS, label_of, put, rows_of, write_download, write_metadata, write_probabilities_csv
 from real_material import REAL, needs_real, real_labels
 from sample_records import sample_record
@@ -28,13 +30,17 @@ from sample_records import sample_record
 KEYS = [
     "clips",
     "blends",
+    "actors",
     "alpha",
     "beta",
+    "chosen",
     "acc_presence",
     "acc_salience",
     "score",
     "best_presence",
     "best_salience",
+    "intervals",
+    "caveat",
 ]
 """What `score --json` prints, and nothing else (README: the names are part of the interface)."""
 
@@ -118,16 +124,22 @@ def submission(labels: dict[str, Sequence[int]], ending: str = ".mov") -> str:
 
 @needs_real
 def test_the_real_probabilities_of_fold_0(call: Call) -> None:
-    assert call("score", HICMAE, "--data", REAL, "--fold", 0, "--json").json == {
+    found = call("score", HICMAE, "--data", REAL, "--fold", 0, "--json").json
+    low, high = found.pop("intervals")["score"]
+    assert low < found["score"] < high
+    assert found == {
         "clips": 522,
         "blends": 280,
+        "actors": 10,
         "alpha": 0.28684210526315784,
         "beta": 0.05,
+        "chosen": True,
         "acc_presence": 0.12260536398467432,
         "acc_salience": 0.0,
         "score": 0.5 * 0.12260536398467432,
         "best_presence": 0.12260536398467432,
         "best_salience": 0.03214285714285714,
+        "caveat": None,
     }
 
 
@@ -208,12 +220,15 @@ def test_lines_for_people(call: Call, data: Path, tmp_path: Path) -> None:
     file = write_probabilities_csv(tmp_path / "p.csv", perfect())
     answer = call("score", file, "--data", data)
     assert answer.code == 0
+    ends = call("score", file, "--data", data, "--json").json["intervals"]
+    presence, salience, both = (f"[{low:.4f}, {high:.4f}]" for low, high in ends.values())
     assert answer.out.splitlines() == [
         "clips    60 (24 blends)",
         "alpha    0.05    beta 0.05    (chosen on the scored clips: in-sample, optimistic)",
-        "ACC_P    1.0000    (best ACC_P on the grid: 1.0000)",
-        "ACC_S    1.0000    (best ACC_S on the grid: 1.0000)",
-        "Score    1.0000",
+        f"ACC_P    1.0000 {presence}    (best ACC_P on the grid: 1.0000)",
+        f"ACC_S    1.0000 {salience}    (best ACC_S on the grid: 1.0000)",
+        f"Score    1.0000 {both}",
+        "[...]    95 % CI over the 6 actors; thresholds held fixed",
     ]
     given = call("score", file, "--data", data, "--alpha", "0.1", "--beta", "0.2").out
     assert "alpha    0.1    beta 0.2    (as given)" in given
@@ -240,10 +255,10 @@ def test_data_may_come_from_the_environment(
 
 def test_numbers_on_the_demo_dataset_say_so_on_stdout(data: Path, tmp_path: Path) -> None:
     file = write_probabilities_csv(tmp_path / "p.csv", perfect())
-    found = score_file(file, replace(read_dataset(data), demo=True))
+    found = score_file(file, take_reference(replace(read_dataset(data), demo=True)))
     assert found["caveat"] == "demo: generated clips"
-    assert render_score(found, chosen=True).startswith("demo: generated clips\nclips ")
-    assert "caveat" not in score_file(file, read_dataset(data))
+    assert render_score(found).startswith("demo: generated clips\nclips ")
+    assert score_file(file, take_reference(read_dataset(data)))["caveat"] is None
 
 
 def test_warnings_of_the_data_go_to_stderr(call: Call, data: Path, tmp_path: Path) -> None:
@@ -464,9 +479,10 @@ def test_wrong_usage_is_exit_code_2(call: Call, tmp_path: Path) -> None:
         ["score"],
         ["score", "p.csv", "--fold", "x"],
         ["score", "p.csv", "--alpha", "x"],
-        ["score", "p.csv", "q.csv"],
+        ["score", "p.csv", "--reference", "r.csv", "--fold", "0"],
         ["submit"],
-        ["submit", "run", "--check", "file"],
+        ["submit", "run", "other"],
+        ["submit", "--check"],
         ["data", "check"],
         ["data", "chekc", "folder"],
         ["scroe", "p.csv"],

@@ -66,6 +66,39 @@ def test_it_is_listed_with_its_package_and_not_imported(site: Site, ends: Callab
     assert not [name for name in sys.modules if name.startswith("plugin_")]
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (f"raise SystemExit('imported')\n{GOOD}", "Say it aloud."),
+        (GOOD.replace('"Say it aloud."', '"""\n    Say it\n    aloud.\n\n    More.\n    """'), "Say it aloud."),
+        (GOOD.replace("Say it aloud.", "Say\\x1b it."), "Say\\x1b it."),
+        (GOOD.replace('"Say it aloud."', ""), "loud-plugin 1.0"),
+        ("from elsewhere import shout", "loud-plugin 1.0"),
+        ("def", "loud-plugin 1.0"),
+        ("\0", "loud-plugin 1.0"),
+    ],
+)
+def test_it_is_listed_with_its_docstring(site: Site, ends: Callable[..., Ended], code: str, said: str) -> None:
+    install(site, code)
+    ended, out, err = ends("--help")
+    assert (ended, err) == (0, "")
+    [line] = [line for line in out.splitlines() if line.startswith("  shout ")]
+    assert said in line
+    assert not [name for name in sys.modules if name.startswith("plugin_")]
+
+
+def test_the_package_that_holds_it_is_not_imported_either(site: Site, ends: Callable[..., Ended]) -> None:
+    site.install("loud", "", "shout", "loud-plugin", group="blemore_harness.commands", target=".deep.inner:shout")
+    [module] = site.folder.glob("*loud*.py")
+    package = module.with_suffix("")
+    (package / "deep").mkdir(parents=True)
+    module.unlink()
+    for folder in (package, package / "deep"):
+        (folder / "__init__.py").write_text("raise SystemExit('imported')")
+    (package / "deep" / "inner.py").write_text(GOOD)
+    assert "Say it aloud." in ends("--help")[1]
+
+
 def test_it_is_called_like_any_other(site: Site, ends: Callable[..., Ended], tmp_path: Path) -> None:
     install(site)
     (tmp_path / "blemore.toml").write_text('data = "here"\n')

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from blemore_harness.data.download import read_dataset
+from blemore_harness.drawing.score_tables import render_score
 from blemore_harness.errors import ConfigError, InvalidPredictions, InvalidProbabilities
 from blemore_harness.files import leaderboard, prediction_files
 from blemore_harness.files.leaderboard import INNER_NAME, check_submission, write_submission
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities
-from blemore_harness.files.scoring import render_score, score_file
+from blemore_harness.files.scoring import take_reference
 from blemore_harness.protocol.rules import official_test_ids
+from blemore_harness.scoring.ranking import score_file
 from builders import EMOTIONS, blend, single, write_download, write_probabilities_csv
 
 LABEL = [{"emotion": "sad", "salience": 100.0}]
@@ -221,7 +223,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_scores_by_hand(data: Path, tmp_path: Path) -> None:
-    dataset = read_dataset(data)
+    labels = take_reference(read_dataset(data))
     one, two, even, uneven = (
         "A1_ang_int1_ver1",
         "A1_neu_sit1_ver1",
@@ -232,41 +234,43 @@ def test_scores_by_hand(data: Path, tmp_path: Path) -> None:
             one: [0.7, 0.3, 0, 0, 0, 0]}  # fmt: skip
     path = write_probabilities_csv(tmp_path / "a.csv", rows)
     # alpha .2 blends all but neutral: the first wrong; beta .15 makes .1 even and .2 uneven.
-    found = score_file(path, dataset, alpha=0.2, beta=0.15)
+    found = score_file(path, labels, alpha=0.2, beta=0.15)
     assert (found["clips"], found["blends"], found["alpha"], found["beta"]) == (4, 2, 0.2, 0.15)
     assert (found["acc_presence"], found["acc_salience"], found["score"]) == (0.75, 1.0, 0.875)
     assert (found["best_presence"], found["best_salience"]) == (1.0, 1.0)
     # beta .3 makes both even.
-    assert score_file(path, dataset, alpha=0.2, beta=0.3)["acc_salience"] == 0.5
-    chosen = score_file(path, dataset)
+    assert score_file(path, labels, alpha=0.2, beta=0.3)["acc_salience"] == 0.5
+    chosen = score_file(path, labels)
     # The smallest alpha of the grid above .3 and up to .4; the smallest beta above .1.
     assert chosen["alpha"] == pytest.approx(0.05 + 6 * 0.9 / 19)
     assert chosen["beta"] == pytest.approx(0.05 + 2 * 0.9 / 19)
     assert chosen["score"] == 1.0
     part = write_probabilities_csv(tmp_path / "b.csv", {name: rows[name] for name in (even, uneven)})
-    assert score_file(part, dataset, fold=1, alpha=0.5, beta=0.1)["score"] == 0.0
+    assert score_file(part, take_reference(read_dataset(data), 1), alpha=0.5, beta=0.1)["score"] == 0.0
     with pytest.raises(InvalidProbabilities, match=" 2 clips of fold 1"):
-        score_file(part, dataset)
-    for given in ({"alpha": 0.1}, {"beta": 0.1}, {"fold": 2}):
+        score_file(part, labels)
+    for given in ({"alpha": 0.1}, {"beta": 0.1}):
         with pytest.raises(ConfigError):
-            score_file(path, dataset, **given)
-    shown = render_score(found, chosen=False)
+            score_file(path, labels, **given)
+    with pytest.raises(ConfigError, match="fold 2"):
+        take_reference(read_dataset(data), 2)
+    shown = render_score(found)
     assert all(text in shown for text in ("4 (2 blends)", "0.7500", "best ACC_P on the grid: 1.0000", "as given"))
-    assert "optimistic" in render_score(chosen, chosen=True)
+    assert "optimistic" in render_score(chosen)
 
 
 def test_scores_of_labels_by_hand(data: Path, tmp_path: Path) -> None:
-    dataset = read_dataset(data)
+    truth = take_reference(read_dataset(data))
     said = {"A1_neu_sit1_ver1": {"neu": 100}, "A2_mix_disg_sad_70_30_ver1": {"disg": 30, "sad": 70},
             "A2_mix_ang_fea_50_50_ver1": {"ang": 50, "fea": 50}, "A1_ang_int1_ver1": {"sad": 100}}  # fmt: skip
     labels = {name: [{"emotion": e, "salience": s} for e, s in label.items()] for name, label in said.items()}
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"predictions": labels}))
-    found = score_file(path, dataset)
+    found = score_file(path, truth)
     assert (found["acc_presence"], found["acc_salience"], found["score"]) == (0.75, 0.5, 0.625)
     assert (found["best_presence"], found["best_salience"], found["alpha"]) == (0.75, 0.5, None)
     with pytest.raises(ConfigError):
-        score_file(path, dataset, alpha=0.1, beta=0.1)
+        score_file(path, truth, alpha=0.1, beta=0.1)
     assert EMOTIONS[5] == "neu"
 
 

@@ -3,82 +3,140 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from blemore_harness.cli.root import cli, data_option, find_run, json_option, open_reporter, runs_option
-from blemore_harness.errors import first_and_count, printable
+from blemore_harness.errors import BlemoreError, first_and_count, printable
+
+if TYPE_CHECKING:
+    from blemore_harness.files.scoring import Reference
+
+
+reference_option = click.option(
+    "--reference", type=click.Path(path_type=Path), metavar="FILE",
+    help="Score by the labels in this file, in the format of train_metadata.csv.",
+)  # fmt: skip
+"""`--reference`: a path or None, as `reference`."""
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
 @data_option
+@reference_option
 @click.option("--fold", type=int, help="Score the clips of this fold [default: all training clips].")
 @click.option("--alpha", type=float, help="Presence threshold [default: best on the official grid].")
 @click.option("--beta", type=float, help="Salience threshold [default: best on the official grid].")
 @json_option
 def score(
-    file: Path, data: Path | None, fold: int | None, alpha: float | None, beta: float | None, as_json: bool
-) -> None:
-    """Score a file of probabilities or decoded labels.
+    files: tuple[Path, ...], data: Path | None, reference: Path | None, fold: int | None, alpha: float | None,
+    beta: float | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Score files of probabilities or decoded labels.
 
-    FILE holds probabilities (.csv, .npz) or decoded labels (.json) of training clips.
+    FILES hold probabilities (.csv, .npz) or decoded labels (.json, or .zip as for Codabench) of the training clips, or
+    of the clips of --reference. The 95 % CI is over actors.
+    """
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.score_tables import draw_scores, render_score
+    from blemore_harness.scoring.intervals import LEVEL
+    from blemore_harness.scoring.ranking import score_file
+
+    labels = open_reference(data, reference, fold)
+    if len(files) == 1:
+        result = score_file(files[0], labels, alpha, beta)
+        click.echo(json.dumps(result, indent=2) if as_json else render_score(result))
+        return 0
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            rows.append({"file": str(file), **score_file(file, labels, alpha, beta)})
+        except BlemoreError as error:
+            rows.append({"file": str(file), "error": str(error)})
+    if as_json:
+        click.echo(json.dumps({"files": rows}, indent=2))
+    else:
+        answer_console().print(draw_scores(rows, labels.where, LEVEL))
+    return int(any("error" in row for row in rows))
+
+
+def open_reference(data: Path | None, reference: Path | None, fold: int | None = None) -> Reference:
+    """Return the labels to score by: those of a file, else those of a dataset or of one of its folds.
+
+    Raises:
+        UsageError: a file and a fold.
+        BlemoreError: labels that cannot be read.
     """
     from blemore_harness.cli.opening import open_labels
-    from blemore_harness.files.scoring import render_score, score_file
+    from blemore_harness.files.scoring import read_reference, take_reference
 
-    result = score_file(file, open_labels(data, open_reporter()), fold, alpha, beta)
-    click.echo(json.dumps(result, indent=2) if as_json else render_score(result, chosen=alpha is None))
+    if reference is None:
+        return take_reference(open_labels(data, open_reporter()), fold)
+    if fold is not None:
+        raise click.UsageError("--fold is a fold of the dataset of --data: leave it out with --reference")
+    return read_reference(reference)
 
 
 @cli.command()
-@click.argument("run", required=False)
+@click.argument("targets", nargs=-1, metavar="RUN")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File or folder to copy the zip file to.")
-@click.option(
-    "--check",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Check this leaderboard file instead of writing one.",
-)
+@click.option("--check", is_flag=True, help="Check leaderboard files instead: submit --check FILE...")
 @data_option
 @runs_option
-def submit(run: str | None, output: Path | None, check: Path | None, data: Path | None, runs: Path) -> int:
+@json_option
+def submit(
+    targets: tuple[str, ...], output: Path | None, check: bool, data: Path | None, runs: Path, as_json: bool
+) -> int:
     """Write or check a leaderboard file for Codabench.
 
-    Writes the file of a RUN, or checks FILE and lists every reason why Codabench would reject it.
-    The exit code is 1 if it would be rejected. With --data, missing test clips of the dataset are listed as well.
+    Writes the file of a RUN, or checks files and lists every reason why Codabench would reject one.
+    The exit code is 1 if one would be rejected. With --data, missing test clips of the dataset are listed as well.
     """
     from blemore_harness.files.leaderboard import check_submission
     from blemore_harness.files.runs import copy_submission, read_record
     from blemore_harness.protocol.rules import TEST_CLIPS, official_test_ids
 
-    if (run is None) == (check is None):
-        raise click.UsageError("expected either a RUN or --check FILE")
-    if check is not None:
+    if not targets or (len(targets) > 1 and not check):
+        raise click.UsageError("expected either one RUN or --check FILE...")
+    if check:
         gap = [] if data is None else _describe_gap(data)
-        if problems := check_submission(check, official_test_ids()):
-            return _refuse_upload(check, [*map(str, problems), *gap])
-        click.echo(printable(f"{check}: ready to upload, valid labels for all {TEST_CLIPS} test clips"))
-        return 0
-    folder = find_run(runs, str(run))
+        ids = official_test_ids()
+        found = {str(file): [*map(str, check_submission(Path(file), ids))] for file in targets}
+        found = {file: [*reasons, *gap] if reasons else [] for file, reasons in found.items()}
+        ready = f"ready to upload, valid labels for all {TEST_CLIPS} test clips"
+        return _answer_check(found, ready, as_json)
+    folder = find_run(runs, targets[0])
     record = read_record(folder)
     written, caveat = copy_submission(folder, record, output), record.caveat
     if record.data.demo:
-        click.echo(printable(f"{written}: do not upload this file to Codabench ({caveat})"))
-        return 0
+        return _answer_run(written, f"do not upload this file to Codabench ({caveat})", False, as_json)
     if problems := check_submission(written, official_test_ids()):
-        return _refuse_upload(written, [*map(str, problems)])
+        return _answer_check({str(written): [*map(str, problems)]}, "", as_json)
     said = f" and report this caveat with the result: {caveat}" if caveat else ""
-    click.echo(printable(f"{written}: upload this file to Codabench{said}"))
+    return _answer_run(written, f"upload this file to Codabench{said}", True, as_json)
+
+
+def _answer_check(found: Mapping[str, list[str]], ready: str, as_json: bool) -> int:
+    """Print what is wrong with each file; return the exit code."""
+    if as_json:
+        files = [{"file": file, "accepted": not reasons, "problems": reasons} for file, reasons in found.items()]
+        click.echo(json.dumps({"files": files}, indent=2))
+    for file, reasons in () if as_json else found.items():
+        for reason in reasons:
+            click.echo(printable(f"{file}: {reason}" if len(found) > 1 else reason))
+        verdict = "Codabench would reject this file for the reasons above" if reasons else ready
+        click.echo(printable(f"{file}: {verdict}"))
+    return int(any(found.values()))
+
+
+def _answer_run(written: Path, said: str, upload: bool, as_json: bool) -> int:
+    """Print what to do with the file of a run; return the exit code."""
+    answer = json.dumps({"file": str(written), "upload": upload, "message": said}, indent=2)
+    click.echo(answer if as_json else printable(f"{written}: {said}"))
     return 0
-
-
-def _refuse_upload(file: Path, reasons: list[str]) -> int:
-    for reason in reasons:
-        click.echo(printable(reason))
-    click.echo(printable(f"{file}: Codabench would reject this file for the reasons above"))
-    return 1
 
 
 def _describe_gap(data: Path) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +30,13 @@ class PluginCommand(click.Command):
         packages = " and ".join(map(_package_of, points))
         super().__init__(points[0].name, short_help=printable(f"From the package {packages}."))
         self._points, self._packages = points, packages
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the first sentence of the command's docstring; without one, the package that offers it."""
+        said = _read_docstring(self._points[0]) if len(self._points) == 1 else None
+        if not said:
+            return super().get_short_help_str(limit)
+        return click.Command(self.name, help=printable(said)).get_short_help_str(limit)
 
     def make_context(self, *arguments: Any, **named: Any) -> click.Context:
         """Import the plugin's command, and let it read its arguments; errors as of `load`."""
@@ -66,6 +76,32 @@ def failed(command: str, what: str, error: BaseException) -> PluginFailed:
     return PluginFailed(
         f"the command '{command}' {what}: {reason}", command, "".join(traceback.format_exception(error))
     )
+
+
+def _read_docstring(point: EntryPoint) -> str | None:
+    """Read the first paragraph of the docstring of a command's function from its source; nothing is imported.
+
+    None where there is none to be found.
+    """
+    try:
+        source = _find_source(point.module)
+        body = [] if source is None else ast.parse(source.read_bytes()).body
+        found = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == point.attr]
+        said = ast.get_docstring(found[-1]) if found else None
+    except Exception:  # whatever is broken there is reported when the command is called
+        return None
+    return None if said is None else " ".join(said.partition("\n\n")[0].split())
+
+
+def _find_source(module: str) -> Path | None:
+    """Find the file of a module as `importlib` does, but without importing the packages that it is in."""
+    path, name, spec = None, "", None
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        found = (finder.find_spec(name, path) for finder in sys.meta_path)
+        spec = next((each for each in found if each is not None), None)
+        path = None if spec is None else spec.submodule_search_locations
+    return None if spec is None or not spec.has_location else Path(str(spec.origin))
 
 
 def _package_of(point: EntryPoint) -> str:

@@ -1,9 +1,10 @@
-"""Reads and validates `train_metadata.csv`; every contradiction is an error that names the first offending clip."""
+"""Reads and validates `train_metadata.csv` and tables of its kind; a contradiction is an error with the first clip."""
 
 from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
@@ -33,7 +34,7 @@ class MetadataRows:
     """The validated rows, in file order (N).
 
     Attributes:
-        ids, actors, genders: text per clip; gender may be empty.
+        ids, actors, genders: text per clip; gender may be empty. `actors` is empty where a reference names none.
         truth: int8 (N, 6) percentages in the order of `EMOTIONS`.
         folds: int64 (N,), or None if there is no fold column.
     """
@@ -45,29 +46,37 @@ class MetadataRows:
     folds: NDArray[np.int64] | None
 
 
-def read_metadata(path: Path) -> MetadataRows:
+def read_metadata(path: Path, reference: bool = False) -> MetadataRows:
     """Read and validate the metadata.
+
+    Args:
+        path: of the table.
+        reference: read labels to score by: no clip needs an actor if none has one, and folds are not read.
 
     Raises:
         MetadataError: unreadable or without the required columns; unknown emotions, saliences that do not sum to 100,
             blends with neutral, labels that disagree with the file name, duplicate ids, an actor in two folds, missing
             folds. The message names the first offending clip and how many there are.
     """
-    table = _read_table(path)
+    table = _read_table(path, tuple(name for name in REQUIRED if not (reference and name == "video_id")))
     ids = tuple(strip_ending(name) for name in table["filename"])
     first: dict[str, int] = {}
     repeated = np.array([first.setdefault(name, i) != i for i, name in enumerate(ids)])
     _refuse(repeated, ids, "repeated filename", "keep one row per clip")
     paths = np.array(["/" in name or "\\" in name or name in (".", "..") for name in ids])
     _refuse(paths, ids, "filename is a path", "expected a file name without folder, files are found at any depth")
-    actors = tuple(table["video_id"])
-    _refuse(np.array([a == "" for a in actors]), ids, "video_id (the actor) is empty", "every clip needs an actor")
+    actors = tuple(table.get("video_id", ()))
+    if not reference or any(actors):
+        _refuse(np.array([a == "" for a in actors]), ids, "video_id (the actor) is empty", "every clip needs an actor")
+    else:
+        actors = ()
     truth = _read_labels(table, ids)
+    _refuse_renamed(ids, actors, truth)
     genders = tuple(table["gender"]) if "gender" in table else ("",) * len(ids)
-    return MetadataRows(ids, actors, genders, truth, _read_folds(table, ids, actors))
+    return MetadataRows(ids, actors, genders, truth, None if reference else _read_folds(table, ids, actors))
 
 
-def _read_table(path: Path) -> Table:
+def _read_table(path: Path, required: Sequence[str]) -> Table:
     """Read all cells as text without surrounding spaces."""
     try:
         # "utf-8-sig" reads files with and without the byte order mark that spreadsheets write.
@@ -84,9 +93,9 @@ def _read_table(path: Path) -> Table:
     if len(lines) > MOST_ROWS + 1:
         raise MetadataError(f"{path.name} has more than {MOST_ROWS} rows: expected one per clip")
     if not lines:
-        raise MetadataError(f"{path} is empty: expected a header with {', '.join(REQUIRED)} and a row per clip")
+        raise MetadataError(f"{path} is empty: expected a header with {', '.join(required)} and a row per clip")
     (_, header), *rows = lines
-    _check_header(path, header)
+    _check_header(path, header, required)
     if not rows:
         raise MetadataError(f"{path} has a header but no clips")
     needed = [header.index(name) for name in (*REQUIRED, *OPTIONAL) if name in header]
@@ -99,8 +108,8 @@ def _read_table(path: Path) -> Table:
     return {header[k]: [row[k] for _, row in rows] for k in needed}
 
 
-def _check_header(path: Path, header: list[str]) -> None:
-    missing = [name for name in REQUIRED if name not in header]
+def _check_header(path: Path, header: list[str], required: Sequence[str]) -> None:
+    missing = [name for name in required if name not in header]
     if missing:
         separator = " (is it separated by semicolons? commas are expected)" if ";" in header[0] else ""
         found = repr(", ".join(header))[1:-1]
@@ -144,18 +153,17 @@ def _read_labels(table: Table, ids: tuple[str, ...]) -> LabelArray:
     truth[rows, [EMOTIONS.index(name) for name in first]] = np.where(single, 100, np.nan_to_num(shares[0]))
     truth[rows[blend], [EMOTIONS.index(name) for name in second[blend]]] = shares[1][blend]
     truth.setflags(write=False)
-    _refuse_renamed(table, ids, truth)
     return truth
 
 
-def _refuse_renamed(table: Table, ids: tuple[str, ...], truth: LabelArray) -> None:
+def _refuse_renamed(ids: tuple[str, ...], actors: tuple[str, ...], truth: LabelArray) -> None:
     """Raise for labels and actors that contradict the file name, if this has the released form."""
     wrong_label, wrong_actor = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
-    for i, (name, actor, label) in enumerate(zip(ids, table["video_id"], truth.tolist(), strict=True)):
+    for i, (name, label) in enumerate(zip(ids, truth.tolist(), strict=True)):
         parsed = parse_clip_id(name)
         if parsed is not None:
             wrong_label[i] = parsed.percentages != tuple(label)
-            wrong_actor[i] = parsed.actor != actor
+            wrong_actor[i] = bool(actors) and parsed.actor != actors[i]
     if wrong_label.any():
         found = label_text(truth[np.flatnonzero(wrong_label)[0]])
         _refuse(wrong_label, ids, f"the label '{found}' contradicts the file name", "correct the row or the name")

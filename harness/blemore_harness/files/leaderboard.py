@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import lzma
+import stat
 import sys
 import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ import numpy as np
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.disk import check_file, write_atomically
 from blemore_harness.errors import ConfigError, InvalidPredictions, first_and_count, suggest
+from blemore_harness.files.prediction_files import ARCHIVE_ERRORS, parse_predictions
 from blemore_harness.files.submission_format import MAX_BYTES, label_complaints, label_row, parse_submission, repeated
 from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE, strip_ending
 
@@ -109,6 +109,50 @@ def check_submission(path: Path, expected_ids: Iterable[str]) -> list[Problem]:
     return problems + _check_keys([name for name, _ in entries], expected) + _check_labels(entries)
 
 
+def read_upload(path: Path) -> tuple[tuple[str, ...], LabelArray]:
+    """Read decoded labels from a zip file as teams send it: JSON at any depth; metadata files of macOS are ignored.
+
+    Nothing is extracted to disk, and at most 10 MB are read.
+
+    Returns:
+        Clip ids in file order, and int8 (N, 6) percentages.
+
+    Raises:
+        InvalidPredictions: an unreadable zip file, paths that lead out of it, not one JSON file, or invalid labels.
+    """
+    try:
+        check_file(path, MAX_BYTES)
+        with zipfile.ZipFile(path) as archive:
+            member = _choose_member(archive, path.name)
+            with archive.open(member) as file:
+                data = file.read(MAX_BYTES + 1)  # one byte more than allowed: the declared size may be wrong
+    except OSError as error:
+        raise InvalidPredictions(f"cannot read {path}: {error.strerror or error}") from error
+    except ARCHIVE_ERRORS as error:
+        raise InvalidPredictions(f"{path.name} is a damaged or unsupported zip file: create it again") from error
+    if len(data) > MAX_BYTES:
+        raise InvalidPredictions(
+            f"{path.name}: '{member.filename}' unpacks to more than {MAX_BYTES} bytes, expected fewer"
+        )
+    return parse_predictions(data, path.name)
+
+
+def _choose_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """Return the member with the labels: the only JSON file, or the only one with the name that Codabench expects."""
+    members = [m for m in archive.infolist() if not m.is_dir() and not is_litter(m.filename)]
+    if outside := [m.filename for m in members if climbs(m.filename)]:
+        raise InvalidPredictions(f"{name} holds {first_and_count(outside, 'path')} outside the zip file")
+    if links := [m.filename for m in members if stat.S_ISLNK(m.external_attr >> 16)]:
+        raise InvalidPredictions(f"{name} holds {first_and_count(links, 'symbolic link')}: expected files")
+    found = [m for m in members if m.filename.lower().endswith(".json")]
+    named = [m for m in found if PurePosixPath(m.filename).name == INNER_NAME]
+    best = named if len(found) > 1 and named else found
+    if len(best) != 1:
+        listed = first_and_count([m.filename for m in (best or members)], "JSON file" if best else "other file")
+        raise InvalidPredictions(f"{name}: expected one JSON file ({INNER_NAME}) in the zip file, found {listed}")
+    return best[0]
+
+
 def _entries(ids: Sequence[str], labels: LabelArray) -> dict[str, list[dict[str, Any]]]:
     if labels.shape != (len(ids), len(EMOTIONS)) or not ids:
         raise InvalidPredictions(
@@ -159,8 +203,7 @@ def _read(path: Path, problems: list[Problem]) -> bytes | None:
         return data
     except OSError as error:
         problems.append(Problem("unreadable", f"cannot read {path}: {error.strerror or error}"))
-    # Errors of zipfile for damaged, encrypted or unsupported zip files.
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError):
+    except ARCHIVE_ERRORS:
         problems.append(Problem("zip", f"{path.name} is a damaged or unsupported zip file: create it again"))
     return None
 
@@ -168,8 +211,8 @@ def _read(path: Path, problems: list[Problem]) -> bytes | None:
 def _read_member(archive: zipfile.ZipFile, problems: list[Problem]) -> bytes | None:
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
-    litter = [name for name in names if _is_litter(name)]
-    climbing = [name for name in names if _climbs(name)]
+    litter = [name for name in names if is_litter(name)]
+    climbing = [name for name in names if climbs(name)]
     nested = [name for name in names if "/" in name and name not in litter and name not in climbing]
     files = [e for e in entries if not e.is_dir() and e.filename not in litter and e.filename not in climbing]
     advice = f"the zip file must contain only {INNER_NAME}, at its root"
@@ -198,12 +241,22 @@ def _read_member(archive: zipfile.ZipFile, problems: list[Problem]) -> bytes | N
     return data
 
 
-def _is_litter(name: str) -> bool:
+def is_litter(name: str) -> bool:
+    """Return whether a path is one of those that macOS adds to zip files and folders.
+
+    >>> is_litter("__MACOSX/._a.json"), is_litter(".DS_Store"), is_litter("a.json")
+    (True, True, False)
+    """
     parts = PurePosixPath(name).parts
     return "__MACOSX" in parts or (bool(parts) and (parts[-1] == ".DS_Store" or parts[-1].startswith("._")))
 
 
-def _climbs(name: str) -> bool:
+def climbs(name: str) -> bool:
+    """Return whether a path in an archive leads out of it, on any platform.
+
+    >>> climbs("../a.json"), climbs("C:a.json"), climbs("b/a.json")
+    (True, True, False)
+    """
     return ".." in PurePosixPath(name.replace("\\", "/")).parts or name.startswith(("/", "\\")) or name[1:2] == ":"
 
 

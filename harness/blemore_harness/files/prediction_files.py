@@ -33,7 +33,8 @@ ARRAYS = ("filenames", "probabilities")
 """Required arrays of an `.npz`: names (N,) and probabilities (N, 6) in the order of `EMOTIONS`."""
 
 
-_ARCHIVE_ERRORS = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+ARCHIVE_ERRORS = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What `zipfile` raises for damaged, encrypted or unsupported files."""
 
 
 def read_probabilities(path: Path) -> Probabilities:
@@ -89,22 +90,27 @@ def read_predictions(path: Path) -> tuple[tuple[str, ...], LabelArray]:
     """
     try:
         check_file(path, LARGEST_TABLE)
-        entries = parse_submission(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise InvalidPredictions(f"cannot read {path}: {error.strerror or error}") from error
+    return parse_predictions(data, path.name)
+
+
+def parse_predictions(data: bytes, file: str) -> tuple[tuple[str, ...], LabelArray]:
+    """As `read_predictions`, for the bytes of a file that messages name."""
+    try:
+        entries = parse_submission(data)
     except InvalidPredictions as error:
-        raise InvalidPredictions(f"{path.name}: {error}") from error
+        raise InvalidPredictions(f"{file}: {error}") from error
     ids = [strip_ending(name) for name, _ in entries]
     twice = repeated(ids)
     if twice:
-        raise InvalidPredictions(
-            f"{path.name}: expected each clip once, found {first_and_count(twice, 'repeated clip')}"
-        )
+        raise InvalidPredictions(f"{file}: expected each clip once, found {first_and_count(twice, 'repeated clip')}")
     wrong = {name: found for name, (_, label) in zip(ids, entries, strict=True) if (found := label_complaints(label))}
     if wrong:
         _, what = next(iter(wrong.values()))[0]
         raise InvalidPredictions(
-            f"{path.name}: expected one emotion at 100, or two other than neutral at 50/50, 70/30 or 30/70; "
+            f"{file}: expected one emotion at 100, or two other than neutral at 50/50, 70/30 or 30/70; "
             f"{first_and_count(wrong, 'wrong label')}, found there: {what}"
         )
     labels = np.array([label_row(label) for _, label in entries], dtype=np.int8).reshape(-1, len(EMOTIONS))
@@ -190,7 +196,7 @@ def _read_npz(path: Path) -> tuple[list[str], NDArray[np.float64]]:
         texts = np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names
         listed = texts.tolist()
     # Errors of numpy and zipfile for damaged and hostile archives, whose headers may declare any size and type.
-    except (*_ARCHIVE_ERRORS, MemoryError, SystemError) as error:
+    except (*ARCHIVE_ERRORS, MemoryError, SystemError) as error:
         raise InvalidProbabilities(
             "the .npz file is damaged or does not hold plain arrays (save the names as text, not as objects)"
         ) from error
