@@ -38,7 +38,7 @@ def draw_results(runs: Sequence[Contents]) -> Chart | None:
     kinds = [
         kind for kind in (CROSS_FITTED, OFFICIAL, PUBLISHED, PUBLISHED_TEST) if any(r["number"] == kind for r in rows)
     ]
-    y = alt.Y("system", type="nominal", title=None, sort=order, axis=alt.Axis(labelLimit=150))
+    y = alt.Y("system", type="nominal", title=None, sort=order)
     base = alt.Chart(values_of(rows)).encode(y=y)
     ends = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5, color=BLUE).encode(
         x=alt.X("low", type="quantitative"), x2="high"
