@@ -73,10 +73,10 @@ def write_figures(charts: Sequence[Chart], folder: Path) -> tuple[Path, ...]:
         spec = fit_column(chart.spec, lambda spec: _width_of(convert.vegalite_to_svg(spec)))
         svg = convert.vegalite_to_svg(spec)
         content: dict[str, str | bytes] = {
-            "png": convert.vegalite_to_png(spec, scale=1, ppi=DOTS),
+            "png": convert.svg_to_png(svg, scale=1, ppi=DOTS),
             # Programs take a pixel of an SVG for a 96th of an inch; the width says how wide it is.
             "svg": _SIZE.sub(_in_points, svg, count=1),
-            "pdf": convert.vegalite_to_pdf(spec),
+            "pdf": convert.svg_to_pdf(svg),
         }
         for ending, data in content.items():
             path = folder / f"{chart.name}.{ending}"
