@@ -16,7 +16,15 @@ from actor_cases import clips, counted, decode_by_fold, literal_scores, rows_of_
 from blemore_harness.errors import DataError
 from blemore_harness.protocol.thresholds import cross_fitted
 from blemore_harness.scoring.intervals import count_actors
-from blemore_harness.scoring.paired_tests import compare_counts, swap_answers, swap_rows
+from blemore_harness.scoring.paired_tests import (
+    compare_all,
+    compare_counts,
+    holm,
+    rank_counts,
+    swap_answers,
+    swap_rows,
+    tie_groups,
+)
 
 
 def test_exact_p_of_answers_equals_every_swap_written_out() -> None:
@@ -65,3 +73,37 @@ def test_the_study_of_coverage_and_uniformity_is_good_where_it_is_small() -> Non
     shares = json.loads(done.stdout)
     assert len(shares) == 6 + 4 + 12 + 1
     assert all(share["good"] for share in shares)
+
+
+def test_holm_takes_the_largest_corrected_value_of_the_smaller_ones() -> None:
+    values = [0.021, 0.001, 0.3, 0.021, 0.02]
+    # Written out: place i of the sorted values is multiplied by 5 - i, and none is below an earlier one.
+    assert holm(values) == pytest.approx([0.08, 0.005, 0.3, 0.08, 0.08])
+    for p, adjusted in zip(values, holm(values), strict=True):
+        smaller = [(sum(other >= each for other in values), each) for each in values if each <= p]
+        assert adjusted == pytest.approx(min(1.0, max(count * each for count, each in smaller)))
+
+
+def test_all_pairs_of_systems_are_compared_and_corrected() -> None:
+    rng = np.random.default_rng(5)
+    counts = {name: simulate(rng, rate) for name, rate in (("c", 0.2), ("a", 0.45), ("b", 0.43))}
+    pairs, ranked = compare_all(counts), rank_counts(counts)
+    assert list(pairs) == [(ranked[0], ranked[1]), (ranked[0], "c"), (ranked[1], "c")]
+    assert ranked[2] == "c"
+    single = [compare_counts(counts[one], counts[two])["score"] for one, two in pairs]
+    assert [found["adjusted"] for found in pairs.values()] == holm([found["p"] for found in single])
+    assert all(pairs[pair]["difference"] == found["difference"] for pair, found in zip(pairs, single, strict=True))
+    assert tie_groups(ranked, pairs) == [ranked[:2], ["c"]]
+    assert tie_groups(["alone"], {}) == [["alone"]]
+
+
+def test_a_tied_system_stands_with_the_best_wherever_it_ranks() -> None:
+    adjusted = {
+        ("a", "b"): 0.01,
+        ("a", "c"): 0.3,
+        ("a", "d"): 0.01,
+        ("b", "c"): 0.9,
+        ("b", "d"): 0.049,
+        ("c", "d"): 1.0,
+    }
+    assert tie_groups("abcd", {pair: {"adjusted": p} for pair, p in adjusted.items()}) == [["a", "c"], ["b"], ["d"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +12,13 @@ from blemore_harness.scoring.calibration import measure_calibration
 from blemore_harness.scoring.caveats import describe_selection
 from blemore_harness.scoring.intervals import (
     LEVEL,
-    MEASURES,
     ActorCounts,
     count_actors,
     find_intervals,
     say_difference,
     score_counts,
 )
-from blemore_harness.scoring.paired_tests import compare_counts
+from blemore_harness.scoring.paired_tests import compare_all, compare_counts, rank_counts, tie_groups
 from blemore_harness.scoring.reading import LoadedSystem, check_same_clips
 from blemore_harness.scoring.sensitivity import expected_drop, measure_sensitivity
 
@@ -39,9 +39,7 @@ def compare_systems(first: LoadedSystem, second: LoadedSystem, strategy: str = D
         UnknownName: nobody knows the strategy.
     """
     check_same_clips(first, second)
-    one, two = _count(first.answers(strategy)), _count(second.answers(strategy))
-    if strategy == DEFAULT_STRATEGY:
-        one, two = replace(one, grids=first.sample.grids), replace(two, grids=second.sample.grids)
+    one, two = count_system(first, strategy), count_system(second, strategy)
     differences = compare_counts(one, two)
     names = [_title(first, second), _title(second, first)]
     what = "cross-fitted Score" if strategy == DEFAULT_STRATEGY else f"Score ({strategy})"
@@ -56,6 +54,43 @@ def compare_systems(first: LoadedSystem, second: LoadedSystem, strategy: str = D
         "swapped": "answers" if one.grids is None else "rows",
         "sentence": say_difference(names[0], names[1], differences["score"], what),
     }
+
+
+def compare_all_systems(systems: Mapping[str, LoadedSystem], strategy: str = DEFAULT_STRATEGY) -> dict[str, Any]:
+    """Compare all pairs of several systems on the same clips by their Scores.
+
+    Args:
+        systems: by the name to show.
+
+    Returns:
+        `ranked`: names, the best first. `scores`: by name. `pairs`: in that order, `systems` (two names, the better
+        first) and what `paired_tests.compare_all` returns. `groups`: `paired_tests.tie_groups`.
+
+    Raises:
+        RunError: systems on other clips or folds.
+        UnknownName: nobody knows the strategy.
+    """
+    loaded = list(systems.values())
+    for other in loaded[1:]:
+        check_same_clips(loaded[0], other)
+    counts = {name: count_system(system, strategy) for name, system in systems.items()}
+    pairs, ranked = compare_all(counts), rank_counts(counts)
+    return {
+        "ranked": ranked,
+        "scores": {name: score_counts(counts[name])["score"] for name in ranked},
+        "pairs": [{"systems": list(pair), **found} for pair, found in pairs.items()],
+        "groups": tie_groups(ranked, pairs),
+    }
+
+
+def count_system(system: LoadedSystem, strategy: str = DEFAULT_STRATEGY) -> ActorCounts:
+    """Count a system's right answers per actor; by the default strategy with counts at all thresholds.
+
+    Raises:
+        UnknownName: nobody knows the strategy.
+    """
+    counts = _count(system.answers(strategy))
+    return replace(counts, grids=system.sample.grids) if strategy == DEFAULT_STRATEGY else counts
 
 
 def analyse_system(system: LoadedSystem) -> dict[str, Any]:
@@ -91,7 +126,7 @@ def _describe(system: LoadedSystem, counts: ActorCounts, title: str) -> dict[str
         "run": system.run,
         "system": system.name,
         "caveat": "; ".join(_marks(system)) or None,
-        "scores": dict(zip(MEASURES, score_counts(counts)[0].tolist(), strict=True)),
+        "scores": score_counts(counts),
         "intervals": find_intervals(counts),
     }
 

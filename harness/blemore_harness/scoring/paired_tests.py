@@ -12,6 +12,8 @@ since the best beta jumps and takes ACC_S with it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,10 +21,22 @@ import numpy as np
 from blemore_harness.errors import DataError
 from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import OFFICIAL_GRID
-from blemore_harness.scoring.intervals import MEASURES, RESAMPLES, SEED, ActorCounts, find_differences
+from blemore_harness.scoring.intervals import (
+    LEVEL,
+    MEASURES,
+    ActorCounts,
+    find_differences,
+    score_counts,
+)
+
+SEED = 20260221
+"""Seed of random swaps: the same predictions give the same p on every machine."""
 
 EXACT_UNITS = 13
 """Up to this many actors every swap is tried (8,192 ways); with more, `RESAMPLES` random ones."""
+
+RESAMPLES = 10_000
+"""Random swaps of answers where there are more actors."""
 
 SWAPS = 5_000
 """Random swaps of rows where there are more actors: a p of .05 is then good to about .003."""
@@ -40,8 +54,8 @@ def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[st
     """Compare two systems on the same clips, first minus second.
 
     Returns:
-        per measure: `difference`, `interval` (bootstrap over actors; None where a fold has one actor only), `p`
-        (two-sided; by `swap_rows` where both counts have grids, else by `swap_answers`).
+        per measure: what `find_differences` returns, and `p` (two-sided; by `swap_rows` where both counts have grids,
+        else by `swap_answers`).
 
     Raises:
         DataError: counts of other clips.
@@ -50,6 +64,72 @@ def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[st
     both = first.grids is not None and second.grids is not None
     values = swap_rows(first, second) if both else swap_answers(first, second)
     return {name: {**found[name], "p": float(values[k])} for k, name in enumerate(MEASURES)}
+
+
+def compare_all(counts: Mapping[str, ActorCounts]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Compare the Scores of all pairs of systems on the same clips, with p-values corrected for the number of pairs.
+
+    Args:
+        counts: by name of the system.
+
+    Returns:
+        by pair of names, the better first (of equals the earlier), pairs in the order of `rank_counts`: the values of
+        `compare_counts` for the Score, and `adjusted`, p after `holm` over all of these pairs.
+
+    Raises:
+        DataError: counts of other clips.
+    """
+    found = {
+        pair: compare_counts(counts[pair[0]], counts[pair[1]])["score"] for pair in combinations(rank_counts(counts), 2)
+    }
+    adjusted = holm([each["p"] for each in found.values()])
+    return {pair: each | {"adjusted": p} for (pair, each), p in zip(found.items(), adjusted, strict=True)}
+
+
+def rank_counts(counts: Mapping[str, ActorCounts]) -> list[str]:
+    """Return the names of systems by their Score, the best first; of equals the earlier."""
+    scores = {name: score_counts(each)["score"] for name, each in counts.items()}
+    return sorted(scores, key=lambda name: -scores[name])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number by Holm's step-down method, in the order given.
+
+    If all that are below .05 afterwards are called differences, one or more of them is called so wrongly in at most 5 %
+    of cases, whatever the tests depend on (Holm, 1979).
+
+    >>> holm([0.01, 0.04, 0.03]), holm([0.8, 0.9]), holm([])
+    ([0.03, 0.06, 0.06], [1.0, 1.0], [])
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for place, k in enumerate(sorted(range(len(p_values)), key=lambda k: p_values[k])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[k]))
+        adjusted[k] = largest
+    return adjusted
+
+
+def tie_groups(ranked: Sequence[str], pairs: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[list[str]]:
+    """Put systems that cannot be told apart from the best of a group into that group.
+
+    The first group is the best system with all systems whose `adjusted` p against it is .05 or more, wherever they
+    stand; the best of those left over begins the next group, and so on. So every system lies beyond noise below the
+    best of each earlier group, and members of a group need not be alike: two of them may differ from each other. If
+    all systems are equally good, there is more than one group in at most 5 % of cases.
+
+    Args:
+        ranked: names, the best first, as of `rank_counts`.
+        pairs: as of `compare_all`.
+
+    >>> tie_groups("abc", {("a", "b"): {"adjusted": 0.2}, ("a", "c"): {"adjusted": 0.01}, ("b", "c"): {"adjusted": 1}})
+    [['a', 'b'], ['c']]
+    """
+    left, groups = list(ranked), []
+    while left:
+        best = left[0]
+        group = [best, *(name for name in left[1:] if pairs[best, name]["adjusted"] >= (100 - LEVEL) / 100)]
+        groups.append(group)
+        left = [name for name in left if name not in group]
+    return groups
 
 
 def swap_answers(first: ActorCounts, second: ActorCounts) -> FloatArray:
@@ -105,14 +185,16 @@ def _differences(one: Tables, two: Tables, counts: ActorCounts, swaps: FloatArra
     clips = np.array([counts.clips[which].sum() for which in actors], dtype=np.float64)
     blends = np.array([counts.blends[which].sum() for which in actors], dtype=np.float64)
 
-    def score_side(mine: Tables, other: Tables) -> FloatArray:
-        tables = [
-            np.stack([own[which].sum(axis=0) + swaps[:, which] @ (theirs - own)[which] for which in actors])
-            for own, theirs in zip(mine, other, strict=True)
-        ]
-        return _cross_fitted(tables[0], tables[1], clips, blends)
-
-    return score_side(one, two) - score_side(two, one)
+    first, second = [], []
+    for own, theirs in zip(one, two, strict=True):
+        mine = np.empty((len(actors), len(swaps), own.shape[1]))
+        for fold, which in enumerate(actors):
+            np.matmul(swaps[:, which], (theirs - own)[which], out=mine[fold])
+            mine[fold] += own[which].sum(axis=0)
+        both = np.array([(own + theirs)[which].sum(axis=0) for which in actors])
+        first.append(mine)
+        second.append(both[:, None] - mine)
+    return _cross_fitted(first[0], first[1], clips, blends) - _cross_fitted(second[0], second[1], clips, blends)
 
 
 def _cross_fitted(presence: FloatArray, salience: FloatArray, clips: FloatArray, blends: FloatArray) -> FloatArray:
