@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ from blemore_harness.cache import Cache
 from blemore_harness.errors import BlemoreError
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import Scores
+
+CURVE_POINTS = 100
+"""Points that are kept of a training curve, at most."""
 
 
 class Progress(Protocol):
@@ -60,6 +64,20 @@ class Silent:
 
     def note(self, name: str, value: object) -> None:
         """Keep nothing."""
+
+
+def describe_curve(epochs: Sequence[float], values: Sequence[float]) -> dict[str, Any]:
+    """Return a training curve as the note that `record.FinishedSystem.curves` reads.
+
+    >>> describe_curve([1, 2, 3], [0.5, float("nan"), 0.25])
+    {'curve': {'epochs': [1.0, 3.0], 'values': [0.5, 0.25]}}
+    """
+    finite = [(float(x), float(f"{y:.6g}")) for x, y in zip(epochs, values, strict=True) if math.isfinite(y)]
+    last = len(finite) - 1
+    kept: Sequence[int] = range(len(finite))
+    if last >= CURVE_POINTS:
+        kept = [round(k * last / (CURVE_POINTS - 1)) for k in range(CURVE_POINTS)]
+    return {"curve": {"epochs": [finite[k][0] for k in kept], "values": [finite[k][1] for k in kept]}}
 
 
 def refuse_to_score(probabilities: Probabilities) -> Scores:
@@ -108,6 +126,19 @@ class Context:
     def note(self, name: str, value: object) -> None:
         """Keep a fact (JSON types only) in the record under the system's name."""
         self.reporter.note(name, value)
+
+    def note_curve(self, name: str, epochs: Sequence[float], values: Sequence[float]) -> None:
+        """Keep a training curve in the record, such as the loss of every epoch, for reports to draw.
+
+        At most `CURVE_POINTS` points are kept, evenly spaced, the first and the last among them; values that are not
+        finite are left out, and the others rounded to six digits.
+
+        Args:
+            name: of the curve, such as `training loss`.
+            epochs: where each value belongs, in ascending order.
+            values: as many.
+        """
+        self.reporter.note(name, describe_curve(epochs, values))
 
 
 class ScoringService:

@@ -18,7 +18,7 @@ import numpy as np
 from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.disk import check_file, write_atomically
 from blemore_harness.errors import ConfigError, InvalidPredictions, first_and_count, suggest
-from blemore_harness.files.submission_format import MAX_BYTES, label_complaints, parse_submission, repeated
+from blemore_harness.files.submission_format import MAX_BYTES, label_complaints, label_row, parse_submission, repeated
 from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE, strip_ending
 
 INNER_NAME = "submission_template.json"
@@ -70,6 +70,19 @@ def write_submission(path: Path, ids: Sequence[str], labels: LabelArray) -> None
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
         file.writestr(entry, text)
     write_atomically(path, archive.getvalue())
+
+
+def read_submission(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read a leaderboard file that the harness wrote: six percentages in the order of `EMOTIONS` by clip id.
+
+    Raises:
+        InvalidPredictions: a file that is missing, damaged or not as the harness writes it.
+    """
+    problems: list[Problem] = []
+    data = _read(path, problems)
+    if data is None or problems:
+        raise InvalidPredictions(f"{problems[0]}; run the same command again to write it")
+    return {strip_ending(name): tuple(label_row(label)) for name, label in parse_submission(data)}
 
 
 def check_submission(path: Path, expected_ids: Iterable[str]) -> list[Problem]:

@@ -221,6 +221,34 @@ class FinishedSystem(SystemFacts):
     warnings: tuple[str, ...]
     prepared: Prepared | None
 
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """The training curves among the notes (`Context.note_curve`), in their order."""
+        found = []
+        for note in self.notes:
+            for name, value in note.items():
+                curve = value.get("curve") if isinstance(value, Mapping) else None
+                if isinstance(curve, Mapping) and curve.keys() == {"epochs", "values"}:
+                    found.append(Curve(note["fold"], name, tuple(curve["epochs"]), tuple(curve["values"])))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training curve that a plugin noted.
+
+    Attributes:
+        fold: in which it was trained; None for the final fit.
+        name: such as `training loss`.
+        epochs: where each value belongs.
+        values: as many.
+    """
+
+    fold: int | None
+    name: str
+    epochs: tuple[float, ...]
+    values: tuple[float, ...]
+
 
 @dataclass(frozen=True, kw_only=True)
 class FailedSystem(SystemFacts):

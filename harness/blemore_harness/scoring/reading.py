@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from blemore_harness.data.download import read_dataset
+from blemore_harness.data.download import Dataset, read_dataset
 from blemore_harness.decoding.strategies import STRATEGIES, Sample, decode_folds, make_sample
 from blemore_harness.errors import DataError, RunError, UnknownName, first_and_count
 from blemore_harness.files.runs import Runs, SystemFolder, folder_name, read_record
-from blemore_harness.predictions import FloatArray
+from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.thresholds import choose_on_others, summarise
 from blemore_harness.record.types import DataFacts, FinishedSystem, Record
 from blemore_harness.scoring.breakdown import Answers
@@ -31,6 +31,8 @@ class LoadedSystem:
         refitted: float64 (N, 6), the final fit's rows of the same clips; None for an encoder.
         actors, genders: per clip; empty genders where the metadata has none.
         record: of the run.
+        test: the final fit's rows of the test clips, ids sorted; None for a run without test clips, or where a
+            later run made the final fit again for others.
     """
 
     run: str
@@ -41,6 +43,7 @@ class LoadedSystem:
     actors: tuple[str, ...]
     genders: tuple[str, ...]
     record: Record
+    test: Probabilities | None = None
 
     def answers(self, strategy: str) -> Answers:
         """Decode by a named strategy; one that sees the scored fold gets a fusion's final rows, as in the papers.
@@ -73,8 +76,20 @@ def load_system(runs: Path, run: str, system: str | None = None, data: Path | No
     """
     folder = Runs(runs).find(run)
     record = read_record(folder)
-    found = _find_system(record, folder.name, system)
-    name, root = found.name, data or Path(record.data.root)
+    return _load(folder, record, _find_system(record, folder.name, system), _read_labels(record, data))
+
+
+def load_run(runs: Path, run: str, data: Path | None = None) -> tuple[LoadedSystem, ...]:
+    """Load all scored systems of a run, in the order of its record; arguments and errors as of `load_system`."""
+    folder = Runs(runs).find(run)
+    record = read_record(folder)
+    _find_system(record, folder.name, record.finished[-1].name if record.finished else None)
+    dataset = _read_labels(record, data)
+    return tuple(_load(folder, record, system, dataset) for system in record.finished)
+
+
+def _load(folder: Path, record: Record, found: FinishedSystem, dataset: Dataset) -> LoadedSystem:
+    name = found.name
     # The rows lie beside the run, wherever the run was found.
     home = SystemFolder(folder.parent / "systems" / folder_name(name, found.digest))
     rows: dict[str, Any] = {}
@@ -88,13 +103,17 @@ def load_system(runs: Path, run: str, system: str | None = None, data: Path | No
     ids = tuple(sorted(rows))
     final = home.finished("final")
     again = {} if final is None else dict(zip(final.probabilities.ids, final.probabilities.values, strict=True))
-    truth, actors, genders = _labels_of(ids, root)
+    truth, actors, genders = _labels_of(ids, dataset)
     groups = np.unique(actors, return_inverse=True)[1].astype(np.int64)
     values = np.array([rows[clip] for clip in ids])
     sample = make_sample(values, truth, np.array([folds[clip] for clip in ids]), groups)
     refitted = np.array([again[clip] for clip in ids]) if all(clip in again for clip in ids) else None
     _check_scores(sample, found.cross_fitted.score.mean, f"{name} in {folder.name}")
-    return LoadedSystem(folder.name, name, ids, sample, refitted, actors, genders, record)
+    others = sorted(again.keys() - rows.keys())
+    test = None
+    if others and len(others) == record.data.test_clips:
+        test = Probabilities(tuple(others), np.array([again[clip] for clip in others]))
+    return LoadedSystem(folder.name, name, ids, sample, refitted, actors, genders, record, test)
 
 
 def check_same_clips(first: LoadedSystem, second: LoadedSystem) -> None:
@@ -131,15 +150,21 @@ def _find_system(record: Record, run: str, name: str | None) -> FinishedSystem:
     return found
 
 
-def _labels_of(ids: Sequence[str], root: Path) -> tuple[Any, tuple[str, ...], tuple[str, ...]]:
+def _read_labels(record: Record, data: Path | None) -> Dataset:
+    root = data or Path(record.data.root)
     try:
-        dataset = read_dataset(root)
+        return read_dataset(root)
     except DataError as error:
         raise DataError(f"{error}; the run's labels are needed: name its dataset with --data") from error
+
+
+def _labels_of(ids: Sequence[str], dataset: Dataset) -> tuple[Any, tuple[str, ...], tuple[str, ...]]:
     index = {name: k for k, name in enumerate(dataset.ids)}
     missing = [name for name in ids if name not in index]
     if missing:
-        raise DataError(f"no labels in {root} for {first_and_count(missing, 'clip')} of the run: is this its dataset?")
+        raise DataError(
+            f"no labels in {dataset.root} for {first_and_count(missing, 'clip')} of the run: is this its dataset?"
+        )
     order = [index[name] for name in ids]
     return dataset.truth[order], tuple(dataset.actors[k] for k in order), tuple(dataset.genders[k] for k in order)
 
