@@ -41,8 +41,8 @@ PARTS = {
     "record.types": {"Record", "FinishedSystem", "Curve"},
     "record.scores": {"Mean", "Means"},
     "scoring.reading": {"LoadedSystem", "load_run", "load_system"},
-    "scoring.analysis": {"DEFAULT_STRATEGY", "compare_systems", "analyse_system"},
-    "scoring.breakdown": {"Answers", "break_down", "count_errors"},
+    "scoring.analysis": {"DEFAULT_STRATEGY", "compare_all_systems", "compare_systems", "analyse_system"},
+    "scoring.breakdown": {"Answers", "break_down", "count_errors", "find_kinds"},
     "scoring.calibration": {"measure_calibration"},
     "scoring.sensitivity": {"measure_sensitivity"},
     "scoring.intervals": {"LEVEL", "short", "show_p"},
@@ -52,7 +52,7 @@ PARTS = {
     "media.frame_files": {"work_side_by_side"},
     "media.opening": {"OPTIONS", "check_media", "open_file", "find_stream"},
     "systems.plugins": {"Plugins", "Offer", "load_plugins"},
-    "systems.submission": {"DEFAULT_FUSION"},
+    "systems.submission": {"DEFAULT_FUSION", "list_submissions"},
 }  # fmt: skip
 """All that is public of modules that are otherwise the harness's own."""
 

@@ -379,8 +379,8 @@ function openTarget() {
 }
 
 (async () => {
-  const [data, charts] = await Promise.all([unpack("clip-data"), unpack("chart-data")]);
-  const answers = new Answers(data);
+  const [data, thumbnails, charts] = await Promise.all(["clip-data", "frame-data", "chart-data"].map(unpack));
+  const answers = new Answers({ ...data, thumbnails });
   const show = clipDialog(answers);
   setUpClips(answers, show);
   setUpPair(answers, show);
