@@ -94,7 +94,7 @@ def _caveats_of(run: Contents) -> Iterator[str]:
     record, data = run.record, run.record.data
     if data.demo:
         yield "demo: generated clips of drawn faces and synthesised voices. These numbers say nothing about BLEMORE."
-    if record.caveat:
+    elif record.caveat:
         yield record.caveat
     if record.status != "finished":
         yield f"the run is {record.status}: {record.error.message if record.error else 'it did not come to its end'}"
@@ -105,10 +105,17 @@ def _caveats_of(run: Contents) -> Iterator[str]:
         yield words
     if record.test is not None and record.test.transductive:
         yield f"transductive: the test labels by {record.test.strategy} look at other test clips of an actor"
+    systems: dict[str, list[str]] = {}
     for system in record.finished:
-        for words in (*([system.caveat] if system.caveat else []), *describe_selection(system, record.finished)):
-            yield f"{system.name}: {words}"
+        for words in _remarks(system, record):
+            systems.setdefault(words, []).append(system.name)
+    yield from (f"{words}: {', '.join(names)}" for words, names in systems.items())
     yield from run.warnings
+
+
+def _remarks(system: FinishedSystem, record: Record) -> tuple[str, ...]:
+    """Return what must stand beside a system's numbers."""
+    return (*([system.caveat] if system.caveat else []), *describe_selection(system, record.finished))
 
 
 def list_warnings(runs: Sequence[Contents]) -> list[str]:
@@ -142,7 +149,7 @@ def list_results(
         ResultRow(
             entry.name, entry.anchor, _cells(entry.system.record),
             tuple(value >= top - 1e-12 and len(entries) > 1 for value, top in zip(mine, best, strict=True)),
-            group_of[entry.name], _remarks(entry, runs),
+            group_of[entry.name], _remarks(entry.system.record, entry.system.loaded.record),
         )
         for entry, mine in zip(entries, values, strict=True)
     ]  # fmt: skip
@@ -171,12 +178,6 @@ def _cells(system: FinishedSystem) -> tuple[str, ...]:
 
 def _with_sd(mean: float, sd: float | None) -> str:
     return short(mean) + ("" if sd is None else f" ± {short(sd)}")
-
-
-def _remarks(entry: Entry, runs: Sequence[Contents]) -> tuple[str, ...]:
-    record = entry.system.record
-    beside = next(run.record.finished for run in runs if any(system is record for system in run.record.finished))
-    return (*([record.caveat] if record.caveat else []), *describe_selection(record, beside))
 
 
 def list_published(runs: Sequence[Contents]) -> tuple[list[ResultRow], list[ResultRow]]:

@@ -96,7 +96,7 @@ class ClipTable {
     this.columns = columns;
     this.rows = rows;
     this.form = section.querySelector("form");
-    this.table = section.querySelector("table");
+    this.table = section.querySelector("table[data-sort]");
     this.status = section.querySelector("[role=status]");
     [this.before, this.after] = section.querySelectorAll(".pager button");
     this.place = section.querySelector(".pager span");

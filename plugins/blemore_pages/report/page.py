@@ -34,6 +34,9 @@ LIMIT = 5_000_000
 """Bytes that a page should not exceed, so that it can be sent by mail and opens at once."""
 
 
+DEMO_NOTE = " (on BLEMORE, not comparable with the demo dataset)"
+
+
 def render_page(
     runs: Sequence[Contents],
     entries: Sequence[Entry],
@@ -84,7 +87,7 @@ def render_page(
         "pairs": list_pairs(compared),
         "own_published": own,
         "published": published,
-        "not_comparable": " (on BLEMORE, not comparable with the demo dataset)" if first.loaded.record.data.demo else "",
+        "not_comparable": DEMO_NOTE if first.loaded.record.data.demo else "",
         "warnings": list_warnings(runs),
         "entries": entries,
         "scores": {entry.name: short(entry.system.record.cross_fitted.score.mean) for entry in entries},
