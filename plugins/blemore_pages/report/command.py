@@ -41,6 +41,7 @@ def report(
     from blemore_harness.disk import write_atomically
     from blemore_pages.charts.every import run_charts, system_charts
     from blemore_pages.contents import read_contents
+    from blemore_pages.figures import write_figures
     from blemore_pages.report.clips import interesting_first
     from blemore_pages.report.entries import list_entries
     from blemore_pages.report.page import LIMIT, render_page, size_of
@@ -57,6 +58,8 @@ def report(
         return make_thumbnails(dataset, [ids[k] for k in interesting_first(entries)], budget, reporter)
 
     page = render_page(contents, entries, overview, charts, add_thumbnails if thumbnails else None)
+    for path in write_figures([*overview, *(c for each in charts for c in each)], figures) if figures else ():
+        reporter.log(f"wrote {path}")
     target = output or contents[0].folder / "report.html"
     write_atomically(target, page)
     if size_of(page) > LIMIT:

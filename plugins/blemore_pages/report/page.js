@@ -385,10 +385,12 @@ function openTarget() {
   setUpClips(answers, show);
   setUpPair(answers, show);
   setUpWrong(answers, show);
+  document.documentElement.dataset.ready = "clips";
+  if (document.readyState !== "complete") await new Promise((done) => addEventListener("load", done, { once: true }));
   const drawings = new Charts(charts);
   setUpTheme(drawings);
   setUpPrinting(drawings);
   addEventListener("hashchange", openTarget);
   openTarget();
-  document.documentElement.dataset.ready = "yes";
+  document.documentElement.dataset.ready = "all";
 })();

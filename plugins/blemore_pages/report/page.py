@@ -6,15 +6,14 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from blemore_harness import __version__
 from blemore_harness.clips import EMOTIONS
-from blemore_harness.errors import ExtraMissing
 from blemore_harness.scoring.breakdown import find_kinds
 from blemore_harness.scoring.intervals import LEVEL, short
 from blemore_pages.charts.chart import Chart
 from blemore_pages.contents import Contents
+from blemore_pages.extra import load_package
 from blemore_pages.report.clips import collect_clips, pack
 from blemore_pages.report.entries import Entry
 from blemore_pages.report.head import (
@@ -57,7 +56,8 @@ def render_page(
     Raises:
         ExtraMissing: Jinja2 or vl-convert is not installed.
     """
-    jinja2, vega = _import_jinja(), _bundle_vega()
+    jinja2, vega = load_package("jinja2", "report pages"), _bundle_vega()
+    markup = load_package("markupsafe", "report pages").Markup
     style, script = (_own(name) for name in ("page.css", "page.js"))
     keyed = {f"chart-{k}": chart for k, chart in enumerate([*overview, *(c for each in charts for c in each)], 1)}
     keys = {id(chart): key for key, chart in keyed.items()}
@@ -102,9 +102,9 @@ def render_page(
         "actors": sorted(set(first.actors)),
         "clip_data": pack(collect_clips(entries)),
         "chart_data": pack({key: {"spec": c.spec, "columns": c.columns, "rows": c.rows} for key, c in keyed.items()}),
-        "style": jinja2.utils.markupsafe.Markup(style),
-        "vega": jinja2.utils.markupsafe.Markup(vega),
-        "script": jinja2.utils.markupsafe.Markup(script),
+        "style": markup(style),
+        "vega": markup(vega),
+        "script": markup(script),
     }
     page = render(None)
     return page if thumbnails is None else render(thumbnails(LIMIT - size_of(page)))
@@ -169,24 +169,6 @@ def _digest(text: str) -> str:
 
 
 def _bundle_vega() -> str:
-    try:
-        import vl_convert
-    except ImportError as error:
-        raise _missing("vl-convert-python") from error
-    text: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")
-    if "</script" in text or "<!--" in text:
-        raise AssertionError("the bundle of Vega cannot stand in a script element")
+    text: str = load_package("vl_convert", "report pages").javascript_bundle("window.vegaEmbed = vegaEmbed")
+    assert not any(mark in text for mark in ("</script", "<!--")), "this bundle of Vega ends a script element"
     return text
-
-
-def _import_jinja() -> Any:
-    try:
-        import jinja2
-        import jinja2.utils
-    except ImportError as error:
-        raise _missing("jinja2") from error
-    return jinja2
-
-
-def _missing(package: str) -> ExtraMissing:
-    return ExtraMissing(f"the report requires the package '{package}': pip install 'blemore-harness[report]'")
