@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from blemore_harness.decoding.strategies import make_sample
+from blemore_harness.disk import digest_of
 from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.thresholds import Choice, choose_on_others, choose_per_fold, summarise
 from blemore_harness.record.scores import Drop, FoldChoice, Intervals, Mean, Means, Sensitivity, Spread
@@ -68,10 +69,10 @@ def _load(folder: Path, name: str, values: FloatArray, rows: Sequence[Row], orde
     grids = sample.grids.per_fold()
     official, cross_fitted = choose_per_fold(grids), choose_on_others(grids)
     record = sample_system(
-        name, digest=f"{abs(hash((name, str(folder)))):016x}"[:16], official=_means(official), cross_fitted=_means(cross_fitted),
+        name, digest=digest_of([name, str(folder)], 16), official=_means(official), cross_fitted=_means(cross_fitted),
         folds=tuple(
-            FoldRecord(fold, int((folds == fold).sum()), _choice(official[fold]), _choice(cross_fitted[fold]), 0, 1.0, ())
-            for fold in official
+            FoldRecord(fold, int((folds == fold).sum()), _choice(official[fold]), _choice(choice), 0, 1.0, ())
+            for fold, choice in cross_fitted.items()
         ),
     )  # fmt: skip
     loaded = LoadedSystem(folder.name, name, ids, sample, None, actors, ("",) * len(ids), sample_record())

@@ -61,9 +61,10 @@ class Answers {
 
   drawAnswer(system, clip) {
     const kind = this.systems[system].kind[clip];
-    const mark = kind === 0 ? "✓" : "✗";
-    return make("span", {}, make("span", { class: kind ? "bad" : "good", "aria-hidden": "true" }, mark), " ",
-      this.answer(system, clip), make("span", { class: "unseen" }, kind ? " wrong" : " right"));
+    const mark = make("span", { class: kind ? "bad" : "good", "aria-hidden": "true" }, kind ? "✗ " : "✓ ");
+    const [emotions, ...salience] = this.answer(system, clip).split(" ");
+    return make("span", {}, make("span", { class: "together" }, mark, emotions), ` ${salience.join(" ")}`,
+      make("span", { class: "unseen" }, kind ? " wrong" : " right"));
   }
 
   drawBars(system, clip) {
@@ -147,7 +148,8 @@ class ClipTable {
 
   drawHead() {
     const focused = document.activeElement?.closest("th")?.dataset.name;
-    const heads = this.shown.map((column) => make("th", { scope: "col", "data-name": column.name },
+    const heads = this.shown.map((column) => make("th",
+      { scope: "col", "data-name": column.name, class: column.number ? "number" : null },
       column.key ? make("button", { type: "button", onclick: () => this.orderBy(column) }, column.head) : column.head));
     this.table.tHead.replaceChildren(make("tr", {}, ...heads));
     if (focused) this.table.tHead.querySelector(`[data-name="${focused}"] button`)?.focus();
@@ -234,9 +236,9 @@ function setUpPair(answers, show) {
     (values) => {
       const [one, two] = pair(values);
       return [...clipColumns(answers, show), ...answerColumns(answers, one, "A"), ...answerColumns(answers, two, "B"),
-        { name: "difference", head: "Difference", number: true, key: (clip) =>
-          answers.difference(one, two, clip) - answers.distance(one, two, clip) / 2,
-        cell: (clip) => short(answers.distance(one, two, clip)) }];
+        { name: "difference", head: "Difference", number: true, first: "descending",
+          key: (clip) => answers.distance(one, two, clip) / 2 - answers.difference(one, two, clip),
+          cell: (clip) => short(answers.distance(one, two, clip)) }];
     },
     (values) => {
       const [one, two] = pair(values);
