@@ -47,7 +47,7 @@ PARTS = {
     "record.scores": {"Interval", "Mean", "Means"},
     "record.types": {"CardFacts", "Curve", "DataFacts", "FinishedSystem", "Record"},
     "scoring.analysis": {"DEFAULT_STRATEGY", "analyse_system", "compare_all_systems", "compare_systems"},
-    "scoring.breakdown": {"Answers", "break_down", "count_errors"},
+    "scoring.breakdown": {"Answers", "break_down", "count_errors", "find_kinds"},
     "scoring.calibration": {"measure_calibration"},
     "scoring.caveats": {"describe_folds", "describe_selection"},
     "scoring.intervals": {"LEVEL", "short", "show_p"},

@@ -59,6 +59,7 @@ class SystemContents:
         grids: right answers at every pair of thresholds, by fold, on out-of-fold probabilities.
         test: the test clips; None where there are no predictions of any.
         curves: training curves that the plugin noted.
+        loaded: the system as the core reads it back, for comparisons.
     """
 
     name: str
@@ -73,6 +74,7 @@ class SystemContents:
     grids: Mapping[int, GridScores]
     test: TestContents | None
     curves: tuple[Curve, ...]
+    loaded: LoadedSystem
     thresholds: str = DEFAULT_STRATEGY
 
     @property
@@ -151,7 +153,7 @@ def _read_system(folder: Path, loaded: LoadedSystem) -> SystemContents:
     facts = next(found for found in loaded.record.finished if found.name == loaded.name)
     return SystemContents(
         loaded.name, facts, loaded.ids, loaded.actors, sample.folds, sample.truth, sample.values, answers.labels,
-        answers, sample.grids.per_fold(), _read_test(folder, loaded), facts.curves,
+        answers, sample.grids.per_fold(), _read_test(folder, loaded), facts.curves, loaded,
     )  # fmt: skip
 
 

@@ -124,16 +124,10 @@ def _named(kind: str, name: str, answers: Answers) -> dict[str, Any]:
     return {"recall": both / int(there.sum()), "precision": both / int(said.sum()) if said.any() else None}
 
 
-def count_errors(answers: Answers) -> dict[str, Any]:
-    """Count what kinds of errors there are, and which wrong answers are the most frequent.
-
-    Returns:
-        `kinds`: clips per kind of answer, adding up to all clips. `frequent`: rows of `truth`, `answer`, `clips` (how
-        often) and `of` (clips of that truth), sets of emotions only, the most frequent first. `saliences`: rows of
-        true salience against answered one, where the pair is right, the emotion of the first letter first.
-    """
+def find_kinds(answers: Answers) -> dict[str, BoolArray]:
+    """Return which clips got which kind of answer, by its name, bool (N,); each clip has one; the first is right."""
     blends, said = answers.blends, (answers.labels > 0).sum(axis=1) == 2
-    kinds = {
+    return {
         "right": (~blends & answers.present) | answers.exact,
         "right pair, wrong salience": blends & answers.present & ~answers.exact,
         "blend answered with one of its emotions": blends & ~said & _overlap(answers),
@@ -143,6 +137,17 @@ def count_errors(answers: Answers) -> dict[str, Any]:
         "single answered with a blend that holds it": ~blends & said & _overlap(answers),
         "single answered with a blend without it": ~blends & said & ~_overlap(answers),
     }
+
+
+def count_errors(answers: Answers) -> dict[str, Any]:
+    """Count what kinds of errors there are, and which wrong answers are the most frequent.
+
+    Returns:
+        `kinds`: clips per kind of answer, adding up to all clips. `frequent`: rows of `truth`, `answer`, `clips` (how
+        often) and `of` (clips of that truth), sets of emotions only, the most frequent first. `saliences`: rows of
+        true salience against answered one, where the pair is right, the emotion of the first letter first.
+    """
+    kinds = find_kinds(answers)
     names = ["+".join(_emotions(row)) for row in answers.truth]
     wrong = Counter(
         (name, "+".join(_emotions(row)))
