@@ -25,7 +25,7 @@ MODULES = (
     "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types",
     "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
     "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.published", "files.scoring",
-    "scoring.ranking", "drawing.score_tables",
+    "scoring.ranking", "drawing.score_tables", "decoding.choosing",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 

@@ -53,7 +53,7 @@ def evaluate(run: Run) -> tuple[Record, Path]:
         _fuse(run, predictions, recorder)
         scores = _score(run, predictions, recorder)
         _predict_test_clips(run, predictions, scores, embeddings if transductive else None, recorder)
-        _keep_decoders(run, predictions, scores)
+        _keep_decoders(run, predictions)
     return recorder.record, folder
 
 
@@ -149,11 +149,11 @@ def _predict_test_clips(
         recorder.predict(last, labels)
 
 
-def _keep_decoders(run: Run, predictions: Mapping[str, SystemPredictions], scores: Mapping[str, ScoredSystem]) -> None:
+def _keep_decoders(run: Run, predictions: Mapping[str, SystemPredictions]) -> None:
     """Write down how each system's probabilities become labels, for clips that are none of the dataset's."""
     wanted = run.submission.thresholds
     keep_decoders(run.folder, {
-        name: describe_decoder(choose_decoder(predictions[name], run.blinded, scores[name], wanted)) for name in scores
+        name: describe_decoder(choose_decoder(predictions[name], run.blinded, wanted)) for name in predictions
     })  # fmt: skip
 
 

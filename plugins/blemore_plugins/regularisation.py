@@ -94,6 +94,27 @@ def strength_folds(clips: Clips, options: LogisticOptions, context: Context) -> 
     return actor_folds(clips, options.inner_folds, context.seed)
 
 
+def choose_strength(losses: Mapping[float, FloatArray], actors: Sequence[str]) -> float:
+    """Return the greatest strength whose mean loss is within one standard error of the least.
+
+    The error is that of the difference from the least, over actors (sandwich estimator).
+
+    Args:
+        losses: by strength, a loss of each clip, float64 (N,), with what was fitted on other actors.
+        actors: of each clip (N,).
+    """
+    least = min(sorted(losses, reverse=True), key=lambda strength: float(losses[strength].mean()))
+    index = np.unique(np.asarray(actors), return_inverse=True)[1]
+    count = int(index.max()) + 1
+    for strength in sorted(losses, reverse=True):
+        apart = losses[strength] - losses[least]
+        excess = np.bincount(index, weights=apart - apart.mean(), minlength=count)
+        error = np.sqrt(count / max(count - 1, 1) * np.square(excess).sum()) / len(apart)
+        if apart.mean() <= error:
+            return strength
+    return least
+
+
 def fit_regularised(
     problem: Problem,
     held: Sequence[NDArray[np.bool_]],
