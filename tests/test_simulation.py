@@ -52,11 +52,13 @@ from blemore_lab.report import draw_simulation
 from blemore_lab.study import NOTICE, Study, simulate
 from blemore_lab.summary import REFERENCE, describe_spread
 from blemore_lab.workers import run_all
+from blemore_lab.worlds import World, find_worlds
 from fakes import RecordingReporter, make_context
 from real_material import REAL, needs_real
 
 Array = np.ndarray[Any, Any]
 PAIR = ("s4d", "wav2vec2")
+PAIR_WORLD = World("logits", "two encoders", Setting(), PAIR)
 QUICK: Mapping[str, Mapping[str, object]] = {"late": {"step": "0.5", "refine": "false"}}
 SKILLED = tuple(
     Calibrated(name, Skill(2.0, 0.3), score(np.eye(6, dtype=np.int8) * 100, np.eye(6) * 100)) for name in PAIR
@@ -298,7 +300,7 @@ def test_the_record_equals_a_literal_computation(
     from blemore_lab import study as module
 
     monkeypatch.setattr(module, "calibrate", lambda names, *_: [e for e in SKILLED if e.name in names])
-    study = Study(3, PAIR, ("mean",), QUICK, test_actors=3, seed=4)
+    study = Study(3, PAIR_WORLD, ("mean",), QUICK, test_actors=3, seed=4)
     record = simulate(study, table, plugins, RecordingReporter())
     rows = {(row["fusion"], row["strategy"]): row for row in record["rows"]}
     assert len(rows) == len(record["rows"]) == 3 * (len(DECODABLE) + 1)
@@ -354,7 +356,7 @@ def test_the_observed_spread_is_what_the_organisers_recorded() -> None:
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_record_in_one_process_and_in_two(table: LabelTable, plugins: Plugins) -> None:
-    study = Study(2, PAIR, ("mean",), QUICK, test_actors=2, seed=1)
+    study = Study(2, PAIR_WORLD, ("mean",), QUICK, test_actors=2, seed=1)
     one, two = (simulate(study, table, plugins, RecordingReporter(), workers) for workers in (1, 2))
     assert json.dumps(one) == json.dumps(two)
     other = simulate(dataclasses.replace(study, seed=2), table, plugins, RecordingReporter())
@@ -381,17 +383,17 @@ def test_a_fusion_that_crashes_is_named(table: LabelTable) -> None:
     with pytest.raises(PluginFailed, match="'broken' crashed in the simulation: ZeroDivisionError: out of luck"):
         score_replicate([Method("broken", Broken(), NoOptions())], material, table, new, 0)
     with pytest.raises(PluginFailed, match="away 0") as caught:
-        list(run_all(partial(crash, where="away"), 2, 2))
+        list(run_all(partial(crash, where="away"), range(2), 2))
     assert caught.value.plugin == "broken"
 
 
 def test_what_cannot_be_simulated_is_refused(plugins: Plugins) -> None:
     with pytest.raises(UnknownName, match="unknown encoder to simulate 's4e'; did you mean 's4d'"):
-        Study(encoders=("s4e",))
+        find_worlds("logits", {}, ("s4e",))
     with pytest.raises(InvalidOption, match="each once"):
-        Study(encoders=("s4d", "s4d"))
+        find_worlds("logits", {}, ("s4d", "s4d"))
     with pytest.raises(InvalidOption, match="replicates"):
-        Study(replicates=0)
+        Study(replicates=-1)
     with pytest.raises(UnknownName, match="fusion"):
         Study(fusions=("lat",)).methods(plugins)
     with pytest.raises(UnknownName, match="option of late"):
@@ -413,23 +415,23 @@ def test_quantiles_are_those_of_printed_tables() -> None:
 def test_the_command_answers_in_json_and_in_tables_that_say_simulation() -> None:
     words = ["simulate", "--replicates", "1", "--encoders", "s4d,openface", "--fusions", "mean", "--workers", "1",
              "--test-actors", "2", "--set", "late.step=1", "--set", "late.refine=false"]  # fmt: skip
-    answer = CliRunner().invoke(cli, [*words, "--bias", "0", "--json"], catch_exceptions=False)
-    record = json.loads(answer.stdout)
+    answer = CliRunner().invoke(cli, [*words, "--set", "world.bias=0", "--json"], catch_exceptions=False)
+    [record] = json.loads(answer.stdout)["worlds"]
     assert record["settings"]["bias"] == 0
     assert record["settings"]["correlation"] == Setting().correlation
     assert [encoder["name"] for encoder in record["encoders"]] == ["s4d", "openface"]
     assert record["labels"] == {"source": "the generated demo dataset", "clips": 360, "actors": 10, "folds": 5}
     assert "DEMO" in answer.stderr
     console = Console(file=io.StringIO(), width=120)
-    console.print(draw_simulation(record))
+    console.print(draw_simulation([record]))
     tables = console.file.getvalue()  # type: ignore[attr-defined]
     assert tables.startswith("SIMULATION")
-    assert tables.count("SIMULATED:") == 3
+    assert tables.count("SIMULATED:") == 5
     for row in record["rows"]:
         assert f"{row['unseen']['score']:.3f}" in tables
     assert f"{record['rows'][0]['official']:.3f}" in tables
     narrow = Console(file=io.StringIO(), width=80)
-    narrow.print(draw_simulation(record))
+    narrow.print(draw_simulation([record]))
     text = narrow.file.getvalue()  # type: ignore[attr-defined]
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     assert max(map(len, text.splitlines())) <= 80
@@ -446,9 +448,9 @@ def test_one_replicate_has_no_interval_and_the_reference_no_difference(
     from blemore_lab import study as module
 
     monkeypatch.setattr(module, "calibrate", lambda names, *_: [e for e in SKILLED if e.name in names])
-    record = simulate(Study(1, PAIR, ("mean",), QUICK, test_actors=3), table, plugins, RecordingReporter())
+    record = simulate(Study(1, PAIR_WORLD, ("mean",), QUICK, test_actors=3), table, plugins, RecordingReporter())
     console = Console(file=io.StringIO(), width=120)
-    console.print(draw_simulation(record))
+    console.print(draw_simulation([record]))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     [reference] = [line for line in lines if "reference" in line and " averaged " in line]
     assert " - " in reference

@@ -7,45 +7,65 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.cli.root import Command, data_option, json_option, keeping_stdout, open_reporter, set_option
+from blemore_harness.cli.root import Command, data_option, json_option, keeping_stdout, open_reporter
 
 
 @click.command(cls=Command)
 @click.option(
-    "--replicates", type=int, default=20, show_default=True, help="Number of replicates (simulated challenges)."
+    "--world",
+    "worlds",
+    default="logits",
+    show_default=True,
+    metavar="A,B,...|all",
+    help="Worlds to simulate: logits, embeddings, weak, styles, identity, twins, pair.",
+)
+@click.option(
+    "--replicates",
+    type=int,
+    default=20,
+    show_default=True,
+    help="Replicates (simulated challenges) of each world; 0 shows what --results holds.",
 )
 @click.option(
     "--encoders",
     metavar="A,B,...",
-    help="Whose published accuracies to simulate [default: s4d,gemini,videomae,wav2vec2,timesformer].",
+    help="Whose published accuracies to simulate [default: the world's; s4d,gemini,videomae,wav2vec2,timesformer].",
 )
 @click.option(
     "--fusions",
     metavar="A,B,...",
     help="Fusions to compare besides the reference recipe [default: mean,logit-mean,late,stack,structured,best-of].",
 )
-@set_option
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME.OPTION=VALUE",
+    help="Set an option of a fusion, of heads (head.epochs=9) or of the worlds (world.style=1).",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Base seed of everything random.")
-@click.option("--bias", type=float, help="How much actors shift logits, in errors over clips [default: 0.5].")
-@click.option("--correlation", type=float, help="Of two encoders' errors within a modality [default: 0.6].")
-@click.option("--sharpness", type=float, help="How much actors' sharpness differs, sd of its logarithm [default: 0.4].")
 @click.option("--test-actors", type=int, default=11, show_default=True, help="Unseen actors of a replicate.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes [default: one per CPU]; the numbers do not depend on it."
 )
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File that keeps every replicate (JSON lines); the same command goes on where it ended.",
+)
+@click.option("--markdown", is_flag=True, help="Print the tables of methods as Markdown.")
 @data_option
 @json_option
 def simulate(
-    replicates: int, encoders: str | None, fusions: str | None, settings: tuple[str, ...], seed: int,
-    bias: float | None, correlation: float | None, sharpness: float | None, test_actors: int, workers: int | None,
-    data: Path | None, as_json: bool,
+    worlds: str, replicates: int, encoders: str | None, fusions: str | None, settings: tuple[str, ...], seed: int,
+    test_actors: int, workers: int | None, results: Path | None, markdown: bool, data: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare fusions and thresholds on simulated encoders.
 
-    Probabilities are drawn for a real label table, to see which methods generalise to unseen actors.
+    Probabilities or embeddings are drawn for a real label table, to see which methods generalise to unseen actors.
 
-    Nothing is decoded or trained: only labels are read (those of the demo dataset without --data), and no number is a
-    result on BLEMORE. See docs/explanation/simulation.md.
+    No clip is decoded: only labels are read (those of the demo dataset without --data), and no number is a result on
+    BLEMORE. Worlds are described in docs/explanation/simulation.md.
     """
     from blemore_harness.cli.opening import open_dataset
     from blemore_harness.cli.terminal import answer_console
@@ -53,27 +73,39 @@ def simulate(
     from blemore_harness.options import parse_settings
     from blemore_harness.systems.plugins import load_plugins
     from blemore_lab import study as studies
-    from blemore_lab.encoders import Setting
     from blemore_lab.labels import demo_table, table_of
-    from blemore_lab.report import draw_simulation
+    from blemore_lab.methods import DEFAULT_FUSIONS
+    from blemore_lab.report import draw_simulation, write_markdown
+    from blemore_lab.results import ResultsFile
+    from blemore_lab.worlds import find_worlds
 
-    sizes = {"bias": bias, "correlation": correlation, "sharpness": sharpness}
-    chosen = {"encoders": _names(encoders), "fusions": _names(fusions)}
-    study = studies.Study(
-        replicates=replicates, test_actors=test_actors, seed=seed, fusion_options=parse_settings(settings),
-        setting=Setting(**{name: value for name, value in sizes.items() if value is not None}),
-        **{name: value for name, value in chosen.items() if value is not None},
-    )  # fmt: skip
-    reporter = open_reporter()
+    given = parse_settings(settings)
+    parameters, heads = given.pop("world", {}), given.pop("head", {})
+    listed = [
+        studies.Study(replicates, world, _names(fusions) or DEFAULT_FUSIONS, given, heads, test_actors, seed)
+        for world in find_worlds(worlds, parameters, _names(encoders))
+    ]
+    reporter, kept = open_reporter(), ResultsFile(results)
     with keeping_stdout():
         plugins = load_plugins()
-    study.methods(plugins)  # a misspelt name fails before anything is read
-    if data is None:
-        reporter.warn("No --data given: using the label table of the generated DEMO dataset, with few actors.")
-    table = demo_table() if data is None else table_of(open_dataset(data, reporter))
-    with keeping_stdout():
-        record = studies.simulate(study, table, plugins, reporter, workers or usable_cpus())
-    click.echo(json.dumps(record, indent=2)) if as_json else answer_console().print(draw_simulation(record))
+    for study in listed:
+        study.methods(plugins)  # a misspelt name fails before anything is read
+    if replicates:
+        if data is None:
+            reporter.warn("No --data given: using the label table of the generated DEMO dataset, with few actors.")
+        table = demo_table() if data is None else table_of(open_dataset(data, reporter))
+        with keeping_stdout():
+            records = [
+                studies.simulate(study, table, plugins, reporter, workers or usable_cpus(), kept) for study in listed
+            ]
+    else:
+        records = studies.read_records(kept)
+    if as_json:
+        click.echo(json.dumps({"simulation": True, "notice": studies.NOTICE, "worlds": records}, indent=2))
+    elif markdown:
+        click.echo(write_markdown(records))
+    else:
+        answer_console().print(draw_simulation(records))
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

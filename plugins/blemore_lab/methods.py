@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,9 +15,10 @@ from blemore_harness.context import Context
 from blemore_harness.errors import ConfigError, HarnessError, PluginFailed
 from blemore_harness.hookspecs import Fusion, FusionModel, NoOptions
 from blemore_harness.options import build_options
-from blemore_harness.predictions import FloatArray, Probabilities
+from blemore_harness.predictions import Embeddings, FloatArray, Probabilities
 from blemore_harness.protocol.thresholds import search_official
 from blemore_harness.systems.plugins import Plugins
+from blemore_lab.embeddings import Vectors
 
 RECIPE = "reference recipe"
 """Weights searched on each validation fold by itself, averaged over folds (arXiv 2603.23650, III-F and table III)."""
@@ -41,11 +42,13 @@ class FusedRows:
             the other folds; the recipe's with the weights of fold k itself.
         official: float64 (N, 6) of the training clips as papers report them: weights that saw the fold.
         unseen: float64 (T, 6) of the new actors' clips.
+        by_fold: float64 (K, T, 6) of the new actors' clips, by the base models and the weights of each fold.
     """
 
     validation: FloatArray
     official: FloatArray
     unseen: FloatArray
+    by_fold: FloatArray
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Material:
         folds: int64 (N,) fold of each.
         unseen: clips of the new actors, without either.
         train_rows, unseen_rows: by encoder, float64 (N, 6) and (T, 6).
+        fold_rows: by encoder, float64 (K, T, 6) of the new actors' clips by the model of each fold; None where nothing
+            is trained and every model is the same.
+        vectors: by encoder, embeddings float32 (N + T, D), of the training clips first; empty where there are none.
     """
 
     train: Clips
@@ -64,6 +70,8 @@ class Material:
     unseen: Clips
     train_rows: BaseModels
     unseen_rows: BaseModels
+    fold_rows: BaseModels | None = None
+    vectors: Mapping[str, Vectors] = field(default_factory=dict)
 
     @property
     def fold_numbers(self) -> list[int]:
@@ -74,16 +82,34 @@ class Material:
         """Fit a fusion on the training clips of a mask (N,); the others, else the new actors', are held out."""
         rest = self.unseen if index is None else self.train.take(~seen).unlabelled()
         fold = Fold(index, self.train.take(seen), rest)
+        if system.takes == "embeddings":
+            return system.fit(fold, self._embed((*fold.train.ids, *rest.ids)), options, context)
         base_models = {name: Probabilities(fold.train.ids, rows[seen]) for name, rows in self.train_rows.items()}
         return system.fit(fold, base_models, options, context)
 
-    def fuse_train(self, model: FusionModel, which: Mask, context: Context) -> FloatArray:
+    def fuse_train(self, system: Fusion, model: FusionModel, which: Mask, context: Context) -> FloatArray:
         """Fuse the training clips of a mask (N,)."""
-        return _fuse(model, self.train.take(which), {k: v[which] for k, v in self.train_rows.items()}, context)
+        rows = {name: values[which] for name, values in self.train_rows.items()}
+        return self._fuse(system, model, self.train.take(which).unlabelled(), rows, context)
 
-    def fuse_unseen(self, model: FusionModel, context: Context) -> FloatArray:
-        """Fuse the new actors' clips."""
-        return _fuse(model, self.unseen, self.unseen_rows, context)
+    def fuse_unseen(self, system: Fusion, model: FusionModel, context: Context, place: int | None = None) -> FloatArray:
+        """Fuse the new actors' clips, as the final base models predict them or those of the fold at a place."""
+        rows = self.unseen_rows
+        if place is not None and self.fold_rows is not None:
+            rows = {name: values[place] for name, values in self.fold_rows.items()}
+        return self._fuse(system, model, self.unseen, rows, context)
+
+    def _fuse(self, system: Fusion, model: FusionModel, clips: Clips, rows: BaseModels, context: Context) -> FloatArray:
+        given: Mapping[str, Any] = (
+            self._embed(clips.ids)
+            if system.takes == "embeddings"
+            else {name: Probabilities(clips.ids, values) for name, values in rows.items()}
+        )
+        return model.predict(clips, given, context).aligned(clips.ids).values
+
+    def _embed(self, ids: Sequence[str]) -> dict[str, Embeddings]:
+        everyone = (*self.train.ids, *self.unseen.ids)
+        return {name: Embeddings(everyone, vectors).pick(ids) for name, vectors in self.vectors.items()}
 
 
 @dataclass(frozen=True)
@@ -108,25 +134,30 @@ class Method:
             return self._fuse_recipe(material, context) if self.recipe else self._fuse_crossed(material, context)
 
     def _fuse_crossed(self, material: Material, context: Context) -> FusedRows:
-        validation = np.zeros((len(material.train), 6))
-        for number in material.fold_numbers:
+        validation, by_fold = np.zeros((len(material.train), 6)), []
+        for place, number in enumerate(material.fold_numbers):
             own = material.folds == number
             model = material.fit(self.system, self.options, context, number, ~own)
-            validation[own] = material.fuse_train(model, own, context)
+            validation[own] = material.fuse_train(self.system, model, own, context)
+            by_fold.append(material.fuse_unseen(self.system, model, context, place))
         everyone = np.ones(len(material.train), dtype=bool)
         model = material.fit(self.system, self.options, context, None, everyone)
-        official = material.fuse_train(model, everyone, context)
-        return FusedRows(validation, official, material.fuse_unseen(model, context))
+        # What is trained on embeddings gives no probabilities for the clips that it was trained on.
+        learnt = self.system.takes == "embeddings"
+        official = validation if learnt else material.fuse_train(self.system, model, everyone, context)
+        unseen = material.fuse_unseen(self.system, model, context)
+        return FusedRows(validation, official, unseen, np.stack(by_fold))
 
     def _fuse_recipe(self, material: Material, context: Context) -> FusedRows:
-        validation, unseen = np.zeros((len(material.train), 6)), []
-        for number in material.fold_numbers:
+        validation, unseen, by_fold = np.zeros((len(material.train), 6)), [], []
+        for place, number in enumerate(material.fold_numbers):
             own = material.folds == number
             model = material.fit(self.system, self.options, context, number, own)
-            validation[own] = material.fuse_train(model, own, context)
+            validation[own] = material.fuse_train(self.system, model, own, context)
             # Rows are linear in the weights: the mean of rows is the row of the mean weights.
-            unseen.append(material.fuse_unseen(model, context))
-        return FusedRows(validation, validation, np.mean(unseen, axis=0))
+            unseen.append(material.fuse_unseen(self.system, model, context))
+            by_fold.append(material.fuse_unseen(self.system, model, context, place))
+        return FusedRows(validation, validation, np.mean(unseen, axis=0), np.stack(by_fold))
 
 
 @dataclass(frozen=True)
@@ -156,7 +187,7 @@ class BestSingle(Fusion):
 
 
 def find_methods(
-    fusions: tuple[str, ...], plugins: Plugins, given: Mapping[str, Mapping[str, object]]
+    fusions: tuple[str, ...], plugins: Plugins, given: Mapping[str, Mapping[str, object]], embeddings: bool = False
 ) -> tuple[Method, ...]:
     """Look up what is compared: the recipe first, the best single encoder, then the fusions named.
 
@@ -164,34 +195,30 @@ def find_methods(
         fusions: names of fusions.
         plugins: where they are looked up.
         given: option values by fusion, as users write them.
+        embeddings: whether simulated encoders have embeddings.
 
     Raises:
         UnknownName: a fusion that nobody offers, or an option that it does not have.
-        ConfigError: a fusion that learns from embeddings, or options of one that is not compared.
+        ConfigError: a fusion that takes embeddings where there are none, or options of one that is not compared.
     """
     strangers = set(given) - {RECIPE_SEARCH, *fusions}
     if strangers:
         raise ConfigError(f"options are set for '{sorted(strangers)[0]}', which is not compared")
     found = {name: plugins.fusion(name).system for name in dict.fromkeys((RECIPE_SEARCH, *fusions))}
     options = {name: build_options(name, system.Options, given.get(name, {})) for name, system in found.items()}
+    systems = {name: _checked(system, embeddings) for name, system in found.items()}
     methods = [
-        Method(RECIPE, _checked(found[RECIPE_SEARCH]), options[RECIPE_SEARCH], recipe=True),
+        Method(RECIPE, systems[RECIPE_SEARCH], options[RECIPE_SEARCH], recipe=True),
         Method(BestSingle.name, BestSingle(), NoOptions()),
     ]
-    return (*methods, *(Method(name, _checked(found[name]), options[name]) for name in dict.fromkeys(fusions)))
+    return (*methods, *(Method(name, systems[name], options[name]) for name in dict.fromkeys(fusions)))
 
 
-def _checked(system: Any) -> Fusion:
+def _checked(system: Any, embeddings: bool) -> Fusion:
     assert isinstance(system, Fusion)
-    if system.takes != "probabilities":
-        raise ConfigError(f"'{system.name}' learns from embeddings of encoders, and simulated encoders have none")
+    if system.takes == "embeddings" and not embeddings:
+        raise ConfigError(f"'{system.name}' takes embeddings of encoders, and those of the world 'logits' have none")
     return system
-
-
-def _fuse(model: FusionModel, clips: Clips, rows: BaseModels, context: Context) -> FloatArray:
-    bare = clips.unlabelled()
-    base_models = {name: Probabilities(bare.ids, values) for name, values in rows.items()}
-    return model.predict(bare, base_models, context).aligned(bare.ids).values
 
 
 @contextmanager

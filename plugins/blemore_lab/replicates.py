@@ -13,13 +13,17 @@ from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, LabelArray
 from blemore_harness.context import Context, Silent
 from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, Strategy, evaluate_strategy, make_sample
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import GridCounter
 from blemore_harness.protocol.rules import Scores, score
-from blemore_lab.calibration import Calibrated
+from blemore_lab.calibration import Calibrated, mean_scores
+from blemore_lab.causes import Causes, split_causes
+from blemore_lab.embeddings import Draws, EmbeddingSetting, draw_scene, embed
 from blemore_lab.encoders import Setting, draw_errors, make_rows
 from blemore_lab.labels import Groups, LabelTable, draw_actors, name_clips
 from blemore_lab.methods import FusedRows, Material, Method
+from blemore_lab.training import train_heads
 
 CHOSEN = "chosen"
 """Stands for the strategy with the best cross-fitted Score among `HONEST`: how the harness decodes test clips."""
@@ -55,12 +59,14 @@ class ReplicateResult:
         outcomes: by method and strategy.
         thresholds: by encoder and by method, (alpha, beta) at their best on each fold.
         encoders: by encoder, official accuracies on each fold.
+        causes: by method, why the cross-fitted Score of `CHOSEN` misses the unseen one.
     """
 
     official: Mapping[str, Scores]
     outcomes: Mapping[tuple[str, str], Outcome]
     thresholds: Mapping[str, tuple[tuple[float, float], ...]]
     encoders: Mapping[str, tuple[Scores, ...]]
+    causes: Mapping[str, Causes]
 
 
 @dataclass(frozen=True)
@@ -72,23 +78,42 @@ class NewActors:
 
 
 def draw_replicate(
-    encoders: Sequence[Calibrated], table: LabelTable, setting: Setting, test_actors: int, seed: Sequence[int]
+    encoders: Sequence[Calibrated],
+    table: LabelTable,
+    setting: Setting | EmbeddingSetting,
+    test_actors: int,
+    seed: Sequence[int],
+    heads: HeadOptions | None = None,
 ) -> tuple[Material, NewActors]:
-    """Draw rows of all encoders for the training actors and for as many new ones."""
+    """Return the probabilities of all encoders for the training actors and for as many new ones.
+
+    Args:
+        encoders: what is simulated.
+        table: labels, actors and folds of the training clips.
+        setting: draws probabilities, or embeddings on which heads are trained.
+        test_actors: how many actors are new.
+        seed: base seed and number of the replicate.
+        heads: how heads are trained on embeddings.
+    """
     truth, groups = draw_actors(table, test_actors, np.random.default_rng([*seed, 3]))
     everyone = np.concatenate([table.actors, table.actor_count + groups])
     labels = np.concatenate([table.truth, truth])
-    errors = draw_errors([encoder.name for encoder in encoders], setting, everyone, seed)
-    rows = {encoder.name: make_rows(labels, encoder.skill, errors[encoder.name]) for encoder in encoders}
-    count = len(table.truth)
-    material = Material(
-        table.clips(),
-        table.folds,
-        Clips(name_clips(len(truth), "u")),
-        {name: values[:count] for name, values in rows.items()},
-        {name: values[count:] for name, values in rows.items()},
-    )
-    return material, NewActors(truth, groups)
+    train, unseen, count = table.clips(), Clips(name_clips(len(truth), "u")), len(table.truth)
+    new = NewActors(truth, groups)
+    if isinstance(setting, Setting):
+        errors = draw_errors([encoder.name for encoder in encoders], setting, everyone, seed)
+        rows = {encoder.name: make_rows(labels, encoder.skill, errors[encoder.name]) for encoder in encoders}
+        first, last = ({name: v[part] for name, v in rows.items()} for part in (slice(count), slice(count, None)))
+        return Material(train, table.folds, unseen, first, last), new
+    assert heads is not None
+    draws = Draws(seed)
+    scene = draw_scene(labels, everyone, setting, draws)
+    vectors = {encoder.name: embed(encoder.name, encoder.skill, scene, setting, draws) for encoder in encoders}
+    trained = train_heads(vectors, train, table.folds, unseen, heads, seed[0])
+    train_rows = {name: rows.train for name, rows in trained.items()}
+    unseen_rows = {name: rows.unseen for name, rows in trained.items()}
+    fold_rows = {name: rows.by_fold for name, rows in trained.items()}
+    return Material(train, table.folds, unseen, train_rows, unseen_rows, fold_rows, vectors), new
 
 
 def score_replicate(
@@ -97,6 +122,7 @@ def score_replicate(
     """Fuse, choose and decode by everything that is compared, and score it on the new actors."""
     official: dict[str, Scores] = {}
     outcomes: dict[tuple[str, str], Outcome] = {}
+    causes: dict[str, Causes] = {}
     counter = GridCounter(table.truth, table.folds)
     chosen = {
         name: [grid.choose() for grid in counter.per_fold(rows).values()] for name, rows in material.train_rows.items()
@@ -114,10 +140,11 @@ def score_replicate(
                 (method.name, name): Outcome(reported, score(new.truth, labels), used)
                 for name, (used, reported, labels) in decided.items()
             }
+            causes[method.name] = split_causes(rows, decided[CHOSEN], table, new.truth)
     thresholds = {
         name: tuple((c.thresholds.alpha, c.thresholds.beta) for c in choices) for name, choices in chosen.items()
     }
-    return ReplicateResult(official, outcomes, thresholds, encoders)
+    return ReplicateResult(official, outcomes, thresholds, encoders, causes)
 
 
 def decode_unseen(rows: FusedRows, table: LabelTable, groups: Groups) -> dict[str, tuple[str, float, LabelArray]]:
@@ -137,13 +164,6 @@ def decode_unseen(rows: FusedRows, table: LabelTable, groups: Groups) -> dict[st
     found = {name: (name, *_try(STRATEGIES[name], sample, rows.unseen, groups)) for name in DECODABLE}
     best = max(HONEST, key=lambda name: found[name][1])
     return {**found, CHOSEN: found[best]}
-
-
-def mean_scores(scores: Sequence[Scores]) -> Scores:
-    """Return the mean of both accuracies."""
-    return Scores(
-        float(np.mean([each.presence for each in scores])), float(np.mean([each.salience for each in scores]))
-    )
 
 
 def _try(strategy: Strategy, sample: Sample, unseen: FloatArray, groups: Groups) -> tuple[float, LabelArray]:

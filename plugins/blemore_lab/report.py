@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,109 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from blemore_lab.summary import BASES, rank_methods
+
 WIDE = 118
 """Columns that the table of fusions and strategies needs for all that it can show."""
 
 
-def draw_simulation(record: Mapping[str, Any]) -> RenderableType:
-    """Draw everything that a record of `study.simulate` says."""
-    notice = Text(record["notice"], style="bold yellow")
-    warnings = [Text(f"warning: {text}", style="yellow") for text in record["warnings"]]
-    return Group(notice, *warnings, _encoders(record), _spread(record), _Rows(record), *_legend(record))
+def draw_simulation(records: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Draw what records of `study.simulate` say: of one world everything, of several how methods compare."""
+    notice = Text(records[0]["notice"], style="bold yellow")
+    warnings = [
+        Text(f"warning: {record['world']['name']}: {text}", style="yellow")
+        for record in records
+        for text in record["warnings"]
+    ]
+    [record, *others] = records
+    details: list[RenderableType] = (
+        [] if others else [_encoders(record), _spread(record), _Rows(record), *_legend(record)]
+    )
+    return Group(notice, *warnings, *details, *(_draw(table) for table in method_tables(records)))
+
+
+def write_markdown(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return the tables of methods as Markdown."""
+    return "\n\n".join([records[0]["notice"], *(table.as_markdown() for table in method_tables(records))])
+
+
+@dataclass(frozen=True)
+class PlainTable:
+    """A table of texts.
+
+    Attributes:
+        title: what is in it.
+        head: names of the columns; the first two columns are names, the others numbers.
+        rows: as many texts in each.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def as_markdown(self) -> str:
+        """Return it as Markdown."""
+        lines = [self.head, ("---",) * len(self.head), *self.rows]
+        return f"SIMULATED: {self.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def method_tables(records: Sequence[Mapping[str, Any]]) -> list[PlainTable]:
+    """Return the tables worlds by methods: who does best, and what cross-fitted Scores miss."""
+    each = [(record["world"]["name"], row) for record in records for row in record["methods"]]
+    scores = [
+        (world, row["method"], str(row["replicates"]), _short(row["unseen"]["mean"]),
+         *(_with_interval(row["differences"].get(other)) for other in BASES))
+        for world, row in each
+    ]  # fmt: skip
+    missed = [
+        (world, row["method"], _with_interval(row["missed"]),
+         *(_short(row["missed"][name], "+") for name in CAUSES))
+        for world, row in each
+    ]  # fmt: skip
+    tables = [
+        PlainTable(
+            "Score on unseen actors, and differences, ± half of the 95 % interval",
+            ("world", "method", "n", "Score", *(f"against {other}" for other in BASES)),
+            tuple(scores),
+        ),
+        PlainTable(
+            "cross-fitted Score minus Score on unseen actors, and its causes",
+            ("world", "method", "difference", *CAUSES.values()),
+            tuple(missed),
+        ),
+    ]
+    if len(records) > 1:
+        ranks = rank_methods(records)
+        title = f"mean rank over {len(records)} worlds, 1 the best"
+        rows = tuple(("", name, f"{rank:.1f}") for name, rank in ranks.items())
+        tables.insert(1, PlainTable(title, ("", "method", "mean rank"), rows))
+    return tables
+
+
+CAUSES = {"seen": "seen actors", "mix": "label mix", "fewer_actors": "fewer actors", "thresholds": "thresholds"}
+"""Columns of the causes."""
+
+
+def _short(value: float, sign: str = "") -> str:
+    """Return a number below 1 with three digits, as tables show them: `.429`."""
+    return f"{value:{sign}.3f}".replace("0.", ".", 1)
+
+
+def _with_interval(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    return _short(found["mean"], "+") + ("" if found["half"] is None else f" ± {_short(found['half'])}")
+
+
+def _draw(plain: PlainTable) -> Table:
+    table = _table(plain.title)
+    for place, name in enumerate(plain.head):
+        table.add_column(
+            name.replace(" ", "\n", 1) if place > 1 else name, justify="left" if place < 2 else "right", no_wrap=True
+        )
+    for row in plain.rows:
+        table.add_row(*row)
+    return table
 
 
 def _table(title: str) -> Table:
@@ -139,7 +233,6 @@ def _legend(record: Mapping[str, Any]) -> list[Text]:
         "of twenty methods that are no better and no worse, one is clear of 0 by chance.",
         "oracle: uses the true actor identities; not a valid submission.",
         f"chosen: the strategy with the best cross-fitted Score among those that look at one clip at a time. Seed "
-        f"{settings['seed']}, bias {settings['bias']:g}, correlation {settings['correlation']:g}, sharpness "
-        f"{settings['sharpness']:g}.",
+        f"{settings['seed']}.",
     ]
     return [Text(line, style="dim") for line in lines]

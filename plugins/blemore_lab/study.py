@@ -9,15 +9,19 @@ from types import MappingProxyType
 from typing import Any
 
 from blemore_harness.context import Reporter
-from blemore_harness.errors import InvalidOption
+from blemore_harness.errors import ConfigError, DataError, InvalidOption
+from blemore_harness.heads.options import HeadOptions
 from blemore_harness.systems.plugins import Plugins
-from blemore_lab.calibration import Calibrated, calibrate, explain_misses
-from blemore_lab.encoders import DEFAULT_ENCODERS, PUBLISHED, Setting, check_encoders
+from blemore_lab.calibration import Calibrated, calibrate, calibrate_embeddings, explain_misses
+from blemore_lab.encoders import PUBLISHED, Setting
 from blemore_lab.labels import LabelTable
 from blemore_lab.methods import DEFAULT_FUSIONS, Method, find_methods
 from blemore_lab.replicates import ReplicateResult, draw_replicate, score_replicate
-from blemore_lab.summary import describe_rows, describe_spread
+from blemore_lab.results import ResultsFile
+from blemore_lab.summary import describe_methods, describe_rows, describe_spread
+from blemore_lab.training import make_head_options
 from blemore_lab.workers import run_all
+from blemore_lab.worlds import WORLDS, World
 
 NOTICE = (
     "SIMULATION: probabilities of simulated encoders, not of real ones. No number here is a result on BLEMORE; what "
@@ -41,33 +45,39 @@ class Study:
     """What is simulated.
 
     Attributes:
-        replicates: how many.
-        encoders: whose published accuracies the simulated encoders have.
+        replicates: how many; 0 for those that the file of results has.
+        world: where probabilities come from.
         fusions: what is compared besides the reference recipe and the best single encoder.
         fusion_options: option values by fusion, which win over `FAST`.
+        head_options: option values of heads on embeddings, which win over `training.SMALL`.
         test_actors: new actors of a replicate; BLEMORE's test clips have 11.
         seed: base seed.
-        setting: how actors and encoders err.
     """
 
     replicates: int = 20
-    encoders: tuple[str, ...] = DEFAULT_ENCODERS
+    world: World = WORLDS["logits"]
     fusions: tuple[str, ...] = DEFAULT_FUSIONS
     fusion_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    head_options: Mapping[str, object] = field(default_factory=dict)
     test_actors: int = 11
     seed: int = 0
-    setting: Setting = field(default_factory=Setting)
 
     def __post_init__(self) -> None:
-        check_encoders(self.encoders)
-        for name, value, highest in (
-            ("replicates", self.replicates, 100_000),
-            ("test-actors", self.test_actors, MOST_TEST_ACTORS),
+        for name, value, lowest, highest in (
+            ("replicates", self.replicates, 0, 100_000),
+            ("test-actors", self.test_actors, 1, MOST_TEST_ACTORS),
         ):
-            if not 1 <= value <= highest:
-                raise InvalidOption(f"{name}: expected a number from 1 to {highest}, found {value}")
+            if not lowest <= value <= highest:
+                raise InvalidOption(f"{name}: expected a number from {lowest} to {highest}, found {value}")
         if self.seed < 0:
             raise InvalidOption(f"seed: expected a number from 0, found {self.seed}")
+        if self.head_options and self.heads is None:
+            raise ConfigError(f"options are set for 'head', and the world '{self.world.name}' trains no heads")
+
+    @property
+    def heads(self) -> HeadOptions | None:
+        """How heads are trained; None where the world draws probabilities."""
+        return None if isinstance(self.world.setting, Setting) else make_head_options(self.head_options)
 
     @property
     def options(self) -> dict[str, dict[str, object]]:
@@ -78,11 +88,25 @@ class Study:
 
     def methods(self, plugins: Plugins) -> tuple[Method, ...]:
         """Look up what is compared; errors as of `find_methods`."""
-        return find_methods(self.fusions, plugins, self.options)
+        return find_methods(self.fusions, plugins, self.options, self.heads is not None)
+
+    def describe(self, table: LabelTable) -> dict[str, Any]:
+        """Return what every replicate depends on: JSON types."""
+        return {
+            "seed": self.seed, "test_actors": self.test_actors, "encoders": list(self.world.encoders),
+            **asdict(self.world.setting), **({"heads": asdict(self.heads)} if self.heads else {}),
+            "labels": {
+                "source": table.source, "clips": len(table.truth), "actors": table.actor_count,
+                "folds": len(set(table.folds.tolist())),
+            },
+        }  # fmt: skip
 
 
-def simulate(study: Study, table: LabelTable, plugins: Plugins, reporter: Reporter, workers: int = 1) -> dict[str, Any]:
-    """Return the record of a study.
+def simulate(
+    study: Study, table: LabelTable, plugins: Plugins, reporter: Reporter, workers: int = 1,
+    results: ResultsFile | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the record of a study in one world.
 
     Args:
         study: what is simulated.
@@ -90,61 +114,105 @@ def simulate(study: Study, table: LabelTable, plugins: Plugins, reporter: Report
         plugins: where fusions are looked up.
         reporter: shows the replicates done.
         workers: processes that simulate; the record does not depend on their number.
+        results: replicates that are known, and where new ones are kept.
 
     Returns:
         the record: JSON types, with the notice that it is a simulation.
 
     Raises:
-        UnknownName, ConfigError: a fusion or an option that there is not.
+        UnknownName, ConfigError: a fusion or an option that there is not, or results of other settings.
         PluginFailed: a fusion that crashed.
     """
     methods = study.methods(plugins)
-    with reporter.progress("calibrating encoders", len(study.encoders)) as bar:
-        encoders: list[Calibrated] = []
-        for name in study.encoders:
-            encoders += calibrate([name], table, study.setting)
-            bar.advance()
+    results = results or ResultsFile(None)
+    world, settings = study.world, study.describe(table)
+    encoders = results.open_world(world.name, settings)
+    if encoders is None:
+        encoders = _calibrate(study, table, reporter)
+        results.add_world(world.name, world.summary, settings, encoders)
     if missed := explain_misses(encoders):
         reporter.warn(missed)
-    with reporter.progress("simulated replicates", study.replicates) as bar:
-        results = []
-        run = partial(run_replicate, study=study, encoders=tuple(encoders), methods=methods, table=table)
-        for result in run_all(run, study.replicates, workers):
-            results.append(result)
+    wanted = {
+        number: [method for method in methods if not results.has(world.name, number, method.name)]
+        for number in range(study.replicates)
+    }
+    missing = [number for number, some in wanted.items() if some]
+    with reporter.progress(f"replicates of {world.name}", len(missing)) as bar:
+        run = partial(run_replicate, study=study, encoders=encoders, methods=wanted, table=table)
+        for number, result in zip(missing, run_all(run, missing, workers), strict=True):
+            results.add(world.name, number, result)
             bar.advance()
+    return describe_world(world.name, results, study.options)
+
+
+def describe_world(name: str, results: ResultsFile, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record of a world of a file of results; `options` are those of fusions."""
+    encoders, found = results.encoders(name), results.replicates(name)
+    settings = dict(results.worlds[name]["settings"])
+    labels = settings.pop("labels")
+    del settings["encoders"]
+    missed = explain_misses(encoders)
     return {
         "simulation": True,
         "notice": NOTICE,
-        "settings": {
-            "replicates": study.replicates, "test_actors": study.test_actors, "seed": study.seed,
-            **asdict(study.setting), "options": study.options,
-        },
-        "labels": {
-            "source": table.source, "clips": len(table.truth), "actors": table.actor_count,
-            "folds": len(set(table.folds.tolist())),
-        },
+        "world": {"name": name, "summary": results.worlds[name]["summary"]},
+        "settings": {"replicates": len(found), **settings, "options": options},
+        "labels": labels,
         "warnings": [missed] if missed else [],
-        "encoders": [_describe(encoder, results) for encoder in encoders],
-        "spread": describe_spread(results),
-        "rows": describe_rows(results),
-    }  # fmt: skip
+        "encoders": [_describe(encoder, found) for encoder in encoders],
+        "spread": describe_spread(found),
+        "rows": describe_rows(found),
+        "methods": describe_methods(found),
+    }
+
+
+def read_records(results: ResultsFile) -> list[dict[str, Any]]:
+    """Return the records of all worlds of a file of results that have a replicate.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = [describe_world(name, results, {}) for name in results.worlds if results.replicates(name)]
+    if not found:
+        raise DataError("expected a file of results (--results) with at least 1 replicate, found none")
+    return found
 
 
 def run_replicate(
-    number: int, study: Study, encoders: Sequence[Calibrated], methods: Sequence[Method], table: LabelTable
+    number: int,
+    study: Study,
+    encoders: Sequence[Calibrated],
+    methods: Mapping[int, Sequence[Method]],
+    table: LabelTable,
 ) -> ReplicateResult:
     """Return the result of one replicate, which does not depend on the others or on the process."""
-    material, new = draw_replicate(encoders, table, study.setting, study.test_actors, (study.seed, number))
-    return score_replicate(methods, material, table, new, study.seed)
+    material, new = draw_replicate(
+        encoders, table, study.world.setting, study.test_actors, (study.seed, number), study.heads
+    )
+    return score_replicate(methods[number], material, table, new, study.seed)
+
+
+def _calibrate(study: Study, table: LabelTable, reporter: Reporter) -> tuple[Calibrated, ...]:
+    setting, names = study.world.setting, study.world.encoders
+    with reporter.progress("calibrating encoders", len(names)) as bar:
+        if not isinstance(setting, Setting):
+            assert study.heads is not None
+            found = calibrate_embeddings(names, table, setting, study.heads)
+            bar.advance(len(names))
+            return found
+        encoders: list[Calibrated] = []
+        for name in names:
+            encoders += calibrate([name], table, setting)
+            bar.advance()
+    return tuple(encoders)
 
 
 def _describe(encoder: Calibrated, results: Sequence[ReplicateResult]) -> dict[str, Any]:
-    wanted = PUBLISHED[encoder.name]
     folds = [scores for result in results for scores in result.encoders[encoder.name]]
     return {
         "name": encoder.name,
-        "modality": wanted.modality,
-        "published": {"acc_presence": wanted.presence, "acc_salience": wanted.salience},
+        "modality": PUBLISHED[encoder.name].modality,
+        "published": {"acc_presence": encoder.wanted.presence, "acc_salience": encoder.wanted.salience},
         "calibrated": {"acc_presence": encoder.reached.presence, "acc_salience": encoder.reached.salience},
         "simulated": {
             "acc_presence": sum(s.presence for s in folds) / len(folds),

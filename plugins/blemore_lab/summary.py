@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -11,12 +12,16 @@ import numpy as np
 from blemore_harness.decoding.strategies import STRATEGIES
 from blemore_harness.errors import DataError
 from blemore_harness.systems.submission import DEFAULT_FUSION
+from blemore_lab.causes import Causes
 from blemore_lab.intervals import mean_interval
 from blemore_lab.methods import RECIPE
 from blemore_lab.replicates import CHOSEN, Outcome, ReplicateResult
 
 REFERENCE = (RECIPE, "averaged")
 """What everything is compared with: weights and thresholds at their best on each fold, both averaged over folds."""
+
+BASES = (RECIPE, "logit-mean")
+"""Methods that all others are compared with in every world."""
 
 ORACLE = "oracle"
 """Marks strategies that use other clips of the same actor: here they are given the true actor identities."""
@@ -38,8 +43,59 @@ def describe_rows(results: Sequence[ReplicateResult]) -> list[dict[str, Any]]:
     """Return a row for every fusion and strategy, best on unseen actors first."""
     if not results:
         raise DataError("expected at least 1 replicate, found 0")
-    rows = [_describe_row(key, results) for key in results[0].outcomes]
+    keys = dict.fromkeys(key for result in results for key in result.outcomes)
+    rows = [_describe_row(key, [result for result in results if key in result.outcomes]) for key in keys]
     return sorted(rows, key=lambda row: -float(row["unseen"]["score"]))
+
+
+def describe_methods(results: Sequence[ReplicateResult]) -> list[dict[str, Any]]:
+    """Return a row for every method with the thresholds that the harness chooses, best on unseen actors first.
+
+    The reference recipe has its own thresholds. Differences are of the same replicates.
+    """
+    names = dict.fromkeys(name for result in results for name in result.official)
+    rows = [_describe_method(name, [result for result in results if name in result.official]) for name in names]
+    return sorted(rows, key=lambda row: -float(row["unseen"]["mean"]))
+
+
+def _describe_method(name: str, results: Sequence[ReplicateResult]) -> dict[str, Any]:
+    own = [unseen_score(name, result) for result in results]
+    differences = {
+        other: mean_interval([a - unseen_score(other, result) for a, result in zip(own, results, strict=True)
+                              if other in result.official])
+        for other in BASES if other != name and any(other in result.official for result in results)
+    }  # fmt: skip
+    chosen = [result.outcomes[name, CHOSEN] for result in results]
+    causes = [result.causes[name] for result in results]
+    missed = mean_interval([outcome.reported - outcome.unseen.score for outcome in chosen])
+    return {
+        "method": name,
+        "replicates": len(results),
+        "official": float(np.mean([result.official[name].score for result in results])),
+        "cross_fitted": _mean(chosen, lambda outcome: outcome.reported),
+        "unseen": asdict(mean_interval(own)),
+        "differences": {other: asdict(found) for other, found in differences.items()},
+        "missed": {
+            **asdict(missed),
+            **{part.name: float(np.mean([getattr(each, part.name) for each in causes])) for part in fields(Causes)},
+        },
+    }
+
+
+def unseen_score(method: str, result: ReplicateResult) -> float:
+    """Return the Score on unseen actors of a method with its thresholds."""
+    return result.outcomes[REFERENCE if method == RECIPE else (method, CHOSEN)].unseen.score
+
+
+def rank_methods(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the mean rank over worlds of every method that all of them have, 1 the best; the best method first."""
+    orders = [[row["method"] for row in record["methods"]] for record in records]
+    common = [name for name in orders[0] if all(name in order for order in orders)]
+    ranks = {
+        name: float(np.mean([[other for other in order if other in common].index(name) + 1 for order in orders]))
+        for name in common
+    }
+    return dict(sorted(ranks.items(), key=lambda item: item[1]))
 
 
 def _describe_row(key: tuple[str, str], results: Sequence[ReplicateResult]) -> dict[str, Any]:

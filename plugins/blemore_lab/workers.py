@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,26 +24,26 @@ class Failure:
     plugin: str
 
 
-def run_all(run: Run, count: int, workers: int) -> Iterator[ReplicateResult]:
-    """Run replicates 0 to `count` - 1 and give their results in order.
+def run_all(run: Run, numbers: Sequence[int], workers: int) -> Iterator[ReplicateResult]:
+    """Run the replicates of some numbers and give their results in order.
 
     Args:
         run: computes the replicate of a number; with several workers, a function that another process can be sent.
-        count: how many replicates.
+        numbers: of the replicates.
         workers: processes; 1 computes here.
 
     Raises:
         PluginFailed: a fusion that crashed.
         BlemoreError: a process that was ended from outside.
     """
-    if min(workers, count) <= 1:
-        yield from map(run, range(count))
+    if min(workers, len(numbers)) <= 1:
+        yield from map(run, numbers)
         return
     # Fresh processes: a fork of one that runs threads may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, count), context, initializer=_leave_interrupts_to_parent) as pool:
+    with ProcessPoolExecutor(min(workers, len(numbers)), context, initializer=_leave_interrupts_to_parent) as pool:
         try:
-            for result in pool.map(partial(_run_elsewhere, run), range(count)):
+            for result in pool.map(partial(_run_elsewhere, run), numbers):
                 if isinstance(result, Failure):
                     raise PluginFailed(result.message, result.plugin)
                 yield result
