@@ -135,7 +135,7 @@ class _Objective:
     def __init__(self, problem: Problem, scale: FloatArray, strength: float) -> None:
         self._shape = problem.targets.shape[1], problem.inputs.shape[1]
         self._count = len(problem.inputs)
-        rows = max(1, PRODUCT // (self._shape[0] * self._shape[1]))
+        rows = max(1, min(self._count, PRODUCT // (self._shape[0] * self._shape[1])))
         self._inputs = _in_blocks(problem.inputs @ scale, rows)
         self._penalty = strength * scale.T @ scale
         self._across, self._offset, self._targets = (
