@@ -19,6 +19,9 @@ from blemore_harness.data.download import read_dataset
 from blemore_harness.drawing.analysis_tables import draw_analysis, draw_difference
 from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import DataError, RunError, UnknownName
+from blemore_harness.files.leaderboard import write_submission
+from blemore_harness.files.prediction_files import write_probabilities
+from blemore_harness.predictions import Probabilities
 from blemore_harness.record.types import Record
 from blemore_harness.scoring.analysis import analyse_system, compare_systems
 from blemore_harness.scoring.reading import load_system
@@ -207,3 +210,77 @@ def test_both_commands_print_tables_and_json(finished: Any) -> None:
     twice = [runner.invoke(cli, ["analyse", folder.name, "--json", *place]).stdout for _ in range(2)]
     assert twice[0] == twice[1]
     assert {"breakdown", "errors", "calibration", "sensitivity"} <= set(json.loads(twice[0]))
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def compared(*words: object) -> Any:
+    answer = CliRunner().invoke(cli, ["compare", *map(str, words), "--json"], catch_exceptions=False)
+    assert answer.exit_code == 0, answer.output
+    return json.loads(answer.stdout)
+
+
+def write_rows(path: Path, system: Any) -> Path:
+    write_probabilities(path, Probabilities(system.ids, system.sample.values))
+    return path
+
+
+def test_two_systems_of_one_run_are_compared(finished: Any) -> None:
+    bench, (_, folder), _ = finished
+    runs = bench.root / "runs"
+    found = compared(folder, "--system", "one", "--second-system", "two", "--runs", runs)
+    assert [side["title"] for side in found["systems"]] == ["one", "two"]
+    same = compare_systems(load_system(runs, str(folder), "one"), load_system(runs, str(folder), "two"))
+    assert found == json.loads(json.dumps(same))
+    alone = CliRunner().invoke(cli, ["compare", str(folder), "--runs", str(runs)])
+    assert (alone.exit_code, "--second-system" in alone.output) == (2, True)
+
+
+def test_a_file_of_a_systems_probabilities_is_that_system(finished: Any, tmp_path: Path) -> None:
+    bench, (_, folder), _ = finished
+    runs = bench.root / "runs"
+    one, two = (load_system(runs, str(folder), name) for name in ("one", "two"))
+    files = write_rows(tmp_path / "one.csv", one), write_rows(tmp_path / "two.npz", two)
+    expected = compare_systems(one, two)
+    for words in ((files[0], folder, "--second-system", "two"), (*files, "--data", bench.dataset.root)):
+        found = compared(*words, "--runs", runs)
+        assert found["differences"] == json.loads(json.dumps(expected["differences"]))
+        assert (found["swapped"], found["thresholds"]) == ("rows", "other-folds")
+        assert found["systems"][0]["title"] == "one.csv"
+    strategy = compared(*files, "--data", bench.dataset.root, "--thresholds", "official")
+    assert strategy["systems"][0]["scores"] == compare_systems(one, two, "official")["systems"][0]["scores"]
+
+
+def test_decoded_labels_are_compared_as_they_are(finished: Any, tmp_path: Path) -> None:
+    bench, (_, folder), _ = finished
+    runs = bench.root / "runs"
+    two = load_system(runs, str(folder), "two")
+    answers = two.answers("other-folds")
+    write_submission(tmp_path / "two.zip", two.ids, answers.labels)
+    found = compared(tmp_path / "two.zip", folder, "--second-system", "two", "--runs", runs)
+    assert found["swapped"] == "answers"
+    assert {row["difference"] for row in found["differences"].values()} == {0.0}
+    labels = compared(tmp_path / "two.zip", tmp_path / "two.zip", "--data", bench.dataset.root)
+    assert labels["thresholds"] is None
+    assert "thresholds, " not in text_of(draw_difference(labels))
+
+
+def test_files_are_compared_by_the_labels_of_a_file(finished: Any, tmp_path: Path) -> None:
+    bench, (_, folder), _ = finished
+    two = load_system(bench.root / "runs", str(folder), "two")
+    reference = bench.dataset.root / "train_metadata.csv"
+    rows = write_rows(tmp_path / "two.csv", two)
+    write_submission(tmp_path / "two.zip", two.ids, two.sample.truth)
+    found = compared(tmp_path / "two.zip", rows, "--reference", reference)
+    assert found["systems"][0]["scores"]["score"] == pytest.approx(1.0)
+    assert found["systems"][0]["caveat"] is None
+    assert "optimistic" in found["systems"][1]["caveat"]
+    for words, named in (
+        ((folder, rows), str(folder)),
+        ((rows, tmp_path / "none.csv"), "none.csv"),
+        ((rows, tmp_path / "none.txt"), "none.txt"),
+    ):
+        answer = CliRunner().invoke(cli, ["compare", *map(str, words), "--reference", str(reference)])
+        assert answer.exit_code != 0
+        assert named in answer.output + str(answer.exception)

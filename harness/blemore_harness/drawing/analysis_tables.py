@@ -31,7 +31,8 @@ _SWAPPED = {
 def draw_difference(found: Mapping[str, Any]) -> RenderableType:
     """Draw a comparison as of `analysis.compare_systems`."""
     first, second = found["systems"]
-    title = f"{found['thresholds']} thresholds, {found['clips']} clips, {found['actors']} actors"
+    how = f"{found['thresholds']} thresholds, " if found["thresholds"] else ""
+    title = f"{how}{found['clips']} clips, {found['actors']} actors"
     table = _table(title, "", first["title"], second["title"], "difference", "p", folded=(1, 2))
     for measure, name in MEASURES.items():
         row = found["differences"][measure]

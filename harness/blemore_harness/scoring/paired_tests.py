@@ -96,15 +96,15 @@ def compare_answers(counts: Mapping[str, ActorCounts]) -> dict[tuple[str, str], 
     pairs. If all systems are equally good, some pair is called different in at most 5 % of cases.
 
     Args:
-        counts: by name of the system.
+        counts: by name of the system, the best first.
 
     Returns:
-        by pair of names as of `compare_all`: `difference`, `p` (two-sided, as of `swap_answers`) and `adjusted`.
+        by pair of names, the better first: `difference`, `p` (two-sided, as of `swap_answers`) and `adjusted`.
 
     Raises:
         DataError: counts of other clips.
     """
-    names = rank_counts(counts)
+    names = list(counts)
     pairs = list(combinations(range(len(names)), 2))
     if not pairs:
         return {}
