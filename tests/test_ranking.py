@@ -240,6 +240,12 @@ def test_paths_that_lead_nowhere(reference: Path, tmp_path: Path, words: list[st
     assert not isinstance(result.exception, OSError)
 
 
+def test_a_name_that_is_no_file_is_a_row(reference: Path, tmp_path: Path) -> None:
+    found = ranking("nowhere", put_json(tmp_path / "a.json", TRUTH), "x" * 5000, "--reference", reference)
+    assert [row["name"] for row in found["ranked"]] == ["a"]
+    assert [row["reason"] for row in found["refused"]] == ["no such file or folder"] * 2
+
+
 def test_an_empty_folder(reference: Path, tmp_path: Path) -> None:
     (tmp_path / "sent").mkdir()
     result = call("rank", tmp_path / "sent", "--reference", reference)

@@ -116,7 +116,7 @@ def find_sent(paths: Iterable[Path], leave_out: Path) -> list[Sent]:
     """
     found: list[tuple[Path, Path, bool]] = []  # path, what it is called, whether it was found in a folder
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - a name that is too long is no folder
             found += ((file, file.relative_to(path), True) for file in _walk(path) if not _is_same(file, leave_out))
         else:
             found.append((path, Path(path.name), False))
@@ -125,8 +125,12 @@ def find_sent(paths: Iterable[Path], leave_out: Path) -> list[Sent]:
     for (path, called, in_folder), name in zip(found, names, strict=True):
         unique = next(text for text in (name, str(called), str(path), f"{path} ({len(sent) + 1})")
                       if text not in sent and (text != name or names.count(name) == 1))  # fmt: skip
-        why = "a symbolic link, which may lead out of the folder: expected a file"
-        sent[unique] = Sent(unique, path, why if in_folder and path.is_symlink() else "")
+        why = ""
+        if in_folder and path.is_symlink():
+            why = "a symbolic link, which may lead out of the folder: expected a file"
+        elif not os.path.exists(path):  # noqa: PTH110 - as above
+            why = "no such file or folder"
+        sent[unique] = Sent(unique, path, why)
     return list(sent.values())
 
 
@@ -138,7 +142,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _is_same(one: Path, two: Path) -> bool:
-    return one.exists() and two.exists() and one.samefile(two)
+    return os.path.exists(two) and one.exists() and one.samefile(two)  # noqa: PTH110 - as above
 
 
 def _name_of(called: Path) -> str:
