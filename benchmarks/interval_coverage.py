@@ -1,6 +1,6 @@
 """Measure how often intervals over actors hold the truth, and what paired tests find and miss.
 
-    python benchmarks/coverage.py [intervals|groups|thresholds|pairs|choices|several] [--replicates 1000] [--json]
+    python benchmarks/interval_coverage.py [intervals|groups|thresholds|pairs|choices|several] [--replicates 1000] [--json]
 
 Actors are made up, with the numbers of clips of the real label table: a system is right with each of them at the
 actor's own rate, which is drawn from a beta distribution (a beta-binomial model), in worlds of four accuracies by three
