@@ -25,6 +25,7 @@ from blemore_harness.files.leaderboard import MAX_BYTES, write_submission
 from blemore_harness.files.prediction_files import write_probabilities
 from blemore_harness.files.scoring import read_reference
 from blemore_harness.predictions import Probabilities
+from blemore_harness.scoring import paired_tests
 from blemore_harness.scoring.intervals import ActorCounts
 from blemore_harness.scoring.paired_tests import compare_answers, swap_answers
 from blemore_harness.scoring.ranking import find_sent, rank_files, score_file
@@ -381,6 +382,13 @@ def test_many_systems_at_once_have_the_p_of_each_pair(actors: int) -> None:
         assert pair["p"] <= pair["adjusted"] <= 1
     assert next(pair["adjusted"] for names, pair in found.items() if set(names) == {"s0", "twin"}) == 1.0
     assert compare_answers({"s0": counts["s0"]}) == {}
+
+
+def test_it_makes_no_difference_how_many_swaps_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = random_counts(4, 8, seed=2)
+    whole = compare_answers(counts)
+    monkeypatch.setattr(paired_tests, "CELLS", 13)
+    assert compare_answers(counts) == whole
 
 
 def test_two_systems_need_no_correction() -> None:

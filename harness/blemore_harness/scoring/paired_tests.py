@@ -46,6 +46,9 @@ SWAPS = 5_000
 CHUNK = 250
 """Swaps that are scored at once: some 10 MB of counts."""
 
+CELLS = 1_000_000
+"""Differences of pairs that are held at once in a test of all pairs: 8 MB for each of three arrays."""
+
 _SIZE = len(OFFICIAL_GRID)
 
 Tables: TypeAlias = tuple[FloatArray, FloatArray]
@@ -127,8 +130,9 @@ def compare_answers(counts: Mapping[str, ActorCounts]) -> dict[tuple[str, str], 
     real = parts.sum(axis=0)[left] - parts.sum(axis=0)[right]
     reached, exceeded = np.zeros(len(pairs)), np.zeros(len(pairs))
     size = np.abs(real) / units - 1e-9  # sums in another order differ in the last bits
-    for start in range(0, len(swaps), CHUNK):
-        sums = (1.0 - 2.0 * swaps[start : start + CHUNK]) @ parts
+    step = max(1, CELLS // len(pairs))
+    for start in range(0, len(swaps), step):
+        sums = (1.0 - 2.0 * swaps[start : start + step]) @ parts
         drawn = np.abs(sums[:, left] - sums[:, right]) / units
         reached += (drawn >= size).sum(axis=0)
         exceeded += len(drawn) - np.searchsorted(np.sort(drawn.max(axis=1)), size)
