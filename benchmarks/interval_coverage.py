@@ -1,15 +1,20 @@
 """Measure how often intervals over actors hold the truth, and what paired tests find and miss.
 
-    python benchmarks/interval_coverage.py [intervals|groups|thresholds|pairs|choices|several] [--replicates 1000] [--json]
+    python benchmarks/interval_coverage.py [STUDY ...] [--replicates 1000] [--json]
 
 Actors are made up, with the numbers of clips of the real label table: a system is right with each of them at the
 actor's own rate, which is drawn from a beta distribution (a beta-binomial model), in worlds of four accuracies by three
-spreads between actors. `intervals`: those of ACC_P, ACC_S and Score for several numbers of actors and folds, beside the
-percentile bootstrap within folds that they replace. `groups`: those of shares of a group's clips. `thresholds`: those
-of the Score with thresholds chosen on the other folds, on probabilities. `pairs`: how often two equally good systems
-are told apart, and how often two are that differ by the least difference. `choices`: how often
-two equally good systems are that have thresholds of their own. `several`: how often any two of three or
-five equally good systems are. About six minutes on one core.
+spreads between actors. Studies:
+
+- `intervals`: those of ACC_P, ACC_S and Score for several numbers of actors and folds, beside the percentile bootstrap
+  within folds that they replace;
+- `groups`: those of the share of a group's clips;
+- `thresholds`: those of the scores of drawn probabilities with thresholds chosen on the other folds;
+- `pairs`: how often two equally good systems are told apart, and how often two that differ by the least difference;
+- `choices`: the same of equally good systems with thresholds of their own;
+- `several`: how often any two of three or five equally good systems are told apart.
+
+All together take about half an hour on one core.
 """
 
 from __future__ import annotations
