@@ -21,9 +21,10 @@ from click.testing import CliRunner
 
 from blemore_harness.cli import cli
 from blemore_harness.errors import BlemoreError, DataError, MetadataError
-from blemore_harness.files.leaderboard import MAX_BYTES, write_submission
+from blemore_harness.files.leaderboard import write_submission
 from blemore_harness.files.prediction_files import write_probabilities
 from blemore_harness.files.scoring import read_reference
+from blemore_harness.files.submission_format import MAX_BYTES
 from blemore_harness.predictions import Probabilities
 from blemore_harness.scoring import paired_tests
 from blemore_harness.scoring.intervals import ActorCounts
