@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,13 @@ from blemore_harness.data.download import read_dataset
 from blemore_harness.drawing.analysis_tables import draw_analysis, draw_difference
 from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import DataError, RunError, UnknownName
+from blemore_harness.files.leaderboard import write_submission
+from blemore_harness.files.prediction_files import write_probabilities
+from blemore_harness.predictions import Probabilities
 from blemore_harness.record.types import Record
-from blemore_harness.scoring.analysis import analyse_system, compare_systems
+from blemore_harness.scoring.analysis import analyse_system, compare_all_systems, compare_systems
+from blemore_harness.scoring.intervals import short
+from blemore_harness.scoring.paired_tests import holm
 from blemore_harness.scoring.reading import load_system
 from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
@@ -56,6 +62,7 @@ def test_the_record_and_its_table_hold_intervals_and_the_best_difference(finishe
     assert alone["difference"] is None
     text = render_text(Record.from_json(record))
     assert " noise (95 % " in text
+    assert f"With 9 actors, differences under {short(record['difference']['minimum'])} cannot" in " ".join(text.split())
     assert "Score [95 % CI]" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "paired over actors" not in render_text(Record.from_json(alone))
@@ -83,6 +90,31 @@ def test_rows_read_back_score_what_the_record_says(finished: Any) -> None:
         )
         assert len(found["sensitivity"]["surface"]) == 20
         assert sum(found["errors"]["kinds"].values()) == 90
+
+
+def test_all_systems_of_runs_are_compared_with_corrected_p_and_put_into_groups(finished: Any) -> None:
+    bench, (record, folder), _ = finished
+    loaded = {name: load_system(bench.root / "runs", folder.name, name) for name in ("one", "two", "late")}
+    found = compare_all_systems(loaded)
+    assert found["scores"] == pytest.approx({name: system(record, name)["cross_fitted"]["score"]["mean"]
+                                             for name in loaded})  # fmt: skip
+    assert found["ranked"] == sorted(loaded, key=lambda name: -found["scores"][name])
+    assert [pair["systems"] for pair in found["pairs"]] == [list(pair) for pair in combinations(found["ranked"], 2)]
+    assert [pair["adjusted"] for pair in found["pairs"]] == holm([pair["p"] for pair in found["pairs"]])
+    assert sorted(name for group in found["groups"] for name in group) == sorted(loaded)
+    best = found["pairs"][0]
+    kept = {key: best[key] for key in ("systems", "difference", "interval", "p", "minimum")}
+    assert json.loads(json.dumps(kept)) == record["difference"]
+
+
+def test_a_comparison_says_which_differences_it_misses(finished: Any) -> None:
+    bench, (_, folder), _ = finished
+    one, late = (load_system(bench.root / "runs", folder.name, name) for name in ("one", "late"))
+    found = compare_systems(one, late)
+    least = found["differences"]["score"]["minimum"]
+    assert f"With 9 actors, differences under {short(least)} cannot be told from noise" in text_of(
+        draw_difference(found)
+    )
 
 
 def test_an_analysis_is_drawn_whole(finished: Any) -> None:
@@ -207,3 +239,77 @@ def test_both_commands_print_tables_and_json(finished: Any) -> None:
     twice = [runner.invoke(cli, ["analyse", folder.name, "--json", *place]).stdout for _ in range(2)]
     assert twice[0] == twice[1]
     assert {"breakdown", "errors", "calibration", "sensitivity"} <= set(json.loads(twice[0]))
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def compared(*words: object) -> Any:
+    answer = CliRunner().invoke(cli, ["compare", *map(str, words), "--json"], catch_exceptions=False)
+    assert answer.exit_code == 0, answer.output
+    return json.loads(answer.stdout)
+
+
+def write_rows(path: Path, system: Any) -> Path:
+    write_probabilities(path, Probabilities(system.ids, system.sample.values))
+    return path
+
+
+def test_two_systems_of_one_run_are_compared(finished: Any) -> None:
+    bench, (_, folder), _ = finished
+    runs = bench.root / "runs"
+    found = compared(folder, "--system", "one", "--second-system", "two", "--runs", runs)
+    assert [side["title"] for side in found["systems"]] == ["one", "two"]
+    same = compare_systems(load_system(runs, str(folder), "one"), load_system(runs, str(folder), "two"))
+    assert found == json.loads(json.dumps(same))
+    alone = CliRunner().invoke(cli, ["compare", str(folder), "--runs", str(runs)])
+    assert (alone.exit_code, "--second-system" in alone.output) == (2, True)
+
+
+def test_a_file_of_a_systems_probabilities_is_that_system(finished: Any, tmp_path: Path) -> None:
+    bench, (_, folder), _ = finished
+    runs = bench.root / "runs"
+    one, two = (load_system(runs, str(folder), name) for name in ("one", "two"))
+    files = write_rows(tmp_path / "one.csv", one), write_rows(tmp_path / "two.npz", two)
+    expected = compare_systems(one, two)
+    for words in ((files[0], folder, "--second-system", "two"), (*files, "--data", bench.dataset.root)):
+        found = compared(*words, "--runs", runs)
+        assert found["differences"] == json.loads(json.dumps(expected["differences"]))
+        assert (found["swapped"], found["thresholds"]) == ("rows", "other-folds")
+        assert found["systems"][0]["title"] == "one.csv"
+    strategy = compared(*files, "--data", bench.dataset.root, "--thresholds", "official")
+    assert strategy["systems"][0]["scores"] == compare_systems(one, two, "official")["systems"][0]["scores"]
+
+
+def test_decoded_labels_are_compared_as_they_are(finished: Any, tmp_path: Path) -> None:
+    bench, (_, folder), _ = finished
+    runs = bench.root / "runs"
+    two = load_system(runs, str(folder), "two")
+    answers = two.answers("other-folds")
+    write_submission(tmp_path / "two.zip", two.ids, answers.labels)
+    found = compared(tmp_path / "two.zip", folder, "--second-system", "two", "--runs", runs)
+    assert found["swapped"] == "answers"
+    assert {row["difference"] for row in found["differences"].values()} == {0.0}
+    labels = compared(tmp_path / "two.zip", tmp_path / "two.zip", "--data", bench.dataset.root)
+    assert labels["thresholds"] is None
+    assert "thresholds, " not in text_of(draw_difference(labels))
+
+
+def test_files_are_compared_by_the_labels_of_a_file(finished: Any, tmp_path: Path) -> None:
+    bench, (_, folder), _ = finished
+    two = load_system(bench.root / "runs", str(folder), "two")
+    reference = bench.dataset.root / "train_metadata.csv"
+    rows = write_rows(tmp_path / "two.csv", two)
+    write_submission(tmp_path / "two.zip", two.ids, two.sample.truth)
+    found = compared(tmp_path / "two.zip", rows, "--reference", reference)
+    assert found["systems"][0]["scores"]["score"] == pytest.approx(1.0)
+    assert found["systems"][0]["caveat"] is None
+    assert "optimistic" in found["systems"][1]["caveat"]
+    for words, named in (
+        ((folder, rows), str(folder)),
+        ((rows, tmp_path / "none.csv"), "none.csv"),
+        ((rows, tmp_path / "none.txt"), "none.txt"),
+    ):
+        answer = CliRunner().invoke(cli, ["compare", *map(str, words), "--reference", str(reference)])
+        assert answer.exit_code != 0
+        assert named in answer.output + str(answer.exception)

@@ -17,7 +17,7 @@ from blemore_harness.cli import cli
 from blemore_harness.data import aggregates
 from blemore_harness.data.aggregates import index_aggregate, read_aggregate
 from blemore_harness.errors import BlemoreError, DataError
-from blemore_harness.files.leaderboard import INNER_NAME, check_submission
+from blemore_harness.files.leaderboard import INNER_NAME, check_submission, read_upload
 from blemore_harness.files.prediction_files import read_probabilities
 
 IDS = [f"test_{number:04d}" for number in range(1, 200)]
@@ -47,13 +47,15 @@ PROBABILITIES = {"filenames.npy": array(np.array(["a", "b"])), "probabilities.np
 ROWS = {"filenames.npy": array(np.array(["a.npy", "b.npy"])), "X.npy": array(np.zeros((2, 14)))}
 READERS: dict[str, tuple[str, bytes, Callable[[Path], object]]] = {
     "submission": (".zip", LABELS, lambda path: check_submission(path, IDS)),
+    "upload": (".zip", LABELS, read_upload),
     "probabilities": (".npz", b"", read_probabilities),
     "aggregate": (".npz", b"", read_rows),
 }
 
 
 def whole(reader: str, method: int) -> bytes:
-    base_models = {"submission": {INNER_NAME: LABELS}, "probabilities": PROBABILITIES, "aggregate": ROWS}
+    labels = {INNER_NAME: LABELS}
+    base_models = {"submission": labels, "upload": labels, "probabilities": PROBABILITIES, "aggregate": ROWS}
     return zipped(base_models[reader], method)
 
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from blemore_harness.data.aggregates import index_aggregate, read_aggregate
 from blemore_harness.data.metadata import read_metadata
 from blemore_harness.errors import BlemoreError
-from blemore_harness.files.leaderboard import INNER_NAME, check_submission
+from blemore_harness.files.leaderboard import INNER_NAME, check_submission, read_upload
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities
 from blemore_harness.protocol.rules import official_test_ids
 from builders import COLUMNS, EMOTIONS, rows_of
@@ -96,6 +96,7 @@ def targets() -> dict[str, Target]:
     return {
         "metadata": (".csv", [csv_of(rows_of(3)), csv_of(rows_of(2)[:3])], read_metadata),
         "submission": (".zip", [*zips, zip_of("a/" + INNER_NAME, labels_of(2), 0)], check_zip),
+        "upload": (".zip", [*zips, zip_of("a/" + INNER_NAME, labels_of(2), 0)], read_upload),
         "labels": (".json", [labels_of(3), b'{"predictions": {}}'], check_json),
         "csv": (".csv", [table], read_probabilities),
         "npz": (".npz", [rezipped(arrays, method) for method in METHODS], read_probabilities),
@@ -149,7 +150,7 @@ def run(
     while time.monotonic() < end and (most is None or sum(counts.values()) < most):
         for name, (ending, corpus, read) in chosen.items():
             data = mutate(rng.choice(corpus), corpus, rng)
-            if name == "submission" and rng.random() < 0.5:  # a whole zip around a changed text
+            if name in ("submission", "upload") and rng.random() < 0.5:  # a whole zip around a changed text
                 data = zip_of(INNER_NAME, mutate(labels_of(3), [labels_of(2)], rng), rng.choice((0, 8)))
             path = folder / f"case{ending}"
             path.write_bytes(data)

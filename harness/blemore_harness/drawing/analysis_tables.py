@@ -21,7 +21,7 @@ _NAME, _INTERVAL = 8, len(".578 [.522, .633]")
 """Columns that names of groups, and numbers with an interval, are never narrower than."""
 
 _SWAPPED = {
-    "rows": "p: permutation test by actor, thresholds chosen anew (two-sided).",
+    "rows": "difference and p: permutation test by actor, thresholds chosen anew (two-sided).",
     "answers": "p: permutation test by actor of the decoded labels (two-sided). Thresholds are held fixed, so that p "
     "is too small for systems that differ by their choice alone.",
 }
@@ -31,7 +31,8 @@ _SWAPPED = {
 def draw_difference(found: Mapping[str, Any]) -> RenderableType:
     """Draw a comparison as of `analysis.compare_systems`."""
     first, second = found["systems"]
-    title = f"{found['thresholds']} thresholds, {found['clips']} clips, {found['actors']} actors"
+    how = f"{found['thresholds']} thresholds, " if found["thresholds"] else ""
+    title = f"{how}{found['clips']} clips, {found['actors']} actors"
     table = _table(title, "", first["title"], second["title"], "difference", "p", folded=(1, 2))
     for measure, name in MEASURES.items():
         row = found["differences"][measure]

@@ -40,7 +40,7 @@ def render_score(result: Mapping[str, Any]) -> str:
         ("score", "Score", None),
     ):
         interval = f" [{ends[measure][0]:.4f}, {ends[measure][1]:.4f}]" if ends else ""
-        reach = f"    (best {name} on the grid: {result[best]:.4f})" if best else ""
+        reach = f"    (best {name} on the grid: {result[best]:.4f})" if best and result["alpha"] is not None else ""
         lines.append(f"{name}    {result[measure]:.4f}{interval}{reach}")
     if ends:
         lines.append(f"[...]    95 % CI over the {result['actors']} actors; thresholds held fixed")

@@ -24,6 +24,9 @@ from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE, strip_ending
 INNER_NAME = "submission_template.json"
 """The only file in the zip's root (Codabench page of the challenge)."""
 
+PROGRAM_NAMES = ("metadata", "metadata.yaml")
+"""Files at the root by which Codabench tells submitted programs from submitted predictions."""
+
 KEY_ENDING = ".mov"
 """Suffix of every clip id as a key of the file (organisers' template)."""
 
@@ -216,7 +219,9 @@ def _read_member(archive: zipfile.ZipFile, problems: list[Problem]) -> bytes | N
     nested = [name for name in names if "/" in name and name not in litter and name not in climbing]
     files = [e for e in entries if not e.is_dir() and e.filename not in litter and e.filename not in climbing]
     advice = f"the zip file must contain only {INNER_NAME}, at its root"
+    program = [name for name in names if name in PROGRAM_NAMES]
     found = (
+        ("program", program, "file at the root", f"Codabench takes the zip file for a program and runs it; {advice}"),
         ("litter", litter, "macOS metadata file", f"{advice}; create it with zip -X"),
         ("climbing", climbing, "path outside the zip file", advice),
         ("nesting", nested, "file in a folder", f"{advice}; zip the file itself, not its folder"),

@@ -13,10 +13,14 @@ from blemore_harness.data.metadata import read_metadata
 from blemore_harness.errors import ConfigError, InvalidPredictions, InvalidProbabilities, first_and_count
 from blemore_harness.files.leaderboard import read_upload
 from blemore_harness.files.prediction_files import read_predictions, read_probabilities
+from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.rules import Scores, decode, score
 from blemore_harness.protocol.thresholds import search_official
 
-ENDINGS = (".csv", ".npz", ".json", ".zip")
+PROBABILITIES = (".csv", ".npz")
+"""File types of probabilities."""
+
+ENDINGS = (*PROBABILITIES, ".json", ".zip")
 """File types that can be scored."""
 
 DEMO_MARK = "demo: generated clips"
@@ -106,35 +110,22 @@ def decode_file(path: Path, reference: Reference, alpha: float | None = None, be
     """Read what a file says of exactly the clips of a reference, and score it by the official protocol.
 
     Args:
-        path: `.csv` or `.npz` of probabilities, `.json` of decoded labels in the submission format, or `.zip` with such
-            a file inside, at any depth.
-        reference: the true labels.
+        path, reference: as of `read_answers`.
         alpha, beta: thresholds that decode probabilities; if both are None, the best ones on the official grid for
             these clips (in-sample, optimistic).
 
     Raises:
-        BlemoreError: an unreadable file, invalid predictions, or not exactly the expected clips.
+        BlemoreError: as of `read_answers`; also thresholds for decoded labels.
     """
     if (alpha is None) != (beta is None):
         raise ConfigError("expected both --alpha and --beta, or neither to choose them on the official grid")
-    ending = path.suffix.lower()
-    if ending not in ENDINGS:
-        raise ConfigError(
-            f"unsupported file type of {path.name or path}: expected probabilities as .csv or .npz, or decoded labels "
-            "as .json or .zip"
-        )
-    if ending in (".json", ".zip"):
+    values, labels = read_answers(path, reference)
+    if labels is not None:
         if alpha is not None:
             raise ConfigError(f"{path.name} holds decoded labels: --alpha and --beta apply to probabilities only")
-        names, labels = read_predictions(path) if ending == ".json" else read_upload(path)
-        _check_ids(names, reference)
-        position = {name: i for i, name in enumerate(names)}
-        labels = labels[[position[name] for name in reference.ids]]
         scores = score(reference.truth, labels)
         return Decoded(labels, scores, None, None, False, scores.presence, scores.salience)
-    rows = read_probabilities(path)
-    _check_ids(rows.ids, reference)
-    values = rows.aligned(reference.ids).values
+    assert values is not None
     choice = search_official(values, reference.truth)
     chosen = alpha is None or beta is None
     if alpha is None or beta is None:
@@ -142,6 +133,36 @@ def decode_file(path: Path, reference: Reference, alpha: float | None = None, be
     labels = decode(values, alpha, beta)
     scores = score(reference.truth, labels)
     return Decoded(labels, scores, alpha, beta, chosen, choice.best_presence, choice.best_salience)
+
+
+def read_answers(path: Path, reference: Reference) -> tuple[FloatArray | None, LabelArray | None]:
+    """Read a file that holds exactly the clips of a reference.
+
+    Args:
+        path: `.csv` or `.npz` of probabilities, `.json` of decoded labels in the submission format, or `.zip` with such
+            a file inside, at any depth.
+        reference: the true labels.
+
+    Returns:
+        Probabilities float64 (N, 6) and None, or None and labels int8 (N, 6), in the order of the reference.
+
+    Raises:
+        BlemoreError: an unreadable file, invalid predictions, or not exactly the expected clips.
+    """
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise ConfigError(
+            f"unsupported file type of {path.name or path}: expected probabilities as .csv or .npz, or decoded labels "
+            "as .json or .zip"
+        )
+    if ending in PROBABILITIES:
+        rows = read_probabilities(path)
+        _check_ids(rows.ids, reference)
+        return rows.aligned(reference.ids).values, None
+    names, labels = read_predictions(path) if ending == ".json" else read_upload(path)
+    _check_ids(names, reference)
+    position = {name: i for i, name in enumerate(names)}
+    return None, labels[[position[name] for name in reference.ids]]
 
 
 def _check_ids(found: tuple[str, ...], reference: Reference) -> None:

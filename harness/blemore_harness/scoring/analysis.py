@@ -18,6 +18,7 @@ from blemore_harness.scoring.intervals import (
     say_difference,
     score_counts,
 )
+from blemore_harness.scoring.loaded_files import LoadedFile
 from blemore_harness.scoring.paired_tests import compare_all, compare_counts, rank_counts, tie_groups
 from blemore_harness.scoring.reading import LoadedSystem, check_same_clips
 from blemore_harness.scoring.sensitivity import expected_drop, measure_sensitivity
@@ -26,33 +27,37 @@ DEFAULT_STRATEGY = "other-folds"
 """Thresholds of the other folds' clips: the official grid, and nothing scored on what it was chosen on."""
 
 
-def compare_systems(first: LoadedSystem, second: LoadedSystem, strategy: str = DEFAULT_STRATEGY) -> dict[str, Any]:
-    """Compare two systems on the same clips.
+def compare_systems(
+    first: LoadedSystem | LoadedFile, second: LoadedSystem | LoadedFile, strategy: str = DEFAULT_STRATEGY
+) -> dict[str, Any]:
+    """Compare two systems on the same clips; files are loaded for the clips of what they are compared with.
 
     Returns:
-        `systems`: run, name, mark, scores and intervals of both. `differences`: per measure, first minus second, see
-        `paired_tests.compare_counts`. `swapped`: what was swapped for p, `rows` or `answers`. `sentence`: the
-        difference of the Score in words.
+        `thresholds`: the strategy; None where nothing is decoded by it. `systems`: run, name, mark, scores and
+        intervals of both. `differences`: per measure, first minus second, see `paired_tests.compare_counts`. `swapped`:
+        what was swapped for p, `rows` or `answers`. `sentence`: the difference of the Score in words.
 
     Raises:
         RunError: systems on other clips or folds.
         UnknownName: nobody knows the strategy.
     """
-    check_same_clips(first, second)
+    if isinstance(first, LoadedSystem) and isinstance(second, LoadedSystem):
+        check_same_clips(first, second)
     one, two = count_system(first, strategy), count_system(second, strategy)
     differences = compare_counts(one, two)
     names = [_title(first, second), _title(second, first)]
+    decoded = first.sample is not None or second.sample is not None
     what = "cross-fitted Score" if strategy == DEFAULT_STRATEGY else f"Score ({strategy})"
     return {
-        "thresholds": strategy,
-        "caveat": _caveat(strategy),
+        "thresholds": strategy if decoded else None,
+        "caveat": _caveat(strategy) if decoded else None,
         "level": LEVEL,
         "clips": len(first.ids),
         "actors": len(one.folds),
         "systems": [_describe(first, one, names[0]), _describe(second, two, names[1])],
         "differences": differences,
-        "swapped": "answers" if one.grids is None else "rows",
-        "sentence": say_difference(names[0], names[1], differences["score"], what),
+        "swapped": "answers" if one.grids is None or two.grids is None else "rows",
+        "sentence": say_difference(names[0], names[1], differences["score"], what if decoded else "Score"),
     }
 
 
@@ -83,14 +88,16 @@ def compare_all_systems(systems: Mapping[str, LoadedSystem], strategy: str = DEF
     }
 
 
-def count_system(system: LoadedSystem, strategy: str = DEFAULT_STRATEGY) -> ActorCounts:
+def count_system(system: LoadedSystem | LoadedFile, strategy: str = DEFAULT_STRATEGY) -> ActorCounts:
     """Count a system's right answers per actor; by the default strategy with counts at all thresholds.
 
     Raises:
         UnknownName: nobody knows the strategy.
     """
     counts = _count(system.answers(strategy))
-    return replace(counts, grids=system.sample.grids) if strategy == DEFAULT_STRATEGY else counts
+    if strategy != DEFAULT_STRATEGY or system.sample is None:
+        return counts
+    return replace(counts, grids=system.sample.grids)
 
 
 def analyse_system(system: LoadedSystem) -> dict[str, Any]:
@@ -120,7 +127,7 @@ def _count(answers: Answers) -> ActorCounts:
     return count_actors(answers.truth, answers.labels, answers.folds, answers.actors)
 
 
-def _describe(system: LoadedSystem, counts: ActorCounts, title: str) -> dict[str, Any]:
+def _describe(system: LoadedSystem | LoadedFile, counts: ActorCounts, title: str) -> dict[str, Any]:
     return {
         "title": title,
         "run": system.run,
@@ -131,8 +138,10 @@ def _describe(system: LoadedSystem, counts: ActorCounts, title: str) -> dict[str
     }
 
 
-def _marks(system: LoadedSystem) -> list[str]:
+def _marks(system: LoadedSystem | LoadedFile) -> list[str]:
     """Report what must stand beside a system's numbers wherever they are shown."""
+    if isinstance(system, LoadedFile):
+        return list(system.caveats)
     record = system.record
     mine = next(found for found in record.finished if found.name == system.name)
     caveats = [record.caveat] if record.caveat else []
@@ -142,7 +151,7 @@ def _marks(system: LoadedSystem) -> list[str]:
     return caveats
 
 
-def _title(system: LoadedSystem, other: LoadedSystem) -> str:
+def _title(system: LoadedSystem | LoadedFile, other: LoadedSystem | LoadedFile) -> str:
     """Name a system by itself where that tells it from the other one, else with its run."""
     return system.name if system.name != other.name else f"{system.name} ({system.run})"
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from blemore_harness.errors import BlemoreError, DataError
 from blemore_harness.files.leaderboard import INNER_NAME, is_litter
-from blemore_harness.files.scoring import Decoded, Reference, decode_file
+from blemore_harness.files.scoring import PROBABILITIES, Decoded, Reference, decode_file
 from blemore_harness.scoring.intervals import FEWEST, LEVEL, ActorCounts, count_actors, find_differences, find_intervals
-from blemore_harness.scoring.paired_tests import compare_answers, rank_counts, tie_groups
+from blemore_harness.scoring.paired_tests import compare_answers, tie_groups
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,11 @@ def rank_files(
         file that cannot be scored: name, file, reason. `minimum`, the difference of the first two that would be found
         (as of `find_differences`), or None.
     """
-    rows, counts, refused = {}, {}, []
+    rows: dict[str, dict[str, Any]] = {}
+    counts: dict[str, ActorCounts] = {}
+    refused = []
     for each in sorted(sent, key=lambda each: each.name):
-        thresholds = (alpha, beta) if each.path.suffix.lower() in (".csv", ".npz") else (None, None)
+        thresholds = (alpha, beta) if each.path.suffix.lower() in PROBABILITIES else (None, None)
         try:
             if each.refused:
                 raise DataError(each.refused)
@@ -82,7 +84,7 @@ def rank_files(
         rows[each.name] = {
             "name": each.name, "file": str(each.path), "group": None, "p_first": None, **_describe(decoded, reference),
         }  # fmt: skip
-    ranked = rank_counts(counts)
+    ranked = sorted(rows, key=lambda name: -rows[name]["score"])  # the official number, exact to the last bit
     minimum = None
     if len(set(reference.actors)) >= FEWEST:
         _add_ties(rows, ranked, counts)
@@ -114,7 +116,7 @@ def find_sent(paths: Iterable[Path], leave_out: Path) -> list[Sent]:
     """
     found: list[tuple[Path, Path, bool]] = []  # path, what it is called, whether it was found in a folder
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - a name that is too long is no folder
             found += ((file, file.relative_to(path), True) for file in _walk(path) if not _is_same(file, leave_out))
         else:
             found.append((path, Path(path.name), False))
@@ -123,8 +125,12 @@ def find_sent(paths: Iterable[Path], leave_out: Path) -> list[Sent]:
     for (path, called, in_folder), name in zip(found, names, strict=True):
         unique = next(text for text in (name, str(called), str(path), f"{path} ({len(sent) + 1})")
                       if text not in sent and (text != name or names.count(name) == 1))  # fmt: skip
-        why = "a symbolic link, which may lead out of the folder: expected a file"
-        sent[unique] = Sent(unique, path, why if in_folder and path.is_symlink() else "")
+        why = ""
+        if in_folder and path.is_symlink():
+            why = "a symbolic link, which may lead out of the folder: expected a file"
+        elif not os.path.exists(path):  # noqa: PTH110 - as above
+            why = "no such file or folder"
+        sent[unique] = Sent(unique, path, why)
     return list(sent.values())
 
 
@@ -136,7 +142,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _is_same(one: Path, two: Path) -> bool:
-    return one.exists() and two.exists() and one.samefile(two)
+    return os.path.exists(two) and one.exists() and one.samefile(two)  # noqa: PTH110 - as above
 
 
 def _name_of(called: Path) -> str:
@@ -169,7 +175,7 @@ def _describe(decoded: Decoded, reference: Reference) -> dict[str, Any]:
 
 
 def _add_ties(rows: Mapping[str, dict[str, Any]], ranked: Sequence[str], counts: Mapping[str, ActorCounts]) -> None:
-    pairs = compare_answers(counts)
+    pairs = compare_answers({name: counts[name] for name in ranked})
     for number, group in enumerate(tie_groups(ranked, pairs), 1):
         for name in group:
             rows[name]["group"] = number

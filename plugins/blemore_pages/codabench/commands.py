@@ -10,7 +10,7 @@ import click
 from blemore_harness.cli.root import Command
 from blemore_harness.errors import printable
 
-DAY = click.DateTime(["%Y-%m-%d"])
+DAY, FORM = click.DateTime(["%Y-%m-%d"]), "YYYY-MM-DD"
 
 DURATION = timedelta(days=90)
 """Of a competition without `--end`."""
@@ -23,9 +23,18 @@ DURATION = timedelta(days=90)
     help="True labels, in the format of train_metadata.csv.",
 )  # fmt: skip
 @click.option("--title", default="BLEMORE challenge", show_default=True, help="Title of the competition.")
-@click.option("--start", type=DAY, help="First day of the development phase, UTC [default: today].")
-@click.option("--final", type=DAY, help="First day of the final phase [default: a week before the end].")
-@click.option("--end", type=DAY, help="Day on which the final phase ends [default: 90 days after the start].")
+@click.option(
+    "--start", type=DAY, metavar="YYYY-MM-DD", help="First day of the development phase, UTC [default: today]."
+)
+@click.option(
+    "--final", type=DAY, metavar="YYYY-MM-DD", help="First day of the final phase [default: a week before the end]."
+)
+@click.option(
+    "--end",
+    type=DAY,
+    metavar="YYYY-MM-DD",
+    help="Day on which the final phase ends [default: 90 days after the start].",
+)
 @click.option(
     "--refused", type=click.Choice(["fail", "zero"]), default="fail", show_default=True,
     help="What a submission gets that cannot be scored: it fails, and does not count, or a Score of 0.",

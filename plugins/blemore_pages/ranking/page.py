@@ -31,7 +31,7 @@ def _tables(found: Mapping[str, Any]) -> Iterator[PageTable]:
     heads += [Column("submission")]
     heads += [Column(text, number=True) for name in MEASURES.values() for text in (name, f"{found['level']} % CI")]
     heads += [Column("p", number=True)] if tested else []
-    rows = [Row(tuple(_cells(row, tested)), "best" if row["group"] == 1 else "") for row in ranked]
+    rows = [Row(tuple(_cells(row, tested))) for row in ranked]
     if ranked:
         yield PageTable(
             f"{len(ranked)} submissions", tuple(heads), tuple(rows), int(tested), notes=describe_ties(found)
