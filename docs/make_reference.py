@@ -21,9 +21,9 @@ MODULES = (
     "hookspecs", "context", "clips", "predictions", "cache", "disk", "options", "errors", "heads.options",
     "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "pooling", "media.audio", "media.frames",
     "media.frame_cache", "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid",
-    "protocol.thresholds", "cli.root", "cli.opening", "cli.terminal", "data.download", "decoding.strategies",
-    "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types",
-    "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
+    "protocol.thresholds", "cli.root", "cli.completion", "cli.opening", "cli.terminal", "data.download",
+    "decoding.strategies", "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard",
+    "record.types", "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
     "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.published",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
@@ -33,6 +33,7 @@ PARTS = {
         "Command", "data_option", "runs_option", "device_option", "seed_option", "plugin_option", "set_option",
         "json_option", "open_reporter", "keeping_stdout",
     },
+    "cli.completion": {"complete_runs"},
     "cli.terminal": {"answer_console"},
     "data.download": {"Dataset", "read_dataset"},
     "demo.plan": {"Plan", "make_plan"},

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
+from blemore_harness.cli.completion import complete_runs
 from blemore_harness.cli.root import cli, data_option, find_run, json_option, runs_option
 
 
 @cli.command()
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", shell_complete=complete_runs)
+@click.argument("second", shell_complete=complete_runs)
 @click.option("--system", help="System to compare [default: the last one of each run].")
 @click.option("--second-system", help="System of the SECOND run [default: as --system].")
 @click.option(
@@ -42,7 +43,7 @@ def compare(
 
 
 @cli.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("--system", help="System to analyse [default: the last one of the run].")
 @data_option
 @runs_option

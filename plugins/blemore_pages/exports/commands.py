@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from blemore_harness.cli.completion import complete_runs
 from blemore_harness.cli.root import Command, runs_option
 
 TARGETS = ("every-eval-ever", "hf-eval-results")
 
 
 @click.command(cls=Command)
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("--to", type=click.Choice(TARGETS), required=True, help="Format.")
 @click.option("--system", help="System to export [default: all, for hf-eval-results the last one].")
 @click.option(
