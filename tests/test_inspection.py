@@ -90,7 +90,7 @@ def test_made_folds_are_said_to_be(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_labels_alone_says_what_it_is_good_for(tmp_path: Path) -> None:
-    words = "usable for score, simulate and submit"
+    words = "labels only, such as score and submit"
     write_metadata(tmp_path / "bare", rows_of())
     assert words in render_inspection(inspect_dataset(read_dataset(tmp_path / "bare")))
     assert words not in render_inspection(inspect_dataset(read_dataset(write_download(tmp_path / "whole"))))

@@ -139,8 +139,8 @@ def render_inspection(found: dict[str, Any]) -> str:
         lines.append("features   no released features found")
     if not found["features"] and not videos["present"]:
         lines.append(
-            "usable for score, simulate and submit, which need labels only; to run encoders, put the videos or the "
-            "released features into this folder"
+            "usable for commands that need labels only, such as score and submit; to run encoders, put the videos or "
+            "the released features into this folder"
         )
     if "decoded" in found:
         decoded = found["decoded"]
