@@ -111,7 +111,7 @@ def make_boards(
     published: Iterable[Submission],
     by: By,
     data: Path | None = None,
-    say: Callable[[str], object] = lambda text: None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> tuple[list[Board], list[str]]:
     """Rank all systems of all runs, one row for each configuration, and the published results.
 
