@@ -46,7 +46,7 @@ PARTS = {
     "scoring.breakdown": {"Answers", "break_down", "count_errors"},
     "scoring.calibration": {"measure_calibration"},
     "scoring.sensitivity": {"measure_sensitivity"},
-    "scoring.intervals": {"LEVEL", "RESAMPLES", "short", "show_p"},
+    "scoring.intervals": {"LEVEL", "short", "show_p"},
     "scoring.caveats": {"describe_folds", "describe_selection"},
     "scoring.published": {"MEASURES"},
     "disk": {"digest_of", "atomic_file", "write_atomically"},

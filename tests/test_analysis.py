@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from blemore_harness.drawing.analysis_tables import draw_analysis, draw_differen
 from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import DataError, RunError, UnknownName
 from blemore_harness.record.types import Record
-from blemore_harness.scoring.analysis import analyse_system, compare_systems
+from blemore_harness.scoring.analysis import analyse_system, compare_all_systems, compare_systems
+from blemore_harness.scoring.intervals import short
+from blemore_harness.scoring.paired_tests import holm
 from blemore_harness.scoring.reading import load_system
 from blemore_harness.systems.submission import from_plugins
 from builders import rows_of, write_download
@@ -56,6 +59,7 @@ def test_the_record_and_its_table_hold_intervals_and_the_best_difference(finishe
     assert alone["difference"] is None
     text = render_text(Record.from_json(record))
     assert " noise (95 % " in text
+    assert f"With 9 actors, differences under {short(record['difference']['minimum'])} cannot" in " ".join(text.split())
     assert "Score [95 % CI]" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "paired over actors" not in render_text(Record.from_json(alone))
@@ -63,9 +67,9 @@ def test_the_record_and_its_table_hold_intervals_and_the_best_difference(finishe
 
 def test_a_table_without_intervals_says_why(finished: Any) -> None:
     record = Record.from_json(finished[1][0])
-    assert "one actor only" not in render_text(record)
+    assert "No intervals" not in render_text(record)
     bare = replace(record, systems=tuple(replace(row, intervals=None) for row in record.finished))
-    assert "No intervals: a fold has one actor only" in render_text(bare)
+    assert "No intervals: expected at least 3 actors" in render_text(bare)
     assert "CI]" not in render_text(bare)
 
 
@@ -83,6 +87,31 @@ def test_rows_read_back_score_what_the_record_says(finished: Any) -> None:
         )
         assert len(found["sensitivity"]["surface"]) == 20
         assert sum(found["errors"]["kinds"].values()) == 90
+
+
+def test_all_systems_of_runs_are_compared_with_corrected_p_and_put_into_groups(finished: Any) -> None:
+    bench, (record, folder), _ = finished
+    loaded = {name: load_system(bench.root / "runs", folder.name, name) for name in ("one", "two", "late")}
+    found = compare_all_systems(loaded)
+    assert found["scores"] == pytest.approx({name: system(record, name)["cross_fitted"]["score"]["mean"]
+                                             for name in loaded})  # fmt: skip
+    assert found["ranked"] == sorted(loaded, key=lambda name: -found["scores"][name])
+    assert [pair["systems"] for pair in found["pairs"]] == [list(pair) for pair in combinations(found["ranked"], 2)]
+    assert [pair["adjusted"] for pair in found["pairs"]] == holm([pair["p"] for pair in found["pairs"]])
+    assert sorted(name for group in found["groups"] for name in group) == sorted(loaded)
+    best = found["pairs"][0]
+    kept = {key: best[key] for key in ("systems", "difference", "interval", "p", "minimum")}
+    assert json.loads(json.dumps(kept)) == record["difference"]
+
+
+def test_a_comparison_says_which_differences_it_misses(finished: Any) -> None:
+    bench, (_, folder), _ = finished
+    one, late = (load_system(bench.root / "runs", folder.name, name) for name in ("one", "late"))
+    found = compare_systems(one, late)
+    least = found["differences"]["score"]["minimum"]
+    assert f"With 9 actors, differences under {short(least)} cannot be told from noise" in text_of(
+        draw_difference(found)
+    )
 
 
 def test_an_analysis_is_drawn_whole(finished: Any) -> None:

@@ -12,7 +12,6 @@ from blemore_harness.scoring.calibration import measure_calibration
 from blemore_harness.scoring.caveats import describe_selection
 from blemore_harness.scoring.intervals import (
     LEVEL,
-    MEASURES,
     ActorCounts,
     count_actors,
     find_intervals,
@@ -78,7 +77,7 @@ def compare_all_systems(systems: Mapping[str, LoadedSystem], strategy: str = DEF
     pairs, ranked = compare_all(counts), rank_counts(counts)
     return {
         "ranked": ranked,
-        "scores": {name: float(score_counts(counts[name])[0, MEASURES.index("score")]) for name in ranked},
+        "scores": {name: score_counts(counts[name])["score"] for name in ranked},
         "pairs": [{"systems": list(pair), **found} for pair, found in pairs.items()],
         "groups": tie_groups(ranked, pairs),
     }
@@ -127,7 +126,7 @@ def _describe(system: LoadedSystem, counts: ActorCounts, title: str) -> dict[str
         "run": system.run,
         "system": system.name,
         "caveat": "; ".join(_marks(system)) or None,
-        "scores": dict(zip(MEASURES, score_counts(counts)[0].tolist(), strict=True)),
+        "scores": score_counts(counts),
         "intervals": find_intervals(counts),
     }
 

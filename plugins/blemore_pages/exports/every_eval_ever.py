@@ -8,7 +8,7 @@ from typing import Any
 
 from blemore_harness.disk import digest_of
 from blemore_harness.record.types import FinishedSystem, Record
-from blemore_harness.scoring.intervals import LEVEL, RESAMPLES
+from blemore_harness.scoring.intervals import LEVEL
 from blemore_pages.exports.facts import KINDS, Result, list_caveats, list_results, plain_file_name
 
 SCHEMA = "0.3.0"
@@ -85,9 +85,8 @@ def _describe_result(record: Record, system: FinishedSystem, result: Result, cav
         low, high = result.interval
         uncertainty["confidence_interval"] = {
             "lower": low, "upper": high, "confidence_level": LEVEL / 100,
-            "method": "bootstrap over actors within folds",
+            "method": "Wilson interval with the variance between actors",
         }  # fmt: skip
-        uncertainty["num_bootstrap_samples"] = RESAMPLES
     ended = record.execution.finished or record.execution.started
     return {
         "evaluation_result_id": f"{system.digest}/{result.kind}/{result.measure}",
