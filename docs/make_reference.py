@@ -25,11 +25,12 @@ MODULES = (
     "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types",
     "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
     "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.published", "files.scoring",
-    "scoring.ranking", "drawing.score_tables", "decoding.choosing",
+    "scoring.ranking", "drawing.score_tables", "decoding.choosing", "cli.completion",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
 PARTS = {
+    "cli.completion": {"complete_runs"},
     "cli.root": {
         "Command", "data_option", "device_option", "json_option", "keeping_stdout", "open_reporter",
         "plugin_option", "runs_option", "seed_option", "set_option",

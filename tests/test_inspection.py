@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from blemore_harness.cli import cli
 from blemore_harness.data.download import DEMO_MARKER, read_dataset
-from blemore_harness.data.inspection import inspect_dataset, render_inspection
+from blemore_harness.data.inspection import inspect_dataset, inspect_videos, render_inspection
 from builders import COLUMNS, put, rows_of, write_download, write_metadata
+from fakes import RecordingReporter
+from media_files import gradient_frames, sine, write_media
 from real_material import REAL, needs_real, real_labels
 
 
@@ -81,6 +87,41 @@ def test_made_folds_are_said_to_be(tmp_path: Path) -> None:
     assert "warning    the metadata has no fold column: made 5 actor-disjoint folds (seed 0)" in text
     assert "videos     0 present, 60 missing (first: A1_ang_int1_ver1)" in text
     assert "features   no released features found" in text
+
+
+def test_a_folder_of_labels_alone_says_what_it_is_good_for(tmp_path: Path) -> None:
+    words = "labels only, such as score and submit"
+    write_metadata(tmp_path / "bare", rows_of())
+    assert words in render_inspection(inspect_dataset(read_dataset(tmp_path / "bare")))
+    assert words not in render_inspection(inspect_dataset(read_dataset(write_download(tmp_path / "whole"))))
+
+
+@pytest.mark.encoders
+def test_every_clip_is_decoded_and_broken_ones_are_listed(tmp_path: Path) -> None:
+    rows = rows_of(actors=2, folds=2)
+    data = write_download(tmp_path, rows, tests=1)
+    good = write_media(tmp_path / "good.mov", gradient_frames(8), sine(0.5, 16_000))
+    files = sorted(data.rglob("*_*.mov"))
+    for path in files:
+        path.write_bytes(good.read_bytes())
+    good.unlink()
+    text, cut, mute = files[0], files[1], files[2]
+    text.write_text("no video")
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    write_media(mute, gradient_frames(8))
+    reporter = RecordingReporter()
+    found = inspect_videos(read_dataset(data), reporter)
+    assert found["clips"] == len(files)
+    assert set(found["broken"]) == {path.stem for path in (text, cut, mute)}
+    assert all(name in reason for name, reason in found["broken"].items())
+    result = CliRunner().invoke(cli, ["data", "check", str(data), "--decode"], standalone_mode=False)
+    assert result.return_value == 1
+    assert f"decoded    {len(files)} clips, 3 of them broken" in result.stdout
+    assert text.stem in result.stdout
+    for path in (text, cut, mute):
+        path.write_bytes(files[-1].read_bytes())
+    result = CliRunner().invoke(cli, ["data", "check", str(data), "--decode", "--json"], standalone_mode=False)
+    assert (result.return_value, json.loads(result.stdout)["decoded"]["broken"]) == (0, {})
 
 
 @needs_real

@@ -21,7 +21,6 @@ from blemore_harness.scoring.reading import load_run
 from blemore_harness.systems.submission import Submission, from_plugins, list_submissions
 from blemore_pages.leaderboard.boards import Board, make_boards
 from blemore_pages.leaderboard.formats import draw_boards, escape_latex
-from builders import rows_of, write_download
 from sample_records import sample_record, sample_system
 from toys import Bench, Noisy, offer, open_bench
 
@@ -234,5 +233,3 @@ def test_a_dataset_that_moved_is_named_with_data(tmp_path: Path) -> None:
     assert {row.group for row in boards[0].rows} == {None}
     assert len(boards[0].notes) == 3
     assert None not in {row.group for row in board_of(tmp_path / "runs", data=tmp_path / "moved").rows}
-    other = write_download(tmp_path / "other", rows_of(actors=9, folds=3))
-    assert {row.group for row in make_boards([tmp_path / "runs"], [], "official", other)[0][0].rows} == {None}

@@ -258,8 +258,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that the harness wrote; `RunError` where it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise RunError(f"cannot read {path}: damaged, it is no longer the JSON that was written") from error
     if not isinstance(content, dict):
         raise RunError(f"expected a JSON object in {path}, found {type(content).__name__}")
     return content

@@ -12,7 +12,7 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import InvalidOption
-from blemore_harness.hookspecs import Encoder
+from blemore_harness.hookspecs import Card, Encoder
 from blemore_harness.predictions import Embeddings, Probabilities
 
 VERSION = 1
@@ -70,6 +70,10 @@ class FileBytes(Encoder):
     def caveat(self, options: FileBytesOptions) -> str | None:
         """Report that nobody should take it seriously."""
         return "example encoder"
+
+    def card(self, options: FileBytesOptions) -> Card:
+        """Return the card of a system without weights."""
+        return Card("Apache-2.0", "none", "none", "no", parameters=0, paid=False)
 
     def prepare(self, clips: Clips, options: FileBytesOptions, context: Context) -> None:
         """Count the bytes of every clip that is not in the cache yet."""

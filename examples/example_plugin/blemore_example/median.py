@@ -8,7 +8,7 @@ import numpy as np
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.hookspecs import Fusion, NoOptions
+from blemore_harness.hookspecs import Card, Fusion, NoOptions
 from blemore_harness.predictions import Probabilities
 
 
@@ -26,6 +26,10 @@ class Median(Fusion):
 
     name = "median"
     summary = "median of base models' probabilities (an example)"
+
+    def card(self, options: NoOptions) -> Card:
+        """Return the card of a system without weights."""
+        return Card("Apache-2.0", "none", "none", "no", parameters=0, paid=False)
 
     def fit(
         self, fold: Fold, base_models: Mapping[str, Probabilities], options: NoOptions, context: Context

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from typing import NoReturn
 
 import click
 
@@ -17,6 +18,11 @@ from blemore_harness.cli.root import cli
 from blemore_harness.errors import HarnessError, advise, printable
 
 __all__ = ["analysis", "authors", "cli", "doctor", "evaluation", "files", "lists", "main", "models", "stored"]
+
+PROGRAM = "blemore-harness"
+
+COMPLETING = "_BLEMORE_HARNESS_COMPLETE"
+"""Set by the functions of shells that complete, as click names it."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -31,6 +37,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):  # one that knows ASCII alone shows the rest as codes
         sys.stdout.reconfigure(errors="backslashreplace")
+    if COMPLETING in os.environ:
+        _complete()
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -57,6 +65,18 @@ def main() -> None:
         click.echo(f"error: {printable(advise(error))}", err=True)
         code = _tell_json(error, advise(error), HarnessError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complete() -> NoReturn:
+    """Answer a shell that completes; whatever goes wrong, it shows nothing."""
+    from blemore_harness.cli.completion import install
+
+    install()
+    try:
+        cli.main(standalone_mode=False, prog_name=PROGRAM, complete_var=COMPLETING)
+    except Exception:
+        sys.exit(1)
+    sys.exit(0)
 
 
 def _tell_json(error: BaseException, message: str, code: int) -> int:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from blemore_harness.cli.completion import complete_runs
 from blemore_harness.cli.files import open_reference, reference_option
 from blemore_harness.cli.root import cli, data_option, find_run, json_option, runs_option
 
 
 @cli.command()
-@click.argument("first")
-@click.argument("second", required=False)
+@click.argument("first", shell_complete=complete_runs)
+@click.argument("second", required=False, shell_complete=complete_runs)
 @click.option("--system", help="System to compare [default: the last one of each run].")
 @click.option("--second-system", help="System of the SECOND run, or a second one of FIRST [default: as --system].")
 @click.option(
@@ -69,7 +70,7 @@ def is_score_file(name: str) -> bool:
 
 
 @cli.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("--system", help="System to analyse [default: the last one of the run].")
 @data_option
 @runs_option

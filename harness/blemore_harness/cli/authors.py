@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blemore_harness.cli.completion import complete_systems
 from blemore_harness.cli.root import cli, json_option, keeping_stdout, open_reporter, set_option
 from blemore_harness.errors import ConfigError, printable
 
@@ -19,7 +20,7 @@ KINDS = ("encoder", "frozen", "fusion")
 
 
 @cli.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_systems)
 @set_option
 @click.option("--only", metavar="A,B,...", help="Run only these checks.")
 @click.option("--network", is_flag=True, help="Let `prepare` use the network.")

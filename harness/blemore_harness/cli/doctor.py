@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from blemore_harness.cli.completion import complete_submissions
 from blemore_harness.cli.root import (
     cli,
     data_option,
@@ -20,7 +21,7 @@ from blemore_harness.cli.root import (
 
 
 @cli.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_submissions)
 @plugin_option
 @set_option
 @device_option

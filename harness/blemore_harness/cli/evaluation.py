@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from blemore_harness.cli.completion import complete_fusions, complete_runs, complete_submissions
 from blemore_harness.cli.root import (
     cli,
     data_option,
@@ -38,9 +39,12 @@ MOST_MINUTES = 1_000_000
 
 
 @cli.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_submissions)
 @plugin_option
-@click.option("--fusion", metavar="NAME", help=f"Fusion of several encoders [default: {DEFAULT_FUSION}].")
+@click.option(
+    "--fusion", metavar="NAME", shell_complete=complete_fusions,
+    help=f"Fusion of several encoders [default: {DEFAULT_FUSION}].",
+)  # fmt: skip
 @click.option(
     "--thresholds", metavar="STRATEGY",
     help="Threshold strategy for test clips [default: the submission's, else by cross-fitted Scores].",
@@ -95,7 +99,7 @@ def run(
 
 
 @cli.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_submissions)
 @plugin_option
 @click.option(
     "--export", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
@@ -126,7 +130,7 @@ def prepare(
 
 
 @cli.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("--check", is_flag=True, help="Compare the official numbers with published ones; exit 1 if they differ.")
 @runs_option
 @json_option

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from blemore_harness.cli.completion import complete_runs
 from blemore_harness.cli.root import cli, data_option, find_run, json_option, open_reporter, runs_option
 from blemore_harness.errors import BlemoreError, first_and_count, printable
 
@@ -81,7 +82,7 @@ def open_reference(data: Path | None, reference: Path | None, fold: int | None =
 
 
 @cli.command()
-@click.argument("targets", nargs=-1, metavar="RUN")
+@click.argument("targets", nargs=-1, metavar="RUN", shell_complete=complete_runs)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File or folder to copy the zip file to.")
 @click.option("--check", is_flag=True, help="Check leaderboard files instead: submit --check FILE...")
 @data_option
@@ -159,18 +160,23 @@ def data() -> None:
 @data.command("check")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--audio", is_flag=True, help="Decode all audio and report silent and damaged clips.")
+@click.option("--decode", is_flag=True, help="Decode every clip, frames and audio, and list broken ones.")
 @json_option
-def data_check(folder: Path, audio: bool, as_json: bool) -> None:
+def data_check(folder: Path, audio: bool, decode: bool, as_json: bool) -> int:
     """Report what a download contains and what is missing.
 
-    Counts clips, actors, folds, labels, videos and features in FOLDER.
+    Counts clips, actors, folds, labels, videos and features in FOLDER. With --decode the exit code is 1 where a clip is
+    broken.
     """
     from blemore_harness.data.download import read_dataset
-    from blemore_harness.data.inspection import inspect_audio, inspect_dataset, render_inspection
+    from blemore_harness.data.inspection import inspect_audio, inspect_dataset, inspect_videos, render_inspection
 
     dataset = read_dataset(folder)
     found = inspect_dataset(dataset) | ({"audio": inspect_audio(dataset)} if audio else {})
+    if decode:
+        found |= {"decoded": inspect_videos(dataset, open_reporter())}
     click.echo(json.dumps(found, indent=2) if as_json else render_inspection(found))
+    return 1 if decode and found["decoded"]["broken"] else 0
 
 
 @data.command("demo")

@@ -6,11 +6,12 @@ import json
 
 import click
 
+from blemore_harness.cli.completion import complete_systems
 from blemore_harness.cli.root import cli, json_option, keeping_stdout
 
 
 @cli.command("plugins")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_systems)
 @json_option
 def list_plugins(name: str | None, as_json: bool) -> None:
     """List encoders, fusions and plugins that failed to load.

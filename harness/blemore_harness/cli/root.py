@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from blemore_harness import __version__
+from blemore_harness.cli.completion import complete_encoders, complete_settings
 from blemore_harness.cli.defaults import DEVICES, config_files, read_defaults
 from blemore_harness.cli.plugin_commands import failed, find_plugin_commands
 from blemore_harness.errors import HarnessError, printable
@@ -47,7 +48,7 @@ device_option = click.option("--device", type=click.Choice(DEVICES), default="au
 """`--device`: `auto`, `cpu` or `cuda`, as `device`."""
 
 plugin_option = click.option(
-    "--plugin", "plugins", multiple=True, metavar="A,B,...",
+    "--plugin", "plugins", multiple=True, metavar="A,B,...", shell_complete=complete_encoders,
     help="Encoders, separated by commas; a+b joins embeddings under one head, a@v is a variant of a.",
 )  # fmt: skip
 """`--plugin`: encoders as typed, as `plugins`."""
@@ -57,6 +58,7 @@ set_option = click.option(
     "settings",
     multiple=True,
     metavar="PLUGIN.OPTION=VALUE",
+    shell_complete=complete_settings,
     help="Set an option of a plugin; `blemore-harness plugins NAME` shows all of them.",
 )
 """`--set`: texts as typed, as `settings`; `options.parse_settings` reads them."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blemore_harness.cli.completion import complete_runs
 from blemore_harness.cli.root import cli, json_option, open_reporter, runs_option
 from blemore_harness.errors import printable
 
@@ -38,7 +39,7 @@ def stored_runs(context: click.Context, runs: Path, as_json: bool) -> None:
 
 
 @stored_runs.command("remove")
-@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.argument("names", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_runs)
 @yes_option
 @runs_option
 def remove_runs(names: tuple[str, ...], yes: bool, runs: Path) -> int:

@@ -6,9 +6,13 @@ from collections import Counter
 from typing import Any
 
 from blemore_harness.clips import EMOTIONS, Clip
+from blemore_harness.context import Reporter
 from blemore_harness.data.download import Dataset
 from blemore_harness.errors import MediaError, printable
 from blemore_harness.media.audio import decode_facts
+from blemore_harness.media.frame_files import work_side_by_side
+from blemore_harness.media.frames import video_info
+from blemore_harness.networks import usable_cpus
 from blemore_harness.protocol.rules import TEST_CLIPS, label_text, official_test_ids
 
 
@@ -77,6 +81,29 @@ def inspect_audio(dataset: Dataset) -> dict[str, Any]:
     return {"silent": silent, "unusable": unusable}
 
 
+def inspect_videos(dataset: Dataset, reporter: Reporter) -> dict[str, Any]:
+    """Decode frames and audio of all clips with a video, in parallel; return the broken ones with reasons, as JSON
+    types.
+
+    Raises:
+        ExtraMissing: PyAV is not installed.
+    """
+    names = [name for name in (*dataset.ids, *dataset.test_ids) if name in dataset.videos]
+    broken: dict[str, str] = {}
+
+    def decode(name: str) -> None:
+        clip = Clip(name, dataset.videos[name])
+        try:
+            video_info(clip)
+            decode_facts(clip)
+        except MediaError as error:
+            broken[name] = str(error)
+
+    with reporter.progress("decoding clips", len(names)) as bar:
+        work_side_by_side(decode, names, usable_cpus(), bar.advance)
+    return {"clips": len(names), "broken": {name: broken[name] for name in names if name in broken}}
+
+
 def render_inspection(found: dict[str, Any]) -> str:
     """Return the counts as text."""
     videos = found["videos"]
@@ -110,6 +137,15 @@ def render_inspection(found: dict[str, Any]) -> str:
         lines.append(f"features   {store}: {counts['train']} training, {counts['test']} test")
     if not found["features"]:
         lines.append("features   no released features found")
+    if not found["features"] and not videos["present"]:
+        lines.append(
+            "usable for commands that need labels only, such as score and submit; to run encoders, put the videos or "
+            "the released features into this folder"
+        )
+    if "decoded" in found:
+        decoded = found["decoded"]
+        lines.append(f"decoded    {decoded['clips']} clips, {len(decoded['broken'])} of them broken")
+        lines += [f"  {printable(reason)}" for reason in decoded["broken"].values()]
     if "audio" in found:
         silent, unusable = found["audio"]["silent"], found["audio"]["unusable"]
         listed = f": {', '.join(silent)}" if silent else ""

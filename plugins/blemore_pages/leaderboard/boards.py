@@ -23,6 +23,9 @@ STRATEGY = {"out-of-sample": "other-folds", "official": "official"}
 
 UNDECLARED = "not declared"
 
+MANY = 20
+"""Pairs of systems whose tests take long enough to say so: with 47 actors a pair takes about a third of a second."""
+
 
 @dataclass(frozen=True)
 class Numbers:
@@ -104,7 +107,11 @@ class _Entry:
 
 
 def make_boards(
-    roots: Sequence[Path], published: Iterable[Submission], by: By, data: Path | None = None
+    roots: Sequence[Path],
+    published: Iterable[Submission],
+    by: By,
+    data: Path | None = None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> tuple[list[Board], list[str]]:
     """Rank all systems of all runs, one row for each configuration, and the published results.
 
@@ -113,6 +120,7 @@ def make_boards(
         published: submissions with published numbers.
         by: which Score ranks.
         data: the dataset; None takes the folders that the records name.
+        say: is told of tests that take long.
 
     Returns:
         boards, the largest dataset first and generated ones last; and a line per run that has no row.
@@ -131,7 +139,7 @@ def make_boards(
         (list(entries.values()) for entries in tables.values()),
         key=lambda entries: (entries[0].record.data.demo, -entries[0].record.data.clips),
     )
-    boards = [_make_board(entries, printed, by, data) for entries in ordered]
+    boards = [_make_board(entries, printed, by, data, say) for entries in ordered]
     if printed and not any(row.published for board in boards for row in board.rows):
         rows = tuple(sorted(printed, key=_merit("official")))
         boards.append(Board("Published results on BLEMORE", "", "", rows, notes=(NO_PREDICTIONS,)))
@@ -149,9 +157,14 @@ def _why_none(run: StoredRun) -> str:
     return f"no scored system (status: {run.record.status})" if run.record else ""
 
 
-def _make_board(entries: list[_Entry], printed: list[Row], by: By, data: Path | None) -> Board:
+def _make_board(
+    entries: list[_Entry], printed: list[Row], by: By, data: Path | None, say: Callable[[str], object]
+) -> Board:
     entries = _title(entries)
     facts, protocol = entries[0].record.data, entries[0].record.protocol
+    pairs = len(entries) * (len(entries) - 1) // 2
+    if pairs > MANY:
+        say(f"testing {pairs} pairs of {len(entries)} systems")
     groups, notes = _find_groups(entries, by, data)
     rows = [_make_row(entry, groups.get(entry.title)) for entry in entries]
     comparable = not facts.demo and facts.fold_source == "official" and not facts.left_out

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import click
 
-from blemore_harness.cli.root import Command, data_option
+from blemore_harness.cli.root import Command, data_option, open_reporter
 
 BY = ("out-of-sample", "official")
 FORMATS = ("table", "markdown", "csv", "latex", "json")
@@ -47,7 +47,7 @@ def leaderboard(runs: tuple[Path, ...], by: str, form: str, html: Path | None, d
     from blemore_pages.leaderboard.boards import make_boards
 
     chosen = cast(Literal["out-of-sample", "official"], by)
-    boards, remarks = make_boards(runs, list_submissions(), chosen, data)
+    boards, remarks = make_boards(runs, list_submissions(), chosen, data, open_reporter().log)
     if html is not None:
         write_atomically(html, formats.write_html(boards, remarks, chosen))
         click.echo(str(html))
