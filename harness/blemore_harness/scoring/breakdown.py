@@ -132,17 +132,6 @@ def count_errors(answers: Answers) -> dict[str, Any]:
         often) and `of` (clips of that truth), sets of emotions only, the most frequent first. `saliences`: rows of
         true salience against answered one, where the pair is right, the emotion of the first letter first.
     """
-    blends, said = answers.blends, (answers.labels > 0).sum(axis=1) == 2
-    kinds = {
-        "right": (~blends & answers.present) | answers.exact,
-        "right pair, wrong salience": blends & answers.present & ~answers.exact,
-        "blend answered with one of its emotions": blends & ~said & _overlap(answers),
-        "blend answered with another single emotion": blends & ~said & ~_overlap(answers),
-        "blend answered with another pair": blends & said & ~answers.present,
-        "single answered with another single": ~blends & ~said & ~answers.present,
-        "single answered with a blend that holds it": ~blends & said & _overlap(answers),
-        "single answered with a blend without it": ~blends & said & ~_overlap(answers),
-    }
     names = ["+".join(_emotions(row)) for row in answers.truth]
     wrong = Counter(
         (name, "+".join(_emotions(row)))
@@ -152,11 +141,26 @@ def count_errors(answers: Answers) -> dict[str, Any]:
     totals = Counter(names)
     ranked = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:FREQUENT]
     return {
-        "kinds": {name: int(mask.sum()) for name, mask in kinds.items()},
+        "kinds": {name: int(mask.sum()) for name, mask in find_kinds(answers).items()},
         "frequent": [
             {"truth": truth, "answer": answer, "clips": count, "of": totals[truth]} for (truth, answer), count in ranked
         ],
         "saliences": _saliences(answers),
+    }
+
+
+def find_kinds(answers: Answers) -> dict[str, BoolArray]:
+    """Return which clips have each kind of answer, bool (N,) by kind; every clip has one."""
+    blends, said = answers.blends, (answers.labels > 0).sum(axis=1) == 2
+    return {
+        "right": (~blends & answers.present) | answers.exact,
+        "right pair, wrong salience": blends & answers.present & ~answers.exact,
+        "blend answered with one of its emotions": blends & ~said & _overlap(answers),
+        "blend answered with another single emotion": blends & ~said & ~_overlap(answers),
+        "blend answered with another pair": blends & said & ~answers.present,
+        "single answered with another single": ~blends & ~said & ~answers.present,
+        "single answered with a blend that holds it": ~blends & said & _overlap(answers),
+        "single answered with a blend without it": ~blends & said & ~_overlap(answers),
     }
 
 
