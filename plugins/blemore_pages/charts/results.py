@@ -14,6 +14,7 @@ from blemore_pages.charts.chart import (
     BLUE,
     GREEN,
     GREY,
+    SHORTENED,
     VERMILION,
     Chart,
     file_name,
@@ -38,7 +39,7 @@ def draw_results(runs: Sequence[Contents]) -> Chart | None:
     kinds = [
         kind for kind in (CROSS_FITTED, OFFICIAL, PUBLISHED, PUBLISHED_TEST) if any(r["number"] == kind for r in rows)
     ]
-    y = alt.Y("system", type="nominal", title=None, sort=order)
+    y = alt.Y("system", type="nominal", title=None, sort=order, axis=alt.Axis(labelExpr=SHORTENED))
     base = alt.Chart(values_of(rows)).encode(y=y)
     ends = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5, color=BLUE).encode(
         x=alt.X("low", type="quantitative"), x2="high"
