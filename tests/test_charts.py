@@ -274,6 +274,8 @@ def test_figures_are_as_wide_as_a_column_in_all_formats(charts: dict[str, Chart]
         assert len(pdf) > 2000
         smallest = min(float(found) for found in re.findall(rb'font-size="([\d.]+)px"', svg))
         assert smallest >= 6, "points: smaller text cannot be read in print"
+    twice = write_figures([charts["saliences-late"]] * 2, tmp_path / "twice")
+    assert [path.stem for path in twice[::3]] == ["saliences-late", "saliences-late-2"]
     assert b"ang+disg" in (tmp_path / "figures" / "confusion-sets-late.svg").read_bytes()
 
 
