@@ -25,7 +25,7 @@ MODULES = (
     "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types",
     "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
     "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.published", "files.scoring",
-    "scoring.ranking", "drawing.score_tables", "decoding.choosing", "cli.completion",
+    "scoring.ranking", "drawing.score_tables", "decoding.choosing", "cli.completion", "drawing.result_text",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -39,6 +39,7 @@ PARTS = {
     "data.download": {"Dataset", "read_dataset"},
     "demo.plan": {"Plan", "make_plan"},
     "disk": {"atomic_file", "digest_of", "read_json", "write_atomically", "write_json"},
+    "drawing.result_text": {"FORMS", "Form", "escape_latex", "escape_markdown", "format_results"},
     "drawing.score_tables": {"describe_ties", "draw_ranking", "list_caveats"},
     "files.leaderboard": {"INNER_NAME", "KEY_ENDING", "read_submission", "write_submission"},
     "files.runs": {"Runs", "StoredRun", "read_record"},
@@ -47,7 +48,9 @@ PARTS = {
     "media.opening": {"OPTIONS", "check_media", "find_stream", "open_file"},
     "record.scores": {"Interval", "Mean", "Means"},
     "record.types": {"CardFacts", "Curve", "DataFacts", "FinishedSystem", "Record"},
-    "scoring.analysis": {"DEFAULT_STRATEGY", "analyse_system", "compare_all_systems", "compare_systems"},
+    "scoring.analysis": {
+        "DEFAULT_STRATEGY", "analyse_system", "compare_all_systems", "compare_systems", "compare_with_best",
+    },
     "scoring.breakdown": {"Answers", "break_down", "count_errors", "find_kinds"},
     "scoring.calibration": {"measure_calibration"},
     "scoring.caveats": {"describe_folds", "describe_selection"},

@@ -124,8 +124,33 @@ def _named(kind: str, name: str, answers: Answers) -> dict[str, Any]:
     return {"recall": both / int(there.sum()), "precision": both / int(said.sum()) if said.any() else None}
 
 
+def count_errors(answers: Answers) -> dict[str, Any]:
+    """Count what kinds of errors there are, and which wrong answers are the most frequent.
+
+    Returns:
+        `kinds`: clips per kind of answer, adding up to all clips. `frequent`: rows of `truth`, `answer`, `clips` (how
+        often) and `of` (clips of that truth), sets of emotions only, the most frequent first. `saliences`: rows of
+        true salience against answered one, where the pair is right, the emotion of the first letter first.
+    """
+    names = ["+".join(_emotions(row)) for row in answers.truth]
+    wrong = Counter(
+        (name, "+".join(_emotions(row)))
+        for name, row, right in zip(names, answers.labels, answers.present, strict=True)
+        if not right
+    )
+    totals = Counter(names)
+    ranked = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:FREQUENT]
+    return {
+        "kinds": {name: int(mask.sum()) for name, mask in find_kinds(answers).items()},
+        "frequent": [
+            {"truth": truth, "answer": answer, "clips": count, "of": totals[truth]} for (truth, answer), count in ranked
+        ],
+        "saliences": _saliences(answers),
+    }
+
+
 def find_kinds(answers: Answers) -> dict[str, BoolArray]:
-    """Return which clips got which kind of answer, by its name, bool (N,); each clip has one; the first is right."""
+    """Return which clips have each kind of answer, bool (N,) by kind; every clip has one."""
     blends, said = answers.blends, (answers.labels > 0).sum(axis=1) == 2
     return {
         "right": (~blends & answers.present) | answers.exact,
@@ -136,32 +161,6 @@ def find_kinds(answers: Answers) -> dict[str, BoolArray]:
         "single answered with another single": ~blends & ~said & ~answers.present,
         "single answered with a blend that holds it": ~blends & said & _overlap(answers),
         "single answered with a blend without it": ~blends & said & ~_overlap(answers),
-    }
-
-
-def count_errors(answers: Answers) -> dict[str, Any]:
-    """Count what kinds of errors there are, and which wrong answers are the most frequent.
-
-    Returns:
-        `kinds`: clips per kind of answer, adding up to all clips. `frequent`: rows of `truth`, `answer`, `clips` (how
-        often) and `of` (clips of that truth), sets of emotions only, the most frequent first. `saliences`: rows of
-        true salience against answered one, where the pair is right, the emotion of the first letter first.
-    """
-    kinds = find_kinds(answers)
-    names = ["+".join(_emotions(row)) for row in answers.truth]
-    wrong = Counter(
-        (name, "+".join(_emotions(row)))
-        for name, row, right in zip(names, answers.labels, answers.present, strict=True)
-        if not right
-    )
-    totals = Counter(names)
-    ranked = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:FREQUENT]
-    return {
-        "kinds": {name: int(mask.sum()) for name, mask in kinds.items()},
-        "frequent": [
-            {"truth": truth, "answer": answer, "clips": count, "of": totals[truth]} for (truth, answer), count in ranked
-        ],
-        "saliences": _saliences(answers),
     }
 
 
