@@ -53,7 +53,7 @@ def file(entries: tuple[Entry, ...], tmp_path_factory: pytest.TempPathFactory) -
     run = finished_run_of(entries)
     charts = [system_charts(entry.system) for entry in entries]
     path = tmp_path_factory.mktemp("report") / "page.html"
-    pictures = dict.fromkeys(entries[0].system.ids[:5], PIXEL)
+    pictures = dict.fromkeys(entries[0].system.ids, PIXEL)
     path.write_text(render_page([run], entries, run_charts([run]), charts, lambda budget: pictures))
     return path
 
@@ -349,8 +349,7 @@ def test_axe_finds_no_serious_fault(open_page: Any, width: int, scheme: str) -> 
         ]
 
     page = open_page(width, scheme)
-    for summary in page.locator("main section > details:not([open]) > summary").all():
-        summary.click()
+    page.evaluate("document.querySelectorAll('main section > details').forEach(part => { part.open = true; })")
     page.locator("details.system figure").first.scroll_into_view_if_needed()
     page.locator("details.system figure svg").first.wait_for()
     page.locator("details.system figure details summary").first.click()
