@@ -25,6 +25,7 @@ MODULES = (
     "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types",
     "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
     "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.published",
+    "drawing.result_text",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -41,13 +42,16 @@ PARTS = {
     "record.types": {"Record", "FinishedSystem", "Curve"},
     "record.scores": {"Mean", "Means"},
     "scoring.reading": {"LoadedSystem", "load_run", "load_system"},
-    "scoring.analysis": {"DEFAULT_STRATEGY", "compare_all_systems", "compare_systems", "analyse_system"},
+    "scoring.analysis": {
+        "DEFAULT_STRATEGY", "compare_all_systems", "compare_with_best", "compare_systems", "analyse_system",
+    },
     "scoring.breakdown": {"Answers", "break_down", "count_errors", "find_kinds"},
     "scoring.calibration": {"measure_calibration"},
     "scoring.sensitivity": {"measure_sensitivity"},
     "scoring.intervals": {"LEVEL", "short", "show_p"},
     "scoring.caveats": {"describe_folds", "describe_selection"},
     "scoring.published": {"MEASURES"},
+    "drawing.result_text": {"Form", "FORMS", "format_results", "escape_latex", "escape_markdown"},
     "disk": {"digest_of", "atomic_file", "write_atomically"},
     "media.frame_files": {"work_side_by_side"},
     "media.opening": {"OPTIONS", "check_media", "open_file", "find_stream"},

@@ -34,6 +34,7 @@ from blemore_harness.protocol.rules import Scores
 from blemore_harness.protocol.thresholds import search_official
 from blemore_harness.running.calls import open_call
 from blemore_harness.running.run import Run
+from fakes import RecordingReporter, make_context
 
 NAME = re.compile(r"A\d+_(ang|mix|neu|fea)_\w+")
 
@@ -311,3 +312,18 @@ def test_fold_refuses_labels_in_its_held_out_part(blinded: BlindedDataset) -> No
 def test_wrong_rows_keep_their_kind_of_error(blinded: BlindedDataset, tmp_path: Path) -> None:
     with opened(blinded, tmp_path) as (context, _), pytest.raises(InvalidProbabilities, match="6 clips missing"):
         context.score(rows_for(blinded.fold(0).train.ids))
+
+
+def test_a_curve_is_kept_in_at_most_a_hundred_points_with_its_ends(tmp_path: Path) -> None:
+    book = RecordingReporter()
+    context = make_context(tmp_path, reporter=book)
+    context.note_curve("loss", range(1, 1001), [1 / k for k in range(1, 1001)])
+    context.note_curve("short", [1, 2, 3, 4], [0.123456789, float("inf"), float("nan"), 2])
+    kept = book.notes["loss"]["curve"]
+    assert len(kept["epochs"]) == len(kept["values"]) == 100
+    assert kept["epochs"][:2] == [1, 11]
+    assert (kept["epochs"][-1], kept["values"][-1]) == (1000, 0.001)
+    assert all(value == pytest.approx(1 / epoch, rel=1e-5) for epoch, value in zip(*kept.values(), strict=True))
+    assert book.notes["short"] == {"curve": {"epochs": [1, 4], "values": [0.123457, 2]}}
+    with pytest.raises(ValueError, match="shorter"):
+        context.note_curve("uneven", [1, 2, 3], [1, 2])

@@ -303,7 +303,11 @@ def test_subsampled_training_keeps_checked_actors_apart_changes_no_sequence_and_
     learn, _ = fold.train.inner_split(context.seed)
     learnt = np.concatenate([frame_features[name] for name in learn.ids]).astype(float)
     np.testing.assert_allclose(model.scaler.mean, learnt.mean(axis=0), rtol=1e-12)
-    assert context.reporter.notes == {"epochs": model.epochs}
+    notes = context.reporter.notes
+    assert notes.keys() == {"epochs", "training loss", "validation Score"}
+    assert notes["epochs"] == model.epochs
+    scores = notes["validation Score"]["curve"]["values"]
+    assert scores[model.epochs - 1] == max(scores)
     refitted = fit_head_on_rows(lambda clip: frame_features[clip.id], fold, SMALL, make_context(tmp_path))
     assert refitted.epochs == model.epochs
     whole = np.concatenate([frame_features[name] for name in fold.train.ids]).astype(float)

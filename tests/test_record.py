@@ -19,7 +19,7 @@ from blemore_harness.errors import RunError
 from blemore_harness.files.runs import copy_submission, read_record
 from blemore_harness.record import types
 from blemore_harness.record.schema import SCHEMA_FILE, make_schema
-from blemore_harness.record.types import Record
+from blemore_harness.record.types import Curve, Record
 from blemore_harness.systems.submission import from_plugins
 from sample_records import failed_system, sample_record, sample_system
 from toys import Noisy, offer, open_bench
@@ -107,7 +107,7 @@ def test_malformed_records_name_the_key(tmp_path: Path, change: Callable[[Any], 
         assert word in str(refusal.value)
 
 
-@pytest.mark.parametrize("schema", [1, 3, None])
+@pytest.mark.parametrize("schema", [1, 2, None])
 def test_records_of_other_versions_say_what_to_do(tmp_path: Path, schema: int | None) -> None:
     folder = tmp_path / "sample-0123456789ab"
     folder.mkdir()
@@ -115,7 +115,7 @@ def test_records_of_other_versions_say_what_to_do(tmp_path: Path, schema: int | 
     for words in (("table", "sample"), ("analyse", "sample"), ("table", "sample", "--check"), ("submit", "sample")):
         refusal = command(folder, *words).exception
         assert isinstance(refusal, RunError)
-        assert f"expected a record of schema 2, found schema {schema}: run the same command again, or" in str(refusal)
+        assert f"expected a record of schema 3, found schema {schema}: run the same command again, or" in str(refusal)
         assert "\n" not in str(refusal)
 
 
@@ -154,3 +154,9 @@ def test_only_a_file_of_the_run_is_uploaded(tmp_path: Path, name: str) -> None:
     with pytest.raises(RunError, match="is missing"):
         copy_submission(run, sample_record(test=test), tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
+
+
+def test_curves_are_read_from_a_record_and_other_notes_are_not() -> None:
+    notes = ({"fold": 0, "loss": {"curve": {"epochs": [1, 2], "values": [0.5, 0.25]}}, "seed": 7, "odd": {"curve": 3}},
+             {"fold": None, "weights": {"curve": 0.5}})  # fmt: skip
+    assert sample_system("one", notes=notes).curves == (Curve(0, "loss", (1, 2), (0.5, 0.25)),)

@@ -277,6 +277,15 @@ def test_figures_are_the_charts_of_the_page(finished: Any, tmp_path: Path) -> No
     assert len(pdfs) == len(data_of((tmp_path / "page.html").read_text(), "chart-data"))
 
 
+def test_the_table_alone_is_the_answer_where_it_is_asked_for(finished: Any, tmp_path: Path) -> None:
+    _, fused, _ = finished
+    asked = report(fused, "-o", tmp_path / "page.html", "--table", "csv")
+    table = CliRunner().invoke(cli, ["table", str(fused), "--format", "csv"])
+    assert asked.exit_code == table.exit_code == 0, asked.output
+    assert asked.stdout == table.stdout
+    assert str(tmp_path / "page.html") in asked.stderr
+
+
 def test_bad_runs_are_a_clear_line_each(finished: Any, tmp_path: Path) -> None:
     _, fused, _ = finished
 

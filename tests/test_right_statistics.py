@@ -20,11 +20,9 @@ from blemore_harness.scoring.calibration import measure_calibration
 from blemore_harness.scoring.intervals import (
     ActorCounts,
     count_actors,
-    draw_weights,
     find_differences,
-    find_intervals,
     say_difference,
-    score_counts,
+    share_interval,
     short,
 )
 from blemore_harness.scoring.paired_tests import swap_answers, swap_rows
@@ -135,47 +133,6 @@ def test_random_swaps_of_rows_come_near_to_all_of_them(monkeypatch: pytest.Monke
 # ------------------------------------------------------------------------------------------------------------ intervals
 
 
-def test_a_resample_draws_one_actor_fewer_than_a_fold_has() -> None:
-    weights = draw_weights([3, 3, 3, 8, 8], resamples=4000)
-    assert weights is not None
-    assert weights.shape == (4000, 5)
-    assert (weights[:, :3].sum(axis=1) == 2).all()
-    assert (weights[:, 3:].sum(axis=1) == 1).all()
-    np.testing.assert_allclose(weights.mean(axis=0), [2 / 3, 2 / 3, 2 / 3, 1 / 2, 1 / 2], atol=0.04)
-    assert draw_weights([0, 0, 1]) is None
-
-
-def test_an_interval_holds_the_middle_95_of_100_draws() -> None:
-    random = np.random.default_rng(0)
-    folds = np.repeat([0, 1], 4)
-    counts = ActorCounts(folds, np.full(8, 10), np.full(8, 6), random.integers(0, 11, 8), random.integers(0, 7, 8))
-    weights = draw_weights(folds, 2000)
-    assert weights is not None
-    drawn = np.sort(score_counts(counts, weights), axis=0)
-    found = find_intervals(counts, 2000)
-    assert found is not None
-    for k, name in enumerate(intervals.MEASURES):
-        # Linear between the neighbours of place .025 (n - 1), as numpy has it.
-        for end, share in zip(found[name], (0.025, 0.975), strict=True):
-            place = share * 1999
-            low = drawn[int(place), k]
-            assert end == pytest.approx(low + (place - int(place)) * (drawn[int(place) + 1, k] - low))
-
-
-def test_resamples_without_any_blend_say_nothing_of_acc_s() -> None:
-    # Of each fold's two actors one has all blends: a resample that misses it has no ACC_S in that fold.
-    counts = ActorCounts(np.array([0, 0, 1, 1]), np.array([4, 4, 4, 4]), np.array([2, 0, 4, 0]), np.array([4, 2, 1, 3]),
-                         np.array([1, 0, 3, 0]))  # fmt: skip
-    weights = np.array([[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1]], dtype=float)
-    found = score_counts(counts, weights)
-    np.testing.assert_allclose(found[:, 0], [(1 + 0.25) / 2, (1 + 0.75) / 2, (0.5 + 0.25) / 2, (0.5 + 0.75) / 2])
-    np.testing.assert_allclose(found[:, 1], [(0.5 + 0.75) / 2, 0.5, 0.75, np.nan])
-    np.testing.assert_allclose(found[:3, 2], found[:3, :2].mean(axis=1))
-    # A fold without any blend at all has an ACC_S of 0, as in the official code.
-    bare = replace(counts, blends=np.array([2, 0, 0, 0]), salience=np.array([1, 0, 0, 0]))
-    np.testing.assert_allclose(score_counts(bare)[0], [(6 / 8 + 4 / 8) / 2, 0.25, (0.625 + 0.25) / 2])
-
-
 @pytest.mark.parametrize(
     ("difference", "interval", "p", "expected"),
     [
@@ -263,27 +220,21 @@ def test_the_interval_of_a_group_is_that_of_its_clips_alone() -> None:
     answers = answers_of(1)
     found = break_down(answers)
     pairs = sorted(set(zip(answers.folds.tolist(), answers.actors, strict=True)))
-    weights = draw_weights([fold for fold, _ in pairs])
-    assert weights is not None
     neutral, blends = answers.truth[:, 5] > 0, (answers.truth > 0).sum(axis=1) == 2
     right = ((answers.truth > 0) == (answers.labels > 0)).all(axis=1)
     for name, mask in (("single", ~blends & ~neutral), ("blend", blends), ("neutral", neutral)):
         (row,) = [each for each in found["kind"] if each["name"] == name]
         mine = [[i for i in np.flatnonzero(mask) if (answers.folds[i], answers.actors[i]) == pair] for pair in pairs]
-        clips = weights @ [len(part) for part in mine]
-        hits = weights @ [sum(right[part]) for part in mine]
-        shares = hits[clips > 0] / clips[clips > 0]
+        clips = np.array([len(part) for part in mine])
+        hits = np.array([sum(right[part]) for part in mine])
         actors = sum(map(bool, mine))
         assert row["actors"] == actors
-        if actors < 5:
-            assert row["acc_presence_interval"] is None
-        else:
-            assert row["acc_presence_interval"] == pytest.approx(np.percentile(shares, [2.5, 97.5]).tolist())
+        assert row["acc_presence_interval"] == share_interval(hits, clips)
         assert row["acc_presence"] == pytest.approx(right[mask].mean())
 
 
-@pytest.mark.parametrize(("actors", "shown"), [(4, False), (5, True)])
-def test_an_interval_needs_five_actors(actors: int, shown: bool) -> None:
+@pytest.mark.parametrize(("actors", "shown"), [(2, False), (3, True)])
+def test_an_interval_needs_three_actors(actors: int, shown: bool) -> None:
     single, _, blend = break_down(answers_of(2, actors=actors))["kind"]
     assert (single["name"], blend["name"], blend["actors"]) == ("single", "blend", actors)
     for measure in ("acc_presence", "acc_salience"):

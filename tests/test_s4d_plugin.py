@@ -115,7 +115,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_result(prepared, tmp_path: Path,
         if number == 2 and len(trained) == 2:
             raise KeyboardInterrupt
         trained.append(number)
-        epoch(network, batches, optimizer, generator, number, options)
+        return epoch(network, batches, optimizer, generator, number, options)
 
     monkeypatch.setattr(s4d_model, "_train_epoch", stop_in_the_third)
     with pytest.raises(KeyboardInterrupt):

@@ -33,14 +33,16 @@ def make(folder: Path, **changes: object) -> tuple[Training, list[int]]:
     average = average_weights(network, 0.9)
     done: list[int] = []
 
-    def train_epoch(epoch: int) -> None:
+    def train_epoch(epoch: int) -> float:
         done.append(epoch)
         network.train()
         for _ in range(3):
-            network(torch.randn(5, 4, generator=generator)).square().sum().backward()
+            loss = network(torch.randn(5, 4, generator=generator)).square().sum()
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad()
             average.update_parameters(network)
+        return loss.item()
 
     folder.mkdir(exist_ok=True)
     given = Training(
@@ -53,17 +55,21 @@ def test_it_is_resumed_to_the_same_bits(tmp_path: Path):
     context = make_context(tmp_path)
     whole, _ = make(tmp_path / "a")
     assert run_epochs(whole, context) == 6
+    curve = context.reporter.notes["toy: training loss"]
+    assert curve["curve"]["epochs"] == [1, 2, 3, 4, 5, 6]
     cut, done = make(tmp_path / "b")
 
-    def stop(epoch: int) -> None:
+    def stop(epoch: int) -> float:
         if epoch == 3:
             raise KeyboardInterrupt
-        cut.train_epoch(epoch)
+        return cut.train_epoch(epoch)
 
     with pytest.raises(KeyboardInterrupt):
         run_epochs(dataclasses.replace(cut, train_epoch=stop), context)
     again, more = make(tmp_path / "b")
+    context.reporter.notes.clear()
     assert run_epochs(again, context) == 6
+    assert context.reporter.notes == {"toy: training loss": curve}, "of all epochs, those before the interruption too"
     assert (done, more) == ([0, 1, 2], [3, 4, 5])
     assert torch.equal(again.network.weight, whole.network.weight)
     assert torch.equal(again.network.weight, again.average.module.weight)
@@ -90,8 +96,11 @@ def test_the_best_judged_epoch_is_kept(tmp_path: Path, changes: dict, judged: li
         return (quality[asked[-1]],)
 
     training, done = make(tmp_path / "a", judge=judge, **changes)
-    assert run_epochs(training, make_context(tmp_path)) == kept
+    context = make_context(tmp_path)
+    assert run_epochs(training, context) == kept
     assert asked == judged
+    scores = {"epochs": judged, "values": [quality[epoch] for epoch in judged]}
+    assert context.reporter.notes["toy: validation Score"] == {"curve": scores}
     assert torch.equal(training.network.weight, seen[kept])
 
 

@@ -18,7 +18,7 @@ from blemore_harness.protocol.grid import GridScores
 from blemore_harness.record.types import Curve, FinishedSystem, Record
 from blemore_harness.scoring.analysis import DEFAULT_STRATEGY
 from blemore_harness.scoring.breakdown import Answers
-from blemore_harness.scoring.reading import LoadedSystem, load_run
+from blemore_harness.scoring.reading import LoadedSystem, load_run, load_system
 
 BoolArray = NDArray[np.bool_]
 
@@ -54,6 +54,7 @@ class SystemContents:
         truth: int8 (N, 6) percentages.
         probabilities: float64 (N, 6), out of fold.
         labels: int8 (N, 6) percentages, decoded with the thresholds of the other folds.
+        thresholds: name of that threshold strategy.
         answers: truth, labels, folds and actors for the core's breakdowns; `present` and `exact` say what is right.
         grids: right answers at every pair of thresholds, by fold, on out-of-fold probabilities.
         test: the test clips; None where there are no predictions of any.
@@ -74,6 +75,7 @@ class SystemContents:
     test: TestContents | None
     curves: tuple[Curve, ...]
     loaded: LoadedSystem
+    thresholds: str = DEFAULT_STRATEGY
 
     @property
     def blends(self) -> BoolArray:
@@ -130,6 +132,19 @@ def read_contents(runs: Path, run: str, data: Path | None = None) -> Contents:
     lost = [system.name for system in loaded if system.test is None] if record.data.test_clips else []
     warnings = [f"no predictions of {name} for the run's test clips: a later run has others" for name in lost]
     return Contents(folder, record, tuple(_read_system(folder, system) for system in loaded), tuple(warnings))
+
+
+def read_system(runs: Path, run: str, system: str | None = None, data: Path | None = None) -> SystemContents:
+    """Read one scored system of a finished run.
+
+    Args:
+        system: its name; None takes the last one of the run.
+
+    Raises:
+        UnknownName: a system that the run does not have. Others as of `read_contents`.
+    """
+    folder = Runs(runs).find(run)
+    return _read_system(folder, load_system(runs, str(folder), system, data))
 
 
 def _read_system(folder: Path, loaded: LoadedSystem) -> SystemContents:

@@ -31,8 +31,8 @@ STEP = 12
 SHRUNK = 0.7
 """Height of a figure as a share of that on a page, where its width says nothing."""
 
-TRIED = 40
-"""Points of a facet with which the rest of a drawing is measured."""
+ROUNDS = 2
+"""How often the width of several views is adjusted: axes and their ticks change a little with it."""
 
 STYLE: dict[str, Any] = {
     "background": "white",
@@ -40,8 +40,8 @@ STYLE: dict[str, Any] = {
     "view": {"stroke": "#bbbbbb"},
     "axis": {"labelFontSize": 7, "titleFontSize": 7.5, "titleFontWeight": "normal", "labelColor": "black",
              "titleColor": "black", "gridColor": "#e6e6e6", "tickColor": "#888888", "titlePadding": 3,
-             "labelPadding": 2},
-    "legend": {"labelFontSize": 7, "titleFontSize": 7, "titleFontWeight": "normal", "gradientLength": 80,
+             "labelPadding": 2, "labelLimit": 100},
+    "legend": {"labelFontSize": 7, "titleFontSize": 7, "titleFontWeight": "normal", "gradientLength": 70,
                "gradientThickness": 7, "symbolSize": 30, "labelColor": "black", "titleColor": "black", "offset": 5},
     "header": {"labelFontSize": 7.5, "labelPadding": 2, "labelColor": "black"},
     "title": {"fontSize": 7.5, "fontWeight": "normal", "offset": 3},
@@ -73,10 +73,10 @@ def write_figures(charts: Sequence[Chart], folder: Path) -> tuple[Path, ...]:
         spec = fit_column(chart.spec, lambda spec: _width_of(convert.vegalite_to_svg(spec)))
         svg = convert.vegalite_to_svg(spec)
         content: dict[str, str | bytes] = {
-            "png": convert.vegalite_to_png(spec, scale=1, ppi=DOTS),
+            "png": convert.svg_to_png(svg, scale=1, ppi=DOTS),
             # Programs take a pixel of an SVG for a 96th of an inch; the width says how wide it is.
             "svg": _SIZE.sub(_in_points, svg, count=1),
-            "pdf": convert.vegalite_to_pdf(spec),
+            "pdf": convert.svg_to_pdf(svg),
         }
         for ending, data in content.items():
             path = folder / f"{chart.name}.{ending}"
@@ -95,22 +95,22 @@ def fit_column(spec: Mapping[str, Any], measure: Callable[[Mapping[str, Any]], f
         spec: Vega-Lite JSON of a view, of layers, or of facets.
         measure: gives the width of a drawing in points.
     """
-    found: dict[str, Any] = copy.deepcopy(dict(spec)) | {"config": STYLE, "padding": 1}
-    views = found.get("concat") or [found.get("spec", found)]
-    wide, high = views[0]["width"], views[0]["height"]
-    rows = isinstance(high, dict)
-    if views[0] is found:
-        found["autosize"] = {"type": "fit-x", "contains": "padding"}
-        shrunk = WIDTH / wide if isinstance(wide, int) else SHRUNK
-        return found | {"width": WIDTH, "height": {"step": STEP} if rows else round(high * shrunk)}
-    # Several views do not fit themselves. What stands around them keeps its width when they get narrower.
-    measured = [measure(_set_sizes(found, views, width, high)) for width in (TRIED, 2 * TRIED)]
-    each = (measured[1] - measured[0]) / TRIED
-    width = math.floor(TRIED + (WIDTH - measured[0]) / each)
-    return _set_sizes(found, views, width, round(high * width / wide))
+    found: dict[str, Any] = copy.deepcopy(dict(spec)) | {"config": STYLE, "padding": 3}
+    views: list[dict[str, Any]] = found.get("concat") or ([found["spec"]] if "spec" in found else [])
+    wide, high = ((views or [found])[0][side] for side in ("width", "height"))
+    if not views:
+        found |= {"autosize": {"type": "fit-x", "contains": "padding"}, "width": WIDTH, "height": {"step": STEP}}
+        if not isinstance(high, dict):
+            found["height"] = round(high * (min(1.0, WIDTH / wide) if isinstance(wide, int) else SHRUNK))
+        return found
+    # Several views do not fit themselves: each is widened or narrowed by its part of what is too much or too little.
+    width, columns = wide, min(found.get("columns", 1), len(views))
+    for _ in range(ROUNDS):
+        width += math.floor((WIDTH - measure(_resized(found, views, width, high))) / columns)
+    return _resized(found, views, width, round(high * width / wide))
 
 
-def _set_sizes(spec: dict[str, Any], views: Sequence[dict[str, Any]], width: int, height: int) -> dict[str, Any]:
+def _resized(spec: dict[str, Any], views: Sequence[dict[str, Any]], width: int, height: int) -> dict[str, Any]:
     for view in views:
         view["width"], view["height"] = width, height
     return spec

@@ -28,6 +28,7 @@ from blemore_harness.systems.submission import DEFAULT_FUSION, plain_name
 
 if TYPE_CHECKING:
     from blemore_harness.context import Reporter
+    from blemore_harness.drawing.result_text import Form
     from blemore_harness.record.types import Record
     from blemore_harness.running.run import Run
     from blemore_harness.systems.submission import Submission
@@ -124,9 +125,16 @@ def prepare(
 @cli.command()
 @click.argument("run")
 @click.option("--check", is_flag=True, help="Compare the official numbers with published ones; exit 1 if they differ.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["latex", "markdown", "csv"]),
+    help="Print the table for a paper or for another program, with significance marks.",
+)
+@data_option
 @runs_option
 @json_option
-def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
+def table(run: str, check: bool, form: Form | None, data: Path | None, runs: Path, as_json: bool) -> int:
     """Show the results of a run again.
 
     With --check they are compared with the published ones. RUN is the name or folder of a run.
@@ -137,7 +145,13 @@ def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
     from blemore_harness.files.runs import read_record
     from blemore_harness.scoring.published import compare_with_published
 
-    record = read_record(find_run(runs, run))
+    if form is not None and (check or as_json):
+        raise click.UsageError("expected --format by itself, found --check or --json beside it")
+    folder = find_run(runs, run)
+    record = read_record(folder)
+    if form is not None:
+        click.echo(_format_table(record, folder, form, data), nl=False)
+        return 0
     rows = compare_with_published(record) if check else []
     drawn = draw_comparison(record, rows) if check else draw_results(record)
     if as_json:
@@ -145,6 +159,22 @@ def table(run: str, check: bool, runs: Path, as_json: bool) -> int:
     else:
         answer_console().print(drawn)
     return 0 if all(row["agrees"] for row in rows) else 1
+
+
+def _format_table(record: Record, folder: Path, form: Form, data: Path | None) -> str:
+    """Return the table as text; where the predictions cannot be compared, say why, and mark nothing."""
+    from blemore_harness.drawing.result_text import format_results
+    from blemore_harness.errors import DataError, RunError
+    from blemore_harness.scoring.analysis import compare_with_best
+    from blemore_harness.scoring.reading import load_run
+
+    adjusted = None
+    if len(record.finished) > 1:
+        try:
+            adjusted = compare_with_best(load_run(folder.parent, str(folder), data))
+        except (DataError, RunError) as error:
+            open_reporter().warn(f"no significance marks: {error}")
+    return format_results(record, form, adjusted)
 
 
 def _open_run(

@@ -10,8 +10,7 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from blemore_harness.scoring.breakdown import FEWEST
-from blemore_harness.scoring.intervals import short, show_p
+from blemore_harness.scoring.intervals import FEWEST, say_minimum, short, show_p
 from blemore_harness.scoring.published import MEASURES
 
 SHADES = ((0.005, "█"), (0.01, "▓"), (0.02, "▒"), (0.05, "░"))
@@ -45,7 +44,8 @@ def draw_difference(found: Mapping[str, Any]) -> RenderableType:
     caveats = dict.fromkeys(f"{side['title']}: {side['caveat']}" for side in (first, second) if side["caveat"])
     caveats |= dict.fromkeys([found["caveat"]] if found["caveat"] else [])
     notes = [
-        f"[...]: {found['level']} % CI, bootstrap over actors within folds; models and thresholds held fixed.",
+        *say_minimum(found["differences"]["score"]["minimum"], found["actors"]),
+        f"[...]: {found['level']} % CI over actors; models and thresholds held fixed.",
         _SWAPPED[found["swapped"]],
     ]
     lines = [Text(caveat, style="bold yellow") for caveat in caveats]
@@ -64,7 +64,7 @@ def draw_analysis(found: Mapping[str, Any]) -> RenderableType:
         *caveat, head, Text(f"cross-fitted: {numbers}"), Text(), *_groups(found["breakdown"]),
         *_errors(found["errors"]), *_calibration(found["calibration"]), *_sensitivity(found["sensitivity"]),
         Text(
-            f"[...]: {found['level']} % CI, bootstrap over actors; models and thresholds held fixed. All numbers are "
+            f"[...]: {found['level']} % CI over actors; models and thresholds held fixed. All numbers are "
             "on out-of-fold probabilities.", style="dim",
         ),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from blemore_harness.record.encoding import to_json
 from blemore_harness.record.scores import StrategyScores
 from blemore_harness.record.types import FailedSystem, Record, TestLabels
 from blemore_harness.scoring.caveats import describe_folds
-from blemore_harness.scoring.intervals import say_difference, short
+from blemore_harness.scoring.intervals import FEWEST, say_difference, say_minimum, short
 from blemore_harness.scoring.published import MEASURES
 
 TEXT_WIDTH = 80
@@ -57,8 +57,9 @@ def _remarks(record: Record) -> list[Text]:
     lines = []
     if difference := record.difference:
         lines.append(say_difference(*difference.systems, to_json(difference)))
+        lines += say_minimum(difference.minimum, record.data.actors)
     if record.finished and not any(system.intervals for system in record.finished):
-        lines.append("No intervals: a fold has one actor only, who says nothing about others.")
+        lines.append(f"No intervals: expected at least {FEWEST} actors, and as many with blends.")
     if any(system.times_asked for system in record.finished):
         lines.append("Chosen on the held-out folds: optimistic in both columns, as published validation numbers are.")
     if words := describe_folds(record.data):

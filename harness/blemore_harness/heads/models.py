@@ -95,7 +95,7 @@ def fit_models(
     refits = [
         _Fit(sources[k], folds[k].train, None, replace(options, epochs=chosen[k].epochs), contexts[k]) for k in again
     ]
-    refitted = dict(zip(again, _train(refits), strict=True))
+    refitted = dict(zip(again, _train(refits, "all training clips: "), strict=True))
     return [refitted.get(k, model) for k, model in enumerate(chosen)]
 
 
@@ -121,10 +121,15 @@ def _first_fit(rows_of: RowsOf, fold: Fold, context: Context, options: HeadOptio
     return _Fit(rows_of, learn, check, options, context)
 
 
-def _train(fits: Sequence[_Fit]) -> list[HeadModel]:
-    """Train; the rows are let go of before the models are given back."""
+def _train(fits: Sequence[_Fit], which: str = "") -> list[HeadModel]:
+    """Train and note the curves, after `which`; the rows are let go of before the models are given back."""
     prepared = [_prepare(fit) for fit in fits]
     trained = train_heads([task for _, task in prepared])
+    for fit, head in zip(fits, trained, strict=True):
+        epochs = range(1, len(head.losses) + 1)
+        fit.context.note_curve(f"{which}training loss", epochs, head.losses)
+        if head.scores:
+            fit.context.note_curve(f"{which}validation Score", epochs, head.scores)
     return [
         HeadModel(fit.rows_of, scaler, head.network, head.epochs)
         for fit, (scaler, _), head in zip(fits, prepared, trained, strict=True)

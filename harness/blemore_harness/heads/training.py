@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -52,10 +52,14 @@ class Trained:
     Attributes:
         network: a torch module, (N, D) to logits (N, 6).
         epochs: how many it was trained for.
+        losses: mean loss of the rows in every epoch, those after the kept one included.
+        scores: what the judge said first of every epoch; empty without a judge.
     """
 
     network: Any
     epochs: int
+    losses: tuple[float, ...] = ()
+    scores: tuple[float, ...] = ()
 
 
 def train_heads(tasks: Sequence[Task]) -> list[Trained]:
@@ -75,7 +79,7 @@ def train_heads(tasks: Sequence[Task]) -> list[Trained]:
                 _train_epoch(active, optimiser)
             for run in active:
                 run.finish_epoch()
-    return [run.best[1] if run.best else Trained(run.network, run.epoch) for run in runs]
+    return [run.finish() for run in runs]
 
 
 class _Run:
@@ -91,6 +95,9 @@ class _Run:
         self.epoch = 0
         self.done = False
         self.best: tuple[Quality, Trained] | None = None
+        self.losses: list[torch.Tensor] = []
+        self._epochs: list[float] = []
+        self._scores: list[float] = []
         self._normed = options.batch_norm and bool(options.widths)
         with seeded(seed):
             network = build_mlp(task.inputs.shape[1], options.widths, options.batch_norm, options.dropout)
@@ -109,15 +116,23 @@ class _Run:
     def finish_epoch(self) -> None:
         """Ask the judge, and decide whether to go on."""
         self.epoch += 1
+        self._epochs.append(float(sum(self.losses)) / len(self.task.inputs))
+        self.losses.clear()
         self.network.eval()
         self.bar.advance()
         self.done = self.epoch == self.task.options.epochs
         if self.task.judge is None:
             return
         quality = self.task.judge(self.network)
+        self._scores.append(float(quality[0]))
         if self.best is None or quality > self.best[0]:
             self.best = quality, Trained(copy.deepcopy(self.network), self.epoch)
         self.done |= self.epoch - self.best[1].epochs >= self.task.options.patience
+
+    def finish(self) -> Trained:
+        """Return the best epoch's network, without a judge the last one's."""
+        kept = self.best[1] if self.best else Trained(self.network, self.epoch)
+        return replace(kept, losses=tuple(self._epochs), scores=tuple(self._scores))
 
 
 def _make_optimiser(runs: Sequence[_Run], options: HeadOptions) -> Any:
@@ -149,7 +164,7 @@ def _shape_of_step(step: tuple[_Run, torch.Tensor]) -> tuple[int, bool]:
 
 
 def _backward(group: Sequence[tuple[_Run, torch.Tensor]]) -> None:
-    """Add the gradients of soft-label KL (batchmean) for batches of one size."""
+    """Add the gradients of soft-label KL (batchmean) for batches of one size; keep each head's own sum."""
     from torch.nn import functional
 
     inputs = stack_rows([run.task.inputs[part] for run, part in group])
@@ -158,3 +173,6 @@ def _backward(group: Sequence[tuple[_Run, torch.Tensor]]) -> None:
     logs = functional.log_softmax(logits, dim=2).clamp(min=FLOOR)
     # Heads share no parameter, so the gradient of the sum holds that of each; only the batch must be averaged over.
     (functional.kl_div(logs, targets, reduction="sum") / inputs.shape[1]).backward()
+    each = functional.kl_div(logs.detach(), targets, reduction="none").sum(dim=(1, 2))
+    for (run, _), loss in zip(group, each, strict=True):
+        run.losses.append(loss)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Interval = tuple[float, float]
-"""Lower and upper end of a 95 % interval (bootstrap over actors within folds)."""
+"""Lower and upper end of a 95 % interval over actors."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Drop:
 
     Attributes:
         difference: what choosing thresholds and fusion weights on the scored folds adds.
-        interval: of the difference; null where a fold has one actor only.
+        interval: of the difference; null for fewer than three actors.
     """
 
     difference: float
@@ -174,11 +174,14 @@ class Difference:
     Attributes:
         systems: their names, the better first.
         difference: of their cross-fitted Scores, first minus second.
-        interval: of the difference, paired over actors; null where a fold has one actor only.
+        interval: of the difference, paired over actors; null for fewer than three actors.
         p: two-sided, from a permutation test by actor.
+        minimum: true difference that a comparison of these two finds in 80 % of cases; null for fewer than six actors,
+            with whom none is found, and for systems that differ alike with all actors.
     """
 
     systems: tuple[str, str]
     difference: float
     interval: Interval | None
     p: float
+    minimum: float | None

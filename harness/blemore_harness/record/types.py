@@ -14,8 +14,10 @@ from blemore_harness.errors import RunError
 from blemore_harness.record.encoding import decode, to_json
 from blemore_harness.record.scores import Difference, FoldRecord, Intervals, Means, Sensitivity, StrategyScores
 
-RECORD_SCHEMA: Final = 2
-"""Version of the keys. 1: November 2026; 2: every key is always there, `test` and `prepared` included."""
+RECORD_SCHEMA: Final = 3
+"""Version of the keys. 1: November 2026; 2: every key is always there, `test` and `prepared` included; 3: a
+`minimum` of the difference.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Record:
         error: what ended the run; null where nothing did.
     """
 
-    schema: Literal[2] = RECORD_SCHEMA
+    schema: Literal[3] = RECORD_SCHEMA
     status: Literal["started", "finished", "failed", "interrupted"] = "started"
     caveat: str | None
     submission: SubmissionFacts
@@ -197,7 +199,7 @@ class FinishedSystem(SystemFacts):
         status: finished.
         official: as in the papers: thresholds, and a fusion's weights, chosen on the folds that are scored (in-sample).
         cross_fitted: thresholds and weights chosen on the other folds (out-of-sample).
-        intervals: of the cross-fitted numbers; null where a fold has one actor only.
+        intervals: of the cross-fitted numbers; null for fewer than three actors, or of those with blends.
         sensitivity: how much depends on alpha and beta.
         strategies: what each threshold strategy reaches, by its name.
         folds: fold by fold.

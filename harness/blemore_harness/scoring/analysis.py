@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 from blemore_harness.decoding.strategies import STRATEGIES
-from blemore_harness.scoring.breakdown import Answers, break_down, count_errors
+from blemore_harness.scoring.breakdown import Answers, break_down, count_errors, find_kinds
 from blemore_harness.scoring.calibration import measure_calibration
 from blemore_harness.scoring.caveats import describe_selection
 from blemore_harness.scoring.intervals import (
     LEVEL,
-    MEASURES,
     ActorCounts,
     count_actors,
     find_intervals,
@@ -78,10 +78,21 @@ def compare_all_systems(systems: Mapping[str, LoadedSystem], strategy: str = DEF
     pairs, ranked = compare_all(counts), rank_counts(counts)
     return {
         "ranked": ranked,
-        "scores": {name: float(score_counts(counts[name])[0, MEASURES.index("score")]) for name in ranked},
+        "scores": {name: score_counts(counts[name])["score"] for name in ranked},
         "pairs": [{"systems": list(pair), **found} for pair, found in pairs.items()],
         "groups": tie_groups(ranked, pairs),
     }
+
+
+def compare_with_best(systems: Sequence[LoadedSystem]) -> dict[str, float]:
+    """Return p of every other system of a run against the best one, corrected for all pairs, by cross-fitted Score.
+
+    Raises:
+        RunError: systems on other clips or folds.
+    """
+    found = compare_all_systems({system.name: system for system in systems})
+    best = found["ranked"][0]
+    return {pair["systems"][1]: pair["adjusted"] for pair in found["pairs"] if pair["systems"][0] == best}
 
 
 def count_system(system: LoadedSystem, strategy: str = DEFAULT_STRATEGY) -> ActorCounts:
@@ -98,8 +109,8 @@ def analyse_system(system: LoadedSystem) -> dict[str, Any]:
     """Take one system apart, on out-of-fold rows and cross-fitted thresholds.
 
     Returns:
-        JSON types: who it is, `scores` and `intervals`, `breakdown`, `errors`, `calibration` and `sensitivity` (with
-        `drop`).
+        JSON types: who it is, `scores` and `intervals`, `breakdown`, `errors` (with clip `ids` by kind), `calibration`
+        and `sensitivity` (with `drop`).
     """
     answers, official = system.answers(DEFAULT_STRATEGY), system.answers("official")
     counts, sample = _count(answers), system.sample
@@ -111,7 +122,10 @@ def analyse_system(system: LoadedSystem) -> dict[str, Any]:
         "clips": len(system.ids),
         "actors": len(counts.folds),
         "breakdown": break_down(answers),
-        "errors": count_errors(answers),
+        "errors": {
+            **count_errors(answers),
+            "ids": {kind: list(compress(system.ids, mask)) for kind, mask in find_kinds(answers).items()},
+        },
         "calibration": measure_calibration(sample.values, sample.truth),
         "sensitivity": {**measure_sensitivity(sample.grids.per_fold()), "drop": drop},
     }
@@ -127,7 +141,7 @@ def _describe(system: LoadedSystem, counts: ActorCounts, title: str) -> dict[str
         "run": system.run,
         "system": system.name,
         "caveat": "; ".join(_marks(system)) or None,
-        "scores": dict(zip(MEASURES, score_counts(counts)[0].tolist(), strict=True)),
+        "scores": score_counts(counts),
         "intervals": find_intervals(counts),
     }
 

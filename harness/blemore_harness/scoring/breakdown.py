@@ -14,19 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.clips import EMOTIONS, LabelArray
-from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import number_actors
 from blemore_harness.protocol.rules import EQUAL, NEUTRAL, label_text
-from blemore_harness.scoring.intervals import LEVEL, draw_weights
+from blemore_harness.scoring.intervals import share_interval
 
 BoolArray = NDArray[np.bool_]
 
 FREQUENT = 10
 """How many wrong answers are listed."""
-
-FEWEST = 5
-"""Actors that an interval needs. In simulation those of 95 % hold the truth in 88 % of cases with five actors, in 80 %
-with three, and in 55 % with two, where the ends are the two actors themselves."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +61,12 @@ def break_down(answers: Answers) -> dict[str, list[dict[str, Any]]]:
 
     Returns:
         rows of `name`, `clips`, `actors`, `blends`, `acc_presence`, `acc_salience` (None without blends), each accuracy
-        with a 95 % interval over actors (`..._interval`; None for clips of fewer than `FEWEST` actors, and where a fold
-        has one actor only). Emotions have `recall` and `precision` of being named at all.
+        with a 95 % interval over actors (`..._interval`; None for clips of fewer than three actors). Emotions have
+        `recall` and `precision` of being named at all.
     """
-    numbers, folds = number_actors(answers.folds, answers.actors)
-    weights = draw_weights(folds)
+    numbers, _ = number_actors(answers.folds, answers.actors)
     return {
-        kind: [_row(name, mask, answers, numbers, weights) | _named(kind, name, answers) for name, mask in groups]
+        kind: [_row(name, mask, answers, numbers) | _named(kind, name, answers) for name, mask in groups]
         for kind, groups in _groupings(answers).items()
     }
 
@@ -101,10 +95,8 @@ def _by_text(texts: Sequence[str]) -> Iterator[tuple[str, BoolArray]]:
             yield name, np.asarray(values == name)
 
 
-def _row(
-    name: str, mask: BoolArray, answers: Answers, numbers: NDArray[np.int64], weights: FloatArray | None
-) -> dict[str, Any]:
-    blends = mask & answers.blends
+def _row(name: str, mask: BoolArray, answers: Answers, numbers: NDArray[np.int64]) -> dict[str, Any]:
+    blends, count = mask & answers.blends, int(numbers.max()) + 1
     row: dict[str, Any] = {
         "name": name,
         "clips": int(mask.sum()),
@@ -116,22 +108,10 @@ def _row(
         ("acc_salience", answers.exact, blends),
     ):
         row[measure] = float(right[of].mean()) if of.any() else None
-        row[f"{measure}_interval"] = _interval(right & of, of, numbers, weights)
+        row[f"{measure}_interval"] = share_interval(
+            np.bincount(numbers[right & of], minlength=count), np.bincount(numbers[of], minlength=count)
+        )
     return row
-
-
-def _interval(
-    hits: BoolArray, of: BoolArray, numbers: NDArray[np.int64], weights: FloatArray | None
-) -> list[float] | None:
-    """Return the percentile interval of a share over resampled actors; None for fewer than `FEWEST` of them."""
-    if weights is None or len(np.unique(numbers[of])) < FEWEST:
-        return None
-    right = np.bincount(numbers[hits], minlength=weights.shape[1])
-    clips = np.bincount(numbers[of], minlength=weights.shape[1])
-    drawn = weights @ clips
-    shares = (weights @ right)[drawn > 0] / drawn[drawn > 0]
-    tail = (100 - LEVEL) / 2
-    return [float(end) for end in np.percentile(shares, [tail, 100 - tail])]
 
 
 def _named(kind: str, name: str, answers: Answers) -> dict[str, Any]:
@@ -144,8 +124,33 @@ def _named(kind: str, name: str, answers: Answers) -> dict[str, Any]:
     return {"recall": both / int(there.sum()), "precision": both / int(said.sum()) if said.any() else None}
 
 
+def count_errors(answers: Answers) -> dict[str, Any]:
+    """Count what kinds of errors there are, and which wrong answers are the most frequent.
+
+    Returns:
+        `kinds`: clips per kind of answer, adding up to all clips. `frequent`: rows of `truth`, `answer`, `clips` (how
+        often) and `of` (clips of that truth), sets of emotions only, the most frequent first. `saliences`: rows of
+        true salience against answered one, where the pair is right, the emotion of the first letter first.
+    """
+    names = ["+".join(_emotions(row)) for row in answers.truth]
+    wrong = Counter(
+        (name, "+".join(_emotions(row)))
+        for name, row, right in zip(names, answers.labels, answers.present, strict=True)
+        if not right
+    )
+    totals = Counter(names)
+    ranked = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:FREQUENT]
+    return {
+        "kinds": {name: int(mask.sum()) for name, mask in find_kinds(answers).items()},
+        "frequent": [
+            {"truth": truth, "answer": answer, "clips": count, "of": totals[truth]} for (truth, answer), count in ranked
+        ],
+        "saliences": _saliences(answers),
+    }
+
+
 def find_kinds(answers: Answers) -> dict[str, BoolArray]:
-    """Return which clips got which kind of answer, by its name, bool (N,); each clip has one kind, the first is right."""
+    """Return which clips have each kind of answer, bool (N,) by kind; every clip has one."""
     blends, said = answers.blends, (answers.labels > 0).sum(axis=1) == 2
     return {
         "right": (~blends & answers.present) | answers.exact,
@@ -156,32 +161,6 @@ def find_kinds(answers: Answers) -> dict[str, BoolArray]:
         "single answered with another single": ~blends & ~said & ~answers.present,
         "single answered with a blend that holds it": ~blends & said & _overlap(answers),
         "single answered with a blend without it": ~blends & said & ~_overlap(answers),
-    }
-
-
-def count_errors(answers: Answers) -> dict[str, Any]:
-    """Count what kinds of errors there are, and which wrong answers are the most frequent.
-
-    Returns:
-        `kinds`: clips per kind of answer, adding up to all clips. `frequent`: rows of `truth`, `answer`, `clips` (how
-        often) and `of` (clips of that truth), sets of emotions only, the most frequent first. `saliences`: rows of
-        true salience against answered one, where the pair is right, the emotion of the first letter first.
-    """
-    kinds = find_kinds(answers)
-    names = ["+".join(_emotions(row)) for row in answers.truth]
-    wrong = Counter(
-        (name, "+".join(_emotions(row)))
-        for name, row, right in zip(names, answers.labels, answers.present, strict=True)
-        if not right
-    )
-    totals = Counter(names)
-    ranked = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:FREQUENT]
-    return {
-        "kinds": {name: int(mask.sum()) for name, mask in kinds.items()},
-        "frequent": [
-            {"truth": truth, "answer": answer, "clips": count, "of": totals[truth]} for (truth, answer), count in ranked
-        ],
-        "saliences": _saliences(answers),
     }
 
 

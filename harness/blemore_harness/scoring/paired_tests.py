@@ -24,15 +24,19 @@ from blemore_harness.protocol.grid import OFFICIAL_GRID
 from blemore_harness.scoring.intervals import (
     LEVEL,
     MEASURES,
-    RESAMPLES,
-    SEED,
     ActorCounts,
     find_differences,
     score_counts,
 )
 
+SEED = 20260221
+"""Seed of random swaps: the same predictions give the same p on every machine."""
+
 EXACT_UNITS = 13
 """Up to this many actors every swap is tried (8,192 ways); with more, `RESAMPLES` random ones."""
+
+RESAMPLES = 10_000
+"""Random swaps of answers where there are more actors."""
 
 SWAPS = 5_000
 """Random swaps of rows where there are more actors: a p of .05 is then good to about .003."""
@@ -50,8 +54,8 @@ def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[st
     """Compare two systems on the same clips, first minus second.
 
     Returns:
-        per measure: `difference`, `interval` (bootstrap over actors; None where a fold has one actor only), `p`
-        (two-sided; by `swap_rows` where both counts have grids, else by `swap_answers`).
+        per measure: what `find_differences` returns, and `p` (two-sided; by `swap_rows` where both counts have grids,
+        else by `swap_answers`).
 
     Raises:
         DataError: counts of other clips.
@@ -84,7 +88,7 @@ def compare_all(counts: Mapping[str, ActorCounts]) -> dict[tuple[str, str], dict
 
 def rank_counts(counts: Mapping[str, ActorCounts]) -> list[str]:
     """Return the names of systems by their Score, the best first; of equals the earlier."""
-    scores = {name: float(score_counts(each)[0, MEASURES.index("score")]) for name, each in counts.items()}
+    scores = {name: score_counts(each)["score"] for name, each in counts.items()}
     return sorted(scores, key=lambda name: -scores[name])
 
 
@@ -181,14 +185,16 @@ def _differences(one: Tables, two: Tables, counts: ActorCounts, swaps: FloatArra
     clips = np.array([counts.clips[which].sum() for which in actors], dtype=np.float64)
     blends = np.array([counts.blends[which].sum() for which in actors], dtype=np.float64)
 
-    def score_side(mine: Tables, other: Tables) -> FloatArray:
-        tables = [
-            np.stack([own[which].sum(axis=0) + swaps[:, which] @ (theirs - own)[which] for which in actors])
-            for own, theirs in zip(mine, other, strict=True)
-        ]
-        return _cross_fitted(tables[0], tables[1], clips, blends)
-
-    return score_side(one, two) - score_side(two, one)
+    first, second = [], []
+    for own, theirs in zip(one, two, strict=True):
+        mine = np.empty((len(actors), len(swaps), own.shape[1]))
+        for fold, which in enumerate(actors):
+            np.matmul(swaps[:, which], (theirs - own)[which], out=mine[fold])
+            mine[fold] += own[which].sum(axis=0)
+        both = np.array([(own + theirs)[which].sum(axis=0) for which in actors])
+        first.append(mine)
+        second.append(both[:, None] - mine)
+    return _cross_fitted(first[0], first[1], clips, blends) - _cross_fitted(second[0], second[1], clips, blends)
 
 
 def _cross_fitted(presence: FloatArray, salience: FloatArray, clips: FloatArray, blends: FloatArray) -> FloatArray:

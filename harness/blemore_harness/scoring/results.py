@@ -136,7 +136,8 @@ def compare_best(scores: Mapping[str, ScoredSystem]) -> Difference | None:
         return None
     first, second = ranked
     found = compare_counts(scores[first].counts, scores[second].counts)["score"]
-    return Difference(ranked, found["difference"], found["interval"] and _ends(found["interval"]), found["p"])
+    interval = found["interval"] and _ends(found["interval"])
+    return Difference(ranked, found["difference"], interval, found["p"], found["minimum"])
 
 
 def rank_best(scores: Mapping[str, ScoredSystem]) -> tuple[str, str] | None:

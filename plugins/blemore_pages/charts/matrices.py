@@ -139,14 +139,14 @@ def _shaded(
     alt = load_altair()
     base = alt.Chart(values_of(cells)).encode(
         x=alt.X(across[0], type="nominal", title=across[2], scale=alt.Scale(domain=list(across[1])),
-                axis=alt.Axis(labelAngle=-90 if len(across[1]) > 7 else 0, labelOverlap=False)),
+                axis=alt.Axis(labelAngle=-90 if len(across[1]) == len(SETS) else 0, labelOverlap=False)),
         y=alt.Y(down[0], type="nominal", title=down[2], scale=alt.Scale(domain=list(down[1]))),
         tooltip=[alt.Tooltip(down[0], type="nominal", title=down[2]),
                  alt.Tooltip(across[0], type="nominal", title=across[2]),
                  alt.Tooltip(text, type="nominal"), alt.Tooltip("share", type="quantitative", title=legend)],
     )  # fmt: skip
     colour = alt.Color(
-        "share", type="quantitative", legend=alt.Legend(title=legend, format=".1f", tickCount=3),
+        "share", type="quantitative", legend=alt.Legend(title=legend, format=".1f", tickCount=3, orient="bottom"),
         # Dark for much, and not as dark as a dark page.
         scale=alt.Scale(scheme=alt.SchemeParams(name=SHADES, extent=[0.1, 1]), domain=list(domain), reverse=True),
     )  # fmt: skip
@@ -162,10 +162,11 @@ def draw_common_errors(run: Contents) -> Chart | None:
     systems = [system for system in run.systems if system.ids == run.systems[0].ids]
     if len(systems) < 2:
         return None
-    names = [system.name for system in systems]
     correlations = correlate_errors([system.right_presence for system in systems])
+    numbers = [str(k + 1) for k in range(len(systems))]
+    names = [f"{number} {system.name}" for number, system in zip(numbers, systems, strict=True)]
     cells = [
-        {"first": names[i], "second": names[j], "r": short(value, 2), "share": round(value, 3)}
+        {"first": names[i], "second": numbers[j], "r": short(value, 2), "share": round(value, 3)}
         for i in range(len(names)) for j in range(len(names))
         if i != j and np.isfinite(value := float(correlations[i, j]))
     ]  # fmt: skip
@@ -174,7 +175,7 @@ def draw_common_errors(run: Contents) -> Chart | None:
         "Which systems err on the same clips",
         "Correlation (phi) of wrong sets of emotions between two systems over clips: 0 where errors have nothing to do "
         f"with each other, 1 where they are the same. Fusions gain most from systems with low values. {OUT_OF_FOLD}",
-        _shaded(cells, ("second", names, ""), ("first", names, ""), "r", "correlation", (0, 1), 0.5),
+        _shaded(cells, ("second", numbers, "system"), ("first", names, ""), "r", "correlation", (0, 1), 0.5),
         ("system", *names),
         tuple(
             (name, *(short(float(r), 2) if np.isfinite(r) else "" for r in row))

@@ -38,7 +38,7 @@ def draw_results(runs: Sequence[Contents]) -> Chart | None:
     kinds = [
         kind for kind in (CROSS_FITTED, OFFICIAL, PUBLISHED, PUBLISHED_TEST) if any(r["number"] == kind for r in rows)
     ]
-    y = alt.Y("system", type="nominal", title=None, sort=order, axis=alt.Axis(labelLimit=150))
+    y = alt.Y("system", type="nominal", title=None, sort=order)
     base = alt.Chart(values_of(rows)).encode(y=y)
     ends = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5, color=BLUE).encode(
         x=alt.X("low", type="quantitative"), x2="high"
@@ -53,7 +53,7 @@ def draw_results(runs: Sequence[Contents]) -> Chart | None:
     return Chart(
         file_name("results", *(run.folder.name for run in runs)),
         "Scores of all systems",
-        f"Cross-fitted Score (thresholds and fusion weights from the other folds) with the {LEVEL} % interval of a "
+        f"Cross-fitted Score (thresholds and fusion weights from the other folds) with the {LEVEL} % interval "
         "bootstrap over actors, and official Score (both chosen on the scored folds, in-sample, as in the papers). "
         f"{_describe_data(runs)}",
         spec_of((ends + points).properties(width=320, height=alt.Step(20))),

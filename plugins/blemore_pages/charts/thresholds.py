@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from blemore_harness.protocol.grid import OFFICIAL_GRID, GridScores
 from blemore_harness.scoring.calibration import measure_calibration
 from blemore_harness.scoring.intervals import short
 from blemore_pages.charts.chart import BLUE, GREY, SHADES, Chart, file_name, load_altair, spec_of, values_of
 from blemore_pages.contents import SystemContents
 
-ITSELF, OTHERS = "best of this fold", "of the other folds"
-"""Where a pair of thresholds was chosen."""
+ITSELF, OTHERS = "this fold", "the other folds"
+"""On which clips a pair of thresholds was chosen."""
 
 COLUMNS = 3
 """Folds side by side."""
+
+ALPHAS = int(np.searchsorted(OFFICIAL_GRID, 0.5)) + 1
+"""Alphas that are shown: no second largest probability exceeds .5, so that those above it make no difference."""
 
 PLACES = list(range(len(OFFICIAL_GRID)))
 """Places on the grid."""
@@ -28,22 +33,25 @@ def draw_surface(system: SystemContents) -> Chart:
     lowest = min(float(grid.surface.min()) for grid in system.grids.values())
     highest = max(float(grid.surface.max()) for grid in system.grids.values())
     shade = alt.Color(
-        "score", type="quantitative", legend=alt.Legend(title="Score", format=".2f", tickCount=3),
+        "score", type="quantitative", legend=alt.Legend(title="Score", format=".2f", tickCount=3, orient="bottom"),
         scale=alt.Scale(scheme=SHADES, domain=[math.floor(lowest * 100) / 100, math.ceil(highest * 100) / 100]),
     )  # fmt: skip
     panels = [
-        _draw_fold(fold, grid, [row for row in points if row["fold"] == fold], shade, number)
+        _draw_fold(
+            fold, grid, [row for row in points if row["fold"] == fold], shade,
+            left=number % COLUMNS == 0, last=number >= len(system.grids) - COLUMNS,
+        )
         for number, (fold, grid) in enumerate(system.grids.items())
-    ]
+    ]  # fmt: skip
     return Chart(
         file_name("score-surface", system.name),
         f"Score by thresholds, {system.name}",
         "Score of the clips of each fold at every pair of the official grid: alpha decides how many clips are answered "
-        "with a blend, beta how many blends are even. Circle: best pair of this fold (official, in-sample). Cross: "
-        "pair chosen on the other folds (cross-fitted, out-of-sample). A sharp peak, or circles far from crosses, mean "
-        "that numbers depend on the choice. Out-of-fold predictions.",
-        spec_of(alt.concat(*panels, columns=COLUMNS)),
-        ("fold", "thresholds", "alpha", "beta", "Score"),
+        "with a blend (none above .5), beta how many blends are even. Circle: best pair of this fold (official, "
+        "in-sample). Cross: pair chosen on the other folds (cross-fitted, out-of-sample). A sharp peak, or circles far "
+        "from crosses, mean that numbers depend on the choice. Out-of-fold predictions.",
+        spec_of(alt.concat(*panels, columns=COLUMNS, spacing=8)),
+        ("fold", "best pair of", "alpha", "beta", "Score"),
         tuple(
             (str(row["fold"]), row["thresholds"], short(row["alpha"]), short(row["beta"]), short(row["score"]))
             for row in points
@@ -51,43 +59,48 @@ def draw_surface(system: SystemContents) -> Chart:
     )
 
 
-def _draw_fold(fold: int, grid: GridScores, points: list[dict[str, Any]], shade: Any, number: int) -> Any:
-    """Return the surface of one fold with its points."""
+def _draw_fold(fold: int, grid: GridScores, points: list[dict[str, Any]], shade: Any, left: bool, last: bool) -> Any:
+    """Return the surface of one fold with its points; axes are written at the left and below only."""
     alt = load_altair()
     step = float(OFFICIAL_GRID[1] - OFFICIAL_GRID[0])
     # A row per alpha, whose Scores over beta lie in a list: a tenth of the text of a row per pair.
     rows = [
         {"alpha": round(float(alpha), 4), "score": [round(float(score), 3) for score in scores], "place": PLACES}
-        for alpha, scores in zip(OFFICIAL_GRID, grid.surface, strict=True)
+        for alpha, scores in zip(OFFICIAL_GRID[:ALPHAS], grid.surface, strict=False)
     ]
-    axis = {"axis": alt.Axis(values=[0, 0.5, 1], format=".1f", grid=False), "type": "quantitative"}
-    scale = alt.Scale(domain=[0, 1], nice=False)
-    across = alt.X("beta", title="beta", scale=scale, **axis)
-    title = "alpha" if number % COLUMNS == 0 else None
-    down = alt.Y("alpha", title=title, scale=scale, **axis)
+    margin = step / 2
+    sides = {
+        "x": {"title": "beta" if last else None, "type": "quantitative",
+              "axis": alt.Axis(values=[0.2, 0.4, 0.6, 0.8], format=".1f", grid=False, labels=last),
+              "scale": alt.Scale(domain=[OFFICIAL_GRID[0] - margin, OFFICIAL_GRID[-1] + margin], nice=False)},
+        "y": {"title": "alpha" if left else None, "type": "quantitative",
+              "axis": alt.Axis(values=[0.1, 0.3, 0.5], format=".1f", grid=False, labels=left),
+              "scale": alt.Scale(domain=[OFFICIAL_GRID[0] - margin, OFFICIAL_GRID[ALPHAS - 1] + margin], nice=False)},
+    }  # fmt: skip
     cells = (
         alt.Chart(values_of(rows))
         .transform_flatten(["score", "place"])
         .transform_calculate(
             beta=f"{OFFICIAL_GRID[0]:.6f} + datum.place * {step:.6f}",
-            left=f"datum.beta - {step / 2:.6f}", right=f"datum.beta + {step / 2:.6f}",
-            low=f"datum.alpha - {step / 2:.6f}", high=f"datum.alpha + {step / 2:.6f}",
+            left=f"datum.beta - {margin:.6f}", right=f"datum.beta + {margin:.6f}",
+            low=f"datum.alpha - {margin:.6f}", high=f"datum.alpha + {margin:.6f}",
         )
         .mark_rect()
         .encode(
-            x=alt.X("left", title="beta", scale=scale, **axis), x2="right",
-            y=alt.Y("low", title=title, scale=scale, **axis), y2="high", color=shade,
+            x=alt.X("left", **sides["x"]), x2="right", y=alt.Y("low", **sides["y"]), y2="high", color=shade,
             tooltip=[alt.Tooltip(name, type="quantitative", format=".3f") for name in ("alpha", "beta", "score")],
         )
     )  # fmt: skip
     base = alt.Chart(values_of(points)).encode(
-        x=across, y=down, tooltip=[alt.Tooltip(name, type="nominal") for name in points[0]],
-        shape=alt.Shape("thresholds", type="nominal", legend=alt.Legend(title="thresholds", symbolFillColor=GREY),
+        x=alt.X("beta", **sides["x"]), y=alt.Y("alpha", **sides["y"]),
+        tooltip=[alt.Tooltip(name, type="nominal") for name in points[0]],
+        shape=alt.Shape("thresholds", type="nominal",
+                        legend=alt.Legend(title="best pair of", orient="bottom", symbolFillColor=GREY),
                         scale=alt.Scale(domain=[ITSELF, OTHERS], range=["circle", "cross"])),
     )  # fmt: skip
     # Black around white: seen on dark and on light shades.
     marks = base.mark_point(size=50, strokeWidth=1.5, opacity=1, filled=True, color="white", stroke="black")
-    return (cells + marks).properties(width=130, height=130, title=f"fold {fold}")
+    return (cells + marks).properties(width=150, height=90, title=f"fold {fold}")
 
 
 def chosen_points(system: SystemContents) -> list[dict[str, Any]]:

@@ -27,10 +27,10 @@ def draw_weights(system: SystemContents) -> Chart | None:
             title="weight",
             scale=alt.Scale(domainMin=min(0, *(r["weight"] for r in rows))),
         ),
-        y=alt.Y("base model", type="nominal", title=None, sort=names, axis=alt.Axis(labelLimit=140)),
+        y=alt.Y("base model", type="nominal", title=None, sort=names),
         tooltip=[alt.Tooltip(name, type="nominal") for name in ("base model", "fit", "weight")],
     )
-    folds = base.transform_filter(alt.datum["fit"] != FINAL).mark_tick(thickness=1.5, size=12, color=BLUE, opacity=0.9)
+    folds = base.transform_filter(alt.datum["fit"] != FINAL).mark_tick(thickness=1.5, size=8, color=BLUE, opacity=0.9)
     final = base.transform_filter(alt.datum["fit"] == FINAL).mark_point(
         shape="diamond", size=60, filled=True, opacity=1, color=VERMILION
     )
@@ -81,7 +81,7 @@ def draw_curves(system: SystemContents) -> Chart | None:
             detail=alt.Detail("fit", type="nominal"),
             color=alt.Color("curve", type="nominal",
                             scale=alt.Scale(domain=names, range=[BLUE, VERMILION, GREEN, PURPLE]),
-                            legend=alt.Legend(title=None, orient="top", columns=1, labelLimit=300)),
+                            legend=alt.Legend(title=None, orient="top", columns=1)),
             strokeDash=alt.StrokeDash("curve", type="nominal", scale=alt.Scale(domain=names)),
             tooltip=[alt.Tooltip(name, type="nominal") for name in ("curve", "fit", "epoch", "value")],
         )

@@ -196,8 +196,8 @@ def train(course: Course, options: FinetuningOptions, context: Context) -> int:
     optimizer = torch.optim.AdamW(make_groups(network, course.anatomy, options), fused=True)
     average = average_weights(network, options.ema) if options.ema else None
 
-    def train_epoch(epoch: int) -> None:
-        _train_epoch(course, optimizer, average, epoch, options, context)
+    def train_epoch(epoch: int) -> float:
+        return _train_epoch(course, optimizer, average, epoch, options, context)
 
     training = Training(
         course.name, context.workspace / f"{course.name}.pt", network, optimizer, train_epoch, course.epochs,
@@ -229,7 +229,8 @@ def _train_epoch(
     epoch: int,
     options: FinetuningOptions,
     context: Context,
-) -> None:
+) -> float:
+    """Train for an epoch and return the mean loss of its steps."""
     network, steps = course.network, course.batches.steps
     network.train()
     seed = int(digest_of([context.seed, course.name, epoch]), 16) >> 1
@@ -254,6 +255,7 @@ def _train_epoch(
         raise BlemoreError(
             f"{course.name}: the loss of epoch {epoch + 1} is not a number: lower learning_rate or head_rate"
         )
+    return float(total) / steps
 
 
 def _describe_gpu(course: Course) -> dict[str, object]:

@@ -146,8 +146,8 @@ def train(
     optimizer = _optimizer(parameters, options)
     generator = torch.Generator().manual_seed(context.seed)
 
-    def train_epoch(epoch: int) -> None:
-        _train_epoch(network, batches, optimizer, generator, epoch, options)
+    def train_epoch(epoch: int) -> float:
+        return _train_epoch(network, batches, optimizer, generator, epoch, options)
 
     training = Training(
         "s4d", context.workspace / CHECKPOINT, network, optimizer, train_epoch, options.epochs, options.save_every,
@@ -169,8 +169,10 @@ def _train_epoch(
     generator: torch.Generator,
     epoch: int,
     options: S4DOptions,
-) -> None:
+) -> float:
+    """Train for an epoch and return the mean loss of its steps."""
     set_mode(network, options, training=True)
+    losses: list[Tensor] = []
     for number, (inputs, targets) in enumerate(batches.epoch(generator)):
         rate = learning_rate(epoch * batches.steps + number, batches.steps, options)
         for group in optimizer.param_groups:
@@ -186,6 +188,8 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        losses.append(loss.detach())
+    return float(torch.stack(losses).mean())
 
 
 def learning_rate(step: int, steps: int, options: S4DOptions) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,8 +36,8 @@ class Training:
         checkpoint: file in which an unfinished training is kept; removed at the end.
         network: on its device; its trained weights are changed in place.
         optimizer: of the trained weights.
-        train_epoch: trains the epoch of a number, counted from 0. All its randomness comes from that number, or from
-            `generator`.
+        train_epoch: trains the epoch of a number, counted from 0, and returns its mean loss. All its randomness comes
+            from that number, or from `generator`.
         epochs: after how many the training ends.
         save_every: epochs between checkpoints.
         judge: None keeps the last epoch.
@@ -51,7 +51,7 @@ class Training:
     checkpoint: Path
     network: nn.Module
     optimizer: torch.optim.Optimizer
-    train_epoch: Callable[[int], None]
+    train_epoch: Callable[[int], float]
     epochs: int
     save_every: int
     judge: Judge | None = None
@@ -74,15 +74,19 @@ class State:
         epoch: epochs done.
         best: quality of the epoch that is kept, and its number; None before the first judgement.
         kept: its trained weights on the CPU.
+        losses: mean loss of every epoch.
+        scores: number of every judged epoch, and what the judge said first.
     """
 
     epoch: int = 0
     best: tuple[Quality, int] | None = None
     kept: dict[str, Tensor] | None = None
+    losses: list[float] = field(default_factory=list)
+    scores: list[tuple[int, float]] = field(default_factory=list)
 
 
 def run_epochs(training: Training, context: Context) -> int:
-    """Train the network and return the number of the epoch whose weights it has at the end.
+    """Train the network and return the number of the epoch whose weights it has at the end; note the curves.
 
     A training that is begun again with the same checkpoint file continues after its last checkpoint, to the same
     result.
@@ -96,7 +100,7 @@ def run_epochs(training: Training, context: Context) -> int:
     with context.progress(f"{training.name}: epochs", training.epochs) as bar:
         bar.advance(state.epoch)
         while state.epoch < training.epochs and not _is_over(state, training):
-            training.train_epoch(state.epoch)
+            state.losses.append(training.train_epoch(state.epoch))
             state.epoch += 1
             last = state.epoch == training.epochs
             if last or state.epoch % training.judge_every == 0:
@@ -104,6 +108,9 @@ def run_epochs(training: Training, context: Context) -> int:
             if not last and state.epoch % training.save_every == 0:
                 write_checkpoint(training, state)
             bar.advance()
+    context.note_curve(f"{training.name}: training loss", range(1, state.epoch + 1), state.losses)
+    if state.scores:
+        context.note_curve(f"{training.name}: validation Score", *zip(*state.scores, strict=True))
     put_weights(training.network, state.kept or trained_weights(training.judged))
     training.checkpoint.unlink(missing_ok=True)
     training.network.eval()
@@ -160,6 +167,8 @@ def write_checkpoint(training: Training, state: State) -> None:
         "epoch": state.epoch,
         "best": state.best,
         "kept": state.kept,
+        "losses": state.losses,
+        "scores": state.scores,
     }
     with atomic_file(training.checkpoint) as file:
         torch.save(held, file)
@@ -183,7 +192,7 @@ def read_checkpoint(training: Training) -> State:
             put_weights(training.average.module, weights)
         if training.generator is not None:
             training.generator.set_state(held["generator"])
-        return State(held["epoch"], held["best"], held["kept"])
+        return State(held["epoch"], held["best"], held["kept"], held["losses"], held["scores"])
     except Exception as error:  # torch has no class for what can be wrong with such a file
         raise DataError(f"damaged checkpoint {training.checkpoint}: delete it and run again") from error
 
@@ -216,6 +225,7 @@ def _judge(training: Training, state: State) -> None:
         return
     training.network.eval()
     quality = training.judge(training.judged)
+    state.scores.append((state.epoch, float(quality[0])))
     if state.best is None or quality > state.best[0]:
         state.best = (quality, state.epoch)
         state.kept = {name: tensor.cpu().clone() for name, tensor in trained_weights(training.judged).items()}

@@ -1,0 +1,1 @@
+"""The command `predictions`: a system's answers clip by clip."""
