@@ -48,7 +48,7 @@ PARTS = {
     "scoring.breakdown": {"Answers", "break_down", "count_errors", "find_kinds"},
     "scoring.calibration": {"measure_calibration"},
     "scoring.sensitivity": {"measure_sensitivity"},
-    "scoring.intervals": {"LEVEL", "short", "show_p"},
+    "scoring.intervals": {"LEVEL", "say_minimum", "short", "show_p"},
     "scoring.caveats": {"describe_folds", "describe_selection"},
     "scoring.published": {"MEASURES"},
     "drawing.result_text": {"Form", "FORMS", "format_results", "escape_latex", "escape_markdown"},
