@@ -22,7 +22,7 @@ for package in ("altair", "jinja2", "vl_convert"):
     pytest.importorskip(package)
 playwright = pytest.importorskip("playwright.sync_api")
 
-pytestmark = pytest.mark.report
+pytestmark = [pytest.mark.report, pytest.mark.slow]
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
