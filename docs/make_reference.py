@@ -39,7 +39,7 @@ PARTS = {
     "demo.plan": {"Plan", "make_plan"},
     "files.runs": {"Runs", "read_record"},
     "files.leaderboard": {"read_submission"},
-    "record.types": {"Record", "FinishedSystem", "Curve"},
+    "record.types": {"Record", "FinishedSystem", "FailedSystem", "Curve"},
     "record.scores": {"Mean", "Means"},
     "scoring.reading": {"LoadedSystem", "load_run", "load_system"},
     "scoring.analysis": {

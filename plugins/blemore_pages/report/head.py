@@ -13,7 +13,7 @@ from blemore_harness.record.types import FailedSystem, FinishedSystem, Record
 from blemore_harness.scoring.analysis import compare_all_systems
 from blemore_harness.scoring.caveats import describe_folds, describe_selection
 from blemore_harness.scoring.intervals import LEVEL, say_minimum, short, show_p
-from blemore_harness.systems.submission import Submission, list_submissions
+from blemore_harness.systems.submission import list_submissions
 from blemore_pages.contents import Contents
 from blemore_pages.report.entries import Entry
 
@@ -184,7 +184,7 @@ def list_published(runs: Sequence[Contents]) -> tuple[list[ResultRow], list[Resu
     """Return the published numbers of the runs' own submissions, and those of all others that ship with the harness."""
     own = {run.record.submission.name: run.record.submission.expect for run in runs}
     mine = [_published(name, expect) for name, expect in own.items() if "score" in expect]
-    shipped: list[Submission] = [each for each in list_submissions() if each.name not in own and "score" in each.expect]
+    shipped = [each for each in list_submissions() if each.name not in own and "score" in each.expect]
     shipped.sort(key=lambda each: -_number(each.expect["score"]))
     return mine, [_published(each.name, each.expect) for each in shipped]
 

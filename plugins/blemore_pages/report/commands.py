@@ -1,4 +1,4 @@
-"""The command `report`."""
+"""Commands of the report: `report`."""
 
 from __future__ import annotations
 
