@@ -12,9 +12,10 @@ import numpy as np
 from blemore_harness.decoding.strategies import make_sample
 from blemore_harness.disk import digest_of
 from blemore_harness.predictions import FloatArray
-from blemore_harness.protocol.thresholds import Choice, choose_on_others, choose_per_fold, summarise
-from blemore_harness.record.scores import Drop, FoldChoice, Intervals, Mean, Means, Sensitivity, Spread
-from blemore_harness.record.types import FoldRecord, Record
+from blemore_harness.protocol.grid import Choice
+from blemore_harness.protocol.thresholds import choose_on_others, choose_per_fold, summarise
+from blemore_harness.record.scores import Drop, FoldChoice, FoldRecord, Intervals, Mean, Means, Sensitivity, Spread
+from blemore_harness.record.types import Record
 from blemore_harness.scoring.intervals import count_actors, find_intervals
 from blemore_harness.scoring.reading import LoadedSystem
 from blemore_harness.scoring.sensitivity import measure_sensitivity

@@ -23,6 +23,7 @@ from blemore_harness.files.runs import read_record
 from blemore_harness.protocol.rules import label_text
 from blemore_harness.record.types import Error
 from blemore_harness.scoring import paired_tests
+from blemore_harness.scoring.analysis import compare_all_systems
 from blemore_harness.scoring.breakdown import count_errors, find_kinds
 from blemore_harness.scoring.intervals import short
 from blemore_harness.systems.submission import from_plugins
@@ -72,7 +73,8 @@ def test_results_stand_in_the_page_best_first_with_intervals() -> None:
         assert f"{short(system.official.score.mean)} ± {short(system.official.score.sd)}" in page
     assert scores["one"] > scores["two"]
     assert page.index('<a href="#system-1">one</a>') < page.index('<a href="#system-2">two</a>')
-    assert re.search(r"With 6 actors, differences in Score under \.\d+ cannot be told from noise", page)
+    least = compare_all_systems({each.name: each.loaded for each in run.systems})["pairs"][0]["minimum"]
+    assert f"With 6 actors, differences under {short(least)} cannot be told from noise" in page
     assert "uzh-9enc" in page  # published rows
 
 
@@ -275,6 +277,15 @@ def test_figures_are_the_charts_of_the_page(finished: Any, tmp_path: Path) -> No
     assert result.exit_code == 0, result.output
     pdfs = list((tmp_path / "figures").glob("*.pdf"))
     assert len(pdfs) == len(data_of((tmp_path / "page.html").read_text(), "chart-data"))
+
+
+def test_the_table_alone_is_the_answer_where_it_is_asked_for(finished: Any, tmp_path: Path) -> None:
+    _, fused, _ = finished
+    asked = report(fused, "-o", tmp_path / "page.html", "--table", "csv")
+    table = CliRunner().invoke(cli, ["table", str(fused), "--format", "csv"])
+    assert asked.exit_code == table.exit_code == 0, asked.output
+    assert asked.stdout == table.stdout
+    assert str(tmp_path / "page.html") in asked.stderr
 
 
 def test_bad_runs_are_a_clear_line_each(finished: Any, tmp_path: Path) -> None:

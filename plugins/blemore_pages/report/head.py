@@ -12,8 +12,8 @@ from blemore_harness.errors import first_and_count
 from blemore_harness.record.types import FailedSystem, FinishedSystem, Record
 from blemore_harness.scoring.analysis import compare_all_systems
 from blemore_harness.scoring.caveats import describe_folds, describe_selection
-from blemore_harness.scoring.intervals import LEVEL, short, show_p
-from blemore_harness.systems.submission import Submission, list_submissions
+from blemore_harness.scoring.intervals import LEVEL, say_minimum, short, show_p
+from blemore_harness.systems.submission import list_submissions
 from blemore_pages.contents import Contents
 from blemore_pages.report.entries import Entry
 
@@ -184,7 +184,7 @@ def list_published(runs: Sequence[Contents]) -> tuple[list[ResultRow], list[Resu
     """Return the published numbers of the runs' own submissions, and those of all others that ship with the harness."""
     own = {run.record.submission.name: run.record.submission.expect for run in runs}
     mine = [_published(name, expect) for name, expect in own.items() if "score" in expect]
-    shipped: list[Submission] = [each for each in list_submissions() if each.name not in own and "score" in each.expect]
+    shipped = [each for each in list_submissions() if each.name not in own and "score" in each.expect]
     shipped.sort(key=lambda each: -_number(each.expect["score"]))
     return mine, [_published(each.name, each.expect) for each in shipped]
 
@@ -215,20 +215,20 @@ def list_pairs(compared: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def describe_resolution(compared: Mapping[str, Any], entries: Sequence[Entry]) -> str:
-    """Report in a sentence which differences these data can show."""
+    """Report which differences these data can show; an empty text where nothing is to be said."""
     actors = entries[0].system.loaded.record.data.actors
-    halves = [(high - low) / 2 for low, high in (pair["interval"] for pair in compared["pairs"] if pair["interval"])]
-    if halves:
-        pairs = "the one pair" if len(halves) == 1 else f"the median of {len(halves)} pairs"
-        return (
-            f"With {actors} actors, differences in Score under {short(median(halves))} cannot be told from noise (half "
-            f"the width of the {LEVEL} % interval of a difference, paired over actors, {pairs})."
-        )
+    pairs = compared["pairs"]
+    if pairs:
+        least = [pair["minimum"] for pair in pairs if pair["minimum"] is not None]
+        sentences = say_minimum(median(least) if least else None, actors)
+        if len(least) > 1:
+            sentences.append(f"This is the median over {len(least)} pairs of systems.")
+        return " ".join(sentences)
     intervals = entries[0].system.record.intervals
     if intervals is None:
-        return "A fold has one actor only: nothing can be said about other actors."
+        return f"With {actors} actors, nothing can be said about others."
     low, high = intervals.score
     return (
         f"With {actors} actors, this Score is known to about ± {short((high - low) / 2)} ({LEVEL} % interval over "
-        "actors). Two systems on the same clips can be told apart at smaller differences; report a second run for that."
+        "actors). Two systems on the same clips can be told apart at smaller differences: give a second run for that."
     )

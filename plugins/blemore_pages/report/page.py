@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
-from blemore_harness import __version__
 from blemore_harness.clips import EMOTIONS
 from blemore_harness.scoring.breakdown import find_kinds
 from blemore_harness.scoring.intervals import LEVEL, short
@@ -76,7 +76,7 @@ def render_page(
 
     values = {
         "zip": zip,
-        "version": __version__,
+        "version": version("blemore-harness"),
         "title": _title(runs),
         "confidence": LEVEL,
         "policy": _policy(style, script, vega),

@@ -1,12 +1,16 @@
-"""The command `report`."""
+"""Commands of the report: `report`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from blemore_harness.cli.root import Command, data_option, open_reporter, runs_option
+
+if TYPE_CHECKING:
+    from blemore_harness.drawing.result_text import Form
 
 
 @click.command(cls=Command)
@@ -24,13 +28,19 @@ from blemore_harness.cli.root import Command, data_option, open_reporter, runs_o
     help="Also write every chart as PNG, SVG and PDF.",
 )
 @click.option(
+    "--table",
+    "form",
+    type=click.Choice(["latex", "markdown", "csv"]),
+    help="Print the table of each run for a paper or another program; where the page is then stands on stderr.",
+)
+@click.option(
     "--thumbnails", is_flag=True, help="Show a frame of each clip. The page then shows people: mind who gets it."
 )
 @data_option
 @runs_option
 def report(
-    run_names: tuple[str, ...], output: Path | None, figures: Path | None, thumbnails: bool, data: Path | None,
-    runs: Path,
+    run_names: tuple[str, ...], output: Path | None, figures: Path | None,
+    form: Form | None, thumbnails: bool, data: Path | None, runs: Path,
 ) -> None:  # fmt: skip
     """Write a page that shows finished runs.
 
@@ -39,6 +49,8 @@ def report(
     """
     from blemore_harness.data.download import read_dataset
     from blemore_harness.disk import write_atomically
+    from blemore_harness.drawing.result_text import format_results
+    from blemore_harness.scoring.analysis import compare_with_best
     from blemore_pages.charts.every import run_charts, system_charts
     from blemore_pages.contents import read_contents
     from blemore_pages.figures import write_figures
@@ -48,7 +60,8 @@ def report(
     from blemore_pages.report.thumbnails import make_thumbnails
 
     reporter = open_reporter()
-    contents = [read_contents(runs, name, data) for name in dict.fromkeys(run_names)]
+    found = [read_contents(runs, name, data) for name in run_names]
+    contents = list({run.folder.resolve(): run for run in found}.values())
     entries = list_entries(contents)
     overview, charts = run_charts(contents), [system_charts(entry.system) for entry in entries]
 
@@ -64,4 +77,10 @@ def report(
     write_atomically(target, page)
     if size_of(page) > LIMIT:
         reporter.warn(f"{target} has {size_of(page) / 1e6:.1f} MB: give fewer runs to stay below {LIMIT / 1e6:.0f} MB")
-    click.echo(str(target))
+    if form is None:
+        click.echo(str(target))
+        return
+    reporter.log(f"wrote {target}")
+    for run in contents:
+        adjusted = compare_with_best([each.loaded for each in run.systems]) if len(run.systems) > 1 else None
+        click.echo(format_results(run.record, form, adjusted), nl=False)
