@@ -21,8 +21,8 @@ MODULES = (
     "hookspecs", "context", "clips", "predictions", "cache", "disk", "options", "errors", "heads.options",
     "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "pooling", "media.audio", "media.frames",
     "media.frame_cache", "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid",
-    "protocol.thresholds", "cli.root", "cli.opening", "cli.terminal", "data.download", "decoding.strategies",
-    "systems.plugins", "systems.submission", "demo.plan",
+    "protocol.thresholds", "cli.root", "cli.opening", "cli.terminal", "data.download", "decoding.choosing",
+    "decoding.strategies", "systems.plugins", "systems.submission", "demo.plan",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 

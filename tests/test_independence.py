@@ -149,10 +149,12 @@ def test_a_final_fit_that_is_interrupted_for_new_test_clips_is_done_again(tmp_pa
 
 
 @pytest.mark.encoders
-@pytest.mark.parametrize("fusion", ["mean", "logit-mean", "late", "stack", "structured", "best-of", "rank-aware"])
+@pytest.mark.parametrize(
+    "fusion", ["mean", "logit-mean", "weighted-logit-mean", "late", "stack", "structured", "best-of", "rank-aware"]
+)
 def test_a_download_without_test_clips_runs_with_every_fusion(tmp_path: Path, fusion: str) -> None:
     pytest.importorskip("torch")
-    from blemore_plugins import best_of, rank_aware, stack, structured
+    from blemore_plugins import best_of, rank_aware, stack, structured, weighted
     from blemore_plugins import means as average
 
     write_released(tmp_path / "data", {"WavLM_large": 4}, actors=6, folds=3, tests=0)
@@ -160,7 +162,7 @@ def test_a_download_without_test_clips_runs_with_every_fusion(tmp_path: Path, fu
     assert bench.dataset.test_ids == ()
     plugins, _ = offer(Seeing("one"), Seeing("two"))
     options: dict[str, dict[str, object]] = {"rank-aware": {"epochs": 2}} if fusion == "rank-aware" else {}
-    for module in (average, best_of, rank_aware, stack, structured):
+    for module in (average, best_of, rank_aware, stack, structured, weighted):
         register(plugins, module, module.__name__, Distribution("ours", "1"))
     record, folder = bench.run(plugins, Submission("none", ("one", "two"), fusion, options=options))
     row = system(record, fusion)

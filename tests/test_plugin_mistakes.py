@@ -413,7 +413,9 @@ def test_folds_of_one_and_of_two_actors_are_fused_by_default(tmp_path: Path, act
         assert [row["status"] for row in record["systems"]] == ["finished"] * 3, record["systems"]
         fused = system(record, fusion)
         if fusion == DEFAULT_FUSION:
-            assert [note["chosen"] for note in fused["notes"] if note["fold"] is not None] == ["late", "late"]
-            assert any("training actor" in text for text in fused["warnings"])
+            told = [note for note in fused["notes"] if note["fold"] is not None]
+            assert [note["chosen"] for note in told] == ["logit-mean", "logit-mean"]
+            assert all(str(actors // 2) in note["reason"] for note in told)
+            assert fused["warnings"] == []
         elif actors == 2:
             assert len(fused["warnings"]) == 1

@@ -1,8 +1,8 @@
-"""The better of several fusions on held-out training actors: late or structured, chosen inside the training part.
+"""The simplest of several fusions, unless another is better on held-out training actors by more than chance explains.
 
-A weighted mean cannot go far wrong with few clips or weak base models; structured fusion fits more
-where there is more to fit. Which is better is measured on training actors: each candidate is fitted on some of them and
-scored on the others.
+A plain mean cannot go far wrong with few clips or weak base models; a regression fits more where there is more to fit.
+Which is better is measured on training actors: each candidate is fitted on some of them and scored on the others. The
+best of several noisy scores is often only the luckiest, so a gain counts less its standard error over actors.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from blemore_harness.clips import Fold
+from blemore_harness.clips import Fold, LabelArray
 from blemore_harness.context import Context, Silent
+from blemore_harness.decoding.choosing import choose_simplest
 from blemore_harness.disk import write_atomically
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Probabilities
+from blemore_harness.protocol.rules import decode
 from blemore_harness.protocol.thresholds import cross_fitted
 from blemore_plugins.late import LateFusion
 from blemore_plugins.late.options import LateOptions
@@ -29,8 +31,9 @@ from blemore_plugins.means import LogitMean, Mean
 from blemore_plugins.regularisation import LogisticOptions, actor_folds
 from blemore_plugins.stack import Stack
 from blemore_plugins.structured import Structured
+from blemore_plugins.weighted import WeightedLogitMean
 
-Name = Literal["late", "structured", "stack", "logit-mean", "mean"]
+Name = Literal["logit-mean", "weighted-logit-mean", "stack", "structured", "late", "mean"]
 
 
 LEAST_ACTORS = 2
@@ -42,11 +45,12 @@ class BestOfOptions:
     """What is chosen from, and on how much.
 
     Attributes:
-        candidates: fusions to choose from, with their own defaults; of equals the first wins.
+        candidates: fusions to choose from, with their own defaults, the simplest first: another must gain more over it
+            than a standard error.
         inner_folds: parts of the training actors, each scored by candidates that trained on the others.
     """
 
-    candidates: tuple[Name, ...] = ("late", "structured")
+    candidates: tuple[Name, ...] = ("logit-mean", "weighted-logit-mean", "stack", "structured")
     inner_folds: int = 3
 
     def __post_init__(self) -> None:
@@ -59,10 +63,14 @@ class BestOfOptions:
 
 
 class BestOf(Fusion):
-    """The candidate with the best cross-fitted Score on inner, actor-disjoint folds, fitted on all training clips."""
+    """The first candidate, unless another gains more than a standard error on inner, actor-disjoint folds.
+
+    Of several that do, it is the one whose gain less its standard error is greatest. It is fitted on all training
+    clips.
+    """
 
     name = "best-of"
-    summary = "the better of late and structured on held-out training actors"
+    summary = "logit-mean, or the fusion that is clearly better on held-out training actors"
     Options = BestOfOptions
 
     def fit(
@@ -112,37 +120,43 @@ class BestOf(Fusion):
         context: Context,
         keep: bool = False,
     ) -> Name:
-        """Return the candidate with the best inner Score: the one that is kept in the workspace, or by trying all.
+        """Return the candidate that the scores kept in the workspace favour, or those of trying all.
 
         With too few training actors nothing is tried: it is the first candidate that needs none to choose its settings.
         """
         actors = len(set(fold.train.actors or ()))
         if actors and _smallest_part(actors, options.inner_folds) < LEAST_ACTORS:
             simple = next((name for name in options.candidates if not _needs_actors(name)), options.candidates[0])
-            context.warn(
-                f"best-of: {actors} training actor{'s' * (actors > 1)}, too few to compare fusions on other actors: "
-                f"{simple} is used"
-            )
             context.note("chosen", simple)
+            context.note("reason", f"too few training actors to compare fusions on others: {actors}")
             return simple
         kept = context.workspace / "inner-scores.json"
-        scores: dict[str, float] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-        if not scores:
+        notes: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        if not notes:
+            scores: dict[str, float] = {}
+            labels: dict[str, LabelArray] = {}
             with context.progress("best-of: candidates", len(options.candidates)) as bar:
                 for name in options.candidates:
-                    scores[name] = self._try(name, fold, base_models, options, context)
+                    scores[name], labels[name] = self._try(name, fold, base_models, options, context)
                     bar.advance()
+            found = choose_simplest(labels, fold.train.labels, fold.train.actors or ())
+            notes = {
+                "chosen": found.name,
+                "inner scores": {name: round(score, 6) for name, score in scores.items()},
+                f"gain over {options.candidates[0]} and its standard error": {
+                    name: [round(gain.difference, 6), round(gain.error, 6)] for name, gain in found.gains.items()
+                },
+            }
             if keep:
-                write_atomically(kept, json.dumps(scores))
-        chosen = max(options.candidates, key=lambda name: scores[name])
-        context.note("chosen", chosen)
-        context.note("inner scores", {name: round(score, 6) for name, score in scores.items()})
-        return chosen
+                write_atomically(kept, json.dumps(notes))
+        for key, value in notes.items():
+            context.note(key, value)
+        return cast(Name, notes["chosen"])
 
     def _try(
         self, name: Name, fold: Fold, base_models: Mapping[str, Probabilities], options: BestOfOptions, context: Context
-    ) -> float:
-        """Return the mean cross-fitted Score of a candidate over the inner folds."""
+    ) -> tuple[float, LabelArray]:
+        """Return the mean cross-fitted Score of a candidate over the inner folds, and its labels int8 (N, 6)."""
         system = make_candidate(name)
         # A whole grid of weights for many base models is searched once, for what is chosen.
         settings = LateOptions(search="climb") if name == "late" else system.Options()
@@ -156,13 +170,17 @@ class BestOf(Fusion):
             given = model.predict(each.held_out, _pick(base_models, each.held_out.ids), quiet)
             rows[mask], part[mask] = given.pick(each.held_out.ids).values, number
         choices = cross_fitted(rows, fold.train.labels, part)
-        return float(np.mean([choice.scores.score for choice in choices.values()]))
+        labels = np.zeros_like(fold.train.labels)
+        for number, choice in choices.items():
+            labels[part == number] = decode(rows[part == number], choice.thresholds.alpha, choice.thresholds.beta)
+        return float(np.mean([choice.scores.score for choice in choices.values()])), labels
 
 
 def make_candidate(name: Name) -> Fusion:
     """Make a fusion by name."""
     kinds: dict[Name, type[Fusion]] = {
-        "late": LateFusion, "structured": Structured, "stack": Stack, "logit-mean": LogitMean, "mean": Mean,
+        "logit-mean": LogitMean, "weighted-logit-mean": WeightedLogitMean, "stack": Stack, "structured": Structured,
+        "late": LateFusion, "mean": Mean,
     }  # fmt: skip
     return kinds[name]()
 

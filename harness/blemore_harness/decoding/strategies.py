@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.clips import LabelArray
+from blemore_harness.decoding.choosing import Selection, choose_simplest
 from blemore_harness.decoding.decoders import (
     CentredDecoder,
     Decoder,
@@ -187,4 +188,18 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
 """Every strategy by name, in the order in which tables show them."""
 
 HONEST = tuple(s.name for s in STRATEGIES.values() if s.sees == "others" and not s.transductive)
-"""Strategies chosen on other folds that look at one clip at a time: the default for test clips is one of them."""
+"""Strategies chosen on other folds that look at one clip at a time, the simplest first: test clips are decoded with one
+of them where none is asked for."""
+
+
+def choose_strategy(sample: Sample) -> Selection:
+    """Choose how test clips are decoded: the first of `HONEST`, unless another gains more than a standard error.
+
+    Args:
+        sample: labelled rows of two folds or more; each strategy decodes every fold as trained on the others.
+
+    Raises:
+        DataError: fewer than two folds.
+    """
+    labels = {name: decode_folds(STRATEGIES[name], sample) for name in HONEST}
+    return choose_simplest(labels, sample.truth, sample.groups)

@@ -10,8 +10,9 @@ import numpy as np
 from blemore_harness.clips import LabelArray
 from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.decoding.actors import join_vectors, learn_actors, rand_index
+from blemore_harness.decoding.choosing import Selection
 from blemore_harness.decoding.decoders import Groups, ThresholdDecoder
-from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Strategy, evaluate_strategy
+from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Strategy, choose_strategy, evaluate_strategy
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.predictions import Embeddings
 from blemore_harness.protocol.grid import Thresholds
@@ -69,17 +70,17 @@ def predict_test(
 
     Args:
         scores: of the system.
-        wanted: name of the strategy; None takes the one with the best cross-fitted Score of those that look at one clip
-            at a time.
+        wanted: name of the strategy; None takes the simplest of those that look at one clip at a time, unless the
+            cross-fitted Score of another is higher by more than a standard error.
         embeddings: base models' embeddings of all clips, for a strategy that looks at other clips of an actor.
     """
     assert rows.test is not None
+    sample = sample_of(rows.out_of_fold, blinded)
     if wanted is None:
-        name, found = best_strategy(scores)
-        why = f"best cross-fitted Score of {len(HONEST)} strategies: {short(found)}"
+        found = choose_strategy(sample)
+        name, why = found.name, explain_choice(found, scores)
     else:
         name, why = wanted, "asked for"
-    sample = sample_of(rows.out_of_fold, blinded)
     decoder = STRATEGIES[name].learn(sample)
     guessed = reached = None
     if STRATEGIES[name].transductive:
@@ -93,14 +94,17 @@ def predict_test(
     return PredictedLabels(tuple(real[i] for i in order), labels[order], name, why, thresholds, guessed, reached)
 
 
-def best_strategy(scores: ScoredSystem) -> tuple[str, float]:
-    """Return the strategy for test clips with the best cross-fitted Score, and that Score.
+def explain_choice(found: Selection, scores: ScoredSystem) -> str:
+    """Return in a few words what a strategy was chosen for.
 
-    Of equals the first listed.
+    Args:
+        scores: of the system.
     """
-    means = {name: scores.strategies[name].score.mean for name in HONEST}
-    name = max(means, key=means.__getitem__)
-    return name, means[name]
+    reached = f"cross-fitted Score {short(scores.strategies[found.name].score.mean)}"
+    if found.name not in found.gains:
+        return f"{reached}; no other strategy gains more than a standard error"
+    gain = found.gains[found.name]
+    return f"{reached}, {short(gain.difference)} ± {short(gain.error)} (standard error) more than {HONEST[0]}"
 
 
 def find_strategy(name: str) -> Strategy:
