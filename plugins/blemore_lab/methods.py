@@ -26,7 +26,7 @@ RECIPE = "reference recipe"
 RECIPE_SEARCH = "late"
 """The fusion that searches the recipe's weights."""
 
-DEFAULT_FUSIONS = ("mean", "logit-mean", "late", "stack", "structured", "best-of")
+DEFAULT_FUSIONS = ("mean", "logit-mean", "weighted-logit-mean", "late", "stack", "structured", "best-of")
 """Fusions that are compared where none are named."""
 
 BaseModels: TypeAlias = Mapping[str, FloatArray]

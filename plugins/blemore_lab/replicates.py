@@ -12,7 +12,14 @@ import numpy as np
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, LabelArray
 from blemore_harness.context import Context, Silent
-from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, Strategy, evaluate_strategy, make_sample
+from blemore_harness.decoding.strategies import (
+    STRATEGIES,
+    Sample,
+    Strategy,
+    choose_strategy,
+    evaluate_strategy,
+    make_sample,
+)
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import GridCounter
@@ -26,7 +33,7 @@ from blemore_lab.methods import FusedRows, Material, Method
 from blemore_lab.training import train_heads
 
 CHOSEN = "chosen"
-"""Stands for the strategy with the best cross-fitted Score among `HONEST`: how the harness decodes test clips."""
+"""Stands for the strategy that the harness chooses for test clips (`choose_strategy`)."""
 
 DECODABLE = tuple(strategy.name for strategy in STRATEGIES.values() if strategy.sees == "others")
 """Strategies that can decode new actors' clips.
@@ -162,8 +169,7 @@ def decode_unseen(rows: FusedRows, table: LabelTable, groups: Groups) -> dict[st
     """
     sample = make_sample(rows.validation, table.truth, table.folds, table.actors)
     found = {name: (name, *_try(STRATEGIES[name], sample, rows.unseen, groups)) for name in DECODABLE}
-    best = max(HONEST, key=lambda name: found[name][1])
-    return {**found, CHOSEN: found[best]}
+    return {**found, CHOSEN: found[choose_strategy(sample).name]}
 
 
 def _try(strategy: Strategy, sample: Sample, unseen: FloatArray, groups: Groups) -> tuple[float, LabelArray]:
