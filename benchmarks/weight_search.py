@@ -2,12 +2,16 @@
 
     python benchmarks/weight_search.py [base models] [clips]
     python benchmarks/weight_search.py --folds [--fusion best-of] [base models] [clips]
+    python benchmarks/weight_search.py --regressions [base models] [clips]
 
 All ways run in this process on the same rows and give the same Scores, which is checked. The slow ones are timed on a
 few points and projected to the whole grid of step 0.1; the compiled search then runs over the whole grid. Labels are
 the real ones where the BLEMORE material lies beside this checkout (../shared/blemore), rows are made up.
 
 With `--folds`, all that a run asks of a fusion is timed: the five folds and the final fit, one by one and together.
+
+With `--regressions`, both regressions of `structured` are fitted on all clips as the fusion does, and in the plainest
+way (`tests/regression_cases.py`), which must choose the same strengths and find the same weights.
 """
 
 from __future__ import annotations
@@ -34,13 +38,17 @@ from blemore_plugins.best_of import BestOf
 from blemore_plugins.late import LateFusion
 from blemore_plugins.late.scorers import CompiledScorer, PlainScorer, allowed_threads
 from blemore_plugins.late.space import bounded_grid
-from blemore_plugins.means import mean_rows
+from blemore_plugins.logistic import fit
+from blemore_plugins.means import log_rows, mean_rows
+from blemore_plugins.regularisation import fit_regularised, strength_folds
+from blemore_plugins.structured import StructuredOptions, make_problems
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from fakes import RecordingReporter, make_context
 from golden import literal_protocol as literal
 from real_material import REAL, real_labels
+from regression_cases import choose_plainly
 
 MEMBERS, CLIPS, PARTS, FOLDS = 12, 2456, 10, 5
 
@@ -175,17 +183,42 @@ def compare_ways(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> Non
     print(f"best weights {(best / PARTS).tolist()}, Score {scorer.scores(grid.weights(best)[None])[0]:.4f}")
 
 
+def compare_regressions(case: Case) -> None:
+    """Time the regressions of `structured` on all clips, and check that the plain way gives the same."""
+    fold, base_models = case[0][-1], case[1][-1]
+    options, context = StructuredOptions(), make_context(Path(), reporter=RecordingReporter())
+    problems = make_problems(fold.train.labels, log_rows(sorted(base_models), base_models, options.epsilon))
+    held = strength_folds(fold.train, options, context)
+    fit(problems["ratio"][0], 1.0)  # scipy is imported before anything is timed
+    print(f"{len(base_models)} base models, {len(fold.train)} clips, {len(options.strengths)} strengths")
+    for head, (problem, which) in problems.items():
+        masks = [mask[which] for mask in held]
+        start = time.process_time()
+        strength, weights = choose_plainly(problem, masks, options.strengths)
+        middle = time.process_time()
+        fitted = fit_regularised(problem, masks, options.strengths, lambda _: None)
+        plain, seconds = middle - start, time.process_time() - middle
+        apart = float(np.abs(fitted.weights - weights).max())
+        print(
+            f"{head:6} plain {plain:.2f} s of processor time, as fitted {seconds:.2f} s: {plain / seconds:.1f} x; "
+            f"strength {fitted.strength:g}, the same: {fitted.strength == strength}, weights differ by {apart:.0e}"
+        )
+
+
 def main() -> None:
     """Do what is asked for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("base_models", nargs="?", type=int, default=MEMBERS)
     parser.add_argument("clips", nargs="?", type=int, default=CLIPS)
     parser.add_argument("--folds", action="store_true")
+    parser.add_argument("--regressions", action="store_true")
     parser.add_argument("--fusion", choices=FUSIONS, default="late")
     asked = parser.parse_args()
     truth = make_truth(asked.clips)
     rows = make_rows(asked.base_models, truth)
-    if asked.folds:
+    if asked.regressions:
+        compare_regressions(make_folds(rows, truth))
+    elif asked.folds:
         scorer = CompiledScorer(rows, truth)  # compiled before anything is timed
         search_whole(scorer, asked.base_models, 1)
         scorer.scores(np.full((1, asked.base_models), 1 / asked.base_models))

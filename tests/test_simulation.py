@@ -21,7 +21,7 @@ from rich.console import Console
 from blemore_harness.cli import cli
 from blemore_harness.clips import Fold
 from blemore_harness.data.download import read_dataset
-from blemore_harness.decoding.strategies import STRATEGIES, choose_strategy, make_sample
+from blemore_harness.decoding.strategies import HONEST, STRATEGIES, choose_strategy, make_sample
 from blemore_harness.errors import ConfigError, InvalidOption, PluginFailed, UnknownName
 from blemore_harness.hookspecs import Fusion, NoOptions
 from blemore_harness.protocol.rules import decode, score
@@ -267,6 +267,7 @@ def test_every_strategy_that_can_decode_is_tried_and_only_bounds_are_told_who_ac
     assert {"actor-centred", "actor-rank"} <= changed
     assert all(STRATEGIES[name].transductive for name in changed)
     best = choose_strategy(make_sample(rows.validation, table.truth, table.folds, table.actors)).name
+    assert best in HONEST
     assert true[CHOSEN][0] == best
     assert (true[CHOSEN][2] == true[best][2]).all()
 

@@ -12,9 +12,10 @@ from blemore_harness.options import build_options
 from blemore_plugins import logistic
 from blemore_plugins.logistic import Problem, mean_loss, predict_logs
 from blemore_plugins.means import LogitMean
-from blemore_plugins.regularisation import actor_folds
+from blemore_plugins.regularisation import actor_folds, fit_regularised
 from blemore_plugins.stack import Stack, StackOptions, blemore_fusions
 from fusion_cases import Array, fit, make_members, make_truth, predict
+from regression_cases import choose_plainly
 
 
 def make_problem(seed: int, rows: int, inputs: int, classes: int) -> Problem:
@@ -99,6 +100,23 @@ def test_log_probabilities_are_those_of_the_matrix_product() -> None:
     logits = problem.offset + problem.inputs @ weights
     expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(predict_logs(problem.inputs, problem.offset, weights), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_strengths_and_weights_are_those_of_fits_from_zeros(seed: int) -> None:
+    problem = make_problem(seed, 150, 6, 5)
+    held = [np.arange(150) % 4 == part for part in range(4)]
+    strengths = (1e-4, 1e-3, 1e-2, 0.1)
+    strength, weights = choose_plainly(problem, held, strengths)
+    fitted = fit_regularised(problem, held, strengths, lambda _: None)
+    assert fitted.strength == strength
+    np.testing.assert_allclose(fitted.weights, weights, atol=1e-6)
+
+
+def test_a_fit_ends_at_the_same_minimum_wherever_it_begins() -> None:
+    problem = make_problem(5, 80, 6, 4)
+    start = np.random.default_rng(0).normal(size=(6, 4))
+    np.testing.assert_allclose(logistic.fit(problem, 0.01, start), logistic.fit(problem, 0.01), atol=1e-6)
 
 
 TRUTH = make_truth(0, 240)

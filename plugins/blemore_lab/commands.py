@@ -34,8 +34,8 @@ from blemore_harness.cli.root import Command, data_option, json_option, keeping_
 @click.option(
     "--fusions",
     metavar="A,B,...",
-    help="Fusions to compare besides the reference recipe "
-    "[default: mean,logit-mean,weighted-logit-mean,late,stack,structured,best-of].",
+    help="Fusions to compare besides the reference recipe [default: mean,logit-mean,weighted-logit-mean,late,stack,"
+    "structured,best-of].",
 )
 @click.option(
     "--set",

@@ -33,7 +33,7 @@ from blemore_lab.methods import FusedRows, Material, Method
 from blemore_lab.training import train_heads
 
 CHOSEN = "chosen"
-"""Stands for the strategy that the harness would choose among `HONEST` to decode test clips."""
+"""Stands for the strategy that the harness chooses for test clips (`choose_strategy`)."""
 
 DECODABLE = tuple(strategy.name for strategy in STRATEGIES.values() if strategy.sees == "others")
 """Strategies that can decode new actors' clips.

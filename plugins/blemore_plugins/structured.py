@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemore_harness.clips import EMOTIONS, Clips, Fold, LabelArray
 from blemore_harness.context import Context
@@ -98,26 +99,32 @@ class Structured(Fusion):
         # Sorted: the order in which base models were named must change nothing.
         names = tuple(sorted(base_models))
         logs = log_rows(names, base_models, options.epsilon)
-        chosen, ratio = number_sets(fold.train.labels)
-        blend = chosen >= len(EMOTIONS)
-        pair = chosen[blend] - len(EMOTIONS)
         held = strength_folds(fold.train, options, context)
-        heads = {
-            "set": Problem(set_inputs(logs), np.eye(len(EMOTIONS) + len(PAIRS))[chosen], set_offset(logs)),
-            "ratio": Problem(
-                ratio_inputs(logs[:, blend], pair),
-                np.eye(len(RATIOS))[ratio[blend]],
-                ratio_offset(logs[:, blend], pair),
-            ),
-        }
+        problems = make_problems(fold.train.labels, logs)
         fitted: dict[str, Fitted] = {}
         with context.progress("structured: strengths", 2 * (len(options.strengths) + 1)) as bar:
-            for head, problem in heads.items():
-                parts = held if head == "set" else [mask[blend] for mask in held]
+            for head, (problem, which) in problems.items():
+                parts = [mask[which] for mask in held]
                 fitted[head] = fit_regularised(problem, parts, options.strengths, bar.advance)
                 context.note(head, fitted[head].describe())
-        worth = len(blend) / int(blend.sum()) if blend.any() else 0.0
+        blends = int(problems["ratio"][1].sum())
+        worth = len(fold.train) / blends if blends else 0.0
         return StructuredModel(names, fitted["set"].weights, fitted["ratio"].weights, worth, options.epsilon)
+
+
+def make_problems(truth: LabelArray, logs: FloatArray) -> dict[str, tuple[Problem, NDArray[np.bool_]]]:
+    """Return what each head is fitted on, and the mask (N,) of the clips that this takes: all, and the blends.
+
+    Args:
+        truth: int8 (N, 6).
+        logs: the base models' log-probabilities, float64 (M, N, 6).
+    """
+    chosen, ratio = number_sets(truth)
+    blend = chosen >= len(EMOTIONS)
+    pair, blends = chosen[blend] - len(EMOTIONS), logs[:, blend]
+    sets = Problem(set_inputs(logs), np.eye(len(EMOTIONS) + len(PAIRS))[chosen], set_offset(logs))
+    ratios = Problem(ratio_inputs(blends, pair), np.eye(len(RATIOS))[ratio[blend]], ratio_offset(blends, pair))
+    return {"set": (sets, np.ones(len(truth), dtype=bool)), "ratio": (ratios, blend)}
 
 
 def number_sets(truth: LabelArray) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], ...]:
