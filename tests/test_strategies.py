@@ -13,7 +13,14 @@ from blemore_harness.decoding import label_model
 from blemore_harness.decoding.decoders import CentredDecoder, GapDecoder, ThresholdDecoder, centre_rows, measure_gaps
 from blemore_harness.decoding.exact import search_exact
 from blemore_harness.decoding.label_model import fit_expected_score
-from blemore_harness.decoding.strategies import HONEST, STRATEGIES, evaluate_strategy, make_sample
+from blemore_harness.decoding.strategies import (
+    HONEST,
+    STRATEGIES,
+    choose_strategy,
+    decode_folds,
+    evaluate_strategy,
+    make_sample,
+)
 from blemore_harness.errors import DataError
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter, Thresholds
@@ -79,6 +86,24 @@ def test_a_system_is_scored_by_few_counts_of_the_grid(monkeypatch: pytest.Monkey
         expected = summarise(evaluate_strategy(STRATEGIES[name], alone).values())
         assert asdict(found.strategies[name].score) == expected["score"]
     assert asdict(found.official) == summarise(c.scores for c in official(used, given.truth, given.folds).values())
+
+
+def test_test_clips_are_decoded_by_the_simplest_strategy_unless_another_gains_more_than_its_error() -> None:
+    chosen = set()
+    for seed in range(8):
+        given = sample(folds=5, seed=seed)
+        found = choose_strategy(given)
+        assert list(found.gains) == list(HONEST[1:])
+        plain = decode_folds(STRATEGIES["other-folds"], given)
+        sure = {"other-folds": 0.0}
+        for name, gain in found.gains.items():
+            labels = decode_folds(STRATEGIES[name], given)
+            literal = score(given.truth, labels).score - score(given.truth, plain).score
+            assert gain.difference == pytest.approx(literal, abs=1e-12)
+            sure[name] = gain.difference - gain.error
+        assert sure[found.name] == pytest.approx(max(sure.values()), abs=1e-9)
+        chosen.add(found.name)
+    assert {"other-folds", "expected-score"} <= chosen
 
 
 def test_averaged_best_fold_and_decoupled_equal_their_words() -> None:

@@ -43,7 +43,7 @@ MOST_MINUTES = 1_000_000
 @click.option("--fusion", metavar="NAME", help=f"Fusion of several encoders [default: {DEFAULT_FUSION}].")
 @click.option(
     "--thresholds", metavar="STRATEGY",
-    help="Threshold strategy for test clips [default: the submission's, else the best cross-fitted one].",
+    help="Threshold strategy for test clips [default: the submission's, else by cross-fitted Scores].",
 )  # fmt: skip
 @set_option
 @seed_option

@@ -90,7 +90,7 @@ class SubmissionFacts:
         fusion: its name; null without one.
         seed: base seed.
         file: name of the submission's file; null for one from the command line.
-        thresholds: strategy that was asked for; null takes the one with the best cross-fitted Score.
+        thresholds: strategy that was asked for; null chooses one by the cross-fitted Scores.
         expect: published numbers: `acc_presence`, `acc_salience`, `score`, each with `_sd`, with `test_`; `source`.
     """
 

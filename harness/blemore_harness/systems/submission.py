@@ -14,8 +14,7 @@ from typing import Any
 from blemore_harness.errors import ConfigError, UnknownName, suggest
 
 DEFAULT_FUSION = "best-of"
-"""Better than the reference recipe of the papers on held-out actors of simulated data
-(docs/explanation/simulation.md), which late fusion is not."""
+"""`logit-mean`, unless training actors show that another fusion is better: see docs/explanation/simulation.md."""
 
 KEYS = ("summary", "plugins", "fusion", "thresholds", "seed", "set", "expect")
 
@@ -37,7 +36,7 @@ class Submission:
         seed: base seed of the run.
         expect: published numbers and their source, for comparison only.
         source: the file it was read from, None for a `--plugin` list.
-        thresholds: threshold strategy for test clips; None selects the one with the best cross-fitted Score.
+        thresholds: threshold strategy for test clips; None chooses one by the cross-fitted Scores.
     """
 
     name: str
