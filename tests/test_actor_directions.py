@@ -210,3 +210,12 @@ def test_clips_without_actors_are_refused(tmp_path: Path) -> None:
 def test_fewer_than_no_directions_are_refused() -> None:
     with pytest.raises(InvalidOption, match=r"remove_actors.* -1"):
         HeadOptions(remove_actors=-1)
+
+
+def test_ratios_are_the_scatter_of_actors_along_the_directions() -> None:
+    vectors, truth, actors = make_case(2)
+    found = find_actor_directions(vectors, truth, actors.tolist(), 3)
+    means = actor_means(adjusted(vectors, truth), actors) @ found.measured.T
+    weights = np.array([(actors == each).mean() for each in np.unique(actors)])
+    np.testing.assert_allclose(weights @ np.square(means - weights @ means), found.ratios, rtol=1e-4)
+    assert (np.diff(found.ratios) <= 0).all()

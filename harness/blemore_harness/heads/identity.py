@@ -30,10 +30,12 @@ class ActorDirections:
     Attributes:
         measured, removed: float64 (K, D), with measured_j . removed_k = 1 where j = k, else 0. Afterwards every
             measured_k . z is 0.
+        ratios: float64 (K,), scatter between actors against scatter within, largest first.
     """
 
     measured: FloatArray
     removed: FloatArray
+    ratios: FloatArray
 
     def apply(self, block: NDArray[np.float32]) -> FloatArray:
         """Return embeddings (N, D) without the directions, in float64.
@@ -78,9 +80,9 @@ def find_actor_directions(
     between = (here * sizes[:, None]).T @ here / sizes.sum()
     root = np.linalg.cholesky(within)
     turned = np.linalg.solve(root, np.linalg.solve(root, between).T)
-    _, vectors_of = np.linalg.eigh((turned + turned.T) / 2)
-    leading = vectors_of[:, ::-1][:, :count]  # largest ratio first
-    return ActorDirections(np.linalg.solve(root.T, leading).T @ axes, (root @ leading).T @ axes)
+    ratios, leading = np.linalg.eigh((turned + turned.T) / 2)
+    ratios, leading = ratios[::-1][:count], leading[:, ::-1][:, :count]
+    return ActorDirections(np.linalg.solve(root.T, leading).T @ axes, (root @ leading).T @ axes, ratios)
 
 
 def _means(vectors: NDArray[np.float32], group: NDArray[np.intp]) -> FloatArray:
