@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from blemore_harness.clips import EMOTIONS
+from blemore_harness.errors import InvalidOption
 from blemore_harness.protocol.grid import OFFICIAL_GRID
 from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import search_official
+from blemore_plugins import logistic
+from blemore_plugins.logistic import predict_logs
 from blemore_plugins.structured import (
     BETA_BELOW,
     MAX_ALPHA,
@@ -20,7 +24,9 @@ from blemore_plugins.structured import (
     StructuredOptions,
     blemore_fusions,
     label_rows,
+    make_problems,
     number_sets,
+    ordinal_inputs,
     ratio_offset,
     set_offset,
 )
@@ -218,3 +224,92 @@ def test_without_blends_nothing_is_gained_by_answering_one() -> None:
     answers = decode(predict(model, base_models), 0.05, 0.05)
     assert score(truth, answers).presence > 0.8
     assert ((answers > 0).sum(axis=1) == 1).all()
+
+
+# ------------------------------------------------------------------------------------------------- ratios as ordered
+
+
+def blends_only(seed: int, clips: int = 300) -> tuple[Array, Array]:
+    """Log-probabilities (3, N, 6) of three base models for blends only, and their labels."""
+    truth = make_truth(seed, clips)
+    truth = truth[(truth > 0).sum(axis=1) == 2]
+    return np.log(np.stack(list(make_members(seed + 1, truth, (0.5, 0.2, 0.0)).values()))), truth
+
+
+@pytest.mark.parametrize("strength", [0.003, 0.1])
+def test_the_ordinal_model_is_that_of_adjacent_categories_written_out(strength: float) -> None:
+    """log P(70/30) / P(50/50) = offset + u - t, log P(50/50) / P(30/70) = offset + u + t; minimised by scipy's BFGS."""
+    logs, truth = blends_only(0)
+    problem, _ = make_problems(truth, logs, ordinal=True)["ratio"]
+    sets, ratio = number_sets(truth)
+    pair = sets - 6
+    one, two = np.array(PAIRS)[pair].T
+    clips = np.arange(len(truth))
+    signed = np.column_stack([*(m[clips, one] - m[clips, two] for m in logs), np.eye(10)[pair]])
+    even = np.column_stack([np.abs(logs.mean(axis=0)[clips, one] - logs.mean(axis=0)[clips, two]), np.ones(len(truth))])
+    offset = ratio_offset(logs, pair)
+
+    def literal_logs(weights: Array) -> Array:
+        u, t = signed @ weights[:13], even @ weights[13:]
+        upper = offset[:, 0] - offset[:, 1] + u - t
+        lower = offset[:, 1] - offset[:, 2] + u + t
+        odds = np.column_stack([np.exp(upper), np.ones(len(u)), np.exp(-lower)])
+        return np.log(odds / odds.sum(axis=1, keepdims=True))
+
+    def objective(weights: Array) -> float:
+        # Of a signed input the logits are (w, 0, -w), of another (-t, 2 t, -t) / 3.
+        squares = 2 * (weights[:13] ** 2).sum() + 6 / 9 * (weights[13:] ** 2).sum()
+        return float(-literal_logs(weights)[clips, ratio].mean() + strength / 2 * squares)
+
+    expected = minimize(objective, np.zeros(15), method="BFGS", options={"gtol": 1e-7})
+    weights = logistic.fit(problem, strength)
+    found = predict_logs(ordinal_inputs(logs, pair), offset, weights)
+    np.testing.assert_allclose(found, literal_logs(expected.x), atol=1e-4)
+    np.testing.assert_allclose(weights[:13, 1], 0, atol=1e-6)
+    np.testing.assert_allclose(weights[:, 0], np.r_[-weights[:13, 2], weights[13:, 2]], atol=1e-6)
+
+
+def test_ordinal_ratios_turn_with_the_order_of_a_pair() -> None:
+    """What is said of (ang, hap) is what would be said of (hap, ang), the other way round."""
+    logs, truth = blends_only(2)
+    weights = logistic.fit(make_problems(truth, logs, ordinal=True)["ratio"][0], 0.01)
+    pair = number_sets(truth)[0] - 6
+    inputs, offset = ordinal_inputs(logs, pair), ratio_offset(logs, pair)
+    turned = inputs * np.r_[-np.ones(13), np.ones(2)]
+    np.testing.assert_allclose(
+        predict_logs(inputs, offset, weights), predict_logs(turned, offset[:, ::-1], weights)[:, ::-1], atol=1e-6
+    )
+    # The clearer base models prefer the first emotion, the likelier its larger share, step by step.
+    steps = predict_logs(inputs + np.r_[1.0, np.zeros(14)], offset, weights) - predict_logs(inputs, offset, weights)
+    assert (np.diff(steps, axis=1) * np.sign(weights[0, 0]) < 0).all()
+
+
+def test_ordinal_ratios_are_fitted_and_predicted_with() -> None:
+    options = StructuredOptions(strengths=(0.01, 0.1), ratio="ordinal")
+    model, book = fit(Structured(), MEMBERS, TRUTH, options)
+    assert model.ordinal
+    assert model.ratios.shape == (3 + 12, 3)
+    truth = make_truth(5, 300)
+    choice = search_official(predict(model, make_members(6, truth, (0.6, 0.4, 0.0))), truth)
+    assert choice.scores.salience > 0.4
+    assert list(book.notes["ratio"]["loss by strength on other actors"]) == ["inf", "0.1", "0.01"]
+    again, _ = fit(Structured(), dict(reversed(MEMBERS.items())), TRUTH, options)
+    np.testing.assert_array_equal(model.ratios, again.ratios)
+
+
+def test_without_blends_ordinal_ratios_change_nothing() -> None:
+    truth = make_truth(0, 100)
+    truth = truth[(truth > 0).sum(axis=1) == 1]
+    base_models = make_members(1, truth, (0.3, 0.4))
+    rows = [
+        predict(
+            fit(Structured(), base_models, truth, StructuredOptions(strengths=(10.0,), ratio=ratio))[0], base_models
+        )
+        for ratio in ("nominal", "ordinal")
+    ]
+    np.testing.assert_array_equal(*rows)
+
+
+def test_another_way_of_ratios_is_refused() -> None:
+    with pytest.raises(InvalidOption, match=r"ratio: .*'beta'"):
+        StructuredOptions(ratio="beta")

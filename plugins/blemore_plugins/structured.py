@@ -20,12 +20,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.clips import EMOTIONS, Clips, Fold, LabelArray
 from blemore_harness.context import Context
+from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Fusion, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
@@ -51,7 +53,19 @@ CONSTANT = 10.0
 
 @dataclass(frozen=True)
 class StructuredOptions(LogisticOptions):
-    """How strongly both regressions are regularised; see `LogisticOptions`."""
+    """How strongly both regressions are regularised, see `LogisticOptions`, and how ratios are modelled.
+
+    Attributes:
+        ratio: `nominal`, three ratios of their own; `ordinal`, three steps from all to nothing of a pair's first
+            emotion, with fewer parameters: see `mirror`.
+    """
+
+    ratio: Literal["nominal", "ordinal"] = "nominal"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ratio not in ("nominal", "ordinal"):
+            raise InvalidOption(f"ratio: expected nominal or ordinal, found '{self.ratio}'")
 
 
 @dataclass(frozen=True)
@@ -61,9 +75,10 @@ class StructuredModel:
     Attributes:
         names: the base models, in the order of the inputs.
         sets: float64 (6 M + 1, 16).
-        ratios: float64 (M + 11, 3).
+        ratios: float64 (M + 11, 3); ordinal (M + 12, 3).
         worth: Score of a right ratio against that of a right set: clips by blends; 0 without blends.
         epsilon: probabilities below it count as this much.
+        ordinal: whether `ratios` belongs to `ordinal_inputs`.
     """
 
     names: tuple[str, ...]
@@ -71,6 +86,7 @@ class StructuredModel:
     ratios: FloatArray
     worth: float
     epsilon: float
+    ordinal: bool = False
 
     def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
         """Return the row of the label with the best expected Score; of equals the first of `label_rows`."""
@@ -79,7 +95,8 @@ class StructuredModel:
         worths = [sets[:, : len(EMOTIONS)]]
         for number in range(len(PAIRS)):
             pair = np.full(logs.shape[1], number)
-            ratios = np.exp(predict_logs(ratio_inputs(logs, pair), ratio_offset(logs, pair), self.ratios))
+            inputs = ordinal_inputs(logs, pair) if self.ordinal else ratio_inputs(logs, pair)
+            ratios = np.exp(predict_logs(inputs, ratio_offset(logs, pair), self.ratios))
             # Of N clips, B blends: a right set adds 1/N to ACC_P, a right ratio of a right set 1/B to ACC_S.
             worths.append(sets[:, len(EMOTIONS) + number, None] * (1 + self.worth * ratios))
         return Probabilities(clips.ids, label_rows()[np.hstack(worths).argmax(axis=1)])
@@ -100,30 +117,38 @@ class Structured(Fusion):
         names = tuple(sorted(base_models))
         logs = log_rows(names, base_models, options.epsilon)
         held = strength_folds(fold.train, options, context)
-        problems = make_problems(fold.train.labels, logs)
+        ordinal = options.ratio == "ordinal"
+        problems = make_problems(fold.train.labels, logs, ordinal)
         fitted: dict[str, Fitted] = {}
         with context.progress("structured: strengths", 2 * (len(options.strengths) + 1)) as bar:
             for head, (problem, which) in problems.items():
                 parts = [mask[which] for mask in held]
+                if ordinal and head == "ratio":
+                    parts = [np.concatenate([mask, mask]) for mask in parts]
                 fitted[head] = fit_regularised(problem, parts, options.strengths, bar.advance)
                 context.note(head, fitted[head].describe())
         blends = int(problems["ratio"][1].sum())
         worth = len(fold.train) / blends if blends else 0.0
-        return StructuredModel(names, fitted["set"].weights, fitted["ratio"].weights, worth, options.epsilon)
+        return StructuredModel(names, fitted["set"].weights, fitted["ratio"].weights, worth, options.epsilon, ordinal)
 
 
-def make_problems(truth: LabelArray, logs: FloatArray) -> dict[str, tuple[Problem, NDArray[np.bool_]]]:
+def make_problems(
+    truth: LabelArray, logs: FloatArray, ordinal: bool = False
+) -> dict[str, tuple[Problem, NDArray[np.bool_]]]:
     """Return what each head is fitted on, and the mask (N,) of the clips that this takes: all, and the blends.
 
     Args:
         truth: int8 (N, 6).
         logs: the base models' log-probabilities, float64 (M, N, 6).
+        ordinal: whether ratios are modelled as ordered; their problem then has every blend twice, see `mirror`.
     """
     chosen, ratio = number_sets(truth)
     blend = chosen >= len(EMOTIONS)
     pair, blends = chosen[blend] - len(EMOTIONS), logs[:, blend]
     sets = Problem(set_inputs(logs), np.eye(len(EMOTIONS) + len(PAIRS))[chosen], set_offset(logs))
-    ratios = Problem(ratio_inputs(blends, pair), np.eye(len(RATIOS))[ratio[blend]], ratio_offset(blends, pair))
+    inputs = ordinal_inputs(blends, pair) if ordinal else ratio_inputs(blends, pair)
+    ratios = Problem(inputs, np.eye(len(RATIOS))[ratio[blend]], ratio_offset(blends, pair))
+    ratios = mirror(ratios, len(logs) + len(PAIRS)) if ordinal else ratios
     return {"set": (sets, np.ones(len(truth), dtype=bool)), "ratio": (ratios, blend)}
 
 
@@ -183,6 +208,36 @@ def ratio_inputs(logs: FloatArray, pair: np.ndarray[tuple[int], np.dtype[np.intp
     mean = mean_logs(logs)
     clear = np.abs(mean[clips, one] - mean[clips, two])
     return np.column_stack([differences, clear, np.eye(len(PAIRS))[pair]])
+
+
+def ordinal_inputs(logs: FloatArray, pair: np.ndarray[tuple[int], np.dtype[np.intp]]) -> FloatArray:
+    """Return the ordinal ratio head's inputs, float64 (N, M + 12), of clips that are taken for these pairs (N,).
+
+    Those that change sign where a pair's emotions change places: how far each base model prefers the first, and which
+    pair it is (M + 10). Then those that do not: how far the base models' mean prefers one, and 1.
+    """
+    inputs = ratio_inputs(logs, pair)
+    differences, clear, which = np.split(inputs, (len(logs), len(logs) + 1), axis=1)
+    return np.column_stack([differences, which, clear, np.ones(len(pair))])
+
+
+def mirror(problem: Problem, signed: int) -> Problem:
+    """Return a problem of ratios with every row a second time, the pair's emotions in the other order.
+
+    The minimum then is symmetric: a signed input x adds (w x, 0, -w x) to the logits of 70/30, 50/50 and 30/70, another
+    (v x, -2 v x, v x), for rows of weights sum to 0 under the penalty. This is the ordinal adjacent-categories model:
+    log P(70/30) / P(50/50) = u - t and log P(50/50) / P(30/70) = u + t, with u of the signed inputs, t of the others.
+
+    Args:
+        problem: its classes in the order of `RATIOS`.
+        signed: so many inputs come first that change sign.
+    """
+    sign = np.where(np.arange(problem.inputs.shape[1]) < signed, -1.0, 1.0)
+    return Problem(
+        np.concatenate([problem.inputs, problem.inputs * sign]),
+        np.concatenate([problem.targets, problem.targets[:, ::-1]]),
+        np.concatenate([problem.offset, problem.offset[:, ::-1]]),
+    )
 
 
 def ratio_offset(logs: FloatArray, pair: np.ndarray[tuple[int], np.dtype[np.intp]]) -> FloatArray:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from blemore_harness.clips import EMOTIONS, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, ExtraMissing
+from blemore_harness.heads.identity import ActorDirections, find_actor_directions
 from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.heads.scaling import Scaler, Vectors, fit_scaler
@@ -50,7 +51,7 @@ class HeadModel:
 
     Attributes:
         rows_of: gives the rows of clips.
-        scaler: of the training part's rows.
+        scaler: of the training part's rows, with the directions that are removed.
         network: a torch module in eval mode, (R, D) to logits (R, 6).
         epochs: how many it was trained for.
     """
@@ -136,8 +137,19 @@ def _prepare(fit: _Fit) -> tuple[Scaler, Task]:
     rows = fit.rows_of(fit.learn.unlabelled())
     targets = _to_device(np.repeat(fit.learn.targets, rows.counts, axis=0), fit.context.device)
     scaler = fit_scaler(rows.values)
-    inputs = _to_device(scaler.apply_in_place(rows.values), fit.context.device)
+    values = scaler.apply_in_place(rows.values)
+    if fit.options.remove_actors:
+        scaler = replace(scaler, identity=_find_identity(fit, rows))
+        scaler.remove_identity(values)
+    inputs = _to_device(values, fit.context.device)
     return scaler, Task(inputs, targets, fit.options, fit.context, _make_judge(fit, scaler))
+
+
+def _find_identity(fit: _Fit, rows: Rows) -> ActorDirections:
+    if fit.learn.actors is None:
+        raise DataError("remove_actors: these training clips have no actors; set remove_actors=0")
+    truth, actors = (np.repeat(each, rows.counts, axis=0) for each in (fit.learn.labels, np.array(fit.learn.actors)))
+    return find_actor_directions(rows.values, truth, actors.tolist(), fit.options.remove_actors)
 
 
 def _make_judge(fit: _Fit, scaler: Scaler) -> Judge | None:

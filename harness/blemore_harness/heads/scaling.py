@@ -11,6 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from blemore_harness.heads.identity import ActorDirections
+
 Vectors: TypeAlias = NDArray[np.float32]
 
 BLOCK = 512
@@ -23,10 +25,12 @@ class Scaler:
 
     Attributes:
         mean, scale: float64 (D,); the scale of a dimension that does not vary is 1.
+        identity: directions of standardised embeddings that are removed, or None.
     """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
+    identity: ActorDirections | None = None
 
     def apply(self, vectors: Vectors) -> Vectors:
         """Return standardised embeddings, float32 (N, D)."""
@@ -38,6 +42,13 @@ class Scaler:
             # In float32 a dimension that varies little around a large mean would lose what it says.
             np.subtract(block, self.mean, out=block, casting="same_kind")
             np.divide(block, self.scale, out=block, casting="same_kind")
+        return self.remove_identity(vectors)
+
+    def remove_identity(self, vectors: Vectors) -> Vectors:
+        """Remove directions from standardised embeddings (N, D) where they lie."""
+        if self.identity is not None:
+            for block in _blocks(vectors):
+                block[:] = self.identity.apply(block)
         return vectors
 
 
