@@ -215,27 +215,29 @@ def test_causes_add_up_and_each_is_what_its_name_says(table: LabelTable) -> None
     groups = table.actors[table.actors < 2]
     rows = random_rows(table, truth, 0)
     decided = decode_unseen(rows, table, groups)["other-folds"]
-    causes = split_causes(rows, decided, table, truth)
+    causes = split_causes(rows, decided, table.truth, truth)
     total = causes.seen + causes.mix + causes.fewer_actors + causes.thresholds
-    assert total == pytest.approx(decided[1] - score(truth, decided[2]).score)
+    assert total == pytest.approx(decided.reported - score(truth, decided.unseen).score)
     best = [search_official(values, truth).scores.score for values in rows.by_fold]
     assert causes.fewer_actors == pytest.approx(np.mean(best) - search_official(rows.unseen, truth).scores.score)
     assert causes.fewer_actors < 0 < causes.seen
     same = dataclasses.replace(rows, by_fold=np.stack([rows.unseen] * 3))
-    assert split_causes(same, decided, table, truth).fewer_actors == pytest.approx(0, abs=1e-12)
+    assert split_causes(same, decided, table.truth, truth).fewer_actors == pytest.approx(0, abs=1e-12)
 
 
 def test_the_cause_of_the_label_mix_is_0_for_the_same_mix_and_follows_an_easy_one(table: LabelTable) -> None:
     rows = random_rows(table, table.truth, 1)
     decided = decode_unseen(rows, table, table.actors)["other-folds"]
-    assert split_causes(rows, decided, table, table.truth).mix == pytest.approx(0, abs=1e-12)
+    assert split_causes(rows, decided, table.truth, table.truth).mix == pytest.approx(0, abs=1e-12)
     single = (table.truth == 100).any(axis=1)
     sure = rows.validation.copy()
     sure[single] = table.truth[single] / 100
     easy = np.concatenate([table.truth, *[table.truth[single]] * 3])
     more = FusedRows(sure, sure, np.full((len(easy), 6), 1 / 6), np.full((3, len(easy), 6), 1 / 6))
     decided = decode_unseen(more, table, np.zeros(len(easy), dtype=np.int64))["other-folds"]
-    assert split_causes(more, decided, table, easy).mix < -0.01, "the estimate is too low where more clips are easy"
+    assert split_causes(more, decided, table.truth, easy).mix < -0.01, (
+        "the estimate is too low where more clips are easy"
+    )
 
 
 # The file of results
