@@ -27,7 +27,7 @@ from blemore_lab.labels import LabelTable, demo_table, name_clips
 from blemore_lab.methods import RECIPE, FusedRows, find_methods
 from blemore_lab.replicates import CHOSEN, NewActors, decode_unseen, draw_replicate, score_replicate
 from blemore_lab.results import ResultsFile
-from blemore_lab.study import Study, describe_world, simulate
+from blemore_lab.study import Study, describe_world, run_replicate, simulate
 from blemore_lab.summary import rank_methods
 from blemore_lab.training import make_head_options, train_heads
 from blemore_lab.worlds import WORLDS, World, find_worlds
@@ -282,6 +282,9 @@ def test_a_study_goes_on_where_it_ended_and_takes_more_methods(
     assert again["methods"] == found["methods"]
     with pytest.raises(ConfigError, match=r"seed 0, found 3"):
         simulate(dataclasses.replace(whole, seed=3), table, plugins, RecordingReporter(), 1, ResultsFile(path))
+    other = dataclasses.replace(whole, fusion_options={"late": {"step": "1"}})
+    with pytest.raises(ConfigError, match=r"'reference recipe' with options .*'0\.5'.*'1'"):
+        simulate(other, table, plugins, RecordingReporter(), 1, ResultsFile(path))
     path.write_text(path.read_text(encoding="utf-8") + "[1]\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"line 6"):
         ResultsFile(path)
@@ -312,6 +315,25 @@ def test_methods_are_compared_on_the_replicates_that_both_have(
     assert missed["mean"] == pytest.approx(
         sum(missed[name] for name in ("seen", "mix", "fewer_actors", "thresholds")), abs=1e-12
     )
+
+
+@pytest.mark.encoders
+def test_variants_of_a_fusion_have_options_and_heads_of_their_own(table: LabelTable, plugins: Plugins) -> None:
+    pytest.importorskip("torch")
+    world = World("pair", "two encoders", EmbeddingSetting(dimensions=12), PAIR)
+    given = {**QUICK, "mean@long": {"head.epochs": "3"}, "logit-mean@flat": {"epsilon": "0.1"}}
+    heads = {"epochs": "2", "hidden": "8"}
+    study = Study(1, world, ("mean", "mean@long", "logit-mean", "logit-mean@flat"), given, heads, test_actors=2)
+    methods = study.methods(plugins)
+    found = run_replicate(0, study, SKILLED, {0: methods}, table).outcomes
+    assert found["logit-mean", CHOSEN] != found["logit-mean@flat", CHOSEN]
+    longer = dataclasses.replace(study, head_options={**heads, "epochs": "3"}, fusions=("mean",), fusion_options=QUICK)
+    alone = run_replicate(0, longer, SKILLED, {0: longer.methods(plugins)}, table).outcomes
+    assert found["mean@long", CHOSEN] == alone["mean", CHOSEN] != found["mean", CHOSEN]
+    with pytest.raises(ConfigError, match="mean@long"):
+        Study(fusions=("mean@long",), fusion_options={"mean@long": {"head.epochs": "3"}}).methods(plugins)
+    with pytest.raises(UnknownName, match="epoch"):
+        Study(1, world, ("mean@x",), {"mean@x": {"head.epoch": "3"}}).methods(plugins)
 
 
 def test_mean_ranks_are_over_the_methods_that_all_worlds_have() -> None:
