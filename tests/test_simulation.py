@@ -485,6 +485,9 @@ def test_the_record_says_which_options_every_fusion_had(table: LabelTable) -> No
     assert given == {"structured": {"strengths": "0.03,0.1,0.3", "epsilon": "0.001"}, "late": {"step": "1"}}
     [structured] = [each for each in study.methods(load_plugins()) if each.name == "structured"]
     assert structured.options.strengths == (0.03, 0.1, 0.3)
+    many = Study(fusions=("mean",), world=World("logits", "many", Setting(), tuple(PUBLISHED)))
+    assert many.options == {"late": {"search": "climb"}}
+    assert many.methods(load_plugins())[0].options.search == "climb"
     assert structured.options.epsilon == 0.001
 
 

@@ -37,6 +37,12 @@ FAST: Mapping[str, Mapping[str, object]] = MappingProxyType(
 )
 """Settings for the simulation where the defaults search longer: on these rows nearly always one of these is chosen."""
 
+FEW = 6
+"""With more base models than these, weights are not searched on a whole grid (`CLIMB`), which would take minutes."""
+
+CLIMB: Mapping[str, object] = MappingProxyType({"search": "climb"})
+"""Setting of the search of weights for many base models."""
+
 MOST_TEST_ACTORS = 1000
 """New actors at most."""
 
@@ -83,9 +89,10 @@ class Study:
     @property
     def options(self) -> dict[str, dict[str, object]]:
         """Option values by fusion that differ from the fusions' own, `FAST` and `fusion_options` together."""
-        named = {*self.fusions, *self.fusion_options}
+        fast = {**FAST, **({RECIPE_SEARCH: CLIMB} if len(self.world.encoders) > FEW else {})}
+        named = {*self.fusions, *self.fusion_options, *fast.keys() - FAST}
         options = {
-            name: {**FAST.get(name.partition("@")[0], {}), **self.fusion_options.get(name, {})}
+            name: {**fast.get(name.partition("@")[0], {}), **self.fusion_options.get(name, {})}
             for name in sorted(named)
         }
         return {name: given for name, given in options.items() if given}
