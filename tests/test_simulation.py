@@ -241,7 +241,8 @@ def test_labels_of_a_fold_change_no_row_that_a_fusion_gives_for_it(
     table: LabelTable, plugins: Plugins, tmp_path: Path, name: str
 ) -> None:
     material, _ = drawn(table)
-    quick = {"stack": {"strengths": "0.1"}, "structured": {"strengths": "0.1"}, **QUICK}
+    single = {"strengths": "0.1"}
+    quick = {"weighted-logit-mean": single, "stack": single, "structured": single, **QUICK}
     settings = {"late": QUICK["late"]} | ({name: quick[name]} if name in quick else {})
     method = find_methods((name,), plugins, settings)[-1]
     before = method.fuse(material, make_context(tmp_path)).validation
