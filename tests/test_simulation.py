@@ -21,7 +21,14 @@ from rich.console import Console
 from blemore_harness.cli import cli
 from blemore_harness.clips import Fold
 from blemore_harness.data.download import read_dataset
-from blemore_harness.decoding.strategies import STRATEGIES, choose_strategy, make_sample
+from blemore_harness.decoding.strategies import (
+    HONEST,
+    STRATEGIES,
+    choose_strategy,
+    decode_folds,
+    evaluate_strategy,
+    make_sample,
+)
 from blemore_harness.errors import ConfigError, InvalidOption, PluginFailed, UnknownName
 from blemore_harness.hookspecs import Fusion, NoOptions
 from blemore_harness.protocol.rules import decode, score
@@ -229,7 +236,8 @@ def test_labels_of_unseen_actors_change_no_choice(table: LabelTable, plugins: Pl
     context = make_context(Path())
     for method in methods:
         rows = method.fuse(material, context)
-        for name, (used, reported, labels) in decode_unseen(rows, table, new.groups).items():
+        for name, decoded in decode_unseen(rows, table, new.groups).items():
+            used, reported, labels = decoded.used, decoded.reported, decoded.unseen
             outcomes = [result.outcomes[method.name, name] for result in (first, second)]
             assert [(o.used, o.reported) for o in outcomes] == [(used, reported)] * 2
             assert outcomes[0].unseen == score(new.truth, labels)
@@ -241,7 +249,12 @@ def test_labels_of_a_fold_change_no_row_that_a_fusion_gives_for_it(
     table: LabelTable, plugins: Plugins, tmp_path: Path, name: str
 ) -> None:
     material, _ = drawn(table)
-    quick = {"stack": {"strengths": "0.1"}, "structured": {"strengths": "0.1"}, **QUICK}
+    quick = {
+        "stack": {"strengths": "0.1"},
+        "weighted-logit-mean": {"strengths": "0.1"},
+        "structured": {"strengths": "0.1"},
+        **QUICK,
+    }
     settings = {"late": QUICK["late"]} | ({name: quick[name]} if name in quick else {})
     method = find_methods((name,), plugins, settings)[-1]
     before = method.fuse(material, make_context(tmp_path)).validation
@@ -263,12 +276,18 @@ def test_every_strategy_that_can_decode_is_tried_and_only_bounds_are_told_who_ac
     rows = mean.fuse(material, make_context(Path()))
     shuffled = np.random.default_rng(5).permutation(new.groups)
     true, false = (decode_unseen(rows, table, groups) for groups in (new.groups, shuffled))
-    changed = {name for name in true if (true[name][2] != false[name][2]).any()}
+    changed = {name for name in true if (true[name].unseen != false[name].unseen).any()}
     assert {"actor-centred", "actor-rank"} <= changed
     assert all(STRATEGIES[name].transductive for name in changed)
-    best = choose_strategy(make_sample(rows.validation, table.truth, table.folds, table.actors)).name
-    assert true[CHOSEN][0] == best
-    assert (true[CHOSEN][2] == true[best][2]).all()
+    sample = make_sample(rows.validation, table.truth, table.folds, table.actors)
+    for name in DECODABLE:
+        folds = evaluate_strategy(STRATEGIES[name], sample).values()
+        assert true[name].reported == pytest.approx(np.mean([found.score for found in folds]), abs=1e-12)
+        assert (true[name].train == decode_folds(STRATEGIES[name], sample)).all()
+    best = choose_strategy(sample).name
+    assert best in HONEST
+    assert true[CHOSEN].used == best
+    assert (true[CHOSEN].unseen == true[best].unseen).all()
 
 
 def recomputed(table: LabelTable, seed: int, number: int) -> tuple[float, float]:
@@ -466,6 +485,9 @@ def test_the_record_says_which_options_every_fusion_had(table: LabelTable) -> No
     assert given == {"structured": {"strengths": "0.03,0.1,0.3", "epsilon": "0.001"}, "late": {"step": "1"}}
     [structured] = [each for each in study.methods(load_plugins()) if each.name == "structured"]
     assert structured.options.strengths == (0.03, 0.1, 0.3)
+    many = Study(fusions=("mean",), world=World("logits", "many", Setting(), tuple(PUBLISHED)))
+    assert many.options == {"late": {"search": "climb"}}
+    assert many.methods(load_plugins())[0].options.search == "climb"
     assert structured.options.epsilon == 0.001
 
 
@@ -473,3 +495,24 @@ def test_the_help_names_the_defaults() -> None:
     text = "".join(CliRunner().invoke(cli, ["simulate", "--help"], terminal_width=500).output.split())
     assert f"[default:{','.join(DEFAULT_FUSIONS)}]" in text
     assert f"[default:{','.join(DEFAULT_ENCODERS)}]" in text
+
+
+def test_encoders_are_calibrated_without_normalised_actors_whatever_heads_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise both kinds of heads would come to the published accuracies, and none would seem better."""
+    from blemore_lab import study as module
+
+    seen = []
+
+    def calibrate_embeddings(names: Any, table: Any, setting: Any, heads: Any) -> tuple[Calibrated, ...]:
+        seen.append(heads)
+        return tuple(each for each in SKILLED if each.name in names)
+
+    monkeypatch.setattr(module, "calibrate_embeddings", calibrate_embeddings)
+    for given in ("false", "true"):
+        (world,) = find_worlds("embeddings", {}, None)
+        study = Study(0, world, ("mean",), head_options={"normalise_actors": given})
+        module._calibrate(study, demo_table(), RecordingReporter())
+        assert study.heads is not None
+        assert study.heads.normalise_actors == (given == "true")
+    assert seen[0] == seen[1]
+    assert not seen[0].normalise_actors

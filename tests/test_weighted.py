@@ -66,8 +66,8 @@ def test_useless_and_overconfident_base_models_lose_their_weight() -> None:
     assert model.weights["m1"] > 0.4
     assert model.weights["m2"] < 0.1
     assert model.weights["m3"] < 0.02
-    assert book.bars == [("weighted-logit-mean: strengths", 7)]
-    assert book.done == 7
+    assert book.bars == [("weighted-logit-mean: strengths", 6)]
+    assert book.done == 6
 
 
 def test_rows_do_not_depend_on_other_rows_and_names_not_on_their_order() -> None:

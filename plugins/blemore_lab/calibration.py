@@ -28,10 +28,10 @@ PRESENCE_RANGE, BLENDS_RANGE = (0.0, 12.0), (-1.0, 1.2)
 PRESENCE_STEPS, BLENDS_STEPS = 12, 8
 """Bisections: to about .003 in the first skill and .01 in the second."""
 
-SIZES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
+SIZES = (0.4, 0.7, 1.2, 2.0, 3.5)
 """Sizes of expression at which heads are trained to see what they reach."""
 
-EMBEDDING_DRAWS = 4
+EMBEDDING_DRAWS = 3
 """Draws of everything, networks too, on which they are trained."""
 
 TOLERANCE = 0.015

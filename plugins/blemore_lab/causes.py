@@ -11,11 +11,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from blemore_harness.clips import LabelArray
-from blemore_harness.decoding.strategies import STRATEGIES, decode_folds, make_sample
 from blemore_harness.protocol.rules import Scores, score
 from blemore_harness.protocol.thresholds import search_official
-from blemore_lab.labels import LabelTable
 from blemore_lab.methods import FusedRows
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a strategy decodes.
+
+    Attributes:
+        used: the strategy; another than asked for where that is `CHOSEN`.
+        train: int8 (N, 6) labels of the training clips, each by the decoder that was fitted on the other folds.
+        reported: mean Score of these over the folds: the cross-fitted Score.
+        unseen: int8 (T, 6) labels of the new actors' clips, by the decoder that was fitted on all training clips.
+        by_fold: K of int8 (T, 6), the labels of these as the models and the decoder of each fold have them.
+    """
+
+    used: str
+    train: LabelArray
+    reported: float
+    unseen: LabelArray
+    by_fold: tuple[LabelArray, ...]
 
 
 @dataclass(frozen=True)
@@ -35,34 +52,24 @@ class Causes:
     thresholds: float
 
 
-def split_causes(
-    rows: FusedRows, decided: tuple[str, float, LabelArray], table: LabelTable, truth: LabelArray
-) -> Causes:
+def split_causes(rows: FusedRows, decoded: Decoded, truth: LabelArray, other: LabelArray) -> Causes:
     """Return the causes for one method in one replicate.
 
     Args:
         rows: of the method.
-        decided: the strategy that decodes, its cross-fitted Score, and its labels int8 (T, 6) of the new clips.
-        table: the training actors.
-        truth: int8 (T, 6) labels of the new clips.
+        decoded: by the strategy that decodes.
+        truth: int8 (N, 6) labels of the training clips.
+        other: int8 (T, 6) labels of the new actors' clips.
     """
-    name, reported, labels = decided
-    strategy = STRATEGIES[name]
-    sample = make_sample(rows.validation, table.truth, table.folds, table.actors)
-    numbers = np.unique(table.folds).tolist()
-    by_fold = [
-        score(truth, strategy.learn(sample.without(number)).decode(values, None)).score
-        for number, values in zip(numbers, rows.by_fold, strict=True)
-    ]
-    fold_best = float(np.mean([search_official(values, truth).scores.score for values in rows.by_fold]))
-    final_best = search_official(rows.unseen, truth).scores.score
-    other_actors, final = float(np.mean(by_fold)), score(truth, labels).score
-    mix = -_shift(table.truth, decode_folds(strategy, sample), truth)
+    by_fold = float(np.mean([score(other, labels).score for labels in decoded.by_fold]))
+    fold_best = float(np.mean([search_official(values, other).scores.score for values in rows.by_fold]))
+    final, final_best = score(other, decoded.unseen).score, search_official(rows.unseen, other).scores.score
+    mix = -_shift(truth, decoded.train, other)
     return Causes(
-        seen=reported - other_actors - mix,
+        seen=decoded.reported - by_fold - mix,
         mix=mix,
         fewer_actors=fold_best - final_best,
-        thresholds=(other_actors - fold_best) - (final - final_best),
+        thresholds=(by_fold - fold_best) - (final - final_best),
     )
 
 

@@ -34,15 +34,16 @@ from blemore_harness.cli.root import Command, data_option, json_option, keeping_
 @click.option(
     "--fusions",
     metavar="A,B,...",
-    help="Fusions to compare besides the reference recipe "
-    "[default: mean,logit-mean,weighted-logit-mean,late,stack,structured,best-of].",
+    help="Fusions to compare besides the reference recipe [default: mean,logit-mean,weighted-logit-mean,late,stack,"
+    "structured,best-of]; name@variant is one with options of its own.",
 )
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="NAME.OPTION=VALUE",
-    help="Set an option of a fusion, of heads (head.epochs=9) or of the worlds (world.style=1).",
+    help="Set an option of a fusion, of all heads (head.epochs=9), of the heads below a fusion "
+    "(mean@x.head.epochs=9) or of the worlds (world.style=1).",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Base seed of everything random.")
 @click.option("--test-actors", type=int, default=11, show_default=True, help="Unseen actors of a replicate.")

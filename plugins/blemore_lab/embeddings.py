@@ -19,7 +19,7 @@ from blemore_harness.clips import EMOTIONS, LabelArray
 from blemore_harness.options import demand
 from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.rules import MAJOR, MINOR
-from blemore_lab.encoders import BETWEEN, PUBLISHED, Skill
+from blemore_lab.encoders import BETWEEN, BLEND_HEIGHT, PUBLISHED, Skill
 from blemore_lab.labels import Groups
 
 Vectors: TypeAlias = NDArray[np.float32]
@@ -46,6 +46,7 @@ class EmbeddingSetting:
         alike: share of the variance of errors that encoders of one modality have in common; of two modalities,
             `BETWEEN` of it.
         tails: degrees of freedom of the errors (Student's t); fewer are heavier tails.
+        height: of each emotion of a blend against that of an emotion alone.
         blends: how much of an uneven blend's difference is seen, against the sum of both emotions.
         level: published accuracies are multiplied by it to give those of the simulated encoders.
         dimensions: of an embedding.
@@ -57,7 +58,8 @@ class EmbeddingSetting:
     intensity: float = 0.35
     alike: float = 0.5
     tails: float = 4.0
-    blends: float = 0.5
+    height: float = BLEND_HEIGHT
+    blends: float = 0.25
     level: float = 1.0
     dimensions: int = 48
 
@@ -66,6 +68,7 @@ class EmbeddingSetting:
             value = getattr(self, name)
             demand(0 <= value <= highest, name, f"a number from 0 to {highest:g}", value)
         demand(0 <= self.alike <= 1, "alike", "a number from 0 to 1", self.alike)
+        demand(0 < self.height <= 2, "height", "a number above 0, at most 2", self.height)
         demand(0 <= self.blends <= 2, "blends", "a number from 0 to 2", self.blends)
         demand(self.tails > 2, "tails", "degrees of freedom above 2", self.tails)
         demand(0.3 <= self.level <= 1.5, "level", "a factor from 0.3 to 1.5", self.level)
@@ -119,8 +122,9 @@ def draw_scene(truth: LabelArray, actors: Groups, setting: EmbeddingSetting, dra
     emphasis = np.exp(setting.emphasis * draws.normal("emphasis", people, emotions))[actors]
     intensity = np.exp(setting.intensity * draws.normal("intensity", count, 1))
     shown = (truth > 0) * emphasis
-    shown = intensity * shown / shown.sum(axis=1, keepdims=True)
-    leaning = intensity * emphasis * ((truth == MAJOR).astype(np.float64) - (truth == MINOR)) / 2
+    blend = (truth > 0).sum(axis=1, keepdims=True) == 2
+    shown = intensity * np.where(blend, 2 * setting.height, 1.0) * shown / shown.sum(axis=1, keepdims=True)
+    leaning = intensity * 2 * setting.height * emphasis * ((truth == MAJOR).astype(np.float64) - (truth == MINOR)) / 2
     everyone = draws.heavy("errors", count, LATENT, setting.tails)
     parts: tuple[dict[str, FloatArray], ...] = ({}, {}, {}, {})
     for name in ("video", "audio"):

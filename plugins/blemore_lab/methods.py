@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from blemore_harness.predictions import Embeddings, FloatArray, Probabilities
 from blemore_harness.protocol.thresholds import search_official
 from blemore_harness.systems.plugins import Plugins
 from blemore_lab.embeddings import Vectors
+from blemore_lab.training import make_head_options
 
 RECIPE = "reference recipe"
 """Weights searched on each validation fold by itself, averaged over folds (arXiv 2603.23650, III-F and table III)."""
@@ -28,6 +29,9 @@ RECIPE_SEARCH = "late"
 
 DEFAULT_FUSIONS = ("mean", "logit-mean", "weighted-logit-mean", "late", "stack", "structured", "best-of")
 """Fusions that are compared where none are named."""
+
+HEAD = "head."
+"""Before an option of base models' heads among those of a fusion."""
 
 BaseModels: TypeAlias = Mapping[str, FloatArray]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -121,12 +125,14 @@ class Method:
         system: the fusion that is fitted.
         options: its Options.
         recipe: whether it is fitted as the papers do, on each validation fold by itself, and averaged.
+        heads: option values of the heads of its base models, where they differ from those of the study.
     """
 
     name: str
     system: Fusion
     options: Any
     recipe: bool = False
+    heads: Mapping[str, object] = field(default_factory=dict)
 
     def fuse(self, material: Material, context: Context) -> FusedRows:
         """Fit on training actors and give fused rows."""
@@ -192,9 +198,9 @@ def find_methods(
     """Look up what is compared: the recipe first, the best single encoder, then the fusions named.
 
     Args:
-        fusions: names of fusions.
+        fusions: names of fusions; `name@variant` is the same fusion with options of its own.
         plugins: where they are looked up.
-        given: option values by fusion, as users write them.
+        given: option values by fusion, as users write them; `head.` before an option is one of base models' heads.
         embeddings: whether simulated encoders have embeddings.
 
     Raises:
@@ -204,14 +210,21 @@ def find_methods(
     strangers = set(given) - {RECIPE_SEARCH, *fusions}
     if strangers:
         raise ConfigError(f"options are set for '{sorted(strangers)[0]}', which is not compared")
-    found = {name: plugins.fusion(name).system for name in dict.fromkeys((RECIPE_SEARCH, *fusions))}
-    options = {name: build_options(name, system.Options, given.get(name, {})) for name, system in found.items()}
-    systems = {name: _checked(system, embeddings) for name, system in found.items()}
-    methods = [
-        Method(RECIPE, systems[RECIPE_SEARCH], options[RECIPE_SEARCH], recipe=True),
-        Method(BestSingle.name, BestSingle(), NoOptions()),
-    ]
-    return (*methods, *(Method(name, systems[name], options[name]) for name in dict.fromkeys(fusions)))
+    named = {name: _make_method(name, plugins, given.get(name, {}), embeddings) for name in (RECIPE_SEARCH, *fusions)}
+    search = named[RECIPE_SEARCH]
+    methods = [replace(search, name=RECIPE, recipe=True), Method(BestSingle.name, BestSingle(), NoOptions())]
+    return (*methods, *(named[name] for name in dict.fromkeys(fusions)))
+
+
+def _make_method(name: str, plugins: Plugins, given: Mapping[str, object], embeddings: bool) -> Method:
+    system = plugins.fusion(name.partition("@")[0]).system
+    heads = {key.removeprefix(HEAD): value for key, value in given.items() if key.startswith(HEAD)}
+    own = {key: value for key, value in given.items() if not key.startswith(HEAD)}
+    options = build_options(name, system.Options, own)
+    if heads and not embeddings:
+        raise ConfigError(f"{name}: options of heads are set, and the world 'logits' trains no heads")
+    make_head_options(heads)  # a misspelt one fails here
+    return Method(name, _checked(system, embeddings), options, heads=heads)
 
 
 def _checked(system: Any, embeddings: bool) -> Fusion:

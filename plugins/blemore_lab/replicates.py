@@ -12,20 +12,13 @@ import numpy as np
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clips, LabelArray
 from blemore_harness.context import Context, Silent
-from blemore_harness.decoding.strategies import (
-    STRATEGIES,
-    Sample,
-    Strategy,
-    choose_strategy,
-    evaluate_strategy,
-    make_sample,
-)
+from blemore_harness.decoding.choosing import choose_simplest
+from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Sample, Strategy, make_sample
 from blemore_harness.heads.options import HeadOptions
-from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.grid import GridCounter
 from blemore_harness.protocol.rules import Scores, score
 from blemore_lab.calibration import Calibrated, mean_scores
-from blemore_lab.causes import Causes, split_causes
+from blemore_lab.causes import Causes, Decoded, split_causes
 from blemore_lab.embeddings import Draws, EmbeddingSetting, draw_scene, embed
 from blemore_lab.encoders import Setting, draw_errors, make_rows
 from blemore_lab.labels import Groups, LabelTable, draw_actors, name_clips
@@ -33,7 +26,7 @@ from blemore_lab.methods import FusedRows, Material, Method
 from blemore_lab.training import train_heads
 
 CHOSEN = "chosen"
-"""Stands for the strategy that the harness would choose among `HONEST` to decode test clips."""
+"""Stands for the strategy that the harness chooses for test clips (`choose_strategy`)."""
 
 DECODABLE = tuple(strategy.name for strategy in STRATEGIES.values() if strategy.sees == "others")
 """Strategies that can decode new actors' clips.
@@ -144,17 +137,17 @@ def score_replicate(
             official[method.name] = mean_scores([choice.scores for choice in choices])
             decided = decode_unseen(rows, table, new.groups)
             outcomes |= {
-                (method.name, name): Outcome(reported, score(new.truth, labels), used)
-                for name, (used, reported, labels) in decided.items()
+                (method.name, name): Outcome(decoded.reported, score(new.truth, decoded.unseen), decoded.used)
+                for name, decoded in decided.items()
             }
-            causes[method.name] = split_causes(rows, decided[CHOSEN], table, new.truth)
+            causes[method.name] = split_causes(rows, decided[CHOSEN], table.truth, new.truth)
     thresholds = {
         name: tuple((c.thresholds.alpha, c.thresholds.beta) for c in choices) for name, choices in chosen.items()
     }
     return ReplicateResult(official, outcomes, thresholds, encoders, causes)
 
 
-def decode_unseen(rows: FusedRows, table: LabelTable, groups: Groups) -> dict[str, tuple[str, float, LabelArray]]:
+def decode_unseen(rows: FusedRows, table: LabelTable, groups: Groups) -> dict[str, Decoded]:
     """Decode the new actors' clips by every strategy, trained on the training actors.
 
     Args:
@@ -164,15 +157,22 @@ def decode_unseen(rows: FusedRows, table: LabelTable, groups: Groups) -> dict[st
             participant of the challenge is told.
 
     Returns:
-        By strategy, and by `CHOSEN`: the strategy that decodes, its cross-fitted Score on the training actors, and
-        labels int8 (T, 6).
+        By strategy, and by `CHOSEN`.
     """
     sample = make_sample(rows.validation, table.truth, table.folds, table.actors)
-    found = {name: (name, *_try(STRATEGIES[name], sample, rows.unseen, groups)) for name in DECODABLE}
-    return {**found, CHOSEN: found[choose_strategy(sample).name]}
+    found = {name: _decode(STRATEGIES[name], sample, rows, groups) for name in DECODABLE}
+    labels = {name: found[name].train for name in HONEST}
+    return {**found, CHOSEN: found[choose_simplest(labels, table.truth, table.actors).name]}
 
 
-def _try(strategy: Strategy, sample: Sample, unseen: FloatArray, groups: Groups) -> tuple[float, LabelArray]:
-    reported = mean_scores(list(evaluate_strategy(strategy, sample).values())).score
-    decoder = strategy.learn(sample)
-    return reported, decoder.decode(unseen, groups if strategy.transductive else None)
+def _decode(strategy: Strategy, sample: Sample, rows: FusedRows, groups: Groups) -> Decoded:
+    others = groups if strategy.transductive else None
+    train, by_fold, scores = np.zeros_like(sample.truth), [], []
+    for number, values in zip(np.unique(sample.folds).tolist(), rows.by_fold, strict=True):
+        own = sample.folds == number
+        decoder = strategy.learn(sample.without(number))
+        train[own] = decoder.decode(sample.values[own], sample.groups[own])
+        scores.append(score(sample.truth[own], train[own]))
+        by_fold.append(decoder.decode(values, others))
+    unseen = strategy.learn(sample).decode(rows.unseen, others)
+    return Decoded(strategy.name, train, mean_scores(scores).score, unseen, tuple(by_fold))

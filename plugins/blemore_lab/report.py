@@ -232,6 +232,7 @@ def _legend(record: Mapping[str, Any]) -> list[Text]:
         "against the reference: difference of unseen Scores over the same replicates, ± half of its 95 % interval; "
         "of twenty methods that are no better and no worse, one is clear of 0 by chance.",
         "oracle: uses the true actor identities; not a valid submission.",
-        f"chosen: as the harness decodes test clips. Seed {settings['seed']}.",
+        f"chosen: the strategy that the harness takes for test clips, one that looks at one clip at a time. Seed "
+        f"{settings['seed']}.",
     ]
     return [Text(line, style="dim") for line in lines]

@@ -29,6 +29,7 @@ class ResultsFile:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self.worlds: dict[str, dict[str, Any]] = {}
+        self._options: dict[tuple[str, str], Any] = {}
         self._replicates: dict[tuple[str, int], ReplicateResult] = {}
         if path is None or not path.exists():
             return
@@ -46,9 +47,10 @@ class ResultsFile:
         if "settings" in line:
             self.worlds[line["world"]] = {name: line[name] for name in ("summary", "settings", "encoders")}
         else:
-            self._merge(line["world"], line["number"], _from_json(line))
+            self._merge(line["world"], line["number"], _from_json(line), line["options"])
 
-    def _merge(self, world: str, number: int, result: ReplicateResult) -> None:
+    def _merge(self, world: str, number: int, result: ReplicateResult, options: Mapping[str, Any]) -> None:
+        self._options |= {(world, name): options.get(name, {}) for name in result.official}
         self._replicates[world, number] = merge(self._replicates.get((world, number)), result)
 
     def _append(self, line: Mapping[str, Any]) -> None:
@@ -86,10 +88,25 @@ class ResultsFile:
         self.worlds[world] = json.loads(json.dumps(line))
         self._append({"world": world, **line})
 
-    def add(self, world: str, number: int, result: ReplicateResult) -> None:
-        """Keep a replicate, or further methods of one."""
-        self._merge(world, number, result)
-        self._append({"world": world, "number": number, **_to_json(result)})
+    def check_options(self, world: str, options: Mapping[str, Any]) -> None:
+        """Compare options by method with those that the file's replicates were computed with.
+
+        Raises:
+            ConfigError: a method of the file had others.
+        """
+        for (name, method), there in self._options.items():
+            own = json.loads(json.dumps(options.get(method, there)))
+            if name == world and own != there:
+                raise ConfigError(
+                    f"{self._path} has '{method}' with options {there}, found {own}: use another file, or another "
+                    f"name ({method.partition('@')[0]}@NAME)"
+                )
+
+    def add(self, world: str, number: int, result: ReplicateResult, options: Mapping[str, Any]) -> None:
+        """Keep a replicate, or further methods of one, computed with options by method."""
+        own = {name: given for name, given in json.loads(json.dumps(options)).items() if name in result.official}
+        self._merge(world, number, result, own)
+        self._append({"world": world, "number": number, "options": own, **_to_json(result)})
 
     def has(self, world: str, number: int, method: str) -> bool:
         """Return whether a method's result in a replicate is known."""

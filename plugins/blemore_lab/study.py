@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
@@ -15,9 +16,9 @@ from blemore_harness.systems.plugins import Plugins
 from blemore_lab.calibration import Calibrated, calibrate, calibrate_embeddings, explain_misses
 from blemore_lab.encoders import PUBLISHED, Setting
 from blemore_lab.labels import LabelTable
-from blemore_lab.methods import DEFAULT_FUSIONS, Method, find_methods
+from blemore_lab.methods import DEFAULT_FUSIONS, RECIPE_SEARCH, Method, find_methods
 from blemore_lab.replicates import ReplicateResult, draw_replicate, score_replicate
-from blemore_lab.results import ResultsFile
+from blemore_lab.results import ResultsFile, merge
 from blemore_lab.summary import describe_methods, describe_rows, describe_spread
 from blemore_lab.training import make_head_options
 from blemore_lab.workers import run_all
@@ -35,6 +36,12 @@ FAST: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {"stack": {"strengths": _STRENGTHS}, "structured": {"strengths": _STRENGTHS}}
 )
 """Settings for the simulation where the defaults search longer: on these rows nearly always one of these is chosen."""
+
+FEW = 6
+"""With more base models than these, weights are not searched on a whole grid (`CLIMB`), which would take minutes."""
+
+CLIMB: Mapping[str, object] = MappingProxyType({"search": "climb"})
+"""Setting of the search of weights for many base models."""
 
 MOST_TEST_ACTORS = 1000
 """New actors at most."""
@@ -82,8 +89,12 @@ class Study:
     @property
     def options(self) -> dict[str, dict[str, object]]:
         """Option values by fusion that differ from the fusions' own, `FAST` and `fusion_options` together."""
-        named = {*self.fusions, *self.fusion_options}
-        options = {name: {**FAST.get(name, {}), **self.fusion_options.get(name, {})} for name in sorted(named)}
+        fast = {**FAST, **({RECIPE_SEARCH: CLIMB} if len(self.world.encoders) > FEW else {})}
+        named = {*self.fusions, *self.fusion_options, *fast.keys() - FAST}
+        options = {
+            name: {**fast.get(name.partition("@")[0], {}), **self.fusion_options.get(name, {})}
+            for name in sorted(named)
+        }
         return {name: given for name, given in options.items() if given}
 
     def methods(self, plugins: Plugins) -> tuple[Method, ...]:
@@ -127,6 +138,10 @@ def simulate(
     results = results or ResultsFile(None)
     world, settings = study.world, study.describe(table)
     encoders = results.open_world(world.name, settings)
+    options = {
+        method.name: study.options.get(RECIPE_SEARCH if method.recipe else method.name, {}) for method in methods
+    }
+    results.check_options(world.name, options)
     if encoders is None:
         encoders = _calibrate(study, table, reporter)
         results.add_world(world.name, world.summary, settings, encoders)
@@ -140,7 +155,7 @@ def simulate(
     with reporter.progress(f"replicates of {world.name}", len(missing)) as bar:
         run = partial(run_replicate, study=study, encoders=encoders, methods=wanted, table=table)
         for number, result in zip(missing, run_all(run, missing, workers), strict=True):
-            results.add(world.name, number, result)
+            results.add(world.name, number, result, options)
             bar.advance()
     return describe_world(world.name, results, study.options)
 
@@ -186,10 +201,19 @@ def run_replicate(
     table: LabelTable,
 ) -> ReplicateResult:
     """Return the result of one replicate, which does not depend on the others or on the process."""
-    material, new = draw_replicate(
-        encoders, table, study.world.setting, study.test_actors, (study.seed, number), study.heads
-    )
-    return score_replicate(methods[number], material, table, new, study.seed)
+    result: ReplicateResult | None = None
+    for heads, some in groupby(sorted(methods[number], key=_heads_of), key=_heads_of):
+        options = make_head_options({**study.head_options, **dict(heads)}) if study.heads else None
+        material, new = draw_replicate(
+            encoders, table, study.world.setting, study.test_actors, (study.seed, number), options
+        )
+        result = merge(result, score_replicate(list(some), material, table, new, study.seed))
+    assert result is not None
+    return result
+
+
+def _heads_of(method: Method) -> list[tuple[str, object]]:
+    return sorted(method.heads.items())
 
 
 def _calibrate(study: Study, table: LabelTable, reporter: Reporter) -> tuple[Calibrated, ...]:
@@ -197,7 +221,8 @@ def _calibrate(study: Study, table: LabelTable, reporter: Reporter) -> tuple[Cal
     with reporter.progress("calibrating encoders", len(names)) as bar:
         if not isinstance(setting, Setting):
             assert study.heads is not None
-            found = calibrate_embeddings(names, table, setting, study.heads)
+            # The same encoders whether or not actors are normalised: otherwise its gain would be calibrated away.
+            found = calibrate_embeddings(names, table, setting, replace(study.heads, normalise_actors=False))
             bar.advance(len(names))
             return found
         encoders: list[Calibrated] = []

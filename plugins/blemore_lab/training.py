@@ -21,7 +21,7 @@ from blemore_lab.embeddings import Vectors
 from blemore_lab.labels import Groups
 
 SMALL: Mapping[str, object] = MappingProxyType(
-    {"hidden": "32", "dropout": 0.2, "epochs": 12, "patience": 4, "learning_rate": 3e-3}
+    {"hidden": "32", "dropout": 0.2, "epochs": 12, "patience": 4, "learning_rate": 4e-3, "batch_size": 128}
 )
 """Settings of the simulated encoders' heads where they differ from the default of real ones: small and fast."""
 

@@ -19,12 +19,12 @@ import numpy as np
 from blemore_harness.clips import Fold, LabelArray
 from blemore_harness.context import Context, Silent
 from blemore_harness.decoding.choosing import choose_simplest
+from blemore_harness.decoding.strategies import STRATEGIES, choose_strategy, decode_folds, make_sample
 from blemore_harness.disk import write_atomically
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Card, Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Probabilities
-from blemore_harness.protocol.rules import decode
-from blemore_harness.protocol.thresholds import cross_fitted
+from blemore_harness.protocol.rules import score
 from blemore_plugins.cards import fusion_card
 from blemore_plugins.late import LateFusion
 from blemore_plugins.late.options import LateOptions
@@ -161,7 +161,11 @@ class BestOf(Fusion):
     def _try(
         self, name: Name, fold: Fold, base_models: Mapping[str, Probabilities], options: BestOfOptions, context: Context
     ) -> tuple[float, LabelArray]:
-        """Return the mean cross-fitted Score of a candidate over the inner folds, and its labels int8 (N, 6)."""
+        """Return the mean cross-fitted Score of a candidate over the inner folds, and its labels int8 (N, 6).
+
+        Labels are decoded with the strategy that would be chosen for the candidate's test clips: which fusion is better
+        depends on it.
+        """
         system = make_candidate(name)
         # A whole grid of weights for many base models is searched once, for what is chosen.
         settings = LateOptions(search="climb") if name == "late" else system.Options()
@@ -174,11 +178,10 @@ class BestOf(Fusion):
         for number, (mask, each, model) in enumerate(zip(masks, inner, models, strict=True)):
             given = model.predict(each.held_out, _pick(base_models, each.held_out.ids), quiet)
             rows[mask], part[mask] = given.pick(each.held_out.ids).values, number
-        choices = cross_fitted(rows, fold.train.labels, part)
-        labels = np.zeros_like(fold.train.labels)
-        for number, choice in choices.items():
-            labels[part == number] = decode(rows[part == number], choice.thresholds.alpha, choice.thresholds.beta)
-        return float(np.mean([choice.scores.score for choice in choices.values()])), labels
+        sample = make_sample(rows, fold.train.labels, part, np.unique(fold.train.actors or (), return_inverse=True)[1])
+        labels = decode_folds(STRATEGIES[choose_strategy(sample).name], sample)
+        scores = [score(sample.truth[part == number], labels[part == number]).score for number in np.unique(part)]
+        return float(np.mean(scores)), labels
 
 
 def make_candidate(name: Name) -> Fusion:

@@ -56,7 +56,7 @@ class HeadModel:
 
     Attributes:
         rows_of: gives the rows of clips.
-        scaler: of the training part's rows, with the directions that are removed.
+        scaler: of the training part's rows, with the directions that are shrunk.
         network: a torch module in eval mode, (R, D) to logits (R, 6).
         epochs: how many it was trained for.
     """
@@ -177,18 +177,19 @@ def _prepare(fit: _Fit) -> tuple[Scaler, Task]:
     targets = _to_device(np.repeat(fit.learn.targets, rows.counts, axis=0), fit.context.device)
     scaler = fit_scaler(rows.values)
     values = scaler.apply_in_place(rows.values)
-    if fit.options.remove_actors:
+    if fit.options.normalise_actors:
         scaler = replace(scaler, identity=_find_identity(fit, rows))
-        scaler.remove_identity(values)
+        scaler.shrink_identity(values)
     inputs = _to_device(values, fit.context.device)
     return scaler, Task(inputs, targets, fit.options, fit.context, _make_judge(fit, scaler))
 
 
 def _find_identity(fit: _Fit, rows: Rows) -> ActorDirections:
     if fit.learn.actors is None:
-        raise DataError("remove_actors: these training clips have no actors; set remove_actors=0")
-    truth, actors = (np.repeat(each, rows.counts, axis=0) for each in (fit.learn.labels, np.array(fit.learn.actors)))
-    return find_actor_directions(rows.values, truth, actors.tolist(), fit.options.remove_actors)
+        raise DataError("normalise_actors: these training clips have no actors; set normalise_actors=false")
+    starts = np.cumsum(rows.counts) - rows.counts
+    means = np.add.reduceat(rows.values, starts, axis=0) / rows.counts[:, None]
+    return find_actor_directions(means.astype(np.float32), fit.learn.labels, fit.learn.actors)
 
 
 def _make_judge(fit: _Fit, scaler: Scaler) -> Judge | None:

@@ -62,8 +62,7 @@ class HeadOptions:
             `held-out` on the very fold that is scored, as the papers do, through `context.score` (on the final fit,
             where nothing can be asked, as `inner`).
         refit: after an `inner` choice, train again on all training clips for the number of epochs that was best.
-        remove_actors: how many directions that tell the training actors apart are removed from the embeddings; at most
-            one less than there are actors.
+        normalise_actors: shrink the directions of embeddings in which the training actors differ (`identity.py`).
     """
 
     head: Literal["mlp-1024-512", "mlp-512", "mlp-256", "linear", "mlp-512-subsampled", "mlp-1024-subsampled"] = (
@@ -80,7 +79,7 @@ class HeadOptions:
     batch_size: int = BY_HEAD
     selection: Literal["inner", "held-out"] = "inner"
     refit: bool = True
-    remove_actors: int = 0
+    normalise_actors: bool = False
 
     def __post_init__(self) -> None:
         self._require("head", HEADS)
@@ -98,8 +97,6 @@ class HeadOptions:
                 raise InvalidOption(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.batch_norm and self.widths and self.batch_size < 2:
             raise InvalidOption("batch_size: batch_norm needs at least 2 clips per step, found 1; set batch_norm=false")
-        if self.remove_actors < 0:
-            raise InvalidOption(f"remove_actors: expected a number of at least 0, found {self.remove_actors}")
         if not 0 <= self.dropout < 1:
             raise InvalidOption(f"dropout: expected from 0 to below 1, found {self.dropout}")
         if not 0 < self.learning_rate < np.inf:

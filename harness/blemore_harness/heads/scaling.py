@@ -25,7 +25,7 @@ class Scaler:
 
     Attributes:
         mean, scale: float64 (D,); the scale of a dimension that does not vary is 1.
-        identity: directions of standardised embeddings that are removed, or None.
+        identity: directions of standardised embeddings that are shrunk, or None.
     """
 
     mean: NDArray[np.float64]
@@ -42,10 +42,10 @@ class Scaler:
             # In float32 a dimension that varies little around a large mean would lose what it says.
             np.subtract(block, self.mean, out=block, casting="same_kind")
             np.divide(block, self.scale, out=block, casting="same_kind")
-        return self.remove_identity(vectors)
+        return self.shrink_identity(vectors)
 
-    def remove_identity(self, vectors: Vectors) -> Vectors:
-        """Remove directions from standardised embeddings (N, D) where they lie."""
+    def shrink_identity(self, vectors: Vectors) -> Vectors:
+        """Shrink directions of standardised embeddings (N, D) where they lie."""
         if self.identity is not None:
             for block in _blocks(vectors):
                 block[:] = self.identity.apply(block)
