@@ -9,8 +9,7 @@ it lies within 0 and 1, and further up than down for small shares, as it must. D
 interval of a paired t-test over actors. Models and thresholds are held fixed, so the intervals speak of other actors
 and not of another training; only `paired_tests` adds to differences what choosing thresholds adds.
 
-`benchmarks/interval_coverage.py` measures how often intervals hold the truth; docs/reference/results.md has its
-figures.
+`benchmarks/interval_coverage.py` measures how often intervals hold the truth; docs/reference/results.md has figures.
 """
 
 from __future__ import annotations
@@ -161,7 +160,9 @@ def find_differences(
     Raises:
         DataError: counts of other clips.
     """
-    check_alike(first, second)
+    for name in ("folds", "clips", "blends"):
+        if not np.array_equal(getattr(first, name), getattr(second, name)):
+            raise DataError("both systems must have answered the same clips in the same folds")
     one, two = score_counts(first), score_counts(second)
     presence, salience = (mine.minus(other) for mine, other in zip(_rates(first), _rates(second), strict=True))
     spreads = _spreads(presence, salience)
@@ -180,17 +181,6 @@ def find_differences(
             "minimum": None if spread is None else least_difference(spread, len(first.folds)),
         }
     return found
-
-
-def check_alike(first: ActorCounts, second: ActorCounts) -> None:
-    """Refuse counts of other clips.
-
-    Raises:
-        DataError: folds, clips or blends per actor differ.
-    """
-    for name in ("folds", "clips", "blends"):
-        if not np.array_equal(getattr(first, name), getattr(second, name)):
-            raise DataError("both systems must have answered the same clips in the same folds")
 
 
 @dataclass(frozen=True)
