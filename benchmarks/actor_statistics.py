@@ -3,7 +3,7 @@
     python benchmarks/actor_statistics.py [--replicates 400] [--pairs 150] [--json]
 
 Everything is simulated, with known truth. Exit 1 where a share lies further from what it should be than four standard
-errors. About a minute on one core. `coverage.py` measures intervals in more worlds.
+errors. About a minute on one core. `interval_coverage.py` measures intervals in more worlds.
 """
 
 from __future__ import annotations

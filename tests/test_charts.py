@@ -27,7 +27,7 @@ alt = pytest.importorskip("altair")
 from blemore_pages.charts.chart import Chart, file_name  # noqa: E402
 from blemore_pages.charts.every import run_charts, system_charts  # noqa: E402
 from blemore_pages.charts.matrices import MISSED, SETS, correlate_errors, count_emotions, count_sets  # noqa: E402
-from blemore_pages.charts.results import actor_rows, result_rows  # noqa: E402
+from blemore_pages.charts.results import actor_rows, draw_actors, result_rows  # noqa: E402
 from blemore_pages.charts.training import FINAL  # noqa: E402
 from blemore_pages.contents import Contents, SystemContents, read_contents  # noqa: E402
 from blemore_pages.figures import write_figures  # noqa: E402
@@ -137,6 +137,25 @@ def test_actors_have_their_own_scores_and_the_best_comes_first(contents: Content
         assert (row["clips"], row["fold"]) == (len(mine), mine[0]["fold"])
         assert [row["ACC_P"], row["ACC_S"]] == pytest.approx([presence, salience], abs=5e-5)
         assert row["Score"] == pytest.approx((presence + salience) / 2, abs=5e-5)
+
+
+def test_an_actor_without_blends_has_no_score(contents: Contents) -> None:
+    system = contents.system("late")
+    actors = np.array(system.actors)
+    kept = ~((actors == "A1") & system.blends)
+    few = tuple(actors[kept].tolist())
+    answers = system.answers
+    part = replace(
+        system, ids=tuple(np.array(system.ids)[kept].tolist()), actors=few, folds=system.folds[kept],
+        answers=replace(answers, truth=answers.truth[kept], labels=answers.labels[kept], folds=answers.folds[kept],
+                        actors=few, genders=few),
+    )  # fmt: skip
+    rows = actor_rows(part)
+    assert (rows[-1]["actor"], rows[-1]["ACC_S"], rows[-1]["Score"], rows[-1]["clips"]) == ("A1", None, None, 6)
+    assert [row for row in rows if row["actor"] != "A1"] == [row for row in actor_rows(system) if row["actor"] != "A1"]
+    chart = draw_actors(part)
+    assert "without blends have ACC_P only (1)" in chart.caption
+    assert next(row for row in chart.rows if row[0] == "A1")[-1] == ""
 
 
 def test_the_surface_is_what_decoding_at_every_pair_scores(contents: Contents, charts: dict[str, Chart]) -> None:
@@ -255,6 +274,8 @@ def test_figures_are_as_wide_as_a_column_in_all_formats(charts: dict[str, Chart]
         assert len(pdf) > 2000
         smallest = min(float(found) for found in re.findall(rb'font-size="([\d.]+)px"', svg))
         assert smallest >= 6, "points: smaller text cannot be read in print"
+    twice = write_figures([charts["saliences-late"]] * 2, tmp_path / "twice")
+    assert [path.stem for path in twice[::3]] == ["saliences-late", "saliences-late-2"]
     assert b"ang+disg" in (tmp_path / "figures" / "confusion-sets-late.svg").read_bytes()
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -284,3 +288,18 @@ def test_what_cannot_be_counted_or_compared_is_refused() -> None:
         find_differences(
             count_actors(truth, one, folds, actors), count_actors(truth[1:], one[1:], folds[1:], actors[1:])
         )
+
+
+def test_the_study_of_coverage_prints_every_number_of_its_table() -> None:
+    study = Path(__file__).parents[1] / "benchmarks" / "interval_coverage.py"
+    command = [sys.executable, str(study), "intervals", "several", "--replicates", "4", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 7 * 2 * 3 + 4
+    for row in rows[:42]:
+        assert row["holds"] + row["below"] + row["above"] == pytest.approx(1)
+    # The same actors for both kinds of intervals: those of the bootstrap are narrower and hold less.
+    mine, other = ([row for row in rows[:42] if row["kind"] == kind] for kind in ("harness", "bootstrap"))
+    assert all(one["width"] > two["width"] for one, two in zip(mine, other, strict=True))
+    assert sum(row["holds"] for row in mine) > sum(row["holds"] for row in other)
+    assert all(row["corrected"] <= row["uncorrected"] for row in rows[42:])

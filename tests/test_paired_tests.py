@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from actor_cases import clips, counted, decode_by_fold, literal_scores, rows_of_pair, simulate
 from blemore_harness.errors import DataError
 from blemore_harness.protocol.thresholds import cross_fitted
-from blemore_harness.scoring.intervals import count_actors
+from blemore_harness.scoring.intervals import count_actors, find_differences
 from blemore_harness.scoring.paired_tests import (
     compare_all,
     compare_counts,
@@ -57,6 +58,30 @@ def test_exact_p_of_rows_equals_every_swap_with_thresholds_chosen_anew() -> None
     np.testing.assert_allclose(swap_rows(first, second), reached / 2 ** len(names))
     assert compare_counts(first, second)["score"]["p"] == pytest.approx(reached[2] / 2 ** len(names))
     assert compare_counts(first, replace(second, grids=None))["score"]["p"] == swap_answers(first, second)[2]
+
+
+def test_the_interval_of_a_difference_is_wider_by_what_choosing_thresholds_adds() -> None:
+    """The variance over all swaps with thresholds chosen anew, less that with the labels as they are decoded."""
+    truth, one, two, folds, actors = rows_of_pair(4, actors=6)
+    first, second = (counted(values, truth, folds, actors) for values in (one, two))
+    decoded = [decode_by_fold(values, folds, cross_fitted(values, truth, folds)) for values in (one, two)]
+    names, anew, fixed = sorted(set(actors.tolist())), [], []
+    for swapped in itertools.product((False, True), repeat=len(names)):
+        mask = np.isin(actors, [name for name, swap in zip(names, swapped, strict=True) if swap])[:, None]
+        sides = [(np.where(mask, two, one), decoded[1]), (np.where(mask, one, two), decoded[0])]
+        labels = [decode_by_fold(values, folds, cross_fitted(values, truth, folds)) for values, _ in sides]
+        anew.append(np.subtract(*(literal_scores(truth, said, folds) for said in labels)))
+        labels = [np.where(mask, decoded[1 - side], decoded[side]) for side in (0, 1)]
+        fixed.append(np.subtract(*(literal_scores(truth, said, folds) for said in labels)))
+    added = np.maximum(np.var(anew, axis=0) - np.var(fixed, axis=0), 0)
+    assert added.max() > 0
+    narrow, wide = find_differences(first, second), compare_counts(first, second)
+    for k, name in enumerate(narrow):
+        halves = [(found[name]["interval"][1] - found[name]["interval"][0]) / 2 for found in (narrow, wide)]
+        t = float(stats.t.ppf(0.975, 5))
+        assert halves[1] ** 2 - halves[0] ** 2 == pytest.approx(t**2 * added[k])
+    bare = compare_counts(first, replace(second, grids=None))
+    assert [row["interval"] for row in bare.values()] == [row["interval"] for row in narrow.values()]
 
 
 def test_rows_cannot_be_swapped_without_counts_at_all_thresholds() -> None:

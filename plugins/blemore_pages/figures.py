@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ _SIZE = re.compile(r'(<svg[^>]*?) width="([^"]+)" height="([^"]+)"')
 
 
 def write_figures(charts: Sequence[Chart], folder: Path) -> tuple[Path, ...]:
-    """Write every chart as `NAME.png`, `NAME.svg` and `NAME.pdf`.
+    """Write every chart as `NAME.png`, `NAME.svg` and `NAME.pdf`; of charts with the same name the second is `NAME-2`.
 
     Args:
         charts: any.
@@ -68,8 +69,10 @@ def write_figures(charts: Sequence[Chart], folder: Path) -> tuple[Path, ...]:
         RunError: the folder cannot be written to.
     """
     convert = load_package("vl_convert", "figures")
-    written = []
+    written, names = [], Counter[str]()
     for chart in charts:
+        names[chart.name] += 1
+        name = chart.name if names[chart.name] == 1 else f"{chart.name}-{names[chart.name]}"
         spec = fit_column(chart.spec, lambda spec: _width_of(convert.vegalite_to_svg(spec)))
         svg = convert.vegalite_to_svg(spec)
         content: dict[str, str | bytes] = {
@@ -79,7 +82,7 @@ def write_figures(charts: Sequence[Chart], folder: Path) -> tuple[Path, ...]:
             "pdf": convert.svg_to_pdf(svg),
         }
         for ending, data in content.items():
-            path = folder / f"{chart.name}.{ending}"
+            path = folder / f"{name}.{ending}"
             try:
                 write_atomically(path, data)
             except OSError as error:

@@ -21,7 +21,7 @@ _NAME, _INTERVAL = 8, len(".578 [.522, .633]")
 """Columns that names of groups, and numbers with an interval, are never narrower than."""
 
 _SWAPPED = {
-    "rows": "p: permutation test by actor, thresholds chosen anew (two-sided).",
+    "rows": "difference and p: permutation test by actor, thresholds chosen anew (two-sided).",
     "answers": "p: permutation test by actor of the decoded labels (two-sided). Thresholds are held fixed, so that p "
     "is too small for systems that differ by their choice alone.",
 }

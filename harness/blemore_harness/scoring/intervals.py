@@ -7,9 +7,9 @@ actors says next to nothing by itself. The interval is that of Wilson for a shar
 vary like this, with a quantile of Student's t for the number of actors (Franco et al., 2019, on surveys in clusters):
 it lies within 0 and 1, and further up than down for small shares, as it must. Differences of two systems get the
 interval of a paired t-test over actors. Models and thresholds are held fixed, so the intervals speak of other actors
-and not of another training.
+and not of another training; only `paired_tests` adds to differences what choosing thresholds adds.
 
-`benchmarks/coverage.py` measures how often intervals hold the truth; docs/reference/results.md has its figures.
+`benchmarks/interval_coverage.py` measures how often intervals hold the truth; docs/reference/results.md has its figures.
 """
 
 from __future__ import annotations
@@ -145,8 +145,13 @@ def share_interval(right: IntArray, clips: IntArray) -> list[float] | None:
     return list(wilson_interval(float(right.sum()) / total, spread, rates.independent_clips()))
 
 
-def find_differences(first: ActorCounts, second: ActorCounts) -> dict[str, dict[str, Any]]:
+def find_differences(
+    first: ActorCounts, second: ActorCounts, added: ArrayLike = (0.0, 0.0, 0.0)
+) -> dict[str, dict[str, Any]]:
     """Return what two systems on the same clips differ by, first minus second.
+
+    Args:
+        added: variance (3,) of the differences besides that between actors, such as by choosing thresholds.
 
     Returns:
         per measure: `difference`, `interval` (paired over actors; None where `find_intervals` gives none) and
@@ -161,6 +166,11 @@ def find_differences(first: ActorCounts, second: ActorCounts) -> dict[str, dict[
     one, two = score_counts(first), score_counts(second)
     presence, salience = (mine.minus(other) for mine, other in zip(_rates(first), _rates(second), strict=True))
     spreads = _spreads(presence, salience)
+    if spreads is not None:
+        spreads = {
+            name: Spread(spreads[name].variance + more, spreads[name].freedom)
+            for name, more in zip(MEASURES, np.asarray(added).tolist(), strict=True)
+        }
     found: dict[str, dict[str, Any]] = {}
     for name in MEASURES:
         difference, spread = one[name] - two[name], None if spreads is None else spreads[name]
@@ -299,9 +309,9 @@ def _spreads(presence: _Rates, salience: _Rates) -> dict[str, Spread] | None:
 def say_difference(first: str, second: str, found: Mapping[str, Any], what: str = "cross-fitted Score") -> str:
     """Put a difference (a value of `compare_counts`) into a sentence.
 
-    Beyond noise means that the interval leaves out 0 and that p, where there is one, is below .05: p is of thresholds
-    chosen anew, the interval of these thresholds. Where only one of them speaks for a difference, the sentence says
-    `but`. Where p is corrected for the number of pairs (`adjusted`), that one counts and is shown.
+    Beyond noise means that the interval leaves out 0 and that p, where there is one, is below .05. Where only one of
+    them speaks for a difference, the sentence says `but`. Where p is corrected for the number of pairs (`adjusted`),
+    that one counts and is shown.
 
     >>> say_difference("late", "s4d", {"difference": 0.017, "interval": [-0.01, 0.044]})
     'late is .017 above s4d in cross-fitted Score: within noise (95 % -.010 to .044, paired over actors).'

@@ -7,7 +7,8 @@ and the test speaks of these very answers only.
 
 On simulated pairs of equal worth (the challenge's clips, thresholds chosen cross-fitted for each), swapped rows give p
 below .05 for 5 % of 400 pairs by ACC_P and 6 % by ACC_S and Score; swapped answers do for 6, 15 and 7 % of 800 pairs,
-since the best beta jumps and takes ACC_S with it.
+since the best beta jumps and takes ACC_S with it. For the same reason the interval of a difference is widened by what
+choosing thresholds adds; docs/reference/results.md has figures.
 """
 
 from __future__ import annotations
@@ -54,15 +55,21 @@ def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[st
     """Compare two systems on the same clips, first minus second.
 
     Returns:
-        per measure: what `find_differences` returns, and `p` (two-sided; by `swap_rows` where both counts have grids,
-        else by `swap_answers`).
+        per measure: what `find_differences` returns, and `p` (two-sided). Where both counts have grids, p is by
+        `swap_rows`, and the interval is as much wider as choosing thresholds anew adds to the variance under swaps;
+        else p is by `swap_answers`, and thresholds are held fixed.
 
     Raises:
         DataError: counts of other clips.
     """
-    found = find_differences(first, second)
-    both = first.grids is not None and second.grids is not None
-    values = swap_rows(first, second) if both else swap_answers(first, second)
+    if first.grids is None or second.grids is None:
+        values, added = swap_answers(first, second), np.zeros(len(MEASURES))
+    else:
+        drawn, real, extra = _swap_rows(first, second)
+        values = _share_reached(drawn, real, extra)
+        # With thresholds as they are, swaps of answers would vary by the sum of squares of what actors add.
+        added = np.maximum((drawn**2).mean(axis=0) - (_effects(first, second) ** 2).sum(axis=0), 0)
+    found = find_differences(first, second, added)
     return {name: {**found[name], "p": float(values[k])} for k, name in enumerate(MEASURES)}
 
 
@@ -151,6 +158,11 @@ def swap_rows(first: ActorCounts, second: ActorCounts) -> FloatArray:
     Raises:
         DataError: counts without grids, or fewer than two folds.
     """
+    return _share_reached(*_swap_rows(first, second))
+
+
+def _swap_rows(first: ActorCounts, second: ActorCounts) -> tuple[FloatArray, FloatArray, int]:
+    """Return the differences after each swap (R, 3), the real ones (3,), and whether to count these besides."""
     one, two, folds = first.grids, second.grids, first.folds
     if one is None or two is None or len(np.unique(folds)) < 2:
         raise DataError("swapping rows needs counts at all thresholds, of at least two folds")
@@ -162,7 +174,7 @@ def swap_rows(first: ActorCounts, second: ActorCounts) -> FloatArray:
     )
     drawn = [_differences(mine, other, first, swaps[start : start + CHUNK]) for start in range(0, len(swaps), CHUNK)]
     real = _differences(mine, other, first, np.zeros((1, len(folds))))[0]
-    return _share_reached(np.concatenate(drawn), real, extra)
+    return np.concatenate(drawn), real, extra
 
 
 def _draw_swaps(units: int, count: int) -> tuple[FloatArray, int]:

@@ -100,7 +100,8 @@ def expected_drop(official: ActorCounts, honest: ActorCounts) -> dict[str, dict[
     Returns:
         per measure `difference` and `interval`; no p-value, since the official answers saw what they are scored on.
     """
-    return find_differences(official, honest)
+    found = find_differences(official, honest)
+    return {name: {key: row[key] for key in ("difference", "interval")} for name, row in found.items()}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

@@ -16,6 +16,11 @@ BLUE, VERMILION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7
 SHADES: Final = "cividis"
 """Colour scheme of quantities: even steps in lightness, the same for colour-blind people and in black and white."""
 
+SHORTENED: Final = (
+    "length(datum.label) > 26 ? slice(datum.label, 0, 14) + '\u2026' + slice(datum.label, -11) : datum.label"
+)
+"""Labels of names: of long ones both ends, since variants of a system differ at the end."""
+
 _LONGEST = 80
 
 

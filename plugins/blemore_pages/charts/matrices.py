@@ -14,7 +14,7 @@ from blemore_harness.predictions import FloatArray
 from blemore_harness.protocol.rules import NEUTRAL
 from blemore_harness.scoring.breakdown import count_errors
 from blemore_harness.scoring.intervals import short
-from blemore_pages.charts.chart import SHADES, Chart, file_name, load_altair, spec_of, values_of
+from blemore_pages.charts.chart import SHADES, SHORTENED, Chart, file_name, load_altair, spec_of, values_of
 from blemore_pages.contents import Contents, SystemContents
 
 SETS = (*EMOTIONS, *("+".join(pair) for pair in combinations(EMOTIONS[:NEUTRAL], 2)))
@@ -140,7 +140,8 @@ def _shaded(
     base = alt.Chart(values_of(cells)).encode(
         x=alt.X(across[0], type="nominal", title=across[2], scale=alt.Scale(domain=list(across[1])),
                 axis=alt.Axis(labelAngle=-90 if len(across[1]) == len(SETS) else 0, labelOverlap=False)),
-        y=alt.Y(down[0], type="nominal", title=down[2], scale=alt.Scale(domain=list(down[1]))),
+        y=alt.Y(down[0], type="nominal", title=down[2], scale=alt.Scale(domain=list(down[1])),
+                axis=alt.Axis(labelExpr=SHORTENED)),
         tooltip=[alt.Tooltip(down[0], type="nominal", title=down[2]),
                  alt.Tooltip(across[0], type="nominal", title=across[2]),
                  alt.Tooltip(text, type="nominal"), alt.Tooltip("share", type="quantitative", title=legend)],

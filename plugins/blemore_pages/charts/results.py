@@ -14,6 +14,7 @@ from blemore_pages.charts.chart import (
     BLUE,
     GREEN,
     GREY,
+    SHORTENED,
     VERMILION,
     Chart,
     file_name,
@@ -38,25 +39,30 @@ def draw_results(runs: Sequence[Contents]) -> Chart | None:
     kinds = [
         kind for kind in (CROSS_FITTED, OFFICIAL, PUBLISHED, PUBLISHED_TEST) if any(r["number"] == kind for r in rows)
     ]
-    y = alt.Y("system", type="nominal", title=None, sort=order)
+    y = alt.Y("system", type="nominal", title=None, sort=order, axis=alt.Axis(labelExpr=SHORTENED))
     base = alt.Chart(values_of(rows)).encode(y=y)
     ends = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5, color=BLUE).encode(
         x=alt.X("low", type="quantitative"), x2="high"
     )  # fmt: skip
-    points = base.mark_point(size=45, filled=True, opacity=1).encode(
+    points = base.encode(
         x=alt.X("score", type="quantitative", title="Score", scale=alt.Scale(zero=False, padding=8)),
         shape=alt.Shape("number", type="nominal", legend=alt.Legend(title=None, orient="top", columns=2),
                         scale=alt.Scale(domain=kinds, range=["circle", "triangle-right", "square", "diamond"])),
         color=alt.Color("number", type="nominal", scale=alt.Scale(domain=kinds, range=[BLUE, VERMILION, GREEN, GREY])),
         tooltip=[alt.Tooltip(name, type="nominal") for name in ("system", "number", "score", "low", "high", "source")],
     )  # fmt: skip
+    honest = points.transform_filter(alt.datum["number"] == CROSS_FITTED).mark_point(size=40, filled=True, opacity=1)
+    # A little lower, or it would hide what is nearly the same.
+    others = points.transform_filter(alt.datum["number"] != CROSS_FITTED).mark_point(
+        size=40, filled=True, opacity=1, yOffset=4
+    )
     return Chart(
         file_name("results", *(run.folder.name for run in runs)),
         "Scores of all systems",
         f"Cross-fitted Score (thresholds and fusion weights from the other folds) with the {LEVEL} % interval "
         "bootstrap over actors, and official Score (both chosen on the scored folds, in-sample, as in the papers). "
         f"{_describe_data(runs)}",
-        spec_of((ends + points).properties(width=320, height=alt.Step(20))),
+        spec_of((ends + others + honest).properties(width=320, height=alt.Step(20))),
         ("system", "number", "Score", f"{LEVEL} % interval", "source"),
         tuple(
             (row["system"], row["number"], short(row["score"]),
@@ -100,8 +106,9 @@ def draw_actors(system: SystemContents) -> Chart:
     """Return both accuracies and the Score of every actor, the best first, and their spread."""
     alt = load_altair()
     people = actor_rows(system)
-    scores = np.array([row["Score"] for row in people])
-    mean, sd = float(scores.mean()), float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
+    scores = np.array([row["Score"] for row in people if row["Score"] is not None])
+    singles = len(people) - len(scores)
+    mean, sd = float(scores.mean()) if len(scores) else 0.0, float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
     rows = [
         {"actor": row["actor"], "measure": measure, "value": row[measure]}
         for row in people for measure in MEASURES.values() if row[measure] is not None
@@ -131,7 +138,9 @@ def draw_actors(system: SystemContents) -> Chart:
         file_name("actors", system.name),
         f"Actor by actor, {system.name}",
         f"ACC_P, ACC_S and Score of each of {len(people)} actors, of whom no clip was trained on. Dashed: mean over "
-        f"actors ({short(mean)}), shaded: one standard deviation ({short(sd)}). {OUT_OF_FOLD}",
+        f"actors ({short(mean)}), shaded: one standard deviation ({short(sd)}). "
+        + (f"Actors without blends have ACC_P only ({singles}). " if singles else "")
+        + OUT_OF_FOLD,
         spec_of(chart.properties(width=alt.Step(14) if len(people) < 24 else 340, height=220)),
         ("actor", "fold", "clips", *MEASURES.values()),
         tuple(
@@ -143,7 +152,7 @@ def draw_actors(system: SystemContents) -> Chart:
 
 
 def actor_rows(system: SystemContents) -> list[dict[str, Any]]:
-    """Return accuracies and Score of every actor, the best Score first; an actor without blends has ACC_S None."""
+    """Return accuracies and Score of every actor, the best Score first; without blends ACC_S and Score are None."""
     actors, rows = np.array(system.actors), []
     for name in np.unique(actors).tolist():
         mine = actors == name
@@ -153,6 +162,11 @@ def actor_rows(system: SystemContents) -> list[dict[str, Any]]:
         rows.append({
             "actor": name, "fold": int(system.folds[mine][0]), "clips": int(mine.sum()), "ACC_P": round(presence, 4),
             "ACC_S": None if salience is None else round(salience, 4),
-            "Score": round((presence + (salience or 0.0)) / 2, 4),
+            "Score": None if salience is None else round((presence + salience) / 2, 4),
         })  # fmt: skip
-    return sorted(rows, key=lambda row: (-row["Score"], row["actor"]))
+    return sorted(rows, key=_rank)
+
+
+def _rank(row: dict[str, Any]) -> tuple[bool, float, str]:
+    known = row["Score"] is not None
+    return not known, -(row["Score"] if known else row["ACC_P"]), row["actor"]

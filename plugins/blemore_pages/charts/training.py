@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from blemore_harness.scoring.intervals import short
-from blemore_pages.charts.chart import BLUE, GREEN, PURPLE, VERMILION, Chart, file_name, load_altair, spec_of, values_of
+from blemore_pages.charts.chart import (
+    BLUE,
+    GREEN,
+    PURPLE,
+    SHORTENED,
+    VERMILION,
+    Chart,
+    file_name,
+    load_altair,
+    spec_of,
+    values_of,
+)
 from blemore_pages.contents import SystemContents
 
 FINAL = "all training clips"
@@ -27,7 +38,7 @@ def draw_weights(system: SystemContents) -> Chart | None:
             title="weight",
             scale=alt.Scale(domainMin=min(0, *(r["weight"] for r in rows))),
         ),
-        y=alt.Y("base model", type="nominal", title=None, sort=names),
+        y=alt.Y("base model", type="nominal", title=None, sort=names, axis=alt.Axis(labelExpr=SHORTENED)),
         tooltip=[alt.Tooltip(name, type="nominal") for name in ("base model", "fit", "weight")],
     )
     folds = base.transform_filter(alt.datum["fit"] != FINAL).mark_tick(thickness=1.5, size=8, color=BLUE, opacity=0.9)

@@ -1,13 +1,14 @@
 """Measure how often intervals over actors hold the truth, and what paired tests find and miss.
 
-    python benchmarks/coverage.py [intervals|groups|thresholds|pairs|several] [--replicates 1000] [--json]
+    python benchmarks/interval_coverage.py [intervals|groups|thresholds|pairs|choices|several] [--replicates 1000] [--json]
 
 Actors are made up, with the numbers of clips of the real label table: a system is right with each of them at the
 actor's own rate, which is drawn from a beta distribution (a beta-binomial model), in worlds of four accuracies by three
 spreads between actors. `intervals`: those of ACC_P, ACC_S and Score for several numbers of actors and folds, beside the
 percentile bootstrap within folds that they replace. `groups`: those of shares of a group's clips. `thresholds`: those
 of the Score with thresholds chosen on the other folds, on probabilities. `pairs`: how often two equally good systems
-are told apart, and how often two are that differ by the least difference. `several`: how often any two of three or
+are told apart, and how often two are that differ by the least difference. `choices`: how often
+two equally good systems are that have thresholds of their own. `several`: how often any two of three or
 five equally good systems are. About six minutes on one core.
 """
 
@@ -39,7 +40,7 @@ from blemore_harness.scoring.intervals import (
     score_counts,
     share_interval,
 )
-from blemore_harness.scoring.paired_tests import compare_all, swap_answers, tie_groups
+from blemore_harness.scoring.paired_tests import compare_all, compare_counts, swap_answers, tie_groups
 from fakes import LABELS
 
 Array = NDArray[Any]
@@ -200,10 +201,21 @@ def study_groups(replicates: int) -> Iterator[dict[str, Any]]:
 
 
 def draw_values(
-    rng: np.random.Generator, truth: Array, actor: Array, actors: int, signal: float, style: float
-) -> Array:
-    """Draw probabilities of clips: a signal, noise, and what actors add to logits and to their scale."""
-    logits = truth / 100 * signal + rng.normal(0, 0.8, truth.shape) + rng.normal(0, style, (actors, 6))[actor]
+    rng: np.random.Generator, truth: Array, actor: Array, actors: int, signal: float, style: float,
+    shared: tuple[Array, Array] | None = None,
+) -> Array:  # fmt: skip
+    """Draw probabilities of clips: a signal, noise, and what actors add to logits and to their scale.
+
+    Args:
+        shared: standard normal, (N, 6) by clip and (A, 6) by actor: noise that other systems have too.
+    """
+    noise, manner = rng.standard_normal(truth.shape), rng.standard_normal((actors, 6))
+    if shared is not None:
+        noise, manner = (
+            np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * own
+            for common, own in zip(shared, (noise, manner), strict=True)
+        )
+    logits = truth / 100 * signal + 0.8 * noise + style * manner[actor]
     powers = np.exp(logits * np.exp(rng.normal(0, style / 2, actors))[actor, None])
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
@@ -298,6 +310,27 @@ def draw_pair(rng: np.random.Generator, first: World, second: World, layout: Lay
     return first.draw(rng, layout, shared), second.draw(rng, layout, shared)
 
 
+def study_choices(replicates: int) -> Iterator[dict[str, Any]]:
+    """Count equal pairs that are told apart whose thresholds are chosen on the other folds, each system for itself."""
+    for layout, (signal, style) in product((LAYOUTS[0], LAYOUTS[2], LAYOUTS[3]), ((2.0, 0.2), (3.5, 0.5))):
+        rng = np.random.default_rng(6)
+        told = []
+        for _ in range(max(replicates // 4, 1)):
+            truth, actor = draw_truth(rng, layout)
+            shared = (rng.standard_normal(truth.shape), rng.standard_normal((len(layout.folds), 6)))
+            pair = []
+            for _ in range(2):
+                values = draw_values(rng, truth, actor, len(layout.folds), signal, style, shared)
+                grids = count_grids(values, truth, layout.folds[actor], actor)
+                pair.append(replace(count_chosen(grids, choose_on_others(grids.per_fold())), grids=grids))
+            found, fixed = compare_counts(*pair), find_differences(*pair)
+            ends = [(fixed[name]["interval"], found[name]["interval"], found[name]["p"]) for name in MEASURES]
+            told.append([[not a[0] <= 0 <= a[1], not b[0] <= 0 <= b[1], p < 0.05] for a, b, p in ends])
+        for name, means in zip(MEASURES, np.mean(told, axis=0).tolist(), strict=True):
+            yield {"layout": layout.name, "signal": signal, "style": style, "measure": name,
+                   **dict(zip(("fixed", "interval", "p"), means, strict=True))}  # fmt: skip
+
+
 def study_several(replicates: int) -> Iterator[dict[str, Any]]:
     """Count trials in which some of several equally good systems are told apart, by p alone and corrected."""
     for layout, systems in product((LAYOUTS[0], LAYOUTS[2]), (3, 5)):
@@ -319,7 +352,7 @@ def study_several(replicates: int) -> Iterator[dict[str, Any]]:
 
 STUDIES = {
     "intervals": study_intervals, "groups": study_groups, "thresholds": study_thresholds, "pairs": study_pairs,
-    "several": study_several,
+    "choices": study_choices, "several": study_several,
 }  # fmt: skip
 
 
