@@ -271,7 +271,7 @@ def _train_epoch(
         raise BlemoreError(
             f"{course.name}: the loss of epoch {epoch + 1} is not a number: lower learning_rate or head_rate"
         )
-    return float(total) / steps
+    return total.item() / steps
 
 
 def _describe_gpu(course: Course) -> dict[str, object]:

@@ -205,7 +205,7 @@ def _train_epoch(
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
-    return float(torch.stack(losses).mean())
+    return torch.stack(losses).mean().item()
 
 
 def learning_rate(step: int, steps: int, options: S4DOptions) -> float:
