@@ -77,9 +77,11 @@ def test_the_record_tells_what_produced_it(record: dict[str, Any]) -> None:
     assert record["execution"]["peak_memory_bytes"] > 1e8
     assert [row["name"] for row in record["systems"]] == [*ENCODERS, "best-of"]
     final = next(note for note in record["systems"][-1]["notes"] if note["fold"] is None)
-    assert final["chosen"] in ("late", "structured")
-    assert set(final["inner scores"]) == {"late", "structured"}
-    if final["chosen"] == "late":
+    candidates = {"logit-mean", "weighted-logit-mean", "structured"}
+    assert final["chosen"] in candidates
+    assert set(final["inner scores"]) == candidates
+    assert set(final["gain over logit-mean and its standard error"]) == candidates - {"logit-mean"}
+    if final["chosen"] == "weighted-logit-mean":
         assert set(final["weights"]) == set(ENCODERS)
         assert sum(final["weights"].values()) == pytest.approx(1, abs=1e-5)
 

@@ -50,7 +50,7 @@ class BestOfOptions:
         inner_folds: parts of the training actors, each scored by candidates that trained on the others.
     """
 
-    candidates: tuple[Name, ...] = ("logit-mean", "weighted-logit-mean", "stack", "structured")
+    candidates: tuple[Name, ...] = ("logit-mean", "weighted-logit-mean", "structured")
     inner_folds: int = 3
 
     def __post_init__(self) -> None:
