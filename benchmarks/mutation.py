@@ -60,6 +60,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     f"{CORE}/protocol/rules.py": ("test_protocol.py",),
     f"{CORE}/heads/judging.py": ("test_judging.py",),
     f"{CORE}/heads/scaling.py": ("test_scaling.py",),
+    f"{CORE}/heads/identity.py": ("test_actor_directions.py",),
     f"{CORE}/files/leaderboard.py": ("test_right_files.py", "test_leaderboard.py"),
     f"{CORE}/files/scoring.py": ("test_right_files.py", "test_cli_score.py"),
     f"{CORE}/files/prediction_files.py": ("test_right_files.py", "test_prediction_files.py"),
@@ -71,6 +72,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     f"{PLUGINS}/structured.py": ("test_right_fusions.py", "test_structured.py"),
     f"{PLUGINS}/means.py": ("test_right_fusions.py", "test_average.py"),
     f"{PLUGINS}/stack.py": ("test_right_fusions.py", "test_stack.py"),
+    f"{PLUGINS}/logistic.py": ("test_right_fusions.py", "test_stack.py"),
     f"{PLUGINS}/regularisation.py": ("test_right_fusions.py", "test_stack.py"),
 }
 """The modules, and the tests that are meant for each."""

@@ -495,3 +495,24 @@ def test_the_help_names_the_defaults() -> None:
     text = "".join(CliRunner().invoke(cli, ["simulate", "--help"], terminal_width=500).output.split())
     assert f"[default:{','.join(DEFAULT_FUSIONS)}]" in text
     assert f"[default:{','.join(DEFAULT_ENCODERS)}]" in text
+
+
+def test_encoders_are_calibrated_without_normalised_actors_whatever_heads_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise both kinds of heads would come to the published accuracies, and none would seem better."""
+    from blemore_lab import study as module
+
+    seen = []
+
+    def calibrate_embeddings(names: Any, table: Any, setting: Any, heads: Any) -> tuple[Calibrated, ...]:
+        seen.append(heads)
+        return tuple(each for each in SKILLED if each.name in names)
+
+    monkeypatch.setattr(module, "calibrate_embeddings", calibrate_embeddings)
+    for given in ("false", "true"):
+        (world,) = find_worlds("embeddings", {}, None)
+        study = Study(0, world, ("mean",), head_options={"normalise_actors": given})
+        module._calibrate(study, demo_table(), RecordingReporter())
+        assert study.heads is not None
+        assert study.heads.normalise_actors == (given == "true")
+    assert seen[0] == seen[1]
+    assert not seen[0].normalise_actors

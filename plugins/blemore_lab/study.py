@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from types import MappingProxyType
@@ -221,7 +221,8 @@ def _calibrate(study: Study, table: LabelTable, reporter: Reporter) -> tuple[Cal
     with reporter.progress("calibrating encoders", len(names)) as bar:
         if not isinstance(setting, Setting):
             assert study.heads is not None
-            found = calibrate_embeddings(names, table, setting, study.heads)
+            # The same encoders whether or not actors are normalised: otherwise its gain would be calibrated away.
+            found = calibrate_embeddings(names, table, setting, replace(study.heads, normalise_actors=False))
             bar.advance(len(names))
             return found
         encoders: list[Calibrated] = []
