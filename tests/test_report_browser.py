@@ -330,7 +330,7 @@ def test_print_draws_what_is_open_in_light_colours_and_leaves_the_controls_out(o
     assert page.evaluate("window.printed") == [visible, "rgb(27, 32, 38)", "rgb(255, 255, 255)"]
     assert page.evaluate("document.documentElement.dataset.theme") == "auto"
     page.emulate_media(media="print")
-    for controls in ("header.bar", "#clips form", "#clips .pager"):
+    for controls in ("header.bar", "#clips form button", "#clips .pager"):
         assert not page.locator(controls).first.is_visible()
     assert page.locator(".caveats").is_visible()
     assert page.pdf().startswith(b"%PDF")
