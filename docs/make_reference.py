@@ -26,6 +26,7 @@ MODULES = (
     "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
     "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.published", "files.scoring",
     "scoring.ranking", "drawing.score_tables", "decoding.choosing", "cli.completion", "drawing.result_text",
+    "decoding.decoders",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -37,6 +38,7 @@ PARTS = {
     },
     "cli.terminal": {"answer_console"},
     "data.download": {"Dataset", "read_dataset"},
+    "decoding.decoders": {"Decoder"},
     "demo.plan": {"Plan", "make_plan"},
     "disk": {"atomic_file", "digest_of", "read_json", "write_atomically", "write_json"},
     "drawing.result_text": {"FORMS", "Form", "escape_latex", "escape_markdown", "format_results"},
