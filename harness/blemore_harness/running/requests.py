@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.errors import DataError, InvalidEmbeddings, InvalidProbabilities
+from blemore_harness.errors import DataError, InvalidEmbeddings, InvalidProbabilities, first_and_count
 from blemore_harness.hookspecs import Encoder, Fusion, FusionModel, Model
 from blemore_harness.predictions import Embeddings, Probabilities, embeddings_of
 from blemore_harness.systems.failures import WrongAnswer
@@ -193,12 +194,19 @@ def _save(model: Any, context: Context) -> None:
     folder.mkdir()
     try:
         model.save(folder)
-        strange = sorted(path.name for path in folder.rglob("*") if path.suffix not in MODEL_ENDINGS)
-        if strange:
-            raise DataError(f"expected {' and '.join(MODEL_ENDINGS)} files only, found {strange[0]}")
+        refuse_strange_files(folder)
     except Exception as error:
         shutil.rmtree(folder, ignore_errors=True)
         context.warn(f"the model is not kept: {' '.join(f'{type(error).__name__}: {error}'.split())}")
+
+
+def refuse_strange_files(folder: Path) -> None:
+    """Raise `DataError` where a saved model consists of nothing, or of other files than `MODEL_ENDINGS`."""
+    found = [path for path in sorted(folder.rglob("*")) if not path.is_dir() or path.is_symlink()]
+    strange = [path.name for path in found if path.suffix not in MODEL_ENDINGS or path.is_symlink()]
+    if strange or not found:
+        what = first_and_count(strange, "other file") if strange else "none"
+        raise DataError(f"`save`: expected {' and '.join(MODEL_ENDINGS)} files, found {what}")
 
 
 def _model_of(given: Any, name: str, giver: object) -> Any:
