@@ -17,14 +17,15 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from blemore_harness.disk import atomic_file, read_json
-from blemore_harness.errors import RunError
-from blemore_harness.files.runs import DECODERS_FILE, RECORD_FILE, SystemFolder
+from blemore_harness.errors import RunError, advise
+from blemore_harness.files.runs import DECODERS_FILE, RECORD_FILE, SystemFolder, digest_whole
 from blemore_harness.record.types import Record
 
 BUNDLE_FILE = "bundle.json"
 BUNDLE_SCHEMA = 1
 ENDINGS = {".json", ".safetensors"}
 CHUNK = 1 << 20
+NO_BUNDLE = "{} is no bundle: expected a zip file that `blemore-harness bundle` wrote"
 
 
 def write_bundle(run: Path, record: Record, systems: Sequence[SystemFolder], output: Path) -> None:
@@ -33,11 +34,11 @@ def write_bundle(run: Path, record: Record, systems: Sequence[SystemFolder], out
     Args:
         run: the run's folder.
         record: of the run.
-        systems: the folders of a system and its base models.
+        systems: the folders of a system and its base models; one that keeps no model goes without.
         output: the zip file; replaced whole if it exists.
 
     Raises:
-        RunError: a model that was not kept, or was damaged.
+        RunError: a model that was damaged.
     """
     bare = replace(
         record, data=replace(record.data, root=""), execution=replace(record.execution, command=()), warnings=()
@@ -49,11 +50,12 @@ def write_bundle(run: Path, record: Record, systems: Sequence[SystemFolder], out
     files: dict[str, Path] = {}
     for system in systems:
         home = f"systems/{system.path.name}"
-        files |= {f"{home}/{name}": system.path / name for name in ("identity.json", "final.json")}
-        model = system.read_model("final")
-        files |= {f"{home}/{model.name}/{p.relative_to(model).as_posix()}": p for p in model.rglob("*") if p.is_file()}
+        inside = [system.path / name for name in ("identity.json", "final.json")]
+        if system.keeps("final"):
+            inside += system.read_model("final").rglob("*")
+        files |= {f"{home}/{each.relative_to(system.path).as_posix()}": each for each in inside if each.is_file()}
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
-    digests |= {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    digests |= {name: digest_whole(path) for name, path in files.items()}
     with atomic_file(output) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(
             BUNDLE_FILE, json.dumps({"schema": BUNDLE_SCHEMA, "run": run.name, "files": digests}, indent=2)
@@ -74,21 +76,31 @@ def open_bundle(bundle: Path, folder: Path) -> Path:
         with zipfile.ZipFile(bundle) as archive:
             members = {info.filename: info for info in archive.infolist()}
             if BUNDLE_FILE not in members:
-                raise RunError(f"{bundle} is no bundle: expected a zip file that `blemore-harness bundle` wrote")
+                raise RunError(NO_BUNDLE.format(bundle))
+            # As they are written: so that nothing can become larger than the file itself.
+            packed = [each.filename for each in members.values() if each.compress_type != zipfile.ZIP_STORED]
+            if packed or sum(each.file_size for each in members.values()) > bundle.stat().st_size:
+                raise RunError(f"{bundle} was damaged or tampered with: expected files that are not compressed")
             facts = json.loads(archive.read(BUNDLE_FILE))
             if facts.get("schema") != BUNDLE_SCHEMA:
                 raise RunError(
-                    f"expected a bundle of schema {BUNDLE_SCHEMA}, found {facts.get('schema')!r} in {bundle}"
+                    f"expected a bundle of schema {BUNDLE_SCHEMA}, found {facts.get('schema')!r} in {bundle}: it was "
+                    "written by another version of the harness"
                 )
             for name, digest in facts["files"].items():
                 path = PurePosixPath(name)
                 if path.is_absolute() or ".." in path.parts or path.suffix not in ENDINGS or name not in members:
                     raise RunError(f"{bundle} was damaged or tampered with: {name}")
                 _unpack(archive, members[name], folder / path, digest, bundle)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, AttributeError, RuntimeError) as error:
-        raise RunError(f"cannot read the bundle {bundle}: {error}") from error
-    run = folder / PurePosixPath(str(facts["run"])).name
-    if not (run / RECORD_FILE).is_file():
+            name = str(facts["run"])
+    except OSError as error:
+        raise RunError(f"cannot read {bundle}: {advise(error)}") from error
+    except zipfile.BadZipFile as error:
+        raise RunError(NO_BUNDLE.format(bundle)) from error
+    except (KeyError, ValueError, TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
+        raise RunError(f"{bundle} was damaged or tampered with: {BUNDLE_FILE} is not as it was written") from error
+    run = folder / name
+    if name in ("", ".", "..") or run.name != name or not (run / RECORD_FILE).is_file():
         raise RunError(f"{bundle} was damaged or tampered with: {RECORD_FILE} is missing")
     return run
 

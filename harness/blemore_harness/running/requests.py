@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from blemore_harness.clips import Clips, Fold
+from blemore_harness.clips import EMOTIONS, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, InvalidEmbeddings, InvalidProbabilities, first_and_count
 from blemore_harness.hookspecs import Encoder, Fusion, FusionModel, Model
@@ -78,7 +78,9 @@ class Fitting:
         return next(fit_and_predict(system, options, [self], [context]))
 
     def predict(self, model: Model, context: Context) -> Probabilities:
-        """Call the model's `predict`."""
+        """Call the model's `predict`; a final fit without test clips is asked for nothing."""
+        if not len(self.fold.held_out):
+            return Probabilities((), np.empty((0, len(EMOTIONS))))
         return check_predictions(model.predict(self.fold.held_out, context), self.fold.held_out, model.predict)
 
 
@@ -108,7 +110,7 @@ class Fusing:
             check_predictions(model.predict(clips, seen, context), clips, model.predict) for clips, seen in self.asked
         ]
         ids = tuple(name for predicted in given for name in predicted.ids)
-        return Probabilities(ids, np.concatenate([predicted.values for predicted in given]))
+        return Probabilities(ids, np.concatenate([np.empty((0, len(EMOTIONS))), *(each.values for each in given)]))
 
 
 def plan_fusing(
