@@ -91,7 +91,7 @@ def bundle(run: str, output: Path, system: str | None, runs: Path) -> None:
     reporter = open_reporter()
     with keeping_stdout(), _opened(run, runs, "cpu", system, reporter) as (models, record):
         folders = [models.folders[each.name] for each in models.run.systems]
-        write_bundle(models.folder, record, folders, output)
+        write_bundle(models.folder, record, models.name, folders, output)
         for system_facts in record.systems:
             if system_facts.name in models.folders:
                 for text in _needed_weights(system_facts):
@@ -114,10 +114,10 @@ def _opened(
     file = Path(run)
     packed = file.suffix == ".zip" or (file.is_file() and file.name != RECORD_FILE)
     with open_scratch() as scratch:
-        folder = open_bundle(file, scratch / "bundle") if packed else find_run(runs, run)
+        folder, default = open_bundle(file, scratch / "bundle") if packed else (find_run(runs, run), None)
         record = read_record(folder)
         arrays = cache_root() / "arrays"
-        yield open_models(folder, record, load_plugins(), scratch, arrays, device, reporter, system), record
+        yield open_models(folder, record, load_plugins(), scratch, arrays, device, reporter, system or default), record
 
 
 @contextmanager
