@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blemore_harness.cli import models as models_command
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.decoding.strategies import STRATEGIES
@@ -276,6 +277,20 @@ def test_answers_come_block_by_block_and_nothing_is_left(tmp_path: Path, cache: 
         assert len(list(answers)) == CLIPS - BLOCK - 1
     assert list((cache / "new-clips").iterdir()) == []
     assert list(cache.rglob("*.mov")) == []
+
+
+@pytest.mark.parametrize("write", [models_command._write_csv, models_command._write_json])
+def test_what_was_answered_is_in_the_file_before_the_next_block(tmp_path: Path, write: Any) -> None:
+    bench, plugins = open_bench(tmp_path, 6, CLIPS), plugins_of(Kept("one"))
+    folder = run(bench, plugins, None, ("one",))
+    with opened(folder, plugins) as models, (tmp_path / "answers").open("w") as file:
+        written = write(file, models, models.predict(list_clips([tmp_path / "data" / "test"])))
+        for number in range(1, BLOCK + 1):
+            next(written)
+            text = (tmp_path / "answers").read_text()
+            assert [f"test_{k:04d}.mov" in text for k in range(1, CLIPS + 1)] == [True] * number + [False] * (
+                CLIPS - number
+            )
 
 
 def test_names_of_new_clips_never_reach_a_plugin(tmp_path: Path) -> None:

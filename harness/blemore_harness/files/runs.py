@@ -106,6 +106,10 @@ class SystemFolder:
         """Return the folder of a fold's kept model, which need not be there."""
         return self.path / f"{part}-model"
 
+    def models(self) -> list[Path]:
+        """Return the folders of all kept models."""
+        return [path for path in sorted(self.path.glob("*-model")) if path.is_dir()]
+
     def keep_model(self, part: str, name: str) -> dict[str, str] | None:
         """Take a model out of the private folder of a fold; SHA-256 by file name, None where there is no model."""
         made, kept = self.workspace(part) / name, self.model(part)
@@ -151,6 +155,8 @@ class SystemFolder:
         digest = hashlib.sha256(rows_file.read_bytes()).hexdigest()
         write_json(self.path / f"{part}.json", {**facts, "sha256": digest})
         self.drop_workspace(part)
+        if facts.get("model") is None:  # one of an earlier fit would be of other predictions
+            shutil.rmtree(self.model(part), ignore_errors=True)
         self.traceback(part).unlink(missing_ok=True)
         return FoldResult(probabilities, {**facts, "sha256": digest})
 
