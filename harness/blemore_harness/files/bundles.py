@@ -97,7 +97,7 @@ def open_bundle(bundle: Path, folder: Path) -> tuple[Path, str]:
         raise RunError(f"cannot read {bundle}: {advise(error)}") from error
     except zipfile.BadZipFile as error:
         raise RunError(NO_BUNDLE.format(bundle)) from error
-    except (KeyError, ValueError, TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise RunError(f"{bundle} was damaged or tampered with: {BUNDLE_FILE} is not as it was written") from error
     run = folder / name
     if name in ("", ".", "..") or run.name != name or not (run / RECORD_FILE).is_file():
