@@ -143,7 +143,7 @@ def test_folds_that_choose_late_share_its_search(tmp_path: Path, monkeypatch: py
         at = [int(name[1:]) for name in fold.train.ids]
         given = {name: Probabilities(fold.train.ids, rows[at]) for name, rows in MEMBERS.items()}
         alone = BestOf().fit(fold, given, options, make_context(tmp_path / "alone", reporter=other))
-        assert dict(alone.weights) == dict(model.weights)
+        assert dict(alone.model.weights) == dict(model.model.weights)
         assert book.notes == other.notes
 
 
