@@ -140,8 +140,8 @@ class SystemFolder:
         kept = facts["model"]
         if kept is None:
             raise RunError(
-                f"no model is kept in {self.path}, since the plugin does not save it: the system answers for the clips "
-                "of its run only"
+                f"no model is kept in {self.path}: the plugin does not save it, or failed to (the table of the run has "
+                f"the warning; delete {facts_file} to train it again)"
             )
         if not self.model(part).is_dir() or digest_model(self.model(part)) != kept:
             raise RunError(f"{self.model(part)} was changed or damaged; delete {facts_file} to compute it again")
