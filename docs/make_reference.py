@@ -56,7 +56,7 @@ PARTS = {
     },
     "scoring.breakdown": {"Answers", "break_down", "count_errors", "find_kinds"},
     "scoring.calibration": {"measure_calibration"},
-    "scoring.caveats": {"describe_data", "describe_help", "describe_system"},
+    "scoring.caveats": {"describe_data", "describe_folds", "describe_help", "describe_system"},
     "scoring.intervals": {"LEVEL", "say_minimum", "short", "show_p"},
     "scoring.published": {"MEASURES"},
     "scoring.ranking": {"Sent", "find_sent", "rank_files"},
