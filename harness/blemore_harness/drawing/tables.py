@@ -56,7 +56,9 @@ def _remarks(record: Record) -> list[Text]:
     """Report what is particular to this run."""
     lines = []
     if difference := record.difference:
-        lines.append(say_difference(*difference.systems, to_json(difference)))
+        # Of two systems there is nothing to correct for.
+        corrected = {"adjusted": difference.p} if len(record.finished) > 2 else {}
+        lines.append(say_difference(*difference.systems, to_json(difference) | corrected))
         lines += say_minimum(difference.minimum, record.data.actors)
     if record.finished and not any(system.intervals for system in record.finished):
         lines.append(f"No intervals: expected at least {FEWEST} actors, and as many with blends.")

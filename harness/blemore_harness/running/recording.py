@@ -44,7 +44,7 @@ from blemore_harness.record.types import (
     TestLabels,
 )
 from blemore_harness.scoring.caveats import run_caveat
-from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, compare_best, rank_best
+from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, compare_best
 from blemore_harness.scoring.test_clips import PredictedLabels
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.resolved import ResolvedSystem
@@ -144,6 +144,7 @@ class Recorder:
             self.record = replace(self.record, status="failed", error=_describe_error(error))
             raise
         finally:
+            self.record = replace(self.record, difference=compare_best(self._scores))
             self._update_execution(
                 finished=_now(),
                 seconds=round(time.perf_counter() - self._started, 3),
@@ -185,11 +186,8 @@ class Recorder:
         rows: SystemPredictions,
         prepared: Mapping[str, Any] | None,
     ) -> None:
-        """Add a finished system, with what its preparation noted, and compare the two best systems so far."""
+        """Add a finished system, with what its preparation noted."""
         self._scores[resolved.name] = scores
-        compared = self.record.difference
-        if rank_best(self._scores) != (compared and compared.systems):
-            self.record = replace(self.record, difference=compare_best(self._scores))
         by_fold = {facts["fold"]: facts for facts in rows.facts}
         folds = (
             FoldRecord(

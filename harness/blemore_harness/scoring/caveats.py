@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blemore_harness.decoding.strategies import STRATEGIES
-from blemore_harness.record.types import DataFacts, FinishedSystem
+from blemore_harness.errors import first_and_count
+from blemore_harness.record.types import DataFacts, FinishedSystem, Record, SystemFacts
 from blemore_harness.systems.resolved import ResolvedSystem
+
+
+def describe_data(data: DataFacts) -> list[str]:
+    """Report why no number on a dataset is comparable: generated clips, clips that were left out, other folds."""
+    found = ["demo: generated clips, whose numbers say nothing about BLEMORE"] if data.demo else []
+    if data.left_out:
+        reason = next(iter(data.left_out.values()))
+        found.append(f"incomparable: left out {first_and_count(data.left_out, 'clip')}: {reason}")
+    folds = describe_folds(data)
+    return [*found, *([folds] if folds else [])]
 
 
 def describe_folds(data: DataFacts) -> str | None:
@@ -16,6 +27,28 @@ def describe_folds(data: DataFacts) -> str | None:
     if data.fold_source == "metadata" and not data.demo:
         return "folds: those of the metadata, which are not the official ones; not comparable with published folds."
     return None
+
+
+def describe_system(system: FinishedSystem, record: Record) -> list[str]:
+    """Report what must stand beside a system's numbers: its caveat, those of its base models, what was chosen how."""
+    caveats = (each.caveat for each in (system, *_base_models(system, record)) if each.caveat)
+    return [*dict.fromkeys(caveats), *describe_selection(system, record.finished)]
+
+
+def describe_help(system: FinishedSystem, record: Record) -> list[str]:
+    """Report what helped a system besides the clips, by its card and those of its base models: data and services."""
+    cards = [each.card for each in (system, *_base_models(system, record))]
+    found = []
+    if any(card.acted == "yes" for card in cards):
+        corpora = dict.fromkeys(name for card in cards for name in card.acted_corpora)
+        found.append("pretrained on acted emotions" + (f": {', '.join(corpora)}" if corpora else ""))
+    if any(card.paid for card in cards):
+        found.append("a paid service takes part")
+    return found
+
+
+def _base_models(system: FinishedSystem, record: Record) -> list[SystemFacts]:
+    return [each for each in record.systems if each.name in system.base_models]
 
 
 def describe_selection(system: FinishedSystem, systems: Sequence[FinishedSystem]) -> list[str]:

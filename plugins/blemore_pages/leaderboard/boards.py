@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from blemore_harness.drawing.plugin_details import UNDECLARED
 from blemore_harness.errors import BlemoreError
 from blemore_harness.files.runs import Runs, StoredRun
 from blemore_harness.record.scores import Interval, Means
 from blemore_harness.record.types import CardFacts, DataFacts, FinishedSystem, Record
 from blemore_harness.scoring.analysis import compare_all_systems
-from blemore_harness.scoring.caveats import describe_folds, describe_selection
+from blemore_harness.scoring.caveats import describe_data, describe_system
 from blemore_harness.scoring.reading import LoadedSystem, load_run
 from blemore_harness.systems.submission import Submission
 
@@ -20,8 +21,6 @@ By = Literal["out-of-sample", "official"]
 
 STRATEGY = {"out-of-sample": "other-folds", "official": "official"}
 """Threshold strategy by which systems are compared: that of the numbers that rank them."""
-
-UNDECLARED = "not declared"
 
 MANY = 20
 """Pairs of systems whose tests take long enough to say so: with 47 actors a pair takes about a third of a second."""
@@ -172,7 +171,9 @@ def _make_board(
         rows += printed
         notes.append(NO_PREDICTIONS)
     rows.sort(key=_merit(by))
-    return Board(_describe(facts, protocol), protocol, facts.digest, tuple(rows), _caveats_of(facts), tuple(notes))
+    return Board(
+        _describe(facts, protocol), protocol, facts.digest, tuple(rows), tuple(describe_data(facts)), tuple(notes)
+    )
 
 
 def _merit(by: By) -> Callable[[Row], tuple[bool, float]]:
@@ -221,8 +222,6 @@ def _make_row(entry: _Entry, group: int | None) -> Row:
     system, record = entry.system, entry.record
     inside = [each for each in record.systems if each.name in system.base_models]
     cards = [system.card, *(each.card for each in inside)]
-    own = [each.caveat for each in (system, *inside) if each.caveat]
-    caveats = [*dict.fromkeys(own), *describe_selection(system, record.finished)]
     return Row(
         name=entry.title,
         base_models=system.base_models,
@@ -231,7 +230,7 @@ def _make_row(entry: _Entry, group: int | None) -> Row:
         interval=system.intervals.score if system.intervals else None,
         official=_numbers(system.official),
         test_score=None,
-        caveats=tuple(caveats),
+        caveats=tuple(describe_system(system, record)),
         acted=_say_acted(cards),
         paid=_say_paid(cards),
         weights="; ".join(dict.fromkeys(card.weights_licence or UNDECLARED for card in cards)),
@@ -277,13 +276,3 @@ def _describe(facts: DataFacts, protocol: str) -> str:
         f"{what} {facts.digest[:8]}: {facts.clips} clips, {facts.actors} actors, {facts.folds} folds; protocol "
         f"{protocol}"
     )
-
-
-def _caveats_of(facts: DataFacts) -> tuple[str, ...]:
-    """Report what holds for all systems on a dataset."""
-    found = ["demo: generated clips, whose numbers say nothing about BLEMORE"] if facts.demo else []
-    if facts.left_out:
-        count = len(facts.left_out)
-        found.append(f"incomparable: {count} clip{'s' * (count > 1)} left out")
-    words = describe_folds(facts)
-    return (*found, *([words] if words else []))
