@@ -19,7 +19,9 @@ PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
     "hookspecs", "context", "clips", "predictions", "cache", "disk", "options", "errors", "heads.options",
-    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "pooling", "media.audio", "media.frames",
+    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options",
+    "training.fitting", "training.epochs", "training.batches", "training.predicting",
+    "pooling", "media.ahead", "media.audio", "media.frames",
     "media.frame_cache", "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid",
     "protocol.thresholds", "cli.root", "cli.opening", "cli.terminal", "data.download", "decoding.strategies",
     "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types",
