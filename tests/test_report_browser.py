@@ -316,15 +316,21 @@ def test_the_keyboard_reaches_every_control(open_page: Any) -> None:
     assert page.evaluate("document.activeElement.parentElement.dataset.name") == "fold"
 
 
-def test_print_draws_what_is_open_and_leaves_the_controls_out(open_page: Any) -> None:
-    page = open_page()
-    page.evaluate("window.print = () => { window.printed = document.querySelectorAll('figure.chart svg').length }")
+def test_print_draws_what_is_open_in_light_colours_and_leaves_the_controls_out(open_page: Any) -> None:
+    page = open_page(scheme="dark")
+    page.evaluate("""window.print = () => { window.printed = [
+        document.querySelectorAll("figure.chart svg").length,
+        document.querySelector("figure.chart svg .role-axis-title text").getAttribute("fill"),
+        getComputedStyle(document.body).backgroundColor,
+    ]; }""")
     page.locator("#print").click()
     page.wait_for_function("window.printed !== undefined")
     visible = page.evaluate("[...document.querySelectorAll('figure.chart')].filter(e => e.checkVisibility()).length")
-    assert page.evaluate("window.printed") == visible > 4
+    assert visible > 4
+    assert page.evaluate("window.printed") == [visible, "rgb(27, 32, 38)", "rgb(255, 255, 255)"]
+    assert page.evaluate("document.documentElement.dataset.theme") == "auto"
     page.emulate_media(media="print")
-    for controls in ("header.bar", "#clips form", "#clips .pager"):
+    for controls in ("header.bar", "#clips form button", "#clips .pager"):
         assert not page.locator(controls).first.is_visible()
     assert page.locator(".caveats").is_visible()
     assert page.pdf().startswith(b"%PDF")

@@ -160,9 +160,7 @@ def find_differences(
     Raises:
         DataError: counts of other clips.
     """
-    for name in ("folds", "clips", "blends"):
-        if not np.array_equal(getattr(first, name), getattr(second, name)):
-            raise DataError("both systems must have answered the same clips in the same folds")
+    check_alike(first, second)
     one, two = score_counts(first), score_counts(second)
     presence, salience = (mine.minus(other) for mine, other in zip(_rates(first), _rates(second), strict=True))
     spreads = _spreads(presence, salience)
@@ -181,6 +179,17 @@ def find_differences(
             "minimum": None if spread is None else least_difference(spread, len(first.folds)),
         }
     return found
+
+
+def check_alike(first: ActorCounts, second: ActorCounts) -> None:
+    """Refuse counts of other clips.
+
+    Raises:
+        DataError: folds, clips or blends per actor differ.
+    """
+    for name in ("folds", "clips", "blends"):
+        if not np.array_equal(getattr(first, name), getattr(second, name)):
+            raise DataError("both systems must have answered the same clips in the same folds")
 
 
 @dataclass(frozen=True)
