@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
-from blemore_harness.errors import MediaError, PluginFailed
+from blemore_harness.errors import ExtraMissing, MediaError, PluginFailed
 from blemore_harness.estimators.code import describe
+from blemore_harness.media.audio import audio_key
+from blemore_harness.media.frames import decoder_versions
 
 
 class ClipArrays:
@@ -75,4 +78,7 @@ class ClipArrays:
         return array
 
     def _open(self, context: Context) -> Store:
-        return context.cache.store(self._name, **(self._facts or self.identify()))
+        decoders: list[object] = []
+        with contextlib.suppress(ExtraMissing):  # then the function decodes nothing
+            decoders = [decoder_versions(), audio_key()]
+        return context.cache.store(self._name, decoders=decoders, **(self._facts or self.identify()))
