@@ -14,17 +14,20 @@ import numpy as np
 import pytest
 
 from blemore_harness.clips import Clip, Clips, Fold
+from blemore_harness.data.blinded import blind_dataset
+from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import ConfigError, DataError, MediaError, PluginFailed
 from blemore_harness.estimators import SklearnEncoder
 from blemore_harness.estimators.classifier import draw_emotions, weight_keyword
 from blemore_harness.estimators.code import describe
 from blemore_harness.hookspecs import Encoder, NoOptions
-from blemore_harness.predictions import Embeddings
+from blemore_harness.predictions import Embeddings, softmax
 from blemore_harness.systems.submission import from_plugins
 from blemore_harness.testing import check_subject
 from blemore_harness.testing.subjects import Subject
 from estimator_cases import MATERIAL, Bare, glimpse
 from fakes import LABELS, make_context, make_fold
+from released_files import write_released
 from toys import Bench, offer, open_bench, system
 
 FOLD = make_fold(5, 2)
@@ -149,7 +152,7 @@ def counted(clip: Clip) -> list[float]:
 def test_features_are_computed_once_per_code_and_version(tmp_path: Path) -> None:
     clips, context = FOLD.held_out, make_context(tmp_path)
     Calls.count = 0
-    for version, sets, expected in ((1, (), 2), (1, (), 2), (2, (), 4), (2, ("WavLM_large",), 6)):
+    for version, sets, expected in ((1, (), 2), (1, (), 2), (2, (), 4), (2, ("WavLM_large",), 8)):
         encoder = SklearnEncoder("toy", counted, Plain(), version=version, feature_sets=sets)
         encoder.prepare(clips, NoOptions(), context)
         encoder.embed(clips, NoOptions(), context)
@@ -197,10 +200,10 @@ def test_warnings_of_a_library_are_kept_with_the_run(tmp_path: Path) -> None:
     class Warning_(Plain):
         def fit(self, X: np.ndarray, y: np.ndarray) -> None:
             for _ in range(2):
-                warnings.warn("did not\n converge", UserWarning, stacklevel=1)
+                warnings.warn("did not converge:\nSTOP. See the manual.", UserWarning, stacklevel=1)
 
     _, context = fit(Warning_(), tmp_path)
-    assert context.reporter.warnings == ["UserWarning: did not converge"]
+    assert context.reporter.warnings == ["toy: the classifier warns: did not converge"]
 
 
 SETTINGS = """
@@ -265,6 +268,34 @@ def test_entered_in_python_it_is_evaluated_and_not_trained_again(tmp_path: Path)
     assert system(record, "toy")["cross_fitted"] == system(run()[0], "toy")["cross_fitted"]
     assert Uniform.fits == 4, "three folds and the final fit, once"
     assert not list(folder.parent.rglob("model/*"))
+
+
+def read_released(clip: Clip) -> np.ndarray:
+    return np.load(clip.features("WavLM_large")).mean(axis=0)
+
+
+@pytest.mark.parametrize("sets", [("WavLM_large",), ()])
+def test_released_features_are_read_where_they_are_named(tmp_path: Path, sets: tuple[str, ...]) -> None:
+    data = tmp_path / "data"
+    write_released(data, {"WavLM_large": 4}, actors=6)
+    dataset = read_dataset(data)
+    bench = Bench(dataset, blind_dataset(dataset, tmp_path / "views"), tmp_path)
+    encoder = SklearnEncoder("toy", read_released, Nearest(), feature_sets=sets)
+    record, _ = bench.run(offer(encoder)[0], from_plugins(["toy"]))
+    if sets:
+        assert system(record, "toy")["official"]["score"]["mean"] > 0.5
+    else:
+        assert "`feature_sets`" in str(record)
+
+
+class Nearest(Plain):
+    """Probabilities by the distance to the mean of each emotion."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray) -> None:
+        self.centres = np.array([np.average(X[y == k], axis=0, weights=sample_weight[y == k]) for k in np.unique(y)])
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        return softmax(-((X[:, None] - self.centres) ** 2).sum(axis=2))
 
 
 class Uniform(Plain):

@@ -76,7 +76,7 @@ class SklearnEncoder(Encoder):
             raise ConfigError(f"{name}: '{self._encoder.name}' defines no `embed`: its embeddings cannot be features")
         self._estimator, self._sets = estimator, feature_sets
         self._arrays = ClipArrays(name, features, version, kept=not feature_sets) if callable(features) else None
-        self._describe(name, modality, summary or f"{kind} on features of a clip")
+        self._describe(name, modality, summary or f"{_last_step(estimator)} on features of a clip")
 
     def _describe(self, name: str, modality: Modality | None, summary: str) -> None:
         # What other encoders state in their class belongs to the instance here.
@@ -163,7 +163,7 @@ class SklearnEncoder(Encoder):
         context.note("blends", "one sample, emotion drawn" if keyword is None else "two samples, weighted")
         # As 0 to K - 1: some libraries take no other labels.
         present, classes = np.unique(emotions, return_inverse=True)
-        with _warnings_to(context):
+        with _warnings_to(context, self.name):
             classifier.fit(values[clips], classes, **weights)
         return ClassifierModel(self, options, classifier, present)
 
@@ -193,7 +193,7 @@ class ClassifierModel:
         values = self.encoder.embed(clips, self.options, context).values
         columns = self.present[getattr(self.classifier, "classes_", np.arange(len(self.present)))]
         rows = np.zeros((len(clips), len(EMOTIONS)))
-        with _warnings_to(context):
+        with _warnings_to(context, self.encoder.name):
             for row, features in zip(rows, values, strict=True):
                 given = np.asarray(self.classifier.predict_proba(features[None]), dtype=np.float64)
                 if given.shape != (1, len(columns)) or not (given >= 0).all() or abs(given.sum() - 1) > SUM_TOLERANCE:
@@ -248,11 +248,16 @@ def draw_emotions(targets: NDArray[np.float32], seed: int) -> tuple[NDArray[np.i
     return np.arange(len(targets)), (draws[:, None] * bounds[:, -1:] >= bounds).sum(axis=1)
 
 
+def _last_step(estimator: Any) -> str:
+    steps = getattr(estimator, "steps", None)
+    return _last_step(steps[-1][1]) if steps else type(estimator).__name__
+
+
 @contextlib.contextmanager
-def _warnings_to(context: Context) -> Iterator[None]:
-    """Report each distinct warning of a library inside the block once, in the run's log and record."""
+def _warnings_to(context: Context, name: str) -> Iterator[None]:
+    """Report the first line of each distinct warning of a library inside the block, in the run's log and record."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    for text in dict.fromkeys(f"{each.category.__name__}: {' '.join(str(each.message).split())}" for each in caught):
-        context.warn(text)
+    for text in dict.fromkeys(str(each.message).strip().partition("\n")[0].rstrip(" :") for each in caught):
+        context.warn(f"{name}: the classifier warns: {text}")

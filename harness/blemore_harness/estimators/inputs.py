@@ -42,19 +42,19 @@ class ClipArrays:
         return self._facts
 
     def prepare(self, clips: Clips, context: Context) -> None:
-        """Compute the arrays that are not in the cache yet.
+        """Compute the arrays that are not in the cache yet; without a cache, all of them, to find clips without one.
 
         Raises:
             MediaError: an array with values that are not finite.
             PluginFailed: not an array of numbers.
         """
-        if not self._kept:
-            return
         store = self._open(context)
-        missing = store.missing(clips)
+        missing = store.missing(clips) if self._kept else list(clips)
         with context.progress(f"{self._name}: features", len(missing)) as bar:
             for clip in missing:
-                store.save(clip, self.compute(clip))
+                array = self.compute(clip)
+                if self._kept:
+                    store.save(clip, array)
                 bar.advance()
 
     def read(self, context: Context) -> Callable[[Clip], NDArray[Any]]:

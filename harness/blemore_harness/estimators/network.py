@@ -74,7 +74,7 @@ class TorchEncoder(Encoder):
         vars(self).update(
             name=name,
             modality=modality,
-            summary=summary or f"{getattr(module, '__name__', 'torch module')}, trained on soft labels",
+            summary=summary or "torch module trained on soft labels",
             Options=_with_defaults(name, settings),
         )
 
@@ -95,7 +95,7 @@ class TorchEncoder(Encoder):
         return Requirement("torch"), Requirement("safetensors")
 
     def prepare(self, clips: Clips, options: TrainingOptions, context: Context) -> None:
-        """Compute the inputs of all clips, unless they are computed in every epoch."""
+        """Compute the inputs of all clips, so that one that cannot be used is found before training."""
         self._arrays.prepare(clips, context)
 
     def fit(self, fold: Fold, options: TrainingOptions, context: Context) -> TrainedNetwork:
