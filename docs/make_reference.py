@@ -19,7 +19,9 @@ PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
     "hookspecs", "context", "clips", "predictions", "cache", "disk", "options", "errors", "heads.options",
-    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "pooling", "media.audio", "media.frames",
+    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options",
+    "training.fitting", "training.epochs", "training.batches", "training.predicting",
+    "estimators.classifier", "estimators.network", "pooling", "media.ahead", "media.audio", "media.frames",
     "media.frame_cache", "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid",
     "protocol.thresholds", "cli.root", "cli.opening", "cli.terminal", "data.download", "decoding.strategies",
     "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types",
@@ -44,6 +46,8 @@ PARTS = {
     "drawing.result_text": {"FORMS", "Form", "escape_latex", "escape_markdown", "format_results"},
     "drawing.plugin_details": {"UNDECLARED", "describe_card"},
     "drawing.score_tables": {"describe_ties", "draw_ranking", "list_caveats"},
+    "estimators.classifier": {"SklearnEncoder"},
+    "estimators.network": {"TorchEncoder"},
     "files.leaderboard": {"INNER_NAME", "KEY_ENDING", "read_submission", "write_submission"},
     "files.runs": {"Runs", "StoredRun", "read_record"},
     "files.scoring": {"Reference", "read_reference"},
@@ -75,6 +79,10 @@ CONSTANTS = {
     "pooling": {"STATISTICS"},
     "predictions": {"FloatArray"},
     "protocol.grid": {"OFFICIAL_GRID"},
+    "training.epochs": {"Judge", "Quality"},
+    "training.fitting": {"Make"},
+    "training.options": {"Precision"},
+    "training.predicting": {"Predict"},
     "protocol.rules": {"BLENDS", "EQUAL", "MAJOR", "MINOR", "NEUTRAL", "SINGLE"},
 }
 """Constants and types without a class that are public of the other modules."""

@@ -64,14 +64,14 @@ def test_a_fusion_of_probabilities_gives_the_same_when_it_is_loaded(case: str, t
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_chosen_gives_the_same_when_it_is_loaded(kind: Any, tmp_path: Path) -> None:
     again = reload(BestOf(), BestOf.Options(), SelectedModel(Selected(kind, None), fitted(kind)), tmp_path)
-    assert again.name == kind
+    assert again.selected.name == kind
     assert predict(again, NEW).tobytes() == predict(fitted(kind), NEW).tobytes()
 
 
 def test_a_choice_is_saved_with_its_name(tmp_path: Path) -> None:
     options = BestOfOptions(candidates=("mean", "logit-mean"), inner_folds=2)
     model, _ = fit(BestOf(), SEEN, TRUTH, options)
-    assert reload(BestOf(), options, model, tmp_path).name == model.name
+    assert reload(BestOf(), options, model, tmp_path).selected == model.selected
 
 
 def test_every_fusion_of_ours_is_among_the_cases_or_takes_embeddings() -> None:
