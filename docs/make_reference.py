@@ -24,8 +24,9 @@ MODULES = (
     "protocol.thresholds", "cli.root", "cli.opening", "cli.terminal", "data.download", "decoding.strategies",
     "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types",
     "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
-    "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.published", "files.scoring",
-    "scoring.ranking", "drawing.score_tables", "decoding.choosing", "cli.completion", "drawing.result_text",
+    "scoring.seeds", "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.published",
+    "files.scoring", "scoring.ranking", "drawing.score_tables", "decoding.choosing", "cli.completion",
+    "drawing.result_text",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -53,7 +54,7 @@ PARTS = {
     },
     "scoring.breakdown": {"Answers", "break_down", "count_errors", "find_kinds"},
     "scoring.calibration": {"measure_calibration"},
-    "scoring.caveats": {"describe_folds", "describe_selection"},
+    "scoring.caveats": {"describe_folds", "describe_selection", "describe_tuning"},
     "scoring.intervals": {"LEVEL", "say_minimum", "short", "show_p"},
     "scoring.published": {"MEASURES"},
     "scoring.ranking": {"Sent", "find_sent", "rank_files"},
@@ -97,9 +98,9 @@ RECORD_MODULES = ("record.types", "record.scores")
 RECORD_HEAD = """# The record of a run
 
 `record.json` in a run's folder holds every number of the run; `run --json` and `table --json` print it. Its keys are
-the fields of the dataclasses below, nested as their types say, beginning with `Record`. All keys are always there. A
-tuple is a list, `None` is null. Accuracies and Scores are shares from 0 to 1, times are seconds, `digest` and
-`identity` are hashes. Made from the docstrings by `python docs/make_reference.py`.
+the fields of the dataclasses below, nested as their types say, beginning with `Record`. All keys but optional ones are
+always there. A tuple is a list, `None` is null. Accuracies and Scores are shares from 0 to 1, times are seconds,
+`digest` and `identity` are hashes. Made from the docstrings by `python docs/make_reference.py`.
 
 The JSON schema is [record.schema.json](../../harness/blemore_harness/record/record.schema.json). `schema` counts
 changes of the keys: a record of another schema is refused, and the same command, given again, writes it anew from the

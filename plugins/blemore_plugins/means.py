@@ -11,7 +11,7 @@ import numpy as np
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.disk import read_json, write_json
-from blemore_harness.errors import DataError, InvalidOption
+from blemore_harness.errors import ConfigError, DataError, InvalidOption
 from blemore_harness.hookspecs import Card, Fusion, NoOptions, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 from blemore_plugins.cards import fusion_card
@@ -90,6 +90,29 @@ class Mean(Fusion):
     def load(self, folder: Path, options: NoOptions, context: Context) -> WeightedMean:
         """Read the weights."""
         return load_weighted_mean(folder)
+
+
+class SeedAverage(Mean):
+    """The mean of one encoder's probabilities over base seeds: what differs between them by chance cancels out."""
+
+    name = "seed-average"
+    summary = "mean of one encoder's probabilities over base seeds (wavlm@seed0, wavlm@seed1, ...)"
+
+    def fit(
+        self, fold: Fold, base_models: Mapping[str, Probabilities], options: NoOptions, context: Context
+    ) -> WeightedMean:
+        """Learn nothing.
+
+        Raises:
+            ConfigError: base models that are not variants of one encoder.
+        """
+        encoders = sorted({"+".join(part.partition("@")[0] for part in name.split("+")) for name in base_models})
+        if len(encoders) > 1:
+            raise ConfigError(
+                f"{self.name}: expected variants of one encoder, such as {encoders[0]}@seed0,{encoders[0]}@seed1, "
+                f"found {len(encoders)} encoders ({', '.join(encoders)}); `mean` averages different ones"
+            )
+        return super().fit(fold, base_models, options, context)
 
 
 @dataclass(frozen=True)
@@ -181,4 +204,4 @@ def mean_logs(logs: FloatArray) -> FloatArray:
 @hookimpl
 def blemore_fusions() -> Iterable[Fusion]:
     """Return the plain means."""
-    return [Mean(), LogitMean()]
+    return [Mean(), SeedAverage(), LogitMean()]

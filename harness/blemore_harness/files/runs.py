@@ -10,8 +10,10 @@ last, so if it exists the fold is finished.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +36,9 @@ from blemore_harness.record.types import Record
 RECORD_FILE = "record.json"
 PREPARED_FILE = "prepare.json"
 DECODERS_FILE = "decoders.json"
+
+SEED = re.compile(r"@seed(0|[1-9][0-9]*)(?=\+|$)")
+"""What gives an encoder a base seed of its own, behind its name: `wavlm@seed1`."""
 
 
 @dataclass(frozen=True)
@@ -189,9 +194,19 @@ class Runs:
 
     def run(self, name: str, digest: str) -> Path:
         """Return the folder of a run, created if it does not exist."""
-        folder = self.root / folder_name(name, digest[:12])
+        folder = self.root / f"{cut_name(name)}-{digest[:12]}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def group(self, record: Record) -> dict[int, Record]:
+        """Return the records of a run's group of seeds that are there and can be read, by seed."""
+        found = {}
+        for seed, digest in record.seeds.items():
+            folder = self.root / f"{cut_name(record.submission.name)}-{digest[:12]}"
+            with contextlib.suppress(RunError):
+                if (folder / RECORD_FILE).exists():
+                    found[int(seed)] = read_record(folder)
+        return found
 
     def find(self, run: str) -> Path:
         """Find a run by its folder, else by its name with or without the digest, else by a unique prefix of its name.
@@ -228,9 +243,29 @@ def digest_model(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def split_seed(name: str) -> tuple[str, int | None]:
+    """Split a base seed off an encoder's name: such a system is the plain encoder of a run with that seed.
+
+    >>> split_seed("wavlm@seed1"), split_seed("wavlm@quick")
+    (('wavlm', 1), ('wavlm@quick', None))
+    >>> split_seed("imagebind@seed1+wavlm@seed1")
+    ('imagebind+wavlm', 1)
+    """
+    parts = name.split("+")
+    seeds = {int(found[1]) for found in map(SEED.search, parts) if found}
+    if len(seeds) != 1 or not all(map(SEED.search, parts)):
+        return name, None
+    return SEED.sub("", name), seeds.pop()
+
+
+def folder_stem(name: str) -> str:
+    """Return what stands before the digest in the name of a system's folder."""
+    return cut_name(split_seed(name)[0])
+
+
 def folder_name(name: str, digest: str) -> str:
-    """Return the name of a folder; a long one is shortened and remains unique by its digest."""
-    return f"{cut_name(name)}-{digest}"
+    """Return the name of a system's folder; a long one is shortened and remains unique by its digest."""
+    return f"{folder_stem(name)}-{digest}"
 
 
 def read_record(run: Path) -> Record:

@@ -34,8 +34,17 @@ def describe_selection(system: FinishedSystem, systems: Sequence[FinishedSystem]
     return found
 
 
+def describe_tuning(trials: int) -> str:
+    """Report that options were chosen among several by their scores on the clips of the run."""
+    return f"tuned: {trials} trial{'s' * (trials != 1)} on these clips (optimistic)"
+
+
 def run_caveat(
-    resolved_systems: Sequence[ResolvedSystem], demo: bool, thresholds: str | None = None, left_out: int = 0
+    resolved_systems: Sequence[ResolvedSystem],
+    demo: bool,
+    thresholds: str | None = None,
+    left_out: int = 0,
+    tuned: int | None = None,
 ) -> str | None:
     """Report what makes these results no real system's on real clips, or not comparable, or None.
 
@@ -44,6 +53,8 @@ def run_caveat(
     caveats = list(dict.fromkeys(resolved.caveat for resolved in resolved_systems if resolved.caveat))
     if thresholds is not None and STRATEGIES[thresholds].transductive:
         caveats.append(f"transductive test labels ({thresholds})")
+    if tuned:
+        caveats.append(describe_tuning(tuned))
     if left_out:
         caveats.insert(0, f"incomparable: {left_out} clip{'s' * (left_out > 1)} left out")
     if demo:
