@@ -13,6 +13,7 @@ from blemore_harness.context import Context
 from blemore_harness.disk import read_json, write_json
 from blemore_harness.errors import ConfigError, DataError, InvalidOption
 from blemore_harness.hookspecs import Card, Fusion, NoOptions, hookimpl
+from blemore_harness.options import searched
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 from blemore_plugins.cards import fusion_card
 
@@ -123,7 +124,7 @@ class LogitMeanOptions:
         epsilon: probabilities below it count as this much.
     """
 
-    epsilon: float = EPSILON
+    epsilon: float = searched(EPSILON, 1e-6, 1e-2, log=True)
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)

@@ -103,7 +103,7 @@ def run(
     isolation = Isolation(time_limit and time_limit * 60) if isolate else None
     work = evaluate_without_bad_clips if skip_bad_clips else evaluate
     with keeping_stdout():
-        opened = _open_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
+        opened = open_named_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
         opened = replace(opened, isolation=isolation, keep_models=keep_models)
     if seeds_text is not None:
         return _run_seeds(opened, work, _read_seeds(seeds_text, opened.submission.seed), average, data, as_json)
@@ -207,7 +207,7 @@ def prepare(
     from blemore_harness.running.preparation import prepare_ahead
 
     with keeping_stdout():
-        opened = _open_run("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
+        opened = open_named_run("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
         rows = prepare_ahead(opened, export)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3
@@ -274,11 +274,21 @@ def _format_table(record: Record, folder: Path, form: Form, data: Path | None) -
     return format_results(record, form, adjusted)
 
 
-def _open_run(
+def open_named_run(
     verb: str, name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None,
     settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
 ) -> Run:  # fmt: skip
-    """Validate the arguments of a command and open the dataset."""
+    """Validate the arguments of a command that runs systems, open the dataset, and return the run.
+
+    Args:
+        verb: the command, for messages.
+        name: of a submission; None where there are plugins.
+        plugins, fusion, settings: as typed.
+        seed, thresholds: where given, in place of the submission's.
+
+    Raises:
+        BlemoreError: something that the user can mend; `click.UsageError` for arguments that do not go together.
+    """
     from blemore_harness.cli.opening import open_dataset
     from blemore_harness.data.download import is_demo
     from blemore_harness.data.opening import open_blinded

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from blemore_harness.options import demand, incidental
+from blemore_harness.options import demand, incidental, searched
 
 RANDOM = ("random", "random-small")
 """Values of `model` for fresh weights: at the released size, and at a size for trying things out."""
@@ -53,15 +53,15 @@ class FinetuningOptions:
     epochs: int = 30
     patience: int = 10
     batch_size: int = 16
-    learning_rate: float = 1e-5
+    learning_rate: float = searched(1e-5, 1e-6, 1e-4, log=True)
     head_rate: float = 1e-3
-    layer_decay: float = 1.0
+    layer_decay: float = searched(1.0, 0.65, 1.0)
     warmup: float = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     ema: float = 0.0
     lora: int = 0
-    weight_decay: float = 0.05
-    head_dropout: float = 0.0
+    weight_decay: float = searched(0.05, 1e-3, 0.2, log=True)
+    head_dropout: float = searched(0.0, 0.0, 0.5)
     clip: float = 1.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     selection: Literal["inner", "held-out", "last"] = "inner"
