@@ -15,8 +15,9 @@ from click.testing import CliRunner, Result
 from blemore_harness.cli import cli
 from blemore_harness.clips import Fold
 from blemore_harness.context import Context
+from blemore_harness.disk import split_seed
 from blemore_harness.errors import ConfigError
-from blemore_harness.files.runs import Runs, read_record, split_seed
+from blemore_harness.files.runs import Runs, read_record
 from blemore_harness.pipeline import evaluate
 from blemore_harness.record.types import FailedSystem, Record
 from blemore_harness.running.run import Run, open_run

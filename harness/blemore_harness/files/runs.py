@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from blemore_harness.disk import (
     cut_name,
     lock_soon,
     read_json,
+    split_seed,
     write_atomically,
     write_json,
 )
@@ -36,9 +36,6 @@ from blemore_harness.record.types import Record
 RECORD_FILE = "record.json"
 PREPARED_FILE = "prepare.json"
 DECODERS_FILE = "decoders.json"
-
-SEED = re.compile(r"@seed(0|[1-9][0-9]*)(?=\+|$)")
-"""What gives an encoder a base seed of its own, behind its name: `wavlm@seed1`."""
 
 
 @dataclass(frozen=True)
@@ -241,21 +238,6 @@ def digest_model(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file in the folder of a kept model, by its path in there."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def split_seed(name: str) -> tuple[str, int | None]:
-    """Split a base seed off an encoder's name: such a system is the plain encoder of a run with that seed.
-
-    >>> split_seed("wavlm@seed1"), split_seed("wavlm@quick")
-    (('wavlm', 1), ('wavlm@quick', None))
-    >>> split_seed("imagebind@seed1+wavlm@seed1")
-    ('imagebind+wavlm', 1)
-    """
-    parts = name.split("+")
-    seeds = {int(found[1]) for found in map(SEED.search, parts) if found}
-    if len(seeds) != 1 or not all(map(SEED.search, parts)):
-        return name, None
-    return SEED.sub("", name), seeds.pop()
 
 
 def folder_stem(name: str) -> str:

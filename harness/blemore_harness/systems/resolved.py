@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from blemore_harness.data.blinded import BlindedDataset
-from blemore_harness.disk import digest_of
+from blemore_harness.disk import digest_of, split_seed
 from blemore_harness.errors import ConfigError, first_and_count
-from blemore_harness.files.runs import split_seed
 from blemore_harness.hookspecs import Card, Encoder, Fusion, NoOptions
 from blemore_harness.options import build_options, describe_options, identify_options
 from blemore_harness.protocol.rules import PROTOCOL_VERSION

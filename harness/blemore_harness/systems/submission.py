@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from blemore_harness.disk import split_seed
 from blemore_harness.errors import ConfigError, UnknownName, suggest
-from blemore_harness.files.runs import split_seed
 
 DEFAULT_FUSION = "best-of"
 """`logit-mean`, unless training actors show that another fusion is better: see docs/explanation/simulation.md."""
