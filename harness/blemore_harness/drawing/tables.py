@@ -64,6 +64,11 @@ def _remarks(record: Record) -> list[Text]:
         lines.append(f"No intervals: expected at least {FEWEST} actors, and as many with blends.")
     if any(system.times_asked for system in record.finished):
         lines.append("Chosen on the held-out folds: optimistic in both columns, as published validation numbers are.")
+    if record.seeds:
+        seeds = ", ".join(record.seeds)
+        lines.append(
+            f"One of {len(record.seeds)} runs that differ in the seed ({seeds}): this is {record.submission.seed}."
+        )
     if words := describe_folds(record.data):
         lines.append(words)
     if expected := record.submission.expect:

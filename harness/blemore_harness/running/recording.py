@@ -65,14 +65,18 @@ def start_record(
     dataset: Dataset,
     command: Sequence[str],
     warnings: Sequence[str] = (),
+    seeds: Mapping[str, str] | None = None,
 ) -> Record:
     """Make the record of a run that is about to start.
 
     Args:
         warnings: those of the blinded dataset, besides the dataset's own.
+        seeds: configuration hashes of the run's group, by seed.
     """
     return Record(
-        caveat=run_caveat(resolved_systems, dataset.demo, submission.thresholds, len(dataset.left_out)),
+        caveat=run_caveat(
+            resolved_systems, dataset.demo, submission.thresholds, len(dataset.left_out), submission.tuned
+        ),
         submission=SubmissionFacts(
             name=submission.name,
             summary=submission.summary,
@@ -82,6 +86,7 @@ def start_record(
             file=submission.source.name if submission.source else None,
             thresholds=submission.thresholds,
             expect=dict(submission.expect),
+            tuned=submission.tuned,
         ),
         identity=resolved_systems[-1].digest,
         protocol=PROTOCOL_VERSION,
@@ -99,6 +104,7 @@ def start_record(
         ),
         execution=Execution(tuple(command), _now(), platform.python_version()),
         warnings=(*dataset.warnings, *warnings),
+        seeds=dict(seeds or {}),
     )
 
 

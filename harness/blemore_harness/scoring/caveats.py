@@ -32,7 +32,8 @@ def describe_folds(data: DataFacts) -> str | None:
 def describe_system(system: FinishedSystem, record: Record) -> list[str]:
     """Report what must stand beside a system's numbers: its caveat, those of its base models, what was chosen how."""
     caveats = (each.caveat for each in (system, *_base_models(system, record)) if each.caveat)
-    return [*dict.fromkeys(caveats), *describe_selection(system, record.finished)]
+    tuned = [describe_tuning(record.submission.tuned)] if record.submission.tuned else []
+    return [*dict.fromkeys(caveats), *describe_selection(system, record.finished), *tuned]
 
 
 def describe_help(system: FinishedSystem, record: Record) -> list[str]:
@@ -67,8 +68,17 @@ def describe_selection(system: FinishedSystem, systems: Sequence[FinishedSystem]
     return found
 
 
+def describe_tuning(trials: int) -> str:
+    """Report that options were chosen among several by their scores on the clips of the run."""
+    return f"tuned: {trials} trial{'s' * (trials != 1)} on these clips (optimistic)"
+
+
 def run_caveat(
-    resolved_systems: Sequence[ResolvedSystem], demo: bool, thresholds: str | None = None, left_out: int = 0
+    resolved_systems: Sequence[ResolvedSystem],
+    demo: bool,
+    thresholds: str | None = None,
+    left_out: int = 0,
+    tuned: int | None = None,
 ) -> str | None:
     """Report what makes these results no real system's on real clips, or not comparable, or None.
 
@@ -77,6 +87,8 @@ def run_caveat(
     caveats = list(dict.fromkeys(resolved.caveat for resolved in resolved_systems if resolved.caveat))
     if thresholds is not None and STRATEGIES[thresholds].transductive:
         caveats.append(f"transductive test labels ({thresholds})")
+    if tuned:
+        caveats.append(describe_tuning(tuned))
     if left_out:
         caveats.insert(0, f"incomparable: {left_out} clip{'s' * (left_out > 1)} left out")
     if demo:

@@ -182,6 +182,7 @@ def _facts(board: Board, row: Row) -> dict[str, Any]:
         "official_acc_salience": row.official.acc_salience, "test_score": row.test_score,
         "caveats": "; ".join((*board.caveats, *row.caveats)), "acted_emotions": row.acted, "paid": row.paid,
         "weights_licence": row.weights, "run": row.run, "source": row.source,
+        "seeds": ",".join(map(str, row.seeds)), "between_seed_sd": row.sd,
     }  # fmt: skip
 
 
@@ -231,7 +232,7 @@ def _score(row: Row) -> str:
     if row.out_of_sample is None or row.out_of_sample.score is None:
         return ""
     ends = f" [{short(row.interval[0])}, {short(row.interval[1])}]" if row.interval else ""
-    return short(row.out_of_sample.score) + ends
+    return short(row.out_of_sample.score) + ("" if row.sd is None else f" ± {short(row.sd)}") + ends
 
 
 def _official(row: Row) -> list[str]:
