@@ -151,10 +151,11 @@ def _predict_test_clips(
 
 def _keep_decoders(run: Run, predictions: Mapping[str, SystemPredictions]) -> None:
     """Write down how each system's probabilities become labels, for clips that are none of the dataset's."""
-    wanted = run.submission.thresholds
-    keep_decoders(run.folder, {
-        name: describe_decoder(choose_decoder(predictions[name], run.blinded, wanted)) for name in predictions
-    })  # fmt: skip
+    found = {}
+    for name, predicted in predictions.items():
+        strategy, decoder = choose_decoder(predicted, run.blinded, run.submission.thresholds)
+        found[name] = {"strategy": strategy, **describe_decoder(decoder)}
+    keep_decoders(run.folder, found)
 
 
 def evaluate_without_bad_clips(run: Run) -> tuple[Record, Path]:

@@ -12,15 +12,16 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 
-from blemore_harness.clips import Fold, LabelArray
+from blemore_harness.clips import Clips, Fold, LabelArray
 from blemore_harness.context import Context, Silent
 from blemore_harness.decoding.choosing import choose_simplest
 from blemore_harness.decoding.strategies import STRATEGIES, choose_strategy, decode_folds, make_sample
-from blemore_harness.disk import write_atomically
+from blemore_harness.disk import read_json, write_atomically, write_json
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Card, Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import Probabilities
@@ -36,6 +37,9 @@ from blemore_plugins.weighted import WeightedLogitMean
 
 Name = Literal["logit-mean", "weighted-logit-mean", "stack", "structured", "late", "mean"]
 
+
+CHOSEN_FILE = "chosen.json"
+"""File of a kept model that names the fusion; its own files stand beside it."""
 
 LEAST_ACTORS = 2
 """Actors that a candidate must be fitted on while it is tried: one to fit the settings, one to compare them."""
@@ -61,6 +65,23 @@ class BestOfOptions:
             )
         if self.inner_folds < 2:
             raise InvalidOption(f"inner_folds: expected at least 2, found {self.inner_folds}")
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """The fitted model of the fusion that was chosen, and its name."""
+
+    name: Name
+    model: FusionModel
+
+    def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Return what the fusion gives; its rule for a missing base model holds."""
+        return self.model.predict(clips, base_models, context)
+
+    def save(self, folder: Path) -> None:
+        """Write the fusion's model, and its name."""
+        self.model.save(folder)  # type: ignore[attr-defined]  # every candidate has it
+        write_json(folder / CHOSEN_FILE, {"chosen": self.name})
 
 
 class BestOf(Fusion):
@@ -114,8 +135,14 @@ class BestOf(Fusion):
                 system.Options(),
                 [contexts[number] for number in numbers],
             )
-            models |= zip(numbers, found, strict=True)
+            models |= zip(numbers, (ChosenModel(name, model) for model in found), strict=True)
         return [models[number] for number in range(len(folds))]
+
+    def load(self, folder: Path, options: BestOfOptions, context: Context) -> FusionModel:
+        """Read the model of the fusion that was chosen."""
+        name: Name = read_json(folder / CHOSEN_FILE)["chosen"]
+        system = make_candidate(name)
+        return ChosenModel(name, system.load(folder, system.Options(), context))
 
     def _choose(
         self,
@@ -209,7 +236,7 @@ def _shares_work(name: Name) -> bool:
 
 def _fit_chosen(name: Name, fold: Fold, base_models: Mapping[str, Probabilities], context: Context) -> FusionModel:
     system = make_candidate(name)
-    return system.fit(fold, base_models, system.Options(), context)
+    return ChosenModel(name, system.fit(fold, base_models, system.Options(), context))
 
 
 def _pick(base_models: Mapping[str, Probabilities], ids: tuple[str, ...]) -> dict[str, Probabilities]:

@@ -39,7 +39,7 @@ def run(
     thresholds: str | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     fold_seed: int = 0,
-    keep_models: Literal["final", "all", "none"] = "final",
+    keep_models: Literal["final", "all", "none"] | None = None,
     isolate: bool = False,
     time_limit: float | None = None,
     skip_bad_clips: bool = False,
@@ -58,7 +58,8 @@ def run(
         thresholds: threshold strategy for test clips; None takes the submission's, else chooses by cross-fitted Scores.
         device: where to compute.
         fold_seed: seed of the folds where the metadata has none.
-        keep_models: models that are kept: of the final fits, which `Run.predict` needs; of all folds; or none.
+        keep_models: models that are kept: of the final fit on all training clips, which `Run.predict` needs; of all
+            folds, too; or none. None is final, where test clips call for that fit.
         isolate: run plugins in worker processes, so that a crash does not end the run; for installed plugins only.
         time_limit: minutes that a fold may take; needs `isolate`.
         skip_bad_clips: leave out unusable clips; results are then not comparable.
@@ -87,7 +88,7 @@ def run(
 
 def evaluate_run(
     opened: EvaluatedRun,
-    keep_models: Literal["final", "all", "none"] = "final",
+    keep_models: Literal["final", "all", "none"] | None = None,
     isolate: bool = False,
     time_limit: float | None = None,
     skip_bad_clips: bool = False,

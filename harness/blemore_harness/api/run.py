@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from blemore_harness.api.functions import call_function
@@ -18,10 +17,11 @@ from blemore_harness.api.reporting import keep_stdout, open_reporter
 from blemore_harness.api.rows import Rows, html_table, make_frame
 from blemore_harness.clips import EMOTIONS
 from blemore_harness.context import Reporter
-from blemore_harness.files.runs import Runs, copy_submission, read_record
+from blemore_harness.files.runs import RECORD_FILE, Runs, copy_submission, read_record
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.record.types import FinishedSystem, Record
-from blemore_harness.running.new_clips import KeptModels, list_clips, open_models
+from blemore_harness.running.kept_models import open_models, open_scratch
+from blemore_harness.running.new_clips import KeptModels, list_clips
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.systems.unregistered import add_unregistered
 
@@ -155,9 +155,9 @@ class Run:
         """Write the models of the run into one file, which `predict` takes on another machine."""
         from blemore_harness.files.bundles import write_bundle
 
-        with keep_stdout(), opened_models(self.folder, "cpu", system, systems=self.systems) as models:
+        with keep_stdout(), opened_models(self.folder, "cpu", system, systems=self.systems) as (models, record):
             folders = [models.folders[each.name] for each in models.run.systems]
-        write_bundle(self.folder, self.record, folders, Path(path))
+            write_bundle(models.folder, record, models.name, folders, Path(path))
         return Path(path)
 
     def analyse(self, system: str | None = None, data: str | Path | None = None) -> dict[str, Any]:
@@ -297,10 +297,12 @@ def predict(
         clips, and the others: as of `Run.predict`.
     """
     paths = [clips] if isinstance(clips, str | Path) else list(clips)
-    with keep_stdout(), opened_models(run, device, system, runs=runs, systems=systems) as models:
+    with keep_stdout(), opened_models(run, device, system, runs=runs, systems=systems) as (models, _):
+        for text in (models.caveat, *models.remarks):
+            if text:
+                models.run.reporter.warn(text)
         answers = list(models.predict(list_clips([Path(path) for path in paths])))
-        bases = [encoder.name for encoder in models.run.encoders] if models.run.fusion else []
-    return make_frame([_describe_answer(answer, bases) for answer in answers])
+        return make_frame([_describe_answer(answer, models.base_models) for answer in answers])
 
 
 @contextmanager
@@ -312,29 +314,35 @@ def opened_models(
     runs: str | Path | None = None,
     systems: Iterable[Encoder | Fusion] = (),
     reporter: Reporter | None = None,
-) -> Iterator[KeptModels]:
-    """Open the kept models of a run or of a bundle; what is written meanwhile is deleted at the end.
+) -> Iterator[tuple[KeptModels, Record]]:
+    """Open the kept models of a run or of a bundle, with its record; what is written meanwhile is deleted.
 
     Args:
         run, and the others: as of `predict`.
         reporter: shows messages and progress; None logs them.
 
     Raises:
-        BlemoreError: as of `load_run`, `files.bundles.open_bundle` and `running.new_clips.open_models`.
+        BlemoreError: as of `load_run`, `files.bundles.open_bundle` and `running.kept_models.open_models`.
     """
     from blemore_harness.disk import cache_root
     from blemore_harness.files.bundles import open_bundle
 
-    with TemporaryDirectory(prefix="blemore-predict-") as scratch:
-        work = Path(scratch)
-        packed = str(run).endswith(".zip") and Path(run).is_file()
-        folder = open_bundle(Path(run), work / "bundle") if packed else Runs(runs_folder(runs)).find(str(run))
-        plugins = load_plugins()
-        add_unregistered(plugins, systems)
-        yield open_models(
-            folder, read_record(folder), plugins, work / "work", cache_root() / "arrays", device,
-            reporter or open_reporter(), system,
-        )  # fmt: skip
+    plugins = load_plugins()
+    add_unregistered(plugins, systems)
+    with open_scratch() as scratch:
+        if is_bundle(run):
+            folder, default = open_bundle(Path(run), scratch / "bundle")
+        else:
+            folder, default = Runs(runs_folder(runs)).find(str(run)), None
+        record, arrays = read_record(folder), cache_root() / "arrays"
+        told = open_reporter() if reporter is None else reporter
+        yield open_models(folder, record, plugins, scratch, arrays, device, told, system or default), record
+
+
+def is_bundle(run: str | Path) -> bool:
+    """Return whether an argument names a bundle, and not a run."""
+    file = Path(run)
+    return file.suffix == ".zip" or (file.name != RECORD_FILE and file.is_file())
 
 
 def _describe_answer(answer: Any, bases: Sequence[str]) -> dict[str, Any]:

@@ -58,8 +58,9 @@ MOST_MINUTES = 1_000_000
     help="With --isolate: limit for a fold, and for a preparation without progress [default: none].",
 )  # fmt: skip
 @click.option(
-    "--keep-models", type=click.Choice(["final", "all", "none"]), default="final", show_default=True,
-    help="Models that are kept: of the final fits, which `predict` needs; of all folds; or none.",
+    "--keep-models", type=click.Choice(["final", "all", "none"]),
+    help="Models that are kept: of the final fit on all training clips, which `predict` needs; of all folds, too; or "
+    "none [default: final, where test clips call for that fit].",
 )  # fmt: skip
 @data_option
 @runs_option
@@ -67,7 +68,7 @@ MOST_MINUTES = 1_000_000
 def run(
     name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None, settings: tuple[str, ...],
     seed: int | None, device: str, skip_bad_clips: bool, fold_seed: int, isolate: bool, time_limit: float | None,
-    keep_models: Literal["final", "all", "none"], data: Path | None, runs: Path, as_json: bool,
+    keep_models: Literal["final", "all", "none"] | None, data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score encoders or a submission.
 

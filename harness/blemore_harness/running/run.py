@@ -42,7 +42,8 @@ class Run:
         draw: writes a record as text for people, which is kept beside it; None keeps the record only.
         stop_at_bad_clips: raise `MediaError` for the first clip that an encoder cannot use (so that it can be left
             out), in place of reporting the encoder as failed.
-        keep_models: whether the models of the final fits are kept, those of all fits, or none.
+        keep_models: whose models are kept: of final fits, also where no test clips call for one; of all fits; of none.
+            None keeps those of the final fits that there are anyway.
     """
 
     submission: Submission
@@ -58,7 +59,7 @@ class Run:
     isolation: Isolation | None = None
     draw: Callable[[Record], str] | None = None
     stop_at_bad_clips: bool = False
-    keep_models: Literal["final", "all", "none"] = "final"
+    keep_models: Literal["final", "all", "none"] | None = None
 
     @property
     def encoders(self) -> tuple[ResolvedSystem, ...]:

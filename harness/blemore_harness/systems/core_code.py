@@ -7,7 +7,7 @@ from pathlib import Path
 
 NO_NUMBERS = (
     "__init__.py", "api", "cli", "doctor", "drawing", "scaffold", "scoring", "testing", "running/new_clips.py",
-    "files/bundles.py",
+    "running/kept_models.py", "files/bundles.py",
 )  # fmt: skip
 """Parts of the core that no finished fold can depend on: what plugins and the steps of a run import lies elsewhere.
 
