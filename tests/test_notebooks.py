@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -95,3 +97,21 @@ def test_they_run_from_top_to_bottom(path: Path, clips: Path, tmp_path: Path, mo
     [folder] = (tmp_path / "blemore-runs").glob("*/record.json")
     record: dict[str, Any] = json.loads(folder.read_text())
     assert record["status"] == "finished"
+
+
+@pytest.mark.encoders
+@pytest.mark.slow
+def test_the_lines_of_the_readme_work(clips: Path, tmp_path: Path) -> None:
+    for package in ("torch", "av", "pandas"):
+        pytest.importorskip(package)
+    block = (ROOT / "README.md").read_text(encoding="utf-8").split("<!-- python -->")[1].split("<!-- end -->")[0]
+    [code] = re.findall(r"```python\n(.*?)```", block, flags=re.DOTALL)
+    (tmp_path / "elsewhere.mp4").write_bytes((clips / "elsewhere.mp4").read_bytes())
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("BLEMORE_")}
+    environment = {**kept, "BLEMORE_DATA": str(clips / "data"), "BLEMORE_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "prosody" in done.stdout
+    assert "elsewhere.mp4" in done.stdout
