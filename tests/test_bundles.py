@@ -133,6 +133,8 @@ def test_a_bundle_answers_the_same_elsewhere(made: Path) -> None:
     assert not Path("blemore-runs").exists()
     say("bundle", made / "models.zip", "-o", "again.zip", "--system", "trivial-blend")
     assert json.loads(say("predict", "again.zip", *words))["system"] == "trivial-blend"
+    answer = type_in("predict", "again.zip", *words, "--system", "mean")
+    assert "'mean' (finished: trivial-blend)" in str(answer.exception)
 
 
 def test_a_bundle_holds_no_code_and_no_path_of_its_machine(made: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from blemore_harness.disk import atomic_file, read_json
 from blemore_harness.errors import RunError, advise
-from blemore_harness.files.runs import DECODERS_FILE, RECORD_FILE, SystemFolder, digest_whole
+from blemore_harness.files.runs import DECODERS_FILE, RECORD_FILE, SystemFolder, digest_whole, folder_name
 from blemore_harness.record.types import Record
 
 BUNDLE_FILE = "bundle.json"
@@ -41,20 +41,22 @@ def write_bundle(run: Path, record: Record, system: str, systems: Sequence[Syste
     Raises:
         RunError: a model that was damaged.
     """
+    inside = {folder.path.name for folder in systems}
     bare = replace(
-        record, data=replace(record.data, root=""), execution=replace(record.execution, command=()), warnings=()
-    )
+        record, data=replace(record.data, root=""), execution=replace(record.execution, command=()), warnings=(),
+        systems=tuple(each for each in record.systems if folder_name(each.name, each.digest) in inside),
+    )  # fmt: skip
     texts = {
         f"{run.name}/{RECORD_FILE}": json.dumps(bare.to_json(), indent=2),
         f"{run.name}/{DECODERS_FILE}": json.dumps(read_json(run / DECODERS_FILE)),
     }
     files: dict[str, Path] = {}
     for folder in systems:
-        inside = [folder.path / name for name in ("identity.json", "final.json")]
+        found = [folder.path / name for name in ("identity.json", "final.json")]
         if folder.keeps("final"):
-            inside += folder.read_model("final").rglob("*")
+            found += folder.read_model("final").rglob("*")
         home = folder.path.parent.parent
-        files |= {each.relative_to(home).as_posix(): each for each in inside if each.is_file()}
+        files |= {each.relative_to(home).as_posix(): each for each in found if each.is_file()}
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     digests |= {name: digest_whole(path) for name, path in files.items()}
     with atomic_file(output) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:

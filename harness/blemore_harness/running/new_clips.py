@@ -191,8 +191,9 @@ class KeptModels:
         while len(bad) < len(clips):
             usable = clips.take([number for number, clip in enumerate(clips.ids) if clip not in bad])
             try:
-                with _naming_failures(asked.resolved, usable, real):
+                with _naming_failures(asked.resolved, usable, real, offline=False):
                     Preparing(usable).do(system, options, context)
+                with _naming_failures(asked.resolved, usable, real):
                     if self.run.fusion is not None and takes_embeddings(self.run.fusion):
                         return Embedding(usable).do(system, options, context), bad
                     return self._ask(asked, lambda model: model.predict(usable, context), usable), bad  # noqa: B023
@@ -236,15 +237,17 @@ class KeptModels:
 
 
 @contextlib.contextmanager
-def _naming_failures(resolved: ResolvedSystem, clips: Clips, real: Mapping[str, str]) -> Iterator[None]:
-    """Turn what a plugin raises into an error with real clip names.
+def _naming_failures(
+    resolved: ResolvedSystem, clips: Clips, real: Mapping[str, str], offline: bool = True
+) -> Iterator[None]:
+    """Turn what a plugin raises into an error with real clip names; `offline` as of `blaming`.
 
     Raises:
         MediaError: it cannot use one of the clips, which the error names.
         PluginFailed: anything else.
     """
     try:
-        with blaming(resolved.system):
+        with blaming(resolved.system, offline):
             yield
     except Crash as crash:
         if isinstance(crash.__cause__, RunError):  # of the harness: a model that was not kept or was damaged
