@@ -164,6 +164,13 @@ def test_caveats_of_the_data_and_of_systems() -> None:
     assert text.endswith(": one, two")
 
 
+def test_caveats_name_their_run_where_they_do_not_hold_for_all() -> None:
+    runs = [sample_run("one-0123"), sample_run("two-0123", status="interrupted")]
+    first, second = list_caveats(runs)
+    assert first.startswith("folds: those of the metadata")
+    assert second.startswith("two-0123: the run is interrupted")
+
+
 def test_a_system_without_results_stands_last_with_its_reason() -> None:
     run = sample_run()
     record = replace(run.record, systems=(failed_system("broken", "no <weights>"), *run.record.systems))

@@ -184,6 +184,15 @@ def test_a_damaged_record_stops_the_cleaning_and_can_be_removed(tmp_path: Path) 
     assert names(tmp_path) == {"one", "a"}
 
 
+def test_a_run_of_another_folder_is_refused(tmp_path: Path) -> None:
+    put_run(tmp_path / "here", "one", "a")
+    elsewhere = put_run(tmp_path / "there", "other", "b")
+    refusal = command(tmp_path / "here", "remove", str(elsewhere), "--yes").exception
+    assert isinstance(refusal, RunError)
+    assert str(elsewhere) in str(refusal)
+    assert (names(tmp_path / "here"), names(tmp_path / "there")) == ({"one", "a"}, {"other", "b"})
+
+
 @pytest.mark.once
 def test_cleaning_leaves_alone_what_a_process_works_on(tmp_path: Path) -> None:
     system = put_system(tmp_path, "a")

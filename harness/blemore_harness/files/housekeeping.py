@@ -71,11 +71,14 @@ def list_removals(runs: Runs, names: Iterable[Path]) -> list[Doomed]:
         names: folders of the runs.
 
     Raises:
-        RunError: a process works on one of them, or which systems another run uses cannot be told.
+        RunError: one is in another folder, a process works on one, or which systems another run uses cannot be told.
     """
     chosen = list(dict.fromkeys(path.resolve() for path in names))
     stored = runs.stored()
     mine = [run for run in stored if run.folder.resolve() in chosen]
+    for path in chosen:
+        if path not in {run.folder.resolve() for run in mine}:
+            raise RunError(f"{path} is no run in {runs.root}: name the folder that it is in with --runs")
     others = [run for run in stored if run.folder.resolve() not in chosen]
     kept = _used(others)
     theirs = dict.fromkeys(folder for run in mine for folder in system_folders(run) if folder not in kept)

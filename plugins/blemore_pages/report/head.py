@@ -80,12 +80,15 @@ def _duration(seconds: float) -> str:
 
 
 def list_caveats(runs: Sequence[Contents]) -> list[str]:
-    """Return why the numbers are not comparable or not of real systems, and what was chosen on scored clips."""
+    """Return why the numbers are not comparable or not of real systems, and what was chosen on scored clips.
+
+    What does not hold for all of several runs begins with the run's name.
+    """
+    caveats = {run.folder.name: list(_caveats_of(run)) for run in runs}
     found: dict[str, None] = {}
-    for run in runs:
-        where = f"{run.folder.name}: " if len(runs) > 1 else ""
-        for text in _caveats_of(run):
-            found[where + text] = None
+    for name, texts in caveats.items():
+        for text in texts:
+            found[text if all(text in others for others in caveats.values()) else f"{name}: {text}"] = None
     return list(found)
 
 
