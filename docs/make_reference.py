@@ -19,32 +19,34 @@ PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
     "hookspecs", "context", "clips", "predictions", "cache", "disk", "options", "errors", "heads.options",
-    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options",
-    "training.fitting", "training.epochs", "training.batches", "training.predicting",
-    "estimators.classifier", "estimators.network", "pooling", "media.ahead", "media.audio", "media.frames",
-    "media.frame_cache", "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid",
-    "protocol.thresholds", "cli.root", "cli.opening", "cli.terminal", "data.download", "decoding.strategies",
-    "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types",
-    "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
-    "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.published", "files.scoring",
-    "scoring.ranking", "drawing.score_tables", "drawing.plugin_details", "decoding.choosing", "cli.completion",
-    "drawing.result_text", "decoding.decoders",
+    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options", "training.fitting",
+    "training.epochs", "training.batches", "training.predicting", "estimators.classifier", "estimators.network",
+    "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache", "media.frame_files",
+    "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds", "cli.root",
+    "cli.opening", "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.submission",
+    "demo.plan", "files.runs", "files.leaderboard", "record.types", "record.scores", "scoring.reading",
+    "scoring.analysis", "scoring.breakdown", "scoring.calibration", "scoring.sensitivity", "scoring.intervals",
+    "scoring.caveats", "scoring.published", "files.scoring", "scoring.ranking", "drawing.score_tables",
+    "drawing.plugin_details", "decoding.choosing", "cli.completion", "drawing.result_text", "decoding.decoders",
+    "scoring.seeds", "cli.evaluation", "data.opening", "running.run", "running.nested", "scoring.results",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
 PARTS = {
-    "cli.completion": {"complete_runs"},
+    "cli.completion": {"complete_encoders", "complete_fusions", "complete_runs", "complete_submissions"},
+    "cli.evaluation": {"open_named_run"},
     "cli.root": {
         "Command", "data_option", "device_option", "json_option", "keeping_stdout", "open_reporter",
         "plugin_option", "runs_option", "seed_option", "set_option",
     },
     "cli.terminal": {"answer_console"},
     "data.download": {"Dataset", "read_dataset"},
+    "data.opening": {"open_blinded"},
     "decoding.decoders": {"Decoder"},
     "demo.plan": {"Plan", "make_plan"},
-    "disk": {"atomic_file", "digest_of", "read_json", "write_atomically", "write_json"},
+    "disk": {"atomic_file", "cache_root", "digest_of", "hold", "read_json", "write_atomically", "write_json"},
+    "drawing.plugin_details": {"UNDECLARED", "describe_card"},
     "drawing.result_text": {"FORMS", "Form", "escape_latex", "escape_markdown", "format_results"},
-    "drawing.plugin_details": {"describe_card"},
     "drawing.score_tables": {"describe_ties", "draw_ranking", "list_caveats"},
     "estimators.classifier": {"SklearnEncoder"},
     "estimators.network": {"TorchEncoder"},
@@ -55,19 +57,25 @@ PARTS = {
     "media.opening": {"OPTIONS", "check_media", "find_stream", "open_file"},
     "record.scores": {"Interval", "Mean", "Means"},
     "record.types": {"CardFacts", "Curve", "DataFacts", "FailedSystem", "FinishedSystem", "Record"},
+    "running.nested": {"cross_fitted_score", "fit_submission", "open_inner", "prepare_all"},
+    "running.run": {"Run", "open_run"},
     "scoring.analysis": {
         "DEFAULT_STRATEGY", "analyse_system", "compare_all_systems", "compare_systems", "compare_with_best",
     },
     "scoring.breakdown": {"Answers", "break_down", "count_errors", "find_kinds"},
     "scoring.calibration": {"measure_calibration"},
-    "scoring.caveats": {"describe_folds", "describe_selection"},
+    "scoring.caveats": {
+        "describe_data", "describe_folds", "describe_help", "describe_selection", "describe_system",
+        "describe_tuning",
+    },
     "scoring.intervals": {"LEVEL", "say_minimum", "short", "show_p"},
     "scoring.published": {"MEASURES"},
     "scoring.ranking": {"Sent", "find_sent", "rank_files"},
     "scoring.reading": {"LoadedSystem", "load_run", "load_system"},
+    "scoring.results": {"ScoredSystem", "SystemPredictions", "score_system"},
     "scoring.sensitivity": {"measure_sensitivity"},
     "systems.plugins": {"Offer", "Plugins", "load_plugins"},
-    "systems.submission": {"DEFAULT_FUSION", "Submission", "list_submissions"},
+    "systems.submission": {"DEFAULT_FUSION", "Submission", "find_submission", "list_submissions", "read_submission"},
 }  # fmt: skip
 """All that is public of modules that are otherwise the harness's own."""
 
@@ -79,11 +87,11 @@ CONSTANTS = {
     "pooling": {"STATISTICS"},
     "predictions": {"FloatArray"},
     "protocol.grid": {"OFFICIAL_GRID"},
+    "protocol.rules": {"BLENDS", "EQUAL", "MAJOR", "MINOR", "NEUTRAL", "SINGLE"},
     "training.epochs": {"Judge", "Quality"},
     "training.fitting": {"Make"},
     "training.options": {"Precision"},
     "training.predicting": {"Predict"},
-    "protocol.rules": {"BLENDS", "EQUAL", "MAJOR", "MINOR", "NEUTRAL", "SINGLE"},
 }
 """Constants and types without a class that are public of the other modules."""
 

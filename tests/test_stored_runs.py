@@ -58,6 +58,22 @@ def names(root: Path) -> set[str]:
     return {path.name.partition("-")[0] for path in [*root.glob("*-*"), *root.glob("systems/*")]}
 
 
+def test_sizes_of_kept_models_are_listed_and_go_with_their_system(tmp_path: Path) -> None:
+    put_run(tmp_path, "one", "a", "b")
+    put_run(tmp_path, "two", "b")
+    for name, part, size in (("a", "final", 5000), ("a", "fold-0", 300), ("b", "final", 70)):
+        model = tmp_path / "systems" / folder_name(name, DIGEST[name]) / f"{part}-model"
+        (model / "deeper").mkdir(parents=True)
+        (model / "deeper" / "head.safetensors").write_bytes(b"x" * size)
+    sizes = {row["run"].partition("-")[0]: (row["model_bytes"], row["bytes"]) for row in list_rows(tmp_path)}
+    records = {name: next(tmp_path.glob(f"{name}-*/record.json")).stat().st_size for name in sizes}
+    assert sizes == {"one": (5370, 5370 + 2000 + records["one"]), "two": (70, 70 + 1000 + records["two"])}
+    assert "5.4 kB" in command(tmp_path).stdout
+    [run, system] = list_removals(Runs(tmp_path), [next(tmp_path.glob("one-*"))])
+    assert (system.folder.name, system.size) == (folder_name("a", DIGEST["a"]), 1000 + 5300)
+    assert run.size == records["one"]
+
+
 def test_runs_are_listed_with_state_and_size(tmp_path: Path) -> None:
     put_run(tmp_path, "one", "a", "b", started="2026-11-01T10:20:30+00:00", demo=True)
     put_run(tmp_path, "two", "b", started="2026-11-03T00:00:00+00:00")

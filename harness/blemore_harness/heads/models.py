@@ -17,9 +17,17 @@ from blemore_harness.errors import DataError, ExtraMissing
 from blemore_harness.heads.identity import ActorDirections, find_actor_directions
 from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.heads.options import HeadOptions
-from blemore_harness.heads.scaling import Scaler, Vectors, fit_scaler
+from blemore_harness.heads.scaling import Scaler, Vectors, fit_scaler, make_scaler
 from blemore_harness.heads.training import Judge, Task, train_heads
-from blemore_harness.networks import build_mlp, forward_rows, load_weights, one_thread, save_weights, shape_of_mlp
+from blemore_harness.networks import (
+    build_mlp,
+    forward_rows,
+    load_weights,
+    one_thread,
+    save_weights,
+    seeded,
+    shape_of_mlp,
+)
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 
 if TYPE_CHECKING:
@@ -80,9 +88,7 @@ class HeadModel:
         from safetensors.numpy import save_file
 
         save_weights(self.network, folder / HEAD_WEIGHTS)
-        save_file(
-            {name: np.ascontiguousarray(value) for name, value in vars(self.scaler).items()}, folder / HEAD_SCALER
-        )
+        save_file(self.scaler.arrays(), folder / HEAD_SCALER)
         write_json(folder / HEAD_FACTS, {**shape_of_mlp(self.network), "epochs": self.epochs})
 
 
@@ -100,8 +106,9 @@ def load_model(folder: Path, rows_of: RowsOf, device: str) -> HeadModel:
     from safetensors.numpy import load_file
 
     facts = read_json(folder / HEAD_FACTS)
-    network = build_mlp(facts["inputs"], facts["widths"], facts["batch_norm"], 0.0).to(device)
-    scaler = Scaler(**load_file(folder / HEAD_SCALER))
+    with seeded(0):  # weights are drawn before they are replaced
+        network = build_mlp(facts["inputs"], facts["widths"], facts["batch_norm"], 0.0).to(device)
+    scaler = make_scaler(load_file(folder / HEAD_SCALER))
     return HeadModel(rows_of, scaler, load_weights(network, folder / HEAD_WEIGHTS), facts["epochs"])
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import blemore_harness
 
 NO_NUMBERS = (
-    "cli", "doctor", "drawing", "scaffold", "scoring", "testing", "running/new_clips.py", "files/bundles.py",
+    "cli", "doctor", "drawing", "scaffold", "scoring", "testing", "running/new_clips.py",
+    "running/kept_models.py", "files/bundles.py",
 )  # fmt: skip
 """Parts of the core that no finished fold can depend on: what plugins and the steps of a run import lies elsewhere.
 

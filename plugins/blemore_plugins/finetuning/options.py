@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from blemore_harness.options import demand, incidental
+from blemore_harness.options import demand, incidental, searched
 from blemore_harness.training.options import TrainingOptions
 
 RANDOM = ("random", "random-small")
@@ -31,13 +31,14 @@ class FinetuningOptions(TrainingOptions):
         gradient_checkpointing: compute activations twice to save memory; changes no result.
     """
 
-    learning_rate: float = 1e-5
+    learning_rate: float = searched(1e-5, 1e-6, 1e-4, log=True)
+    weight_decay: float = searched(0.05, 1e-3, 0.2, log=True)
     model: str = field(kw_only=True)
     revision: str = "main"
     head_rate: float = 1e-3
-    layer_decay: float = 1.0
+    layer_decay: float = searched(1.0, 0.65, 1.0)
     lora: int = 0
-    head_dropout: float = 0.0
+    head_dropout: float = searched(0.0, 0.0, 0.5)
     gradient_checkpointing: bool = incidental(False)
 
     def __post_init__(self) -> None:
