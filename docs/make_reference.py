@@ -29,10 +29,21 @@ MODULES = (
     "scoring.caveats", "scoring.published", "files.scoring", "scoring.ranking", "drawing.score_tables",
     "drawing.plugin_details", "decoding.choosing", "cli.completion", "drawing.result_text", "decoding.decoders",
     "scoring.seeds", "cli.evaluation", "data.opening", "running.run", "running.nested", "scoring.results",
+    "api.opening", "api.reporting",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
 PARTS = {
+    "api.evaluation": {"diagnose", "prepare", "run"},
+    "api.listing": {
+        "check_data", "check_plugin", "check_submissions", "clean_runs", "new_plugin", "plugin", "plugins",
+        "remove_runs", "submissions", "write_demo",
+    },
+    "api.opening": {"data_folder", "load_dataset", "open_dataset", "runs_folder"},
+    "api.reporting": {"keep_stdout", "open_reporter"},
+    "api.rows": {"Rows"},
+    "api.run": {"Run", "StoredRuns", "load_run", "predict", "runs"},
+    "api.scores": {"compare", "score"},
     "cli.completion": {"complete_encoders", "complete_fusions", "complete_runs", "complete_submissions"},
     "cli.evaluation": {"open_named_run"},
     "cli.root": {

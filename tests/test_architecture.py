@@ -32,6 +32,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "drawing": ("drawing",),
     "evaluation": ("running", "pipeline", "doctor"),
     "conformance": ("testing", "scaffold"),
+    "Python": ("api", "blemore_harness"),
     "command line": ("cli", "__main__"),
 }  # fmt: skip
 """Modules and packages import from their own layer and from layers above them in this list, down to `errors`."""
@@ -42,7 +43,7 @@ HEAVY = {
 }  # fmt: skip
 """Packages that listing plugins must never load."""
 
-ROOMS = 29
+ROOMS = 30
 """Modules and packages at the top of the core, at most: what a newcomer has to find a way through."""
 
 LINES = 400
@@ -60,7 +61,7 @@ def layer_of(module: str) -> int | None:
 def test_core_imports_go_one_way() -> None:
     graph = core_graph()
     assert len(graph) > 30
-    homeless = [module for module in graph if layer_of(module) is None and module != "blemore_harness"]
+    homeless = [module for module in graph if layer_of(module) is None]
     assert homeless == [], "give a new module a layer"
     upward = [
         f"{module} imports {other}"

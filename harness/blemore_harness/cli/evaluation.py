@@ -25,16 +25,14 @@ from blemore_harness.cli.root import (
     set_option,
     show_trace,
 )
-from blemore_harness.systems.submission import DEFAULT_FUSION, plain_name
+from blemore_harness.systems.submission import DEFAULT_FUSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blemore_harness.context import Reporter
     from blemore_harness.drawing.result_text import Form
     from blemore_harness.record.types import Record
     from blemore_harness.running.run import Run
-    from blemore_harness.systems.submission import Submission
 
 
 MOST_MINUTES = 1_000_000
@@ -90,8 +88,7 @@ def run(
 
     Expects the NAME of a submission, or a list of plugins. If the command is repeated, finished folds are reused.
     """
-    from blemore_harness.pipeline import evaluate, evaluate_without_bad_clips
-    from blemore_harness.running.isolation import Isolation
+    from blemore_harness.api.evaluation import evaluate_run
 
     if time_limit is not None and not isolate:
         raise click.UsageError("--time-limit requires --isolate: only worker processes can be stopped")
@@ -101,11 +98,13 @@ def run(
         raise click.UsageError("--average requires --seeds: one run has nothing to average over")
     if seeds_text is not None:
         _read_seeds(seeds_text, 0)  # refuses before anything slow
-    isolation = Isolation(time_limit and time_limit * 60) if isolate else None
-    work = evaluate_without_bad_clips if skip_bad_clips else evaluate
+
+    def work(run: Run) -> tuple[Record, Path]:
+        ended = evaluate_run(run, keep_models, isolate, time_limit, skip_bad_clips)
+        return ended.record, ended.folder
+
     with keeping_stdout():
         opened = open_named_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
-        opened = replace(opened, isolation=isolation, keep_models=keep_models)
     if seeds_text is not None:
         return _run_seeds(opened, work, _read_seeds(seeds_text, opened.submission.seed), average, data, as_json)
     with keeping_stdout():
@@ -290,51 +289,20 @@ def open_named_run(
     Raises:
         BlemoreError: something that the user can mend; `click.UsageError` for arguments that do not go together.
     """
-    from blemore_harness.cli.opening import open_dataset
-    from blemore_harness.data.download import is_demo
-    from blemore_harness.data.opening import open_blinded
-    from blemore_harness.disk import cache_root
+    from blemore_harness.api.submissions import open_evaluation, open_submission, with_settings
     from blemore_harness.drawing.tables import render_text
-    from blemore_harness.networks import resolve_device
     from blemore_harness.options import parse_settings
-    from blemore_harness.running.run import open_run
-    from blemore_harness.scoring.test_clips import find_strategy
-    from blemore_harness.systems.plugins import load_plugins
-    from blemore_harness.systems.resolved import find_systems
 
     if (name is None) == (not plugins):
         raise click.UsageError(f"expected the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
     if name is not None and fusion is not None:
         raise click.UsageError(f"--fusion requires --plugin: the submission '{name}' defines its own fusion")
     reporter = open_reporter()
-    submission = _find(name, plugins, fusion, reporter).with_options(parse_settings(settings), seed, thresholds)
-    if submission.thresholds is not None:
-        find_strategy(submission.thresholds)
-    offered = load_plugins()
-    if fusion is not None and submission.fusion is None:
-        offered.fusion(plain_name(fusion))
-        reporter.warn(f"--fusion {fusion} is ignored: there is only one encoder")
-    # Before anything slow, so that a misspelt name, a wrong value or a missing GPU fails at once.
-    found = find_systems(submission, offered, is_demo(data))
-    if device == "cuda":
-        resolve_device(device)
-    dataset = open_dataset(data, reporter, fold_seed)
-    blinded = open_blinded(dataset, reporter)
-    return open_run(
-        submission, offered, dataset, blinded, runs, cache_root() / "arrays", reporter, device, found,
-        command=tuple(sys.argv), draw=render_text,
+    submission, offered = open_submission(name, plugins, fusion, reporter)
+    return open_evaluation(
+        with_settings(submission, parse_settings(settings), seed, thresholds), offered, data, runs, reporter, device,
+        fold_seed, sys.argv, render_text,
     )  # fmt: skip
-
-
-def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, reporter: Reporter) -> Submission:
-    from blemore_harness.systems.submission import find_submission, from_plugins
-
-    if name is None:
-        return from_plugins(plugins, DEFAULT_FUSION if fusion is None else fusion)
-    submission, remark = find_submission(name, Path.cwd())
-    if remark:
-        reporter.warn(remark)
-    return submission
 
 
 def _show_results(record: Record, folder: Path, data: Path | None) -> None:

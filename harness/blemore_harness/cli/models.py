@@ -105,19 +105,11 @@ def _opened(
     run: str, runs: Path, device: str, system: str | None, reporter: Reporter
 ) -> Iterator[tuple[KeptModels, Record]]:
     """Open the kept models of a run, or of a bundle."""
-    from blemore_harness.disk import cache_root
-    from blemore_harness.files.bundles import open_bundle
-    from blemore_harness.files.runs import RECORD_FILE, read_record
-    from blemore_harness.running.kept_models import open_models, open_scratch
-    from blemore_harness.systems.plugins import load_plugins
+    from blemore_harness.api.run import is_bundle, opened_models
 
-    file = Path(run)
-    packed = file.suffix == ".zip" or (file.is_file() and file.name != RECORD_FILE)
-    with open_scratch() as scratch:
-        folder, default = open_bundle(file, scratch / "bundle") if packed else (find_run(runs, run), None)
-        record = read_record(folder)
-        arrays = cache_root() / "arrays"
-        yield open_models(folder, record, load_plugins(), scratch, arrays, device, reporter, system or default), record
+    named = run if is_bundle(run) else find_run(runs, run)
+    with opened_models(named, device, system, runs=runs, reporter=reporter) as opened:
+        yield opened
 
 
 @contextmanager

@@ -177,7 +177,7 @@ def _take_offers(
             try:
                 if not isinstance(system, kind):
                     raise TypeError(f"expected {kind.__name__} objects, found {type(system).__name__}")
-                _check_system(system)
+                check_system(system)
             except (Exception, SystemExit) as error:
                 _add_failure(plugins, name, distribution, f"{failed}{_brief(error)}")
             else:
@@ -200,7 +200,12 @@ def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:
                 raise TypeError(f"{caller.name} is a hook wrapper, expected a plain function")
 
 
-def _check_system(system: System) -> None:
+def check_system(system: System) -> None:
+    """Check what a system declares about itself.
+
+    Raises:
+        TypeError, ValueError: an attribute that is missing or wrong.
+    """
     found = type(system).__name__
     for attribute in ("name", "summary", *(["modality"] if isinstance(system, Encoder) else [])):
         if not isinstance(getattr(system, attribute, None), str):
