@@ -14,6 +14,7 @@ pytest.importorskip("torchvision")
 
 from blemore_harness.clips import Clip, Clips  # noqa: E402
 from blemore_harness.context import Context  # noqa: E402
+from blemore_harness.estimators import TorchEncoder  # noqa: E402
 from blemore_harness.heads.models import _predict_rows  # noqa: E402
 from blemore_harness.heads.options import HeadOptions  # noqa: E402
 from blemore_harness.heads.training import Task, train_heads  # noqa: E402
@@ -31,7 +32,7 @@ from blemore_plugins.speech.network import build_network as build_speech  # noqa
 from blemore_plugins.speech.recipe import settle_recipe  # noqa: E402
 from blemore_plugins.vision.running import computing, run_clip  # noqa: E402
 from fake_gpu import fake_gpu  # noqa: E402
-from fakes import make_context  # noqa: E402
+from fakes import make_context, make_fold  # noqa: E402
 
 pytestmark = pytest.mark.encoders
 
@@ -152,6 +153,28 @@ def test_encoders_that_are_trained_whole(
         merge_lora(fresh.network)
         rows = fitting.predict_rows(fresh.network, Clips(CLIPS[:2]), source, options, context)
     assert rows.shape == (2, 6)
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_torch_modules_of_users(tmp_path: Path, precision: str) -> None:
+    seen: list[tuple[str, torch.dtype]] = []
+
+    class Watched(torch.nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(inputs)
+            seen.append((logits.device.type, logits.dtype))
+            return logits
+
+    fold, context = make_fold(6, 2), on_gpu(tmp_path)
+    settings = {"epochs": 2, "batch_size": 3, "precision": precision}
+    encoder = TorchEncoder("toy", lambda: Watched(4, 6), lambda clip: np.ones(4), **settings)
+    options = encoder.resolve_options(encoder.Options(), frozenset())
+    encoder.prepare(Clips((*fold.train, *fold.held_out)), options, context)
+    with fake_gpu():
+        model = encoder.fit(fold, options, context)
+        assert model.predict(fold.held_out, context).values.shape == (2, 6)
+    assert set(seen) == {("cuda", torch.bfloat16 if precision == "auto" else torch.float32)}
+    assert {tensor.dtype for tensor in model.network.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("head", ["mlp-1024-512", "mlp-512"])

@@ -13,7 +13,7 @@ import pytest
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import BlemoreError, ConfigError, DataError, InvalidOption, PluginFailed, UnknownName
 from blemore_harness.estimators import TorchEncoder
-from blemore_harness.options import build_options, describe_options
+from blemore_harness.options import build_options, describe_options, list_spaces
 from blemore_harness.predictions import softmax
 from blemore_harness.testing import check_subject
 from blemore_harness.testing.subjects import Subject
@@ -189,6 +189,7 @@ def test_options_are_those_of_the_training_with_defaults_of_its_own() -> None:
     resolved = encoder.resolve_options(options, frozenset())
     assert describe_options(pickle.loads(pickle.dumps(resolved))) == describe_options(options)
     assert encoder.Options().epochs == 7
+    assert list_spaces(encoder.Options) == list_spaces(TrainingOptions) != {}
     assert TrainingOptions().epochs == 30
     with pytest.raises(UnknownName, match=r"option of toy 'epoch'.*epochs"):
         make(epoch=3)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from blemore_harness.options import demand, incidental
+from blemore_harness.options import demand, incidental, searched
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -41,11 +41,11 @@ class TrainingOptions:
     epochs: int = 30
     patience: int = 10
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = searched(1e-3, 1e-5, 1e-2, log=True)
     warmup: float = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     ema: float = 0.0
-    weight_decay: float = 0.05
+    weight_decay: float = searched(0.05, 1e-3, 0.2, log=True)
     clip: float = 1.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     selection: Literal["inner", "held-out", "last"] = "inner"

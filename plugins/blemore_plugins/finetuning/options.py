@@ -32,7 +32,6 @@ class FinetuningOptions(TrainingOptions):
     """
 
     learning_rate: float = searched(1e-5, 1e-6, 1e-4, log=True)
-    weight_decay: float = searched(0.05, 1e-3, 0.2, log=True)
     model: str = field(kw_only=True)
     revision: str = "main"
     head_rate: float = 1e-3
