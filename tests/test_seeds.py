@@ -21,12 +21,13 @@ from blemore_harness.files.runs import Runs, read_record
 from blemore_harness.pipeline import evaluate
 from blemore_harness.record.types import FailedSystem, Record
 from blemore_harness.running.run import Run, open_run
+from blemore_harness.scoring.intervals import short
 from blemore_harness.scoring.reading import load_system
 from blemore_harness.scoring.seeds import summarise_seeds
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.submission import Submission, from_plugins
 from blemore_pages.leaderboard.boards import make_boards
-from blemore_pages.leaderboard.formats import write_csv
+from blemore_pages.leaderboard.formats import write_csv, write_latex
 from builders import rows_of, write_download
 from sample_records import sample_record, sample_system
 from toys import Bench, Noisy, NoisyModel, offer, open_bench
@@ -191,6 +192,7 @@ def test_the_leaderboard_has_one_row_for_a_group(tmp_path: Path, plugins: Plugin
     assert row.group is not None
     assert (rows["other"].seeds, rows["other"].sd) == ((), None)
     assert '"0,1,2"' in write_csv([board])
+    assert rf"$\pm$ {short(row.sd or 0)}" in write_latex([board])
 
 
 def test_a_tuned_system_says_so(tmp_path: Path, bench: Bench, plugins: Plugins) -> None:

@@ -214,6 +214,14 @@ def test_parts_of_an_early_fusion_belong_to_its_run(tmp_path: Path) -> None:
     assert {each.folder.name[0] for each in list_removals(Runs(tmp_path), [run])} == {"e", "b"}
 
 
+def test_an_encoder_with_a_seed_keeps_the_folder_that_a_run_with_that_seed_has(tmp_path: Path) -> None:
+    system = sample_system("a@seed1", digest=DIGEST["a"])
+    folder = put_system(tmp_path, "a")
+    run = put_record(tmp_path, "average", sample_record(system))
+    assert list_rubbish(Runs(tmp_path)) == []
+    assert {each.folder for each in list_removals(Runs(tmp_path), [run])} == {run.resolve(), folder}
+
+
 def test_folders_named_in_a_configuration_file_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.chdir(tmp_path)

@@ -359,6 +359,8 @@ def test_what_cannot_be_tuned_is_refused_before_anything_is_computed(data: str) 
     assert "nothing to search" in str(call("trivial-blend", "--data", data).exception)
     assert "unknown submission 'trivial-blen'" in str(call("trivial-blen", "--data", data).exception)
     assert call("--data", data).exit_code == 2
+    for output in ("best.txt", "nowhere/best.toml"):
+        assert f"found {output}" in str(call("--plugin", "prosody", "--data", data, "-o", output).exception)
     Path("prosody-tuned.toml").write_text('plugins = ["prosody"]\n')
     done = call("--plugin", "prosody", "--data", data)
     assert "prosody-tuned.toml" in str(done.exception)

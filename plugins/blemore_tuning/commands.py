@@ -80,6 +80,8 @@ def tune(
         names = [each.strip() for each in (only or "").split(",") if each.strip()]
         searched = find_spaces(run, spaces, names)
         file = output or Path(f"{run.submission.name.replace(',', '-')}-tuned.toml")
+        if file.suffix != ".toml" or not file.absolute().parent.is_dir():
+            raise ConfigError(f"--output expects a .toml file in a folder that exists, found {file}")
         if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(report.HEAD):
             raise ConfigError(f"{file} exists and was not written by tune: choose another file with --output")
         folder = tuning.plan_folder(runs, run, searched, inner_folds)
@@ -98,17 +100,24 @@ def tune(
     console = answer_console()
     console.print(report.draw(plan, found, run.dataset.demo))
     console.print(f"submission   {file}", soft_wrap=True)
-    console.print(f"next         blemore-harness run {file.stem} scores it and predicts the test clips", soft_wrap=True)
+    there = "" if file.parent in (Path(), Path("submissions")) else f"cd {file.parent} && "
+    console.print(f"next         {there}blemore-harness run {file.stem}", soft_wrap=True)
 
 
 def _is_encoder(name: str) -> bool:
-    """Return whether a name is that of an encoder, and of no submission."""
-    from blemore_harness.errors import ConfigError
+    """Return whether a name is that of an encoder, and of no submission.
+
+    Raises:
+        UnknownName: it is neither.
+    """
+    from blemore_harness.errors import UnknownName
     from blemore_harness.systems.plugins import load_plugins
     from blemore_harness.systems.submission import find_submission
 
     try:
         find_submission(name, Path.cwd())
-    except ConfigError:
-        return name.partition("@")[0] in load_plugins().offers
+    except UnknownName as error:
+        if name.partition("@")[0] in load_plugins().offers:
+            return True
+        raise UnknownName(f"{error}; no encoder has this name either, see `blemore-harness plugins`") from error
     return False

@@ -116,6 +116,7 @@ def write_latex(boards: Sequence[Board]) -> str:
             cells = ["" if n is None else short(n) for n in numbers]
             cells = [rf"\textbf{{{cell}}}" if cell and row in own and n == top else cell
                      for cell, n, top in zip(cells, numbers, best, strict=True)]  # fmt: skip
+            cells[0] += "" if row.sd is None else rf" $\pm$ {short(row.sd)}"
             marks = ",".join(letters[words] for words in _remarks(row))
             name = escape_latex(row.name + _inside(row)) + (rf"$^{{{marks}}}$" if marks else "")
             group = "" if row.published else _group(row)
