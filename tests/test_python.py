@@ -128,9 +128,12 @@ def test_functions_of_installed_packages_are_found_by_their_entry_points(tmp_pat
 
 
 @pytest.mark.parametrize("path", sources(CORE / "api"), ids=lambda path: path.stem)
-def test_examples_in_docstrings_are_true(path: Path) -> None:
+def test_examples_in_docstrings_are_true(path: Path, home: Path) -> None:
+    pytest.importorskip("pandas")
     name = "blemore_harness.api" + ("" if path.stem == "__init__" else f".{path.stem}")
-    assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
+    found = doctest.testmod(importlib.import_module(name), extraglobs={"bh": bh})
+    assert found.failed == 0
+    assert found.attempted or path.stem in ("__init__", "functions", "reporting", "submissions")
 
 
 # ------------------------------------------------------------------------------------------------------------- results
@@ -250,6 +253,13 @@ def test_a_notebook_shows_runs_with_their_caveats(home: Path) -> None:
         "<strong>demo &amp; more</strong>"
         in bh.Run(run.folder, replace(run.record, caveat="demo & more"))._repr_html_()
     )
+
+
+def test_this_machine_is_looked_over(home: Path) -> None:
+    findings = {row["what"]: row["verdict"] for row in bh.diagnose(device="cpu")}
+    assert findings["python"] == "ok"
+    with pytest.raises(ConfigError, match="settings"):
+        bh.diagnose(settings={"prosody": {}})
 
 
 def test_runs_are_removed_with_what_no_other_needs(home: Path) -> None:

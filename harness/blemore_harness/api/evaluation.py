@@ -69,6 +69,10 @@ def run(
 
     Raises:
         BlemoreError: the same errors as the command's, such as `ConfigError` for a name that does not exist.
+
+    >>> run = bh.run(plugins=["trivial-single", "trivial-blend"], fusion="mean", data="data", device="cpu")
+    >>> [system.name for system in run.record.finished]
+    ['trivial-single', 'trivial-blend', 'mean']
     """
     given = {"submission": submission, "plugins": plugins, "fusion": fusion, "settings": settings, "seed": seed}
     reporter = open_reporter()
@@ -134,6 +138,9 @@ def prepare(
 
     Raises:
         BlemoreError: the same errors as the command's.
+
+    >>> bh.prepare(plugins="trivial-single", data="data", device="cpu")[0]["status"]
+    'ready'
     """
     from blemore_harness.running.preparation import prepare_ahead
 
@@ -162,7 +169,7 @@ def diagnose(
     Nothing is downloaded, only a generated clip is decoded, and no key is shown.
 
     Returns:
-        A row per finding: what was looked at, the verdict (`ok`, `warning` or `problem`), and what to do.
+        A row per finding: what was looked at, the verdict (`ok`, `warning` or `problem`), what was found, what to do.
 
     Raises:
         ConfigError: a system or an option that nobody offers, or settings without systems.
