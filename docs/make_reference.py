@@ -1,4 +1,4 @@
-"""Writes docs/reference/api.md, python.md and record.md from docstrings: for plugins, for Python, and of the record.
+"""Writes docs/reference/api.md and record.md from docstrings: what a plugin may use, and what a record holds.
 
 python docs/make_reference.py            # write them
 python docs/make_reference.py --check    # exit 1 where one is not up to date
@@ -19,13 +19,17 @@ PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
     "hookspecs", "context", "clips", "predictions", "cache", "disk", "options", "errors", "heads.options",
-    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "pooling", "media.audio", "media.frames",
-    "media.frame_cache", "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid",
-    "protocol.thresholds", "cli.root", "api.opening", "api.reporting", "cli.terminal", "data.download",
-    "decoding.strategies", "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard",
-    "record.types", "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
-    "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.published", "files.scoring",
-    "scoring.ranking", "drawing.score_tables", "decoding.choosing", "cli.completion", "drawing.result_text",
+    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options", "training.fitting",
+    "training.epochs", "training.batches", "training.predicting", "estimators.classifier", "estimators.network",
+    "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache", "media.frame_files",
+    "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds", "cli.root",
+    "cli.opening", "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.submission",
+    "demo.plan", "files.runs", "files.leaderboard", "record.types", "record.scores", "scoring.reading",
+    "scoring.analysis", "scoring.breakdown", "scoring.calibration", "scoring.sensitivity", "scoring.intervals",
+    "scoring.caveats", "scoring.published", "files.scoring", "scoring.ranking", "drawing.score_tables",
+    "drawing.plugin_details", "decoding.choosing", "cli.completion", "drawing.result_text", "decoding.decoders",
+    "scoring.seeds", "cli.evaluation", "data.opening", "running.run", "running.nested", "scoring.results",
+    "api.opening", "api.reporting",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -40,17 +44,23 @@ PARTS = {
     "api.rows": {"Rows"},
     "api.run": {"Run", "StoredRuns", "load_run", "predict", "runs"},
     "api.scores": {"compare", "score"},
-    "cli.completion": {"complete_runs"},
+    "cli.completion": {"complete_encoders", "complete_fusions", "complete_runs", "complete_submissions"},
+    "cli.evaluation": {"open_named_run"},
     "cli.root": {
         "Command", "data_option", "device_option", "json_option", "keeping_stdout", "open_reporter",
         "plugin_option", "runs_option", "seed_option", "set_option",
     },
     "cli.terminal": {"answer_console"},
     "data.download": {"Dataset", "read_dataset"},
+    "data.opening": {"open_blinded"},
+    "decoding.decoders": {"Decoder"},
     "demo.plan": {"Plan", "make_plan"},
-    "disk": {"atomic_file", "digest_of", "read_json", "write_atomically", "write_json"},
+    "disk": {"atomic_file", "cache_root", "digest_of", "hold", "read_json", "write_atomically", "write_json"},
+    "drawing.plugin_details": {"UNDECLARED", "describe_card"},
     "drawing.result_text": {"FORMS", "Form", "escape_latex", "escape_markdown", "format_results"},
     "drawing.score_tables": {"describe_ties", "draw_ranking", "list_caveats"},
+    "estimators.classifier": {"SklearnEncoder"},
+    "estimators.network": {"TorchEncoder"},
     "files.leaderboard": {"INNER_NAME", "KEY_ENDING", "read_submission", "write_submission"},
     "files.runs": {"Runs", "StoredRun", "read_record"},
     "files.scoring": {"Reference", "read_reference"},
@@ -58,19 +68,25 @@ PARTS = {
     "media.opening": {"OPTIONS", "check_media", "find_stream", "open_file"},
     "record.scores": {"Interval", "Mean", "Means"},
     "record.types": {"CardFacts", "Curve", "DataFacts", "FailedSystem", "FinishedSystem", "Record"},
+    "running.nested": {"cross_fitted_score", "fit_submission", "open_inner", "prepare_all"},
+    "running.run": {"Run", "open_run"},
     "scoring.analysis": {
         "DEFAULT_STRATEGY", "analyse_system", "compare_all_systems", "compare_systems", "compare_with_best",
     },
     "scoring.breakdown": {"Answers", "break_down", "count_errors", "find_kinds"},
     "scoring.calibration": {"measure_calibration"},
-    "scoring.caveats": {"describe_folds", "describe_selection"},
+    "scoring.caveats": {
+        "describe_data", "describe_folds", "describe_help", "describe_selection", "describe_system",
+        "describe_tuning",
+    },
     "scoring.intervals": {"LEVEL", "say_minimum", "short", "show_p"},
     "scoring.published": {"MEASURES"},
     "scoring.ranking": {"Sent", "find_sent", "rank_files"},
     "scoring.reading": {"LoadedSystem", "load_run", "load_system"},
+    "scoring.results": {"ScoredSystem", "SystemPredictions", "score_system"},
     "scoring.sensitivity": {"measure_sensitivity"},
     "systems.plugins": {"Offer", "Plugins", "load_plugins"},
-    "systems.submission": {"DEFAULT_FUSION", "Submission", "list_submissions"},
+    "systems.submission": {"DEFAULT_FUSION", "Submission", "find_submission", "list_submissions", "read_submission"},
 }  # fmt: skip
 """All that is public of modules that are otherwise the harness's own."""
 
@@ -83,6 +99,10 @@ CONSTANTS = {
     "predictions": {"FloatArray"},
     "protocol.grid": {"OFFICIAL_GRID"},
     "protocol.rules": {"BLENDS", "EQUAL", "MAJOR", "MINOR", "NEUTRAL", "SINGLE"},
+    "training.epochs": {"Judge", "Quality"},
+    "training.fitting": {"Make"},
+    "training.options": {"Precision"},
+    "training.predicting": {"Predict"},
 }
 """Constants and types without a class that are public of the other modules."""
 
@@ -99,27 +119,6 @@ HEAD = """# Reference
 
 What a plugin author may use: made from the docstrings by `python docs/make_reference.py`, and held to them by a test.
 How it fits together is in [write-a-plugin.md](../tutorial/write-a-plugin.md).
-"""
-
-PYTHON_MODULES = ("api.evaluation", "api.run", "api.scores", "api.opening", "api.listing", "api.rows")
-"""What `import blemore_harness as bh` offers."""
-
-PYTHON_HEAD = """# Use from Python
-
-    import blemore_harness as bh
-
-    run = bh.run(plugins=["prosody", "trivial-single"])
-    run.table()
-    run.predict("elsewhere.mp4")
-
-Each name below is one of `bh`, and is imported when it is first used; `bh.Encoder`, `bh.Fusion`, `bh.Clip`, `bh.Clips`,
-`bh.Fold`, `bh.Context`, `bh.Embeddings`, `bh.Probabilities` and `bh.EMOTIONS`, which an encoder of your own needs, are
-described in the [reference for plugin authors](api.md). Frames need pandas: `pip install "blemore-harness[notebook]"`.
-Functions of commands that other packages offer are found by their entry points in the group
-`blemore_harness.functions`: `bh.report`, `bh.leaderboard`, `bh.rank`, `bh.export`, `bh.codabench` and `bh.simulate`.
-
-Errors are those of the commands (`bh.BlemoreError`). Messages and warnings go to the log `blemore_harness` of Python's
-`logging`; a notebook shows progress. Nothing is printed. Made from the docstrings by `python docs/make_reference.py`.
 """
 
 RECORD_MODULES = ("record.types", "record.scores")
@@ -141,12 +140,7 @@ finished folds. In Python, `files.runs.read_record(folder)` reads one as a `Reco
 def main(arguments: list[str]) -> int:
     """Write the pages, or compare them with what would be written."""
     found = 0
-    pages = {
-        "api.md": render(HEAD, MODULES),
-        "python.md": render(PYTHON_HEAD, PYTHON_MODULES),
-        "record.md": render(RECORD_HEAD, RECORD_MODULES),
-    }
-    for name, text in pages.items():
+    for name, text in (("api.md", render(HEAD, MODULES)), ("record.md", render(RECORD_HEAD, RECORD_MODULES))):
         page = PAGES / name
         if arguments != ["--check"]:
             page.write_text(text, encoding="utf-8")

@@ -84,6 +84,9 @@ class FakeGPU(TorchFunctionMode):
     def _bool(self, tensor: torch.Tensor) -> bool:
         return True
 
+    def _item(self, tensor: torch.Tensor) -> float:
+        return 1.0
+
     def _backward(self, loss: torch.Tensor, **_settings: object) -> None:
         for weight in self.weights:
             weight.grad = self.empty(weight.shape, weight.dtype) if weight.requires_grad else None

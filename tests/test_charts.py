@@ -40,6 +40,7 @@ class Curved(Noisy):
     """Notes training curves."""
 
     def fit(self, fold: Fold, options: Any, context: Context) -> NoisyModel:
+        context.note_curve("nothing known", [1, 2], [float("inf"), float("nan")])
         context.note_curve("training loss", [1, 2, 3], [0.9, 0.5, float("nan")])
         context.note_curve("validation Score", range(1, 251), [k / 1000 for k in range(250)])
         return super().fit(fold, options, context)
@@ -216,14 +217,15 @@ def test_weights_and_curves_come_from_the_notes(contents: Contents, charts: dict
     }  # fmt: skip
     curves = contents.system(LONG).curves
     assert {(curve.fold, curve.name) for curve in curves} == {
-        (fold, name) for fold in (0, 1, 2, None) for name in ("training loss", "validation Score")
+        (fold, name) for fold in (0, 1, 2, None) for name in ("nothing known", "training loss", "validation Score")
     }
-    loss, score = curves[:2]
+    nothing, loss, score = curves[:3]
+    assert nothing.values == ()
     assert (loss.epochs, loss.values) == ((1, 2), (0.9, 0.5)), "without what is not finite"
     assert len(score.epochs) == 100
     assert (score.epochs[0], score.epochs[-1], score.values[-1]) == (1, 250, 0.249)
     drawn = next(data_of(charts[file_name("training-curves", LONG)].spec))
-    assert len(drawn) == 4 * 102
+    assert [len(row["epoch"]) for row in drawn] == [2, 100] * 4
     assert {row["kind"] for row in drawn} == {"loss", "Score"}
 
 

@@ -15,7 +15,7 @@ from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Embeddings
 from blemore_harness.running.requests import MODEL_ENDINGS
 from blemore_harness.systems.plugins import load_plugins
-from blemore_plugins.best_of import BestOf, BestOfOptions, ChosenModel, make_candidate
+from blemore_plugins.best_of import BestOf, BestOfOptions, Selected, SelectedModel, make_candidate
 from blemore_plugins.features.encoder import FeatureEncoder
 from blemore_plugins.late import LateFusion
 from blemore_plugins.late.options import LateOptions
@@ -63,15 +63,15 @@ def test_a_fusion_of_probabilities_gives_the_same_when_it_is_loaded(case: str, t
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_chosen_gives_the_same_when_it_is_loaded(kind: Any, tmp_path: Path) -> None:
-    again = reload(BestOf(), BestOf.Options(), ChosenModel(kind, fitted(kind)), tmp_path)
-    assert again.name == kind
+    again = reload(BestOf(), BestOf.Options(), SelectedModel(Selected(kind, None), fitted(kind)), tmp_path)
+    assert again.selected.name == kind
     assert predict(again, NEW).tobytes() == predict(fitted(kind), NEW).tobytes()
 
 
 def test_a_choice_is_saved_with_its_name(tmp_path: Path) -> None:
     options = BestOfOptions(candidates=("mean", "logit-mean"), inner_folds=2)
     model, _ = fit(BestOf(), SEEN, TRUTH, options)
-    assert reload(BestOf(), options, model, tmp_path).name == model.name
+    assert reload(BestOf(), options, model, tmp_path).selected == model.selected
 
 
 def test_every_fusion_of_ours_is_among_the_cases_or_takes_embeddings() -> None:

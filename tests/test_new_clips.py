@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -422,6 +423,32 @@ def test_a_plugin_that_cannot_save_says_so(tmp_path: Path) -> None:
     folder = run(bench, plugins, None, ("one",))
     with pytest.raises(RunError, match=r"one-.*does not save"):
         ask(folder, plugins, tmp_path / "data" / "test")
+
+
+def test_a_full_disk_while_a_model_is_saved_stops_the_run_which_then_goes_on(tmp_path: Path) -> None:
+    full = [True]
+
+    class Filling(Kept):
+        def fit(self, fold: Fold, options: Any, context: Context) -> Any:
+            model = super().fit(fold, options, context)
+
+            class Heavy(SavedModel):
+                def save(self, folder: Path) -> None:
+                    if full[0]:
+                        raise OSError(errno.ENOSPC, "No space left on device")
+                    super().save(folder)
+
+            return Heavy(model.prior, model.sharpness)
+
+    one = Filling("one")
+    bench, plugins = open_bench(tmp_path, 6, 3), plugins_of(one)
+    with pytest.raises(RunError, match=r"one \(final\).*disk is full"):
+        run(bench, plugins, None, ("one",))
+    full[0] = False
+    one.calls.clear()
+    folder = run(bench, plugins, None, ("one",))
+    assert one.calls == ["prepare", None]
+    assert len(ask(folder, plugins, tmp_path / "data" / "test")) == 3
 
 
 def test_a_model_that_cannot_be_saved_loses_no_prediction(tmp_path: Path) -> None:

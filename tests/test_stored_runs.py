@@ -115,7 +115,7 @@ def test_a_run_is_removed_with_the_systems_that_are_its_own(tmp_path: Path) -> N
     assert command(tmp_path, "remove", "one").exit_code == 2  # no terminal to ask on
     assert names(tmp_path) == {"one", "two", "a", "b", "c"}
     result = command(tmp_path, "remove", "one", "--yes")
-    assert (result.exit_code, "deleted 2 of 2 folders" in result.stdout) == (0, True)
+    assert (result.exit_code, "deleted: 2 of 2" in result.stdout) == (0, True)
     assert names(tmp_path) == {"two", "b", "c"}
     assert command(tmp_path, "remove", "two", "two", "--yes").exit_code == 0
     assert names(tmp_path) == set()

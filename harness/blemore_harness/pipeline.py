@@ -44,7 +44,7 @@ def evaluate(run: Run) -> tuple[Record, Path]:
     transductive = _looks_at_other_test_clips(run)
     folder = run.folder
     run = replace(run, reporter=RunLog(run.reporter, folder / LOG_FILE, run.command))
-    record = start_record(run.submission, run.systems, run.dataset, run.command, run.blinded.warnings)
+    record = start_record(run.submission, run.systems, run.dataset, run.command, run.blinded.warnings, run.group())
     recorder = Recorder(folder, record, run.plugins, started, run.draw)
     with run.holding(folder) as run, recorder.closing():
         warn_of_missing_videos(run)

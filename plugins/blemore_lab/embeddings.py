@@ -56,7 +56,7 @@ class EmbeddingSetting:
     emphasis: float = 0.4
     identity: float = 1.0
     intensity: float = 0.35
-    alike: float = 0.5
+    alike: float = 0.6
     tails: float = 4.0
     height: float = BLEND_HEIGHT
     blends: float = 0.25

@@ -20,7 +20,7 @@ from blemore_lab.methods import DEFAULT_FUSIONS, RECIPE_SEARCH, Method, find_met
 from blemore_lab.replicates import ReplicateResult, draw_replicate, score_replicate
 from blemore_lab.results import ResultsFile, merge
 from blemore_lab.summary import describe_methods, describe_rows, describe_spread
-from blemore_lab.training import make_head_options
+from blemore_lab.training import SMALL, make_head_options
 from blemore_lab.workers import run_all
 from blemore_lab.worlds import WORLDS, World
 
@@ -105,7 +105,7 @@ class Study:
         """Return what every replicate depends on: JSON types."""
         return {
             "seed": self.seed, "test_actors": self.test_actors, "encoders": list(self.world.encoders),
-            **asdict(self.world.setting), **({"heads": asdict(self.heads)} if self.heads else {}),
+            **asdict(self.world.setting), **({"heads": {**SMALL, **self.head_options}} if self.heads else {}),
             "labels": {
                 "source": table.source, "clips": len(table.truth), "actors": table.actor_count,
                 "folds": len(set(table.folds.tolist())),

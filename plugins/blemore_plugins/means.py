@@ -11,8 +11,9 @@ import numpy as np
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.disk import read_json, write_json
-from blemore_harness.errors import DataError, InvalidOption, first_and_count
+from blemore_harness.errors import ConfigError, DataError, InvalidOption, first_and_count
 from blemore_harness.hookspecs import Card, Fusion, NoOptions, hookimpl
+from blemore_harness.options import searched
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 from blemore_plugins.cards import fusion_card
 
@@ -109,6 +110,29 @@ class Mean(Fusion):
         return load_weighted_mean(folder)
 
 
+class SeedAverage(Mean):
+    """The mean of one encoder's probabilities over base seeds: what differs between them by chance cancels out."""
+
+    name = "seed-average"
+    summary = "mean of one encoder's probabilities over base seeds (wavlm@seed0, wavlm@seed1, ...)"
+
+    def fit(
+        self, fold: Fold, base_models: Mapping[str, Probabilities], options: NoOptions, context: Context
+    ) -> WeightedMean:
+        """Learn nothing.
+
+        Raises:
+            ConfigError: base models that are not variants of one encoder.
+        """
+        encoders = sorted({"+".join(part.partition("@")[0] for part in name.split("+")) for name in base_models})
+        if len(encoders) > 1:
+            raise ConfigError(
+                f"{self.name}: expected variants of one encoder, such as {encoders[0]}@seed0,{encoders[0]}@seed1, "
+                f"found {len(encoders)} encoders ({', '.join(encoders)}); `mean` averages different ones"
+            )
+        return super().fit(fold, base_models, options, context)
+
+
 @dataclass(frozen=True)
 class LogitMeanOptions:
     """How logarithms are taken.
@@ -117,7 +141,7 @@ class LogitMeanOptions:
         epsilon: probabilities below it count as this much.
     """
 
-    epsilon: float = EPSILON
+    epsilon: float = searched(EPSILON, 1e-6, 1e-2, log=True)
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
@@ -198,4 +222,4 @@ def mean_logs(logs: FloatArray) -> FloatArray:
 @hookimpl
 def blemore_fusions() -> Iterable[Fusion]:
     """Return the plain means."""
-    return [Mean(), LogitMean()]
+    return [Mean(), SeedAverage(), LogitMean()]

@@ -31,6 +31,7 @@ from blemore_harness.context import Context
 from blemore_harness.disk import read_json, write_json
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Card, Fusion, hookimpl
+from blemore_harness.options import searched
 from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 from blemore_plugins.cards import fusion_card
@@ -63,7 +64,7 @@ class StructuredOptions(LogisticOptions):
             emotion, with fewer parameters: see `mirror`.
     """
 
-    ratio: Literal["nominal", "ordinal"] = "nominal"
+    ratio: Literal["nominal", "ordinal"] = searched("nominal", choices=("nominal", "ordinal"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +28,8 @@ from blemore_harness.cli.root import (
 from blemore_harness.systems.submission import DEFAULT_FUSION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blemore_harness.drawing.result_text import Form
     from blemore_harness.record.types import Record
     from blemore_harness.running.run import Run
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
 MOST_MINUTES = 1_000_000
 """Maximum of a time limit (two years)."""
+
+MOST_SEEDS = 100
+"""Runs of a group: more tell nothing new of the spread between seeds."""
 
 
 @cli.command()
@@ -49,6 +55,13 @@ MOST_MINUTES = 1_000_000
 )  # fmt: skip
 @set_option
 @seed_option
+@click.option(
+    "--seeds", "seeds_text", metavar="N|A,B,...",
+    help="Several runs: N base seeds, counted from the base seed, or a list of them; shows means over seeds.",
+)  # fmt: skip
+@click.option(
+    "--average", is_flag=True, help="With --seeds: also score the mean of an encoder's probabilities over them."
+)
 @device_option
 @click.option("--skip-bad-clips", is_flag=True, help="Leave out unusable clips; results are then not comparable.")
 @click.option("--fold-seed", type=int, default=0, show_default=True, help="Seed of the folds if the metadata has none.")
@@ -67,32 +80,106 @@ MOST_MINUTES = 1_000_000
 @json_option
 def run(
     name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None, settings: tuple[str, ...],
-    seed: int | None, device: str, skip_bad_clips: bool, fold_seed: int, isolate: bool, time_limit: float | None,
-    keep_models: Literal["final", "all", "none"] | None, data: Path | None, runs: Path, as_json: bool,
+    seed: int | None, seeds_text: str | None, average: bool, device: str, skip_bad_clips: bool, fold_seed: int,
+    isolate: bool, time_limit: float | None, keep_models: Literal["final", "all", "none"] | None, data: Path | None,
+    runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score encoders or a submission.
 
     Expects the NAME of a submission, or a list of plugins. If the command is repeated, finished folds are reused.
     """
     from blemore_harness.api.evaluation import evaluate_run
-    from blemore_harness.record.types import FailedSystem
 
     if time_limit is not None and not isolate:
         raise click.UsageError("--time-limit requires --isolate: only worker processes can be stopped")
     if time_limit is not None and not 0 < time_limit <= MOST_MINUTES:  # NaN is neither
         raise click.UsageError(f"--time-limit expects minutes, found {time_limit}: omit it for no limit")
+    if average and seeds_text is None:
+        raise click.UsageError("--average requires --seeds: one run has nothing to average over")
+    if seeds_text is not None:
+        _read_seeds(seeds_text, 0)  # refuses before anything slow
+
+    def work(run: Run) -> tuple[Record, Path]:
+        ended = evaluate_run(run, keep_models, isolate, time_limit, skip_bad_clips)
+        return ended.record, ended.folder
+
     with keeping_stdout():
-        opened = _open_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
-        ended = evaluate_run(opened, keep_models, isolate, time_limit, skip_bad_clips)
-    record, folder = ended.record, ended.folder
-    for system in record.systems:
-        if isinstance(system, FailedSystem):
-            show_trace(system.error.trace)
+        opened = open_named_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
+    if seeds_text is not None:
+        return _run_seeds(opened, work, _read_seeds(seeds_text, opened.submission.seed), average, data, as_json)
+    with keeping_stdout():
+        record, folder = work(opened)
+    _show_traces(record)
     if as_json:
         click.echo(json.dumps(record.to_json(), indent=2))
     else:
         _show_results(record, folder, data)
     return 0 if record.status == "finished" else 3
+
+
+def _read_seeds(text: str, base: int) -> tuple[int, ...]:
+    """Read `5` as the five seeds from the base seed on, and `0,1,7` as these."""
+    try:
+        numbers = [int(part) for part in text.strip().strip(",").split(",")]
+    except ValueError:
+        numbers = []
+    seeds = numbers if len(numbers) > 1 or "," in text else [base + k for number in numbers for k in range(number)]
+    if not 2 <= len(seeds) <= MOST_SEEDS or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise click.UsageError(
+            f"--seeds expects a number from 2 to {MOST_SEEDS}, or as many different seeds of at least 0 such as 0,1,7; "
+            f"found '{text}'"
+        )
+    return tuple(seeds)
+
+
+def _run_seeds(
+    opened: Run, work: Callable[[Run], tuple[Record, Path]], seeds: tuple[int, ...], average: bool, data: Path | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Run a submission with each of several base seeds, and show what they have in common."""
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.seed_table import draw_seeds
+    from blemore_harness.record.encoding import to_json
+    from blemore_harness.scoring.seeds import summarise_seeds
+
+    records, folders, last = {}, {}, None
+    with keeping_stdout():
+        mean = opened.of(opened.submission.averaging(seeds)) if average else None  # refuses before anything slow
+        if len(set(replace(opened, seeds=seeds).group().values())) < len(seeds):
+            raise click.UsageError("--seeds expects encoders without a seed of their own: wavlm, not wavlm@seed1")
+        for number, seed in enumerate(seeds, 1):
+            opened.reporter.log(f"seed {seed} ({number} of {len(seeds)})")
+            run = replace(opened.of(replace(opened.submission, seed=seed)), seeds=seeds)
+            records[seed], folders[seed] = work(run)
+        if mean is not None:
+            last = work(mean)
+    ended = [*records.values(), *([] if last is None else [last[0]])]
+    for record in ended:
+        _show_traces(record)
+    if as_json:
+        content = {
+            "seeds": to_json(summarise_seeds(records)),
+            "runs": [record.to_json() for record in records.values()],
+            "average": None if last is None else last[0].to_json(),
+        }
+        click.echo(json.dumps(content, indent=2))
+    else:
+        console = answer_console()
+        console.print(draw_seeds(records, len(seeds)))
+        for seed, folder in folders.items():
+            console.print(f"seed {seed}   {folder / 'record.json'}", soft_wrap=True)
+        if last is not None:
+            _show_results(*last, data)
+    return 0 if all(record.status == "finished" for record in ended) else 3
+
+
+def _show_traces(record: Record) -> None:
+    """Show the tracebacks of the systems that failed, with `--verbose`."""
+    from blemore_harness.record.types import FailedSystem
+
+    for system in record.systems:
+        if isinstance(system, FailedSystem):
+            show_trace(system.error.trace)
 
 
 @cli.command()
@@ -120,7 +207,7 @@ def prepare(
     from blemore_harness.running.preparation import prepare_ahead
 
     with keeping_stdout():
-        opened = _open_run("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
+        opened = open_named_run("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
         rows = prepare_ahead(opened, export)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3
@@ -145,8 +232,9 @@ def table(run: str, check: bool, form: Form | None, data: Path | None, runs: Pat
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.published import draw_comparison
+    from blemore_harness.drawing.seed_table import draw_seeds
     from blemore_harness.drawing.tables import draw_results
-    from blemore_harness.files.runs import read_record
+    from blemore_harness.files.runs import Runs, read_record
     from blemore_harness.scoring.published import compare_with_published
 
     if form is not None and (check or as_json):
@@ -161,7 +249,12 @@ def table(run: str, check: bool, form: Form | None, data: Path | None, runs: Pat
     if as_json:
         click.echo(json.dumps(rows if check else record.to_json(), indent=2))
     else:
-        answer_console().print(drawn)
+        console = answer_console()
+        console.print(drawn)
+        group = {} if check else Runs(folder.parent).group(record)
+        if group:
+            console.print()
+            console.print(draw_seeds(group, len(record.seeds)))
     return 0 if all(row["agrees"] for row in rows) else 1
 
 
@@ -181,11 +274,21 @@ def _format_table(record: Record, folder: Path, form: Form, data: Path | None) -
     return format_results(record, form, adjusted)
 
 
-def _open_run(
+def open_named_run(
     verb: str, name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None,
     settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
 ) -> Run:  # fmt: skip
-    """Validate the arguments of a command and open the dataset."""
+    """Validate the arguments of a command that runs systems, open the dataset, and return the run.
+
+    Args:
+        verb: the command, for messages.
+        name: of a submission; None where there are plugins.
+        plugins, fusion, settings: as typed.
+        seed, thresholds: where given, in place of the submission's.
+
+    Raises:
+        BlemoreError: something that the user can mend; `click.UsageError` for arguments that do not go together.
+    """
     from blemore_harness.api.submissions import open_evaluation, open_submission, with_settings
     from blemore_harness.drawing.tables import render_text
     from blemore_harness.options import parse_settings

@@ -95,5 +95,5 @@ def _delete(doomed: list[Doomed], yes: bool) -> int:
     for each in left:
         click.echo(printable(f"{each.folder}: left alone, a process works on it"))
     freed = sum(each.size for each in doomed) - sum(each.size for each in left)
-    click.echo(f"deleted {len(doomed) - len(left)} of {len(doomed)} folders, {show_size(freed)}")
+    click.echo(f"deleted: {len(doomed) - len(left)} of {len(doomed)}, {show_size(freed)}")
     return 1 if left else 0

@@ -94,7 +94,7 @@ def draw_doomed(doomed: Sequence[Doomed]) -> RenderableType:
     table.add_column("size", justify="right", no_wrap=True)
     for each in doomed:
         table.add_row(Text(str(each.folder)), each.why, show_size(each.size))
-    return Group(table, Text(f"{len(doomed)} folders, {show_size(sum(each.size for each in doomed))}"))
+    return Group(table, Text(f"total: {show_size(sum(each.size for each in doomed))}"))
 
 
 def show_size(size: int) -> str:

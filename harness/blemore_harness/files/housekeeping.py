@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.disk import LOCK_FILE, cut_name, sweep_leftovers
+from blemore_harness.disk import LOCK_FILE, sweep_leftovers
 from blemore_harness.errors import RunError
-from blemore_harness.files.runs import RECORD_FILE, Runs, StoredRun, folder_name
+from blemore_harness.files.runs import RECORD_FILE, Runs, StoredRun, folder_name, folder_stem
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _asked_for(content: dict[str, Any]) -> set[str]:
     """Return the names of the systems that a run was asked for, as folders have them."""
     submission = content.get("submission") or {}
     names = [*submission.get("encoders", ()), submission.get("fusion") or ""]
-    return {cut_name(str(name)) for name in names}
+    return {folder_stem(str(name)) for name in names}
 
 
 def _folders(root: Path) -> list[Path]:

@@ -10,6 +10,7 @@ last, so if it exists the fold is finished.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -23,6 +24,7 @@ from blemore_harness.disk import (
     cut_name,
     lock_soon,
     read_json,
+    split_seed,
     write_atomically,
     write_json,
 )
@@ -140,8 +142,8 @@ class SystemFolder:
         kept = facts["model"]
         if kept is None:
             raise RunError(
-                f"no model is kept in {self.path}, since the plugin does not save it: the system answers for the clips "
-                "of its run only"
+                f"no model is kept in {self.path}: the plugin does not save it, or failed to (the table of the run has "
+                f"the warning; delete {facts_file} to train it again)"
             )
         if not self.model(part).is_dir() or digest_model(self.model(part)) != kept:
             raise RunError(f"{self.model(part)} was changed or damaged; delete {facts_file} to compute it again")
@@ -206,9 +208,19 @@ class Runs:
 
     def run(self, name: str, digest: str) -> Path:
         """Return the folder of a run, created if it does not exist."""
-        folder = self.root / folder_name(name, digest[:12])
+        folder = self.root / f"{cut_name(name)}-{digest[:12]}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def group(self, record: Record) -> dict[int, Record]:
+        """Return the records of a run's group of seeds that are there and can be read, by seed."""
+        found = {}
+        for seed, digest in record.seeds.items():
+            folder = self.root / f"{cut_name(record.submission.name)}-{digest[:12]}"
+            with contextlib.suppress(RunError):
+                if (folder / RECORD_FILE).exists():
+                    found[int(seed)] = read_record(folder)
+        return found
 
     def find(self, run: str) -> Path:
         """Find a run by its folder, else by its name with or without the digest, else by a unique prefix of its name.
@@ -251,9 +263,14 @@ def digest_whole(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_stem(name: str) -> str:
+    """Return what stands before the digest in the name of a system's folder."""
+    return cut_name(split_seed(name)[0])
+
+
 def folder_name(name: str, digest: str) -> str:
-    """Return the name of a folder; a long one is shortened and remains unique by its digest."""
-    return f"{cut_name(name)}-{digest}"
+    """Return the name of a system's folder; a long one is shortened and remains unique by its digest."""
+    return f"{folder_stem(name)}-{digest}"
 
 
 def read_record(run: Path) -> Record:

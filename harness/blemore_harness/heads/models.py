@@ -19,7 +19,15 @@ from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.heads.scaling import Scaler, Vectors, fit_scaler, make_scaler
 from blemore_harness.heads.training import Judge, Task, train_heads
-from blemore_harness.networks import build_mlp, forward_rows, load_weights, one_thread, save_weights, shape_of_mlp
+from blemore_harness.networks import (
+    build_mlp,
+    forward_rows,
+    load_weights,
+    one_thread,
+    save_weights,
+    seeded,
+    shape_of_mlp,
+)
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 
 if TYPE_CHECKING:
@@ -98,7 +106,8 @@ def load_model(folder: Path, rows_of: RowsOf, device: str) -> HeadModel:
     from safetensors.numpy import load_file
 
     facts = read_json(folder / HEAD_FACTS)
-    network = build_mlp(facts["inputs"], facts["widths"], facts["batch_norm"], 0.0).to(device)
+    with seeded(0):  # weights are drawn before they are replaced
+        network = build_mlp(facts["inputs"], facts["widths"], facts["batch_norm"], 0.0).to(device)
     scaler = make_scaler(load_file(folder / HEAD_SCALER))
     return HeadModel(rows_of, scaler, load_weights(network, folder / HEAD_WEIGHTS), facts["epochs"])
 

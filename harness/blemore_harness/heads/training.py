@@ -115,8 +115,10 @@ class _Run:
 
     def finish_epoch(self) -> None:
         """Ask the judge, and decide whether to go on."""
+        import torch
+
         self.epoch += 1
-        self._epochs.append(float(sum(self.losses)) / len(self.task.inputs))
+        self._epochs.append(torch.stack(self.losses).sum().item() / len(self.task.inputs))
         self.losses.clear()
         self.network.eval()
         self.bar.advance()

@@ -12,7 +12,7 @@ import numpy as np
 
 from blemore_harness.clips import EMOTIONS, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.errors import DataError, InvalidEmbeddings, InvalidProbabilities, first_and_count
+from blemore_harness.errors import DataError, InvalidEmbeddings, InvalidProbabilities, first_and_count, is_disk_trouble
 from blemore_harness.hookspecs import Encoder, Fusion, FusionModel, Model
 from blemore_harness.predictions import Embeddings, Probabilities, embeddings_of
 from blemore_harness.systems.failures import WrongAnswer
@@ -188,7 +188,7 @@ def _predict_each(
 
 
 def _save(model: Any, context: Context) -> None:
-    """Let a model write itself down, if it can; its predictions are not lost where that fails."""
+    """Let a model write itself down, if it can; its predictions are not lost where that fails, but for a full disk."""
     if not callable(getattr(model, "save", None)):
         return
     folder = context.workspace / MODEL
@@ -199,6 +199,8 @@ def _save(model: Any, context: Context) -> None:
         refuse_strange_files(folder)
     except Exception as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and is_disk_trouble(error):
+            raise
         context.warn(f"the model is not kept: {' '.join(f'{type(error).__name__}: {error}'.split())}")
 
 

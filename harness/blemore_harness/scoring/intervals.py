@@ -9,8 +9,7 @@ it lies within 0 and 1, and further up than down for small shares, as it must. D
 interval of a paired t-test over actors. Models and thresholds are held fixed, so the intervals speak of other actors
 and not of another training; only `paired_tests` adds to differences what choosing thresholds adds.
 
-`benchmarks/interval_coverage.py` measures how often intervals hold the truth; docs/reference/results.md has its
-figures.
+`benchmarks/interval_coverage.py` measures how often intervals hold the truth; docs/reference/results.md has figures.
 """
 
 from __future__ import annotations

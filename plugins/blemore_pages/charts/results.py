@@ -60,7 +60,7 @@ def draw_results(runs: Sequence[Contents]) -> Chart | None:
         file_name("results", *(run.folder.name for run in runs)),
         "Scores of all systems",
         f"Cross-fitted Score (thresholds and fusion weights from the other folds) with the {LEVEL} % interval "
-        "bootstrap over actors, and official Score (both chosen on the scored folds, in-sample, as in the papers). "
+        "over actors, and official Score (both chosen on the scored folds, in-sample, as in the papers). "
         f"{_describe_data(runs)}",
         spec_of((ends + others + honest).properties(width=320, height=alt.Step(20))),
         ("system", "number", "Score", f"{LEVEL} % interval", "source"),

@@ -75,16 +75,20 @@ def weights_of(system: SystemContents) -> list[dict[str, Any]]:
 
 def draw_curves(system: SystemContents) -> Chart | None:
     """Return the training curves, a panel for each kind of value; None where the plugin notes none."""
-    if not system.curves:
+    curves = [curve for curve in system.curves if curve.values]
+    if not curves:
         return None
     alt = load_altair()
+    # A row per curve, with lists: a fifth of the text of a row per epoch.
     rows = [
-        {"kind": _kind(curve.name), "curve": curve.name, "fit": _fit(curve.fold), "epoch": epoch, "value": value}
-        for curve in system.curves for epoch, value in zip(curve.epochs, curve.values, strict=True)
+        {"kind": _kind(curve.name), "curve": curve.name, "fit": _fit(curve.fold), "epoch": list(curve.epochs),
+         "value": list(curve.values)}
+        for curve in curves
     ]  # fmt: skip
-    names = list(dict.fromkeys(curve.name for curve in system.curves))
+    names = list(dict.fromkeys(curve.name for curve in curves))
     lines = (
         alt.Chart(values_of(rows))
+        .transform_flatten(["epoch", "value"])
         .mark_line(strokeWidth=1, opacity=0.8)
         .encode(
             x=alt.X("epoch", type="quantitative", title="epoch"),
@@ -110,7 +114,7 @@ def draw_curves(system: SystemContents) -> Chart | None:
         tuple(
             (curve.name, _fit(curve.fold), f"{curve.epochs[-1]:g}", *(f"{value:.4g}" for value in (
                 curve.values[0], min(curve.values), max(curve.values), curve.values[-1])))
-            for curve in system.curves
+            for curve in curves
         ),
     )  # fmt: skip
 

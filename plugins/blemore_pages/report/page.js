@@ -308,7 +308,11 @@ class Charts {
   /** Draw a chart once per theme. */
   draw(figure) {
     const theme = getComputedStyle(document.body).color;
-    if (this.drawn.get(figure)?.theme !== theme) this.drawn.set(figure, { theme, done: this.embed(figure) });
+    const before = this.drawn.get(figure);
+    if (before?.theme !== theme) {
+      const done = Promise.resolve(before?.done).then(() => this.embed(figure));
+      this.drawn.set(figure, { theme, done });
+    }
     return this.drawn.get(figure).done;
   }
 
@@ -329,7 +333,9 @@ class Charts {
   redraw() { for (const figure of this.drawn.keys()) this.draw(figure); }
 
   /** Draw all charts that are not in a closed part of the page. */
-  async drawOpen() { await Promise.all(this.figures.filter((each) => each.checkVisibility()).map((each) => this.draw(each))); }
+  async drawOpen() {
+    await Promise.all(this.figures.filter((each) => each.checkVisibility()).map((each) => this.draw(each)));
+  }
 
   fill(figure) {
     const place = figure.querySelector("table");
@@ -368,8 +374,13 @@ function setUpTheme(charts) {
 
 function setUpPrinting(charts) {
   document.getElementById("print").addEventListener("click", async () => {
+    const { dataset } = document.documentElement;
+    const { theme } = dataset;
+    dataset.theme = "light"; // as paper is
     await charts.drawOpen();
     window.print();
+    dataset.theme = theme;
+    charts.redraw();
   });
 }
 

@@ -19,7 +19,7 @@ from blemore_harness.clips import EMOTIONS, Clips
 from blemore_harness.context import Context
 from blemore_harness.disk import read_json, write_json
 from blemore_harness.heads.scaling import make_scaler
-from blemore_harness.networks import forward_rows, load_weights, one_thread, save_weights
+from blemore_harness.networks import forward_rows, load_weights, one_thread, save_weights, seeded
 from blemore_harness.predictions import Embeddings, Probabilities, softmax
 from blemore_plugins.rank_aware.inputs import BaseModels, Inputs
 
@@ -188,7 +188,8 @@ def load(folder: Path, context: Context) -> RankAwareModel:
         {key.removeprefix(f"{name}."): arrays[key] for key in arrays if key.startswith(f"{name}.")} for name in names
     ]
     inputs = Inputs(names, tuple(map(make_scaler, parts)))
-    network = RankAwareNetwork(inputs.sizes, facts["width"], facts["top_n"], 0.0).to(context.device)
+    with seeded(context.seed):  # weights are drawn before they are replaced
+        network = RankAwareNetwork(inputs.sizes, facts["width"], facts["top_n"], 0.0).to(context.device)
     return RankAwareModel(inputs, load_weights(network, folder / WEIGHTS))
 
 
