@@ -1,4 +1,4 @@
-"""Writes docs/reference/api.md and record.md from docstrings: what a plugin may use, and what a record holds.
+"""Writes docs/reference/api.md, python.md and record.md from docstrings: for plugins, for Python, and of the record.
 
 python docs/make_reference.py            # write them
 python docs/make_reference.py --check    # exit 1 where one is not up to date
@@ -23,13 +23,13 @@ MODULES = (
     "training.epochs", "training.batches", "training.predicting", "estimators.classifier", "estimators.network",
     "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache", "media.frame_files",
     "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds", "cli.root",
-    "cli.opening", "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.submission",
+    "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.submission",
     "demo.plan", "files.runs", "files.leaderboard", "record.types", "record.scores", "scoring.reading",
     "scoring.analysis", "scoring.breakdown", "scoring.calibration", "scoring.sensitivity", "scoring.intervals",
     "scoring.caveats", "scoring.published", "files.scoring", "scoring.ranking", "drawing.score_tables",
     "drawing.plugin_details", "decoding.choosing", "cli.completion", "drawing.result_text", "decoding.decoders",
     "scoring.seeds", "cli.evaluation", "data.opening", "running.run", "running.nested", "scoring.results",
-    "api.opening", "api.reporting",
+    "api.opening", "api.reporting", "api.submissions",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -42,6 +42,8 @@ PARTS = {
     "api.opening": {"data_folder", "load_dataset", "open_dataset", "runs_folder"},
     "api.reporting": {"keep_stdout", "open_reporter"},
     "api.rows": {"Rows"},
+    "api.seeds": {"SeedRuns", "run_seeds"},
+    "api.submissions": {"open_evaluation", "open_submission", "with_settings"},
     "api.run": {"Run", "StoredRuns", "load_run", "predict", "runs"},
     "api.scores": {"compare", "score"},
     "cli.completion": {"complete_encoders", "complete_fusions", "complete_runs", "complete_submissions"},
@@ -121,6 +123,30 @@ What a plugin author may use: made from the docstrings by `python docs/make_refe
 How it fits together is in [write-a-plugin.md](../tutorial/write-a-plugin.md).
 """
 
+PYTHON_MODULES = (
+    "api.evaluation", "api.run", "api.seeds", "api.scores", "api.opening", "api.listing", "api.rows",
+)  # fmt: skip
+"""What `import blemore_harness as bh` offers."""
+
+PYTHON_HEAD = """# Use from Python
+
+    import blemore_harness as bh
+
+    run = bh.run(plugins=["prosody", "trivial-single"])
+    run.table()
+    run.predict("elsewhere.mp4")
+
+Each name below is one of `bh`, and is imported when it is first used; `bh.Encoder`, `bh.Fusion`, `bh.Clip`, `bh.Clips`,
+`bh.Fold`, `bh.Context`, `bh.Embeddings`, `bh.Probabilities` and `bh.EMOTIONS`, which an encoder of your own needs, are
+described in the [reference for plugin authors](api.md), `bh.SklearnEncoder` and `bh.TorchEncoder` in
+[a guide](../how-to/sklearn-and-torch.md). Frames need pandas: `pip install "blemore-harness[notebook]"`. Functions of
+commands that other packages offer are found by their entry points in the group `blemore_harness.functions`:
+`bh.report`, `bh.leaderboard`, `bh.rank`, `bh.export`, `bh.codabench`, `bh.simulate` and `bh.tune`.
+
+Errors are those of the commands (`bh.BlemoreError`). Messages and warnings go to the log `blemore_harness` of Python's
+`logging`; a notebook shows progress. Nothing is printed. Made from the docstrings by `python docs/make_reference.py`.
+"""
+
 RECORD_MODULES = ("record.types", "record.scores")
 """Every key of `record.json`, from the outside in."""
 
@@ -140,7 +166,12 @@ finished folds. In Python, `files.runs.read_record(folder)` reads one as a `Reco
 def main(arguments: list[str]) -> int:
     """Write the pages, or compare them with what would be written."""
     found = 0
-    for name, text in (("api.md", render(HEAD, MODULES)), ("record.md", render(RECORD_HEAD, RECORD_MODULES))):
+    pages = {
+        "api.md": render(HEAD, MODULES),
+        "python.md": render(PYTHON_HEAD, PYTHON_MODULES),
+        "record.md": render(RECORD_HEAD, RECORD_MODULES),
+    }
+    for name, text in pages.items():
         page = PAGES / name
         if arguments != ["--check"]:
             page.write_text(text, encoding="utf-8")

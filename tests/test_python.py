@@ -133,7 +133,7 @@ def test_examples_in_docstrings_are_true(path: Path, home: Path) -> None:
     name = "blemore_harness.api" + ("" if path.stem == "__init__" else f".{path.stem}")
     found = doctest.testmod(importlib.import_module(name), extraglobs={"bh": bh})
     assert found.failed == 0
-    assert found.attempted or path.stem in ("__init__", "functions", "reporting", "submissions")
+    assert found.attempted or path.stem in ("__init__", "functions", "reporting", "seeds", "submissions")
 
 
 # ------------------------------------------------------------------------------------------------------------- results
@@ -253,6 +253,20 @@ def test_a_notebook_shows_runs_with_their_caveats(home: Path) -> None:
         "<strong>demo &amp; more</strong>"
         in bh.Run(run.folder, replace(run.record, caveat="demo & more"))._repr_html_()
     )
+
+
+def test_runs_over_seeds_are_those_of_the_command(home: Path) -> None:
+    pytest.importorskip("pandas")
+    found = bh.run_seeds([0, 3], plugins="trivial-single", device="cpu", average=True)
+    assert list(found.runs) == [0, 3]
+    assert found.average is not None
+    assert found.average.record.finished[-1].name == "seed-average"
+    row = found.table().iloc[0]
+    mean = found.runs[0].record.finished[0].cross_fitted.score.mean
+    assert (row["system"], row["seeds"], row["cross_fitted_score"]) == ("trivial-single", 2, mean)
+    assert "± .000" in found._repr_html_()
+    with pytest.raises(ConfigError, match="two different seeds"):
+        bh.run_seeds([3, 3], plugins="trivial-single")
 
 
 def test_this_machine_is_looked_over(home: Path) -> None:
