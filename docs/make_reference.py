@@ -29,7 +29,7 @@ MODULES = (
     "scoring.published", "files.scoring", "scoring.ranking", "drawing.score_tables", "drawing.plugin_details",
     "decoding.choosing", "cli.completion", "drawing.result_text", "decoding.decoders", "scoring.seeds",
     "cli.evaluation", "data.opening", "running.run", "running.nested", "scoring.results", "api.opening",
-    "api.reporting",
+    "api.reporting", "api.submissions",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -44,6 +44,8 @@ PARTS = {
     "api.rows": {"Rows"},
     "api.run": {"Run", "StoredRuns", "load_run", "predict", "runs"},
     "api.scores": {"compare", "score"},
+    "api.seeds": {"SeedRuns", "run_seeds"},
+    "api.submissions": {"open_evaluation", "open_submission", "with_settings"},
     "cli.completion": {"complete_encoders", "complete_fusions", "complete_runs", "complete_submissions"},
     "cli.evaluation": {"open_named_run"},
     "cli.root": {

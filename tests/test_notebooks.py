@@ -91,6 +91,7 @@ def test_they_run_from_top_to_bottom(path: Path, clips: Path, tmp_path: Path, mo
     assert "paired over actors" in printed
     assert "<strong>demo" in shown
     assert "<progress" not in shown, "bars are gone when the work is done"
+    assert [output for output in outputs if output.get("data", {}).get("text/html") == ""], "where they were"
     names = {"first_run": ("elsewhere.mp4", "trivial-blend"), "your_own_encoder": ("loudness", "passed")}
     for name in names[path.stem]:
         assert name in shown

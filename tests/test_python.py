@@ -128,9 +128,12 @@ def test_functions_of_installed_packages_are_found_by_their_entry_points(tmp_pat
 
 
 @pytest.mark.parametrize("path", sources(CORE / "api"), ids=lambda path: path.stem)
-def test_examples_in_docstrings_are_true(path: Path) -> None:
+def test_examples_in_docstrings_are_true(path: Path, home: Path) -> None:
+    pytest.importorskip("pandas")
     name = "blemore_harness.api" + ("" if path.stem == "__init__" else f".{path.stem}")
-    assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
+    found = doctest.testmod(importlib.import_module(name), extraglobs={"bh": bh})
+    assert found.failed == 0
+    assert found.attempted or path.stem in ("__init__", "functions", "reporting", "seeds", "submissions")
 
 
 # ------------------------------------------------------------------------------------------------------------- results
@@ -250,6 +253,27 @@ def test_a_notebook_shows_runs_with_their_caveats(home: Path) -> None:
         "<strong>demo &amp; more</strong>"
         in bh.Run(run.folder, replace(run.record, caveat="demo & more"))._repr_html_()
     )
+
+
+def test_runs_over_seeds_are_those_of_the_command(home: Path) -> None:
+    pytest.importorskip("pandas")
+    found = bh.run_seeds([0, 3], plugins="trivial-single", device="cpu", average=True)
+    assert list(found.runs) == [0, 3]
+    assert found.average is not None
+    assert found.average.record.finished[-1].name == "seed-average"
+    row = found.table().iloc[0]
+    mean = found.runs[0].record.finished[0].cross_fitted.score.mean
+    assert (row["system"], row["seeds"], row["cross_fitted_score"]) == ("trivial-single", 2, mean)
+    assert "± .000" in found._repr_html_()
+    with pytest.raises(ConfigError, match="two different seeds"):
+        bh.run_seeds([3, 3], plugins="trivial-single")
+
+
+def test_this_machine_is_looked_over(home: Path) -> None:
+    findings = {row["what"]: row["verdict"] for row in bh.diagnose(device="cpu")}
+    assert findings["python"] == "ok"
+    with pytest.raises(ConfigError, match="settings"):
+        bh.diagnose(settings={"prosody": {}})
 
 
 def test_runs_are_removed_with_what_no_other_needs(home: Path) -> None:

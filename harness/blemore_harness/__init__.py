@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from blemore_harness.api.opening import load_dataset
     from blemore_harness.api.run import Run, load_run, predict, runs
     from blemore_harness.api.scores import compare, score
+    from blemore_harness.api.seeds import run_seeds
     from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
     from blemore_harness.context import Context
     from blemore_harness.data.download import Dataset
     from blemore_harness.errors import BlemoreError
+    from blemore_harness.estimators import SklearnEncoder, TorchEncoder
     from blemore_harness.hookspecs import Encoder, Fusion
     from blemore_harness.predictions import Embeddings, Probabilities
 
@@ -43,9 +45,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "EMOTIONS", "BlemoreError", "Clip", "Clips", "Context", "Dataset", "Embeddings", "Encoder", "Fold", "Fusion",
-    "Probabilities", "Run", "check_data", "check_plugin", "check_submissions", "clean_runs", "compare", "diagnose",
-    "load_dataset", "load_run", "new_plugin", "plugin", "plugins", "predict", "prepare", "remove_runs", "run", "runs",
-    "score", "submissions", "write_demo",
+    "Probabilities", "Run", "SklearnEncoder", "TorchEncoder", "check_data", "check_plugin", "check_submissions",
+    "clean_runs", "compare", "diagnose", "load_dataset", "load_run", "new_plugin", "plugin", "plugins", "predict",
+    "prepare", "remove_runs", "run", "run_seeds", "runs", "score", "submissions", "write_demo",
 ]  # fmt: skip
 
 _PLACES = {
@@ -57,10 +59,12 @@ _PLACES = {
     "api.opening": ("load_dataset",),
     "api.run": ("Run", "load_run", "predict", "runs"),
     "api.scores": ("compare", "score"),
+    "api.seeds": ("run_seeds",),
     "clips": ("EMOTIONS", "Clip", "Clips", "Fold"),
     "context": ("Context",),
     "data.download": ("Dataset",),
     "errors": ("BlemoreError",),
+    "estimators": ("SklearnEncoder", "TorchEncoder"),
     "hookspecs": ("Encoder", "Fusion"),
     "predictions": ("Embeddings", "Probabilities"),
 }  # fmt: skip

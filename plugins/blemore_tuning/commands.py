@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -64,60 +63,23 @@ def tune(
     """
     from blemore_harness.cli.evaluation import open_named_run
     from blemore_harness.cli.terminal import answer_console
-    from blemore_harness.disk import hold, write_atomically, write_json
-    from blemore_harness.errors import ConfigError
-    from blemore_harness.files.runs import Runs
-    from blemore_tuning import report, tuning
+    from blemore_tuning import report
+    from blemore_tuning.api import is_encoder, search
     from blemore_tuning.extra import load_optuna
-    from blemore_tuning.spaces import find_spaces
 
     load_optuna()
-    if name is not None and not plugins and _is_encoder(name):
+    if name is not None and not plugins and is_encoder(name):
         plugins, name = (name,), None
-    reporter = open_reporter()
     with keeping_stdout():
         run = open_named_run("tune", name, plugins, fusion, None, settings, seed, device, fold_seed, data, runs)
         names = [each.strip() for each in (only or "").split(",") if each.strip()]
-        searched = find_spaces(run, spaces, names)
-        file = output or Path(f"{run.submission.name.replace(',', '-')}-tuned.toml")
-        if file.suffix != ".toml" or not file.absolute().parent.is_dir():
-            raise ConfigError(f"--output expects a .toml file in a folder that exists, found {file}")
-        if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(report.HEAD):
-            raise ConfigError(f"{file} exists and was not written by tune: choose another file with --output")
-        folder = tuning.plan_folder(runs, run, searched, inner_folds)
-        run = replace(run, runs=Runs(folder), keep_models="none")
-        plan = tuning.Plan(
-            run.submission, searched, trials, inner_folds, folder, run.dataset.root, fold_seed, run.device.resolve()
-        )
-        with hold(folder, reporter.log):
-            found = tuning.tune(run, plan, jobs, reporter.log)
-    facts = report.describe(plan, found)
-    write_json(folder / "result.json", facts)
-    write_atomically(file, report.write_submission(run.submission, found))
+        plan, found, facts = search(run, spaces, names, trials, inner_folds, jobs, fold_seed, output, open_reporter())
+    file = Path(facts["file"])
     if as_json:
-        click.echo(json.dumps({**facts, "file": str(file)}, indent=2))
+        click.echo(json.dumps(facts, indent=2))
         return
     console = answer_console()
     console.print(report.draw(plan, found, run.dataset.demo))
     console.print(f"submission   {file}", soft_wrap=True)
     there = "" if file.parent in (Path(), Path("submissions")) else f"cd {file.parent} && "
     console.print(f"next         {there}blemore-harness run {file.stem}", soft_wrap=True)
-
-
-def _is_encoder(name: str) -> bool:
-    """Return whether a name is that of an encoder, and of no submission.
-
-    Raises:
-        UnknownName: it is neither.
-    """
-    from blemore_harness.errors import UnknownName
-    from blemore_harness.systems.plugins import load_plugins
-    from blemore_harness.systems.submission import find_submission
-
-    try:
-        find_submission(name, Path.cwd())
-    except UnknownName as error:
-        if name.partition("@")[0] in load_plugins().offers:
-            return True
-        raise UnknownName(f"{error}; no encoder has this name either, see `blemore-harness plugins`") from error
-    return False

@@ -12,6 +12,7 @@ from blemore_harness.api.reporting import keep_stdout, open_reporter
 from blemore_harness.api.rows import Rows
 from blemore_harness.api.run import Run
 from blemore_harness.api.submissions import open_evaluation, open_submission, with_settings
+from blemore_harness.context import Reporter
 from blemore_harness.data.download import Dataset
 from blemore_harness.errors import ConfigError
 from blemore_harness.hookspecs import Encoder, Fusion
@@ -69,21 +70,57 @@ def run(
 
     Raises:
         BlemoreError: the same errors as the command's, such as `ConfigError` for a name that does not exist.
+
+    >>> run = bh.run(plugins=["trivial-single", "trivial-blend"], fusion="mean", data="data", device="cpu")
+    >>> [system.name for system in run.record.finished]
+    ['trivial-single', 'trivial-blend', 'mean']
     """
     given = {"submission": submission, "plugins": plugins, "fusion": fusion, "settings": settings, "seed": seed}
     reporter = open_reporter()
     with keep_stdout():
-        found, offered = open_submission(submission, plugins, fusion, reporter)
-        found = with_settings(found, settings, seed, thresholds)
-        opened = open_evaluation(
-            found, offered, data if isinstance(data, Dataset) else data_folder(data), runs_folder(runs), reporter,
-            device, fold_seed, _describe_call("run", given), _render,
+        opened = open_call(
+            "run", given, submission, plugins, fusion, settings, data, runs, seed, thresholds, device, fold_seed,
+            reporter,
         )  # fmt: skip
         ended = evaluate_run(opened, keep_models, isolate, time_limit, skip_bad_clips)
-    for system in ended.record.systems:
+    warn_of_failures(ended, reporter)
+    return ended
+
+
+def open_call(
+    function: str,
+    named: Mapping[str, Any],
+    submission: str | None,
+    plugins: PluginNames | None,
+    fusion: str | Fusion | None,
+    settings: Settings | None,
+    data: str | Path | Dataset | None,
+    runs: str | Path | None,
+    seed: int | None,
+    thresholds: str | None,
+    device: str,
+    fold_seed: int,
+    reporter: Reporter,
+) -> EvaluatedRun:
+    """Open what a call evaluates.
+
+    Args:
+        function, named: the call, for the record.
+        submission, and the others: as of `run`.
+    """
+    found, offered = open_submission(submission, plugins, fusion, reporter)
+    return open_evaluation(
+        with_settings(found, settings, seed, thresholds), offered,
+        data if isinstance(data, Dataset) else data_folder(data), runs_folder(runs), reporter, device, fold_seed,
+        _describe_call(function, named), _render,
+    )  # fmt: skip
+
+
+def warn_of_failures(run: Run, reporter: Reporter) -> None:
+    """Warn of each system of a run that failed."""
+    for system in run.record.systems:
         if isinstance(system, FailedSystem):
             reporter.warn(f"{system.name} failed: {system.error.message}")
-    return ended
 
 
 def evaluate_run(
@@ -134,6 +171,9 @@ def prepare(
 
     Raises:
         BlemoreError: the same errors as the command's.
+
+    >>> bh.prepare(plugins="trivial-single", data="data", device="cpu")[0]["status"]
+    'ready'
     """
     from blemore_harness.running.preparation import prepare_ahead
 
@@ -162,7 +202,7 @@ def diagnose(
     Nothing is downloaded, only a generated clip is decoded, and no key is shown.
 
     Returns:
-        A row per finding: what was looked at, the verdict (`ok`, `warning` or `problem`), and what to do.
+        A row per finding: what was looked at, the verdict (`ok`, `warning` or `problem`), what was found, what to do.
 
     Raises:
         ConfigError: a system or an option that nobody offers, or settings without systems.

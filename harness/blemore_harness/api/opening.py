@@ -26,6 +26,9 @@ def load_dataset(data: str | Path | None = None, fold_seed: int = 0) -> Dataset:
 
     Raises:
         DataError: nothing there, or a download that contradicts itself.
+
+    >>> len(bh.load_dataset("data").ids)
+    60
     """
     return open_dataset(data_folder(data), open_reporter(), fold_seed)
 

@@ -37,6 +37,14 @@ class Run:
         folder: where it is kept.
         record: every number of it.
         systems: encoders and fusions that no installed package offers, which its models need.
+
+    >>> run = bh.run(plugins=["trivial-single", "trivial-blend"], fusion="mean", data="data", device="cpu")
+    >>> run.record.data.clips
+    60
+    >>> run.folds("mean")["fold"].tolist()
+    [0, 1, 2]
+    >>> bh.load_run("trivial-single").name == run.name
+    True
     """
 
     folder: Path

@@ -58,6 +58,11 @@ def score(
 
     Raises:
         BlemoreError: no probabilities, or not of exactly these clips.
+
+    >>> dataset = bh.load_dataset("data")
+    >>> anger = bh.Probabilities(dataset.ids, [[1, 0, 0, 0, 0, 0]] * len(dataset.ids))
+    >>> bh.score(anger, dataset)["acc_presence"]
+    0.1
     """
     labels = open_reference(data, reference, fold, open_reporter())
     with _as_file(probabilities) as path:
@@ -93,6 +98,11 @@ def compare(
 
     Raises:
         BlemoreError: other clips or folds, no such run or system, nothing to compare with.
+
+    >>> run = bh.run(plugins=["trivial-single", "trivial-blend"], fusion="mean", data="data", device="cpu")
+    >>> found = bh.compare(run, system="trivial-blend", second_system="trivial-single")
+    >>> round(found["differences"]["acc_presence"]["difference"], 3)
+    0.2
     """
     from blemore_harness.scoring.analysis import compare_systems
     from blemore_harness.scoring.loaded_files import labels_of, load_file

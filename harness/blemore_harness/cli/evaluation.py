@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -30,6 +29,7 @@ from blemore_harness.systems.submission import DEFAULT_FUSION
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blemore_harness.api.run import Run as EndedRun
     from blemore_harness.drawing.result_text import Form
     from blemore_harness.record.types import Record
     from blemore_harness.running.run import Run
@@ -99,16 +99,16 @@ def run(
     if seeds_text is not None:
         _read_seeds(seeds_text, 0)  # refuses before anything slow
 
-    def work(run: Run) -> tuple[Record, Path]:
-        ended = evaluate_run(run, keep_models, isolate, time_limit, skip_bad_clips)
-        return ended.record, ended.folder
+    def work(run: Run) -> EndedRun:
+        return evaluate_run(run, keep_models, isolate, time_limit, skip_bad_clips)
 
     with keeping_stdout():
         opened = open_named_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
     if seeds_text is not None:
         return _run_seeds(opened, work, _read_seeds(seeds_text, opened.submission.seed), average, data, as_json)
     with keeping_stdout():
-        record, folder = work(opened)
+        ended = work(opened)
+    record, folder = ended.record, ended.folder
     _show_traces(record)
     if as_json:
         click.echo(json.dumps(record.to_json(), indent=2))
@@ -133,43 +133,36 @@ def _read_seeds(text: str, base: int) -> tuple[int, ...]:
 
 
 def _run_seeds(
-    opened: Run, work: Callable[[Run], tuple[Record, Path]], seeds: tuple[int, ...], average: bool, data: Path | None,
+    opened: Run, work: Callable[[Run], EndedRun], seeds: tuple[int, ...], average: bool, data: Path | None,
     as_json: bool,
 ) -> int:  # fmt: skip
     """Run a submission with each of several base seeds, and show what they have in common."""
+    from blemore_harness.api.seeds import evaluate_seeds
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.seed_table import draw_seeds
     from blemore_harness.record.encoding import to_json
-    from blemore_harness.scoring.seeds import summarise_seeds
 
-    records, folders, last = {}, {}, None
     with keeping_stdout():
-        mean = opened.of(opened.submission.averaging(seeds)) if average else None  # refuses before anything slow
-        if len(set(replace(opened, seeds=seeds).group().values())) < len(seeds):
-            raise click.UsageError("--seeds expects encoders without a seed of their own: wavlm, not wavlm@seed1")
-        for number, seed in enumerate(seeds, 1):
-            opened.reporter.log(f"seed {seed} ({number} of {len(seeds)})")
-            run = replace(opened.of(replace(opened.submission, seed=seed)), seeds=seeds)
-            records[seed], folders[seed] = work(run)
-        if mean is not None:
-            last = work(mean)
-    ended = [*records.values(), *([] if last is None else [last[0]])]
+        found = evaluate_seeds(opened, work, seeds, average)
+    records = {seed: run.record for seed, run in found.runs.items()}
+    last = found.average
+    ended = [*records.values(), *([] if last is None else [last.record])]
     for record in ended:
         _show_traces(record)
     if as_json:
         content = {
-            "seeds": to_json(summarise_seeds(records)),
+            "seeds": to_json(found.scores()),
             "runs": [record.to_json() for record in records.values()],
-            "average": None if last is None else last[0].to_json(),
+            "average": None if last is None else last.record.to_json(),
         }
         click.echo(json.dumps(content, indent=2))
     else:
         console = answer_console()
         console.print(draw_seeds(records, len(seeds)))
-        for seed, folder in folders.items():
-            console.print(f"seed {seed}   {folder / 'record.json'}", soft_wrap=True)
+        for seed, run in found.runs.items():
+            console.print(f"seed {seed}   {run.folder / 'record.json'}", soft_wrap=True)
         if last is not None:
-            _show_results(*last, data)
+            _show_results(last.record, last.folder, data)
     return 0 if all(record.status == "finished" for record in ended) else 3
 
 
