@@ -45,7 +45,7 @@ def evaluate(run: Run) -> tuple[Record, Path]:
     folder = run.folder
     run = replace(run, reporter=RunLog(run.reporter, folder / LOG_FILE, run.command))
     record = start_record(run.submission, run.systems, run.dataset, run.command, run.blinded.warnings)
-    recorder = Recorder(folder, record, run.plugins, started, run.draw)
+    recorder = Recorder(folder, record, run.plugins, started, run.draw, run.systems)
     with run.holding(folder) as run, recorder.closing():
         warn_of_missing_videos(run)
         ready = _prepare(run, recorder)

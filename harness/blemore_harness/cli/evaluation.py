@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from blemore_harness.cli.completion import complete_fusions, complete_runs, complete_submissions
+from blemore_harness.cli.completion import complete_fusions, complete_runs, complete_submissions, complete_trackers
 from blemore_harness.cli.root import (
     cli,
     data_option,
@@ -64,13 +64,17 @@ MOST_MINUTES = 1_000_000
     "--keep-models", type=click.Choice(["final", "all", "none"]), default="final", show_default=True,
     help="Models that are kept: of the final fits, which `predict` needs; of all folds; or none.",
 )  # fmt: skip
+@click.option(
+    "--track", default="", metavar="NAME,NAME,...", shell_complete=complete_trackers,
+    help="Experiment trackers that are told of the run; `blemore-harness plugins` lists them.",
+)  # fmt: skip
 @data_option
 @runs_option
 @json_option
 def run(
     name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None, settings: tuple[str, ...],
     seed: int | None, device: str, skip_bad_clips: bool, fold_seed: int, isolate: bool, time_limit: float | None,
-    keep_models: Literal["final", "all", "none"], data: Path | None, runs: Path, as_json: bool,
+    keep_models: Literal["final", "all", "none"], track: str, data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score encoders or a submission.
 
@@ -87,7 +91,9 @@ def run(
     isolation = Isolation(time_limit and time_limit * 60) if isolate else None
     work = evaluate_without_bad_clips if skip_bad_clips else evaluate
     with keeping_stdout():
-        opened = _open_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
+        opened = _open_run(
+            "run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs, track
+        )
         record, folder = work(replace(opened, isolation=isolation, keep_models=keep_models))
     for system in record.systems:
         if isinstance(system, FailedSystem):
@@ -188,6 +194,7 @@ def _format_table(record: Record, folder: Path, form: Form, data: Path | None) -
 def _open_run(
     verb: str, name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None,
     settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
+    track: str = "",
 ) -> Run:  # fmt: skip
     """Validate the arguments of a command and open the dataset."""
     from blemore_harness.cli.opening import open_dataset
@@ -216,6 +223,7 @@ def _open_run(
         reporter.warn(f"--fusion {fusion} is ignored: there is only one encoder")
     # Before anything slow, so that a misspelt name, a wrong value or a missing GPU fails at once.
     found = find_systems(submission, offered, is_demo(data))
+    offered.track(filter(None, map(str.strip, track.split(","))))
     if device == "cuda":
         resolve_device(device)
     dataset = open_dataset(data, reporter, fold_seed)
