@@ -230,7 +230,7 @@ def _open_run(
     blinded = open_blinded(dataset, reporter)
     return open_run(
         submission, offered, dataset, blinded, runs, cache_root() / "arrays", reporter, device, found,
-        command=tuple(sys.argv), draw=render_text,
+        command=tuple(sys.argv), draw=render_text, show=reporter.show,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from blemore_harness.hookspecs import Encoder
 from blemore_harness.networks import Device
 from blemore_harness.record.types import Record
 from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.progress import Show, ignore_standing
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.resolved import FoundSystem, ResolvedSystem, find_systems, resolve_systems
 from blemore_harness.systems.submission import Submission
@@ -43,6 +44,7 @@ class Run:
         stop_at_bad_clips: raise `MediaError` for the first clip that an encoder cannot use (so that it can be left
             out), in place of reporting the encoder as failed.
         keep_models: whether the models of the final fits are kept, those of all fits, or none.
+        show: told how far the run is.
     """
 
     submission: Submission
@@ -59,6 +61,7 @@ class Run:
     draw: Callable[[Record], str] | None = None
     stop_at_bad_clips: bool = False
     keep_models: Literal["final", "all", "none"] = "final"
+    show: Show = ignore_standing
 
     @property
     def encoders(self) -> tuple[ResolvedSystem, ...]:
