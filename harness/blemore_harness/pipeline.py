@@ -48,13 +48,12 @@ def evaluate(run: Run) -> tuple[Record, Path]:
     run = replace(run, reporter=log, show=log.show)
     record = start_record(run.submission, run.systems, run.dataset, run.command, run.blinded.warnings)
     recorder = Recorder(folder, record, run.plugins, started, run.draw, run.systems)
-    with run.holding(folder) as run, recorder.closing():
+    parts = {system.name: len(parts_of(run, system)) for system in run.systems}
+    with run.holding(folder) as run, recorder.closing(), FoldProgress.shown(parts, run.show) as progress:
         warn_of_missing_videos(run)
         ready = _prepare(run, recorder)
-        parts = {system.name: len(parts_of(run, system)) for system in run.systems}
-        with FoldProgress.shown(parts, run.show) as progress:
-            predictions, embeddings = _fit_encoders(run, ready, recorder, progress, transductive)
-            _fuse(run, predictions, recorder, progress)
+        predictions, embeddings = _fit_encoders(run, ready, recorder, progress, transductive)
+        _fuse(run, predictions, recorder, progress)
         scores = _score(run, predictions, recorder)
         _predict_test_clips(run, predictions, scores, embeddings if transductive else None, recorder)
         _keep_decoders(run, predictions)
