@@ -6,7 +6,7 @@
 SIMULATION, on the real labels where the BLEMORE material lies beside this checkout (../shared/blemore), else on those
 of the demo. In each replicate three encoders are drawn, heads are trained on them with and without `normalise_actors`,
 and everything is scored on 33 unseen actors, with thresholds of the training actors. Compared are pairs: the same
-encoders and clips. About 10 s of processor time for each world and replicate; `--keep` keeps finished ones.
+encoders and clips. About 20 s of processor time for each world and replicate; `--keep` keeps finished ones.
 """
 
 from __future__ import annotations

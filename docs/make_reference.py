@@ -25,7 +25,8 @@ MODULES = (
     "systems.plugins", "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types",
     "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
     "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.published", "files.scoring",
-    "scoring.ranking", "drawing.score_tables", "decoding.choosing", "cli.completion", "drawing.result_text",
+    "scoring.ranking", "drawing.score_tables", "drawing.plugin_details", "decoding.choosing", "cli.completion",
+    "drawing.result_text", "decoding.decoders",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -37,9 +38,11 @@ PARTS = {
     },
     "cli.terminal": {"answer_console"},
     "data.download": {"Dataset", "read_dataset"},
+    "decoding.decoders": {"Decoder"},
     "demo.plan": {"Plan", "make_plan"},
     "disk": {"atomic_file", "digest_of", "read_json", "write_atomically", "write_json"},
     "drawing.result_text": {"FORMS", "Form", "escape_latex", "escape_markdown", "format_results"},
+    "drawing.plugin_details": {"describe_card"},
     "drawing.score_tables": {"describe_ties", "draw_ranking", "list_caveats"},
     "files.leaderboard": {"INNER_NAME", "KEY_ENDING", "read_submission", "write_submission"},
     "files.runs": {"Runs", "StoredRun", "read_record"},

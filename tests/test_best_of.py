@@ -15,7 +15,7 @@ from blemore_harness.decoding.strategies import STRATEGIES, choose_strategy, dec
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Probabilities
-from blemore_harness.protocol.rules import score
+from blemore_harness.protocol.rules import decode, score
 from blemore_plugins.best_of import BestOf, BestOfOptions
 from blemore_plugins.late import LateFusion
 from blemore_plugins.late.options import LateOptions
@@ -63,7 +63,9 @@ def test_the_surest_gain_on_other_actors_is_fitted_on_all() -> None:
     assert book.notes["chosen"] == max(sure, key=lambda name: sure[name]) == "late"
     assert sure["late"] > 0
     alone, _ = fit(LateFusion(), MEMBERS, TRUTH)
-    assert (predict(model, MEMBERS) == predict(alone, MEMBERS)).all()
+    labels = model.decoder.decode(predict(alone, MEMBERS), None)
+    for thresholds in ((0.05, 0.05), (0.24, 0.48)):
+        assert (decode(predict(model, MEMBERS), *thresholds) == labels).all(), "rows stand for labels"
     assert "weights" in book.notes, "what the chosen one says is kept"
 
 
@@ -143,7 +145,8 @@ def test_folds_that_choose_late_share_its_search(tmp_path: Path, monkeypatch: py
         at = [int(name[1:]) for name in fold.train.ids]
         given = {name: Probabilities(fold.train.ids, rows[at]) for name, rows in MEMBERS.items()}
         alone = BestOf().fit(fold, given, options, make_context(tmp_path / "alone", reporter=other))
-        assert dict(alone.weights) == dict(model.weights)
+        assert alone.model == model.model
+        assert (predict(alone, MEMBERS) == predict(model, MEMBERS)).all()
         assert book.notes == other.notes
 
 
@@ -156,7 +159,9 @@ def test_where_nothing_is_shared_choices_are_kept_and_folds_are_finished_one_by_
     assert list(first) == ["inner-scores.json"]
     monkeypatch.setattr(BestOf, "_try", None)  # nothing is tried again
     _, books = fit_folds(folds, options, tmp_path)
-    assert books[0].notes == json.loads(first["inner-scores.json"])
+    notes, rows = json.loads(first["inner-scores.json"])
+    assert books[0].notes == notes
+    assert np.shape(rows) == (len(folds[0].train), 6)
     assert set(books[0].notes["inner scores"]) == {"mean", "logit-mean"}
 
 

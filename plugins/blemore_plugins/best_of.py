@@ -12,26 +12,28 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from blemore_harness.clips import Fold, LabelArray
+from blemore_harness.clips import Clips, Fold, LabelArray
 from blemore_harness.context import Context, Silent
 from blemore_harness.decoding.choosing import choose_simplest
-from blemore_harness.decoding.strategies import STRATEGIES, choose_strategy, decode_folds, make_sample
+from blemore_harness.decoding.decoders import Decoder
+from blemore_harness.decoding.strategies import STRATEGIES, Sample, choose_strategy, decode_folds, make_sample
 from blemore_harness.disk import write_atomically
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Card, Fusion, FusionModel, hookimpl
-from blemore_harness.predictions import Probabilities
-from blemore_harness.protocol.rules import score
+from blemore_harness.predictions import FloatArray, Probabilities
+from blemore_harness.protocol.rules import MAJOR, MINOR, SINGLE, score
 from blemore_plugins.cards import fusion_card
 from blemore_plugins.late import LateFusion
 from blemore_plugins.late.options import LateOptions
 from blemore_plugins.means import LogitMean, Mean
 from blemore_plugins.regularisation import LogisticOptions, actor_folds
 from blemore_plugins.stack import Stack
-from blemore_plugins.structured import Structured
+from blemore_plugins.structured import UNEVEN, Structured
 from blemore_plugins.weighted import WeightedLogitMean
 
 Name = Literal["logit-mean", "weighted-logit-mean", "stack", "structured", "late", "mean"]
@@ -63,11 +65,38 @@ class BestOfOptions:
             raise InvalidOption(f"inner_folds: expected at least 2, found {self.inner_folds}")
 
 
+@dataclass(frozen=True)
+class Selected:
+    """What was selected for a fold.
+
+    Attributes:
+        name: the candidate.
+        decoder: turns its probabilities into labels; None where there were too few actors to fit one.
+    """
+
+    name: Name
+    decoder: Decoder | None
+
+
+@dataclass(frozen=True)
+class DecodedModel:
+    """A fitted candidate whose labels are decoded."""
+
+    model: FusionModel
+    decoder: Decoder
+
+    def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
+        """Return for each clip the row that the official decoding turns into its label; see `label_rows`."""
+        rows = self.model.predict(clips, base_models, context).aligned(clips.ids).values
+        return Probabilities(clips.ids, encode_labels(self.decoder.decode(rows, None)))
+
+
 class BestOf(Fusion):
     """The first candidate, unless another gains more than a standard error on inner, actor-disjoint folds.
 
     Of several that do, it is the one whose gain less its standard error is greatest. It is fitted on all training
-    clips.
+    clips. Its labels are decoded with the strategy that was chosen along with it and returned as rows that stand for
+    them: folds may select different fusions, whose probabilities no pair of thresholds suits alike.
     """
 
     name = "best-of"
@@ -82,7 +111,7 @@ class BestOf(Fusion):
         self, fold: Fold, base_models: Mapping[str, Probabilities], options: BestOfOptions, context: Context
     ) -> FusionModel:
         """Choose by inner folds, then fit what was chosen."""
-        return _fit_chosen(self._choose(fold, base_models, options, context), fold, base_models, context)
+        return _fit_selected(self._choose(fold, base_models, options, context), fold, base_models, context)
 
     def fit_folds(
         self,
@@ -101,12 +130,13 @@ class BestOf(Fusion):
         chosen = []
         for fold, given, context in zip(folds, base_models, contexts, strict=True):
             chosen.append(self._choose(fold, given, options, context, keep=True))
-        if max(Counter(filter(_shares_work, chosen)).values(), default=0) < 2:
+        names = [selected.name for selected in chosen]
+        if max(Counter(filter(_shares_work, names)).values(), default=0) < 2:
             each = zip(chosen, folds, base_models, contexts, strict=True)
-            return (_fit_chosen(name, fold, given, context) for name, fold, given, context in each)
+            return (_fit_selected(selected, fold, given, context) for selected, fold, given, context in each)
         models: dict[int, FusionModel] = {}
-        for name in dict.fromkeys(chosen):
-            numbers = [number for number, each in enumerate(chosen) if each == name]
+        for name in dict.fromkeys(names):
+            numbers = [number for number, each in enumerate(names) if each == name]
             system = make_candidate(name)
             found = system.fit_folds(
                 [folds[number] for number in numbers],
@@ -115,7 +145,7 @@ class BestOf(Fusion):
                 [contexts[number] for number in numbers],
             )
             models |= zip(numbers, found, strict=True)
-        return [models[number] for number in range(len(folds))]
+        return [_decoded(models[number], selected) for number, selected in enumerate(chosen)]
 
     def _choose(
         self,
@@ -124,8 +154,8 @@ class BestOf(Fusion):
         options: BestOfOptions,
         context: Context,
         keep: bool = False,
-    ) -> Name:
-        """Return the candidate that the scores kept in the workspace favour, or those of trying all.
+    ) -> Selected:
+        """Return the candidate that was selected before and kept in the workspace, or the one that trying all favours.
 
         With too few training actors nothing is tried: it is the first candidate that needs none to choose its settings.
         """
@@ -134,37 +164,42 @@ class BestOf(Fusion):
             simple = next((name for name in options.candidates if not _needs_actors(name)), options.candidates[0])
             context.note("chosen", simple)
             context.note("reason", f"too few training actors to compare fusions on others: {actors}")
-            return simple
+            return Selected(simple, None)
         kept = context.workspace / "inner-scores.json"
-        notes: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-        if not notes:
-            scores: dict[str, float] = {}
-            labels: dict[str, LabelArray] = {}
+        if kept.exists():
+            notes, rows = json.loads(kept.read_text(encoding="utf-8"))
+        else:
+            tried: dict[str, Sample] = {}
             with context.progress("best-of: candidates", len(options.candidates)) as bar:
                 for name in options.candidates:
-                    scores[name], labels[name] = self._try(name, fold, base_models, options, context)
+                    tried[name] = self._try(name, fold, base_models, options, context)
                     bar.advance()
+            strategies = {name: choose_strategy(sample).name for name, sample in tried.items()}
+            labels = {name: decode_folds(STRATEGIES[strategies[name]], sample) for name, sample in tried.items()}
             found = choose_simplest(labels, fold.train.labels, fold.train.actors or ())
+            rows = tried[found.name].values.tolist()
             notes = {
                 "chosen": found.name,
-                "inner scores": {name: round(score, 6) for name, score in scores.items()},
+                "decoded by": strategies[found.name],
+                "inner scores": {name: round(_mean_score(tried[name], labels[name]), 6) for name in tried},
                 f"gain over {options.candidates[0]} and its standard error": {
                     name: [round(gain.difference, 6), round(gain.error, 6)] for name, gain in found.gains.items()
                 },
             }
             if keep:
-                write_atomically(kept, json.dumps(notes))
+                write_atomically(kept, json.dumps([notes, rows]))
         for key, value in notes.items():
             context.note(key, value)
-        return cast(Name, notes["chosen"])
+        parts = actor_folds(fold.train, options.inner_folds, context.seed)
+        sample = _make_sample(np.array(rows), np.argmax(parts, axis=0), fold.train)
+        return Selected(notes["chosen"], STRATEGIES[notes["decoded by"]].learn(sample))
 
     def _try(
         self, name: Name, fold: Fold, base_models: Mapping[str, Probabilities], options: BestOfOptions, context: Context
-    ) -> tuple[float, LabelArray]:
-        """Return the mean cross-fitted Score of a candidate over the inner folds, and its labels int8 (N, 6).
+    ) -> Sample:
+        """Return the rows of a candidate on the inner folds, each from a fit on the others, for choosing a decoder.
 
-        Labels are decoded with the strategy that would be chosen for the candidate's test clips: which fusion is better
-        depends on it.
+        Which fusion is better depends on how it is decoded.
         """
         system = make_candidate(name)
         # A whole grid of weights for many base models is searched once, for what is chosen.
@@ -178,10 +213,18 @@ class BestOf(Fusion):
         for number, (mask, each, model) in enumerate(zip(masks, inner, models, strict=True)):
             given = model.predict(each.held_out, _pick(base_models, each.held_out.ids), quiet)
             rows[mask], part[mask] = given.pick(each.held_out.ids).values, number
-        sample = make_sample(rows, fold.train.labels, part, np.unique(fold.train.actors or (), return_inverse=True)[1])
-        labels = decode_folds(STRATEGIES[choose_strategy(sample).name], sample)
-        scores = [score(sample.truth[part == number], labels[part == number]).score for number in np.unique(part)]
-        return float(np.mean(scores)), labels
+        return _make_sample(rows, part, fold.train)
+
+
+def encode_labels(labels: LabelArray) -> FloatArray:
+    """Return the rows, float64 (N, 6), that stand for labels int8 (N, 6), with the values of `label_rows`.
+
+    >>> encode_labels(np.array([[0, 0, 100, 0, 0, 0], [70, 30, 0, 0, 0, 0]], dtype=np.int8)).tolist()
+    [[0.0, 0.0, 1.0, 0.0, 0.0, 0.0], [0.75, 0.25, 0.0, 0.0, 0.0, 0.0]]
+    """
+    rows = labels / SINGLE
+    rows[labels == MAJOR], rows[labels == MINOR] = UNEVEN, 1 - UNEVEN
+    return np.asarray(rows)
 
 
 def make_candidate(name: Name) -> Fusion:
@@ -207,9 +250,24 @@ def _shares_work(name: Name) -> bool:
     return type(make_candidate(name)).fit_folds is not Fusion.fit_folds
 
 
-def _fit_chosen(name: Name, fold: Fold, base_models: Mapping[str, Probabilities], context: Context) -> FusionModel:
-    system = make_candidate(name)
-    return system.fit(fold, base_models, system.Options(), context)
+def _fit_selected(
+    selected: Selected, fold: Fold, base_models: Mapping[str, Probabilities], context: Context
+) -> FusionModel:
+    system = make_candidate(selected.name)
+    return _decoded(system.fit(fold, base_models, system.Options(), context), selected)
+
+
+def _decoded(model: FusionModel, selected: Selected) -> FusionModel:
+    return model if selected.decoder is None else DecodedModel(model, selected.decoder)
+
+
+def _make_sample(rows: FloatArray, part: NDArray[np.int64], train: Clips) -> Sample:
+    return make_sample(rows, train.labels, part, np.unique(train.actors or (), return_inverse=True)[1])
+
+
+def _mean_score(sample: Sample, labels: LabelArray) -> float:
+    own = [sample.folds == number for number in np.unique(sample.folds)]
+    return float(np.mean([score(sample.truth[mask], labels[mask]).score for mask in own]))
 
 
 def _pick(base_models: Mapping[str, Probabilities], ids: tuple[str, ...]) -> dict[str, Probabilities]:

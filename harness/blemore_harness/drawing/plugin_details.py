@@ -9,13 +9,14 @@ from rich.text import Text
 
 from blemore_harness.hookspecs import Card, Requirement
 from blemore_harness.options import Option
+from blemore_harness.record.types import CardFacts
 from blemore_harness.systems.details import Details
 
 UNDECLARED = "not declared"
 """Shown for what a card leaves open."""
 
 
-def describe_card(card: Card) -> dict[str, str]:
+def describe_card(card: Card | CardFacts) -> dict[str, str]:
     """Return a card as texts by label; what is not declared says so."""
     acted = card.acted or UNDECLARED
     return {

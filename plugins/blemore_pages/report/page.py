@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from blemore_harness.clips import EMOTIONS
+from blemore_harness.drawing.plugin_details import describe_card
 from blemore_harness.scoring.breakdown import find_kinds
 from blemore_harness.scoring.intervals import LEVEL, short
 from blemore_pages.charts.chart import Chart
@@ -137,6 +138,7 @@ def _system_facts(entry: Entry) -> list[tuple[str, str]]:
         ("Options", given),
         ("Plugin", source + (f", commit {plugin.commit[:12]}" if plugin.commit else "")),
         ("Configuration hash", record.digest),
+        *((f"Card: {label}", text) for label, text in describe_card(record.card).items()),
     ]
 
 
