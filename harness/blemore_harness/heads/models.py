@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 HEAD_WEIGHTS, HEAD_SCALER, HEAD_FACTS = "head.safetensors", "scaler.safetensors", "head.json"
 """Files of a head that is kept."""
 
+IDENTITY = "identity."
+"""Begins the names of arrays that shrink directions."""
+
 CLIPS = 256
 """Clips whose rows are held at a time at prediction."""
 
@@ -80,9 +83,10 @@ class HeadModel:
         from safetensors.numpy import save_file
 
         save_weights(self.network, folder / HEAD_WEIGHTS)
-        save_file(
-            {name: np.ascontiguousarray(value) for name, value in vars(self.scaler).items()}, folder / HEAD_SCALER
-        )
+        arrays = {"mean": self.scaler.mean, "scale": self.scaler.scale}
+        if self.scaler.identity is not None:
+            arrays.update({f"{IDENTITY}{name}": value for name, value in vars(self.scaler.identity).items()})
+        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / HEAD_SCALER)
         write_json(folder / HEAD_FACTS, {**shape_of_mlp(self.network), "epochs": self.epochs})
 
 
@@ -101,7 +105,9 @@ def load_model(folder: Path, rows_of: RowsOf, device: str) -> HeadModel:
 
     facts = read_json(folder / HEAD_FACTS)
     network = build_mlp(facts["inputs"], facts["widths"], facts["batch_norm"], 0.0).to(device)
-    scaler = Scaler(**load_file(folder / HEAD_SCALER))
+    arrays = load_file(folder / HEAD_SCALER)
+    directions = {name.removeprefix(IDENTITY): arrays[name] for name in arrays if name.startswith(IDENTITY)}
+    scaler = Scaler(arrays["mean"], arrays["scale"], ActorDirections(**directions) if directions else None)
     return HeadModel(rows_of, scaler, load_weights(network, folder / HEAD_WEIGHTS), facts["epochs"])
 
 
