@@ -91,7 +91,7 @@ def run(
     isolation = Isolation(time_limit and time_limit * 60) if isolate else None
     work = evaluate_without_bad_clips if skip_bad_clips else evaluate
     with keeping_stdout():
-        opened = _open_run(
+        opened = open_planned_run(
             "run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs, track
         )
         record, folder = work(replace(opened, isolation=isolation, keep_models=keep_models))
@@ -130,7 +130,7 @@ def prepare(
     from blemore_harness.running.preparation import prepare_ahead
 
     with keeping_stdout():
-        opened = _open_run("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
+        opened = open_planned_run("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
         rows = prepare_ahead(opened, export)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3
@@ -191,7 +191,7 @@ def _format_table(record: Record, folder: Path, form: Form, data: Path | None) -
     return format_results(record, form, adjusted)
 
 
-def _open_run(
+def open_planned_run(
     verb: str, name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None,
     settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
     track: str = "",
