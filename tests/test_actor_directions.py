@@ -12,7 +12,7 @@ import pytest
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.errors import DataError
 from blemore_harness.heads import identity
-from blemore_harness.heads.fitting import fit_head, fit_heads_together
+from blemore_harness.heads.fitting import fit_head, fit_heads_together, load_head
 from blemore_harness.heads.identity import SMOOTHING, find_actor_directions
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.heads.scaling import fit_scaler
@@ -261,3 +261,16 @@ def test_clips_without_actors_are_refused(tmp_path: Path) -> None:
     context = make_context(tmp_path, score=lambda rows: None)
     with pytest.raises(DataError, match="normalise_actors"):
         fit_head(lambda clips: embed_for(fold, clips), nameless, replace(SMALL, selection="held-out"), context)
+
+
+@pytest.mark.encoders
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_kept_head_predicts_the_same_with_and_without_directions(tmp_path: Path, normalise: bool) -> None:
+    pytest.importorskip("torch")
+    fold, context = make_fold(40, 10), make_context(tmp_path)
+    options = replace(SMALL, normalise_actors=normalise)
+    model = fit_head(lambda clips: embed_for(fold, clips), fold, options, context)
+    model.save(tmp_path)
+    loaded = load_head(tmp_path, lambda clips: embed_for(fold, clips), context)
+    expected = model.predict(fold.held_out, context).values
+    np.testing.assert_array_equal(loaded.predict(fold.held_out, context).values, expected)

@@ -38,8 +38,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
 """Modules and packages import from their own layer and from layers above them in this list, down to `errors`."""
 
 HEAVY = {
-    "altair", "av", "facenet_pytorch", "google.genai", "huggingface_hub", "jinja2", "optuna", "pandas", "pyarrow",
-    "safetensors", "sqlalchemy", "timm", "torch", "torchaudio", "torchvision", "transformers", "vl_convert",
+    "altair", "av", "facenet_pytorch", "google.genai", "huggingface_hub", "jinja2", "mlflow", "optuna", "pandas",
+    "pyarrow", "safetensors", "sqlalchemy", "tensorboard", "timm", "torch", "torchaudio", "torchvision", "trackio",
+    "transformers", "vl_convert", "wandb",
 }  # fmt: skip
 """Packages that listing plugins must never load."""
 
@@ -48,6 +49,9 @@ ROOMS = 30
 
 LINES = 400
 """Of a module that holds one idea."""
+
+CONTRACT_LINES = 450
+"""Of `hookspecs`: everything that a plugin author must read stands in one module."""
 
 FUNCTION_LINES = 60
 """Of the longest function of the main loop."""
@@ -236,7 +240,8 @@ def test_modules_fit_in_a_head() -> None:
     long = {
         str(path.relative_to(ROOT)): count
         for path in sources(CORE, OURS)
-        if (count := len(path.read_text(encoding="utf-8").splitlines())) >= LINES
+        if (count := len(path.read_text(encoding="utf-8").splitlines()))
+        >= (CONTRACT_LINES if path == CORE / "hookspecs.py" else LINES)
     }
     assert long == {}
 

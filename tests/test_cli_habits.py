@@ -158,6 +158,10 @@ def test_defaults_come_from_files_and_give_way_to_variables_and_options(
     assert list(home.glob("of-variable/trivial-single-*/record.json"))
     assert call(*words, "--runs", "of-option").exit_code == 0
     assert list(home.glob("of-option/trivial-single-*/record.json"))
+    (home / "blemore.toml").write_text('data = "data"\ntrack = "nobody"\n')
+    assert "unknown tracker 'nobody'" in str(call(*words).exception)
+    assert call(*words, "--track", "").exit_code == 0
+    assert call("table", "--help").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -167,6 +171,7 @@ def test_defaults_come_from_files_and_give_way_to_variables_and_options(
         ("data = 3", "found 3"),
         ('data = ""', "found ''"),
         ('device = "gpu"', "'gpu'"),
+        ('track = ["mlflow"]', "found ['mlflow']"),
         ("data", "'='"),
         ("[data]\nx = 1", "found {'x': 1}"),
     ],

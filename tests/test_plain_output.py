@@ -57,7 +57,8 @@ def test_a_log_file_gets_few_lines_and_no_time_left_at_the_end(monkeypatch: pyte
         passed = 0.24 * count + (count == 100) * QUIET_SECONDS
         bar.advance()
     assert text_of(screen).splitlines() == [
-        "looking: 42 of 100, about 14 s left", "looking: 84 of 100, about 4 s left", "looking: 100 of 100",
+        "looking: 42 of 100, 4.2/s, about 14 s left", "looking: 84 of 100, 4.2/s, about 4 s left",
+        "looking: 100 of 100, 2.9/s",
     ]  # fmt: skip
 
 

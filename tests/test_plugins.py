@@ -18,7 +18,7 @@ import pytest
 
 from blemore_harness import hookspecs
 from blemore_harness.errors import ConfigError, UnknownName
-from blemore_harness.hookspecs import Encoder, FoldFinished, RunFinished, RunStarted, hookimpl
+from blemore_harness.hookspecs import Encoder, FoldFinished, RunFinished, RunStarted, Tracker, hookimpl
 from blemore_harness.predictions import Probabilities
 from blemore_harness.systems.distributions import Distribution, Installed
 from blemore_harness.systems.plugins import PluginRow, Plugins, load_plugins, register
@@ -231,7 +231,7 @@ def test_plugins_command_prints_rows_with_exactly_these_keys(site: Site) -> None
     keys = ["name", "kind", "modality", "distribution", "version", "status", "summary"]
     assert all(list(row) == keys and all(isinstance(value, str) for value in row.values()) for row in rows)
     assert {row["name"] for row in rows} >= IN_TREE | {"toy", "broken"}
-    assert {row["kind"] for row in rows} == {"encoder", "fusion", "plugin"}
+    assert {row["kind"] for row in rows} == {"encoder", "fusion", "tracker", "plugin"}
     assert dict(zip(keys, ["toy", "encoder", "audio", "blemore-good", "1.0", "ok", "a toy"], strict=True)) in rows
     assert rows[-1] == {
         "name": "broken", "kind": "plugin", "modality": "", "distribution": "blemore-broken", "version": "1.0",
@@ -330,9 +330,33 @@ def test_rows_that_hooks_get_are_read_only() -> None:
         rows.values[0, 0] = 1
 
 
+class Named(Tracker):
+    """A tracker of any name."""
+
+    summary = "a toy"
+
+    def __init__(self, name: str) -> None:
+        self.name = name  # type: ignore[misc]
+
+
+def test_blemore_experiment_trackers_are_listed_and_what_is_none_is_a_failure() -> None:
+    for offered, said in ((object(), "found object"), (Named("Bad Name"), "'Bad Name'"), (Named("good"), "'good'")):
+
+        class Offering:
+            @hookimpl
+            def blemore_experiment_trackers(self, offered: object = offered) -> list[object]:
+                return [Named("good"), offered]
+
+        plugins = load_plugins({"BLEMORE_PLUGINS": "late"})
+        register(plugins, Offering(), "offering", Distribution("t", "1"))
+        assert list(plugins.trackers) == ["good"]
+        [failure] = plugins.failures
+        assert said in failure.summary
+
+
 def test_every_hook_has_a_test_named_after_it_and_says_when_it_is_called() -> None:
     hooks = [name for name in vars(hookspecs) if name.startswith("blemore_")]
-    assert len(hooks) == 5
+    assert len(hooks) == 6
     tests = [name for name, value in globals().items() if inspect.isfunction(value) and name.startswith("test_")]
     for hook in hooks:
         assert any(name.startswith(f"test_{hook}") for name in tests), hook

@@ -1,4 +1,4 @@
-"""Everything a plugin author must read: the five hooks, and the two kinds of object that they offer.
+"""Everything a plugin author must read: the six hooks, and the kinds of object that they offer.
 
 Hooks register, objects work. A plugin is a module (or object) named by an entry point in the group `blemore_harness`,
 whose functions are marked with `hookimpl`:
@@ -37,7 +37,7 @@ from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import PluginFailed
 from blemore_harness.predictions import Embeddings, Probabilities
-from blemore_harness.record.types import Record
+from blemore_harness.record.types import Curve, Record, SystemFacts, find_curves
 
 PROJECT = "blemore_harness"
 """Name of the pluggy project, and of the entry-point group that plugins register in."""
@@ -315,6 +315,29 @@ class Fusion:
         return (self.fit(fold, given, options, context) for fold, given, context in each)
 
 
+class Tracker:
+    """Passes runs on to an experiment tracker; `blemore-harness run --track NAME` switches it on.
+
+    Attributes:
+        name: what users type after `--track`: lower case letters, digits and dashes.
+        summary: one line for `blemore-harness plugins`.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    def connect(self) -> object:
+        """Return an object with some of the last three hooks below, marked with `hookimpl`.
+
+        Called before anything slow. The object hears of every run of the command, one after the other. What its hooks
+        raise becomes a warning, and the run goes on.
+
+        Raises:
+            BlemoreError: it cannot be used on this machine, as a package is missing (`ExtraMissing`); the command ends.
+        """
+        raise PluginFailed(f"'{self.name}' does not define `connect`", self.name)
+
+
 @hookspec
 def blemore_encoders() -> Iterable[Encoder]:  # type: ignore[empty-body]
     """Return the encoders that this plugin offers. Called when a name is first looked up, or when plugins are
@@ -327,6 +350,11 @@ def blemore_fusions() -> Iterable[Fusion]:  # type: ignore[empty-body]
     """Return the fusions that this plugin offers. Called when a name is first looked up, or when plugins are listed."""
 
 
+@hookspec
+def blemore_experiment_trackers() -> Iterable[Tracker]:  # type: ignore[empty-body]
+    """Return the trackers that this plugin offers. Called as `blemore_encoders`."""
+
+
 @dataclass(frozen=True)
 class RunStarted:
     """A run starts or resumes.
@@ -334,10 +362,12 @@ class RunStarted:
     Attributes:
         folder: the run's folder.
         record: what is known so far: the submission, the dataset, the machine; no systems yet.
+        systems: that are about to be evaluated: encoders, then the fusion.
     """
 
     folder: Path
     record: Record
+    systems: tuple[SystemFacts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -367,13 +397,18 @@ class FoldFinished:
     warnings: tuple[str, ...]
     probabilities: Probabilities
 
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """The training curves among the notes (`Context.note_curve`), in their order."""
+        return find_curves(self.fold, self.notes)
+
 
 @dataclass(frozen=True)
 class RunFinished:
     """A run has ended.
 
     Attributes:
-        folder: the run's folder.
+        folder: the run's folder, with `record.json`, `table.txt` and the leaderboard file, if there is one.
         record: with all results and the final status: finished, failed or interrupted.
     """
 

@@ -20,6 +20,7 @@ from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.record.types import Record
 from blemore_harness.running.keeping import parts_of
 from blemore_harness.running.preparation import name_trouble, prepare_encoders, warn_of_missing_videos
+from blemore_harness.running.progress import FoldProgress
 from blemore_harness.running.recording import Recorder, start_record
 from blemore_harness.running.run import Run
 from blemore_harness.running.run_log import LOG_FILE, RunLog
@@ -43,14 +44,16 @@ def evaluate(run: Run) -> tuple[Record, Path]:
     started = time.perf_counter()
     transductive = _looks_at_other_test_clips(run)
     folder = run.folder
-    run = replace(run, reporter=RunLog(run.reporter, folder / LOG_FILE, run.command))
+    log = RunLog(run.reporter, folder / LOG_FILE, run.command, run.show)
+    run = replace(run, reporter=log, show=log.show)
     record = start_record(run.submission, run.systems, run.dataset, run.command, run.blinded.warnings, run.group())
-    recorder = Recorder(folder, record, run.plugins, started, run.draw)
-    with run.holding(folder) as run, recorder.closing():
+    recorder = Recorder(folder, record, run.plugins, started, run.draw, run.systems)
+    parts = {system.name: len(parts_of(run, system)) for system in run.systems}
+    with run.holding(folder) as run, recorder.closing(), FoldProgress.shown(parts, run.show) as progress:
         warn_of_missing_videos(run)
         ready = _prepare(run, recorder)
-        predictions, embeddings = _fit_encoders(run, ready, recorder, transductive)
-        _fuse(run, predictions, recorder)
+        predictions, embeddings = _fit_encoders(run, ready, recorder, progress, transductive)
+        _fuse(run, predictions, recorder, progress)
         scores = _score(run, predictions, recorder)
         _predict_test_clips(run, predictions, scores, embeddings if transductive else None, recorder)
         _keep_decoders(run, predictions)
@@ -75,14 +78,14 @@ def _prepare(run: Run, recorder: Recorder) -> list[ResolvedSystem]:
 
 
 def _fit_encoders(
-    run: Run, encoders: list[ResolvedSystem], recorder: Recorder, with_embeddings: bool
+    run: Run, encoders: list[ResolvedSystem], recorder: Recorder, progress: FoldProgress, with_embeddings: bool
 ) -> tuple[dict[str, SystemPredictions], dict[str, Embeddings]]:
     """Fit every fold of every encoder; embed all clips where a strategy needs that."""
     predictions: dict[str, SystemPredictions] = {}
     embeddings: dict[str, Embeddings] = {}
     for resolved in encoders:
         try:
-            predicted = _fit_system(run, resolved, recorder)
+            predicted = _fit_system(run, resolved, recorder, progress)
             if with_embeddings and resolved.has_embeddings:
                 embeddings[resolved.name] = embed(run, resolved)
             predictions[resolved.name] = predicted
@@ -91,7 +94,7 @@ def _fit_encoders(
     return predictions, embeddings
 
 
-def _fuse(run: Run, predictions: dict[str, SystemPredictions], recorder: Recorder) -> None:
+def _fuse(run: Run, predictions: dict[str, SystemPredictions], recorder: Recorder, progress: FoldProgress) -> None:
     """Fit the fusion, if there is one, and add its predictions to those of its base models."""
     fusion = run.fusion
     if fusion is None:
@@ -104,19 +107,25 @@ def _fuse(run: Run, predictions: dict[str, SystemPredictions], recorder: Recorde
             return
         train = {name: predicted.out_of_fold for name, predicted in predictions.items()}
         test = {name: predicted.test or predicted.out_of_fold.pick(()) for name, predicted in predictions.items()}
-        predictions[fusion.name] = _fit_system(run, fusion, recorder, train, test)
+        predictions[fusion.name] = _fit_system(run, fusion, recorder, progress, train, test)
     except PluginFailed as error:
         recorder.fail(fusion, error)
 
 
 def _fit_system(
-    run: Run, resolved: ResolvedSystem, recorder: Recorder, *base_models: Mapping[str, Probabilities]
+    run: Run,
+    resolved: ResolvedSystem,
+    recorder: Recorder,
+    progress: FoldProgress,
+    *base_models: Mapping[str, Probabilities],
 ) -> SystemPredictions:
     """Take or fit every fold of a system, and the final fit where something comes from it."""
     results = {}
+    progress.begin(resolved.name)
     for index, result in fit(run, resolved, *base_models):
         results[index] = result
         recorder.tell_fold(resolved, index, result, run.blinded)
+        progress.finish(resolved.name, result.facts["seconds"])
     return SystemPredictions.gather({index: results[index] for index in parts_of(run, resolved)}, run.blinded)
 
 

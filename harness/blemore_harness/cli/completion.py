@@ -63,6 +63,11 @@ def _systems(_context: click.Context, _incomplete: str) -> list[str]:
     return sorted(_load().offers)
 
 
+def _trackers(_context: click.Context, incomplete: str) -> list[str]:
+    before, comma, _ = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in sorted(_load().trackers)]
+
+
 def _settings(_context: click.Context, incomplete: str) -> Iterator[str]:
     """Complete `NAME.`, then `NAME.option=`, then what the option can be."""
     from blemore_harness.options import list_options
@@ -105,6 +110,7 @@ complete_systems = _quietly(_systems)
 complete_settings = _quietly(_settings)
 complete_submissions = _quietly(_submissions)
 complete_runs = _quietly(_runs)
+complete_trackers = _quietly(_trackers)
 
 
 class EqualsBash(BashComplete):

@@ -12,8 +12,12 @@ from blemore_harness.errors import ConfigError, UnknownName
 DEVICES = ("auto", "cpu", "cuda")
 """What `--device` takes."""
 
-KEYS = ("data", "runs", "device")
-"""Options whose default may stand in a file: what depends on the machine and changes no number."""
+KEYS = {
+    "data": "the path of a folder", "runs": "the path of a folder", "device": f"one of {', '.join(DEVICES)}",
+    "track": "names of trackers, separated by commas",
+}  # fmt: skip
+"""Options whose default may stand in a file, with what they expect: what depends on the machine and changes no
+number."""
 
 
 def config_files(environment: Mapping[str, str] = os.environ) -> tuple[Path, Path]:
@@ -42,7 +46,7 @@ def read_defaults(files: Sequence[Path]) -> dict[str, str]:
             if key not in KEYS:
                 raise ConfigError(f"{file}: {UnknownName.among('key', key, KEYS)}")
             if not isinstance(value, str) or not value or (key == "device" and value not in DEVICES):
-                expected = f"one of {', '.join(DEVICES)}" if key == "device" else "the path of a folder"
-                raise ConfigError(f"{file}: '{key}' must be {expected} in quotes, found {value!r}")
-            found[key] = value if key == "device" else str(file.absolute().parent / os.path.expanduser(value))  # noqa: PTH111
+                raise ConfigError(f"{file}: '{key}' must be {KEYS[key]} in quotes, found {value!r}")
+            is_path = key in ("data", "runs")
+            found[key] = str(file.absolute().parent / os.path.expanduser(value)) if is_path else value  # noqa: PTH111
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,23 +20,28 @@ from blemore_harness.cli.root import (
     set_option,
 )
 
+if TYPE_CHECKING:
+    from blemore_harness.doctor.surroundings import Finding
+
 
 @cli.command()
 @click.argument("name", required=False, shell_complete=complete_submissions)
 @plugin_option
 @set_option
+@click.option("--measure", is_flag=True, help="Also estimate time and disk space from a minute of work.")
 @device_option
 @data_option
 @runs_option
 @json_option
 def doctor(
-    name: str | None, plugins: tuple[str, ...], settings: tuple[str, ...], device: str, data: Path | None, runs: Path,
-    as_json: bool,
+    name: str | None, plugins: tuple[str, ...], settings: tuple[str, ...], measure: bool, device: str,
+    data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Check this machine and the requirements of a run.
 
     The run is that of a submission NAME, or of a list of plugins. Exit code 1 where it cannot work.
-    Nothing is downloaded, only a generated clip is decoded, and no key is shown.
+    Nothing is downloaded, only a generated clip is decoded, and no key is shown; with --measure encoders are prepared
+    for a few clips, for which they may download weights.
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.doctor.diagnosis import examine
@@ -46,6 +52,8 @@ def doctor(
 
     if name is not None and plugins:
         raise click.UsageError("give either the NAME of a submission or --plugin, as in: doctor --plugin s4d,wav2vec2")
+    if measure and name is None and not plugins:
+        raise click.UsageError("--measure expects the NAME of a submission or --plugin: that run is measured")
     if settings and name is None and not plugins:
         raise click.UsageError("--set goes with the NAME of a submission or --plugin: it is their options")
     submission = from_plugins(plugins) if plugins else find_submission(name, Path.cwd())[0] if name else None
@@ -53,9 +61,20 @@ def doctor(
         submission = submission.with_options(parse_settings(settings), None, None)
     with keeping_stdout():
         findings = examine(submission, load_plugins(), data, device, runs)
+        if measure and not any(finding.verdict == "problem" for finding in findings):
+            findings += _measure(name, plugins, settings, device, data, runs)
     rows = [finding.row() for finding in findings]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
         answer_console().print(draw_rows(rows))
     return 1 if any(finding.verdict == "problem" for finding in findings) else 0
+
+
+def _measure(
+    name: str | None, plugins: tuple[str, ...], settings: tuple[str, ...], device: str, data: Path | None, runs: Path
+) -> list[Finding]:
+    from blemore_harness.cli.evaluation import open_named_run
+    from blemore_harness.doctor.measuring import measure
+
+    return measure(open_named_run("doctor", name, plugins, None, None, settings, None, device, 0, data, runs))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from blemore_harness.cli.completion import complete_fusions, complete_runs, complete_submissions
+from blemore_harness.cli.completion import complete_fusions, complete_runs, complete_submissions, complete_trackers
 from blemore_harness.cli.root import (
     cli,
     data_option,
@@ -75,14 +75,18 @@ MOST_SEEDS = 100
     help="Models that are kept: of the final fit on all training clips, which `predict` needs; of all folds, too; or "
     "none [default: final, where test clips call for that fit].",
 )  # fmt: skip
+@click.option(
+    "--track", default="", metavar="NAME,NAME,...", shell_complete=complete_trackers,
+    help="Experiment trackers that are told of the run; `blemore-harness plugins` lists them.",
+)  # fmt: skip
 @data_option
 @runs_option
 @json_option
 def run(
     name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None, settings: tuple[str, ...],
     seed: int | None, seeds_text: str | None, average: bool, device: str, skip_bad_clips: bool, fold_seed: int,
-    isolate: bool, time_limit: float | None, keep_models: Literal["final", "all", "none"] | None, data: Path | None,
-    runs: Path, as_json: bool,
+    isolate: bool, time_limit: float | None, keep_models: Literal["final", "all", "none"] | None, track: str,
+    data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score encoders or a submission.
 
@@ -103,7 +107,9 @@ def run(
         return evaluate_run(run, keep_models, isolate, time_limit, skip_bad_clips)
 
     with keeping_stdout():
-        opened = open_named_run("run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs)
+        opened = open_named_run(
+            "run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs, track
+        )
     if seeds_text is not None:
         return _run_seeds(opened, work, _read_seeds(seeds_text, opened.submission.seed), average, data, as_json)
     with keeping_stdout():
@@ -270,6 +276,7 @@ def _format_table(record: Record, folder: Path, form: Form, data: Path | None) -
 def open_named_run(
     verb: str, name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None,
     settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
+    track: str = "",
 ) -> Run:  # fmt: skip
     """Validate the arguments of a command that runs systems, open the dataset, and return the run.
 
@@ -278,6 +285,7 @@ def open_named_run(
         name: of a submission; None where there are plugins.
         plugins, fusion, settings: as typed.
         seed, thresholds: where given, in place of the submission's.
+        track: names of trackers, separated by commas.
 
     Raises:
         BlemoreError: something that the user can mend; `click.UsageError` for arguments that do not go together.
@@ -292,9 +300,10 @@ def open_named_run(
         raise click.UsageError(f"--fusion requires --plugin: the submission '{name}' defines its own fusion")
     reporter = open_reporter()
     submission, offered = open_submission(name, plugins, fusion, reporter)
+    offered.track(filter(None, map(str.strip, track.split(","))))
     return open_evaluation(
         with_settings(submission, parse_settings(settings), seed, thresholds), offered, data, runs, reporter, device,
-        fold_seed, sys.argv, render_text,
+        fold_seed, sys.argv, render_text, show=reporter.show,
     )  # fmt: skip
 
 

@@ -8,10 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from blemore_harness.drawing.console import PlainConsole
 from blemore_harness.errors import printable
+from blemore_harness.running.progress import Standing, show_duration, show_speed
 
 QUIET_SECONDS = 10.0
 """Without a terminal, a running count is printed at most this often."""
@@ -31,6 +42,8 @@ class TerminalReporter:
         self._lock = threading.Lock()
         self._live: Progress | None = None
         self._open = 0
+        self._standing: TaskID | None = None
+        self._shown = time.monotonic()
         self._said: set[int] = set()  # hashes: plugins can reach a bar, and lines hold real names
 
     @contextmanager
@@ -39,26 +52,54 @@ class TerminalReporter:
         if not (self._verbose and self._console.is_terminal):
             yield LineBar(self, label, total)
             return
-        with self._lock:
-            if self._live is None:
-                self._live = Progress(
-                    TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-                    TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self._console,
-                    transient=True,
-                )  # fmt: skip
-                self._live.start()
-            live = self._live
-            self._open += 1
+        live = self._open_live()
         task = live.add_task(printable(label), total=total)
         try:
             yield RichBar(live, task)
         finally:
             live.remove_task(task)
-            with self._lock:
-                self._open -= 1
-                if self._open == 0 and self._live is not None:
-                    self._live.stop()
-                    self._live = None
+            self._close_live()
+
+    def show(self, standing: Standing | None) -> None:
+        """Show how far the run is: above the bars on a terminal, in a line every few seconds elsewhere."""
+        if not self._verbose:
+            return
+        if self._console.is_terminal:
+            self._show_live(standing)
+        elif standing is not None and time.monotonic() - self._shown >= QUIET_SECONDS:
+            self._shown = time.monotonic()
+            self.log(standing.text)
+
+    def _show_live(self, standing: Standing | None) -> None:
+        if standing is None:
+            if self._standing is not None and self._live is not None:
+                self._live.remove_task(self._standing)
+                self._standing = None
+                self._close_live()
+            return
+        if self._standing is None:
+            self._standing = self._open_live().add_task("", says_left=True)
+        if self._live is not None:
+            text = printable(standing.text)
+            self._live.update(self._standing, description=text, completed=standing.done, total=standing.total)
+
+    def _open_live(self) -> Progress:
+        with self._lock:
+            if self._live is None:
+                self._live = Progress(
+                    TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                    TimeElapsedColumn(), TimeLeft(), console=self._console, transient=True,
+                )  # fmt: skip
+                self._live.start()
+            self._open += 1
+            return self._live
+
+    def _close_live(self) -> None:
+        with self._lock:
+            self._open -= 1
+            if self._open == 0 and self._live is not None:
+                self._live.stop()
+                self._live = None
 
     def log(self, message: str) -> None:
         """Print one line."""
@@ -76,6 +117,14 @@ class TerminalReporter:
 
     def note(self, name: str, value: object) -> None:
         """Ignore a fact: facts are for the record."""
+
+
+class TimeLeft(TimeRemainingColumn):
+    """The time left of a bar; that of the run stands in its text."""
+
+    def render(self, task: Task) -> Text:
+        """Return the cell of a bar."""
+        return Text() if "says_left" in task.fields else Text.assemble("left ", super().render(task))
 
 
 class Bar:
@@ -111,9 +160,11 @@ class LineBar(Bar):
         if now - self._said < QUIET_SECONDS:
             return
         self._said = now
-        left = (now - self._started) / max(self._done, 1) * (self._total - self._done)
-        rest = f", about {left:.0f} s left" if self._done < self._total else ""
-        self._reporter.log(f"{self._label}: {self._done} of {self._total}{rest}")
+        passed = now - self._started
+        left = passed / max(self._done, 1) * (self._total - self._done)
+        rest = f", about {show_duration(left)} left" if self._done < self._total else ""
+        speed = show_speed(self._done, passed)
+        self._reporter.log(f"{self._label}: {self._done} of {self._total}, {speed}{rest}")
 
 
 def open_reporter(verbose: bool = True) -> TerminalReporter:

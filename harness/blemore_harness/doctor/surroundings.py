@@ -54,7 +54,7 @@ def look_at_keys(keys: Sequence[str]) -> Finding:
 def look_at_disks(clips: int, runs: Path) -> Iterator[Finding]:
     """Report what is free where things are written, and how much a run on so many clips may need there."""
     cache, need = cache_root(), clips * BYTES_PER_CLIP
-    used = f", {size_of(_bytes_below(cache))} in it" + (f", about {size_of(need)} may be needed" if need else "")
+    used = f", {size_of(bytes_below(cache))} in it" + (f", about {size_of(need)} may be needed" if need else "")
     for what, place in (("runs", runs), ("cache", cache), ("tmp", Path(tempfile.gettempdir()))):
         whole = place.absolute()
         home = next(folder for folder in (whole, *whole.parents) if folder.exists())
@@ -70,7 +70,8 @@ def look_at_disks(clips: int, runs: Path) -> Iterator[Finding]:
             yield Finding(what, "ok", found)
 
 
-def _bytes_below(folder: Path) -> int:
+def bytes_below(folder: Path) -> int:
+    """Return the size of all files below a folder."""
     total = 0
     for home, _, names in os.walk(folder):
         for name in names:

@@ -231,13 +231,7 @@ class FinishedSystem(SystemFacts):
     @property
     def curves(self) -> tuple[Curve, ...]:
         """The training curves among the notes (`Context.note_curve`), in their order."""
-        found = []
-        for note in self.notes:
-            for name, value in note.items():
-                curve = value.get("curve") if isinstance(value, Mapping) else None
-                if isinstance(curve, Mapping) and curve.keys() == {"epochs", "values"}:
-                    found.append(Curve(note["fold"], name, tuple(curve["epochs"]), tuple(curve["values"])))
-        return tuple(found)
+        return tuple(curve for note in self.notes for curve in find_curves(note["fold"], note))
 
 
 @dataclass(frozen=True)
@@ -255,6 +249,16 @@ class Curve:
     name: str
     epochs: tuple[float, ...]
     values: tuple[float, ...]
+
+
+def find_curves(fold: int | None, notes: Mapping[str, Any]) -> tuple[Curve, ...]:
+    """Return the training curves among what was noted in a fold, or in the final fit (None)."""
+    found = []
+    for name, value in notes.items():
+        curve = value.get("curve") if isinstance(value, Mapping) else None
+        if isinstance(curve, Mapping) and curve.keys() == {"epochs", "values"}:
+            found.append(Curve(fold, name, tuple(curve["epochs"]), tuple(curve["values"])))
+    return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from blemore_harness.errors import ConfigError, PluginFailed, RunError
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.running.calls import name_failure
 from blemore_harness.running.keeping import is_finished
+from blemore_harness.running.progress import show_steps
 from blemore_harness.running.run import Run
 from blemore_harness.running.steps import frame_features, prepare
 from blemore_harness.systems.resolved import RESOLVING, ResolvedSystem
@@ -27,17 +28,19 @@ def prepare_encoders(run: Run, again: bool = False) -> Iterator[tuple[ResolvedSy
     """
     if again or not all(is_finished(run, each) for each in run.encoders if each.trouble is None):
         sweep_leftovers(run.cache.root, alone=False)
-    for resolved in run.encoders:
-        try:
-            if resolved.trouble is not None:
-                raise name_trouble(run, resolved)
-            if again or not is_finished(run, resolved):
-                with run.holding(run.folder_of(resolved).path) as held:
-                    if again or not is_finished(run, resolved):  # whoever held it may have done everything
-                        prepare(held, resolved)
-            yield resolved, None
-        except PluginFailed as error:
-            yield resolved, error
+    with show_steps("preparing", [each.name for each in run.encoders], run.show) as begin:
+        for number, resolved in enumerate(run.encoders):
+            try:
+                if resolved.trouble is not None:
+                    raise name_trouble(run, resolved)
+                if again or not is_finished(run, resolved):
+                    begin(number)
+                    with run.holding(run.folder_of(resolved).path) as held:
+                        if again or not is_finished(run, resolved):  # whoever held it may have done everything
+                            prepare(held, resolved)
+                yield resolved, None
+            except PluginFailed as error:
+                yield resolved, error
 
 
 def name_trouble(run: Run, resolved: ResolvedSystem) -> PluginFailed:

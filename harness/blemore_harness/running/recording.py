@@ -120,24 +120,27 @@ class Recorder:
         plugins: whose hooks are told.
         started: `time.perf_counter()` at the start.
         draw: writes a record as text for people, which is kept as `table.txt`; None keeps the record only.
+        systems: that are about to be evaluated.
     """
 
     def __init__(
         self, folder: Path, record: Record, plugins: Plugins, started: float,
-        draw: Callable[[Record], str] | None = None,
+        draw: Callable[[Record], str] | None = None, systems: Sequence[ResolvedSystem] = (),
     ) -> None:  # fmt: skip
         self.folder = folder
         self.record = record
         self._plugins = plugins
         self._started = started
         self._draw = draw
+        self._systems = tuple(systems)
         self._scores: dict[str, ScoredSystem] = {}
 
     @contextmanager
     def closing(self) -> Iterator[None]:
         """Keep the record true around a run: started, then finished, failed or interrupted, whatever is raised."""
         self._update_execution(versions=_versions())
-        self._tell("blemore_run_started", RunStarted(self.folder, self.record))
+        facts = tuple(SystemFacts(**_describe_system(resolved)) for resolved in self._systems)
+        self._tell("blemore_run_started", RunStarted(self.folder, self.record, facts))
         self._save()
         try:
             yield
@@ -156,6 +159,7 @@ class Recorder:
                 seconds=round(time.perf_counter() - self._started, 3),
                 peak_memory_bytes=_peak_memory(),
             )
+            self._save()  # who is told may read it
             self._tell("blemore_run_finished", RunFinished(self.folder, self.record))
             self._save()
 
@@ -260,7 +264,7 @@ class Recorder:
         self.record = replace(self.record, execution=replace(self.record.execution, **facts))
 
     def _tell(self, hook: str, event: RunStarted | FoldFinished | RunFinished) -> None:
-        self.warn(*self._plugins.tell(hook, event))
+        self.warn(*(text for text in self._plugins.tell(hook, event) if text not in self.record.warnings))
 
     def _save(self) -> None:
         write_json(self.folder / RECORD_FILE, self.record.to_json())

@@ -18,6 +18,7 @@ from blemore_harness.hookspecs import Encoder
 from blemore_harness.networks import Device
 from blemore_harness.record.types import Record
 from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.progress import Show, ignore_standing
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.resolved import FoundSystem, ResolvedSystem, find_systems, resolve_systems
 from blemore_harness.systems.submission import Submission
@@ -45,6 +46,7 @@ class Run:
         keep_models: whose models are kept: of final fits, also where no test clips call for one; of all fits; of none.
             None keeps those of the final fits that there are anyway.
         seeds: base seeds of the group of runs that it belongs to; empty for a run by itself.
+        show: told how far the run is.
     """
 
     submission: Submission
@@ -62,6 +64,7 @@ class Run:
     stop_at_bad_clips: bool = False
     keep_models: Literal["final", "all", "none"] | None = None
     seeds: tuple[int, ...] = ()
+    show: Show = ignore_standing
 
     @property
     def encoders(self) -> tuple[ResolvedSystem, ...]:

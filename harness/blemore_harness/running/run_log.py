@@ -9,6 +9,7 @@ from pathlib import Path
 
 from blemore_harness.context import Progress, Reporter
 from blemore_harness.errors import printable
+from blemore_harness.running.progress import Show, Standing, ignore_standing
 
 LOG_FILE = "log.txt"
 
@@ -20,10 +21,12 @@ class RunLog:
         reporter: shows the lines, too.
         path: the file.
         command: the command line, which the log of a run begins with.
+        show: shows how far the run is, too.
     """
 
-    def __init__(self, reporter: Reporter, path: Path, command: Sequence[str]) -> None:
+    def __init__(self, reporter: Reporter, path: Path, command: Sequence[str], show: Show = ignore_standing) -> None:
         self._reporter = reporter
+        self._show = show
         self._path = path
         self._write(f"started: {' '.join(command)}")
 
@@ -48,6 +51,12 @@ class RunLog:
     def note(self, name: str, value: object) -> None:
         """Facts are for the record; nothing is written."""
         self._reporter.note(name, value)
+
+    def show(self, standing: Standing | None) -> None:
+        """Write and show how far the run is."""
+        if standing is not None:
+            self._write(standing.text)
+        self._show(standing)
 
     def _write(self, message: str) -> None:
         with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:

@@ -7,7 +7,7 @@ import dataclasses
 import importlib.metadata
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import Any, get_args
@@ -15,8 +15,17 @@ from typing import Any, get_args
 import pluggy
 
 from blemore_harness import hookspecs
-from blemore_harness.errors import ConfigError, UnknownName
-from blemore_harness.hookspecs import PROJECT, Encoder, FoldFinished, Fusion, Modality, RunFinished, RunStarted
+from blemore_harness.errors import BlemoreError, ConfigError, UnknownName
+from blemore_harness.hookspecs import (
+    PROJECT,
+    Encoder,
+    FoldFinished,
+    Fusion,
+    Modality,
+    RunFinished,
+    RunStarted,
+    Tracker,
+)
 from blemore_harness.options import build_options
 from blemore_harness.systems.distributions import Distribution, Installed
 
@@ -50,10 +59,11 @@ class Offer:
 
 @dataclass
 class Plugins:
-    """All loaded systems, and the plugins that could not be loaded; made by `load_plugins`."""
+    """All loaded systems and trackers, and the plugins that could not be loaded; made by `load_plugins`."""
 
     manager: pluggy.PluginManager
     offers: dict[str, list[Offer]] = field(default_factory=dict)
+    trackers: dict[str, tuple[Tracker, Distribution]] = field(default_factory=dict)
     failures: list[PluginRow] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -98,7 +108,7 @@ class Plugins:
         return offers[0]
 
     def rows(self) -> list[PluginRow]:
-        """Return all systems sorted by kind and name, failures last."""
+        """Return all systems and trackers sorted by kind and name, failures last."""
         rows = []
         for name, offers in self.offers.items():
             for offer in offers:
@@ -106,7 +116,28 @@ class Plugins:
                 status = "ok" if len(offers) == 1 else f"conflict: provided by {len(offers)} plugins"
                 kind, modality = ("encoder", system.modality) if isinstance(system, Encoder) else ("fusion", "")
                 rows.append(PluginRow(name, kind, modality, *_label(offer.distribution), status, system.summary))
+        for name, (tracker, distribution) in self.trackers.items():
+            rows.append(PluginRow(name, "tracker", "", *_label(distribution), "ok", tracker.summary))
         return sorted(rows, key=lambda row: (row.kind, row.name)) + sorted(self.failures, key=lambda row: row.name)
+
+    def track(self, names: Iterable[str]) -> None:
+        """Have trackers told of what is run with these plugins from now on; those that are told already stay so.
+
+        Raises:
+            UnknownName: nobody offers a tracker of that name.
+            BlemoreError: a tracker that cannot be used on this machine.
+        """
+        for name in names:
+            if name not in self.trackers:
+                raise UnknownName.among("tracker", name, self.trackers)
+            as_plugin = f"tracker {name}"
+            if not self.manager.has_plugin(as_plugin):
+                try:
+                    self.manager.register(self.trackers[name][0].connect(), as_plugin)
+                except BlemoreError:
+                    raise
+                except (Exception, SystemExit) as error:
+                    raise ConfigError(f"--track {name}: {_brief(error)}") from error
 
     def tell(self, hook: str, event: RunStarted | FoldFinished | RunFinished) -> list[str]:
         """Call a notification hook of every plugin; one that raises becomes a warning, the others are still told.
@@ -164,6 +195,9 @@ def register(plugins: Plugins, module: object, name: str, distribution: Distribu
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             if implementation.plugin_name == name:
                 _take_offers(plugins, name, distribution, hook, implementation.function, kind)
+    for implementation in manager.hook.blemore_experiment_trackers.get_hookimpls():
+        if implementation.plugin_name == name:
+            _take_trackers(plugins, name, distribution, implementation.function)
 
 
 def _take_offers(
@@ -192,12 +226,34 @@ def _take_offers(
             plugins.offers.setdefault(system.name, []).append(Offer(system, name, distribution))
 
 
+def _take_trackers(plugins: Plugins, name: str, distribution: Distribution, function: Callable[[], Any]) -> None:
+    """Keep the trackers of one hook up to the first invalid one, which is listed as a failure."""
+    try:
+        for tracker in function():
+            if not isinstance(tracker, Tracker):
+                raise TypeError(f"expected Tracker objects, found {type(tracker).__name__}")
+            _check_names(tracker, "name", "summary")
+            if tracker.name in plugins.trackers:
+                raise ValueError(f"another tracker is named '{tracker.name}' already")
+            plugins.trackers[tracker.name] = tracker, distribution
+    except (Exception, SystemExit) as error:
+        _add_failure(plugins, name, distribution, f"blemore_experiment_trackers failed: {_brief(error)}")
+
+
 def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:
     """Raise for hook wrappers, because hooks are called one by one."""
     for caller in manager.get_hookcallers(module) or ():
         for implementation in caller.get_hookimpls():
             if implementation.plugin is module and (implementation.wrapper or implementation.hookwrapper):
                 raise TypeError(f"{caller.name} is a hook wrapper, expected a plain function")
+
+
+def _check_names(offered: System | Tracker, *attributes: str) -> None:
+    for attribute in attributes:
+        if not isinstance(getattr(offered, attribute, None), str):
+            raise TypeError(f"{type(offered).__name__} lacks the text attribute `{attribute}`")
+    if not NAME.fullmatch(offered.name):
+        raise ValueError(f"expected a name of lower case letters, digits and dashes, found '{offered.name}'")
 
 
 def check_system(system: System) -> None:
@@ -207,11 +263,7 @@ def check_system(system: System) -> None:
         TypeError, ValueError: an attribute that is missing or wrong.
     """
     found = type(system).__name__
-    for attribute in ("name", "summary", *(["modality"] if isinstance(system, Encoder) else [])):
-        if not isinstance(getattr(system, attribute, None), str):
-            raise TypeError(f"{found} lacks the text attribute `{attribute}`")
-    if not NAME.fullmatch(system.name):
-        raise ValueError(f"expected a name of lower case letters, digits and dashes, found '{system.name}'")
+    _check_names(system, "name", "summary", *(["modality"] if isinstance(system, Encoder) else []))
     if isinstance(system, Encoder) and system.modality not in get_args(Modality):
         raise ValueError(f"expected a modality of {', '.join(get_args(Modality))}, found '{system.modality}'")
     parameters = getattr(system.Options, "__dataclass_params__", None)
