@@ -41,7 +41,7 @@ PARTS = {
     "decoding.decoders": {"Decoder"},
     "demo.plan": {"Plan", "make_plan"},
     "disk": {"atomic_file", "digest_of", "read_json", "write_atomically", "write_json"},
-    "drawing.result_text": {"FORMS", "Form", "escape_latex", "escape_markdown", "format_results"},
+    "drawing.result_text": {"Form", "escape_latex", "escape_markdown", "format_results"},
     "drawing.plugin_details": {"UNDECLARED", "describe_card"},
     "drawing.score_tables": {"describe_ties", "draw_ranking", "list_caveats"},
     "files.leaderboard": {"INNER_NAME", "KEY_ENDING", "read_submission", "write_submission"},
