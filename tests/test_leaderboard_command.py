@@ -21,6 +21,7 @@ from blemore_harness.scoring.reading import load_run
 from blemore_harness.systems.submission import Submission, from_plugins, list_submissions
 from blemore_pages.leaderboard.boards import Board, make_boards
 from blemore_pages.leaderboard.formats import draw_boards
+from latex import set_tables
 from sample_records import sample_record, sample_system
 from toys import Bench, Noisy, offer, open_bench
 
@@ -204,6 +205,10 @@ def test_markdown_and_latex_escape_what_they_must(runs: Path) -> None:
     best = board_of(runs).rows[0]
     assert best.out_of_sample is not None
     assert rf"\textbf{{.{best.out_of_sample.score or 0:.3f}".replace(".0.", ".") in latex
+
+
+def test_latex_sets_the_tables(runs: Path, tmp_path: Path) -> None:
+    set_tables(command("--format", "latex", roots=(runs,)).stdout, tmp_path)
 
 
 @pytest.mark.report

@@ -18,8 +18,6 @@ from blemore_harness.scoring.published import MEASURES
 
 Form = Literal["latex", "markdown", "csv"]
 
-FORMS: Final = ("latex", "markdown", "csv")
-
 BELOW: Final = (100 - LEVEL) / 100
 """A system with a smaller p against the best one is marked."""
 
