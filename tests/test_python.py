@@ -513,3 +513,17 @@ def test_the_identity_of_an_object_follows_modules_that_are_not_installed(
         )
     sys.modules.pop("beside", None)
     assert digests[0] != digests[1]
+
+
+def test_the_description_of_typed_code_is_the_same_in_another_process() -> None:
+    code = (
+        "from blemore_harness.estimators.code import describe\n"
+        "def known(clip):\n    return clip in {'a', 'b', 'c', 'd', 'e'}\n"
+        "print(describe(known))"
+    )
+    said = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                       env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)}).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(said) == 1

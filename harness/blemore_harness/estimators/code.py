@@ -117,7 +117,10 @@ def _names_in(code: types.CodeType) -> Iterator[str]:
 def _digest(code: types.CodeType) -> Iterator[str]:
     yield hashlib.sha256(code.co_code).hexdigest()[:16]
     for constant in code.co_consts:
-        yield from _digest(constant) if isinstance(constant, types.CodeType) else [repr(constant)]
+        if isinstance(constant, types.CodeType):
+            yield from _digest(constant)
+        else:  # the order of a set differs from process to process
+            yield repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
 
 
 def _content(cell: types.CellType) -> object:
