@@ -175,17 +175,18 @@ def _measure_encoder(run: Run, resolved: ResolvedSystem, clock: Clock, budget: f
         spent += seconds
     clips = len(run.dataset.ids) + len(run.dataset.test_ids)
     size = (bytes_below(run.cache.root) - before) / sizes[-1] * clips
-    # The first clips pay for imports and compiling.
+    # The first clips pay for imports and compiling, as does the first fit.
     preparing = extrapolate(prepared[1:] or prepared, clips)
 
     fitted: list[Point] = []
-    for count in [each for each in sizes[-2:] if each >= 2 * folds] or sizes[-1:]:
+    counts = [each for each in sizes[-2:] if each >= 2 * folds] or sizes[-1:]
+    for count in (counts[0], *counts):
         some = _with_clips(run, order[:count])
         fold = some.blinded.fold(some.dataset.fold_numbers[0])
-        fitted.append((len(fold.train), _time(some, resolved.name, Fitting(fold), clock, budget / 4)))
+        fitted.append((len(fold.train), _time(some, resolved.name, Fitting(fold), clock, budget / 6)))
     training = Span(0, 0)
     for index in parts_of(run, resolved):
-        training += extrapolate(fitted, len(run.blinded.fold(index).train))
+        training += extrapolate(fitted[1:], len(run.blinded.fold(index).train))
     text = (
         f"prepare {preparing}, train {training}, {size_of(size)} in the cache ({sizes[-1]} of {clips} clips measured)"
     )
