@@ -23,8 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+from blemore_harness.api.opening import open_dataset
 from blemore_harness.cache import Cache
-from blemore_harness.cli.opening import open_dataset
 from blemore_harness.context import Context, Silent
 from blemore_harness.protocol.grid import GridCounter
 from blemore_harness.protocol.rules import Scores, decode, score

@@ -12,11 +12,11 @@ import time
 
 import torch
 
+from blemore_harness.training.epochs import autocast, soft_label_loss
 from blemore_plugins.s4d.model import set_mode, trained_parts
 from blemore_plugins.s4d.network import S4DViTMoE, build_network, count_parameters, count_parts
 from blemore_plugins.s4d.options import S4DOptions
 from blemore_plugins.s4d.shape import Shape
-from blemore_plugins.training.epochs import autocast, soft_label_loss
 
 DOCUMENTED = {
     "patch embedding": 1_180_416,

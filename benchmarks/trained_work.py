@@ -17,6 +17,9 @@ from blemore_harness.heads.training import Task, train_heads
 from blemore_harness.media.frame_cache import open_frames
 from blemore_harness.networks import build_mlp, fitting_threads, forward_rows, seeded
 from blemore_harness.pooling import STATISTICS
+from blemore_harness.training import fitting
+from blemore_harness.training.batches import TrainingBatches
+from blemore_harness.training.epochs import autocast
 from blemore_plugins import finetuning, s4d
 from blemore_plugins.finetuning import model as finetuning_model
 from blemore_plugins.finetuning import sound, video
@@ -25,8 +28,6 @@ from blemore_plugins.s4d.batches import CropSource
 from blemore_plugins.s4d.faces import open_crops
 from blemore_plugins.s4d.network import build_network
 from blemore_plugins.speech.released import WavLMEncoder
-from blemore_plugins.training.batches import TrainingBatches
-from blemore_plugins.training.epochs import autocast
 
 HELD = 8
 ROWS = 1024
@@ -47,8 +48,8 @@ def make_finetuned(order: Order) -> Work:
         "timesformer": lambda: (video.build_timesformer, video.open_video(options, video.TIMESFORMER, context)),
         "wav2vec2-finetuned": lambda: (sound.build_sound, sound.SoundSource(sound.open_waves(context), options)),
     }[order.name]()
-    built = build(options, context)
-    network = built.network
+    fresh = finetuning_model.prepare_network(build, options, context)
+    network = fresh.network
     held = [source.read(clip, None) for clip in clips[:HELD]]
     last: list[TrainingBatches] = []
 
@@ -63,9 +64,7 @@ def make_finetuned(order: Order) -> Work:
         targets = np.full((count, len(EMOTIONS)), 1 / len(EMOTIONS), dtype=np.float32)
         last[:] = [TrainingBatches(clips[:count], targets, source, batch, context.device)]
         with fitting_threads(network):
-            finetuning_model.train(
-                finetuning_model.Course("timing", network, built.anatomy, last[0], 1, None), options, context
-            )
+            fitting.train(fitting.Course("timing", fresh, last[0], 1, None), options, context)
         return count
 
     return Work(count_weights(network), lambda: network, forward, backward, lambda: last[0].waited / last[0].seconds)

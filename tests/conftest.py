@@ -1,4 +1,7 @@
-"""What holds for every test: its random numbers are the same each time, and a busy machine is no failure."""
+"""What holds for every test: its random numbers are the same each time, and a busy machine is no failure.
+
+Tests that are marked `report` are skipped where the extra `report` is not installed.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,9 @@ settings.load_profile("sure")
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Seed before the first fixture: networks with random weights are drawn there."""
+    if item.get_closest_marker("report"):
+        for package in ("altair", "jinja2", "pyarrow", "vl_convert"):
+            pytest.importorskip(package)
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     if "torch" in sys.modules:

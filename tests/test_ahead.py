@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from blemore_plugins.ahead import read_ahead
+from blemore_harness.media.ahead import read_ahead
 
 
 def test_items_come_in_their_order_and_no_more_are_begun_than_asked_for():

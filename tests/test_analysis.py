@@ -25,7 +25,7 @@ from blemore_harness.files.prediction_files import write_probabilities
 from blemore_harness.predictions import Probabilities
 from blemore_harness.record.types import Record
 from blemore_harness.scoring.analysis import analyse_system, compare_all_systems, compare_systems
-from blemore_harness.scoring.intervals import short
+from blemore_harness.scoring.intervals import short, show_p
 from blemore_harness.scoring.paired_tests import holm
 from blemore_harness.scoring.reading import load_system
 from blemore_harness.systems.submission import from_plugins
@@ -103,8 +103,9 @@ def test_all_systems_of_runs_are_compared_with_corrected_p_and_put_into_groups(f
     assert [pair["adjusted"] for pair in found["pairs"]] == holm([pair["p"] for pair in found["pairs"]])
     assert sorted(name for group in found["groups"] for name in group) == sorted(loaded)
     best = found["pairs"][0]
-    kept = {key: best[key] for key in ("systems", "difference", "interval", "p", "minimum")}
+    kept = {key: best[key] for key in ("systems", "difference", "interval", "minimum")} | {"p": best["adjusted"]}
     assert json.loads(json.dumps(kept)) == record["difference"]
+    assert f"p {show_p(best['adjusted'])} after Holm" in " ".join((folder / "table.txt").read_text().split())
 
 
 def test_a_comparison_says_which_differences_it_misses(finished: Any) -> None:

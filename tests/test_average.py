@@ -67,4 +67,4 @@ def test_epsilon_is_a_small_probability(epsilon: float) -> None:
 
 
 def test_both_are_offered() -> None:
-    assert [fusion.name for fusion in blemore_fusions()] == ["mean", "logit-mean"]
+    assert [fusion.name for fusion in blemore_fusions()] == ["mean", "seed-average", "logit-mean"]

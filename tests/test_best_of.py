@@ -63,7 +63,7 @@ def test_the_surest_gain_on_other_actors_is_fitted_on_all() -> None:
     assert book.notes["chosen"] == max(sure, key=lambda name: sure[name]) == "late"
     assert sure["late"] > 0
     alone, _ = fit(LateFusion(), MEMBERS, TRUTH)
-    labels = model.decoder.decode(predict(alone, MEMBERS), None)
+    labels = model.selected.decoder.decode(predict(alone, MEMBERS), None)
     for thresholds in ((0.05, 0.05), (0.24, 0.48)):
         assert (decode(predict(model, MEMBERS), *thresholds) == labels).all(), "rows stand for labels"
     assert "weights" in book.notes, "what the chosen one says is kept"

@@ -26,7 +26,7 @@ alt = pytest.importorskip("altair")
 
 from blemore_pages.charts.chart import Chart, file_name  # noqa: E402
 from blemore_pages.charts.every import run_charts, system_charts  # noqa: E402
-from blemore_pages.charts.matrices import MISSED, SETS, correlate_errors, count_emotions, count_sets  # noqa: E402
+from blemore_pages.charts.matrices import MISSED, SETS, _matrix, correlate_errors, count_emotions, count_sets  # noqa: E402
 from blemore_pages.charts.results import actor_rows, draw_actors, result_rows  # noqa: E402
 from blemore_pages.charts.training import FINAL  # noqa: E402
 from blemore_pages.contents import Contents, SystemContents, read_contents  # noqa: E402
@@ -279,6 +279,15 @@ def test_figures_are_as_wide_as_a_column_in_all_formats(charts: dict[str, Chart]
     twice = write_figures([charts["saliences-late"]] * 2, tmp_path / "twice")
     assert [path.stem for path in twice[::3]] == ["saliences-late", "saliences-late-2"]
     assert b"ang+disg" in (tmp_path / "figures" / "confusion-sets-late.svg").read_bytes()
+
+
+def test_counts_stand_whole_in_cells_that_hold_them() -> None:
+    spec = _matrix(np.array([[1234.5, 0], [99, 2000]]), ("a", "b"), ("c", "d"), "answer", "truth")
+    (values,) = {json.dumps(layer.get("data", spec.get("data"))) for layer in spec["layer"]}
+    assert [row["clips"] for row in json.loads(values)["values"]] == ["1234.5", "99", "2000"]
+    seven = [str(k) for k in range(7)]
+    widths = [_matrix(np.full((7, 7), n), seven, seven, "", "")["width"] for n in (1.0, 1234.5)]
+    assert widths == [7 * 22, 7 * 42]
 
 
 def test_figures_without_their_package_say_what_to_install(

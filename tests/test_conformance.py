@@ -78,6 +78,7 @@ def test_ours_keep_the_contract(name: str, session: Session, request: pytest.Fix
     bad = [f"{verdict.check}: {verdict.reason}\n{verdict.trace}" for verdict in verdicts if not verdict.good]
     assert bad == [], "\n".join(bad)
     assert sum(verdict.status == "passed" for verdict in verdicts) >= 15
+    assert [verdict.status for verdict in verdicts if verdict.check == "saves"] == ["passed"]
 
 
 def test_there_are_many() -> None:

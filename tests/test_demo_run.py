@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from blemore_harness.clips import EMOTIONS
+from blemore_harness.files.leaderboard import read_submission
+from blemore_harness.files.prediction_files import read_probabilities
+
 pytest.importorskip("torch")
 pytest.importorskip("av")
 pytestmark = [pytest.mark.encoders, pytest.mark.slow]
@@ -106,3 +110,47 @@ def test_the_same_command_again_only_reads(newcomer: Newcomer, record: dict[str,
     read = json.loads(again.stdout)
     assert read["systems"] == record["systems"]
     assert read["identity"] == record["identity"]
+
+
+def test_kept_models_give_the_bits_of_the_leaderboard_file(newcomer: Newcomer, record: dict[str, Any]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("the run was on a GPU, which rounds otherwise")
+    [folder] = newcomer.home.glob("blemore-runs/s4d,wav2vec2,gemini-*")
+    [clips] = Path(newcomer.environment["BLEMORE_CACHE"]).glob("demo-*/test")
+    answer = newcomer.types("predict", folder.name, str(clips), "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert MARK in answer.stderr
+    found = json.loads(answer.stdout)
+    assert found["caveat"] == MARK
+    assert found["remarks"] == []
+    answers = {each["clip"].rpartition(".")[0]: each for each in found["clips"]}
+    labels = read_submission(folder / "submission.zip")
+    assert {
+        clip: tuple(each["label"].get(emotion, 0) for emotion in EMOTIONS) for clip, each in answers.items()
+    } == labels
+    for name in (*ENCODERS, "best-of"):
+        [file] = newcomer.home.glob(f"blemore-runs/systems/{name}-*/final.csv")
+        final = read_probabilities(file).pick(tuple(answers))
+        given = [each["probabilities"] if name == "best-of" else each["base_models"][name] for each in answers.values()]
+        assert [list(row.values()) for row in given] == final.values.tolist()
+
+
+def test_a_clip_without_audio_is_labelled_by_the_others(newcomer: Newcomer, record: dict[str, Any]) -> None:
+    from media_files import gradient_frames, sine, write_media
+
+    new = newcomer.home / "new"
+    new.mkdir()
+    write_media(new / "mute.mp4", gradient_frames(60, 96, 128))
+    write_media(new / "whole.mp4", gradient_frames(60, 96, 128), sine(2.4, 44_100))
+    (new / "text.mp4").write_text("no clip")
+    for run in ("s4d", "models.zip"):
+        answer = newcomer.types("predict", run, "new", "--json")
+        assert answer.returncode == 1, answer.stderr
+        mute, text, whole = json.loads(answer.stdout)["clips"]
+        assert [set(each["base_models"]) for each in (mute, text, whole)] == [{"s4d", "gemini"}, set(), set(ENCODERS)]
+        assert mute["remarks"][0].startswith("wav2vec2 is missing: clip mute.mp4 has no audio track")
+        assert (text["label"], len(text["remarks"])) == (None, 3)
+        assert whole["label"]
+        assert newcomer.types("bundle", "s4d", "-o", "models.zip").returncode == 0

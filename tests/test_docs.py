@@ -23,7 +23,14 @@ from builders import rows_of, write_download
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "tutorial" / "write-a-plugin.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def read_blocks(page: Path) -> list[str]:
+    """The Python code of a page."""
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+BLOCKS = read_blocks(PAGE)
 
 QUICK = ("declares", "options", "identity", "probabilities", "batch-invariance")
 """Checks of every step; the last state of most systems has to pass them all."""
@@ -55,11 +62,25 @@ def test_the_tutorial_works_step_by_step(tmp_path: Path) -> None:
                 # The head of the first step is that of real data: far too large for these clips, so it may learn less.
                 assert bad(system, session, QUICK) == [], f"block {number}, {name}"
     last = systems(space)
-    assert set(last) == {"spectrum", "spectrum-over-time", "spectrum-centroids", "trusting"}
+    assert set(last) == {"spectrum", "spectrum-over-time", "spectrum-centroids", "spectrum-network", "trusting"}
     for name, system in last.items():
         assert bad(system, session, ("learns", "frame-features") if name == "spectrum-over-time" else ()) == [], name
     suites = [kind for kind in space.values() if isinstance(kind, type) and issubclass(kind, PluginChecks)]
     assert {kind.__name__ for kind in suites} == {"PluginChecks", "TestSpectrum", "TestTrusting"}
+
+
+@pytest.mark.slow
+@pytest.mark.encoders
+def test_the_estimators_of_the_guide_work(tmp_path: Path) -> None:
+    for package in ("torch", "av", "sklearn"):
+        pytest.importorskip(package)
+    session, space = Session(tmp_path), {"__name__": "guide"}
+    for block in read_blocks(ROOT / "docs" / "how-to" / "sklearn-and-torch.md"):
+        exec(compile(block, "sklearn-and-torch.md", "exec", dont_inherit=True), space)
+    offered = systems(space)
+    assert set(offered) == {"loudness", "colours"}
+    for name, system in offered.items():
+        assert bad(system, session, (*QUICK, "learns", "repeats")) == [], name
 
 
 def test_the_command_of_the_tutorial_works(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ from transformers import (  # noqa: E402
     Wav2Vec2ForPreTraining,
 )
 
+from blemore_harness.training.epochs import average_weights, soft_label_loss  # noqa: E402
+from blemore_harness.training.fitting import rate_factor  # noqa: E402
 from blemore_plugins.finetuning import loading  # noqa: E402
 from blemore_plugins.finetuning.groups import (  # noqa: E402
     LowRank,
@@ -38,10 +40,8 @@ from blemore_plugins.finetuning.groups import (  # noqa: E402
     make_groups,
     merge_lora,
 )
-from blemore_plugins.finetuning.model import rate_factor  # noqa: E402
 from blemore_plugins.finetuning.sound import Pooling, build_sound, count_frames, draw_spans  # noqa: E402
 from blemore_plugins.finetuning.video import build_timesformer, build_videomae  # noqa: E402
-from blemore_plugins.training.epochs import average_weights, soft_label_loss  # noqa: E402
 
 
 @pytest.fixture

@@ -74,10 +74,11 @@ pytest.importorskip("av")
 encoders = pytest.mark.encoders
 
 from blemore_harness.media.frame_cache import open_frames  # noqa: E402
-from blemore_plugins.finetuning import model, sound, video  # noqa: E402
+from blemore_harness.training import fitting  # noqa: E402
+from blemore_harness.training.batches import TrainingBatches, read_views  # noqa: E402
+from blemore_harness.training.epochs import autocast  # noqa: E402
+from blemore_plugins.finetuning import sound, video  # noqa: E402
 from blemore_plugins.finetuning.video import Look, cut_square, fit_middle  # noqa: E402
-from blemore_plugins.training.batches import TrainingBatches, read_views  # noqa: E402
-from blemore_plugins.training.epochs import autocast  # noqa: E402
 
 FAST = {
     "model": "random-small", "epochs": 3, "batch_size": 4, "learning_rate": 1e-3, "head_rate": 1e-2, "save_every": 1,
@@ -167,7 +168,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(
     options = kind(**settings | recipe)
     context, other = at(folder, tmp_path / "a"), at(folder, tmp_path / "b")
     calls: list[str] = []
-    step = model.soft_label_loss
+    step = fitting.soft_label_loss
     expected = encoder.fit(fold, options, context)
 
     def interrupted(logits, targets):
@@ -176,10 +177,10 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(
             raise KeyboardInterrupt
         return step(logits, targets)
 
-    monkeypatch.setattr(model, "soft_label_loss", interrupted)
+    monkeypatch.setattr(fitting, "soft_label_loss", interrupted)
     with pytest.raises(KeyboardInterrupt):
         encoder.fit(fold, options, other)
-    assert (other.workspace / model.CHOSEN).exists() == (stop == SECOND_TRAINING)
+    assert (other.workspace / fitting.CHOSEN).exists() == (stop == SECOND_TRAINING)
     done = len(calls)
     found = encoder.fit(fold, options, other)
     # Of the interrupted epoch (two steps) only one is done twice; what was finished is not done again.
@@ -280,18 +281,18 @@ def test_the_best_epoch_is_asked_for_and_patience_ends_it(material, tmp_path: Pa
 def test_an_inner_choice_is_trained_again_on_all_clips(material, tmp_path: Path, monkeypatch):
     (fold, folder), (encoder, kind, settings) = material, SYSTEMS["videomae"]
     seen: list[tuple[str, int, int]] = []
-    train = model.train
+    train = fitting.train
 
     def watch(course, options, context):
         seen.append((course.name, course.batches.steps, course.epochs))
         return train(course, options, context)
 
-    monkeypatch.setattr(model, "train", watch)
+    monkeypatch.setattr(fitting, "train", watch)
     context = at(folder, tmp_path)
     fitted = encoder.fit(fold, kind(**settings | {"batch_size": 1}), context)
     learn, _ = fold.train.inner_split(context.seed)
     assert seen == [("choosing", len(learn), 3), ("all clips", len(fold.train), fitted.epochs)]
-    assert not (context.workspace / model.CHOSEN).exists()
+    assert not (context.workspace / fitting.CHOSEN).exists()
 
 
 @encoders
@@ -307,7 +308,7 @@ def test_damage_and_divergence_are_named(material, tmp_path: Path, monkeypatch):
         encoder.fit(fold, kind(**settings), context)
     with pytest.raises(DataError, match="at least one training clip"):
         encoder.fit(Fold(0, Clips((), (), np.empty((0, 6), np.int8)), fold.held_out), kind(**settings), context)
-    monkeypatch.setattr(model, "soft_label_loss", lambda logits, targets: logits.sum() * float("nan"))
+    monkeypatch.setattr(fitting, "soft_label_loss", lambda logits, targets: logits.sum() * float("nan"))
     with pytest.raises(BlemoreError, match="epoch 1 is not a number"):
         encoder.fit(fold, kind(**settings, selection="last"), at(folder, tmp_path / "new"))
 

@@ -14,12 +14,15 @@ pytest.importorskip("torchvision")
 
 from blemore_harness.clips import Clip, Clips  # noqa: E402
 from blemore_harness.context import Context  # noqa: E402
+from blemore_harness.estimators import TorchEncoder  # noqa: E402
 from blemore_harness.heads.models import _predict_rows  # noqa: E402
 from blemore_harness.heads.options import HeadOptions  # noqa: E402
 from blemore_harness.heads.training import Task, train_heads  # noqa: E402
+from blemore_harness.training import epochs, fitting  # noqa: E402
+from blemore_harness.training.batches import TrainingBatches  # noqa: E402
 from blemore_plugins import finetuning, hicmae, s4d, speech, vision  # noqa: E402
 from blemore_plugins.finetuning import model, sound, video  # noqa: E402
-from blemore_plugins.finetuning.groups import attach_lora, merge_lora  # noqa: E402
+from blemore_plugins.finetuning.groups import merge_lora  # noqa: E402
 from blemore_plugins.hicmae.running import Chunks, build_network, embed_chunks  # noqa: E402
 from blemore_plugins.hicmae.shape import CHUNK, MEL_BANDS, SOUND_FRAMES  # noqa: E402
 from blemore_plugins.s4d import model as s4d_model  # noqa: E402
@@ -27,11 +30,9 @@ from blemore_plugins.s4d.batches import CropSource  # noqa: E402
 from blemore_plugins.s4d.faces import open_crops  # noqa: E402
 from blemore_plugins.speech.network import build_network as build_speech  # noqa: E402
 from blemore_plugins.speech.recipe import settle_recipe  # noqa: E402
-from blemore_plugins.training import epochs  # noqa: E402
-from blemore_plugins.training.batches import TrainingBatches  # noqa: E402
 from blemore_plugins.vision.running import computing, run_clip  # noqa: E402
 from fake_gpu import fake_gpu  # noqa: E402
-from fakes import make_context  # noqa: E402
+from fakes import make_context, make_fold  # noqa: E402
 
 pytestmark = pytest.mark.encoders
 
@@ -145,15 +146,35 @@ def test_encoders_that_are_trained_whole(
     shown = torch.zeros(9600) if frames is None else torch.zeros((frames, 54, 96, 3), dtype=torch.uint8)
     monkeypatch.setattr(type(source), "read", lambda _self, _clip, _draw: shown)
     with fake_gpu():
-        built = build(options, context)
-        if options.lora:
-            attach_lora(built.network, built.anatomy.attention, options.lora, built.anatomy.fused)
+        fresh = model.prepare_network(build, options, context)
         given = TrainingBatches(CLIPS, TARGETS, source, 2, "cuda")
-        course = model.Course("all", built.network, built.anatomy, given, 1, None)
-        assert model.train(course, options, context) == 1
-        merge_lora(built.network)
-        rows = model.predict_rows(built.network, Clips(CLIPS[:2]), source, options, context)
+        course = fitting.Course("all", fresh, given, 1, None)
+        assert fitting.train(course, options, context) == 1
+        merge_lora(fresh.network)
+        rows = fitting.predict_rows(fresh.network, Clips(CLIPS[:2]), source, options, context)
     assert rows.shape == (2, 6)
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_torch_modules_of_users(tmp_path: Path, precision: str) -> None:
+    seen: list[tuple[str, torch.dtype]] = []
+
+    class Watched(torch.nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(inputs)
+            seen.append((logits.device.type, logits.dtype))
+            return logits
+
+    fold, context = make_fold(6, 2), on_gpu(tmp_path)
+    settings = {"epochs": 2, "batch_size": 3, "precision": precision}
+    encoder = TorchEncoder("toy", lambda: Watched(4, 6), lambda clip: np.ones(4), **settings)
+    options = encoder.resolve_options(encoder.Options(), frozenset())
+    encoder.prepare(Clips((*fold.train, *fold.held_out)), options, context)
+    with fake_gpu():
+        model = encoder.fit(fold, options, context)
+        assert model.predict(fold.held_out, context).values.shape == (2, 6)
+    assert set(seen) == {("cuda", torch.bfloat16 if precision == "auto" else torch.float32)}
+    assert {tensor.dtype for tensor in model.network.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("head", ["mlp-1024-512", "mlp-512"])

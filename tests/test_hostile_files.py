@@ -104,7 +104,7 @@ def read_vision(path: Path) -> object:
 
 def resume_training(path: Path) -> object:
     torch = pytest.importorskip("torch")
-    from blemore_plugins.training.epochs import Training, read_checkpoint
+    from blemore_harness.training.epochs import Training, read_checkpoint
 
     network = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(network.parameters())

@@ -15,8 +15,9 @@ from scipy import stats
 
 from actor_cases import clips, counted, decode_by_fold, literal_scores, rows_of_pair, simulate
 from blemore_harness.errors import DataError
-from blemore_harness.protocol.thresholds import cross_fitted
-from blemore_harness.scoring.intervals import count_actors, find_differences
+from blemore_harness.protocol.thresholds import choose_on_others, cross_fitted
+from blemore_harness.scoring import paired_tests
+from blemore_harness.scoring.intervals import count_actors, count_chosen, find_differences, score_counts
 from blemore_harness.scoring.paired_tests import (
     compare_all,
     compare_counts,
@@ -58,6 +59,29 @@ def test_exact_p_of_rows_equals_every_swap_with_thresholds_chosen_anew() -> None
     np.testing.assert_allclose(swap_rows(first, second), reached / 2 ** len(names))
     assert compare_counts(first, second)["score"]["p"] == pytest.approx(reached[2] / 2 ** len(names))
     assert compare_counts(first, replace(second, grids=None))["score"]["p"] == swap_answers(first, second)[2]
+
+
+def test_thresholds_are_chosen_after_a_swap_as_the_official_grid_search_chooses_them() -> None:
+    """Few clips, so that many pairs of thresholds are equally good and the first one counts."""
+    truth, one, two, folds, actors = rows_of_pair(11, actors=8, each=4)
+    folds = (folds + np.array([int(name[1:]) for name in actors])) % 4
+    first, second = (counted(values, truth, folds, actors) for values in (one, two))
+    assert first.grids is not None
+    assert second.grids is not None
+    swaps, extra = paired_tests._draw_swaps(8, 0)
+    drawn, real, more = paired_tests._swap_rows(first, second)
+    assert (len(drawn), extra, more) == (256, 0, 0)
+    np.testing.assert_array_equal(drawn[0], real)
+    for swapped, found in zip(swaps.astype(bool), drawn, strict=True):
+        scores = []
+        for own, other in ((first.grids, second.grids), (second.grids, first.grids)):
+            grids = replace(
+                own,
+                presence=np.where(swapped[:, None], other.presence, own.presence),
+                salience=np.where(swapped[:, None, None], other.salience, own.salience),
+            )
+            scores.append([*score_counts(count_chosen(grids, choose_on_others(grids.per_fold()))).values()])
+        np.testing.assert_allclose(found, np.subtract(*scores), atol=1e-12)
 
 
 def test_the_interval_of_a_difference_is_wider_by_what_choosing_thresholds_adds() -> None:

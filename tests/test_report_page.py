@@ -21,7 +21,7 @@ from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import DataError, RunError
 from blemore_harness.files.runs import read_record
 from blemore_harness.protocol.rules import label_text
-from blemore_harness.record.types import Error
+from blemore_harness.record.types import CardFacts, Error
 from blemore_harness.scoring import paired_tests
 from blemore_harness.scoring.analysis import compare_all_systems
 from blemore_harness.scoring.breakdown import count_errors, find_kinds
@@ -37,9 +37,6 @@ from builders import rows_of, write_download
 from report_runs import answer, challenge_rows, finished_run
 from sample_records import failed_system
 from toys import Noisy, Silent, offer, open_bench
-
-for package in ("altair", "jinja2", "vl_convert"):
-    pytest.importorskip(package)
 
 pytestmark = pytest.mark.report
 
@@ -158,9 +155,20 @@ def test_caveats_of_the_data_and_of_systems() -> None:
     found = list_caveats([replace(run, record=demo)])
     assert found[0].startswith("demo:")
     assert any("1 clip" in text and "truncated" in text for text in found)
+    helped = CardFacts("MIT", "CC0", "MAFW", "yes", ("MAFW",), 1, True, None)
+    record = replace(run.record, systems=(replace(run.record.finished[0], card=helped), run.record.finished[1]))
+    found = list_caveats([replace(run, record=record)])
+    assert {"pretrained on acted emotions: MAFW: one", "a paid service takes part: one"} <= set(found)
     asked = replace(run.record, systems=tuple(replace(each, times_asked=7) for each in run.record.finished))
     (text,) = (text for text in list_caveats([replace(run, record=asked)]) if "asked 7 times" in text)
     assert text.endswith(": one, two")
+
+
+def test_caveats_name_their_run_where_they_do_not_hold_for_all() -> None:
+    runs = [sample_run("one-0123"), sample_run("two-0123", status="interrupted")]
+    first, second = list_caveats(runs)
+    assert first.startswith("folds: those of the metadata")
+    assert second.startswith("two-0123: the run is interrupted")
 
 
 def test_a_system_without_results_stands_last_with_its_reason() -> None:

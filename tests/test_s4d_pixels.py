@@ -13,10 +13,10 @@ from fakes import make_context, make_fold
 torch = pytest.importorskip("torch")
 pytest.importorskip("PIL")
 
+from blemore_harness.training.batches import TrainingBatches  # noqa: E402
 from blemore_plugins.s4d.batches import CropSource, normalise, training_indices  # noqa: E402
 from blemore_plugins.s4d.options import S4DOptions  # noqa: E402
 from blemore_plugins.s4d.tracking import crop_square, shrink  # noqa: E402
-from blemore_plugins.training.batches import TrainingBatches  # noqa: E402
 
 pytestmark = pytest.mark.encoders
 

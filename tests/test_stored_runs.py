@@ -58,6 +58,22 @@ def names(root: Path) -> set[str]:
     return {path.name.partition("-")[0] for path in [*root.glob("*-*"), *root.glob("systems/*")]}
 
 
+def test_sizes_of_kept_models_are_listed_and_go_with_their_system(tmp_path: Path) -> None:
+    put_run(tmp_path, "one", "a", "b")
+    put_run(tmp_path, "two", "b")
+    for name, part, size in (("a", "final", 5000), ("a", "fold-0", 300), ("b", "final", 70)):
+        model = tmp_path / "systems" / folder_name(name, DIGEST[name]) / f"{part}-model"
+        (model / "deeper").mkdir(parents=True)
+        (model / "deeper" / "head.safetensors").write_bytes(b"x" * size)
+    sizes = {row["run"].partition("-")[0]: (row["model_bytes"], row["bytes"]) for row in list_rows(tmp_path)}
+    records = {name: next(tmp_path.glob(f"{name}-*/record.json")).stat().st_size for name in sizes}
+    assert sizes == {"one": (5370, 5370 + 2000 + records["one"]), "two": (70, 70 + 1000 + records["two"])}
+    assert "5.4 kB" in command(tmp_path).stdout
+    [run, system] = list_removals(Runs(tmp_path), [next(tmp_path.glob("one-*"))])
+    assert (system.folder.name, system.size) == (folder_name("a", DIGEST["a"]), 1000 + 5300)
+    assert run.size == records["one"]
+
+
 def test_runs_are_listed_with_state_and_size(tmp_path: Path) -> None:
     put_run(tmp_path, "one", "a", "b", started="2026-11-01T10:20:30+00:00", demo=True)
     put_run(tmp_path, "two", "b", started="2026-11-03T00:00:00+00:00")
@@ -168,6 +184,15 @@ def test_a_damaged_record_stops_the_cleaning_and_can_be_removed(tmp_path: Path) 
     assert names(tmp_path) == {"one", "a"}
 
 
+def test_a_run_of_another_folder_is_refused(tmp_path: Path) -> None:
+    put_run(tmp_path / "here", "one", "a")
+    elsewhere = put_run(tmp_path / "there", "other", "b")
+    refusal = command(tmp_path / "here", "remove", str(elsewhere), "--yes").exception
+    assert isinstance(refusal, RunError)
+    assert str(elsewhere) in str(refusal)
+    assert (names(tmp_path / "here"), names(tmp_path / "there")) == ({"one", "a"}, {"other", "b"})
+
+
 @pytest.mark.once
 def test_cleaning_leaves_alone_what_a_process_works_on(tmp_path: Path) -> None:
     system = put_system(tmp_path, "a")
@@ -187,6 +212,14 @@ def test_parts_of_an_early_fusion_belong_to_its_run(tmp_path: Path) -> None:
     (run / "record.json").write_text(json.dumps(content))
     assert list_rubbish(Runs(tmp_path)) == []
     assert {each.folder.name[0] for each in list_removals(Runs(tmp_path), [run])} == {"e", "b"}
+
+
+def test_an_encoder_with_a_seed_keeps_the_folder_that_a_run_with_that_seed_has(tmp_path: Path) -> None:
+    system = sample_system("a@seed1", digest=DIGEST["a"])
+    folder = put_system(tmp_path, "a")
+    run = put_record(tmp_path, "average", sample_record(system))
+    assert list_rubbish(Runs(tmp_path)) == []
+    assert {each.folder for each in list_removals(Runs(tmp_path), [run])} == {run.resolve(), folder}
 
 
 def test_folders_named_in_a_configuration_file_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

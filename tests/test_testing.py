@@ -239,6 +239,30 @@ class Embedding(Encoder):
     model = Good.model
 
 
+@dataclass
+class Written(Centroids):
+    """A model that writes its centres rounded, or other files than it may."""
+
+    name: str = "centres.json"
+    digits: int = 2
+
+    def save(self, folder: Path) -> None:
+        (folder / self.name).write_text(json.dumps(self.centres.round(self.digits).tolist()))
+
+
+def load_written(self: Any, folder: Path, options: Any, context: Any) -> Centroids:
+    return Centroids(np.array(json.loads((folder / "centres.json").read_text())))
+
+
+def load_elsewhere(self: Any, folder: Path, options: Any, context: Any) -> Centroids:
+    return Centroids(np.load(folder.parents[1] / "first" / "workspace" / "done.npy"))
+
+
+def leave_behind(self: Any, centres: np.ndarray, fold: Any, context: Any) -> Any:
+    np.save(context.workspace / "done.npy", centres)
+    return Written(centres)
+
+
 FAULTY: dict[str, tuple[str, Encoder, str]] = {
     "a name with capitals": ("declares", encoder(name="Good"), "lower case letters, digits and dashes, found 'Good'"),
     "no summary": ("declares", encoder(summary=" "), "`summary`: expected one line"),
@@ -262,6 +286,17 @@ FAULTY: dict[str, tuple[str, Encoder, str]] = {
     "a first clip": (
         "no-clips", encoder(prepare=lambda self, clips, options, context: clips.items[0]), "IndexError",
     ),
+    "a model at two digits": (
+        "saves", encoder(model=lambda self, centres, *given: Written(centres), load=load_written),
+        "loaded model gives other",
+    ),
+    "a model as code": (
+        "saves", encoder(model=lambda self, centres, *given: Written(centres, "centres.py")), r"found 1 .*centres\.py",
+    ),
+    "a model without `load`": (
+        "saves", encoder(model=lambda self, centres, *given: Written(centres)), "does not define `load`",
+    ),
+    "a model that leans on its fit": ("saves", encoder(model=leave_behind, load=load_elsewhere), r"done\.npy"),
     "batches of two": ("one-clip", fitting(need_two), "IndexError"),
     "emotions by heart": ("missing-emotion", fitting(need_all), "an emotion without clips"),
     "a constant": ("learns", predicting(lambda rows, clips, context: np.full(rows.shape, 1 / 6)), "guessing gives"),
@@ -310,7 +345,7 @@ def test_a_good_encoder_passes(session: Session) -> None:
     assert bad == []
     assert list(found) == [check.name for check in checks_for(is_fusion=False)]
     skipped = {name for name, verdict in found.items() if verdict.status == "skipped"}
-    assert skipped <= {"embeddings", "frame-features", "together", "gpu"}
+    assert skipped <= {"embeddings", "frame-features", "together", "gpu", "saves"}
     assert exit_code(list(found.values())) == 0
 
 

@@ -12,7 +12,7 @@ from fakes import make_context
 
 torch = pytest.importorskip("torch")
 
-from blemore_plugins.training.epochs import (  # noqa: E402
+from blemore_harness.training.epochs import (  # noqa: E402
     Training,
     average_weights,
     run_epochs,
@@ -76,6 +76,46 @@ def test_it_is_resumed_to_the_same_bits(tmp_path: Path):
     assert not again.checkpoint.exists()
 
 
+def test_running_statistics_are_resumed_and_kept_with_their_epoch(tmp_path: Path):
+    """Batch normalisation predicts with buffers, which no optimiser knows."""
+    context, means = make_context(tmp_path), []
+
+    def make_normed(folder: Path, stop: int | None = None) -> Training:
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+
+        def train_epoch(epoch: int) -> float:
+            if epoch == stop:
+                raise KeyboardInterrupt
+            network.train()
+            inputs = torch.randn(5, 4, generator=torch.Generator().manual_seed(epoch)) + epoch
+            loss = network(inputs).square().sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.item()
+
+        def judge(network: torch.nn.Module) -> tuple[float]:
+            means.append(network[0].running_mean.clone())
+            return (float(len(means) == 3),)
+
+        folder.mkdir(exist_ok=True)
+        return Training("toy", folder / "t.pt", network, optimizer, train_epoch, 5, 1, judge)
+
+    whole = make_normed(tmp_path / "a")
+    assert run_epochs(whole, context) == 3
+    assert torch.equal(whole.network[0].running_mean, means[2])
+    assert not torch.equal(means[2], means[4])
+    done, means = means, []
+    with pytest.raises(KeyboardInterrupt):
+        run_epochs(make_normed(tmp_path / "b", stop=2), context)
+    again = make_normed(tmp_path / "b")
+    assert run_epochs(again, context) == 3
+    assert all(map(torch.equal, means, done))
+    assert all(map(torch.equal, again.network.state_dict().values(), whole.network.state_dict().values()))
+
+
 @pytest.mark.parametrize(
     ("changes", "judged", "kept"),
     [
@@ -105,7 +145,7 @@ def test_the_best_judged_epoch_is_kept(tmp_path: Path, changes: dict, judged: li
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path):
-    from blemore_plugins.training.epochs import State
+    from blemore_harness.training.epochs import State
 
     training, _ = make(tmp_path / "a")
     write_checkpoint(training, State(1))

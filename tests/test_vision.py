@@ -16,9 +16,9 @@ pytest.importorskip("torchvision")
 import vision_files as files  # noqa: E402
 from blemore_harness.clips import Clips, Fold  # noqa: E402
 from blemore_harness.errors import ExtraMissing, InvalidOption, MediaError  # noqa: E402
+from blemore_harness.media.ahead import read_ahead  # noqa: E402
 from blemore_harness.options import build_options  # noqa: E402
 from blemore_plugins import vision  # noqa: E402
-from blemore_plugins.ahead import read_ahead  # noqa: E402
 from blemore_plugins.vision import extraction, running  # noqa: E402
 from blemore_plugins.vision.pictures import PictureRule, fit, normalise  # noqa: E402
 from blemore_plugins.vision.running import Network, run_clip  # noqa: E402

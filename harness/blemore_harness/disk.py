@@ -26,6 +26,10 @@ MOST_ROWS = 100_000
 """Rows of a table that are read, its header not among them; the challenge has 3050 clips."""
 
 
+SEED = re.compile(r"@seed(0|[1-9][0-9]*)(?=\+|$)")
+"""What gives an encoder a base seed of its own, behind its name: `wavlm@seed1`."""
+
+
 def check_file(path: Path, most: int) -> None:
     """Refuse what would never end or fill the memory, before it is opened.
 
@@ -89,6 +93,21 @@ def cut_name(name: str) -> str:
     """
     data = os.fsencode(name)
     return name if len(data) <= LONGEST_NAME else data[:LONGEST_NAME].decode(errors="ignore")
+
+
+def split_seed(name: str) -> tuple[str, int | None]:
+    """Split a base seed off an encoder's name: such a system is the plain encoder of a run with that seed.
+
+    >>> split_seed("wavlm@seed1"), split_seed("wavlm@quick")
+    (('wavlm', 1), ('wavlm@quick', None))
+    >>> split_seed("imagebind@seed1+wavlm@seed1")
+    ('imagebind+wavlm', 1)
+    """
+    parts = name.split("+")
+    seeds = {int(found[1]) for found in map(SEED.search, parts) if found}
+    if len(seeds) != 1 or not all(map(SEED.search, parts)):
+        return name, None
+    return SEED.sub("", name), seeds.pop()
 
 
 @contextlib.contextmanager

@@ -235,10 +235,7 @@ class Encoder:
         return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
 
     def load(self, folder: Path, options: Any, context: Context) -> Model:
-        """Return the model that `save` wrote, after `prepare`: on a CPU the same to the last bit.
-
-        The default reads the harness's MLP head on `embed`.
-        """
+        """Return the model that `save` wrote, the same to the last bit; the default reads the MLP head on `embed`."""
         if type(self).fit is not Encoder.fit:
             raise PluginFailed(f"'{self.name}' does not define `load`", self.name)
         from blemore_harness.heads.fitting import load_head
@@ -303,7 +300,7 @@ class Fusion:
         raise PluginFailed(f"'{self.name}' does not define `fit`", self.name)
 
     def load(self, folder: Path, options: Any, context: Context) -> FusionModel:
-        """Return the model that `save` wrote into `folder`, as `Encoder.load`."""
+        """Return the model that `save` wrote, as `Encoder.load`."""
         raise PluginFailed(f"'{self.name}' does not define `load`", self.name)
 
     def fit_folds(

@@ -78,6 +78,107 @@ def incidental(default: Any) -> Any:
     return dataclasses.field(default=default, metadata=_INCIDENTAL)
 
 
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The values of an option that a search tries.
+
+    Attributes:
+        low, high: the smallest and the largest; whole numbers where the option is one. None where there are choices.
+        log: whether their logarithms are spread evenly, and not they.
+        choices: the values, as a user would write them; empty for a range.
+
+    Raises:
+        InvalidOption: fewer than two values.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.choices and (self.low, self.high) == (None, None):
+            demand(len(set(self.choices)) >= 2, "a space", "of at least two choices", ", ".join(self.choices))
+            return
+        if self.choices or self.low is None or self.high is None:
+            raise InvalidOption(f"a space: expected low and high, or choices, found {self}")
+        demand(self.low < self.high, "a space", "from a low to a higher number", f"{self.low:g}:{self.high:g}")
+        demand(not self.log or self.low > 0, "a space with log", "of numbers above 0", f"{self.low:g}:{self.high:g}")
+
+
+def searched(
+    default: Any,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    log: bool = False,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declare a field of Options together with the values that `blemore-harness tune` tries unless it is told others.
+
+    Args:
+        default: of the field.
+        low, high, log, choices: as of `Space`.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Options:
+    ...     rate: float = searched(1e-3, 1e-5, 1e-2, log=True)
+    ...     hidden: str = searched("512", choices=("256", "512"))
+    >>> list_spaces(Options)["hidden"].choices
+    ('256', '512')
+    """
+    return dataclasses.field(default=default, metadata={"space": Space(low, high, log, choices)})
+
+
+def list_spaces(kind: type[Any]) -> dict[str, Space]:
+    """Return the spaces that an Options dataclass declares, by option.
+
+    A field that a subclass gives another default keeps the space of its base.
+    """
+    found = {}
+    for each in reversed(kind.__mro__):
+        for field in dataclasses.fields(each) if dataclasses.is_dataclass(each) else ():
+            if "space" in field.metadata:
+                found[field.name] = field.metadata["space"]
+    return found
+
+
+def read_space(system: str, kind: type[Any], name: str, text: str) -> Space:
+    """Read a space as users write it: `LOW:HIGH`, `LOW:HIGH:log`, or choices `A,B,C`.
+
+    Raises:
+        UnknownName: an option that `kind` does not have.
+        InvalidOption: a space without two values, or with one that the option cannot have.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Options:
+    ...     rate: float = 1.0
+    >>> read_space("toy", Options, "rate", "0.1:10:log")
+    Space(low=0.1, high=10.0, log=True, choices=())
+    """
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind) if field.init]
+    if name not in names:
+        raise UnknownName.among(f"option of {system}", name, names)
+    hint = hints[name]
+    try:
+        if ":" not in text:
+            choices = tuple(part.strip() for part in text.split(",") if part.strip())
+            for part in choices:
+                _convert(part, hint)
+            return Space(choices=choices)
+        low, high, *scale = (part.strip() for part in text.split(":"))
+        parts = typing.get_args(hint) or (hint,)
+        number = next((part for part in parts if part in (int, float)), None)
+        if number is None or typing.get_origin(hint) is tuple or scale not in ([], ["log"]):
+            raise ValueError("expected choices A,B,C, or of a number LOW:HIGH or LOW:HIGH:log")
+        return Space(_convert_number(low, number), _convert_number(high, number), bool(scale))
+    except ValueError as error:
+        raise InvalidOption(f"{system}.{name}: {error}, found '{text}'") from None
+    except InvalidOption as error:
+        raise InvalidOption(f"{system}.{name}: {error}") from None
+
+
 def demand(fine: bool, name: str, expected: str, found: object) -> None:
     """Refuse a value that an option cannot have, in `__post_init__` of Options.
 

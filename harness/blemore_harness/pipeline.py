@@ -46,7 +46,7 @@ def evaluate(run: Run) -> tuple[Record, Path]:
     folder = run.folder
     log = RunLog(run.reporter, folder / LOG_FILE, run.command, run.show)
     run = replace(run, reporter=log, show=log.show)
-    record = start_record(run.submission, run.systems, run.dataset, run.command, run.blinded.warnings)
+    record = start_record(run.submission, run.systems, run.dataset, run.command, run.blinded.warnings, run.group())
     recorder = Recorder(folder, record, run.plugins, started, run.draw, run.systems)
     parts = {system.name: len(parts_of(run, system)) for system in run.systems}
     with run.holding(folder) as run, recorder.closing(), FoldProgress.shown(parts, run.show) as progress:
@@ -160,10 +160,11 @@ def _predict_test_clips(
 
 def _keep_decoders(run: Run, predictions: Mapping[str, SystemPredictions]) -> None:
     """Write down how each system's probabilities become labels, for clips that are none of the dataset's."""
-    wanted = run.submission.thresholds
-    keep_decoders(run.folder, {
-        name: describe_decoder(choose_decoder(predictions[name], run.blinded, wanted)) for name in predictions
-    })  # fmt: skip
+    found = {}
+    for name, predicted in predictions.items():
+        strategy, decoder = choose_decoder(predicted, run.blinded, run.submission.thresholds)
+        found[name] = {"strategy": strategy, **describe_decoder(decoder)}
+    keep_decoders(run.folder, found)
 
 
 def evaluate_without_bad_clips(run: Run) -> tuple[Record, Path]:

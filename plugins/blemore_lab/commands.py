@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from blemore_harness.cli.root import Command, data_option, json_option, keeping_stdout, open_reporter
+from blemore_harness.cli.root import Command, data_option, json_option, open_reporter
 
 
 @click.command(cls=Command)
@@ -69,41 +69,18 @@ def simulate(
     No clip is decoded: only labels are read (those of the demo dataset without --data), and no number is a result on
     BLEMORE. Worlds are described in docs/explanation/simulation.md.
     """
-    from blemore_harness.cli.opening import open_dataset
     from blemore_harness.cli.terminal import answer_console
-    from blemore_harness.networks import usable_cpus
     from blemore_harness.options import parse_settings
-    from blemore_harness.systems.plugins import load_plugins
-    from blemore_lab import study as studies
-    from blemore_lab.labels import demo_table, table_of
-    from blemore_lab.methods import DEFAULT_FUSIONS
+    from blemore_lab import api
     from blemore_lab.report import draw_simulation, write_markdown
-    from blemore_lab.results import ResultsFile
-    from blemore_lab.worlds import find_worlds
+    from blemore_lab.study import NOTICE
 
-    given = parse_settings(settings)
-    parameters, heads = given.pop("world", {}), given.pop("head", {})
-    listed = [
-        studies.Study(replicates, world, _names(fusions) or DEFAULT_FUSIONS, given, heads, test_actors, seed)
-        for world in find_worlds(worlds, parameters, _names(encoders))
-    ]
-    reporter, kept = open_reporter(), ResultsFile(results)
-    with keeping_stdout():
-        plugins = load_plugins()
-    for study in listed:
-        study.methods(plugins)  # a misspelt name fails before anything is read
-    if replicates:
-        if data is None:
-            reporter.warn("No --data given: using the label table of the generated DEMO dataset, with few actors.")
-        table = demo_table() if data is None else table_of(open_dataset(data, reporter))
-        with keeping_stdout():
-            records = [
-                studies.simulate(study, table, plugins, reporter, workers or usable_cpus(), kept) for study in listed
-            ]
-    else:
-        records = studies.read_records(kept)
+    records = api.carry_out(
+        worlds, replicates, _names(encoders), _names(fusions), parse_settings(settings), seed, test_actors, workers,
+        results, data, open_reporter(),
+    )  # fmt: skip
     if as_json:
-        click.echo(json.dumps({"simulation": True, "notice": studies.NOTICE, "worlds": records}, indent=2))
+        click.echo(json.dumps({"simulation": True, "notice": NOTICE, "worlds": records}, indent=2))
     elif markdown:
         click.echo(write_markdown(records))
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 
-from blemore_harness.errors import ExtraMissing
+from blemore_pages.extra import load_package, show_text
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,12 @@ class Page:
 
 
 def render_page(page: Page) -> str:
-    """Return the page as HTML; all texts are escaped.
+    """Return the page as HTML; all texts are escaped, and what no screen shows as well.
 
     Raises:
         ExtraMissing: Jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ExtraMissing(
-            "pages of HTML are written with Jinja2, which is not installed: pip install 'blemore-harness[report]'"
-        ) from error
+    jinja2 = load_package("jinja2", "pages of HTML")
     template = files(__package__).joinpath("static_table.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=show_text)
     return str(environment.from_string(template).render(page=page)) + "\n"

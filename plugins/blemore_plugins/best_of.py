@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -21,8 +22,16 @@ from blemore_harness.clips import Clips, Fold, LabelArray
 from blemore_harness.context import Context, Silent
 from blemore_harness.decoding.choosing import choose_simplest
 from blemore_harness.decoding.decoders import Decoder
-from blemore_harness.decoding.strategies import STRATEGIES, Sample, choose_strategy, decode_folds, make_sample
-from blemore_harness.disk import write_atomically
+from blemore_harness.decoding.strategies import (
+    STRATEGIES,
+    Sample,
+    choose_strategy,
+    decode_folds,
+    describe_decoder,
+    make_decoder,
+    make_sample,
+)
+from blemore_harness.disk import read_json, write_atomically, write_json
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Card, Fusion, FusionModel, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities
@@ -38,6 +47,9 @@ from blemore_plugins.weighted import WeightedLogitMean
 
 Name = Literal["logit-mean", "weighted-logit-mean", "stack", "structured", "late", "mean"]
 
+
+CHOSEN_FILE = "chosen.json"
+"""File of a kept model that names the fusion; its own files stand beside it."""
 
 LEAST_ACTORS = 2
 """Actors that a candidate must be fitted on while it is tried: one to fit the settings, one to compare them."""
@@ -79,16 +91,31 @@ class Selected:
 
 
 @dataclass(frozen=True)
-class DecodedModel:
-    """A fitted candidate whose labels are decoded."""
+class SelectedModel:
+    """A fitted candidate whose labels are decoded.
 
+    Attributes:
+        selected: which candidate, and the decoder of its labels.
+        model: the candidate, fitted.
+    """
+
+    selected: Selected
     model: FusionModel
-    decoder: Decoder
 
     def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Return for each clip the row that the official decoding turns into its label; see `label_rows`."""
-        rows = self.model.predict(clips, base_models, context).aligned(clips.ids).values
-        return Probabilities(clips.ids, encode_labels(self.decoder.decode(rows, None)))
+        """Return for each clip the row that the official decoding turns into its label; see `label_rows`.
+
+        Where a base model is missing, the candidate's own rule holds.
+        """
+        given = self.model.predict(clips, base_models, context).aligned(clips.ids)
+        decoder = self.selected.decoder
+        return given if decoder is None else Probabilities(clips.ids, encode_labels(decoder.decode(given.values, None)))
+
+    def save(self, folder: Path) -> None:
+        """Write the candidate's model, its name and the decoder."""
+        self.model.save(folder)  # type: ignore[attr-defined]  # every candidate has it
+        decoder = None if self.selected.decoder is None else describe_decoder(self.selected.decoder)
+        write_json(folder / CHOSEN_FILE, {"chosen": self.selected.name, "decoder": decoder})
 
 
 class BestOf(Fusion):
@@ -145,7 +172,14 @@ class BestOf(Fusion):
                 [contexts[number] for number in numbers],
             )
             models |= zip(numbers, found, strict=True)
-        return [_decoded(models[number], selected) for number, selected in enumerate(chosen)]
+        return [SelectedModel(selected, models[number]) for number, selected in enumerate(chosen)]
+
+    def load(self, folder: Path, options: BestOfOptions, context: Context) -> FusionModel:
+        """Read the candidate that was selected, and its decoder."""
+        facts = read_json(folder / CHOSEN_FILE)
+        system = make_candidate(facts["chosen"])
+        decoder = None if facts["decoder"] is None else make_decoder(facts["decoder"])
+        return SelectedModel(Selected(facts["chosen"], decoder), system.load(folder, system.Options(), context))
 
     def _choose(
         self,
@@ -254,11 +288,7 @@ def _fit_selected(
     selected: Selected, fold: Fold, base_models: Mapping[str, Probabilities], context: Context
 ) -> FusionModel:
     system = make_candidate(selected.name)
-    return _decoded(system.fit(fold, base_models, system.Options(), context), selected)
-
-
-def _decoded(model: FusionModel, selected: Selected) -> FusionModel:
-    return model if selected.decoder is None else DecodedModel(model, selected.decoder)
+    return SelectedModel(selected, system.fit(fold, base_models, system.Options(), context))
 
 
 def _make_sample(rows: FloatArray, part: NDArray[np.int64], train: Clips) -> Sample:

@@ -11,8 +11,9 @@ import numpy as np
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.disk import read_json, write_json
-from blemore_harness.errors import DataError, InvalidOption
+from blemore_harness.errors import ConfigError, DataError, InvalidOption, first_and_count
 from blemore_harness.hookspecs import Card, Fusion, NoOptions, hookimpl
+from blemore_harness.options import searched
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 from blemore_plugins.cards import fusion_card
 
@@ -38,15 +39,9 @@ class WeightedMean:
         Raises:
             DataError: none of those with a weight is there.
         """
-        there = {name: weight for name, weight in self.weights.items() if name in base_models}
-        total = sum(there.values())
-        if not total:
-            raise DataError(f"no base model with a weight is there (expected: {', '.join(self.weights)})")
-        weights = np.array(list(there.values()))
+        there = weights_of_those_there(self.weights, base_models)
         rows = np.stack([base_models[name].values for name in there])
-        return Probabilities(
-            clips.ids, mean_rows(rows, weights if len(there) == len(self.weights) else weights / total)
-        )
+        return Probabilities(clips.ids, mean_rows(rows, np.array(list(there.values()))))
 
     def save(self, folder: Path) -> None:
         """Write the weights."""
@@ -56,6 +51,29 @@ class WeightedMean:
 def load_weighted_mean(folder: Path) -> WeightedMean:
     """Read what `WeightedMean.save` wrote."""
     return WeightedMean(read_json(folder / MODEL_FILE)["weights"])
+
+
+def weights_of_those_there(weights: Mapping[str, float], base_models: Mapping[str, object]) -> dict[str, float]:
+    """Return the weights of the base models that are there, which sum to 1 as those of all.
+
+    Raises:
+        DataError: none of those with a weight is there.
+    """
+    there = {name: weight for name, weight in weights.items() if name in base_models}
+    total = sum(there.values())
+    if not total:
+        raise DataError(f"no base model with a weight is there (expected: {', '.join(weights)})")
+    return there if len(there) == len(weights) else {name: weight / total for name, weight in there.items()}
+
+
+def require_all(names: Iterable[str], base_models: Mapping[str, object], fusion: str) -> None:
+    """Raise `DataError` where a base model is missing, for a fusion that has no rule for that."""
+    missing = [name for name in names if name not in base_models]
+    if missing:
+        raise DataError(
+            f"{fusion} needs all of its base models, and {first_and_count(missing, 'base model')} is missing: "
+            "take the answer of another base model, or fuse with a mean (logit-mean, weighted-logit-mean, late)"
+        )
 
 
 def mean_rows(rows: FloatArray, weights: FloatArray) -> FloatArray:
@@ -92,6 +110,29 @@ class Mean(Fusion):
         return load_weighted_mean(folder)
 
 
+class SeedAverage(Mean):
+    """The mean of one encoder's probabilities over base seeds: what differs between them by chance cancels out."""
+
+    name = "seed-average"
+    summary = "mean of one encoder's probabilities over base seeds (wavlm@seed0, wavlm@seed1, ...)"
+
+    def fit(
+        self, fold: Fold, base_models: Mapping[str, Probabilities], options: NoOptions, context: Context
+    ) -> WeightedMean:
+        """Learn nothing.
+
+        Raises:
+            ConfigError: base models that are not variants of one encoder.
+        """
+        encoders = sorted({"+".join(part.partition("@")[0] for part in name.split("+")) for name in base_models})
+        if len(encoders) > 1:
+            raise ConfigError(
+                f"{self.name}: expected variants of one encoder, such as {encoders[0]}@seed0,{encoders[0]}@seed1, "
+                f"found {len(encoders)} encoders ({', '.join(encoders)}); `mean` averages different ones"
+            )
+        return super().fit(fold, base_models, options, context)
+
+
 @dataclass(frozen=True)
 class LogitMeanOptions:
     """How logarithms are taken.
@@ -100,7 +141,7 @@ class LogitMeanOptions:
         epsilon: probabilities below it count as this much.
     """
 
-    epsilon: float = EPSILON
+    epsilon: float = searched(EPSILON, 1e-6, 1e-2, log=True)
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
@@ -181,4 +222,4 @@ def mean_logs(logs: FloatArray) -> FloatArray:
 @hookimpl
 def blemore_fusions() -> Iterable[Fusion]:
     """Return the plain means."""
-    return [Mean(), LogitMean()]
+    return [Mean(), SeedAverage(), LogitMean()]

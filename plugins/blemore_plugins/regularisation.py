@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, InvalidOption
+from blemore_harness.options import searched
 from blemore_harness.predictions import FloatArray
 from blemore_plugins.logistic import Problem, fit, mean_loss
 from blemore_plugins.means import EPSILON, check_epsilon
@@ -37,7 +38,7 @@ class LogisticOptions:
 
     strengths: tuple[float, ...] = STRENGTHS
     inner_folds: int = INNER_FOLDS
-    epsilon: float = EPSILON
+    epsilon: float = searched(EPSILON, 1e-6, 1e-2, log=True)
 
     def __post_init__(self) -> None:
         if not self.strengths or not all(each > 0 for each in self.strengths):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.disk import read_json, write_json
 from blemore_harness.hookspecs import Card, Fusion, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 from blemore_plugins.cards import fusion_card
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
-from blemore_plugins.means import log_rows, mean_logs
+from blemore_plugins.means import MODEL_FILE, log_rows, mean_logs, require_all
 from blemore_plugins.regularisation import LogisticOptions, fit_regularised, strength_folds
 
 
@@ -37,9 +39,18 @@ class StackModel:
     epsilon: float
 
     def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Return the corrected logit mean of the base models' rows."""
+        """Return the corrected logit mean of the base models' rows.
+
+        Raises:
+            DataError: a base model is missing.
+        """
+        require_all(self.names, base_models, "stack")
         logs = log_rows(self.names, base_models, self.epsilon)
         return Probabilities(clips.ids, softmax(predict_logs(as_inputs(logs), mean_logs(logs), self.weights)))
+
+    def save(self, folder: Path) -> None:
+        """Write names, weights and epsilon."""
+        write_json(folder / MODEL_FILE, {**vars(self), "weights": self.weights.tolist()})
 
 
 class Stack(Fusion):
@@ -71,6 +82,11 @@ class Stack(Fusion):
         for name, value in fitted.describe().items():
             context.note(name, value)
         return StackModel(names, fitted.weights, options.epsilon)
+
+    def load(self, folder: Path, options: StackOptions, context: Context) -> StackModel:
+        """Read names, weights and epsilon."""
+        facts = read_json(folder / MODEL_FILE)
+        return StackModel(tuple(facts["names"]), np.array(facts["weights"]), facts["epsilon"])
 
 
 @hookimpl

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -27,13 +28,15 @@ from numpy.typing import NDArray
 
 from blemore_harness.clips import EMOTIONS, Clips, Fold, LabelArray
 from blemore_harness.context import Context
+from blemore_harness.disk import read_json, write_json
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Card, Fusion, hookimpl
+from blemore_harness.options import searched
 from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.rules import BLENDS, NEUTRAL, SINGLE
 from blemore_plugins.cards import fusion_card
 from blemore_plugins.logistic import Problem, as_inputs, predict_logs
-from blemore_plugins.means import log_rows, mean_logs
+from blemore_plugins.means import MODEL_FILE, log_rows, mean_logs, require_all
 from blemore_plugins.regularisation import Fitted, LogisticOptions, fit_regularised, strength_folds
 
 PAIRS = tuple(combinations(range(NEUTRAL), 2))
@@ -61,7 +64,7 @@ class StructuredOptions(LogisticOptions):
             emotion, with fewer parameters: see `mirror`.
     """
 
-    ratio: Literal["nominal", "ordinal"] = "nominal"
+    ratio: Literal["nominal", "ordinal"] = searched("nominal", choices=("nominal", "ordinal"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,7 +93,12 @@ class StructuredModel:
     ordinal: bool = False
 
     def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Return the row of the label with the best expected Score; of equals the first of `label_rows`."""
+        """Return the row of the label with the best expected Score; of equals the first of `label_rows`.
+
+        Raises:
+            DataError: a base model is missing.
+        """
+        require_all(self.names, base_models, "structured")
         logs = log_rows(self.names, base_models, self.epsilon)
         sets = np.exp(predict_logs(set_inputs(logs), set_offset(logs), self.sets))
         worths = [sets[:, : len(EMOTIONS)]]
@@ -101,6 +109,10 @@ class StructuredModel:
             # Of N clips, B blends: a right set adds 1/N to ACC_P, a right ratio of a right set 1/B to ACC_S.
             worths.append(sets[:, len(EMOTIONS) + number, None] * (1 + self.worth * ratios))
         return Probabilities(clips.ids, label_rows()[np.hstack(worths).argmax(axis=1)])
+
+    def save(self, folder: Path) -> None:
+        """Write names, both heads and numbers."""
+        write_json(folder / MODEL_FILE, {**vars(self), "sets": self.sets.tolist(), "ratios": self.ratios.tolist()})
 
 
 class Structured(Fusion):
@@ -135,6 +147,12 @@ class Structured(Fusion):
         blends = int(problems["ratio"][1].sum())
         worth = len(fold.train) / blends if blends else 0.0
         return StructuredModel(names, fitted["set"].weights, fitted["ratio"].weights, worth, options.epsilon, ordinal)
+
+    def load(self, folder: Path, options: StructuredOptions, context: Context) -> StructuredModel:
+        """Read names, both heads and numbers."""
+        facts = read_json(folder / MODEL_FILE)
+        arrays = {"sets": np.array(facts["sets"]), "ratios": np.array(facts["ratios"])}
+        return StructuredModel(**{**facts, "names": tuple(facts["names"]), **arrays})
 
 
 def make_problems(

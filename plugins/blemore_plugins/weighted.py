@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.disk import read_json, write_json
 from blemore_harness.hookspecs import Fusion, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 from blemore_plugins.logistic import log_softmax
-from blemore_plugins.means import log_rows, mean_logs
+from blemore_plugins.means import MODEL_FILE, log_rows, mean_logs, weights_of_those_there
 from blemore_plugins.regularisation import LogisticOptions, choose_strength, strength_folds
 
 STRENGTHS = (1e-2, 3e-2, 1e-1, 3e-1, 1.0)
@@ -41,9 +43,19 @@ class WeightedLogitMeanModel:
     epsilon: float
 
     def predict(self, clips: Clips, base_models: Mapping[str, Probabilities], context: Context) -> Probabilities:
-        """Return the normalised weighted geometric mean of the base models' probabilities."""
-        logs = log_rows(self.weights, base_models, self.epsilon)
-        return Probabilities(clips.ids, softmax(weigh_logs(logs, np.array(list(self.weights.values())))))
+        """Return the normalised weighted geometric mean of the base models' probabilities; where one is missing, of
+        the others.
+
+        Raises:
+            DataError: none of those with a weight is there.
+        """
+        there = weights_of_those_there(self.weights, base_models)
+        logs = log_rows(there, base_models, self.epsilon)
+        return Probabilities(clips.ids, softmax(weigh_logs(logs, np.array(list(there.values())))))
+
+    def save(self, folder: Path) -> None:
+        """Write the weights and epsilon."""
+        write_json(folder / MODEL_FILE, {"weights": dict(self.weights), "epsilon": self.epsilon})
 
 
 class WeightedLogitMean(Fusion):
@@ -56,6 +68,10 @@ class WeightedLogitMean(Fusion):
     name = "weighted-logit-mean"
     summary = "weighted mean of base models' log-probabilities, weights shrunk towards equal ones"
     Options = WeightedLogitMeanOptions
+
+    def load(self, folder: Path, options: WeightedLogitMeanOptions, context: Context) -> WeightedLogitMeanModel:
+        """Read the weights and epsilon."""
+        return WeightedLogitMeanModel(**read_json(folder / MODEL_FILE))
 
     def fit(
         self, fold: Fold, base_models: Mapping[str, Probabilities], options: WeightedLogitMeanOptions, context: Context

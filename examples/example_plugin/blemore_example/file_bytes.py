@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
+from blemore_harness.disk import read_json, write_json
 from blemore_harness.errors import InvalidOption
 from blemore_harness.hookspecs import Card, Encoder
 from blemore_harness.predictions import Embeddings, Probabilities
@@ -58,6 +60,11 @@ class Ridge:
         shares = np.maximum((vectors - self.centre) @ self.weights + self.prior, 1e-6)
         return Probabilities(clips.ids, shares / shares.sum(axis=1, keepdims=True))
 
+    def save(self, folder: Path) -> None:
+        """Write the map, so that it can answer for new clips."""
+        numbers = {"centre": self.centre, "weights": self.weights, "prior": self.prior}
+        write_json(folder / "ridge.json", {name: values.tolist() for name, values in numbers.items()})
+
 
 class FileBytes(Encoder):
     """How often each byte value occurs."""
@@ -100,6 +107,11 @@ class FileBytes(Encoder):
         context.log(f"trained on {len(fold.train)} clips")
         context.note("coefficients", int(weights.size))
         return Ridge(self, options, centre, weights, prior)
+
+    def load(self, folder: Path, options: FileBytesOptions, context: Context) -> Ridge:
+        """Read the map."""
+        numbers = {name: np.array(values) for name, values in read_json(folder / "ridge.json").items()}
+        return Ridge(self, options, **numbers)
 
 
 def _store(context: Context) -> Store:

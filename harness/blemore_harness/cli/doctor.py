@@ -74,7 +74,7 @@ def doctor(
 def _measure(
     name: str | None, plugins: tuple[str, ...], settings: tuple[str, ...], device: str, data: Path | None, runs: Path
 ) -> list[Finding]:
-    from blemore_harness.cli.evaluation import open_planned_run
+    from blemore_harness.cli.evaluation import open_named_run
     from blemore_harness.doctor.measuring import measure
 
-    return measure(open_planned_run("doctor", name, plugins, None, None, settings, None, device, 0, data, runs))
+    return measure(open_named_run("doctor", name, plugins, None, None, settings, None, device, 0, data, runs))

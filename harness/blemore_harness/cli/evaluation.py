@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,18 +24,22 @@ from blemore_harness.cli.root import (
     set_option,
     show_trace,
 )
-from blemore_harness.systems.submission import DEFAULT_FUSION, plain_name
+from blemore_harness.systems.submission import DEFAULT_FUSION
 
 if TYPE_CHECKING:
-    from blemore_harness.context import Reporter
+    from collections.abc import Callable
+
+    from blemore_harness.api.run import Run as EndedRun
     from blemore_harness.drawing.result_text import Form
     from blemore_harness.record.types import Record
     from blemore_harness.running.run import Run
-    from blemore_harness.systems.submission import Submission
 
 
 MOST_MINUTES = 1_000_000
 """Maximum of a time limit (two years)."""
+
+MOST_SEEDS = 100
+"""Runs of a group: more tell nothing new of the spread between seeds."""
 
 
 @cli.command()
@@ -52,6 +55,13 @@ MOST_MINUTES = 1_000_000
 )  # fmt: skip
 @set_option
 @seed_option
+@click.option(
+    "--seeds", "seeds_text", metavar="N|A,B,...",
+    help="Several runs: N base seeds, counted from the base seed, or a list of them; shows means over seeds.",
+)  # fmt: skip
+@click.option(
+    "--average", is_flag=True, help="With --seeds: also score the mean of an encoder's probabilities over them."
+)
 @device_option
 @click.option("--skip-bad-clips", is_flag=True, help="Leave out unusable clips; results are then not comparable.")
 @click.option("--fold-seed", type=int, default=0, show_default=True, help="Seed of the folds if the metadata has none.")
@@ -61,8 +71,9 @@ MOST_MINUTES = 1_000_000
     help="With --isolate: limit for a fold, and for a preparation without progress [default: none].",
 )  # fmt: skip
 @click.option(
-    "--keep-models", type=click.Choice(["final", "all", "none"]), default="final", show_default=True,
-    help="Models that are kept: of the final fits, which `predict` needs; of all folds; or none.",
+    "--keep-models", type=click.Choice(["final", "all", "none"]),
+    help="Models that are kept: of the final fit on all training clips, which `predict` needs; of all folds, too; or "
+    "none [default: final, where test clips call for that fit].",
 )  # fmt: skip
 @click.option(
     "--track", default="", metavar="NAME,NAME,...", shell_complete=complete_trackers,
@@ -73,36 +84,101 @@ MOST_MINUTES = 1_000_000
 @json_option
 def run(
     name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None, settings: tuple[str, ...],
-    seed: int | None, device: str, skip_bad_clips: bool, fold_seed: int, isolate: bool, time_limit: float | None,
-    keep_models: Literal["final", "all", "none"], track: str, data: Path | None, runs: Path, as_json: bool,
+    seed: int | None, seeds_text: str | None, average: bool, device: str, skip_bad_clips: bool, fold_seed: int,
+    isolate: bool, time_limit: float | None, keep_models: Literal["final", "all", "none"] | None, track: str,
+    data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score encoders or a submission.
 
     Expects the NAME of a submission, or a list of plugins. If the command is repeated, finished folds are reused.
     """
-    from blemore_harness.pipeline import evaluate, evaluate_without_bad_clips
-    from blemore_harness.record.types import FailedSystem
-    from blemore_harness.running.isolation import Isolation
+    from blemore_harness.api.evaluation import evaluate_run
 
     if time_limit is not None and not isolate:
         raise click.UsageError("--time-limit requires --isolate: only worker processes can be stopped")
     if time_limit is not None and not 0 < time_limit <= MOST_MINUTES:  # NaN is neither
         raise click.UsageError(f"--time-limit expects minutes, found {time_limit}: omit it for no limit")
-    isolation = Isolation(time_limit and time_limit * 60) if isolate else None
-    work = evaluate_without_bad_clips if skip_bad_clips else evaluate
+    if average and seeds_text is None:
+        raise click.UsageError("--average requires --seeds: one run has nothing to average over")
+    if seeds_text is not None:
+        _read_seeds(seeds_text, 0)  # refuses before anything slow
+
+    def work(run: Run) -> EndedRun:
+        return evaluate_run(run, keep_models, isolate, time_limit, skip_bad_clips)
+
     with keeping_stdout():
-        opened = open_planned_run(
+        opened = open_named_run(
             "run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs, track
         )
-        record, folder = work(replace(opened, isolation=isolation, keep_models=keep_models))
-    for system in record.systems:
-        if isinstance(system, FailedSystem):
-            show_trace(system.error.trace)
+    if seeds_text is not None:
+        return _run_seeds(opened, work, _read_seeds(seeds_text, opened.submission.seed), average, data, as_json)
+    with keeping_stdout():
+        ended = work(opened)
+    record, folder = ended.record, ended.folder
+    _show_traces(record)
     if as_json:
         click.echo(json.dumps(record.to_json(), indent=2))
     else:
         _show_results(record, folder, data)
     return 0 if record.status == "finished" else 3
+
+
+def _read_seeds(text: str, base: int) -> tuple[int, ...]:
+    """Read `5` as the five seeds from the base seed on, and `0,1,7` as these."""
+    try:
+        numbers = [int(part) for part in text.strip().strip(",").split(",")]
+    except ValueError:
+        numbers = []
+    seeds = numbers if len(numbers) > 1 or "," in text else [base + k for number in numbers for k in range(number)]
+    if not 2 <= len(seeds) <= MOST_SEEDS or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise click.UsageError(
+            f"--seeds expects a number from 2 to {MOST_SEEDS}, or as many different seeds of at least 0 such as 0,1,7; "
+            f"found '{text}'"
+        )
+    return tuple(seeds)
+
+
+def _run_seeds(
+    opened: Run, work: Callable[[Run], EndedRun], seeds: tuple[int, ...], average: bool, data: Path | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Run a submission with each of several base seeds, and show what they have in common."""
+    from blemore_harness.api.seeds import evaluate_seeds
+    from blemore_harness.cli.terminal import answer_console
+    from blemore_harness.drawing.seed_table import draw_seeds
+    from blemore_harness.record.encoding import to_json
+
+    with keeping_stdout():
+        found = evaluate_seeds(opened, work, seeds, average)
+    records = {seed: run.record for seed, run in found.runs.items()}
+    last = found.average
+    ended = [*records.values(), *([] if last is None else [last.record])]
+    for record in ended:
+        _show_traces(record)
+    if as_json:
+        content = {
+            "seeds": to_json(found.scores()),
+            "runs": [record.to_json() for record in records.values()],
+            "average": None if last is None else last.record.to_json(),
+        }
+        click.echo(json.dumps(content, indent=2))
+    else:
+        console = answer_console()
+        console.print(draw_seeds(records, len(seeds)))
+        for seed, run in found.runs.items():
+            console.print(f"seed {seed}   {run.folder / 'record.json'}", soft_wrap=True)
+        if last is not None:
+            _show_results(last.record, last.folder, data)
+    return 0 if all(record.status == "finished" for record in ended) else 3
+
+
+def _show_traces(record: Record) -> None:
+    """Show the tracebacks of the systems that failed, with `--verbose`."""
+    from blemore_harness.record.types import FailedSystem
+
+    for system in record.systems:
+        if isinstance(system, FailedSystem):
+            show_trace(system.error.trace)
 
 
 @cli.command()
@@ -130,7 +206,7 @@ def prepare(
     from blemore_harness.running.preparation import prepare_ahead
 
     with keeping_stdout():
-        opened = open_planned_run("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
+        opened = open_named_run("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
         rows = prepare_ahead(opened, export)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3
@@ -155,8 +231,9 @@ def table(run: str, check: bool, form: Form | None, data: Path | None, runs: Pat
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.published import draw_comparison
+    from blemore_harness.drawing.seed_table import draw_seeds
     from blemore_harness.drawing.tables import draw_results
-    from blemore_harness.files.runs import read_record
+    from blemore_harness.files.runs import Runs, read_record
     from blemore_harness.scoring.published import compare_with_published
 
     if form is not None and (check or as_json):
@@ -171,7 +248,12 @@ def table(run: str, check: bool, form: Form | None, data: Path | None, runs: Pat
     if as_json:
         click.echo(json.dumps(rows if check else record.to_json(), indent=2))
     else:
-        answer_console().print(drawn)
+        console = answer_console()
+        console.print(drawn)
+        group = {} if check else Runs(folder.parent).group(record)
+        if group:
+            console.print()
+            console.print(draw_seeds(group, len(record.seeds)))
     return 0 if all(row["agrees"] for row in rows) else 1
 
 
@@ -191,58 +273,37 @@ def _format_table(record: Record, folder: Path, form: Form, data: Path | None) -
     return format_results(record, form, adjusted)
 
 
-def open_planned_run(
+def open_named_run(
     verb: str, name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None,
     settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
     track: str = "",
 ) -> Run:  # fmt: skip
-    """Validate the arguments of a command and open the dataset."""
-    from blemore_harness.cli.opening import open_dataset
-    from blemore_harness.data.download import is_demo
-    from blemore_harness.data.opening import open_blinded
-    from blemore_harness.disk import cache_root
+    """Validate the arguments of a command that runs systems, open the dataset, and return the run.
+
+    Args:
+        verb: the command, for messages.
+        name: of a submission; None where there are plugins.
+        plugins, fusion, settings: as typed.
+        seed, thresholds: where given, in place of the submission's.
+
+    Raises:
+        BlemoreError: something that the user can mend; `click.UsageError` for arguments that do not go together.
+    """
+    from blemore_harness.api.submissions import open_evaluation, open_submission, with_settings
     from blemore_harness.drawing.tables import render_text
-    from blemore_harness.networks import resolve_device
     from blemore_harness.options import parse_settings
-    from blemore_harness.running.run import open_run
-    from blemore_harness.scoring.test_clips import find_strategy
-    from blemore_harness.systems.plugins import load_plugins
-    from blemore_harness.systems.resolved import find_systems
 
     if (name is None) == (not plugins):
         raise click.UsageError(f"expected the NAME of a submission or --plugin, as in: {verb} --plugin s4d,wav2vec2")
     if name is not None and fusion is not None:
         raise click.UsageError(f"--fusion requires --plugin: the submission '{name}' defines its own fusion")
     reporter = open_reporter()
-    submission = _find(name, plugins, fusion, reporter).with_options(parse_settings(settings), seed, thresholds)
-    if submission.thresholds is not None:
-        find_strategy(submission.thresholds)
-    offered = load_plugins()
-    if fusion is not None and submission.fusion is None:
-        offered.fusion(plain_name(fusion))
-        reporter.warn(f"--fusion {fusion} is ignored: there is only one encoder")
-    # Before anything slow, so that a misspelt name, a wrong value or a missing GPU fails at once.
-    found = find_systems(submission, offered, is_demo(data))
+    submission, offered = open_submission(name, plugins, fusion, reporter)
     offered.track(filter(None, map(str.strip, track.split(","))))
-    if device == "cuda":
-        resolve_device(device)
-    dataset = open_dataset(data, reporter, fold_seed)
-    blinded = open_blinded(dataset, reporter)
-    return open_run(
-        submission, offered, dataset, blinded, runs, cache_root() / "arrays", reporter, device, found,
-        command=tuple(sys.argv), draw=render_text, show=reporter.show,
+    return open_evaluation(
+        with_settings(submission, parse_settings(settings), seed, thresholds), offered, data, runs, reporter, device,
+        fold_seed, sys.argv, render_text, show=reporter.show,
     )  # fmt: skip
-
-
-def _find(name: str | None, plugins: tuple[str, ...], fusion: str | None, reporter: Reporter) -> Submission:
-    from blemore_harness.systems.submission import find_submission, from_plugins
-
-    if name is None:
-        return from_plugins(plugins, DEFAULT_FUSION if fusion is None else fusion)
-    submission, remark = find_submission(name, Path.cwd())
-    if remark:
-        reporter.warn(remark)
-    return submission
 
 
 def _show_results(record: Record, folder: Path, data: Path | None) -> None:

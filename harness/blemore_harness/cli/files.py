@@ -11,7 +11,7 @@ import click
 
 from blemore_harness.cli.completion import complete_runs
 from blemore_harness.cli.root import cli, data_option, find_run, json_option, open_reporter, runs_option
-from blemore_harness.errors import BlemoreError, first_and_count, printable
+from blemore_harness.errors import BlemoreError, printable
 
 if TYPE_CHECKING:
     from blemore_harness.files.scoring import Reference
@@ -65,20 +65,16 @@ def score(
 
 
 def open_reference(data: Path | None, reference: Path | None, fold: int | None = None) -> Reference:
-    """Return the labels to score by: those of a file, else those of a dataset or of one of its folds.
+    """Return the labels to score by, as `api.scores.open_reference`.
 
     Raises:
         UsageError: a file and a fold.
-        BlemoreError: labels that cannot be read.
     """
-    from blemore_harness.cli.opening import open_labels
-    from blemore_harness.files.scoring import read_reference, take_reference
+    from blemore_harness.api import scores
 
-    if reference is None:
-        return take_reference(open_labels(data, open_reporter()), fold)
-    if fold is not None:
+    if reference is not None and fold is not None:
         raise click.UsageError("--fold is a fold of the dataset of --data: leave it out with --reference")
-    return read_reference(reference)
+    return scores.open_reference(data, reference, fold, open_reporter())
 
 
 @cli.command()
@@ -96,6 +92,7 @@ def submit(
     Writes the file of a RUN, or checks files and lists every reason why Codabench would reject one.
     The exit code is 1 if one would be rejected. With --data, missing test clips of the dataset are listed as well.
     """
+    from blemore_harness.api.listing import check_submissions
     from blemore_harness.files.leaderboard import check_submission
     from blemore_harness.files.runs import copy_submission, read_record
     from blemore_harness.protocol.rules import TEST_CLIPS, official_test_ids
@@ -103,10 +100,7 @@ def submit(
     if not targets or (len(targets) > 1 and not check):
         raise click.UsageError("expected either one RUN or --check FILE...")
     if check:
-        gap = [] if data is None else _describe_gap(data)
-        ids = official_test_ids()
-        found = {str(file): [*map(str, check_submission(Path(file), ids))] for file in targets}
-        found = {file: [*reasons, *gap] if reasons else [] for file, reasons in found.items()}
+        found = check_submissions(targets, data)
         ready = f"ready to upload, valid labels for all {TEST_CLIPS} test clips"
         return _answer_check(found, ready, as_json)
     folder = find_run(runs, targets[0])
@@ -140,18 +134,6 @@ def _answer_run(written: Path, said: str, upload: bool, as_json: bool) -> int:
     return 0
 
 
-def _describe_gap(data: Path) -> list[str]:
-    """Return how the test clips of a dataset explain an invalid leaderboard file."""
-    from blemore_harness.cli.opening import open_dataset
-    from blemore_harness.data.inspection import find_missing_test_clips
-
-    dataset = open_dataset(data, open_reporter())
-    missing = find_missing_test_clips(dataset)
-    if dataset.demo:
-        return [f"{data} is the generated demo dataset: Codabench does not know its clips"]
-    return [f"{data} lacks {first_and_count(missing, 'test clip')}: download the missing files"] if missing else []
-
-
 @cli.group()
 def data() -> None:
     """Check a BLEMORE download, or write the demo dataset."""
@@ -168,13 +150,10 @@ def data_check(folder: Path, audio: bool, decode: bool, as_json: bool) -> int:
     Counts clips, actors, folds, labels, videos and features in FOLDER. With --decode the exit code is 1 where a clip is
     broken.
     """
-    from blemore_harness.data.download import read_dataset
-    from blemore_harness.data.inspection import inspect_audio, inspect_dataset, inspect_videos, render_inspection
+    from blemore_harness.api.listing import inspect
+    from blemore_harness.data.inspection import render_inspection
 
-    dataset = read_dataset(folder)
-    found = inspect_dataset(dataset) | ({"audio": inspect_audio(dataset)} if audio else {})
-    if decode:
-        found |= {"decoded": inspect_videos(dataset, open_reporter())}
+    found = inspect(folder, audio, decode, open_reporter())
     click.echo(json.dumps(found, indent=2) if as_json else render_inspection(found))
     return 1 if decode and found["decoded"]["broken"] else 0
 

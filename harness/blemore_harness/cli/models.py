@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import tempfile
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
+from blemore_harness.cli.completion import complete_runs
 from blemore_harness.cli.root import (
     cli,
     device_option,
@@ -22,19 +22,25 @@ from blemore_harness.cli.root import (
     open_reporter,
     runs_option,
 )
+from blemore_harness.errors import printable
 
 if TYPE_CHECKING:
+    from blemore_harness.context import Reporter
+    from blemore_harness.record.types import Record, SystemFacts
     from blemore_harness.running.new_clips import ClipAnswer, KeptModels
+
+Writer = Callable[[IO[str], "KeptModels", Iterable["ClipAnswer"]], Iterator["ClipAnswer"]]
 
 system_option = click.option("--system", metavar="NAME", help="System of the run [default: the one of its test clips].")
 
 
 @cli.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write .csv or .json there."
-)
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Write there, block by block: .csv or .json.",
+)  # fmt: skip
 @system_option
 @device_option
 @runs_option
@@ -45,29 +51,31 @@ def predict(
     """Label new clips with the models of a run.
 
     RUN is the name or folder of a run, or a file that `bundle` wrote; CLIPS are video files or folders of them. A clip
-    that cannot be used is a row with the reason.
+    that cannot be used is a row with the reason; the exit code is then 1.
     """
-    from blemore_harness.errors import ConfigError
     from blemore_harness.running.new_clips import list_clips
 
-    if output is not None and output.suffix not in (".csv", ".json"):
-        raise ConfigError(f"expected a .csv or .json file after -o, found {output}")
-    with keeping_stdout(), _opened(run, runs, device, system) as models:
-        answers = list(models.predict(list_clips(clips)))
-        bases = [encoder.name for encoder in models.run.encoders] if models.run.fusion else []
-    text = _as_json(answers) if as_json or (output and output.suffix == ".json") else _as_csv(answers, bases)
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        from blemore_harness.disk import write_atomically
-
-        write_atomically(output, text)
-        click.echo(f"{output}: {len(answers)} clips")
-    return 0 if all(answer.label is not None for answer in answers) else 1
+    if output is not None and (as_json or output.suffix not in (".csv", ".json")):
+        raise click.UsageError(f"expected a .csv or .json file after -o, without --json, found {output}")
+    form: Writer = _write_json if as_json or (output and output.suffix == ".json") else _write_csv
+    count = missed = 0
+    stdout = sys.stdout
+    with keeping_stdout(), _opened(run, runs, device, system, open_reporter()) as (models, _):
+        found = list_clips(clips)
+        for text in (models.caveat, *models.remarks):
+            if text:
+                models.run.reporter.warn(text)
+        # Straight into the file: what is answered when the process is killed is there.
+        with output.open("w", encoding="utf-8", newline="") if output else _left_open(stdout) as file:
+            for answer in form(file, models, models.predict(found)):
+                count, missed = count + 1, missed + (answer.label is None)
+    if output is not None:
+        click.echo(printable(f"{output}: {count} clips" + f", {missed} without a label" * bool(missed)))
+    return 1 if missed else 0
 
 
 @cli.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.zip")
 @system_option
 @runs_option
@@ -77,48 +85,68 @@ def bundle(run: str, output: Path, system: str | None, runs: Path) -> None:
     `predict FILE.zip CLIP` takes it on another machine, where the same plugins are installed.
     """
     from blemore_harness.files.bundles import write_bundle
-    from blemore_harness.files.runs import read_record
 
-    folder = find_run(runs, run)
-    with keeping_stdout(), _opened(run, runs, "cpu", system) as models:
+    if output.suffix != ".zip":
+        raise click.UsageError(f"expected a .zip file after -o, found {output}")
+    reporter = open_reporter()
+    with keeping_stdout(), _opened(run, runs, "cpu", system, reporter) as (models, record):
         folders = [models.folders[each.name] for each in models.run.systems]
-    write_bundle(folder, read_record(folder), folders, output)
-    click.echo(
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB, models of {', '.join(s.name for s in models.run.systems)}"
-    )
+        write_bundle(models.folder, record, models.name, folders, output)
+        for system_facts in record.systems:
+            if system_facts.name in models.folders:
+                for text in _needed_weights(system_facts):
+                    reporter.log(text)
+    size = f"{output.stat().st_size / 1e6:.1f} MB"
+    click.echo(printable(f"{output}: {size}, models of {', '.join(each.name for each in models.run.systems)}"))
 
 
 @contextmanager
-def _opened(run: str, runs: Path, device: str, system: str | None) -> Iterator[KeptModels]:
+def _opened(
+    run: str, runs: Path, device: str, system: str | None, reporter: Reporter
+) -> Iterator[tuple[KeptModels, Record]]:
     """Open the kept models of a run, or of a bundle."""
-    from blemore_harness.disk import cache_root
-    from blemore_harness.files.bundles import open_bundle
-    from blemore_harness.files.runs import read_record
-    from blemore_harness.running.new_clips import open_models
-    from blemore_harness.systems.plugins import load_plugins
+    from blemore_harness.api.run import is_bundle, opened_models
 
-    with tempfile.TemporaryDirectory(prefix="blemore-predict-") as scratch:
-        work = Path(scratch)
-        packed = run.endswith(".zip") and Path(run).is_file()
-        folder = open_bundle(Path(run), work / "bundle") if packed else find_run(runs, run)
-        yield open_models(
-            folder, read_record(folder), load_plugins(), work / "work", cache_root() / "arrays", device,
-            open_reporter(), system,
-        )  # fmt: skip
+    named = run if is_bundle(run) else find_run(runs, run)
+    with opened_models(named, device, system, runs=runs, reporter=reporter) as opened:
+        yield opened
 
 
-def _as_json(answers: list[ClipAnswer]) -> str:
-    return json.dumps([answer.to_json() for answer in answers], indent=2) + "\n"
+@contextmanager
+def _left_open(file: IO[str]) -> Iterator[IO[str]]:
+    yield file
 
 
-def _as_csv(answers: list[ClipAnswer], bases: list[str]) -> str:
-    """Return a table: the label as in the challenge's metadata, probabilities, those of base models, remarks."""
+def _needed_weights(facts: SystemFacts) -> Iterator[str]:
+    """Report pretrained weights that a system, or a part of it, needs besides its own model."""
+    for part in facts.parts:
+        yield from _needed_weights(part)
+    if facts.card.parameters and not facts.parts:
+        source = f" ({facts.card.source})" if facts.card.source else ""
+        yield f"{facts.name}: its pretrained weights{source} are not in the file, and are fetched where it is used"
+
+
+def _write_json(file: IO[str], models: KeptModels, answers: Iterable[ClipAnswer]) -> Iterator[ClipAnswer]:
+    """Write an object with one answer per line in `clips`."""
+    facts = {
+        "run": models.folder.name, "system": models.name, "caveat": models.caveat, "remarks": list(models.remarks),
+    }  # fmt: skip
+    file.write(json.dumps(facts, indent=2)[:-2] + ',\n  "clips": [')
+    for number, answer in enumerate(answers):
+        file.write(("," if number else "") + "\n    " + json.dumps(answer.to_json()))
+        file.flush()
+        yield answer
+    file.write("\n  ]\n}\n")
+    file.flush()
+
+
+def _write_csv(file: IO[str], models: KeptModels, answers: Iterable[ClipAnswer]) -> Iterator[ClipAnswer]:
+    """Write a table: the label as in the challenge's metadata, probabilities, those of base models, remarks."""
     from blemore_harness.clips import EMOTIONS
 
+    writer = csv.writer(file, lineterminator="\n")
     columns = ["clip", "emotion_1", "salience_1", "emotion_2", "salience_2", *EMOTIONS]
-    columns += [f"{base}:{emotion}" for base in bases for emotion in EMOTIONS]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    columns += [f"{base}:{emotion}" for base in models.base_models for emotion in EMOTIONS]
     writer.writerow([*columns, "remarks"])
     for answer in answers:
         label = [] if answer.label is None else [(e, int(v)) for e, v in zip(EMOTIONS, answer.label, strict=True) if v]
@@ -126,7 +154,8 @@ def _as_csv(answers: list[ClipAnswer], bases: list[str]) -> str:
         cells: list[object] = [answer.clip, *(cell for pair in label for cell in pair)]
         cells += [""] * (5 - len(cells))
         cells += [""] * 6 if answer.probabilities is None else list(map(float, answer.probabilities))
-        for base in bases:
+        for base in models.base_models:
             cells += list(map(float, answer.base_models[base])) if base in answer.base_models else [""] * 6
         writer.writerow([*cells, "; ".join(answer.remarks)])
-    return text.getvalue()
+        file.flush()
+        yield answer

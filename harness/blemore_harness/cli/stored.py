@@ -26,7 +26,8 @@ yes_option = click.option("--yes", is_flag=True, help="Delete without asking.")
 def stored_runs(context: click.Context, runs: Path, as_json: bool) -> None:
     """List runs with their time, Score, size and state; remove them.
 
-    Score is the cross-fitted Score of the best system. A run's size includes its systems, which other runs may share.
+    Score is the cross-fitted Score of the best system. A run's size includes its systems, which other runs may share,
+    and their kept models (`run --keep-models`), whose own size stands in the next column.
     """
     if context.invoked_subcommand is not None:
         context.default_map = {context.invoked_subcommand: {"runs": str(runs)}}

@@ -12,7 +12,7 @@ from blemore_harness.drawing.system_table import rank_systems
 from blemore_harness.errors import printable
 from blemore_harness.record.scores import Mean
 from blemore_harness.record.types import FinishedSystem, Record
-from blemore_harness.scoring.caveats import describe_folds, describe_selection
+from blemore_harness.scoring.caveats import describe_folds, describe_help, describe_system
 from blemore_harness.scoring.intervals import LEVEL, short
 from blemore_harness.scoring.published import MEASURES
 
@@ -133,8 +133,7 @@ def _notes(record: Record, adjusted: Mapping[str, float] | None) -> list[str]:
     elif adjusted:
         notes.append("No system is below the best one by more than noise (permutation test by actor, Holm-corrected).")
     for system in rank_systems(record):
-        said = [system.caveat] if system.caveat else []
-        said += describe_selection(system, record.finished)
+        said = [*describe_system(system, record), *describe_help(system, record)]
         notes += [f"{system.name}: {'; '.join(said)}."] if said else []
     notes += [f"{system.name}: {system.status}." for system in record.systems if not isinstance(system, FinishedSystem)]
     if source := record.submission.expect.get("source"):

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from blemore_harness.drawing.system_table import rank_systems
 from blemore_harness.files.housekeeping import Doomed, is_held, size_of, system_folders
-from blemore_harness.files.runs import Runs, StoredRun
+from blemore_harness.files.runs import Runs, StoredRun, SystemFolder
 from blemore_harness.scoring.intervals import short
 
 
@@ -22,11 +22,13 @@ def list_rows(root: Path) -> list[dict[str, Any]]:
 
     Returns:
         run, started (ISO 8601, None where it cannot be read), systems, best (system), score (its cross-fitted one),
-        bytes (with its systems), shared_bytes (of these, what other runs use as well), state, demo, problem.
+        bytes (with its systems), shared_bytes (of these, what other runs use as well), model_bytes (of these, kept
+        models), state, demo, problem.
     """
     stored = Runs(root).stored()
     used = {run.folder: system_folders(run) for run in stored}
     sizes = {folder: size_of(folder) for folder in {each for folders in used.values() for each in folders}}
+    models = {folder: sum(map(size_of, SystemFolder(folder).models())) for folder in sizes}
     rows = []
     for run in stored:
         others = {folder for other, folders in used.items() if other != run.folder for folder in folders}
@@ -40,6 +42,7 @@ def list_rows(root: Path) -> list[dict[str, Any]]:
                 "score": best.cross_fitted.score.mean if best else None,
                 "bytes": size_of(run.folder) + sum(sizes[folder] for folder in used[run.folder]),
                 "shared_bytes": sum(sizes[folder] for folder in used[run.folder] if folder in others),
+                "model_bytes": sum(models[folder] for folder in used[run.folder]),
                 "state": _state(run),
                 "demo": run.record.data.demo if run.record else None,
                 "problem": run.problem,
@@ -66,13 +69,15 @@ def draw_runs(rows: Sequence[dict[str, Any]], root: Path) -> RenderableType:
     table.add_column("run", overflow="fold")
     table.add_column("Score", justify="right", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("models", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for row in rows:
         when = str(row["started"] or "-")[:16].replace("T", " ")
         score = "-" if row["score"] is None else short(row["score"])
         style = "" if row["state"] in ("finished", "running") else "yellow"
         table.add_row(when, Text(row["run"], style="bold"), Text(score + " demo" * bool(row["demo"] and row["best"])),
-                      show_size(row["bytes"]), Text(row["state"], style=style))  # fmt: skip
+                      show_size(row["bytes"]), show_size(row["model_bytes"]) if row["model_bytes"] else "-",
+                      Text(row["state"], style=style))  # fmt: skip
     total = sum(row["bytes"] - row["shared_bytes"] for row in rows)
     notes = [Text(f"{row['run']}: {row['problem']}", style="red") for row in rows if row["problem"]]
     shared = [Text("Systems that several runs share are counted in the size of each.", style="dim")]

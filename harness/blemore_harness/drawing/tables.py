@@ -56,12 +56,19 @@ def _remarks(record: Record) -> list[Text]:
     """Report what is particular to this run."""
     lines = []
     if difference := record.difference:
-        lines.append(say_difference(*difference.systems, to_json(difference)))
+        # Of two systems there is nothing to correct for.
+        corrected = {"adjusted": difference.p} if len(record.finished) > 2 else {}
+        lines.append(say_difference(*difference.systems, to_json(difference) | corrected))
         lines += say_minimum(difference.minimum, record.data.actors)
     if record.finished and not any(system.intervals for system in record.finished):
         lines.append(f"No intervals: expected at least {FEWEST} actors, and as many with blends.")
     if any(system.times_asked for system in record.finished):
         lines.append("Chosen on the held-out folds: optimistic in both columns, as published validation numbers are.")
+    if record.seeds:
+        seeds = ", ".join(record.seeds)
+        lines.append(
+            f"One of {len(record.seeds)} runs that differ in the seed ({seeds}): this is {record.submission.seed}."
+        )
     if words := describe_folds(record.data):
         lines.append(words)
     if expected := record.submission.expect:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blemore_harness.disk import LOCK_FILE, cut_name, sweep_leftovers
+from blemore_harness.disk import LOCK_FILE, sweep_leftovers
 from blemore_harness.errors import RunError
-from blemore_harness.files.runs import RECORD_FILE, Runs, StoredRun, folder_name
+from blemore_harness.files.runs import RECORD_FILE, Runs, StoredRun, folder_name, folder_stem
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,14 @@ def list_removals(runs: Runs, names: Iterable[Path]) -> list[Doomed]:
         names: folders of the runs.
 
     Raises:
-        RunError: a process works on one of them, or which systems another run uses cannot be told.
+        RunError: one is in another folder, a process works on one, or which systems another run uses cannot be told.
     """
     chosen = list(dict.fromkeys(path.resolve() for path in names))
     stored = runs.stored()
     mine = [run for run in stored if run.folder.resolve() in chosen]
+    for path in chosen:
+        if path not in {run.folder.resolve() for run in mine}:
+            raise RunError(f"{path} is no run in {runs.root}: name the folder that it is in with --runs")
     others = [run for run in stored if run.folder.resolve() not in chosen]
     kept = _used(others)
     theirs = dict.fromkeys(folder for run in mine for folder in system_folders(run) if folder not in kept)
@@ -156,7 +159,7 @@ def _asked_for(content: dict[str, Any]) -> set[str]:
     """Return the names of the systems that a run was asked for, as folders have them."""
     submission = content.get("submission") or {}
     names = [*submission.get("encoders", ()), submission.get("fusion") or ""]
-    return {cut_name(str(name)) for name in names}
+    return {folder_stem(str(name)) for name in names}
 
 
 def _folders(root: Path) -> list[Path]:

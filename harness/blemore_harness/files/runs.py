@@ -10,6 +10,7 @@ last, so if it exists the fold is finished.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -23,6 +24,7 @@ from blemore_harness.disk import (
     cut_name,
     lock_soon,
     read_json,
+    split_seed,
     write_atomically,
     write_json,
 )
@@ -106,6 +108,10 @@ class SystemFolder:
         """Return the folder of a fold's kept model, which need not be there."""
         return self.path / f"{part}-model"
 
+    def models(self) -> list[Path]:
+        """Return the folders of all kept models."""
+        return [path for path in sorted(self.path.glob("*-model")) if path.is_dir()]
+
     def keep_model(self, part: str, name: str) -> dict[str, str] | None:
         """Take a model out of the private folder of a fold; SHA-256 by file name, None where there is no model."""
         made, kept = self.workspace(part) / name, self.model(part)
@@ -115,6 +121,11 @@ class SystemFolder:
         made.replace(kept)
         return digest_model(kept)
 
+    def keeps(self, part: str) -> bool:
+        """Return whether a model is kept with a fold."""
+        file = self.path / f"{part}.json"
+        return file.exists() and read_json(file).get("model") is not None
+
     def read_model(self, part: str) -> Path:
         """Return the folder of a fold's kept model, after a look at its contents.
 
@@ -122,11 +133,17 @@ class SystemFolder:
             RunError: no model was kept, or its files were changed or damaged.
         """
         facts_file = self.path / f"{part}.json"
-        kept = read_json(facts_file).get("model") if facts_file.exists() else None
+        facts = read_json(facts_file) if facts_file.exists() else {}
+        if "model" not in facts:
+            raise RunError(
+                f"no model is kept in {self.path}: give the command of the run again with --keep-models final, "
+                "which trains again only what is missing"
+            )
+        kept = facts["model"]
         if kept is None:
             raise RunError(
-                f"no model is kept in {self.path}: give the command of the run again without --keep-models none; "
-                "a system whose plugin cannot save its model answers for the clips of its run only"
+                f"no model is kept in {self.path}: the plugin does not save it, or failed to (the table of the run has "
+                f"the warning; delete {facts_file} to train it again)"
             )
         if not self.model(part).is_dir() or digest_model(self.model(part)) != kept:
             raise RunError(f"{self.model(part)} was changed or damaged; delete {facts_file} to compute it again")
@@ -140,6 +157,8 @@ class SystemFolder:
         digest = hashlib.sha256(rows_file.read_bytes()).hexdigest()
         write_json(self.path / f"{part}.json", {**facts, "sha256": digest})
         self.drop_workspace(part)
+        if facts.get("model") is None:  # one of an earlier fit would be of other predictions
+            shutil.rmtree(self.model(part), ignore_errors=True)
         self.traceback(part).unlink(missing_ok=True)
         return FoldResult(probabilities, {**facts, "sha256": digest})
 
@@ -189,9 +208,19 @@ class Runs:
 
     def run(self, name: str, digest: str) -> Path:
         """Return the folder of a run, created if it does not exist."""
-        folder = self.root / folder_name(name, digest[:12])
+        folder = self.root / f"{cut_name(name)}-{digest[:12]}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def group(self, record: Record) -> dict[int, Record]:
+        """Return the records of a run's group of seeds that are there and can be read, by seed."""
+        found = {}
+        for seed, digest in record.seeds.items():
+            folder = self.root / f"{cut_name(record.submission.name)}-{digest[:12]}"
+            with contextlib.suppress(RunError):
+                if (folder / RECORD_FILE).exists():
+                    found[int(seed)] = read_record(folder)
+        return found
 
     def find(self, run: str) -> Path:
         """Find a run by its folder, else by its name with or without the digest, else by a unique prefix of its name.
@@ -225,12 +254,23 @@ class Runs:
 def digest_model(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file in the folder of a kept model, by its path in there."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.relative_to(folder).as_posix(): digest_whole(path) for path in files}
+
+
+def digest_whole(path: Path) -> str:
+    """Return the SHA-256 of a file, which need not fit into memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_stem(name: str) -> str:
+    """Return what stands before the digest in the name of a system's folder."""
+    return cut_name(split_seed(name)[0])
 
 
 def folder_name(name: str, digest: str) -> str:
-    """Return the name of a folder; a long one is shortened and remains unique by its digest."""
-    return f"{cut_name(name)}-{digest}"
+    """Return the name of a system's folder; a long one is shortened and remains unique by its digest."""
+    return f"{folder_stem(name)}-{digest}"
 
 
 def read_record(run: Path) -> Record:

@@ -17,9 +17,17 @@ from blemore_harness.errors import DataError, ExtraMissing
 from blemore_harness.heads.identity import ActorDirections, find_actor_directions
 from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.heads.options import HeadOptions
-from blemore_harness.heads.scaling import Scaler, Vectors, fit_scaler
+from blemore_harness.heads.scaling import Scaler, Vectors, fit_scaler, make_scaler
 from blemore_harness.heads.training import Judge, Task, train_heads
-from blemore_harness.networks import build_mlp, forward_rows, load_weights, one_thread, save_weights, shape_of_mlp
+from blemore_harness.networks import (
+    build_mlp,
+    forward_rows,
+    load_weights,
+    one_thread,
+    save_weights,
+    seeded,
+    shape_of_mlp,
+)
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
 
 if TYPE_CHECKING:
@@ -28,9 +36,6 @@ if TYPE_CHECKING:
 
 HEAD_WEIGHTS, HEAD_SCALER, HEAD_FACTS = "head.safetensors", "scaler.safetensors", "head.json"
 """Files of a head that is kept."""
-
-IDENTITY = "identity."
-"""Begins the names of arrays that shrink directions."""
 
 CLIPS = 256
 """Clips whose rows are held at a time at prediction."""
@@ -83,10 +88,7 @@ class HeadModel:
         from safetensors.numpy import save_file
 
         save_weights(self.network, folder / HEAD_WEIGHTS)
-        arrays = {"mean": self.scaler.mean, "scale": self.scaler.scale}
-        if self.scaler.identity is not None:
-            arrays.update({f"{IDENTITY}{name}": value for name, value in vars(self.scaler.identity).items()})
-        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / HEAD_SCALER)
+        save_file(self.scaler.arrays(), folder / HEAD_SCALER)
         write_json(folder / HEAD_FACTS, {**shape_of_mlp(self.network), "epochs": self.epochs})
 
 
@@ -104,10 +106,9 @@ def load_model(folder: Path, rows_of: RowsOf, device: str) -> HeadModel:
     from safetensors.numpy import load_file
 
     facts = read_json(folder / HEAD_FACTS)
-    network = build_mlp(facts["inputs"], facts["widths"], facts["batch_norm"], 0.0).to(device)
-    arrays = load_file(folder / HEAD_SCALER)
-    directions = {name.removeprefix(IDENTITY): arrays[name] for name in arrays if name.startswith(IDENTITY)}
-    scaler = Scaler(arrays["mean"], arrays["scale"], ActorDirections(**directions) if directions else None)
+    with seeded(0):  # weights are drawn before they are replaced
+        network = build_mlp(facts["inputs"], facts["widths"], facts["batch_norm"], 0.0).to(device)
+    scaler = make_scaler(load_file(folder / HEAD_SCALER))
     return HeadModel(rows_of, scaler, load_weights(network, folder / HEAD_WEIGHTS), facts["epochs"])
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from blemore_harness.errors import InvalidOption
+from blemore_harness.options import searched
 
 HEADS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
@@ -68,18 +69,18 @@ class HeadOptions:
     head: Literal["mlp-1024-512", "mlp-512", "mlp-256", "linear", "mlp-512-subsampled", "mlp-1024-subsampled"] = (
         "mlp-1024-512"
     )
-    hidden: str = BY_HEAD
+    hidden: str = searched(BY_HEAD, choices=("256", "512", "1024-512"))
     batch_norm: bool = BY_HEAD
-    dropout: float = BY_HEAD
+    dropout: float = searched(BY_HEAD, 0.0, 0.6)
     epochs: int = BY_HEAD
     patience: int = BY_HEAD
     optimiser: Literal["adamw", "adam"] = BY_HEAD
-    learning_rate: float = BY_HEAD
-    weight_decay: float = BY_HEAD
-    batch_size: int = BY_HEAD
+    learning_rate: float = searched(BY_HEAD, 1e-5, 1e-2, log=True)
+    weight_decay: float = searched(BY_HEAD, 1e-5, 1e-1, log=True)
+    batch_size: int = searched(BY_HEAD, choices=("32", "64", "128"))
     selection: Literal["inner", "held-out"] = "inner"
     refit: bool = True
-    normalise_actors: bool = False
+    normalise_actors: bool = searched(False, choices=("true", "false"))
 
     def __post_init__(self) -> None:
         self._require("head", HEADS)

@@ -4,9 +4,9 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,19 @@ class Scaler:
             for block in _blocks(vectors):
                 block[:] = self.identity.apply(block)
         return vectors
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Return all that it consists of, by name; see `make_scaler`."""
+        found = {"mean": self.mean, "scale": self.scale}
+        if self.identity is not None:
+            found |= {f"identity.{name}": value for name, value in vars(self.identity).items()}
+        return {name: np.ascontiguousarray(value) for name, value in found.items()}
+
+
+def make_scaler(arrays: Mapping[str, Any]) -> Scaler:
+    """Return the scaler whose `arrays` these are."""
+    directions = {name.partition(".")[2]: value for name, value in arrays.items() if name.startswith("identity.")}
+    return Scaler(arrays["mean"], arrays["scale"], ActorDirections(**directions) if directions else None)
 
 
 def fit_scaler(vectors: Vectors) -> Scaler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError
-from blemore_harness.heads.models import HeadModel, Rows, fit_models
+from blemore_harness.heads.models import HeadModel, Rows, fit_models, load_model
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.heads.scaling import Vectors
 
@@ -35,6 +36,11 @@ def fit_head_on_rows(sequence_of: SequenceOf, fold: Fold, options: HeadOptions, 
         ExtraMissing: torch is not installed.
     """
     return fit_models([partial(_gather, sequence_of)], [fold], options, [context])[0]
+
+
+def load_head_on_rows(folder: Path, sequence_of: SequenceOf, context: Context) -> HeadModel:
+    """Read a head that `HeadModel.save` wrote; `sequence_of` as of `fit_head_on_rows`."""
+    return load_model(folder, partial(_gather, sequence_of), context.device)
 
 
 def _gather(sequence_of: SequenceOf, clips: Clips) -> Rows:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from blemore_harness.errors import RunError
+
+OPTIONAL = MappingProxyType({"optional": True})
+"""Metadata of a field that a record may lack, since it was added to a schema: its default then holds."""
 
 
 def to_json(value: object) -> Any:
@@ -58,11 +61,17 @@ def decode(kind: Any, value: Any, key: str) -> Any:
 def _decode_object(kind: Any, value: Mapping[str, Any], key: str) -> Any:
     types = get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
-    for missing in (name for name in names if name not in value):
+    for missing in (name for name in required_keys(kind) if name not in value):
         raise RunError(f"the key '{missing}' is missing{f' in {key}' if key else ''}")
     for unknown in (name for name in value if name not in names):
         raise RunError(f"the key '{f'{key}.{unknown}'.strip('.')}' is unknown")
-    return kind(**{name: decode(types[name], value[name], f"{key}.{name}".strip(".")) for name in names})
+    given = (name for name in names if name in value)
+    return kind(**{name: decode(types[name], value[name], f"{key}.{name}".strip(".")) for name in given})
+
+
+def required_keys(kind: Any) -> list[str]:
+    """Return the keys that an object of a record must have."""
+    return [field.name for field in dataclasses.fields(kind) if not field.metadata.get("optional", False)]
 
 
 def _pick(parts: tuple[Any, ...], value: Any) -> Any:

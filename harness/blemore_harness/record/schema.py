@@ -10,6 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from blemore_harness.options import read_attributes
+from blemore_harness.record.encoding import required_keys
 from blemore_harness.record.types import Record
 
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
@@ -42,7 +43,7 @@ def describe_fields(kind: type) -> dict[str, str]:
 
 
 def _define(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a dataclass, all keys required and no others allowed."""
+    """Return the schema of a dataclass, no other keys allowed."""
     types, meanings = get_type_hints(kind), describe_fields(kind)
     return {
         "type": "object",
@@ -50,7 +51,7 @@ def _define(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
         "properties": {
             name: {"description": meaning, **_schema_of(types[name], definitions)} for name, meaning in meanings.items()
         },
-        "required": list(meanings),
+        "required": required_keys(kind),
         "additionalProperties": False,
     }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from blemore_harness.errors import RunError
-from blemore_harness.record.encoding import decode, to_json
+from blemore_harness.record.encoding import OPTIONAL, decode, to_json
 from blemore_harness.record.scores import Difference, FoldRecord, Intervals, Means, Sensitivity, StrategyScores
 
 RECORD_SCHEMA: Final = 3
@@ -38,6 +38,7 @@ class Record:
         test: labels for the test clips; null where none were predicted.
         warnings: what was warned of, about the dataset and the run.
         error: what ended the run; null where nothing did.
+        seeds: configuration hash by base seed of runs that differ in nothing else; empty for a run by itself. Optional.
     """
 
     schema: Literal[3] = RECORD_SCHEMA
@@ -53,6 +54,7 @@ class Record:
     test: TestLabels | None = None
     warnings: tuple[str, ...] = ()
     error: Error | None = None
+    seeds: Mapping[str, str] = field(default_factory=dict, metadata=OPTIONAL)
 
     @property
     def finished(self) -> tuple[FinishedSystem, ...]:
@@ -93,6 +95,7 @@ class SubmissionFacts:
         file: name of the submission's file; null for one from the command line.
         thresholds: strategy that was asked for; null chooses one by the cross-fitted Scores.
         expect: published numbers: `acc_presence`, `acc_salience`, `score`, each with `_sd`, with `test_`; `source`.
+        tuned: how many settings were tried on these clips before this one was chosen; null for none. Optional.
     """
 
     name: str
@@ -103,6 +106,7 @@ class SubmissionFacts:
     file: str | None
     thresholds: str | None
     expect: Mapping[str, Any]
+    tuned: int | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

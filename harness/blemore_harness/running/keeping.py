@@ -24,11 +24,12 @@ def takes_embeddings(resolved: ResolvedSystem) -> bool:
 def parts_of(run: Run, resolved: ResolvedSystem) -> tuple[int | None, ...]:
     """List a system's folds, and None for the final fit where something comes from it.
 
-    That is the predictions for test clips, or the official numbers of a fusion of probabilities.
+    That is the predictions for test clips, the official numbers of a fusion of probabilities, or a model that is asked
+    for.
     """
     folds = run.dataset.fold_numbers
     refitted = isinstance(resolved.system, Fusion) and not takes_embeddings(resolved)
-    return (*folds, None) if run.dataset.test_ids or refitted else folds
+    return (*folds, None) if run.dataset.test_ids or refitted or run.keep_models in ("final", "all") else folds
 
 
 def find_finished(run: Run, resolved: ResolvedSystem) -> dict[int | None, FoldResult]:
@@ -46,7 +47,7 @@ def find_finished(run: Run, resolved: ResolvedSystem) -> dict[int | None, FoldRe
 
 def keeps_model(run: Run, index: int | None) -> bool:
     """Return whether the model of a fold, or of the final fit, is kept with its predictions."""
-    return run.keep_models == "all" or (run.keep_models == "final" and index is None)
+    return run.keep_models == "all" or (run.keep_models != "none" and index is None)
 
 
 def is_finished(run: Run, resolved: ResolvedSystem) -> bool:

@@ -44,7 +44,7 @@ from blemore_harness.record.types import (
     TestLabels,
 )
 from blemore_harness.scoring.caveats import run_caveat
-from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, compare_best, rank_best
+from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, compare_best
 from blemore_harness.scoring.test_clips import PredictedLabels
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.resolved import ResolvedSystem
@@ -65,14 +65,18 @@ def start_record(
     dataset: Dataset,
     command: Sequence[str],
     warnings: Sequence[str] = (),
+    seeds: Mapping[str, str] | None = None,
 ) -> Record:
     """Make the record of a run that is about to start.
 
     Args:
         warnings: those of the blinded dataset, besides the dataset's own.
+        seeds: configuration hashes of the run's group, by seed.
     """
     return Record(
-        caveat=run_caveat(resolved_systems, dataset.demo, submission.thresholds, len(dataset.left_out)),
+        caveat=run_caveat(
+            resolved_systems, dataset.demo, submission.thresholds, len(dataset.left_out), submission.tuned
+        ),
         submission=SubmissionFacts(
             name=submission.name,
             summary=submission.summary,
@@ -82,6 +86,7 @@ def start_record(
             file=submission.source.name if submission.source else None,
             thresholds=submission.thresholds,
             expect=dict(submission.expect),
+            tuned=submission.tuned,
         ),
         identity=resolved_systems[-1].digest,
         protocol=PROTOCOL_VERSION,
@@ -99,6 +104,7 @@ def start_record(
         ),
         execution=Execution(tuple(command), _now(), platform.python_version()),
         warnings=(*dataset.warnings, *warnings),
+        seeds=dict(seeds or {}),
     )
 
 
@@ -147,6 +153,7 @@ class Recorder:
             self.record = replace(self.record, status="failed", error=_describe_error(error))
             raise
         finally:
+            self.record = replace(self.record, difference=compare_best(self._scores))
             self._update_execution(
                 finished=_now(),
                 seconds=round(time.perf_counter() - self._started, 3),
@@ -189,11 +196,8 @@ class Recorder:
         rows: SystemPredictions,
         prepared: Mapping[str, Any] | None,
     ) -> None:
-        """Add a finished system, with what its preparation noted, and compare the two best systems so far."""
+        """Add a finished system, with what its preparation noted."""
         self._scores[resolved.name] = scores
-        compared = self.record.difference
-        if rank_best(self._scores) != (compared and compared.systems):
-            self.record = replace(self.record, difference=compare_best(self._scores))
         by_fold = {facts["fold"]: facts for facts in rows.facts}
         folds = (
             FoldRecord(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from blemore_harness.clips import Clips, Fold
+from blemore_harness.clips import EMOTIONS, Clips, Fold
 from blemore_harness.context import Context
-from blemore_harness.errors import DataError, InvalidEmbeddings, InvalidProbabilities
+from blemore_harness.errors import DataError, InvalidEmbeddings, InvalidProbabilities, first_and_count, is_disk_trouble
 from blemore_harness.hookspecs import Encoder, Fusion, FusionModel, Model
 from blemore_harness.predictions import Embeddings, Probabilities, embeddings_of
 from blemore_harness.systems.failures import WrongAnswer
@@ -77,7 +78,9 @@ class Fitting:
         return next(fit_and_predict(system, options, [self], [context]))
 
     def predict(self, model: Model, context: Context) -> Probabilities:
-        """Call the model's `predict`."""
+        """Call the model's `predict`; a final fit without test clips is asked for nothing."""
+        if not len(self.fold.held_out):
+            return Probabilities((), np.empty((0, len(EMOTIONS))))
         return check_predictions(model.predict(self.fold.held_out, context), self.fold.held_out, model.predict)
 
 
@@ -107,7 +110,7 @@ class Fusing:
             check_predictions(model.predict(clips, seen, context), clips, model.predict) for clips, seen in self.asked
         ]
         ids = tuple(name for predicted in given for name in predicted.ids)
-        return Probabilities(ids, np.concatenate([predicted.values for predicted in given]))
+        return Probabilities(ids, np.concatenate([np.empty((0, len(EMOTIONS))), *(each.values for each in given)]))
 
 
 def plan_fusing(
@@ -185,7 +188,7 @@ def _predict_each(
 
 
 def _save(model: Any, context: Context) -> None:
-    """Let a model write itself down, if it can; its predictions are not lost where that fails."""
+    """Let a model write itself down, if it can; its predictions are not lost where that fails, but for a full disk."""
     if not callable(getattr(model, "save", None)):
         return
     folder = context.workspace / MODEL
@@ -193,12 +196,21 @@ def _save(model: Any, context: Context) -> None:
     folder.mkdir()
     try:
         model.save(folder)
-        strange = sorted(path.name for path in folder.rglob("*") if path.suffix not in MODEL_ENDINGS)
-        if strange:
-            raise DataError(f"expected {' and '.join(MODEL_ENDINGS)} files only, found {strange[0]}")
+        refuse_strange_files(folder)
     except Exception as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and is_disk_trouble(error):
+            raise
         context.warn(f"the model is not kept: {' '.join(f'{type(error).__name__}: {error}'.split())}")
+
+
+def refuse_strange_files(folder: Path) -> None:
+    """Raise `DataError` where a saved model consists of nothing, or of other files than `MODEL_ENDINGS`."""
+    found = [path for path in sorted(folder.rglob("*")) if not path.is_dir() or path.is_symlink()]
+    strange = [path.name for path in found if path.suffix not in MODEL_ENDINGS or path.is_symlink()]
+    if strange or not found:
+        what = first_and_count(strange, "other file") if strange else "none"
+        raise DataError(f"`save`: expected {' and '.join(MODEL_ENDINGS)} files, found {what}")
 
 
 def _model_of(given: Any, name: str, giver: object) -> Any:

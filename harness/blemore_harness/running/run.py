@@ -43,7 +43,9 @@ class Run:
         draw: writes a record as text for people, which is kept beside it; None keeps the record only.
         stop_at_bad_clips: raise `MediaError` for the first clip that an encoder cannot use (so that it can be left
             out), in place of reporting the encoder as failed.
-        keep_models: whether the models of the final fits are kept, those of all fits, or none.
+        keep_models: whose models are kept: of final fits, also where no test clips call for one; of all fits; of none.
+            None keeps those of the final fits that there are anyway.
+        seeds: base seeds of the group of runs that it belongs to; empty for a run by itself.
         show: told how far the run is.
     """
 
@@ -60,7 +62,8 @@ class Run:
     isolation: Isolation | None = None
     draw: Callable[[Record], str] | None = None
     stop_at_bad_clips: bool = False
-    keep_models: Literal["final", "all", "none"] = "final"
+    keep_models: Literal["final", "all", "none"] | None = None
+    seeds: tuple[int, ...] = ()
     show: Show = ignore_standing
 
     @property
@@ -92,6 +95,14 @@ class Run:
         """Return the same run on another dataset, its systems resolved for that."""
         found = find_systems(self.submission, self.plugins, dataset.demo)
         return replace(self, dataset=dataset, blinded=blinded, systems=resolve_systems(found, blinded))
+
+    def of(self, submission: Submission) -> Run:
+        """Return a run of another submission on the same dataset."""
+        return replace(self, submission=submission).on(self.dataset, self.blinded)
+
+    def group(self) -> dict[str, str]:
+        """Return the configuration hash of every run of its group, by base seed."""
+        return {str(seed): self.of(replace(self.submission, seed=seed)).systems[-1].digest for seed in self.seeds}
 
 
 def open_run(

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blemore_harness.decoding.strategies import STRATEGIES
-from blemore_harness.record.types import DataFacts, FinishedSystem
+from blemore_harness.errors import first_and_count
+from blemore_harness.record.types import DataFacts, FinishedSystem, Record, SystemFacts
 from blemore_harness.systems.resolved import ResolvedSystem
+
+
+def describe_data(data: DataFacts) -> list[str]:
+    """Report why no number on a dataset is comparable: generated clips, clips that were left out, other folds."""
+    found = ["demo: generated clips, whose numbers say nothing about BLEMORE"] if data.demo else []
+    if data.left_out:
+        reason = next(iter(data.left_out.values()))
+        found.append(f"incomparable: left out {first_and_count(data.left_out, 'clip')}: {reason}")
+    folds = describe_folds(data)
+    return [*found, *([folds] if folds else [])]
 
 
 def describe_folds(data: DataFacts) -> str | None:
@@ -16,6 +27,29 @@ def describe_folds(data: DataFacts) -> str | None:
     if data.fold_source == "metadata" and not data.demo:
         return "folds: those of the metadata, which are not the official ones; not comparable with published folds."
     return None
+
+
+def describe_system(system: FinishedSystem, record: Record) -> list[str]:
+    """Report what must stand beside a system's numbers: its caveat, those of its base models, what was chosen how."""
+    caveats = (each.caveat for each in (system, *_base_models(system, record)) if each.caveat)
+    tuned = [describe_tuning(record.submission.tuned)] if record.submission.tuned else []
+    return [*dict.fromkeys(caveats), *describe_selection(system, record.finished), *tuned]
+
+
+def describe_help(system: FinishedSystem, record: Record) -> list[str]:
+    """Report what helped a system besides the clips, by its card and those of its base models: data and services."""
+    cards = [each.card for each in (system, *_base_models(system, record))]
+    found = []
+    if any(card.acted == "yes" for card in cards):
+        corpora = dict.fromkeys(name for card in cards for name in card.acted_corpora)
+        found.append("pretrained on acted emotions" + (f": {', '.join(corpora)}" if corpora else ""))
+    if any(card.paid for card in cards):
+        found.append("a paid service takes part")
+    return found
+
+
+def _base_models(system: FinishedSystem, record: Record) -> list[SystemFacts]:
+    return [each for each in record.systems if each.name in system.base_models]
 
 
 def describe_selection(system: FinishedSystem, systems: Sequence[FinishedSystem]) -> list[str]:
@@ -34,8 +68,17 @@ def describe_selection(system: FinishedSystem, systems: Sequence[FinishedSystem]
     return found
 
 
+def describe_tuning(trials: int) -> str:
+    """Report that options were chosen among several by their scores on the clips of the run."""
+    return f"tuned: {trials} trial{'s' * (trials != 1)} on these clips (optimistic)"
+
+
 def run_caveat(
-    resolved_systems: Sequence[ResolvedSystem], demo: bool, thresholds: str | None = None, left_out: int = 0
+    resolved_systems: Sequence[ResolvedSystem],
+    demo: bool,
+    thresholds: str | None = None,
+    left_out: int = 0,
+    tuned: int | None = None,
 ) -> str | None:
     """Report what makes these results no real system's on real clips, or not comparable, or None.
 
@@ -44,6 +87,8 @@ def run_caveat(
     caveats = list(dict.fromkeys(resolved.caveat for resolved in resolved_systems if resolved.caveat))
     if thresholds is not None and STRATEGIES[thresholds].transductive:
         caveats.append(f"transductive test labels ({thresholds})")
+    if tuned:
+        caveats.append(describe_tuning(tuned))
     if left_out:
         caveats.insert(0, f"incomparable: {left_out} clip{'s' * (left_out > 1)} left out")
     if demo:

@@ -18,6 +18,7 @@ from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemore_harness.errors import DataError
 from blemore_harness.predictions import FloatArray
@@ -43,16 +44,18 @@ RESAMPLES = 10_000
 SWAPS = 5_000
 """Random swaps of rows where there are more actors: a p of .05 is then good to about .003."""
 
-CHUNK = 250
-"""Swaps that are scored at once: some 10 MB of counts."""
+CHUNK = 125
+"""Swaps that are scored at once: some 4 MB of counts."""
 
 CELLS = 1_000_000
 """Differences of pairs that are held at once in a test of all pairs: 8 MB for each of three arrays."""
 
 _SIZE = len(OFFICIAL_GRID)
 
-Tables: TypeAlias = tuple[FloatArray, FloatArray]
-"""Counts of `ActorGrids`: presence float64 (A, 20), and salience float64 (A, 400) by alpha, then beta."""
+Counts: TypeAlias = NDArray[np.float32]
+
+Tables: TypeAlias = tuple[Counts, Counts]
+"""Counts of `ActorGrids`: presence (A, 20), and salience (A, 400) by beta, then alpha, which is quick to search."""
 
 
 def compare_counts(first: ActorCounts, second: ActorCounts) -> dict[str, dict[str, Any]]:
@@ -219,9 +222,9 @@ def _swap_rows(first: ActorCounts, second: ActorCounts) -> tuple[FloatArray, Flo
     if one is None or two is None or len(np.unique(folds)) < 2:
         raise DataError("swapping rows needs counts at all thresholds, of at least two folds")
     swaps, extra = _draw_swaps(len(folds), SWAPS)
-    # Counts as floats: products of matrices of whole numbers are slow, and these are exact.
+    # Counts as floats of 32 bits, which are exact below 16 million: products of matrices of whole numbers are slow.
     mine, other = (
-        (grids.presence.astype(np.float64), grids.salience.reshape(len(folds), -1).astype(np.float64))
+        (grids.presence.astype(np.float32), grids.salience.swapaxes(1, 2).reshape(len(folds), -1).astype(np.float32))
         for grids in (one, two)
     )
     drawn = [_differences(mine, other, first, swaps[start : start + CHUNK]) for start in range(0, len(swaps), CHUNK)]
@@ -248,32 +251,35 @@ def _differences(one: Tables, two: Tables, counts: ActorCounts, swaps: FloatArra
     actors = [counts.folds == fold for fold in np.unique(counts.folds)]
     clips = np.array([counts.clips[which].sum() for which in actors], dtype=np.float64)
     blends = np.array([counts.blends[which].sum() for which in actors], dtype=np.float64)
+    columns = np.ascontiguousarray(swaps.T, dtype=np.float32)
 
     first, second = [], []
     for own, theirs in zip(one, two, strict=True):
-        mine = np.empty((len(actors), len(swaps), own.shape[1]))
+        mine = np.empty((len(actors), own.shape[1], len(swaps)), dtype=np.float32)
         for fold, which in enumerate(actors):
-            np.matmul(swaps[:, which], (theirs - own)[which], out=mine[fold])
-            mine[fold] += own[which].sum(axis=0)
+            np.matmul((theirs - own)[which].T, columns[which], out=mine[fold])
+            mine[fold] += own[which].sum(axis=0)[:, None]
         both = np.array([(own + theirs)[which].sum(axis=0) for which in actors])
         first.append(mine)
-        second.append(both[:, None] - mine)
+        second.append(both[:, :, None] - mine)
     return _cross_fitted(first[0], first[1], clips, blends) - _cross_fitted(second[0], second[1], clips, blends)
 
 
-def _cross_fitted(presence: FloatArray, salience: FloatArray, clips: FloatArray, blends: FloatArray) -> FloatArray:
-    """Choose each fold's thresholds on the others and score: (R, 3) from counts (K, R, 20) and (K, R, 400)."""
+def _cross_fitted(presence: Counts, salience: Counts, clips: FloatArray, blends: FloatArray) -> FloatArray:
+    """Choose each fold's thresholds on the others and score: (R, 3) from counts (K, 20, R) and (K, 400, R)."""
     whole_presence, whole_salience = presence.sum(axis=0), salience.sum(axis=0)
-    means = np.zeros((presence.shape[1], 2))
-    rows = np.arange(len(means))
+    means = np.zeros((presence.shape[2], 2))
+    draws = np.arange(len(means))
     for fold in range(len(clips)):
         of, out_of = clips.sum() - clips[fold], max(blends.sum() - blends[fold], 1)
-        # Rounded as `GridScores.surface` is, so that the choice is the official one.
-        alone = 0.5 * ((whole_presence - presence[fold]) / of)
-        surface = np.repeat(alone, _SIZE, axis=1) + 0.5 * ((whole_salience - salience[fold]) / out_of)
-        best = surface.argmax(axis=1)
-        means[:, 0] += presence[fold][rows, best // _SIZE] / clips[fold] / len(clips)
-        means[:, 1] += salience[fold][rows, best] / max(blends[fold], 1) / len(clips)
+        # For an alpha, the best beta is that with the most right blends; so only alphas are compared by the Score,
+        # rounded as `GridScores.surface` is, so that the choice is the official one, the first of equal ones.
+        others = (whole_salience - salience[fold]).reshape(_SIZE, _SIZE, -1)
+        alone = (whole_presence - presence[fold]).astype(np.float64)
+        alpha = (0.5 * (alone / of) + 0.5 * (others.max(axis=0).astype(np.float64) / out_of)).argmax(axis=0)
+        beta = others[:, alpha, draws].argmax(axis=0)
+        means[:, 0] += presence[fold][alpha, draws] / clips[fold] / len(clips)
+        means[:, 1] += salience[fold][beta * _SIZE + alpha, draws] / max(blends[fold], 1) / len(clips)
     return np.column_stack([means, means.mean(axis=1)])
 
 

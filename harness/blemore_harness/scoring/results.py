@@ -28,7 +28,7 @@ from blemore_harness.record.scores import (
     StrategyScores,
 )
 from blemore_harness.scoring.intervals import ActorCounts, count_chosen, find_intervals
-from blemore_harness.scoring.paired_tests import compare_counts
+from blemore_harness.scoring.paired_tests import compare_all
 from blemore_harness.scoring.sensitivity import expected_drop, measure_sensitivity
 
 TOO_GOOD = 0.6
@@ -129,21 +129,14 @@ def compare_best(scores: Mapping[str, ScoredSystem]) -> Difference | None:
     """Compare the two systems with the best cross-fitted Score, the better first; None for fewer than two systems.
 
     Args:
-        scores: by system, all on the same clips.
+        scores: by system, all on the same clips; p is corrected for the number of their pairs.
     """
-    ranked = rank_best(scores)
-    if ranked is None:
+    pairs = compare_all({name: found.counts for name, found in scores.items()})
+    if not pairs:
         return None
-    first, second = ranked
-    found = compare_counts(scores[first].counts, scores[second].counts)["score"]
+    best, found = next(iter(pairs.items()))
     interval = found["interval"] and _ends(found["interval"])
-    return Difference(ranked, found["difference"], interval, found["p"], found["minimum"])
-
-
-def rank_best(scores: Mapping[str, ScoredSystem]) -> tuple[str, str] | None:
-    """Name the two systems with the best cross-fitted Score, the better first; of equals the earlier."""
-    ranked = sorted(scores, key=lambda name: -scores[name].cross_fitted.score.mean)
-    return (ranked[0], ranked[1]) if len(ranked) > 1 else None
+    return Difference(best, found["difference"], interval, found["adjusted"], found["minimum"])
 
 
 def suspect_leaks(scores: Mapping[str, ScoredSystem]) -> list[str]:

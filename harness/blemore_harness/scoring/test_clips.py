@@ -94,11 +94,11 @@ def predict_test(
     return PredictedLabels(tuple(real[i] for i in order), labels[order], name, why, thresholds, guessed, reached)
 
 
-def choose_decoder(rows: SystemPredictions, blinded: BlindedDataset, wanted: str | None) -> Decoder:
-    """Return the decoder for new clips: as of `predict_test`, but never one that looks at other clips of an actor."""
+def choose_decoder(rows: SystemPredictions, blinded: BlindedDataset, wanted: str | None) -> tuple[str, Decoder]:
+    """Return the strategy and the decoder for new clips: as of `predict_test`, but never a transductive one."""
     sample = sample_of(rows.out_of_fold, blinded)
     name = choose_strategy(sample).name if wanted is None or STRATEGIES[wanted].transductive else wanted
-    return STRATEGIES[name].learn(sample)
+    return name, STRATEGIES[name].learn(sample)
 
 
 def explain_choice(found: Selection, scores: ScoredSystem) -> str:

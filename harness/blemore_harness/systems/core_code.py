@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import blemore_harness
-
 NO_NUMBERS = (
-    "cli", "doctor", "drawing", "scaffold", "scoring", "testing", "running/new_clips.py", "files/bundles.py",
+    "__init__.py", "api", "cli", "doctor", "drawing", "scaffold", "scoring", "testing", "running/new_clips.py",
+    "running/kept_models.py", "files/bundles.py",
 )  # fmt: skip
 """Parts of the core that no finished fold can depend on: what plugins and the steps of a run import lies elsewhere.
 
@@ -18,7 +17,7 @@ Everything else counts, new modules as well.
 
 def digest_core(folder: Path | None = None) -> str:
     """Digest all Python files of the core (or of a copy in `folder`) that a fold's numbers may come from."""
-    root = Path(str(blemore_harness.__file__)).parent if folder is None else folder
+    root = Path(__file__).parents[1] if folder is None else folder
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()

@@ -56,11 +56,11 @@ class Installed:
 
     def _source_digest(self, module: object) -> str | None:
         """Digest the Python files of the top-level package that `module` (or the class of an object) belongs to."""
-        path = _package_file(module)
+        path = package_file(module)
         if path is None:
             return None
         if path not in self._digests:
-            self._digests[path] = _digest_sources(path)
+            self._digests[path] = digest_sources(path)
         return self._digests[path]
 
 
@@ -92,7 +92,7 @@ def _commit(folder: Path) -> str | None:
     return commits[0] + ("-dirty" if changed else "") if commits else None
 
 
-def _package_file(module: object) -> Path | None:
+def package_file(module: object) -> Path | None:
     """Return the file of the top-level package that `module` (or the class of an object) belongs to."""
     name = module.__name__ if isinstance(module, ModuleType) else getattr(module, "__module__", "")
     # A namespace package has no file: use the first package below it that has one.
@@ -102,7 +102,7 @@ def _package_file(module: object) -> Path | None:
     return Path(file) if file else None
 
 
-def _digest_sources(path: Path) -> str:
+def digest_sources(path: Path) -> str:
     """Digest a module, or all modules of the package whose `__init__.py` it is."""
     inside = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
     files = [source for source in inside if source.is_file()]  # lock files of some editors are broken links

@@ -211,7 +211,7 @@ def _take_offers(
             try:
                 if not isinstance(system, kind):
                     raise TypeError(f"expected {kind.__name__} objects, found {type(system).__name__}")
-                _check_system(system)
+                check_system(system)
             except (Exception, SystemExit) as error:
                 _add_failure(plugins, name, distribution, f"{failed}{_brief(error)}")
             else:
@@ -256,7 +256,12 @@ def _check_names(offered: System | Tracker, *attributes: str) -> None:
         raise ValueError(f"expected a name of lower case letters, digits and dashes, found '{offered.name}'")
 
 
-def _check_system(system: System) -> None:
+def check_system(system: System) -> None:
+    """Check what a system declares about itself.
+
+    Raises:
+        TypeError, ValueError: an attribute that is missing or wrong.
+    """
     found = type(system).__name__
     _check_names(system, "name", "summary", *(["modality"] if isinstance(system, Encoder) else []))
     if isinstance(system, Encoder) and system.modality not in get_args(Modality):

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from blemore_harness.data.blinded import BlindedDataset
-from blemore_harness.disk import digest_of
+from blemore_harness.disk import digest_of, split_seed
 from blemore_harness.errors import ConfigError, first_and_count
 from blemore_harness.hookspecs import Card, Encoder, Fusion, NoOptions
 from blemore_harness.options import build_options, describe_options, identify_options
@@ -109,7 +109,7 @@ class ResolvedSystem:
 
     def fold_seed(self, fold: int | None) -> int:
         """Return the seed of one fold: independent of the order in which folds are run."""
-        return int(digest_of([self.seed, self.name, fold])[:8], 16)
+        return int(digest_of([self.seed, split_seed(self.name)[0], fold])[:8], 16)
 
     def describe(self) -> dict[str, object]:
         """Return what the record says about it."""
@@ -180,7 +180,9 @@ def _find(
     base_models: tuple[FoundSystem, ...] = (),
     parts: tuple[FoundSystem, ...] = (),
 ) -> FoundSystem:
-    given = {**(offer.system.demo_options if demo else {}), **submission.options.get(name, {})}
+    plain, seed = split_seed(name)
+    shared = submission.options.get(plain, {})
+    given = {**(offer.system.demo_options if demo else {}), **shared, **submission.options.get(name, {})}
     options, trouble = None, next((part.trouble for part in parts if part.trouble is not None), None)
     if trouble is None:
         try:
@@ -188,7 +190,9 @@ def _find(
                 options = build_options(name, offer.system.Options, given)
         except Crash as crash:
             trouble = crash
-    return FoundSystem(name, offer, options, given, submission.seed, base_models, parts, trouble)
+    return FoundSystem(
+        name, offer, options, given, submission.seed if seed is None else seed, base_models, parts, trouble
+    )
 
 
 def resolve_systems(found: Sequence[FoundSystem], blinded: BlindedDataset | None) -> tuple[ResolvedSystem, ...]:
@@ -228,7 +232,7 @@ def _resolve(
     identity: dict[str, object] = {
         "scheme": IDENTITY_SCHEME,
         "protocol": PROTOCOL_VERSION,
-        "system": found.name,
+        "system": split_seed(found.name)[0],
         "options": answers.facts,
         "seed": found.seed,
         **found.offer.distribution.facts(),

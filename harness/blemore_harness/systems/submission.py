@@ -11,12 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from blemore_harness.disk import split_seed
 from blemore_harness.errors import ConfigError, UnknownName, suggest
 
 DEFAULT_FUSION = "best-of"
 """`logit-mean`, unless training actors show that another fusion is better: see docs/explanation/simulation.md."""
 
-KEYS = ("summary", "plugins", "fusion", "thresholds", "seed", "set", "expect")
+SEED_AVERAGE = "seed-average"
+"""Fusion of one encoder's probabilities over base seeds."""
+
+KEYS = ("summary", "plugins", "fusion", "thresholds", "seed", "set", "expect", "tuned")
 
 VARIANT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """Pattern of the part behind the @ of a variant's name, which is part of a folder's name."""
@@ -30,13 +34,15 @@ class Submission:
         name: file name without suffix, or for a `--plugin` list the plugins separated by commas.
         summary: one sentence.
         encoders: names of the base models, in order, each once. `wavlm@quick` is a variant of `wavlm` with options and
-            seeds of its own; `imagebind+wavlm` is early fusion, one head on the concatenated embeddings of both.
+            seeds of its own; `wavlm@seed1` is `wavlm` with base seed 1 and the options of `wavlm`, on top of which it
+            may have its own; `imagebind+wavlm` is early fusion, one head on the concatenated embeddings of both.
         fusion: name of the fusion, None for a single encoder.
         options: options by plugin that differ from the defaults.
         seed: base seed of the run.
         expect: published numbers and their source, for comparison only.
         source: the file it was read from, None for a `--plugin` list.
         thresholds: threshold strategy for test clips; None chooses one by the cross-fitted Scores.
+        tuned: how many settings were tried before this one was chosen; None for none.
     """
 
     name: str
@@ -48,6 +54,7 @@ class Submission:
     expect: Mapping[str, object] = field(default_factory=dict)
     source: Path | None = None
     thresholds: str | None = None
+    tuned: int | None = None
 
     def __post_init__(self) -> None:
         if not self.encoders:
@@ -65,7 +72,8 @@ class Submission:
                     "expected an encoder such as wavlm, a variant such as wavlm@quick, or early fusion such as "
                     f"imagebind+wavlm; found '{part}' in {', '.join(self.encoders)}"
                 )
-        known = [name for name in dict.fromkeys((*self.encoders, *parts, self.fusion)) if name]
+        seedless = [split_seed(name)[0] for name in (*self.encoders, *parts)]
+        known = [name for name in dict.fromkeys((*self.encoders, *parts, *seedless, self.fusion)) if name]
         strangers = sorted(set(self.options) - set(known))
         if strangers:
             error = UnknownName.among("plugin of this run", strangers[0], known)
@@ -84,6 +92,20 @@ class Submission:
             seed=self.seed if seed is None else seed,
             thresholds=self.thresholds if thresholds is None else thresholds,
         )
+
+    def averaging(self, seeds: Sequence[int]) -> Submission:
+        """Return the submission that averages the probabilities of its encoder over base seeds.
+
+        Raises:
+            ConfigError: several encoders, whose mean would be another fusion.
+        """
+        if len(self.encoders) > 1 or "@" in self.encoders[0]:
+            raise ConfigError(
+                f"expected one encoder, and no variant, to average over seeds, found {', '.join(self.encoders)}: "
+                "average each of them by itself"
+            )
+        variants = ("+".join(f"{part}@seed{seed}" for part in self.encoders[0].split("+")) for seed in seeds)
+        return replace(self, name=f"{self.name}-{SEED_AVERAGE}", encoders=tuple(variants), fusion=SEED_AVERAGE)
 
 
 def plain_name(name: str) -> str:
@@ -165,6 +187,7 @@ def read_submission(path: Path) -> Submission:
         expect=_expected(content, path),
         source=path,
         thresholds=_typed(content, "thresholds", str, None, path) if "thresholds" in content else None,
+        tuned=_typed(content, "tuned", int, None, path) if "tuned" in content else None,
     )
 
 

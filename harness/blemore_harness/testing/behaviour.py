@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from blemore_harness.clips import EMOTIONS, Clips, Fold
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.predictions import Embeddings
+from blemore_harness.running.requests import refuse_strange_files
 from blemore_harness.testing.material import rename_clips
 from blemore_harness.testing.trials import Trial, Trials
 from blemore_harness.testing.verdicts import Broken, NotApplicable
@@ -93,6 +94,31 @@ def check_resumes(bench: Trials) -> None:
     _compare(
         bench.first().rows, rows, bench.fold.held_out, 0.0,
         "interrupted and repeated it gives other predictions: a checkpoint must hold generators and optimiser as well",
+    )  # fmt: skip
+
+
+def check_saves(bench: Trials) -> None:
+    """Save the model, load it where nothing else of the fit is left, and predict the same clips."""
+    trial, system = bench.first(), bench.subject.system
+    if not callable(getattr(trial.model, "save", None)):
+        raise NotApplicable("its model defines no `save`: a run cannot keep it, and `predict` cannot ask it")
+    saving, context = (bench.context(trial.root.parent / name) for name in ("saved", "loaded"))
+    written, moved = saving.workspace / "model", context.workspace.parent / "model"
+    written.mkdir()
+    bench.call("save", saving, lambda: trial.model.save(written))
+    refuse_strange_files(written)
+    written.replace(moved)
+    fitted, aside = trial.root / "workspace", trial.root / "set-aside"
+    fitted.replace(aside)
+    try:
+        model = bench.call("load", context, lambda: system.load(moved, bench.options, context))
+        base_models = trial.base_models
+        rows = bench.call("predict", context, lambda: bench.predict(model, trial.fold.held_out, base_models, context))
+    finally:
+        aside.replace(fitted)
+    _compare(
+        trial.rows, rows, trial.fold.held_out, 0.0,
+        "the loaded model gives other predictions: `save` must write all that `predict` uses, at full precision",
     )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ CHECKS: tuple[Check, ...] = (
     Check("resumes", "interrupted and repeated, it gives the same predictions", behaviour.check_resumes),
     Check("no-labels", "it fits where `context.score` is unavailable", behaviour.check_no_labels),
     Check("no-clips", "it can prepare for no clips, as `doctor` asks", behaviour.check_no_clips, fusions=False),
+    Check("saves", "its model, saved and loaded, gives the same predictions", behaviour.check_saves),
     Check("one-clip", "a single held-out clip is enough", behaviour.check_one_clip),
     Check("missing-emotion", "an emotion may be missing in training", behaviour.check_missing_emotion),
     Check("learns", "it recognises labels that can be seen and heard", behaviour.check_learns),

@@ -174,7 +174,7 @@ def rename_clips(material: Material, base_models: Mapping[str, Any], folder: Pat
 
 
 def make_members(material: Material, vectors: bool) -> dict[str, Any]:
-    """Return what two good base models and one that knows nothing give for all clips, by base model.
+    """Return what two good variants of an encoder and one that knows nothing give for all clips, by base model.
 
     Args:
         material: whose clips.
@@ -184,7 +184,7 @@ def make_members(material: Material, vectors: bool) -> dict[str, Any]:
     labels = np.array([material.truth[name] for name in ids])
     rng = np.random.default_rng(SEED)
     base_models: dict[str, Any] = {}
-    for name, strength in (("good", 4.0), ("fair", 2.5), ("ignorant", 0.0)):
+    for name, strength in (("toy@good", 4.0), ("toy@fair", 2.5), ("toy@ignorant", 0.0)):
         logits = strength * labels + rng.normal(0, 0.7, labels.shape)
         if vectors:
             mixed = logits @ rng.normal(0, 1, (labels.shape[1], 8 + len(name)))

@@ -30,7 +30,10 @@ OUT_OF_FOLD = "Training clips, out-of-fold predictions, thresholds of the other 
 """What nearly all charts of a system are about."""
 
 _STEP = 22
-"""Pixels of a cell."""
+"""Pixels of a cell, at least."""
+
+_LETTER = 7
+"""Pixels of a letter, about."""
 
 
 def draw_sets(system: SystemContents) -> Chart:
@@ -116,9 +119,10 @@ def _matrix(
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shares = counts / totals
     cells = [
-        {"truth": rows[i], "answer": columns[j], "clips": f"{counts[i, j]:.3g}", "share": round(float(shares[i, j]), 3)}
+        {"truth": rows[i], "answer": columns[j], "clips": f"{counts[i, j]:.1f}".removesuffix(".0"),
+         "share": round(float(shares[i, j]), 3)}
         for i, j in zip(*np.nonzero(counts), strict=True)
-    ]
+    ]  # fmt: skip
     return _shaded(cells, ("answer", columns, across), ("truth", rows, down), "clips", "share of row", (0, 1), 0.5)
 
 
@@ -137,9 +141,11 @@ def _shaded(
         white_above: shares above it are dark and have white text.
     """
     alt = load_altair()
+    upright = len(across[1]) == len(SETS)
+    letters = max(len(name) for name in (*(str(cell[text]) for cell in cells), *(() if upright else across[1]), ""))
     base = alt.Chart(values_of(cells)).encode(
         x=alt.X(across[0], type="nominal", title=across[2], scale=alt.Scale(domain=list(across[1])),
-                axis=alt.Axis(labelAngle=-90 if len(across[1]) == len(SETS) else 0, labelOverlap=False)),
+                axis=alt.Axis(labelAngle=-90 if upright else 0, labelOverlap=False)),
         y=alt.Y(down[0], type="nominal", title=down[2], scale=alt.Scale(domain=list(down[1])),
                 axis=alt.Axis(labelExpr=SHORTENED)),
         tooltip=[alt.Tooltip(down[0], type="nominal", title=down[2]),
@@ -154,7 +160,7 @@ def _shaded(
     cell = base.mark_rect().encode(color=colour)
     ink = alt.condition(alt.datum["share"] > white_above, alt.value("white"), alt.value("black"))
     said = base.mark_text().encode(text=alt.Text(text, type="nominal"), color=ink)
-    wide, high = (max(len(names) * _STEP, 150) for names in (across[1], down[1]))
+    wide, high = max(len(across[1]) * max(_STEP, _LETTER * letters), 150), max(len(down[1]) * _STEP, 150)
     return spec_of((cell + said).properties(width=wide, height=high))
 
 

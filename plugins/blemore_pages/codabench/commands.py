@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -11,9 +12,6 @@ from blemore_harness.cli.root import Command
 from blemore_harness.errors import printable
 
 DAY, FORM = click.DateTime(["%Y-%m-%d"]), "YYYY-MM-DD"
-
-DURATION = timedelta(days=90)
-"""Of a competition without `--end`."""
 
 
 @click.command(cls=Command)
@@ -41,7 +39,7 @@ DURATION = timedelta(days=90)
 )  # fmt: skip
 def codabench(
     folder: Path, reference: Path, title: str, start: datetime | None, final: datetime | None, end: datetime | None,
-    refused: str,
+    refused: Literal["fail", "zero"],
 ) -> None:  # fmt: skip
     """Write a competition bundle for Codabench.
 
@@ -49,13 +47,11 @@ def codabench(
     checker, your labels, and a scoring program that gives the numbers of this harness.
     """
     from blemore_harness.files.scoring import read_reference
-    from blemore_pages.codabench.bundle import Competition, write_bundle
+    from blemore_pages import api
 
-    first = start or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    last = end or first + DURATION
-    middle = final or max(first + (last - first) / 2, last - timedelta(days=7))
-    competition = Competition(title, first.date(), middle.date(), last.date(), refused == "zero")
-    labels = read_reference(reference)
-    written = write_bundle(folder, labels, competition)
-    click.echo(printable(f"{written}: upload this bundle to Codabench ({len(labels.ids)} clips)"))
+    written = api.codabench(
+        folder, reference=reference, title=title, start=start and start.date(), final=final and final.date(),
+        end=end and end.date(), refused=refused,
+    )  # fmt: skip
+    click.echo(printable(f"{written}: upload this bundle to Codabench ({len(read_reference(reference).ids)} clips)"))
     click.echo(printable(f"{folder}: holds the true labels in reference_data, so keep it to yourself"))

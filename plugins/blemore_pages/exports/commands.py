@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -31,23 +32,9 @@ def export(
     `every-eval-ever` is a JSON file per system in the schema 0.3.0 of that data store, `hf-eval-results` the files
     `.eval_results/*.yaml` of a model repository on the Hugging Face Hub. Caveats are written with the numbers.
     """
-    import json
-    import time
+    from blemore_pages import api
 
-    from blemore_harness.disk import write_atomically
-    from blemore_harness.files.runs import Runs, read_record
-    from blemore_pages.exports.every_eval_ever import describe_system, path_of
-    from blemore_pages.exports.facts import find_systems
-    from blemore_pages.exports.hf_eval_results import check_dataset, render_results
-
-    folder = Runs(runs).find(run)
-    record = read_record(folder)
-    systems = find_systems(record, folder.name, system)
-    if to == "hf-eval-results":
-        files = render_results(record, systems[-1], check_dataset(dataset))
-    else:
-        contents = {path_of(record, each): describe_system(record, each, organization, time.time()) for each in systems}
-        files = {path: json.dumps(content, indent=2) + "\n" for path, content in contents.items()}
-    for path, text in files.items():
-        write_atomically(output / path, text)
-        click.echo(str(output / path))
+    for path in api.export(
+        run, cast(api.Target, to), output=output, system=system, organization=organization, dataset=dataset, runs=runs
+    ):
+        click.echo(str(path))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from blemore_harness.errors import RunError, UnknownName
 from blemore_harness.record.scores import Interval, Mean
 from blemore_harness.record.types import FinishedSystem, Record
-from blemore_harness.scoring.caveats import describe_folds, describe_selection
+from blemore_harness.scoring.caveats import describe_data, describe_help, describe_system
 from blemore_harness.scoring.published import MEASURES
 
 KINDS = {
@@ -65,17 +65,7 @@ def list_results(system: FinishedSystem) -> Iterator[Result]:
 
 def list_caveats(record: Record, system: FinishedSystem) -> list[str]:
     """Return why a system's numbers are not comparable or not of a real system."""
-    inside = [each for each in record.systems if each.name in system.base_models]
-    found = ["demo: generated clips"] if record.data.demo else []
-    found += [each.caveat for each in (system, *inside) if each.caveat]
-    found += describe_selection(system, record.finished)
-    if record.data.left_out:
-        found.append(f"incomparable: {len(record.data.left_out)} clips left out")
-    acted = [name for each in (system, *inside) for name in each.card.acted_corpora]
-    if acted:
-        found.append(f"pretrained on acted emotions: {', '.join(dict.fromkeys(acted))}")
-    words = describe_folds(record.data)
-    return [*dict.fromkeys(found), *([words] if words else [])]
+    return [*describe_data(record.data), *describe_system(system, record), *describe_help(system, record)]
 
 
 def plain_file_name(text: str) -> str:

@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from blemore_harness.drawing.plugin_details import UNDECLARED
 from blemore_harness.errors import BlemoreError
 from blemore_harness.files.runs import Runs, StoredRun
 from blemore_harness.record.scores import Interval, Means
 from blemore_harness.record.types import CardFacts, DataFacts, FinishedSystem, Record
 from blemore_harness.scoring.analysis import compare_all_systems
-from blemore_harness.scoring.caveats import describe_folds, describe_selection
+from blemore_harness.scoring.caveats import describe_data, describe_system
 from blemore_harness.scoring.reading import LoadedSystem, load_run
+from blemore_harness.scoring.seeds import SeedScores, summarise_seeds
 from blemore_harness.systems.submission import Submission
 
 By = Literal["out-of-sample", "official"]
 
 STRATEGY = {"out-of-sample": "other-folds", "official": "official"}
 """Threshold strategy by which systems are compared: that of the numbers that rank them."""
-
-UNDECLARED = "not declared"
 
 MANY = 20
 """Pairs of systems whose tests take long enough to say so: with 47 actors a pair takes about a third of a second."""
@@ -54,6 +54,8 @@ class Row:
         weights: licences of all weights.
         run: name of the run, of the newest of several; empty for a published result.
         source: paper of a published result.
+        seeds: base seeds of a group of runs, of which the numbers are means; empty for a single run.
+        sd: of a group: sample standard deviation of the cross-fitted Score between seeds.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Row:
     weights: str
     run: str
     source: str
+    seeds: tuple[int, ...] = ()
+    sd: float | None = None
 
     @property
     def published(self) -> bool:
@@ -98,12 +102,13 @@ class Board:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A system of a run."""
+    """A system of a run, or of a group of runs that differ in the seed: the first of them, with what all score."""
 
     run: StoredRun
     record: Record
     system: FinishedSystem
     title: str
+    group: SeedScores | None = None
 
 
 def make_boards(
@@ -139,6 +144,7 @@ def make_boards(
         (list(entries.values()) for entries in tables.values()),
         key=lambda entries: (entries[0].record.data.demo, -entries[0].record.data.clips),
     )
+    ordered = [_fold_groups(entries, stored) for entries in ordered]
     boards = [_make_board(entries, printed, by, data, say) for entries in ordered]
     if printed and not any(row.published for board in boards for row in board.rows):
         rows = tuple(sorted(printed, key=_merit("official")))
@@ -146,7 +152,31 @@ def make_boards(
     return boards, remarks
 
 
+def _fold_groups(entries: list[_Entry], stored: Sequence[StoredRun]) -> list[_Entry]:
+    """Put one entry in the place of the entries that are one system with several seeds."""
+    runs = {(run.folder.parent, run.record.identity): run for run in stored if run.record}
+    folded: dict[str, _Entry] = {}
+    for run in sorted(runs.values(), key=lambda run: len(run.record.seeds) if run.record else 0):  # the largest wins
+        asked = run.record.seeds if run.record else {}
+        members = [runs.get((run.folder.parent, digest)) for digest in asked.values()]
+        records = {each.record.submission.seed: each.record for each in members if each and each.record}
+        for group in summarise_seeds(records):
+            systems = [next(e for e in records[seed].finished if e.name == group.name) for seed in group.seeds]
+            if len(systems) > 1:
+                record = records[group.seeds[0]]
+                first = _Entry(runs[run.folder.parent, record.identity], record, systems[0], "", group)
+                folded.update({system.digest: first for system in systems})
+    joined = {id(each): each for entry in entries for each in [folded.get(entry.system.digest, entry)]}
+    return list(joined.values())
+
+
 NO_PREDICTIONS = "Published results are official (in-sample) numbers; without predictions there is no test for them."
+
+
+SEEDS = (
+    "Of a group of seeds the numbers are means, ± is the standard deviation between seeds, the interval that of a run, "
+    "and its first seed is tested against the others."
+)
 
 
 def _systems(run: StoredRun) -> tuple[FinishedSystem, ...]:
@@ -172,7 +202,9 @@ def _make_board(
         rows += printed
         notes.append(NO_PREDICTIONS)
     rows.sort(key=_merit(by))
-    return Board(_describe(facts, protocol), protocol, facts.digest, tuple(rows), _caveats_of(facts), tuple(notes))
+    return Board(
+        _describe(facts, protocol), protocol, facts.digest, tuple(rows), tuple(describe_data(facts)), tuple(notes)
+    )
 
 
 def _merit(by: By) -> Callable[[Row], tuple[bool, float]]:
@@ -189,7 +221,10 @@ def _merit(by: By) -> Callable[[Row], tuple[bool, float]]:
 def _title(entries: Iterable[_Entry]) -> list[_Entry]:
     """Name systems by themselves, and by their run as well where several share a name."""
     entries = list(entries)
-    names = [entry.system.name for entry in entries]
+    names = [
+        f"{entry.system.name}, {len(entry.group.seeds)} seeds" if entry.group else entry.system.name
+        for entry in entries
+    ]
     return [
         replace(entry, title=name if names.count(name) == 1 else f"{name} ({entry.run.folder.name})")
         for name, entry in zip(names, entries, strict=True)
@@ -208,6 +243,8 @@ def _find_groups(entries: Sequence[_Entry], by: By, data: Path | None) -> tuple[
             systems[entry.title] = next(each for each in loaded[folder] if each.name == entry.system.name)
         except BlemoreError as error:
             notes.append(f"{entry.title}: not tested against the others: {error}")
+    if any(entry.group for entry in entries):
+        notes.append(SEEDS)
     if not systems:
         return {}, notes
     try:
@@ -221,22 +258,24 @@ def _make_row(entry: _Entry, group: int | None) -> Row:
     system, record = entry.system, entry.record
     inside = [each for each in record.systems if each.name in system.base_models]
     cards = [system.card, *(each.card for each in inside)]
-    own = [each.caveat for each in (system, *inside) if each.caveat]
-    caveats = [*dict.fromkeys(own), *describe_selection(system, record.finished)]
+    seeds = entry.group
+    scores = seeds or system
     return Row(
         name=entry.title,
         base_models=system.base_models,
         group=group,
-        out_of_sample=_numbers(system.cross_fitted),
-        interval=system.intervals.score if system.intervals else None,
-        official=_numbers(system.official),
+        out_of_sample=_numbers(scores.cross_fitted),
+        interval=scores.intervals.score if scores.intervals else None,
+        official=_numbers(scores.official),
         test_score=None,
-        caveats=tuple(caveats),
+        caveats=tuple(describe_system(system, record)),
         acted=_say_acted(cards),
         paid=_say_paid(cards),
         weights="; ".join(dict.fromkeys(card.weights_licence or UNDECLARED for card in cards)),
         run=entry.run.folder.name,
         source="",
+        seeds=seeds.seeds if seeds else (),
+        sd=seeds.cross_fitted.score.sd if seeds else None,
     )
 
 
@@ -277,13 +316,3 @@ def _describe(facts: DataFacts, protocol: str) -> str:
         f"{what} {facts.digest[:8]}: {facts.clips} clips, {facts.actors} actors, {facts.folds} folds; protocol "
         f"{protocol}"
     )
-
-
-def _caveats_of(facts: DataFacts) -> tuple[str, ...]:
-    """Report what holds for all systems on a dataset."""
-    found = ["demo: generated clips, whose numbers say nothing about BLEMORE"] if facts.demo else []
-    if facts.left_out:
-        count = len(facts.left_out)
-        found.append(f"incomparable: {count} clip{'s' * (count > 1)} left out")
-    words = describe_folds(facts)
-    return (*found, *([words] if words else []))

@@ -42,12 +42,11 @@ def leaderboard(runs: tuple[Path, ...], by: str, form: str, html: Path | None, d
     """
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.disk import write_atomically
-    from blemore_harness.systems.submission import list_submissions
+    from blemore_pages.api import rank_runs
     from blemore_pages.leaderboard import formats
-    from blemore_pages.leaderboard.boards import make_boards
 
     chosen = cast(Literal["out-of-sample", "official"], by)
-    boards, remarks = make_boards(runs, list_submissions(), chosen, data, open_reporter().log)
+    boards, remarks = rank_runs(runs, chosen, data, open_reporter())
     if html is not None:
         write_atomically(html, formats.write_html(boards, remarks, chosen))
         click.echo(str(html))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,14 +14,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from blemore_harness.drawing.result_text import escape_latex, escape_markdown
 from blemore_harness.scoring.intervals import LEVEL, short
 from blemore_pages.leaderboard.boards import Board, By, Numbers, Row
 from blemore_pages.static_table import Column, Page, PageTable, render_page
 from blemore_pages.static_table import Row as PageRow
 
 TIES = (
-    "Systems of the same tie number cannot be told apart from the best of them (paired permutation test by "
-    "actor, Holm-corrected over all pairs, p of .05 or more)."
+    "group: systems of one group cannot be told apart from its best (paired permutation test by actor, p below .05 "
+    "after Holm's correction for all pairs)."
 )
 
 WHICH = {
@@ -30,31 +30,14 @@ WHICH = {
     "official": "Ranked by the official Score, to compare with papers: in-sample, which favours fusions.",
 }
 
-_SPECIAL = re.compile(r"[&%$#_{}~^\\]")
-_LATEX = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-
 
 def draw_boards(boards: Sequence[Board], remarks: Sequence[str], by: By) -> RenderableType:
     """Draw boards for a terminal of 80 columns; caveats are letters, explained below."""
     parts: list[RenderableType] = []
     for board in boards:
         letters = _letters(board)
-        head = f"cross-fitted\nScore [{LEVEL} % CI]"
-        table = Table(title=board.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False,
-                      collapse_padding=True)  # fmt: skip
-        table.add_column("tie", justify="right")
-        table.add_column("system", overflow="fold", max_width=25)
-        for label in (head, "official\nScore", "\nACC_P", "\nACC_S", "test\nScore"):
-            table.add_column(label, justify="right", no_wrap=True)
-        table.add_column("notes", no_wrap=True)
-        for row in board.rows:
-            marks = ",".join(letters[words] for words in _remarks(row))
-            name = Text(row.name, style="dim" if row.published else "bold")
-            name.append(_inside(row), style="not bold")
-            tie = "*" if row.published else _group(row)
-            table.add_row(tie, name, _score(row), *_official(row), _test(row), marks)
         parts += [Text(words, style="bold yellow") for words in board.caveats]
-        parts.append(table)
+        parts.append(_draw_table(board, letters))
         parts += [Text(f"{letter}  {words}") for words, letter in letters.items()]
         parts += [Text(note) for note in board.notes]
         parts.append(Text())
@@ -65,18 +48,39 @@ def draw_boards(boards: Sequence[Board], remarks: Sequence[str], by: By) -> Rend
     return Group(*parts, *(Text(line, style="dim") for line in legend))
 
 
+def _draw_table(board: Board, letters: Mapping[str, str]) -> Table:
+    """Draw the rows of a board, without columns of numbers that none of them has."""
+    table = Table(title=board.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False,
+                  collapse_padding=True)  # fmt: skip
+    numbers = [(_score(row), *_official(row), _test(row)) for row in board.rows]
+    heads = (f"cross-fitted\nScore [{LEVEL} % CI]", "official\nScore", "\nACC_P", "\nACC_S", "test\nScore")
+    kept = [k for k in range(len(heads)) if any(row[k] for row in numbers)]
+    table.add_column("group", justify="right")
+    table.add_column("system", overflow="fold", max_width=25)
+    for k in kept:
+        table.add_column(heads[k], justify="right", no_wrap=True)
+    table.add_column("notes", no_wrap=True)
+    for row, cells in zip(board.rows, numbers, strict=True):
+        marks = ",".join(letters[words] for words in _remarks(row))
+        name = Text(row.name, style="dim" if row.published else "bold")
+        name.append(_inside(row), style="not bold")
+        group = "*" if row.published else _group(row)
+        table.add_row(group, name, *(cells[k] for k in kept), marks)
+    return table
+
+
 def write_markdown(boards: Sequence[Board], by: By) -> str:
     """Write boards as tables of Markdown."""
     lines = []
     for board in boards:
-        lines += [f"## {_cell(board.title)}", ""]
-        lines += [f"**{_cell(words)}**\n" for words in board.caveats]
+        lines += [f"## {escape_markdown(board.title)}", ""]
+        lines += [f"**{escape_markdown(words)}**\n" for words in board.caveats]
         columns, rows = _wide(board)
         lines += [f"| {' | '.join(label for label, _ in columns)} |"]
         lines += [f"|{'|'.join('--:' if number else '---' for _, number in columns)}|"]
-        lines += [f"| {' | '.join(map(_cell, texts))} |" for texts in rows]
+        lines += [f"| {' | '.join(map(escape_markdown, texts))} |" for texts in rows]
         ties = [WHICH[by], TIES] if any(row.group for row in board.rows) else []
-        lines += ["", *(f"{_cell(note)}\n" for note in (*ties, *board.notes))]
+        lines += ["", *(f"{escape_markdown(note)}\n" for note in (*ties, *board.notes))]
     return "\n".join(lines)
 
 
@@ -107,15 +111,16 @@ def write_latex(boards: Sequence[Board]) -> str:
         lines += [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(board.title)}}}"]
         lines += [r"\begin{tabular}{rlrrrrr}", r"\toprule"]
         lines += [r" & & cross-fitted & \multicolumn{3}{c}{official} & test \\"]
-        lines += [r"tie & system & Score & ACC$_P$ & ACC$_S$ & Score & Score \\", r"\midrule"]
+        lines += [r"group & system & Score & ACC$_P$ & ACC$_S$ & Score & Score \\", r"\midrule"]
         for numbers, row in ranked:
             cells = ["" if n is None else short(n) for n in numbers]
             cells = [rf"\textbf{{{cell}}}" if cell and row in own and n == top else cell
                      for cell, n, top in zip(cells, numbers, best, strict=True)]  # fmt: skip
+            cells[0] += "" if row.sd is None else rf" $\pm$ {short(row.sd)}"
             marks = ",".join(letters[words] for words in _remarks(row))
             name = escape_latex(row.name + _inside(row)) + (rf"$^{{{marks}}}$" if marks else "")
-            tie = "" if row.published else _group(row)
-            lines.append(" & ".join([tie, name, *cells, _test(row)]) + r" \\")
+            group = "" if row.published else _group(row)
+            lines.append(" & ".join([group, name, *cells, _test(row)]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}"]
         notes = [*board.caveats, *(f"{letter}: {words}" for words, letter in letters.items())]
         lines += [rf"\par\footnotesize {escape_latex('; '.join(notes))}"] if notes else []
@@ -145,20 +150,11 @@ def write_html(boards: Sequence[Board], remarks: Sequence[str], by: By) -> str:
 
 
 COLUMNS = (
-    ("tie", True), ("system", False), (f"cross-fitted Score [{LEVEL} % CI]", True), ("official Score", True),
+    ("group", True), ("system", False), (f"cross-fitted Score [{LEVEL} % CI]", True), ("official Score", True),
     ("ACC_P", True), ("ACC_S", True), ("test Score", True), ("caveats", False), ("saw acted emotions", False),
     ("paid", False), ("licence of weights", False), ("run or source", False),
 )  # fmt: skip
 """Heads of the wide tables, and whether a column holds numbers."""
-
-
-def escape_latex(text: str) -> str:
-    r"""Write a text so that LaTeX shows it as it is.
-
-    >>> escape_latex("a_b 50 %")
-    'a\\_b 50 \\%'
-    """
-    return _SPECIAL.sub(lambda found: _LATEX.get(found[0], f"\\{found[0]}"), text)
 
 
 def _wide(board: Board) -> tuple[list[tuple[str, bool]], list[list[str]]]:
@@ -180,13 +176,14 @@ def _facts(board: Board, row: Row) -> dict[str, Any]:
     cross = row.out_of_sample or Numbers(None, None, None)
     low, high = row.interval or (None, None)
     return {
-        "protocol": board.protocol, "dataset": board.dataset, "tie": row.group, "system": row.name,
+        "protocol": board.protocol, "dataset": board.dataset, "group": row.group, "system": row.name,
         "base_models": ",".join(row.base_models), "cross_fitted_score": cross.score, "lower": low, "upper": high,
         "cross_fitted_acc_presence": cross.acc_presence, "cross_fitted_acc_salience": cross.acc_salience,
         "official_score": row.official.score, "official_acc_presence": row.official.acc_presence,
         "official_acc_salience": row.official.acc_salience, "test_score": row.test_score,
         "caveats": "; ".join((*board.caveats, *row.caveats)), "acted_emotions": row.acted, "paid": row.paid,
         "weights_licence": row.weights, "run": row.run, "source": row.source,
+        "seeds": ",".join(map(str, row.seeds)), "between_seed_sd": row.sd,
     }  # fmt: skip
 
 
@@ -236,13 +233,9 @@ def _score(row: Row) -> str:
     if row.out_of_sample is None or row.out_of_sample.score is None:
         return ""
     ends = f" [{short(row.interval[0])}, {short(row.interval[1])}]" if row.interval else ""
-    return short(row.out_of_sample.score) + ends
+    return short(row.out_of_sample.score) + ("" if row.sd is None else f" ± {short(row.sd)}") + ends
 
 
 def _official(row: Row) -> list[str]:
     numbers = (row.official.score, row.official.acc_presence, row.official.acc_salience)
     return ["" if number is None else short(number) for number in numbers]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

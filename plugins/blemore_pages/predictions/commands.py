@@ -27,14 +27,14 @@ def predictions(
     For every training clip (out of fold) and test clip of RUN: actor, fold, truth, answer, the six probabilities, and
     whether the set of emotions and the saliences are right.
     """
-    from blemore_pages.contents import read_system
-    from blemore_pages.predictions.columns import check_ending, list_predictions, to_csv, to_json, write_predictions
+    from blemore_pages import api
+    from blemore_pages.predictions.columns import check_ending, to_csv, to_json, write_predictions
 
     if output is not None and as_json:
         raise click.UsageError("expected either -o FILE or --json")
     if output is not None:
         check_ending(output)  # before anything is read
-    columns = list_predictions(read_system(runs, run, system, data))
+    columns = api.predictions(run, system=system, data=data, runs=runs)
     if output is None:
         click.echo(to_json(columns) if as_json else to_csv(columns), nl=False)
     else:

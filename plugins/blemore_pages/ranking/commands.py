@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from blemore_harness.cli.root import Command, json_option
-from blemore_harness.errors import ConfigError, DataError, printable
+from blemore_harness.errors import printable
 
 
 @click.command(cls=Command)
@@ -31,21 +31,11 @@ def rank(
     What cannot be scored is listed with the reason; the exit code is then 1.
     """
     from blemore_harness.cli.terminal import answer_console
-    from blemore_harness.disk import write_atomically
     from blemore_harness.drawing.score_tables import draw_ranking
-    from blemore_harness.files.scoring import read_reference
-    from blemore_harness.scoring.ranking import find_sent, rank_files
-    from blemore_pages.ranking.page import render_ranking
+    from blemore_pages import api
 
-    if (alpha is None) != (beta is None):
-        raise ConfigError("expected both --alpha and --beta, or neither to choose them for each file")
-    labels = read_reference(reference)
-    files = find_sent(sent, reference)
-    if not files:
-        raise DataError(f"no submissions in {sent[0]}: expected .zip, .json, .csv or .npz files")
-    found = rank_files(files, labels, alpha, beta)
+    found = api.rank(sent, reference=reference, alpha=alpha, beta=beta, html=html)
     if html is not None:
-        write_atomically(html, render_ranking(found))
         click.echo(printable(f"{html}: ranking of {len(found['ranked'])} submissions"), err=True)
     if as_json:
         click.echo(json.dumps(found, indent=2))

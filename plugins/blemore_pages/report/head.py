@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from blemore_harness.errors import first_and_count
 from blemore_harness.record.types import FailedSystem, FinishedSystem, Record
 from blemore_harness.scoring.analysis import compare_all_systems
-from blemore_harness.scoring.caveats import describe_folds, describe_selection
+from blemore_harness.scoring.caveats import describe_data, describe_help, describe_system
 from blemore_harness.scoring.intervals import LEVEL, say_minimum, short, show_p
 from blemore_harness.systems.submission import list_submissions
 from blemore_pages.contents import Contents
@@ -81,28 +80,25 @@ def _duration(seconds: float) -> str:
 
 
 def list_caveats(runs: Sequence[Contents]) -> list[str]:
-    """Return why the numbers are not comparable or not of real systems, and what was chosen on scored clips."""
+    """Return why the numbers are not comparable or not of real systems, and what was chosen on scored clips.
+
+    What does not hold for all of several runs begins with the run's name.
+    """
+    caveats = {run.folder.name: list(_caveats_of(run)) for run in runs}
     found: dict[str, None] = {}
-    for run in runs:
-        where = f"{run.folder.name}: " if len(runs) > 1 else ""
-        for text in _caveats_of(run):
-            found[where + text] = None
+    for name, texts in caveats.items():
+        for text in texts:
+            found[text if all(text in others for others in caveats.values()) else f"{name}: {text}"] = None
     return list(found)
 
 
 def _caveats_of(run: Contents) -> Iterator[str]:
-    record, data = run.record, run.record.data
-    if data.demo:
-        yield "demo: generated clips of drawn faces and synthesised voices. These numbers say nothing about BLEMORE."
-    elif record.caveat:
+    record = run.record
+    yield from describe_data(record.data)
+    if record.caveat and not record.data.demo:
         yield record.caveat
     if record.status != "finished":
         yield f"the run is {record.status}: {record.error.message if record.error else 'it did not come to its end'}"
-    if data.left_out:
-        reason = next(iter(data.left_out.values()))
-        yield f"incomparable: left out {first_and_count(data.left_out, 'clip')} ({reason})"
-    if words := describe_folds(data):
-        yield words
     if record.test is not None and record.test.transductive:
         yield f"transductive: the test labels by {record.test.strategy} look at other test clips of an actor"
     systems: dict[str, list[str]] = {}
@@ -115,7 +111,7 @@ def _caveats_of(run: Contents) -> Iterator[str]:
 
 def _remarks(system: FinishedSystem, record: Record) -> tuple[str, ...]:
     """Return what must stand beside a system's numbers."""
-    return (*([system.caveat] if system.caveat else []), *describe_selection(system, record.finished))
+    return (*describe_system(system, record), *describe_help(system, record))
 
 
 def list_warnings(runs: Sequence[Contents]) -> list[str]:

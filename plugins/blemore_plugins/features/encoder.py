@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -177,6 +178,16 @@ class FeatureEncoder(Encoder):
         from blemore_harness.heads.subsampled import fit_head_on_rows
 
         return fit_head_on_rows(lambda clip: self.frame_features(clip, options, context), fold, options, context)
+
+    def load(self, folder: Path, options: Any, context: Context) -> Model:
+        """Read a trained head."""
+        if options.rows == "clips":
+            from blemore_harness.heads.fitting import load_head
+
+            return load_head(folder, lambda clips: self.embed(clips, options, context), context)
+        from blemore_harness.heads.subsampled import load_head_on_rows
+
+        return load_head_on_rows(folder, lambda clip: self.frame_features(clip, options, context), context)
 
     def fit_folds(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Iterable[Model]:
         """Train the heads of several folds at once where that is faster; those on embeddings one by one."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,12 +98,6 @@ def is_trained(name: str, anatomy: Anatomy, options: FinetuningOptions) -> bool:
     if anatomy.frozen.fullmatch(name):
         return False
     return not options.lora or anatomy.layer_of(name) is None or name.endswith((".0.down", ".0.up"))
-
-
-def count_weights(parameters: Iterable[nn.Parameter]) -> dict[str, int]:
-    """Count numbers in weights: all, and those that are trained."""
-    held = list(parameters)
-    return {"total": sum(p.numel() for p in held), "trained": sum(p.numel() for p in held if p.requires_grad)}
 
 
 SCALE = 2.0

@@ -2,89 +2,52 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from blemore_harness.options import demand, incidental
+from blemore_harness.options import demand, incidental, searched
+from blemore_harness.training.options import TrainingOptions
 
 RANDOM = ("random", "random-small")
 """Values of `model` for fresh weights: at the released size, and at a size for trying things out."""
 
 
 @dataclass(frozen=True)
-class FinetuningOptions:
+class FinetuningOptions(TrainingOptions):
     """How a network is trained whole. Rates, epochs and patience are the UZH paper's (arXiv 2603.23650), the rest ours.
 
     Attributes:
+        learning_rate: of the pretrained layers (with `lora`, which needs about ten times as much, of its matrices).
+        weight_decay: AdamW's; none on biases, norms and position tables.
+        save_every: epochs between checkpoints that an interrupted fit goes on from (1 to 2 GB for a base network).
         model: hub id, or local folder with `config.json` and the weights; or one of `RANDOM`, which are untrained.
         revision: branch, tag or commit of a hub id.
-        epochs: at most so many passes over the training part.
-        patience: stop after so many epochs without a better choice; of no meaning with `selection=last`.
-        batch_size: clips per step.
-        learning_rate: of the pretrained layers (with `lora`, which needs about ten times as much, of its matrices).
         head_rate: of the layers that start fresh.
         layer_decay: each layer learns by this factor slower than the one above it; 1 for none. .65 to .75 is usual with
             a `learning_rate` of 1e-4 or more.
-        warmup: epochs over which all rates rise in a line; may be a fraction.
-        schedule: what follows the warm-up: `constant`, or `cosine`, which falls to 0 at the end of `epochs`.
-        ema: decay of a running average of the weights, which then is what is judged and kept; 0 for none, .999 for
-            trainings of some thousand steps. Early on it is shorter: at most (1 + step) / (10 + step).
         lora: rank of the low-rank matrices that are trained in place of the pretrained layers, on the queries and
             values of every attention; 0 trains the layers themselves.
-        weight_decay: AdamW's; none on biases, norms and position tables.
         head_dropout: share of the head's inputs dropped in training.
-        clip: longest gradient (its norm over all weights); 0 for no limit.
-        precision: `auto` is bfloat16 (torch's autocast) on a GPU that computes in it, and float32 elsewhere; weights,
-            softmax and loss are float32 in any case.
-        selection: how the epoch is chosen: `inner` on an actor-disjoint part of the training clips (honest);
-            `held-out` on the very fold that is scored, as the papers do (on the final fit, where nothing can be asked,
-            as `inner`); `last` takes the last one.
-        refit: after an `inner` choice, train again on all training clips for the number of epochs that was best, with
-            the same rates. It doubles the work, and is the default as in all heads: the actors of the inner part are a
-            fifth of the training actors.
         gradient_checkpointing: compute activations twice to save memory; changes no result.
-        save_every: epochs between checkpoints that an interrupted fit goes on from (1 to 2 GB for a base network).
-        workers: threads that read clips ahead of the network; 0 for one per core.
     """
 
-    model: str
+    learning_rate: float = searched(1e-5, 1e-6, 1e-4, log=True)
+    model: str = field(kw_only=True)
     revision: str = "main"
-    epochs: int = 30
-    patience: int = 10
-    batch_size: int = 16
-    learning_rate: float = 1e-5
     head_rate: float = 1e-3
-    layer_decay: float = 1.0
-    warmup: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
-    ema: float = 0.0
+    layer_decay: float = searched(1.0, 0.65, 1.0)
     lora: int = 0
-    weight_decay: float = 0.05
-    head_dropout: float = 0.0
-    clip: float = 1.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    selection: Literal["inner", "held-out", "last"] = "inner"
-    refit: bool = True
+    head_dropout: float = searched(0.0, 0.0, 0.5)
     gradient_checkpointing: bool = incidental(False)
-    save_every: int = incidental(5)
-    workers: int = incidental(0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         demand(bool(self.model.strip()), "model", "a hub id, a folder, random or random-small", self.model)
         demand(bool(self.revision.strip()), "revision", "a branch, tag or commit", self.revision)
-        for name in ("epochs", "patience", "batch_size", "save_every"):
-            demand(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        for name in ("learning_rate", "head_rate"):
-            demand(0 < getattr(self, name) < 1, name, "between 0 and 1", getattr(self, name))
+        demand(0 < self.head_rate < 1, "head_rate", "between 0 and 1", self.head_rate)
         demand(0 < self.layer_decay <= 1, "layer_decay", "above 0, at most 1", self.layer_decay)
-        demand(0 <= self.warmup < self.epochs, "warmup", f"from 0, below epochs ({self.epochs})", self.warmup)
-        demand(0 <= self.ema < 1, "ema", "from 0 to below 1", self.ema)
         demand(self.lora >= 0, "lora", "a rank, or 0", self.lora)
-        demand(0 <= self.weight_decay < math.inf, "weight_decay", "at least 0", self.weight_decay)
         demand(0 <= self.head_dropout < 1, "head_dropout", "from 0 to below 1", self.head_dropout)
-        demand(0 <= self.clip < math.inf, "clip", "at least 0", self.clip)
-        demand(self.workers >= 0, "workers", "at least 0", self.workers)
 
 
 @dataclass(frozen=True)

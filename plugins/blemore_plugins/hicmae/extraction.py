@@ -15,9 +15,9 @@ from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import WeightsMissing
 from blemore_harness.hookspecs import Requirement
+from blemore_harness.media.ahead import read_ahead
 from blemore_harness.media.audio import audio_key, read_audio, warn_of_silence
 from blemore_harness.networks import usable_cpus
-from blemore_plugins.ahead import read_ahead
 from blemore_plugins.hicmae.inputs import RATE, cut_windows, import_kaldi, log_mel
 from blemore_plugins.hicmae.options import RANDOM_SMALL, RELEASED, SMALL, SMALL_SEED, WEIGHT_FILES, HiCMAEOptions
 from blemore_plugins.hicmae.shape import CHUNK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from blemore_plugins.cards import fusion_card
 from blemore_plugins.late.options import LateOptions, share_out
 from blemore_plugins.late.search import choose_weights
 from blemore_plugins.late.space import join_folds, whole
-from blemore_plugins.means import WeightedMean
+from blemore_plugins.means import WeightedMean, load_weighted_mean
 
 
 class LateFusion(Fusion):
@@ -43,6 +44,10 @@ class LateFusion(Fusion):
         rows = np.stack([base_models[name].values for name in names])
         (found,) = choose_weights(rows, fold.train.labels, whole(len(fold.train)), options, [context])
         return _told(dict(zip(names, found.tolist(), strict=True)), base_models, context)
+
+    def load(self, folder: Path, options: LateOptions, context: Context) -> WeightedMean:
+        """Read the weights."""
+        return load_weighted_mean(folder)
 
     def fit_folds(
         self,

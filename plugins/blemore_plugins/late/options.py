@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from blemore_harness.errors import ConfigError, InvalidOption
-from blemore_harness.options import incidental
+from blemore_harness.options import incidental, searched
 
 ROUNDING = 0.01
 """How far given weights may sum from 1: printed weights are rounded to three digits each."""
@@ -43,7 +43,7 @@ class LateOptions:
     search: Literal["exhaustive", "climb"] = "exhaustive"
     limit: int = 2_000_000
     min_weight: float = 0.0
-    max_weight: float = 1.0
+    max_weight: float = searched(1.0, 0.5, 1.0)
     weights: str = ""
     renormalise: bool = False
     backend: Literal["auto", "numba", "numpy"] = incidental("auto")

@@ -12,9 +12,9 @@ from blemore_harness.cache import Cache, Store
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing, MediaError, first_and_count
+from blemore_harness.media.ahead import read_ahead
 from blemore_harness.media.audio import audio_key, read_audio
 from blemore_harness.networks import usable_cpus
-from blemore_plugins.ahead import read_ahead
 from blemore_plugins.prosody.vocabulary import feature_names
 
 VERSION = 1

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from blemore_harness.clips import EMOTIONS, Clips
 from blemore_harness.context import Context
 from blemore_harness.disk import read_json, write_json
-from blemore_harness.heads.scaling import Scaler
-from blemore_harness.networks import forward_rows, load_weights, one_thread, save_weights
+from blemore_harness.heads.scaling import make_scaler
+from blemore_harness.networks import forward_rows, load_weights, one_thread, save_weights, seeded
 from blemore_harness.predictions import Embeddings, Probabilities, softmax
 from blemore_plugins.rank_aware.inputs import BaseModels, Inputs
 
@@ -160,7 +160,8 @@ class RankAwareModel:
         save_weights(self.network, folder / WEIGHTS)
         scalers = zip(self.inputs.names, self.inputs.scalers, strict=True)
         save_file(
-            {f"{n}.{k}": np.ascontiguousarray(v) for n, s in scalers for k, v in vars(s).items()}, folder / SCALERS
+            {f"{name}.{part}": array for name, scaler in scalers for part, array in scaler.arrays().items()},
+            folder / SCALERS,
         )
         shape = {"names": self.inputs.names, "width": self.network.query.in_features, "top_n": self.network.top_n}
         write_json(folder / FACTS, shape)
@@ -183,8 +184,12 @@ def load(folder: Path, context: Context) -> RankAwareModel:
 
     facts, arrays = read_json(folder / FACTS), load_file(folder / SCALERS)
     names = tuple(facts["names"])
-    inputs = Inputs(names, tuple(Scaler(arrays[f"{name}.mean"], arrays[f"{name}.scale"]) for name in names))
-    network = RankAwareNetwork(inputs.sizes, facts["width"], facts["top_n"], 0.0).to(context.device)
+    parts = [
+        {key.removeprefix(f"{name}."): arrays[key] for key in arrays if key.startswith(f"{name}.")} for name in names
+    ]
+    inputs = Inputs(names, tuple(map(make_scaler, parts)))
+    with seeded(context.seed):  # weights are drawn before they are replaced
+        network = RankAwareNetwork(inputs.sizes, facts["width"], facts["top_n"], 0.0).to(context.device)
     return RankAwareModel(inputs, load_weights(network, folder / WEIGHTS))
 
 

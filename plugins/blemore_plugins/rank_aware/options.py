@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blemore_harness.errors import InvalidOption
+from blemore_harness.options import searched
 
 LANES = 16
 """Latent widths are multiples of this: otherwise the last bits of matrix products on a CPU depend on the position
@@ -38,12 +39,12 @@ class RankAwareOptions:
 
     width: int = 128
     top_n: int = 3
-    dropout: float = 0.3
+    dropout: float = searched(0.3, 0.0, 0.6)
     presence_loss: float = 1.0
     salience_loss: float = 1.0
     rank_loss: float = 0.1
-    learning_rate: float = 5e-4
-    weight_decay: float = 1e-2
+    learning_rate: float = searched(5e-4, 1e-5, 1e-2, log=True)
+    weight_decay: float = searched(1e-2, 1e-5, 1e-1, log=True)
     gate_rate: float = 10.0
     epochs: int = 100
     patience: int = 20

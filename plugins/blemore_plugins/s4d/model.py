@@ -18,15 +18,15 @@ from blemore_harness.context import Context
 from blemore_harness.disk import digest_of, read_json, write_json
 from blemore_harness.networks import fitting_threads, load_weights, save_weights
 from blemore_harness.predictions import Probabilities
+from blemore_harness.training.batches import TrainingBatches
+from blemore_harness.training.epochs import Judge, Training, autocast, run_epochs, soft_label_loss
+from blemore_harness.training.predicting import average_views, judge_held_out, judge_inside
 from blemore_plugins.hub import find_weights
 from blemore_plugins.s4d.batches import CropSource
 from blemore_plugins.s4d.checkpoint import load_into, read_tensors, shape_of
 from blemore_plugins.s4d.faces import open_crops
 from blemore_plugins.s4d.network import S4DViTMoE, build_network, count_parameters, count_parts
 from blemore_plugins.s4d.options import RANDOM, WEIGHT_FILES, S4DOptions
-from blemore_plugins.training.batches import TrainingBatches
-from blemore_plugins.training.epochs import Judge, Training, autocast, run_epochs, soft_label_loss
-from blemore_plugins.training.predicting import average_views, judge_held_out, judge_inside
 
 WEIGHTS, FACTS = "network.safetensors", "network.json"
 """Files of a model that is kept."""

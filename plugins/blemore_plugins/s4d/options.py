@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from blemore_harness.errors import InvalidOption
-from blemore_harness.options import demand, incidental
+from blemore_harness.options import demand, incidental, searched
 from blemore_plugins.s4d.shape import Routing, Shape
 
 HUB_ID = "cyinen/S4D"
@@ -79,8 +79,8 @@ class S4DOptions:
     train: Literal["adapters", "upper", "all"] = "adapters"
     epochs: int = 100
     batch_size: int = 16
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.05
+    learning_rate: float = searched(1e-4, 1e-5, 1e-3, log=True)
+    weight_decay: float = searched(0.05, 1e-3, 0.2, log=True)
     warmup: int = 5
     flip: bool = True
     crop: float = 0.8

@@ -13,9 +13,9 @@ from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
+from blemore_harness.media.ahead import read_ahead
 from blemore_harness.media.audio import read_audio
 from blemore_harness.networks import usable_cpus
-from blemore_plugins.ahead import read_ahead
 from blemore_plugins.speech.recipe import RATE, Recipe, extra_missing
 
 WINDOW_BYTES = 80 << 20

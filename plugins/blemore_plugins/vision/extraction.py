@@ -15,10 +15,10 @@ from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing
 from blemore_harness.hookspecs import Requirement
+from blemore_harness.media.ahead import read_ahead
 from blemore_harness.media.frame_cache import FrameCache, open_frames
 from blemore_harness.media.frames import BATCH, decoder_versions, iter_frames
 from blemore_harness.networks import fitting_threads, usable_cpus
-from blemore_plugins.ahead import read_ahead
 from blemore_plugins.hub import Weights, find_weights, identify_source
 from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.vision.options import RANDOM_SMALL, VisionOptions

@@ -6,25 +6,24 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blemore_harness.context import Context
 from blemore_harness.disk import atomic_file
 from blemore_harness.errors import DataError
 from blemore_harness.networks import has_bfloat16
+from blemore_harness.training.options import Precision
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from torch.optim.swa_utils import AveragedModel
 
 Quality = tuple[float, ...]
 """How good an epoch is; compared entry by entry."""
 
-Judge = Callable[[nn.Module], Quality]
+Judge: TypeAlias = "Callable[[nn.Module], Quality]"
 """Measures how good a network in evaluation mode is."""
-
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,9 @@ def average_weights(network: nn.Module, decay: float) -> AveragedModel:
         decay: how much of the average stays at a step, in the long run.
     """
 
+    import torch
+    from torch.optim.swa_utils import AveragedModel
+
     def mix(averaged: list[Tensor], current: list[Tensor], _: object) -> None:
         step = int(average.n_averaged)
         torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + step) / (10 + step)))
@@ -139,8 +141,13 @@ def average_weights(network: nn.Module, decay: float) -> AveragedModel:
 
 
 def trained_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights that are trained; the others never change and would fill disks."""
-    return {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+    """Return what training changes: trained parameters, and buffers such as the statistics of batch normalisation.
+
+    The other parameters never change and would fill disks.
+    """
+    saved = network.state_dict().keys()
+    found = {name: parameter.detach() for name, parameter in network.named_parameters() if parameter.requires_grad}
+    return found | {name: buffer for name, buffer in network.named_buffers() if name in saved}
 
 
 def put_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -158,6 +165,8 @@ def put_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def write_checkpoint(training: Training, state: State) -> None:
     """Write everything that a training needs to continue, whole or not at all."""
+    import torch
+
     average, generator = training.average, training.generator
     held = {
         "network": trained_weights(training.network),
@@ -180,6 +189,8 @@ def read_checkpoint(training: Training) -> State:
     Raises:
         DataError: a damaged checkpoint, or one of another training.
     """
+    import torch
+
     if not training.checkpoint.exists():
         return State()
     try:
@@ -198,7 +209,17 @@ def read_checkpoint(training: Training) -> State:
 
 
 def soft_label_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean over clips of KL(targets || softmax(logits)), in float32; both (B, 6)."""
+    """Return the mean over clips of KL(targets || softmax(logits)), in float32; both (B, 6).
+
+    Raises:
+        DataError: logits of another shape.
+    """
+    from torch.nn import functional as F
+
+    if logits.shape != targets.shape:
+        raise DataError(
+            f"expected logits of shape {tuple(targets.shape)}, six for each clip, found {tuple(logits.shape)}"
+        )
     return F.kl_div(F.log_softmax(logits.float(), dim=1), targets, reduction="batchmean")
 
 
@@ -209,6 +230,8 @@ def autocast(device: str, precision: Precision = "auto") -> contextlib.AbstractC
         device: of the network.
         precision: `auto` is bfloat16 on a GPU that computes in it, else float32.
     """
+    import torch
+
     kind = torch.device(device).type
     rounded = precision == "bfloat16" or (precision == "auto" and kind == "cuda" and has_bfloat16())
     return torch.autocast(kind, torch.bfloat16) if rounded else contextlib.nullcontext()

@@ -6,15 +6,17 @@ import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from blemore_harness.clips import Clip
+from blemore_harness.media.ahead import read_ahead
 from blemore_harness.networks import usable_cpus
-from blemore_plugins.ahead import read_ahead
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 THREADS = 16
 """At most so many readers, however many cores there are."""
@@ -65,6 +67,8 @@ class TrainingBatches:
     def __init__(
         self, clips: Sequence[Clip], targets: ArrayLike, source: Source, size: int, device: str, workers: int = 0
     ) -> None:
+        import torch
+
         self._clips, self._source, self._device = clips, source, device
         self._targets = torch.as_tensor(targets, dtype=torch.float32).clone()
         self._workers = workers or min(THREADS, usable_cpus())
@@ -77,6 +81,8 @@ class TrainingBatches:
         Everything random is drawn from the generator, on the CPU, before the first batch: it is the same on every
         device, whatever was asked for before and however many threads read.
         """
+        import torch
+
         order = torch.randperm(len(self._clips), generator=generator)
         draws = torch.rand(len(self._clips), self._source.draws, generator=generator)
         parts = torch.tensor_split(torch.arange(len(order)), self.steps)

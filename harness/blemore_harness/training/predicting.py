@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from blemore_harness.clips import EMOTIONS, Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.networks import fitting_threads
 from blemore_harness.predictions import Probabilities, softmax
-from blemore_plugins.training.batches import Source, read_views
-from blemore_plugins.training.epochs import Judge, Precision, Quality, autocast
+from blemore_harness.training.batches import Source, read_views
+from blemore_harness.training.epochs import Judge, Quality, autocast
+from blemore_harness.training.options import Precision
 
-Predict = Callable[[nn.Module, Clips], NDArray[np.float64]]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Predict: TypeAlias = "Callable[[nn.Module, Clips], NDArray[np.float64]]"
 """Returns the probabilities (N, 6) that a network gives clips."""
 
 
@@ -43,6 +46,8 @@ def average_views(
         run: gives the logits of a clip's views, where that is more than calling the network on them.
         precision, workers: see `autocast` and `TrainingBatches`.
     """
+    import torch
+
     rows = []
     with torch.inference_mode(), autocast(context.device, precision), fitting_threads(network):
         for clip, views in zip(clips, read_views(clips, source, context.device, workers), strict=True):

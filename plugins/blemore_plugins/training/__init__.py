@@ -1,1 +1,0 @@
-"""What encoders that train a network share: batches read ahead, epochs that can be resumed, predictions, judges."""
