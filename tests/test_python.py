@@ -291,6 +291,8 @@ def test_runs_are_removed_with_what_no_other_needs(home: Path) -> None:
 def test_errors_are_those_of_the_commands(home: Path) -> None:
     with pytest.raises(UnknownName, match="prosody"):
         bh.run(plugins=["prosdy"])
+    with pytest.raises(UnknownName, match="mlflwo"):
+        bh.run(plugins="trivial-single", track="mlflwo")
     with pytest.raises(ConfigError, match="neither"):
         bh.run()
     with pytest.raises(ConfigError, match="both"):

@@ -44,6 +44,7 @@ def run(
     isolate: bool = False,
     time_limit: float | None = None,
     skip_bad_clips: bool = False,
+    track: str | Sequence[str] = (),
 ) -> Run:
     """Train, fuse and score encoders, or a submission. Called again, it takes finished folds from disk.
 
@@ -64,6 +65,7 @@ def run(
         isolate: run plugins in worker processes, so that a crash does not end the run; for installed plugins only.
         time_limit: minutes that a fold may take; needs `isolate`.
         skip_bad_clips: leave out unusable clips; results are then not comparable.
+        track: names of experiment trackers that are told of the run, as of `plugins()`.
 
     Returns:
         The run. A system that failed is a warning and a row of `Run.table()`; the others are scored.
@@ -80,7 +82,7 @@ def run(
     with keep_stdout():
         opened = open_call(
             "run", given, submission, plugins, fusion, settings, data, runs, seed, thresholds, device, fold_seed,
-            reporter,
+            reporter, track,
         )  # fmt: skip
         ended = evaluate_run(opened, keep_models, isolate, time_limit, skip_bad_clips)
     warn_of_failures(ended, reporter)
@@ -101,6 +103,7 @@ def open_call(
     device: str,
     fold_seed: int,
     reporter: Reporter,
+    track: str | Sequence[str] = (),
 ) -> EvaluatedRun:
     """Open what a call evaluates.
 
@@ -109,6 +112,7 @@ def open_call(
         submission, and the others: as of `run`.
     """
     found, offered = open_submission(submission, plugins, fusion, reporter)
+    offered.track([track] if isinstance(track, str) else track)
     return open_evaluation(
         with_settings(found, settings, seed, thresholds), offered,
         data if isinstance(data, Dataset) else data_folder(data), runs_folder(runs), reporter, device, fold_seed,

@@ -76,6 +76,7 @@ def run_seeds(
     thresholds: str | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     fold_seed: int = 0,
+    track: str | Sequence[str] = (),
     **more: Any,
 ) -> SeedRuns:
     """Run a submission or plugins with several base seeds; the command is `run --seeds`.
@@ -94,7 +95,7 @@ def run_seeds(
     with keep_stdout():
         opened = open_call(
             "run_seeds", named, submission, plugins, fusion, settings, data, runs, seed, thresholds, device, fold_seed,
-            reporter,
+            reporter, track,
         )  # fmt: skip
         base = opened.submission.seed
         chosen = tuple(range(base, base + seeds)) if isinstance(seeds, int) else tuple(seeds)
