@@ -44,6 +44,7 @@ def run(
     isolate: bool = False,
     time_limit: float | None = None,
     skip_bad_clips: bool = False,
+    track: Sequence[str] = (),
 ) -> Run:
     """Train, fuse and score encoders, or a submission. Called again, it takes finished folds from disk.
 
@@ -64,6 +65,7 @@ def run(
         isolate: run plugins in worker processes, so that a crash does not end the run; for installed plugins only.
         time_limit: minutes that a fold may take; needs `isolate`.
         skip_bad_clips: leave out unusable clips; results are then not comparable.
+        track: names of experiment trackers that are told of the run.
 
     Returns:
         The run. A system that failed is a warning and a row of `Run.table()`; the others are scored.
@@ -82,6 +84,7 @@ def run(
             "run", given, submission, plugins, fusion, settings, data, runs, seed, thresholds, device, fold_seed,
             reporter,
         )  # fmt: skip
+        opened.plugins.track(track)
         ended = evaluate_run(opened, keep_models, isolate, time_limit, skip_bad_clips)
     warn_of_failures(ended, reporter)
     return ended
