@@ -265,8 +265,9 @@ def test_runs_over_seeds_are_those_of_the_command(home: Path) -> None:
     mean = found.runs[0].record.finished[0].cross_fitted.score.mean
     assert (row["system"], row["seeds"], row["cross_fitted_score"]) == ("trivial-single", 2, mean)
     assert "± .000" in found._repr_html_()
-    with pytest.raises(ConfigError, match="two different seeds"):
-        bh.run_seeds([3, 3], plugins="trivial-single")
+    for seeds in ([3, 3], [3], 1, 101, [0, -1]):
+        with pytest.raises(ConfigError, match=r"from 2 to 100.*found"):
+            bh.run_seeds(seeds, plugins="trivial-single")
 
 
 def test_this_machine_is_looked_over(home: Path) -> None:
@@ -274,6 +275,15 @@ def test_this_machine_is_looked_over(home: Path) -> None:
     assert findings["python"] == "ok"
     with pytest.raises(ConfigError, match="settings"):
         bh.diagnose(settings={"prosody": {}})
+    with pytest.raises(ConfigError, match="measure"):
+        bh.diagnose(measure=True)
+
+
+@pytest.mark.encoders
+def test_a_planned_run_is_measured(home: Path) -> None:
+    rows = bh.diagnose(plugins="trivial-single", device="cpu", measure=True)
+    assert {"time trivial-single", "time in all"} <= {row["what"] for row in rows}
+    assert list(bh.runs()) == []
 
 
 def test_runs_are_removed_with_what_no_other_needs(home: Path) -> None:
