@@ -6,6 +6,7 @@ import doctest
 import importlib
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from blemore_harness.cli.plugin_commands import find_plugin_commands
 from blemore_harness.context import Context
 from blemore_harness.errors import ConfigError, ExtraMissing, InvalidProbabilities, RunError, UnknownName
 from blemore_harness.files.runs import read_record
+from blemore_harness.running.progress import Standing
 from blemore_harness.systems.unregistered import digest_code
 from builders import rows_of, write_download
 from installed_plugins import make_site
@@ -355,7 +357,14 @@ def test_bars_of_a_notebook_are_one_output_that_ends_empty(monkeypatch: pytest.M
         inner.advance()
         outer.advance(3)
     assert 'value="1" max="2"' in drawn[0]
-    assert "&lt;clips&gt;: 3 of 4, about" in drawn[1]
+    assert re.search("&lt;clips&gt;: 3 of 4, .*, about", drawn[1])
+    assert drawn[-1] == ""
+    reporter.show(Standing("fold 3 of 4 (<one> 3 of 4)", 2, 4))
+    with reporter.progress("epochs", 7) as bar:
+        bar.advance()
+    assert re.fullmatch(r'<div><progress value="2" max="4".*fold 3 of 4 \(&lt;one&gt; 3 of 4\)</div>', drawn[-1])
+    assert drawn[-2].index('value="2" max="4"') < drawn[-2].index('value="1" max="7"')
+    reporter.show(None)
     assert drawn[-1] == ""
 
 
@@ -364,8 +373,14 @@ def test_a_count_in_the_log_says_how_long_to_go() -> None:
     bar.done = 2
     assert bar.describe(bar.started + 10) == "clips: 2 of 10", "too early to tell"
     bar.done = 5
-    assert bar.describe(bar.started + 10) == "clips: 5 of 10, about 10 s left"
-    assert bar.describe(bar.started + 600).endswith("about 10 min left")
+    assert bar.describe(bar.started + 10) == "clips: 5 of 10, 2 s each, about 10 s left"
+    assert bar.describe(bar.started + 14550).endswith("about 4 h 2 min left")
+
+
+def test_a_run_says_how_far_it_is_over_all_systems(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "blemore_harness"):
+        simple_run()
+    assert [text for text in caplog.messages if re.search(r"of \d+ \(trivial-|preparing trivial-", text)]
 
 
 # -------------------------------------------------------------------------------------------------- objects as plugins

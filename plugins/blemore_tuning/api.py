@@ -67,7 +67,7 @@ def tune(
         found, offered = open_submission(name, plugins, fusion, reporter)
         run = open_evaluation(
             with_settings(found, settings, seed), offered, data_folder(data), runs_folder(runs), reporter, device,
-            fold_seed, ("blemore_harness.tune",),
+            fold_seed, ("blemore_harness.tune",), show=reporter.show,
         )  # fmt: skip
         texts = [f"{name}={values}" for name, values in (spaces or {}).items()]
         file = None if output is None else Path(output)

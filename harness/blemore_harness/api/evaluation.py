@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from blemore_harness.api.opening import data_folder, runs_folder
-from blemore_harness.api.reporting import keep_stdout, open_reporter
+from blemore_harness.api.reporting import LogReporter, keep_stdout, open_reporter
 from blemore_harness.api.rows import Rows
 from blemore_harness.api.run import Run
 from blemore_harness.api.submissions import open_evaluation, open_submission, with_settings
@@ -102,7 +102,7 @@ def open_call(
     thresholds: str | None,
     device: str,
     fold_seed: int,
-    reporter: Reporter,
+    reporter: LogReporter,
     track: str | Sequence[str] = (),
 ) -> EvaluatedRun:
     """Open what a call evaluates.
@@ -116,7 +116,7 @@ def open_call(
     return open_evaluation(
         with_settings(found, settings, seed, thresholds), offered,
         data if isinstance(data, Dataset) else data_folder(data), runs_folder(runs), reporter, device, fold_seed,
-        _describe_call(function, named), _render,
+        _describe_call(function, named), _render, show=reporter.show,
     )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def prepare(
         found, offered = open_submission(submission, plugins, None, reporter)
         opened = open_evaluation(
             with_settings(found, settings), offered, data if isinstance(data, Dataset) else data_folder(data),
-            runs_folder(runs), reporter, device, command=call,
+            runs_folder(runs), reporter, device, command=call, show=reporter.show,
         )  # fmt: skip
         return Rows(prepare_ahead(opened, None if export is None else Path(export)))
 
