@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import blemore_harness as bh
 from blemore_harness.clips import Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import ConfigError, ExtraMissing, UnknownName
@@ -26,6 +27,7 @@ from blemore_harness.systems.plugins import Plugins, load_plugins, register
 from blemore_harness.systems.submission import from_plugins
 from blemore_trackers import facts, trackers
 from blemore_trackers.wandb import _is_set_up
+from builders import rows_of, write_download
 from toys import Noisy, NoisyModel, offer, open_bench
 
 NAMES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb", "trackio": "trackio"}
@@ -127,6 +129,13 @@ def test_unknown_and_unusable_trackers_end_the_command() -> None:
         plugins.track(["tay"])
     with pytest.raises(ConfigError, match=r"toy.*no such disk"):
         plugins.track(["toy"])
+
+
+def test_python_users_name_trackers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLEMORE_CACHE", str(tmp_path / "cache"))
+    data = write_download(tmp_path / "data", rows_of(actors=6, folds=3))
+    with pytest.raises(UnknownName, match=r"'nobody'.*mlflow"):
+        bh.run(plugins=["trivial-single"], data=data, runs=tmp_path / "runs", device="cpu", track=["nobody"])
 
 
 def test_bundled_trackers_are_offered_and_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
