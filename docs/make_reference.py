@@ -18,7 +18,7 @@ SOURCES = ROOT / "harness" / "blemore_harness"
 PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
-    "hookspecs", "context", "clips", "predictions", "cache", "disk", "options", "errors", "heads.options",
+    "hookspecs", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors", "heads.options",
     "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options", "training.fitting",
     "training.epochs", "training.batches", "training.predicting", "estimators.classifier", "estimators.network",
     "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache", "media.frame_files",

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from blemore_harness.cli.plugin_commands import find_plugin_commands
 from blemore_harness.context import Context
 from blemore_harness.errors import ConfigError, ExtraMissing, InvalidProbabilities, RunError, UnknownName
 from blemore_harness.files.runs import read_record
+from blemore_harness.running.progress import Standing
 from blemore_harness.systems.unregistered import digest_code
 from builders import rows_of, write_download
 from installed_plugins import make_site
@@ -265,8 +267,9 @@ def test_runs_over_seeds_are_those_of_the_command(home: Path) -> None:
     mean = found.runs[0].record.finished[0].cross_fitted.score.mean
     assert (row["system"], row["seeds"], row["cross_fitted_score"]) == ("trivial-single", 2, mean)
     assert "± .000" in found._repr_html_()
-    with pytest.raises(ConfigError, match="two different seeds"):
-        bh.run_seeds([3, 3], plugins="trivial-single")
+    for seeds in ([3, 3], [3], 1, 101, [0, -1]):
+        with pytest.raises(ConfigError, match=r"from 2 to 100.*found"):
+            bh.run_seeds(seeds, plugins="trivial-single")
 
 
 def test_this_machine_is_looked_over(home: Path) -> None:
@@ -274,6 +277,15 @@ def test_this_machine_is_looked_over(home: Path) -> None:
     assert findings["python"] == "ok"
     with pytest.raises(ConfigError, match="settings"):
         bh.diagnose(settings={"prosody": {}})
+    with pytest.raises(ConfigError, match="measure"):
+        bh.diagnose(measure=True)
+
+
+@pytest.mark.encoders
+def test_a_planned_run_is_measured(home: Path) -> None:
+    rows = bh.diagnose(plugins="trivial-single", device="cpu", measure=True)
+    assert {"time trivial-single", "time in all"} <= {row["what"] for row in rows}
+    assert list(bh.runs()) == []
 
 
 def test_runs_are_removed_with_what_no_other_needs(home: Path) -> None:
@@ -345,7 +357,14 @@ def test_bars_of_a_notebook_are_one_output_that_ends_empty(monkeypatch: pytest.M
         inner.advance()
         outer.advance(3)
     assert 'value="1" max="2"' in drawn[0]
-    assert "&lt;clips&gt;: 3 of 4, about" in drawn[1]
+    assert re.search("&lt;clips&gt;: 3 of 4, .*, about", drawn[1])
+    assert drawn[-1] == ""
+    reporter.show(Standing("fold 3 of 4 (<one> 3 of 4)", 2, 4))
+    with reporter.progress("epochs", 7) as bar:
+        bar.advance()
+    assert re.fullmatch(r'<div><progress value="2" max="4".*fold 3 of 4 \(&lt;one&gt; 3 of 4\)</div>', drawn[-1])
+    assert drawn[-2].index('value="2" max="4"') < drawn[-2].index('value="1" max="7"')
+    reporter.show(None)
     assert drawn[-1] == ""
 
 
@@ -354,8 +373,14 @@ def test_a_count_in_the_log_says_how_long_to_go() -> None:
     bar.done = 2
     assert bar.describe(bar.started + 10) == "clips: 2 of 10", "too early to tell"
     bar.done = 5
-    assert bar.describe(bar.started + 10) == "clips: 5 of 10, about 10 s left"
-    assert bar.describe(bar.started + 600).endswith("about 10 min left")
+    assert bar.describe(bar.started + 10) == "clips: 5 of 10, 2 s each, about 10 s left"
+    assert bar.describe(bar.started + 14550).endswith("about 4 h 2 min left")
+
+
+def test_a_run_says_how_far_it_is_over_all_systems(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "blemore_harness"):
+        simple_run()
+    assert [text for text in caplog.messages if re.search(r"of \d+ \(trivial-|preparing trivial-", text)]
 
 
 # -------------------------------------------------------------------------------------------------- objects as plugins

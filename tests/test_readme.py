@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -71,14 +73,31 @@ def test_the_plugin_in_the_readme_works_as_printed(tmp_path: Path) -> None:
     exec(compile(block, "loudness.py", "exec"), space)
     encoder = space["blemore_encoders"]()  # type: ignore[operator]
     plan = make_plan(0, 4, 1)
-    import dataclasses
-
     few = [clip for i, clip in enumerate(plan.clips) if i % 6 == 0]
     write_plan(tmp_path / "clips", dataclasses.replace(plan, clips=tuple(few)), workers=1)
     dataset = read_dataset(tmp_path / "clips")
     bench = Bench(dataset, blind_dataset(dataset, tmp_path / "views"), tmp_path)
     record, _ = bench.run(offer(*encoder)[0], from_plugins(["loudness"]))
     assert system(record, "loudness")["status"] == "finished", system(record, "loudness")
+
+
+def test_the_classifier_in_the_readme_is_entered_in_five_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    pytest.importorskip("sklearn")
+    from blemore_harness.demo.plan import make_plan
+    from blemore_harness.demo.writing import write_plan
+
+    [block] = re.findall(r"```python\n(.*?)```", marked("classifier"), flags=re.DOTALL)
+    assert len([line for line in block.splitlines() if line.strip()]) == 5
+    plan = make_plan(0, 4, 1)
+    few = tuple(clip for i, clip in enumerate(plan.clips) if i % 6 == 0)
+    write_plan(tmp_path / "clips", dataclasses.replace(plan, clips=few), workers=1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLEMORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BLEMORE_DATA", str(tmp_path / "clips"))
+    space: dict[str, Any] = {}
+    exec(compile(block, "classifier.py", "exec"), space)
+    assert {system.name for system in space["run"].record.finished} >= {"volume", "trivial-single"}
 
 
 def test_the_submission_on_the_page_has_known_keys() -> None:

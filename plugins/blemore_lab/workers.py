@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 
 from blemore_harness.errors import BlemoreError, PluginFailed
+from blemore_harness.processes import open_pool
 from blemore_lab.replicates import ReplicateResult
 
 Run = Callable[[int], ReplicateResult]
@@ -39,9 +38,7 @@ def run_all(run: Run, numbers: Sequence[int], workers: int) -> Iterator[Replicat
     if min(workers, len(numbers)) <= 1:
         yield from map(run, numbers)
         return
-    # Fresh processes: a fork of one that runs threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(numbers)), context, initializer=_leave_interrupts_to_parent) as pool:
+    with open_pool(min(workers, len(numbers)), _leave_interrupts_to_parent) as pool:
         try:
             for result in pool.map(partial(_run_elsewhere, run), numbers):
                 if isinstance(result, Failure):

@@ -23,7 +23,7 @@ from blemore_tuning.spaces import find_spaces
 
 
 def tune(
-    submission: str | None = None,
+    name: str | None = None,
     *,
     plugins: str | Sequence[str] | None = None,
     fusion: str | None = None,
@@ -43,13 +43,14 @@ def tune(
     """Search the options of a submission or of installed plugins, inside the training part of every fold.
 
     Args:
+        name: of a submission or of an encoder; or give `plugins`.
         spaces: values to try by option: `{"prosody.epochs": "10:40"}`; None takes those that plugins declare.
         only: systems whose declared values are searched; empty for all.
         trials: of each study.
         inner_folds: folds inside the training part of a fold.
         jobs: processes; the result does not depend on it.
         output: file of the submission that comes out; None takes `NAME-tuned.toml` here.
-        submission, and the others: as of `run`.
+        plugins, and the others: as of `run`.
 
     Returns:
         JSON types, as of `blemore-harness tune --json`: the out-of-sample number, what was found, and `file`.
@@ -60,11 +61,13 @@ def tune(
     """
     load_optuna()
     reporter = open_reporter()
+    if name is not None and not plugins and is_encoder(name):
+        plugins, name = (name,), None
     with keep_stdout():
-        found, offered = open_submission(submission, plugins, fusion, reporter)
+        found, offered = open_submission(name, plugins, fusion, reporter)
         run = open_evaluation(
             with_settings(found, settings, seed), offered, data_folder(data), runs_folder(runs), reporter, device,
-            fold_seed, ("blemore_harness.tune",),
+            fold_seed, ("blemore_harness.tune",), show=reporter.show,
         )  # fmt: skip
         texts = [f"{name}={values}" for name, values in (spaces or {}).items()]
         file = None if output is None else Path(output)

@@ -18,6 +18,7 @@ from blemore_harness.data.opening import open_blinded
 from blemore_harness.disk import cache_root, digest_of
 from blemore_harness.errors import BlemoreError, HarnessError
 from blemore_harness.predictions import Probabilities
+from blemore_harness.processes import open_pool
 from blemore_harness.running.nested import fit_submission, open_inner, prepare_all
 from blemore_harness.running.run import Run, open_run
 from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, score_system
@@ -161,7 +162,7 @@ def _search_elsewhere(plan: Plan, fold: int | None) -> _Part | _Failure:
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     """Give fresh processes, which end with the block, whatever they do: their studies go on where they ended."""
     others = multiprocessing.active_children()
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"))
+    pool = open_pool(count)
     try:
         yield pool
     except BaseException:

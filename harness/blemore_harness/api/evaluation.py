@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from blemore_harness.api.opening import data_folder, runs_folder
-from blemore_harness.api.reporting import keep_stdout, open_reporter
+from blemore_harness.api.reporting import LogReporter, keep_stdout, open_reporter
 from blemore_harness.api.rows import Rows
 from blemore_harness.api.run import Run
 from blemore_harness.api.submissions import open_evaluation, open_submission, with_settings
@@ -102,7 +102,7 @@ def open_call(
     thresholds: str | None,
     device: str,
     fold_seed: int,
-    reporter: Reporter,
+    reporter: LogReporter,
     track: str | Sequence[str] = (),
 ) -> EvaluatedRun:
     """Open what a call evaluates.
@@ -116,7 +116,7 @@ def open_call(
     return open_evaluation(
         with_settings(found, settings, seed, thresholds), offered,
         data if isinstance(data, Dataset) else data_folder(data), runs_folder(runs), reporter, device, fold_seed,
-        _describe_call(function, named), _render,
+        _describe_call(function, named), _render, show=reporter.show,
     )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def prepare(
         found, offered = open_submission(submission, plugins, None, reporter)
         opened = open_evaluation(
             with_settings(found, settings), offered, data if isinstance(data, Dataset) else data_folder(data),
-            runs_folder(runs), reporter, device, command=call,
+            runs_folder(runs), reporter, device, command=call, show=reporter.show,
         )  # fmt: skip
         return Rows(prepare_ahead(opened, None if export is None else Path(export)))
 
@@ -197,6 +197,7 @@ def diagnose(
     *,
     plugins: PluginNames | None = None,
     settings: Settings | None = None,
+    measure: bool = False,
     data: str | Path | None = None,
     runs: str | Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -205,24 +206,34 @@ def diagnose(
 
     Nothing is downloaded, only a generated clip is decoded, and no key is shown.
 
+    Args:
+        measure: where nothing is a problem, also estimate time and disk space of the run from about a minute of work;
+            encoders are prepared for a few clips, for which they may download weights.
+        submission, and the others: as of `run`.
+
     Returns:
         A row per finding: what was looked at, the verdict (`ok`, `warning` or `problem`), what was found, what to do.
 
     Raises:
-        ConfigError: a system or an option that nobody offers, or settings without systems.
+        ConfigError: a system or an option that nobody offers, or settings or a measurement without systems.
     """
-    from blemore_harness.doctor.diagnosis import examine
+    from blemore_harness.doctor.diagnosis import examine, has_problem
+    from blemore_harness.doctor.measuring import measure as estimate
     from blemore_harness.systems.plugins import load_plugins
 
+    folder, kept, reporter = data_folder(data), runs_folder(runs), open_reporter()
     with keep_stdout():
         if submission is None and not plugins:
-            if settings:
-                raise ConfigError("settings go with the name of a submission or plugins: they are their options")
-            found, offered = None, load_plugins()
-        else:
-            found, offered = open_submission(submission, plugins, None, open_reporter())
-            found = with_settings(found, settings)
-        return Rows(finding.row() for finding in examine(found, offered, data_folder(data), device, runs_folder(runs)))
+            if settings or measure:
+                what = "settings go" if settings else "measure goes"
+                raise ConfigError(f"{what} with the name of a submission or plugins")
+            return Rows(finding.row() for finding in examine(None, load_plugins(), folder, device, kept))
+        found, offered = open_submission(submission, plugins, None, reporter)
+        found = with_settings(found, settings)
+        findings = examine(found, offered, folder, device, kept)
+        if measure and not has_problem(findings):
+            findings += estimate(open_evaluation(found, offered, folder, kept, reporter, device))
+        return Rows(finding.row() for finding in findings)
 
 
 def _describe_call(function: str, given: Mapping[str, Any]) -> tuple[str, ...]:

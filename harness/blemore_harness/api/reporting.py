@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from blemore_harness.context import Reporter
+from blemore_harness.running.progress import Standing, show_duration, show_speed
 
 LOGGER = logging.getLogger("blemore_harness")
 """Gets messages as INFO and warnings as WARNING; Python shows the latter on stderr unless logging is set up."""
@@ -23,7 +23,7 @@ DRAW_SECONDS = 0.2
 """The bars of a notebook are drawn at most this often."""
 
 
-def open_reporter() -> Reporter:
+def open_reporter() -> LogReporter:
     """Return the reporter of a call: it logs, and in a notebook it shows bars as well."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return NotebookReporter() if getattr(shell, "kernel", None) is not None else LogReporter()
@@ -41,11 +41,18 @@ class LogReporter:
 
     def __init__(self) -> None:
         self._said: set[int] = set()  # hashes: plugins can reach a bar, and lines hold real names
+        self._shown = -LINE_SECONDS
 
     @contextlib.contextmanager
     def progress(self, label: str, total: int) -> Iterator[LogBar]:
         """Log a running count."""
         yield LogBar(label, total)
+
+    def show(self, standing: Standing | None) -> None:
+        """Log how far the run is where the last such line is old enough."""
+        if standing is not None and time.monotonic() - self._shown >= LINE_SECONDS:
+            self._shown = time.monotonic()
+            self.log(standing.text)
 
     def log(self, message: str) -> None:
         """Log a message."""
@@ -77,21 +84,23 @@ class LogBar:
             LOGGER.info("%s", self.describe(now))
 
     def describe(self, now: float) -> str:
-        """Return the count, with the time left once a few items are done."""
+        """Return the count, with the speed and the time left once a few items are done."""
         rest = ""
         if 2 < self.done < self.total:
-            left = (now - self.started) / self.done * (self.total - self.done)
-            rest = f", about {left:.0f} s left" if left < 100 else f", about {left / 60:.0f} min left"
+            passed = now - self.started
+            left = show_duration(passed / self.done * (self.total - self.done))
+            rest = f", {show_speed(self.done, passed)}, about {left} left"
         return f"{self.label}: {self.done} of {self.total}{rest}"
 
 
 class NotebookReporter(LogReporter):
-    """A reporter of a notebook: all open bars in one output, which is empty again when they are closed."""
+    """A reporter of a notebook: how far the run is and all open bars, in one output that is empty again at the end."""
 
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.Lock()
         self._bars: list[NotebookBar] = []
+        self._standing: Standing | None = None
         self._output: Any = None
         self._drawn = 0.0
 
@@ -106,8 +115,13 @@ class NotebookReporter(LogReporter):
             self._bars.remove(bar)
             self.draw(last=not self._bars)
 
+    def show(self, standing: Standing | None) -> None:
+        """Show how far the run is, above the bars."""
+        self._standing = standing
+        self.draw(last=True)
+
     def draw(self, last: bool = False) -> None:
-        """Draw the bars where the last drawing is old enough, or `last` of all."""
+        """Draw all that is open where the last drawing is old enough, or in any case (`last`)."""
         from IPython.display import HTML, display
 
         with self._lock:
@@ -115,10 +129,12 @@ class NotebookReporter(LogReporter):
             if not last and now - self._drawn < DRAW_SECONDS:
                 return
             self._drawn = now
-            if self._output is None and not last:
+            first = [] if self._standing is None else [self._standing]
+            if self._output is None and (first or not last):
                 self._output = display(HTML(""), display_id=True)
             if self._output is not None:
-                self._output.update(HTML("".join(bar.to_html(now) for bar in self._bars)))
+                drawn = [draw_bar(each.text, each.done, each.total) for each in first]
+                self._output.update(HTML("".join([*drawn, *(bar.to_html(now) for bar in self._bars)])))
 
 
 class NotebookBar(LogBar):
@@ -135,5 +151,10 @@ class NotebookBar(LogBar):
 
     def to_html(self, now: float) -> str:
         """Return the bar as HTML."""
-        text = html.escape(self.describe(now))
-        return f'<div><progress value="{self.done}" max="{self.total}" aria-label="{text}"></progress> {text}</div>'
+        return draw_bar(self.describe(now), self.done, self.total)
+
+
+def draw_bar(text: str, done: int, total: int) -> str:
+    """Return a bar with its text as HTML."""
+    text = html.escape(text)
+    return f'<div><progress value="{done}" max="{total}" aria-label="{text}"></progress> {text}</div>'

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+MOST_SEEDS = 100
+"""Runs of a group: more tell nothing new of the spread between seeds."""
+
+SEEDS_EXPECTED = f"a number from 2 to {MOST_SEEDS}, or as many different seeds of at least 0 such as 0,1,7"
+
+
 @dataclass(frozen=True)
 class SeedRuns:
     """Runs that differ in the base seed alone.
@@ -97,14 +103,24 @@ def run_seeds(
             "run_seeds", named, submission, plugins, fusion, settings, data, runs, seed, thresholds, device, fold_seed,
             reporter, track,
         )  # fmt: skip
-        base = opened.submission.seed
-        chosen = tuple(range(base, base + seeds)) if isinstance(seeds, int) else tuple(seeds)
-        if len(chosen) < 2 or len(set(chosen)) < len(chosen) or min(chosen) < 0:
-            raise ConfigError(f"expected at least two different seeds of at least 0, found {seeds!r}")
+        chosen = list_seeds(seeds, opened.submission.seed)
         ended = evaluate_seeds(opened, partial(evaluate_run, **more), chosen, average)
     for run in (*ended.runs.values(), *([ended.average] if ended.average else [])):
         warn_of_failures(run, reporter)
     return ended
+
+
+def list_seeds(seeds: int | Sequence[int], base: int) -> tuple[int, ...]:
+    """Return base seeds: so many, counted from one, or those that are listed.
+
+    Raises:
+        ConfigError: fewer than two, more than `MOST_SEEDS`, one twice, or one below 0.
+    """
+    count = seeds if isinstance(seeds, int) else len(seeds)
+    found = () if not 2 <= count <= MOST_SEEDS else range(base, base + count) if isinstance(seeds, int) else seeds
+    if not found or len(set(found)) < len(found) or min(found) < 0:
+        raise ConfigError(f"seeds: expected {SEEDS_EXPECTED}; found {seeds!r}")
+    return tuple(found)
 
 
 def evaluate_seeds(

@@ -44,7 +44,7 @@ def doctor(
     for a few clips, for which they may download weights.
     """
     from blemore_harness.cli.terminal import answer_console
-    from blemore_harness.doctor.diagnosis import examine
+    from blemore_harness.doctor.diagnosis import examine, has_problem
     from blemore_harness.drawing.tables import draw_rows
     from blemore_harness.options import parse_settings
     from blemore_harness.systems.plugins import load_plugins
@@ -61,14 +61,14 @@ def doctor(
         submission = submission.with_options(parse_settings(settings), None, None)
     with keeping_stdout():
         findings = examine(submission, load_plugins(), data, device, runs)
-        if measure and not any(finding.verdict == "problem" for finding in findings):
+        if measure and not has_problem(findings):
             findings += _measure(name, plugins, settings, device, data, runs)
     rows = [finding.row() for finding in findings]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
         answer_console().print(draw_rows(rows))
-    return 1 if any(finding.verdict == "problem" for finding in findings) else 0
+    return 1 if has_problem(findings) else 0
 
 
 def _measure(

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 MOST_MINUTES = 1_000_000
 """Maximum of a time limit (two years)."""
 
-MOST_SEEDS = 100
-"""Runs of a group: more tell nothing new of the spread between seeds."""
-
 
 @cli.command()
 @click.argument("name", required=False, shell_complete=complete_submissions)
@@ -125,17 +122,14 @@ def run(
 
 def _read_seeds(text: str, base: int) -> tuple[int, ...]:
     """Read `5` as the five seeds from the base seed on, and `0,1,7` as these."""
+    from blemore_harness.api.seeds import SEEDS_EXPECTED, list_seeds
+    from blemore_harness.errors import ConfigError
+
     try:
         numbers = [int(part) for part in text.strip().strip(",").split(",")]
-    except ValueError:
-        numbers = []
-    seeds = numbers if len(numbers) > 1 or "," in text else [base + k for number in numbers for k in range(number)]
-    if not 2 <= len(seeds) <= MOST_SEEDS or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise click.UsageError(
-            f"--seeds expects a number from 2 to {MOST_SEEDS}, or as many different seeds of at least 0 such as 0,1,7; "
-            f"found '{text}'"
-        )
-    return tuple(seeds)
+        return list_seeds(numbers if "," in text else numbers[0], base)
+    except (ValueError, ConfigError) as error:
+        raise click.UsageError(f"--seeds expects {SEEDS_EXPECTED}; found '{text}'") from error
 
 
 def _run_seeds(

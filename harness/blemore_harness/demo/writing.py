@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from blemore_harness.demo.plan import Plan, PlannedClip, make_plan
 from blemore_harness.disk import write_atomically
 from blemore_harness.errors import DataError, ExtraMissing, RunError
 from blemore_harness.networks import usable_cpus
+from blemore_harness.processes import open_pool
 
 UNFINISHED_MARKER = ".blemore-demo-unfinished.json"
 GENERATOR_VERSION = 2
@@ -146,17 +146,15 @@ def _work(jobs: list[_Job], workers: int) -> Iterator[int]:
     if workers == 1 or len(jobs) <= 1:
         yield from map(_draw, jobs)
         return
-    # Spawned rather than forked, because a fork of a process with running threads (torch) can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_leave_interrupts_to_parent) as pool:
+    with open_pool(min(workers, len(jobs)), _leave_interrupts_to_parent) as pool:
         futures = [pool.submit(_draw, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
             raise RunError(
-                "a worker process for demo clips died (out of memory, or started from a script without "
-                '`if __name__ == "__main__"`): run again with fewer workers; finished clips are kept'
+                "a worker process for demo clips died (out of memory): run again with fewer workers; finished clips "
+                "are kept"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

@@ -75,6 +75,11 @@ def examine(
     return findings
 
 
+def has_problem(findings: Sequence[Finding]) -> bool:
+    """Return whether something keeps the run from working."""
+    return any(finding.verdict == "problem" for finding in findings)
+
+
 def judge_packages(packages: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     """Report which packages are missing, broken, or of a version that is known not to work.
 
