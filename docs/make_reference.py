@@ -59,7 +59,7 @@ PARTS = {
     "demo.plan": {"Plan", "make_plan"},
     "disk": {"atomic_file", "cache_root", "digest_of", "hold", "read_json", "write_atomically", "write_json"},
     "drawing.plugin_details": {"UNDECLARED", "describe_card"},
-    "drawing.result_text": {"FORMS", "Form", "escape_latex", "escape_markdown", "format_results"},
+    "drawing.result_text": {"Form", "escape_latex", "escape_markdown", "format_results"},
     "drawing.score_tables": {"describe_ties", "draw_ranking", "list_caveats"},
     "estimators.classifier": {"SklearnEncoder"},
     "estimators.network": {"TorchEncoder"},

@@ -25,7 +25,8 @@ class Client:
     """Keeps parameters, tags, metrics and artifacts; it leaves the active run of the process, if any, alone."""
 
     def __init__(self, started: RunStarted) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # both are read when it is imported
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         from mlflow import MlflowClient
         from mlflow.entities import Param
 

@@ -95,6 +95,8 @@ def open_bundle(bundle: Path, folder: Path) -> tuple[Path, str]:
                     raise RunError(f"{bundle} was damaged or tampered with: {name}")
                 _unpack(archive, members[name], folder / path, digest, bundle)
             name, system = str(facts["run"]), str(facts["system"])
+    except FileNotFoundError as error:
+        raise RunError(f"no file {bundle}: expected the name of a run, or a file that `bundle` wrote") from error
     except OSError as error:
         raise RunError(f"cannot read {bundle}: {advise(error)}") from error
     except zipfile.BadZipFile as error:
