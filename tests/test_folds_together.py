@@ -65,6 +65,7 @@ class Alone(Fusion):
 
     def __init__(self, other: Fusion) -> None:
         self.name, self.summary, self.Options, self.fit = other.name, "x", other.Options, other.fit  # type: ignore[misc]
+        self.card = other.card  # type: ignore[method-assign]
 
 
 class Offer:

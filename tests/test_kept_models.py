@@ -11,7 +11,7 @@ import pytest
 
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.errors import DataError
-from blemore_harness.hookspecs import Fusion
+from blemore_harness.hookspecs import Fusion, NoOptions
 from blemore_harness.predictions import Embeddings
 from blemore_harness.running.requests import MODEL_ENDINGS
 from blemore_harness.systems.plugins import load_plugins
@@ -19,6 +19,7 @@ from blemore_plugins.best_of import BestOf, BestOfOptions, Selected, SelectedMod
 from blemore_plugins.features.encoder import FeatureEncoder
 from blemore_plugins.late import LateFusion
 from blemore_plugins.late.options import LateOptions
+from blemore_plugins.means import SeedAverage
 from blemore_plugins.structured import Structured, StructuredOptions
 from blemore_plugins.weighted import WeightedLogitMean, WeightedLogitMeanOptions
 from fakes import make_context, make_fold
@@ -74,8 +75,15 @@ def test_a_choice_is_saved_with_its_name(tmp_path: Path) -> None:
     assert reload(BestOf(), options, model, tmp_path).selected == model.selected
 
 
+def test_a_mean_over_seeds_gives_the_same_when_it_is_loaded(tmp_path: Path) -> None:
+    seen, new = ({f"toy@seed{k}": rows for k, rows in enumerate(each.values())} for each in (SEEN, NEW))
+    model = fit(SeedAverage(), seen, TRUTH)[0]
+    again = reload(SeedAverage(), NoOptions(), model, tmp_path)
+    assert predict(again, new).tobytes() == predict(model, new).tobytes()
+
+
 def test_every_fusion_of_ours_is_among_the_cases_or_takes_embeddings() -> None:
-    tried = {BestOf.name, *(fusion.name for fusion, _ in CASES.values())}
+    tried = {BestOf.name, SeedAverage.name, *(fusion.name for fusion, _ in CASES.values())}
     offered = [each[0].system for each in load_plugins({}).offers.values() if each[0].distribution.name == OWN]
     assert {x.name for x in offered if isinstance(x, Fusion) and x.takes == "probabilities"} == tried
 

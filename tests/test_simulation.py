@@ -494,7 +494,7 @@ def test_the_record_says_which_options_every_fusion_had(table: LabelTable) -> No
 def test_the_help_names_the_defaults() -> None:
     text = "".join(CliRunner().invoke(cli, ["simulate", "--help"], terminal_width=500).output.split())
     assert f"[default:{','.join(DEFAULT_FUSIONS)}]" in text
-    assert f"[default:{','.join(DEFAULT_ENCODERS)}]" in text
+    assert f"[default:theworld's;{','.join(DEFAULT_ENCODERS)}]" in text
 
 
 def test_encoders_are_calibrated_without_normalised_actors_whatever_heads_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -382,7 +382,8 @@ class Concatenating(Voting):
     takes = "embeddings"
 
     def fit(self, fold: Any, base_models: Any, options: Any, context: Any) -> Any:
-        assert set(base_models["good"].ids) == {*fold.train.ids, *fold.held_out.ids}
+        for given in base_models.values():
+            assert set(given.ids) == {*fold.train.ids, *fold.held_out.ids}
         return self
 
     def predict(self, clips: Any, base_models: Any, context: Any) -> Probabilities:

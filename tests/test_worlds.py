@@ -181,7 +181,7 @@ def test_labels_of_a_fold_and_of_unseen_actors_change_no_probability_of_theirs(
 @pytest.mark.encoders
 def test_published_accuracies_are_reached_by_heads(table: LabelTable) -> None:
     pytest.importorskip("torch")
-    setting, heads = EmbeddingSetting(dimensions=16), make_head_options({"hidden": "16", "epochs": 6})
+    setting, heads = EmbeddingSetting(dimensions=32), make_head_options({"hidden": "16", "epochs": 12})
     [encoder] = calibrate_embeddings(["videoswin"], table, setting, heads)
     assert encoder.reached.presence == pytest.approx(PUBLISHED["videoswin"].presence, abs=0.01)
     counter, found = GridCounter(table.truth, table.folds), []

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.disk import read_json, write_json
-from blemore_harness.hookspecs import Fusion, hookimpl
+from blemore_harness.hookspecs import Card, Fusion, hookimpl
 from blemore_harness.predictions import FloatArray, Probabilities, softmax
+from blemore_plugins.cards import fusion_card
 from blemore_plugins.logistic import log_softmax
 from blemore_plugins.means import MODEL_FILE, log_rows, mean_logs, weights_of_those_there
 from blemore_plugins.regularisation import LogisticOptions, choose_strength, strength_folds
@@ -68,6 +69,10 @@ class WeightedLogitMean(Fusion):
     name = "weighted-logit-mean"
     summary = "weighted mean of base models' log-probabilities, weights shrunk towards equal ones"
     Options = WeightedLogitMeanOptions
+
+    def card(self, options: WeightedLogitMeanOptions) -> Card:
+        """Return the card of a fusion."""
+        return fusion_card()
 
     def load(self, folder: Path, options: WeightedLogitMeanOptions, context: Context) -> WeightedLogitMeanModel:
         """Read the weights and epsilon."""
