@@ -27,6 +27,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("report"):
         for package in ("altair", "jinja2", "pyarrow", "vl_convert"):
             pytest.importorskip(package)
+    if item.get_closest_marker("encoders"):
+        for package in ("torch", "av"):
+            pytest.importorskip(package)
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     if "torch" in sys.modules:

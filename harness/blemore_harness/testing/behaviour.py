@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -104,6 +105,8 @@ def check_saves(bench: Trials) -> None:
         raise NotApplicable("its model defines no `save`: a run cannot keep it, and `predict` cannot ask it")
     saving, context = (bench.context(trial.root.parent / name) for name in ("saved", "loaded"))
     written, moved = saving.workspace / "model", context.workspace.parent / "model"
+    for left in (written, moved):  # of a check that ended early
+        shutil.rmtree(left, ignore_errors=True)
     written.mkdir()
     bench.call("save", saving, lambda: trial.model.save(written))
     refuse_strange_files(written)
