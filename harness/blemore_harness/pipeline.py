@@ -56,7 +56,7 @@ def evaluate(run: Run) -> tuple[Record, Path]:
         _fuse(run, predictions, recorder, progress)
         scores = _score(run, predictions, recorder)
         _predict_test_clips(run, predictions, scores, embeddings if transductive else None, recorder)
-        _keep_decoders(run, predictions)
+        _keep_decoders(run, predictions, scores)
     return recorder.record, folder
 
 
@@ -158,11 +158,11 @@ def _predict_test_clips(
         recorder.predict(last, labels)
 
 
-def _keep_decoders(run: Run, predictions: Mapping[str, SystemPredictions]) -> None:
+def _keep_decoders(run: Run, predictions: Mapping[str, SystemPredictions], scores: Mapping[str, ScoredSystem]) -> None:
     """Write down how each system's probabilities become labels, for clips that are none of the dataset's."""
     found = {}
     for name, predicted in predictions.items():
-        strategy, decoder = choose_decoder(predicted, run.blinded, run.submission.thresholds)
+        strategy, decoder = choose_decoder(predicted, run.blinded, scores[name], run.submission.thresholds)
         found[name] = {"strategy": strategy, **describe_decoder(decoder)}
     keep_decoders(run.folder, found)
 

@@ -23,6 +23,7 @@ from blemore_harness.context import Context, Silent
 from blemore_harness.decoding.choosing import choose_simplest
 from blemore_harness.decoding.decoders import Decoder
 from blemore_harness.decoding.strategies import (
+    HONEST,
     STRATEGIES,
     Sample,
     choose_strategy,
@@ -208,8 +209,11 @@ class BestOf(Fusion):
                 for name in options.candidates:
                     tried[name] = self._try(name, fold, base_models, options, context)
                     bar.advance()
-            strategies = {name: choose_strategy(sample).name for name, sample in tried.items()}
-            labels = {name: decode_folds(STRATEGIES[strategies[name]], sample) for name, sample in tried.items()}
+            strategies, labels = {}, {}
+            for name, sample in tried.items():
+                decoded = {strategy: decode_folds(STRATEGIES[strategy], sample) for strategy in HONEST}
+                strategies[name] = choose_strategy(sample, decoded).name
+                labels[name] = decoded[strategies[name]]
             found = choose_simplest(labels, fold.train.labels, fold.train.actors or ())
             rows = tried[found.name].values.tolist()
             notes = {

@@ -100,7 +100,11 @@ def evaluate_strategy(strategy: Strategy, sample: Sample, guessed: Groups | None
     Raises:
         DataError: fewer than two folds, for a strategy that chooses on the others.
     """
-    labels = decode_folds(strategy, sample, guessed)
+    return score_folds(decode_folds(strategy, sample, guessed), sample)
+
+
+def score_folds(labels: LabelArray, sample: Sample) -> dict[int, Scores]:
+    """Score labels of all clips of a sample, int8 (N, 6) percentages, fold by fold."""
     numbers = [int(k) for k in np.unique(sample.folds)]
     return {k: score(sample.truth[sample.folds == k], labels[sample.folds == k]) for k in numbers}
 
@@ -212,14 +216,16 @@ HONEST = tuple(s.name for s in STRATEGIES.values() if s.sees == "others" and not
 of them where none is asked for."""
 
 
-def choose_strategy(sample: Sample) -> Selection:
+def choose_strategy(sample: Sample, labels: Mapping[str, LabelArray] | None = None) -> Selection:
     """Choose how test clips are decoded: the first of `HONEST`, unless another gains more than a standard error.
 
     Args:
         sample: labelled rows of two folds or more; each strategy decodes every fold as trained on the others.
+        labels: by strategy, what `decode_folds` gives for this sample, where it is known already.
 
     Raises:
         DataError: fewer than two folds.
     """
-    labels = {name: decode_folds(STRATEGIES[name], sample) for name in HONEST}
-    return choose_simplest(labels, sample.truth, sample.groups)
+    if labels is None:
+        labels = {name: decode_folds(STRATEGIES[name], sample) for name in HONEST}
+    return choose_simplest({name: labels[name] for name in HONEST}, sample.truth, sample.groups)

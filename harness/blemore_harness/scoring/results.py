@@ -8,8 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from blemore_harness.clips import LabelArray
 from blemore_harness.data.blinded import BlindedDataset
-from blemore_harness.decoding.strategies import STRATEGIES, Sample, Strategy, evaluate_strategy, make_sample
+from blemore_harness.decoding.choosing import Selection
+from blemore_harness.decoding.strategies import (
+    STRATEGIES,
+    Sample,
+    Strategy,
+    choose_strategy,
+    decode_folds,
+    make_sample,
+    score_folds,
+)
 from blemore_harness.files.runs import FoldResult
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.grid import Choice
@@ -73,9 +83,10 @@ class SystemPredictions:
 
 @dataclass(frozen=True)
 class ScoredSystem:
-    """What a system scores; all but `counts` stands in the record, see `record.FinishedSystem`.
+    """What a system scores; all but `counts` and `selection` stands in the record, see `record.FinishedSystem`.
 
     Attributes:
+        selection: threshold strategy of clips that have no fold, see `choose_strategy`.
         counts: right answers per actor with cross-fitted thresholds, and with all: what comparisons of systems take.
     """
 
@@ -85,6 +96,7 @@ class ScoredSystem:
     sensitivity: Sensitivity
     strategies: Mapping[str, StrategyScores]
     folds: tuple[FoldScores, ...]
+    selection: Selection
     counts: ActorCounts
 
 
@@ -103,6 +115,8 @@ def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSyst
     measured = measure_sensitivity(sample.grids.per_fold())
     drop = expected_drop(count_chosen(refitted.grids, optimistic), counts)["score"]
     intervals = find_intervals(counts)
+    used = {name: sample if strategy.sees == "others" else refitted for name, strategy in STRATEGIES.items()}
+    labels = {name: decode_folds(STRATEGIES[name], seen) for name, seen in used.items()}
     return ScoredSystem(
         official=_summarise(choice.scores for choice in optimistic.values()),
         cross_fitted=_summarise(choice.scores for choice in honest.values()),
@@ -113,14 +127,12 @@ def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSyst
             measured["transfer_loss"],
             Drop(drop["difference"], drop["interval"] and _ends(drop["interval"])),
         ),
-        strategies={
-            name: _try_strategy(strategy, sample if strategy.sees == "others" else refitted)
-            for name, strategy in STRATEGIES.items()
-        },
+        strategies={name: _score_strategy(strategy, labels[name], used[name]) for name, strategy in STRATEGIES.items()},
         folds=tuple(
             FoldScores(fold, int((blinded.folds == fold).sum()), _describe(optimistic[fold]), _describe(honest[fold]))
             for fold in optimistic
         ),
+        selection=choose_strategy(sample, labels),
         counts=replace(counts, grids=sample.grids),
     )
 
@@ -156,8 +168,8 @@ def suspect_leaks(scores: Mapping[str, ScoredSystem]) -> list[str]:
     return lines
 
 
-def _try_strategy(strategy: Strategy, sample: Sample) -> StrategyScores:
-    scores = _summarise(evaluate_strategy(strategy, sample).values())
+def _score_strategy(strategy: Strategy, labels: LabelArray, sample: Sample) -> StrategyScores:
+    scores = _summarise(score_folds(labels, sample).values())
     return StrategyScores(**scores.by_measure(), sees=strategy.sees, transductive=strategy.transductive)
 
 

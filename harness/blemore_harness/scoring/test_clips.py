@@ -10,9 +10,8 @@ import numpy as np
 from blemore_harness.clips import LabelArray
 from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.decoding.actors import join_vectors, learn_actors, rand_index
-from blemore_harness.decoding.choosing import Selection
 from blemore_harness.decoding.decoders import Decoder, Groups, ThresholdDecoder
-from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Strategy, choose_strategy, evaluate_strategy
+from blemore_harness.decoding.strategies import HONEST, STRATEGIES, Strategy, evaluate_strategy
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.predictions import Embeddings
 from blemore_harness.protocol.grid import Thresholds
@@ -76,11 +75,7 @@ def predict_test(
     """
     assert rows.test is not None
     sample = sample_of(rows.out_of_fold, blinded)
-    if wanted is None:
-        found = choose_strategy(sample)
-        name, why = found.name, explain_choice(found, scores)
-    else:
-        name, why = wanted, "asked for"
+    name, why = (scores.selection.name, explain_choice(scores)) if wanted is None else (wanted, "asked for")
     decoder = STRATEGIES[name].learn(sample)
     guessed = reached = None
     if STRATEGIES[name].transductive:
@@ -94,19 +89,17 @@ def predict_test(
     return PredictedLabels(tuple(real[i] for i in order), labels[order], name, why, thresholds, guessed, reached)
 
 
-def choose_decoder(rows: SystemPredictions, blinded: BlindedDataset, wanted: str | None) -> tuple[str, Decoder]:
+def choose_decoder(
+    rows: SystemPredictions, blinded: BlindedDataset, scores: ScoredSystem, wanted: str | None
+) -> tuple[str, Decoder]:
     """Return the strategy and the decoder for new clips: as of `predict_test`, but never a transductive one."""
-    sample = sample_of(rows.out_of_fold, blinded)
-    name = choose_strategy(sample).name if wanted is None or STRATEGIES[wanted].transductive else wanted
-    return name, STRATEGIES[name].learn(sample)
+    name = scores.selection.name if wanted is None or STRATEGIES[wanted].transductive else wanted
+    return name, STRATEGIES[name].learn(sample_of(rows.out_of_fold, blinded))
 
 
-def explain_choice(found: Selection, scores: ScoredSystem) -> str:
-    """Return in a few words what a strategy was chosen for.
-
-    Args:
-        scores: of the system.
-    """
+def explain_choice(scores: ScoredSystem) -> str:
+    """Return in a few words what the threshold strategy of a scored system was chosen for."""
+    found = scores.selection
     reached = f"cross-fitted Score {short(scores.strategies[found.name].score.mean)}"
     if found.name not in found.gains:
         return f"{reached}; no other strategy gains more than a standard error"
