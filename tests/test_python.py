@@ -485,6 +485,10 @@ class Mine(Base):
     @property
     def width(self):
         return 5
+
+    @functools.cached_property
+    def height(self):
+        return 7
 """
 
 
@@ -507,6 +511,7 @@ def test_the_identity_of_an_object_follows_its_code() -> None:
         {"SCALE = 2.0": "SCALE = 3.0"}, {"[1, 2]": "[1, 3]"}, {"arange(3)": "arange(4)"},
         {"n(clip.id)": "n(clip.id) + 1"},
         {"factor = 3": "factor = 4"}, {"return number + 1": "return number - 1"}, {"return 5": "return 6"},
+        {"return 7": "return 8"},
         {'["x", "y", "z"]': '["x", "y"]'}, {'not in {"x", "y"}': 'not in {"x"}'}, {"* self.factor": "+ self.factor"},
         {"bias=0": "bias=1"},
     ):  # fmt: skip
@@ -532,15 +537,18 @@ def test_the_identity_of_an_object_follows_modules_that_are_not_installed(
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     digests = []
-    for number in (1, 2):
-        (tmp_path / "beside.py").write_text(f"def measure(clip):\n    return {number}\n")
-        sys.modules.pop("beside", None)
+    for number, depth in ((1, 1), (2, 1), (2, 2)):
+        (tmp_path / "further.py").write_text(f"def reach(clip):\n    return {depth}\n")
+        (tmp_path / "beside.py").write_text(f"from further import reach\ndef measure(clip):\n    return {number}\n")
+        for name in ("beside", "further"):
+            sys.modules.pop(name, None)
         importlib.invalidate_caches()
         digests.append(
             cell({"import functools": "import functools\nimport beside", "len(clip.id)": "beside.measure(clip)"})
         )
-    sys.modules.pop("beside", None)
-    assert digests[0] != digests[1]
+    for name in ("beside", "further"):
+        del sys.modules[name]
+    assert len(set(digests)) == 3
 
 
 def test_the_description_of_typed_code_is_the_same_in_another_process() -> None:

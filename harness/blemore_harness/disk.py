@@ -10,8 +10,10 @@ import json
 import os
 import re
 import stat
+import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -83,6 +85,26 @@ def digest_of(facts: object, length: int = 16) -> str:
     """
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def package_file(module: object) -> Path | None:
+    """Return the file of the top-level package that `module` (or the class of an object) belongs to."""
+    name = module.__name__ if isinstance(module, types.ModuleType) else getattr(module, "__module__", "")
+    # A namespace package has no file: use the first package below it that has one.
+    parts = name.split(".")
+    packages = (sys.modules.get(".".join(parts[: depth + 1])) for depth in range(len(parts)))
+    file = next((found for package in packages if (found := getattr(package, "__file__", None))), None)
+    return Path(file) if file else None
+
+
+def digest_sources(path: Path) -> str:
+    """Digest a module, or all modules of the package whose `__init__.py` it is."""
+    inside = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    files = [source for source in inside if source.is_file()]  # lock files of some editors are broken links
+    digest = hashlib.sha256()
+    for source in files:
+        digest.update(source.relative_to(path.parent).as_posix().encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def cut_name(name: str) -> str:

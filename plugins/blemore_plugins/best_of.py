@@ -209,11 +209,12 @@ class BestOf(Fusion):
                 for name in options.candidates:
                     tried[name] = self._try(name, fold, base_models, options, context)
                     bar.advance()
-            strategies, labels = {}, {}
-            for name, sample in tried.items():
+            strategies: dict[str, str] = {}
+            labels: dict[str, LabelArray] = {}
+            for each, sample in tried.items():
                 decoded = {strategy: decode_folds(STRATEGIES[strategy], sample) for strategy in HONEST}
-                strategies[name] = choose_strategy(sample, decoded).name
-                labels[name] = decoded[strategies[name]]
+                strategies[each] = choose_strategy(sample, decoded).name
+                labels[each] = decoded[strategies[each]]
             found = choose_simplest(labels, fold.train.labels, fold.train.actors or ())
             rows = tried[found.name].values.tolist()
             notes = {

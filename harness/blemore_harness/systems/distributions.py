@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import unquote, urlparse
+
+from blemore_harness.disk import digest_sources, package_file
 
 
 @dataclass(frozen=True)
@@ -90,23 +89,3 @@ def _commit(folder: Path) -> str | None:
     commits = [line.split()[-1][:12] for line in lines if line.startswith("# branch.oid ")]
     changed = any(not line.startswith("#") for line in lines)
     return commits[0] + ("-dirty" if changed else "") if commits else None
-
-
-def package_file(module: object) -> Path | None:
-    """Return the file of the top-level package that `module` (or the class of an object) belongs to."""
-    name = module.__name__ if isinstance(module, ModuleType) else getattr(module, "__module__", "")
-    # A namespace package has no file: use the first package below it that has one.
-    parts = name.split(".")
-    packages = (sys.modules.get(".".join(parts[: depth + 1])) for depth in range(len(parts)))
-    file = next((found for package in packages if (found := getattr(package, "__file__", None))), None)
-    return Path(file) if file else None
-
-
-def digest_sources(path: Path) -> str:
-    """Digest a module, or all modules of the package whose `__init__.py` it is."""
-    inside = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
-    files = [source for source in inside if source.is_file()]  # lock files of some editors are broken links
-    digest = hashlib.sha256()
-    for source in files:
-        digest.update(source.relative_to(path.parent).as_posix().encode() + b"\0" + source.read_bytes())
-    return digest.hexdigest()[:16]
