@@ -20,7 +20,7 @@ from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_plugins.gemini import GeminiEncoder
-from blemore_plugins.gemini.client import Pace
+from blemore_plugins.hosted.pace import Pace
 
 KEY = "AIzaSyTEST-0123456789-do-not-print"
 
@@ -181,7 +181,7 @@ class FakeTime:
 
     def encoder(self) -> GeminiEncoder:
         """The encoder, waiting on this clock."""
-        return GeminiEncoder(lambda seed, log: Pace(seed, log, self.clock, self.sleep))
+        return GeminiEncoder(lambda name, seed, log: Pace(name, seed, log, self.clock, self.sleep))
 
 
 def make_context(folder: Path) -> Context:
