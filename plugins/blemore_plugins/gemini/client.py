@@ -7,7 +7,6 @@ headers, and a chained exception would write it into logs and records.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import math
 import os
@@ -23,7 +22,7 @@ from blemore_harness.errors import ConfigError, ExtraMissing
 from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
 from blemore_plugins.gemini.refusals import sort_answer
 from blemore_plugins.hosted.endpoints import Endpoint, read_key
-from blemore_plugins.hosted.refusals import Refusal, scrub, sort_failure
+from blemore_plugins.hosted.refusals import Refusal, scrub, sort_failure, transport_errors
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 """Address of the Gemini Developer API."""
@@ -173,9 +172,9 @@ def _failures() -> tuple[type[Exception], ...]:
     import pydantic
     from google.genai import errors
 
-    found: list[type[Exception]] = [OSError, json.JSONDecodeError, pydantic.ValidationError]
-    found.append(errors.UnknownApiResponseError)
-    for library in ("httpx2", "httpx"):
-        with contextlib.suppress(ImportError):
-            found.append(importlib.import_module(library).HTTPError)
-    return tuple(found)
+    return (
+        *transport_errors(),
+        json.JSONDecodeError,
+        pydantic.ValidationError,
+        errors.UnknownApiResponseError,
+    )

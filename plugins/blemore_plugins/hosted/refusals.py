@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -44,6 +46,15 @@ def sort_failure(error: Exception) -> Refusal:
     """Return the refusal for a failed connection or invalid answer, which may succeed later."""
     kind = type(error).__name__
     return Refusal("retry", f"the connection failed or the answer was invalid ({kind}); check network and address")
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """Return the exception types of connections that fail, of the HTTP libraries that are installed."""
+    found: list[type[Exception]] = [OSError]
+    for library in ("httpx2", "httpx"):
+        with contextlib.suppress(ImportError):
+            found.append(importlib.import_module(library).HTTPError)
+    return tuple(found)
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:

@@ -22,6 +22,7 @@ from blemore_plugins.hosted.refusals import (
     read_retry_after,
     scrub,
     sort_failure,
+    transport_errors,
 )
 from blemore_plugins.judge.options import JudgeOptions
 
@@ -75,7 +76,6 @@ class Client:
         Raises:
             Refusal: with a verdict, without the key and without a chained exception.
         """
-        import httpx
         import openai
 
         asked = {"logprobs": True, "top_logprobs": ALTERNATIVES} if self._options.logprobs else {}
@@ -95,7 +95,7 @@ class Client:
         except openai.APIConnectionError:
             address = self._endpoint.address
             refusal = Refusal("retry", f"cannot connect to {address}: is the server running? Check judge.url")
-        except (openai.OpenAIError, httpx.HTTPError, OSError, ValueError) as error:
+        except (openai.OpenAIError, *transport_errors(), ValueError) as error:
             refusal = sort_failure(error)
         except Refusal as error:
             refusal = error

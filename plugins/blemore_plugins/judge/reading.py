@@ -31,16 +31,16 @@ def find_choice(text: str, choices: Sequence[str]) -> tuple[str, int] | None:
     True
     """
     hidden = THOUGHTS.sub(lambda found: " " * len(found[0]), text)
+    word = r"(?<=[AI])\s+[a-z]"  # makes the letter before it an article, or a pronoun
     one = f"[{''.join(choices)}]"
     for pattern in (
         rf"\A[\W_]*({one})[\W_]*\Z",
         rf"\A[\W_]*({one})(?:[).:*\]]|\s*[-–—])",
-        rf"(?s:.*)\b[Aa][Nn][Ss][Ww][Ee][Rr]\b(?:\s+is)?[\W_]*({one})(?![A-Za-z0-9])(?!\s+[a-z])",
+        rf"(?s:.*)\b[Aa][Nn][Ss][Ww][Ee][Rr]\b(?:\s+is)?[\W_]*({one})(?![A-Za-z0-9])(?!{word})",
     ):
         if found := re.search(pattern, hidden):
             return found[1], found.start(1)
-    # A lower-case word behind an A makes it an article.
-    alone = list(re.finditer(rf"(?<![A-Za-z0-9%])({one})(?![A-Za-z0-9']|\s*%)(?!\s+[a-z])", hidden))
+    alone = list(re.finditer(rf"(?<![A-Za-z0-9%])({one})(?![A-Za-z0-9']|\s*%)(?!{word})", hidden))
     named = {found[1] for found in alone}
     return (alone[-1][1], alone[-1].start(1)) if len(named) == 1 else None
 
