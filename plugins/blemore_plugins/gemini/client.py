@@ -23,6 +23,7 @@ from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
 from blemore_plugins.gemini.refusals import sort_answer
 from blemore_plugins.hosted.endpoints import Endpoint, read_key
 from blemore_plugins.hosted.refusals import Refusal, scrub, sort_failure, transport_errors
+from blemore_plugins.hosted.vectors import check_vectors
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 """Address of the Gemini Developer API."""
@@ -151,16 +152,7 @@ def read_vector(vectors: list[Any]) -> NDArray[np.float32]:
     >>> read_vector([[1.0] + [0.0] * 3071]).shape
     (3072,)
     """
-    if len(vectors) != 1:
-        raise Refusal("stop", f"expected 1 embedding for 1 clip, found {len(vectors)}")
-    try:
-        vector = np.asarray(vectors[0] or [], dtype=np.float64)
-    except (TypeError, ValueError):
-        raise Refusal("retry", "expected numbers in the embedding, found other values") from None
-    if vector.shape != (VECTOR_SIZE,):
-        raise Refusal("stop", f"expected an embedding of {VECTOR_SIZE} values, found {vector.size}: check gemini.model")
-    if not np.isfinite(vector).all():
-        raise Refusal("retry", "NaN or infinite values in the embedding")
+    vector = check_vectors(vectors, VECTOR_SIZE, "gemini.model")
     length = float(np.linalg.norm(vector))
     if abs(length - 1) > NORM_TOLERANCE:
         raise Refusal("failed", f"expected an embedding of length 1, found {length:.4g}")
