@@ -1,4 +1,4 @@
-"""A scripted embedding service on loopback, and what the tests of the Gemini encoder share."""
+"""A scripted service on loopback, by default that of Gemini, and what the tests of hosted encoders share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_plugins.gemini import GeminiEncoder
-from blemore_plugins.gemini.client import Pace
+from blemore_plugins.hosted.pace import Pace
 
 KEY = "AIzaSyTEST-0123456789-do-not-print"
 
@@ -60,14 +60,36 @@ def vector_of(parts: list[bytes]) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.asarray(vector / np.linalg.norm(vector))
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a service is asked and answers.
+
+    Attributes:
+        media: reads what is paid for from the body of a request.
+        answer: makes a good answer from the same and the body.
+    """
+
+    media: Callable[[Any], list[bytes]]
+    answer: Callable[[list[bytes], Any], Any]
+
+
+def google_media(body: Any) -> list[bytes]:
+    parts = body["requests"][0]["content"]["parts"]
+    return [base64.urlsafe_b64decode(part["inline_data"]["data"]) for part in parts if "inline_data" in part]
+
+
+GOOGLE = Form(google_media, lambda media, body: {"embeddings": [{"values": vector_of(media).tolist()}]})
+
+
 class Service(ThreadingHTTPServer):
     """Counts what was asked for and what was paid for, by content."""
 
     daemon_threads = True
 
-    def __init__(self, script: Callable[[int, str], Reply | None]) -> None:
+    def __init__(self, script: Callable[[int, str], Reply | None], form: Form) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script = script
+        self.form = form
         self.lock = threading.Lock()
         self.released = threading.Event()
         self.requests: list[dict[str, Any]] = []
@@ -85,8 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        parts = body["requests"][0]["content"]["parts"]
-        media = [base64.urlsafe_b64decode(part["inline_data"]["data"]) for part in parts if "inline_data" in part]
+        media = self.server.form.media(body)
         content = hashlib.sha256(b"|".join(media)).hexdigest()
         with self.server.lock:
             number = len(self.server.requests)
@@ -98,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if reply.body is None:
-            answer = json.dumps({"embeddings": [{"values": vector_of(media).tolist()}]}).encode()
+            answer = json.dumps(self.server.form.answer(media, body)).encode()
         else:
             answer = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
         if reply.code == 200 and not reply.half:
@@ -120,13 +141,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(script: Callable[[int, str], Reply | None] | list[Reply | None] | None = None) -> Iterator[Service]:
+def serving(
+    script: Callable[[int, str], Reply | None] | list[Reply | None] | None = None, form: Form = GOOGLE
+) -> Iterator[Service]:
     """Run a service; `script` gives the answers in the order of requests, good ones after its end."""
     if callable(script):
-        service = Service(script)
+        service = Service(script, form)
     else:
         answers = list(script or [])
-        service = Service(lambda number, _: answers[number] if number < len(answers) else None)
+        service = Service(lambda number, _: answers[number] if number < len(answers) else None, form)
     thread = threading.Thread(target=service.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
@@ -181,7 +204,11 @@ class FakeTime:
 
     def encoder(self) -> GeminiEncoder:
         """The encoder, waiting on this clock."""
-        return GeminiEncoder(lambda seed, log: Pace(seed, log, self.clock, self.sleep))
+        return GeminiEncoder(self.pace)
+
+    def pace(self, name: str, seed: int, log: Callable[[str], None]) -> Pace:
+        """A pace that waits on this clock."""
+        return Pace(name, seed, log, self.clock, self.sleep)
 
 
 def make_context(folder: Path) -> Context:

@@ -23,7 +23,7 @@ ENCODERS = {
     for name, offers in load_plugins().offers.items()
     if isinstance(offers[0].system, Encoder) and offers[0].distribution.name == "blemore-harness"
 }
-FRAMELESS = {"openface", "gemini", "trivial-single", "trivial-blend"}
+FRAMELESS = {"openface", "gemini", "nova", "trivial-single", "trivial-blend"}
 """Encoders that are not called audio and decode no frames: they read released files, or send the file itself."""
 
 

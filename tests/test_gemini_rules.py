@@ -11,8 +11,11 @@ import pytest
 from blemore_harness.errors import ConfigError, InvalidOption
 from blemore_harness.options import build_options
 from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
-from blemore_plugins.gemini.client import GOOGLE, LONGEST_DELAY, Endpoint, Pace, find_address, find_key, read_vector
-from blemore_plugins.gemini.refusals import Refusal, scrub, sort_answer
+from blemore_plugins.gemini.client import GOOGLE, find_address, find_key, read_vector
+from blemore_plugins.gemini.refusals import sort_answer
+from blemore_plugins.hosted.endpoints import Endpoint
+from blemore_plugins.hosted.pace import LONGEST_DELAY, Pace
+from blemore_plugins.hosted.refusals import Refusal, scrub
 from gemini_service import FakeTime, quota_failure, retry_info
 
 
@@ -143,7 +146,7 @@ def test_what_a_service_says_is_kept_short():
 
 def test_a_wait_that_the_service_asks_for_holds_everybody_and_back_off_only_one():
     time, lines = FakeTime(), []
-    pace = Pace(0, lines.append, time.clock, time.sleep)
+    pace = Pace("gemini", 0, lines.append, time.clock, time.sleep)
     pace.back_off(1, 30.0, "quota")
     assert time.now == 30.5
     pace.back_off(1, None, "load")
@@ -158,7 +161,7 @@ def test_a_wait_that_the_service_asks_for_holds_everybody_and_back_off_only_one(
 def test_back_off_doubles_up_to_a_limit_and_is_the_same_for_a_seed():
     def delays(seed):
         time = FakeTime()
-        pace = Pace(seed, lambda _: None, time.clock, time.sleep)
+        pace = Pace("gemini", seed, lambda _: None, time.clock, time.sleep)
         for attempt in range(1, 12):
             pace.back_off(attempt, None, "load")
         return time.slept
@@ -169,7 +172,7 @@ def test_back_off_doubles_up_to_a_limit_and_is_the_same_for_a_seed():
 
 
 def test_a_stopped_pace_wakes_who_waits():
-    pace = Pace(0, lambda _: None)
+    pace = Pace("gemini", 0, lambda _: None)
     pace.stop()
     pace.back_off(9, None, "load")
     pace.back_off(1, 500.0, "quota")

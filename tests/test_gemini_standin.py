@@ -13,8 +13,10 @@ import pytest
 pytest.importorskip("av")
 pytest.importorskip("google.genai")
 
-from blemore_plugins.gemini import GeminiEncoder, GeminiOptions, standin
-from blemore_plugins.gemini.standin import Embedder, count_edges, read_frames, serve
+from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
+from blemore_plugins.gemini.standin import serve
+from blemore_plugins.hosted import embedder as statistics
+from blemore_plugins.hosted.embedder import Embedder, count_edges, read_frames
 from gemini_service import make_clips, make_context
 
 pytestmark = pytest.mark.encoders
@@ -114,8 +116,8 @@ def test_a_vector_depends_on_what_is_seen_and_heard(tmp_path):
 
 def test_a_black_video_has_a_vector_too(tmp_path):
     embedder = Embedder()
-    embedder_frames = np.zeros((3, standin.SIDE, standin.SIDE), np.float32)
-    assert not any(block.any() for block in standin.describe_pictures(embedder_frames).values())
+    embedder_frames = np.zeros((3, statistics.SIDE, statistics.SIDE), np.float32)
+    assert not any(block.any() for block in statistics.describe_pictures(embedder_frames).values())
     assert np.allclose(np.linalg.norm(embedder.embed(None, _silence())), 1)
 
 

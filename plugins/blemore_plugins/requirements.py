@@ -1,4 +1,4 @@
-"""Packages and keys that the bundled encoders need, with the versions of the extra `encoders`."""
+"""Packages and keys that the bundled encoders need, with the versions of the extras."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ KNOWN = MappingProxyType(
         requirement.name: requirement
         for requirement in (
             Requirement("facenet-pytorch", least="2.5.3", below="2.6"),
+            Requirement("boto3", least="1.40"),
             Requirement("google-genai", module="google.genai", least="1.75", below="4"),
             Requirement("librosa", least="0.11", below="0.12"),
+            Requirement("openai", least="2", below="4"),
             Requirement("safetensors", least="0.4"),
             Requirement("scipy", least="1.12"),
             Requirement("timm", least="1.0.20", below="2"),

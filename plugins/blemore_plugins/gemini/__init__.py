@@ -15,18 +15,30 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clips
 from blemore_harness.context import Context
-from blemore_harness.errors import ConfigError, ExtraMissing
+from blemore_harness.errors import ExtraMissing
 from blemore_harness.hookspecs import Card, Encoder, Modality, Requirement, hookimpl
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.cards import CODE, NO_WEIGHTS
-from blemore_plugins.gemini.client import GOOGLE, KEY_NAMES, Endpoint, Pace, find_address, find_key, open_client
-from blemore_plugins.gemini.extraction import Item, alone, extract, list_items, read_dates, report
+from blemore_plugins.gemini.client import GOOGLE, KEY_NAMES, find_address, find_key, open_client
+from blemore_plugins.gemini.extraction import SERVICE, Item, extract, list_items
 from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
+from blemore_plugins.hosted.endpoints import Endpoint, demand_consent
+from blemore_plugins.hosted.extraction import alone, read_dates, report
+from blemore_plugins.hosted.pace import Pace
 from blemore_plugins.requirements import need
 
 STAND_IN = "stand-in 1"
 """Name of the stand-in in cache keys; a new number for every change of what it computes."""
+
+ADVICE = "Try another window (gemini.start, gemini.seconds), or use zeros for these clips: gemini.refused=zero"
+"""About clips that the service refuses."""
+
+UNPAID = (
+    "Use a key of a project with billing: data sent to the unpaid tier may be used to improve products and be read by "
+    "human reviewers (docs/how-to/gemini.md)"
+)
+"""What to know before consent is given."""
 
 
 class GeminiEncoder(Encoder):
@@ -49,7 +61,7 @@ class GeminiEncoder(Encoder):
         "patience": 20,
     }
 
-    def __init__(self, make_pace: Callable[[int, Callable[[str], None]], Pace] = Pace) -> None:
+    def __init__(self, make_pace: Callable[[str, int, Callable[[str], None]], Pace] = Pace) -> None:
         self._make_pace = make_pace
 
     def caveat(self, options: GeminiOptions) -> str | None:
@@ -74,22 +86,24 @@ class GeminiEncoder(Encoder):
         Raises:
             ConfigError: no consent, or no key.
             ExtraMissing: google-genai or PyAV is not installed.
-            ServiceError, MediaError: see `extraction.report`.
+            ServiceError, MediaError: see `hosted.extraction.report`.
         """
         if not clips:
             with self._endpoint(options):  # checks consent and key before anything else
                 return
         feature_sets = self._stores(options, context)
+        folders, service = [store.folder for store in feature_sets], SERVICE(options.workers)
         wanted = list_items(clips, feature_sets, options, context.cache)
         if _missing(wanted, options):
-            with self._endpoint(options) as endpoint, alone(feature_sets, context):
+            with self._endpoint(options) as endpoint, alone(folders, service, context):
                 items = _missing(wanted, options)
-                pace = self._make_pace(context.seed, context.log)
+                pace = self._make_pace(self.name, context.seed, context.log)
                 with open_client(endpoint, options) as client:
                     tally = extract(items, client, pace, options, context)
-            report(tally, options, context)
+            replacement = "an embedding of zeros" if options.refused == "zero" else ""
+            report(tally, service, context, replacement, ADVICE)
         context.note("model", options.model)
-        context.note("embeddings made", read_dates(feature_sets, clips))
+        context.note("embeddings made", read_dates(folders, clips))
         if any(kind != "video" for kind in options.inputs):
             warn_of_silence(clips, context)
         zeros = [items[0].clip.id for items in zip(*wanted, strict=True) if any(item.refused for item in items)]
@@ -126,13 +140,7 @@ class GeminiEncoder(Encoder):
             with serve() as endpoint:
                 yield endpoint
             return
-        if not options.consent:
-            raise ConfigError(
-                "this would send videos of identifiable people to Google: use --set gemini.consent=true if the "
-                "dataset's licence and the people in it allow this. Use a key of a project with billing: data sent to "
-                "the unpaid tier may be used to improve products and be read by human reviewers "
-                "(docs/how-to/gemini.md)"
-            )
+        demand_consent(self.name, options.consent, "Google", UNPAID)
         yield Endpoint(find_address(options), find_key())
 
 

@@ -7,15 +7,11 @@ headers, and a chained exception would write it into logs and records.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import math
 import os
-import random
-import threading
-import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +20,10 @@ from numpy.typing import NDArray
 
 from blemore_harness.errors import ConfigError, ExtraMissing
 from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
-from blemore_plugins.gemini.refusals import Refusal, scrub, sort_answer, sort_failure
+from blemore_plugins.gemini.refusals import sort_answer
+from blemore_plugins.hosted.endpoints import Endpoint, read_key
+from blemore_plugins.hosted.refusals import Refusal, scrub, sort_failure, transport_errors
+from blemore_plugins.hosted.vectors import check_vectors
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 """Address of the Gemini Developer API."""
@@ -34,21 +33,6 @@ KEY_NAMES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 
 NORM_TOLERANCE = 1e-2
 """Tolerated deviation of the length of an embedding from 1, due to rounding in half precision."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Address and key of the service; the key is not part of the representation.
-
-    Attributes:
-        address: without the API version.
-        key: sent in a header.
-        local: whether the server is on loopback, so that proxies of the environment are not used.
-    """
-
-    address: str
-    key: str = field(repr=False)
-    local: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,16 +53,7 @@ def find_address(options: GeminiOptions) -> str:
 
 def find_key() -> str:
     """Return the key from the environment; the `ConfigError` names the variables, never a value."""
-    name = next((name for name in KEY_NAMES if os.environ.get(name)), None)
-    if name is None:
-        raise ConfigError(
-            f"requires a key in {' or '.join(KEY_NAMES)}: create one at https://aistudio.google.com/api-keys in a "
-            "project with billing"
-        )
-    key = os.environ[name].strip()
-    if not key or not all("!" <= letter <= "~" for letter in key):
-        raise ConfigError(f"expected an API key in {name}, found blank text, spaces or characters outside of ASCII")
-    return key
+    return read_key(KEY_NAMES, "create one at https://aistudio.google.com/api-keys in a project with billing")
 
 
 class Client:
@@ -177,16 +152,7 @@ def read_vector(vectors: list[Any]) -> NDArray[np.float32]:
     >>> read_vector([[1.0] + [0.0] * 3071]).shape
     (3072,)
     """
-    if len(vectors) != 1:
-        raise Refusal("stop", f"expected 1 embedding for 1 clip, found {len(vectors)}")
-    try:
-        vector = np.asarray(vectors[0] or [], dtype=np.float64)
-    except (TypeError, ValueError):
-        raise Refusal("retry", "expected numbers in the embedding, found other values") from None
-    if vector.shape != (VECTOR_SIZE,):
-        raise Refusal("stop", f"expected an embedding of {VECTOR_SIZE} values, found {vector.size}: check gemini.model")
-    if not np.isfinite(vector).all():
-        raise Refusal("retry", "NaN or infinite values in the embedding")
+    vector = check_vectors(vectors, VECTOR_SIZE, "gemini.model")
     length = float(np.linalg.norm(vector))
     if abs(length - 1) > NORM_TOLERANCE:
         raise Refusal("failed", f"expected an embedding of length 1, found {length:.4g}")
@@ -198,89 +164,9 @@ def _failures() -> tuple[type[Exception], ...]:
     import pydantic
     from google.genai import errors
 
-    found: list[type[Exception]] = [OSError, json.JSONDecodeError, pydantic.ValidationError]
-    found.append(errors.UnknownApiResponseError)
-    for library in ("httpx2", "httpx"):
-        with contextlib.suppress(ImportError):
-            found.append(importlib.import_module(library).HTTPError)
-    return tuple(found)
-
-
-FIRST_DELAY = 1.0
-"""Seconds before the second attempt if the service specifies no delay."""
-
-LONGEST_DELAY = 60.0
-"""Seconds; delays double up to this."""
-
-SERVER_MARGIN = 0.5
-"""Seconds added to a delay specified by the service, because clocks and rounding differ."""
-
-
-class Pace:
-    """A shared clock of one extraction.
-
-    Args:
-        seed: seed of the jitter that spreads the attempts of the workers.
-        log: called with a message for delays specified by the service.
-        clock: monotonic time in seconds.
-        sleep: waits that many seconds; by default it wakes up as soon as `stop` is called.
-    """
-
-    def __init__(
-        self,
-        seed: int,
-        log: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] | None = None,
-    ) -> None:
-        self._random = random.Random(seed)
-        self._log = log
-        self._clock = clock
-        self._stopped = threading.Event()
-        self._sleep = sleep or self._stopped.wait
-        self._lock = threading.Lock()
-        self._open_at = clock()
-        self._told: set[str] = set()
-
-    @property
-    def stopped(self) -> bool:
-        """Whether no further request may be sent."""
-        return self._stopped.is_set()
-
-    def stop(self) -> None:
-        """Prevent further requests and wake up waiting workers."""
-        self._stopped.set()
-
-    def wait_for_turn(self) -> None:
-        """Wait until the service accepts requests again."""
-        while not self.stopped:
-            with self._lock:
-                left = self._open_at - self._clock()
-            if left <= 0:
-                return
-            self._sleep(left)
-
-    def back_off(self, attempt: int, delay: float | None, reason: str) -> None:
-        """Wait after a failed attempt.
-
-        Args:
-            attempt: 1 after the first attempt.
-            delay: seconds specified by the service, which apply to all workers.
-            reason: message of the service.
-        """
-        if delay is None:
-            with self._lock:
-                jitter = self._random.uniform(0.5, 1.0)
-                news = reason not in self._told
-                self._told.add(reason)
-            if news:
-                self._log(f"gemini: trying again soon ({reason})")
-            self._sleep(jitter * min(LONGEST_DELAY, FIRST_DELAY * 2 ** (attempt - 1)))
-            return
-        with self._lock:
-            until = self._clock() + delay + SERVER_MARGIN
-            news = until > self._open_at + 1
-            self._open_at = max(self._open_at, until)
-        if news:
-            self._log(f"gemini: waiting {delay:.0f} s as the service asks ({reason})")
-        self.wait_for_turn()
+    return (
+        *transport_errors(),
+        json.JSONDecodeError,
+        pydantic.ValidationError,
+        errors.UnknownApiResponseError,
+    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import wave
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from blemore_harness.errors import MediaError
 from blemore_harness.media.audio import audio_facts, read_audio
 from blemore_harness.media.opening import OPTIONS, check_media, find_stream
 from blemore_plugins.gemini.options import MAX_VIDEO_SECONDS, Input
+from blemore_plugins.hosted.media import SOUND_RATE, make_wav
 
 FULL_RANGE = 2
 """FFmpeg's number of JPEG's levels, 0 to 255: of phones, and of RGB."""
@@ -56,9 +56,6 @@ COPIED_CODECS = ("h264", "hevc", "av1", "vp9")
 
 MAX_BYTES = 14_000_000
 """Maximum size of a video in one request: the documented 20 MB include base64 (4 / 3) and JSON."""
-
-SOUND_RATE = 16_000
-"""Sampling rate of the WAV in Hz, as expected by speech encoders."""
 
 ENCODING = {"preset": "veryfast", "crf": "18", "threads": "1", "x264-params": "mbtree=0"}
 """Visually lossless H.264; in one thread and without x264's macroblock tree, which is not deterministic."""
@@ -126,13 +123,7 @@ def cut_sound(clip: Clip, window: Window, cache: Cache | None = None) -> bytes:
     samples = samples[round(window.start * SOUND_RATE) : end]
     if not samples.size:
         raise MediaError(f"clip {clip.id} has no audio from second {window.start:g} on: use a smaller start", clip.id)
-    target = io.BytesIO()
-    with wave.open(target, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SOUND_RATE)
-        file.writeframes(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-    return target.getvalue()
+    return make_wav(samples, SOUND_RATE)
 
 
 def _check_length(length: float, clip: Clip, window: Window) -> None:

@@ -3,53 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
-Verdict = Literal["retry", "refused", "failed", "stop"]
-"""Try again later; the service refuses this clip; no usable answer for this clip; no clip would succeed."""
-
-RETRIED = (408, 429, 499)
-"""Temporary client errors: timeout, quota, a call cancelled by the service. All 5xx are temporary as well."""
+from blemore_plugins.hosted.refusals import LONGEST_WAIT, RETRIED, Refusal, one_line, read_retry_after, read_seconds
 
 LONG_QUOTAS = ("perday", "permonth", "spend", "billing", "budget")
 """Parts of the names of quotas that a minute does not refill (`EmbedContentRequestsPerDayPerProjectPerModel`)."""
 
-LONGEST_WAIT = 600.0
-"""Maximum delay in seconds; a longer one means a quota that refills on another day."""
-
 KEY_REASONS = ("API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED", "API_KEY_HTTP_REFERRER_BLOCKED")
 """`ErrorInfo.reason` of a bad key, which Google reports as 400."""
-
-
-class Refusal(Exception):
-    """No embedding, the reason and the verdict; stays inside the plugin.
-
-    Attributes:
-        verdict: what to do.
-        reason: one line for the user.
-        delay: seconds to wait as specified by the service, None if unspecified.
-    """
-
-    def __init__(self, verdict: Verdict, reason: str, delay: float | None = None) -> None:
-        super().__init__(reason)
-        self.verdict = verdict
-        self.reason = reason
-        self.delay = delay
-
-
-def scrub(text: str, key: str) -> str:
-    """Remove the key from a text, because services quote it (`consumer 'api_key:...' has been suspended`).
-
-    >>> scrub("consumer 'api_key:s3cret'", "s3cret")
-    "consumer 'api_key:[key]'"
-    """
-    return text.replace(key, "[key]") if key else text
-
-
-def sort_failure(error: Exception) -> Refusal:
-    """Return the refusal for a failed connection or invalid answer, which may succeed later."""
-    kind = type(error).__name__
-    return Refusal("retry", f"the connection failed or the answer was invalid ({kind}); check network and address")
 
 
 def sort_answer(code: int, body: Any, headers: Mapping[str, str], model: str) -> Refusal:
@@ -62,7 +24,7 @@ def sort_answer(code: int, body: Any, headers: Mapping[str, str], model: str) ->
         model: id that was asked for, for the hint.
     """
     error = _error_of(body)
-    said = f"HTTP {code} {_text(error.get('status'))}: {_text(error.get('message'))}".strip(" :")
+    said = f"HTTP {code} {one_line(error.get('status'))}: {one_line(error.get('message'))}".strip(" :")
     details = [item for item in error.get("details") or [] if isinstance(item, dict)]
     if code == 429:
         return _sort_quota(said, details, headers)
@@ -134,19 +96,5 @@ def _read_delay(details: list[dict[str, Any]], headers: Mapping[str, str]) -> fl
     for item in details:
         delay = item.get("retryDelay")
         if isinstance(delay, str) and delay.endswith("s"):
-            return _seconds(delay[:-1])
-    after = {name.lower(): value for name, value in headers.items()}.get("retry-after")
-    return None if after is None else _seconds(after)
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value < float("inf") else None
-
-
-def _text(value: object, longest: int = 300) -> str:
-    """Return one short line of a message of the service."""
-    return " ".join(str(value or "").split())[:longest]
+            return read_seconds(delay[:-1])
+    return read_retry_after(headers)
