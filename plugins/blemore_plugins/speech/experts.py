@@ -58,7 +58,7 @@ class EmpathicVoice(Frozen):
     """A Whisper encoder whose `head` is a list of regressors."""
 
     def describe(self, found: Any, real: Sequence[int | None]) -> Tensor:
-        """Return the intensities, (B, 40), from all hidden states, those of padding included, as in training."""
+        """Return the intensities, (B, 40), from all hidden states, those of padding included."""
         return torch.cat([expert(found.last_hidden_state) for expert in self.head], dim=1)
 
 

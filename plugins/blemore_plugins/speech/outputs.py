@@ -156,8 +156,8 @@ class Qwen2AudioEncoder(OutputEncoder):
 class ClapEncoder(OutputEncoder):
     """CLAP: the projected embedding of a clip; frame-level features are the means over frequency of its last map.
 
-    Audio has 48 kHz. Shorter clips are repeated up to 10 s, as in training; longer ones are split. Licence of the
-    default weights: Apache-2.0.
+    Audio has 48 kHz. Shorter clips are repeated up to 10 s, as the model's settings say; longer ones are split.
+    Licence of the default weights: Apache-2.0.
     """
 
     name: ClassVar[str] = "clap"
