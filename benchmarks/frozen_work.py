@@ -20,11 +20,11 @@ from blemore_plugins.hicmae.inputs import cut_windows
 from blemore_plugins.hicmae.network import HiCMAE
 from blemore_plugins.hicmae.running import BATCH, Chunks, build_network, embed_chunks
 from blemore_plugins.hicmae.shape import CHUNK, MEL_BANDS, SOUND_FRAMES, Shape
+from blemore_plugins.speech.building import build as build_speech
 from blemore_plugins.speech.extraction import BATCH_SECONDS
 from blemore_plugins.speech.inputs import InputMaker
-from blemore_plugins.speech.network import build_network as build_speech
 from blemore_plugins.speech.network import exact_products
-from blemore_plugins.speech.recipe import RATE, Recipe, settle_recipe
+from blemore_plugins.speech.recipe import Recipe, settle_recipe
 from blemore_plugins.vision.extraction import read_shared
 from blemore_plugins.vision.running import computing, run_clip
 
@@ -73,10 +73,11 @@ def make_vision(order: Order) -> Work:
 def make_speech(order: Order) -> Work:
     """Return the work of an encoder of audio: on a CPU a clip at a time, on a GPU many, as in an extraction."""
     [encoder] = [e for e in speech.blemore_encoders() if e.name == order.name]
-    recipe, context = _recipe(encoder, _options(encoder, order)), order.context
+    context = order.context
+    recipe = _recipe(encoder, _options(encoder, order), context)
     frozen = build_speech(recipe, context.device)
     make_inputs = InputMaker(recipe, frozen)
-    heard = [make_inputs(read_audio(clip, RATE)) for clip in order.clips[:HELD]]
+    heard = [make_inputs(read_audio(clip, recipe.kind.rate)) for clip in order.clips[:HELD]]
     shape = heard[0].inputs.shape
     alike = [each.inputs for each in heard if each.inputs.shape == shape]
     limit = BATCH_SECONDS["cuda" if context.device.startswith("cuda") else "cpu"]
@@ -90,7 +91,7 @@ def make_speech(order: Order) -> Work:
 
     def forward(count: int) -> int:
         for inputs in blocks(count):
-            frozen.run(inputs)
+            frozen.run(inputs, [None] * len(inputs))
         return count
 
     def backward(count: int) -> int:
@@ -153,13 +154,15 @@ def _options(encoder: Any, order: Order) -> Any:
     """Return an encoder's options with a small random network, or with weights of the released size in a folder."""
     if order.small:
         return encoder.Options(**dict(encoder.demo_options))
-    return replace(encoder.Options(), model=str(WRITERS[encoder.name](order.folder)))
+    # Language models and regressors, which follow some encoders, are not written: they are many gigabytes.
+    alone = {"embedding": "statistics"} if hasattr(encoder.Options, "embedding") else {}
+    return replace(encoder.Options(), model=str(WRITERS[encoder.name](order.folder)), **alone)
 
 
-def _recipe(encoder: Any, options: Any) -> Recipe:
+def _recipe(encoder: Any, options: Any, context: Any) -> Recipe:
     extractor = getattr(encoder, "extractor", None)
     if extractor is not None:
-        return settle_recipe(encoder.name, extractor.small, options, always_normalise=False, compat=options.compat)
+        return extractor.settle(options, context)
     return settle_recipe(encoder.name, encoder.small, options, always_normalise=encoder.always_normalise)
 
 

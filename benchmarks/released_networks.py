@@ -1,7 +1,8 @@
 """Random weights in the layouts and sizes in which the default weights of frozen encoders were released.
 
-No size is written down here: each is read off a library's own named network (made on the meta device, which takes no
-memory), a configuration class whose defaults are the released model, or the encoder's own code.
+Sizes are read off a library's own named network (made on the meta device, which takes no memory), a configuration class
+whose defaults are the released model, or the encoder's own code. Only those of Whisper and of ImageBind's audio encoder
+are written down here, because no library names them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from blemore_harness.networks import seeded
 from blemore_plugins import vision
 from blemore_plugins.hub import quiet_transformers
 from blemore_plugins.s4d.shape import Shape
+from blemore_plugins.speech.imagebind import HEADS, ImageBindAudio
 from blemore_plugins.speech.options import AudeeringOptions, parse_layers
 from blemore_plugins.vision import imagebind, videomae
 
@@ -85,6 +87,47 @@ def write_audio(folder: Path) -> Path:
 
     transformers.SeamlessM4TFeatureExtractor().save_pretrained(folder)
     return write_model(folder, "Wav2Vec2BertModel")
+
+
+def write_whisper(folder: Path, width: int, depth: int) -> Path:
+    """Write a Whisper model, whose decoder is not used."""
+    import transformers
+
+    transformers.WhisperFeatureExtractor().save_pretrained(folder)
+    return write_model(
+        folder, "WhisperModel", d_model=width, encoder_layers=depth, encoder_attention_heads=width // 64,
+        encoder_ffn_dim=4 * width, decoder_layers=0,
+    )  # fmt: skip
+
+
+def write_clap(folder: Path) -> Path:
+    """Write CLAP, whose sizes are its configuration's defaults."""
+    import transformers
+
+    transformers.ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(folder)
+    return write_model(folder, "ClapModel")
+
+
+def write_qwen2_audio(folder: Path) -> Path:
+    """Write the audio encoder of Qwen2-Audio, whose sizes are its configuration's defaults."""
+    import transformers
+    from safetensors.torch import save_file
+
+    transformers.WhisperFeatureExtractor(feature_size=128).save_pretrained(folder)
+    config = transformers.Qwen2AudioConfig()
+    config.save_pretrained(folder)
+    with seeded(0):
+        encoder = transformers.Qwen2AudioEncoder(config.audio_config)
+    weights = {f"audio_tower.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def write_imagebind_audio(folder: Path) -> Path:
+    """Write the audio encoder of ImageBind huge: 12 layers of 768."""
+    with torch.device("meta"):
+        network = ImageBindAudio(768, 12, HEADS, vision.ImageBindEncoder.width or 0)
+    return write_tensors(folder / "imagebind_huge.pth", network)
 
 
 def write_audeering(folder: Path) -> Path:
@@ -167,6 +210,11 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "audio": write_audio,
     "wavlm": lambda folder: write_speech(folder, "WavLMModel", "wavlm_large"),
     "hubert": lambda folder: write_speech(folder, "HubertModel", "hubert_large"),
+    "whisper": lambda folder: write_whisper(folder, 1024, 24),
+    "empathic-voice": lambda folder: write_whisper(folder, 768, 12),
+    "clap": write_clap,
+    "qwen2-audio": write_qwen2_audio,
+    "imagebind-audio": write_imagebind_audio,
     "clip": lambda folder: write_model(folder, "CLIPVisionModelWithProjection"),
     "dinov2": write_dinov2,
     "dinov3": write_dinov3,

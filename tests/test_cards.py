@@ -60,7 +60,7 @@ def test_small_random_networks_have_no_weights(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        ("audio", {"model": "openai/whisper-small"}),
+        ("audio", {"model": "somebody/whisper-small"}),
         ("wav2vec2", {"model": "somebody/finetuned-on-crema-d"}),
         ("s4d", {"weights": "folder/checkpoint-best.pth"}),
         ("hicmae", {"weights": "crema-d-fold1.pth", "source": "media"}),

@@ -28,6 +28,8 @@ from blemore_plugins.hicmae.shape import CHUNK, MEL_BANDS, SOUND_FRAMES  # noqa:
 from blemore_plugins.s4d import model as s4d_model  # noqa: E402
 from blemore_plugins.s4d.batches import CropSource  # noqa: E402
 from blemore_plugins.s4d.faces import open_crops  # noqa: E402
+from blemore_plugins.speech.building import build as build_audio  # noqa: E402
+from blemore_plugins.speech.inputs import InputMaker  # noqa: E402
 from blemore_plugins.speech.network import build_network as build_speech  # noqa: E402
 from blemore_plugins.speech.recipe import settle_recipe  # noqa: E402
 from blemore_plugins.vision.running import computing, run_clip  # noqa: E402
@@ -93,6 +95,20 @@ def test_frozen_audio_encoders(name: str) -> None:
         frames, outputs = frozen.run(np.zeros(shape, dtype=np.float32))
     assert frames.shape[0] == 3
     assert outputs.shape == (3, 3 if recipe.outputs else 0)
+
+
+@pytest.mark.parametrize("name", ["whisper", "clap", "imagebind-audio", "qwen2-audio", "empathic-voice"])
+def test_frozen_audio_encoders_with_outputs(name: str, tmp_path: Path) -> None:
+    encoder = SPEECH[name]
+    recipe = encoder.extractor.settle(encoder.Options(**encoder.demo_options), on_gpu(tmp_path))
+    assert recipe.precision == ("bf16" if name == "qwen2-audio" else "fp32")
+    with fake_gpu():
+        frozen = build_audio(recipe, "cuda")
+        made = InputMaker(recipe, frozen)(np.ones(20_000, dtype=np.float32))
+        frames, outputs = frozen.run(made.inputs, [*[None] * (len(made.inputs) - 1), made.frames])
+    assert frames.dtype == outputs.dtype == np.float32
+    assert len(frames) == len(outputs) == len(made.inputs)
+    assert (outputs.shape[1] > 0) == recipe.outputs == (name != "whisper")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -56,6 +56,16 @@ _HICMAE = _card(
     "arXiv 2401.05698",
 )  # fmt: skip
 
+_WHISPER = _card("MIT", "680,000 h of speech from the web, with transcripts", "unknown", None, "arXiv 2212.04356")
+_CLAP = _card(
+    "Apache-2.0", "LAION-Audio-630K and AudioSet: sounds from the web, with captions", "unknown", None,
+    "arXiv 2211.06687",
+)  # fmt: skip
+_TALENT = ("LAION's Got Talent (synthetic)",)
+
+AUDIO_OF_IMAGEBIND = "nielsr/imagebind-huge, audio"
+"""Name of the audio encoder in the released file, whose image encoder has a card of its own."""
+
 CARDS: Mapping[str, Card] = MappingProxyType(
     {
         "facebook/wav2vec2-large": _card("Apache-2.0", _LIBRISPEECH, "no", 315_428_992, "arXiv 2006.11477"),
@@ -110,6 +120,36 @@ CARDS: Mapping[str, Card] = MappingProxyType(
         "cyinen/S4D": _card(
             "Apache-2.0", "VoxCeleb2 (interviews) and AffectNet (images from the web), without labels", "no",
             100_512_877, "arXiv 2409.06154",
+        ),
+        "openai/whisper-tiny": replace(_WHISPER, parameters=8_208_384),
+        "openai/whisper-base": replace(_WHISPER, parameters=20_590_592),
+        "openai/whisper-small": replace(_WHISPER, parameters=88_154_112),
+        "openai/whisper-medium": replace(_WHISPER, parameters=307_216_384),
+        "openai/whisper-large-v3": replace(
+            _WHISPER, pretraining="5 million hours of speech from the web, with transcripts, 80 % of them by a model",
+            parameters=636_968_960,
+        ),
+        "Qwen/Qwen2-Audio-7B": _card(
+            "Apache-2.0", "speech, sounds and music of sources that are not published, with instructions", "unknown",
+            7_757_987_840, "arXiv 2407.10759",
+        ),
+        "laion/clap-htsat-unfused": replace(_CLAP, parameters=28_190_872),
+        "laion/larger_clap_general": _CLAP,
+        "laion/larger_clap_music_and_speech": _CLAP,
+        AUDIO_OF_IMAGEBIND: replace(_IMAGEBIND, parameters=86_235_648),
+        "laion/Empathic-Insight-Voice-Small": replace(
+            _card(
+                "CC-BY-4.0", "as Whisper small; then 5,000 h of synthetic acted speech and 5,000 h of speech from the "
+                "web, with emotion labels of a model", "yes", 3_037_548_072, "arXiv 2506.09827",
+            ),
+            acted_corpora=_TALENT,
+        ),
+        "laion/BUD-E-Whisper": replace(
+            _card(
+                "CC-BY-4.0", "as Whisper small; then 5,000 h of synthetic acted speech and 5,000 h of speech from the "
+                "web, with captions of a model", "yes", 88_154_112, "arXiv 2506.09827",
+            ),
+            acted_corpora=_TALENT,
         ),
         "OpenFace_3": replace(UNKNOWN, weights_licence="research only", source="arXiv 2506.02891"),
     }

@@ -87,25 +87,43 @@ def log_mel(wave: NDArray[np.float32]) -> NDArray[np.float32]:
     Raises:
         ExtraMissing: torchaudio is not installed or does not fit torch.
     """
-    kaldi = import_kaldi()
+    wave = np.pad(wave, (0, max(0, SHORTEST - len(wave))))
+    spectrum = kaldi_spectrum(wave, MEL_BANDS)[:SOUND_FRAMES]
+    spectrum = np.pad(spectrum, ((0, SOUND_FRAMES - len(spectrum)), (0, 0)))
+    return np.asarray((spectrum - np.float32(MEAN)) / np.float32(SPREAD), dtype=np.float32)
+
+
+def kaldi_spectrum(wave: NDArray[np.float32], bands: int, encoder: str = "hicmae") -> NDArray[np.float32]:
+    """Return the log-mel spectrogram of Kaldi for audio of 16 kHz, 25 ms every 10 ms, after its mean was subtracted.
+
+    Args:
+        wave: float32 (N,), N at least 400.
+        bands: number of mel bands.
+        encoder: name of the encoder, for messages.
+
+    Returns:
+        float32 (T, bands).
+
+    Raises:
+        ExtraMissing: torchaudio is not installed or does not fit torch.
+    """
+    kaldi = import_kaldi(encoder)
     import torch
 
-    wave = np.pad(wave, (0, max(0, SHORTEST - len(wave))))
     spectrum = kaldi.fbank(
         torch.from_numpy(wave - wave.mean())[None],
         htk_compat=True,
         sample_frequency=RATE,
         use_energy=False,
         window_type="hanning",
-        num_mel_bins=MEL_BANDS,
+        num_mel_bins=bands,
         dither=0.0,
         frame_shift=10,
-    ).numpy()[:SOUND_FRAMES]
-    spectrum = np.pad(spectrum, ((0, SOUND_FRAMES - len(spectrum)), (0, 0)))
-    return np.asarray((spectrum - np.float32(MEAN)) / np.float32(SPREAD), dtype=np.float32)
+    )
+    return np.asarray(spectrum.numpy(), dtype=np.float32)
 
 
-def import_kaldi() -> Any:
+def import_kaldi(encoder: str = "hicmae") -> Any:
     """Import torchaudio's functions after Kaldi.
 
     Raises:
@@ -116,7 +134,7 @@ def import_kaldi() -> Any:
     except (ImportError, OSError) as error:  # beside a torch that it does not fit, its library cannot be opened
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ExtraMissing(
-            f"hicmae needs torchaudio for its spectra, which cannot be imported ({reason}): "
+            f"{encoder} needs torchaudio for its spectra, which cannot be imported ({reason}): "
             'pip install "blemore-harness[encoders]"'
         ) from error
     return kaldi

@@ -10,6 +10,13 @@ from blemore_plugins.speech.encoder import (
     Wav2Vec2Encoder,
     Wav2Vec2NarrowEncoder,
 )
+from blemore_plugins.speech.outputs import (
+    ClapEncoder,
+    EmpathicVoiceEncoder,
+    ImageBindAudioEncoder,
+    Qwen2AudioEncoder,
+    WhisperEncoder,
+)
 from blemore_plugins.speech.released import HubertEncoder, WavLMEncoder
 
 
@@ -24,4 +31,9 @@ def blemore_encoders() -> list[Encoder]:
         Wav2Vec2Encoder(),
         Wav2Vec2NarrowEncoder(),
         WavLMEncoder(),
+        ClapEncoder(),
+        EmpathicVoiceEncoder(),
+        ImageBindAudioEncoder(),
+        Qwen2AudioEncoder(),
+        WhisperEncoder(),
     ]

@@ -16,7 +16,7 @@ from blemore_harness.errors import MediaError
 from blemore_harness.media.ahead import read_ahead
 from blemore_harness.media.audio import read_audio
 from blemore_harness.networks import usable_cpus
-from blemore_plugins.speech.recipe import RATE, Recipe, extra_missing
+from blemore_plugins.speech.recipe import Recipe, extra_missing
 
 WINDOW_BYTES = 80 << 20
 """Bytes of inputs in memory at a time, 20 minutes of audio: enough to find clips of the same length."""
@@ -32,7 +32,7 @@ BATCH_SECONDS: Mapping[str, float] = {"cpu": 0, "cuda": 120}
 are the same to the last bit in any company. The first layer of a large model takes 6.5 MB for each second."""
 
 Keep = Callable[[Clip, NDArray[np.float32], NDArray[np.float32]], None]
-"""Keeps a clip's mean hidden states, float32 (T, D), and outputs, float32 (3,) or (0,)."""
+"""Keeps a clip's mean hidden states, float32 (T, D), and outputs, float32 (K,), the mean of its parts; K may be 0."""
 
 Item = tuple[Clip, Any]
 
@@ -48,11 +48,11 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
     try:
         import torch
 
+        from blemore_plugins.speech.building import build
         from blemore_plugins.speech.inputs import InputMaker
-        from blemore_plugins.speech.network import build_network
     except ImportError as error:
         raise extra_missing(recipe.encoder, error) from error
-    frozen = build_network(recipe, context.device)
+    frozen = build(recipe, context.device)
     make_inputs = InputMaker(recipe, frozen)
     on_gpu = context.device.startswith("cuda")
     if on_gpu:
@@ -64,7 +64,7 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
         ThreadPoolExecutor(min(THREADS, usable_cpus())) as writers,
     ):
         writing: list[Future[None]] = []
-        for batch in _batches(clips, lambda clip: _read_inputs(clip, make_inputs, context.cache), limit):
+        for batch in _batches(clips, lambda clip: _read_inputs(clip, make_inputs, recipe, context.cache), limit):
             features = _run(frozen, batch)
             for done in writing:
                 done.result()
@@ -81,13 +81,14 @@ def extract(clips: Sequence[Clip], recipe: Recipe, keep: Keep, context: Context)
 
 def _run(frozen: Any, batch: Sequence[Item]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Run clips with inputs of one shape; yield mean hidden states and outputs of each, without padding."""
-    frames, outputs = frozen.run(np.concatenate([made.inputs for _, made in batch]))
-    pieces = len(frames) // len(batch)
+    pieces = len(batch[0][1].inputs)
+    real = [count for _, made in batch for count in (*[None] * (pieces - 1), made.frames)]
+    frames, outputs = frozen.run(np.concatenate([made.inputs for _, made in batch]), real)
     for number, (_, made) in enumerate(batch):
         start = number * pieces
         parts = list(frames[start : start + pieces])
-        parts[-1] = parts[-1][: made.frames]
-        yield np.concatenate(parts), outputs[start]
+        parts[-1] = parts[-1][: frozen.count(made.frames)]
+        yield np.concatenate(parts), outputs[start : start + pieces].mean(axis=0)
 
 
 def _batches(clips: Sequence[Clip], read: Callable[[Clip], Any], limit: float) -> Iterator[list[Item]]:
@@ -119,10 +120,11 @@ def _windows(clips: Sequence[Clip], read: Callable[[Clip], Any]) -> Iterator[lis
     yield held
 
 
-def _read_inputs(clip: Clip, make_inputs: Any, cache: Cache) -> Any:
+def _read_inputs(clip: Clip, make_inputs: Any, recipe: Recipe, cache: Cache) -> Any:
     """Decode a clip's audio and return the inputs of the network."""
-    wave = read_audio(clip, RATE, cache)
+    rate = recipe.kind.rate
+    wave = read_audio(clip, rate, cache)
     if make_inputs.too_short(wave):
-        seconds = len(wave) / RATE
+        seconds = len(wave) / rate
         raise MediaError(f"clip {clip.id}: expected audio for one frame of 25 ms, found {seconds:.4f} s", clip.id)
     return make_inputs(wave)

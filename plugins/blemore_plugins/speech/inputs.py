@@ -11,11 +11,15 @@ import transformers
 from numpy.typing import NDArray
 
 from blemore_harness.errors import DataError
+from blemore_plugins.speech.imagebind import WINDOW_SECONDS, make_windows
 from blemore_plugins.speech.network import Frozen, count_frames
-from blemore_plugins.speech.recipe import RATE, Recipe
+from blemore_plugins.speech.recipe import Recipe
+
+RATE = 16_000
+"""Sampling rate of all of these networks but CLAP, in Hz."""
 
 SHORTEST = 400
-"""Samples in the receptive field of one frame, 25 ms in all of these networks."""
+"""Samples in the receptive field of one frame, 25 ms in all of these networks; CLAP takes no fewer."""
 
 HOP = 160
 """Hop length of spectrograms in samples."""
@@ -46,14 +50,15 @@ class InputMaker:
         self._config = frozen.trunk.config
         kind = recipe.kind.input
         makers: dict[str, Callable[[Array], NetworkInputs]] = {
-            "wave": self._wave, "fbank": self._fbank, "log-mel": self._log_mel, "patches": self._patches
+            "wave": self._wave, "fbank": self._fbank, "log-mel": self._log_mel, "patches": self._patches,
+            "repeated": self._repeated, "windows": self._windows,
         }  # fmt: skip
         self._make = makers[kind]
-        self._extractor: Any = None if kind == "wave" else _extractor(recipe)
+        self._extractor: Any = None if kind in ("wave", "windows") else _extractor(recipe)
 
     def too_short(self, wave: Array) -> bool:
         """Return whether a wave is too short for a single frame."""
-        if self._extractor is None:
+        if self._make == self._wave:
             return not count_frames(self._config, len(wave))
         # Features of audio of their own length come in pairs, and have a variance over at least two.
         return len(wave) < SHORTEST + (HOP if self._make == self._fbank else 0)
@@ -87,6 +92,20 @@ class InputMaker:
         frames = min(most, -(-columns // config.time_stride))
         return NetworkInputs(_exact(np.concatenate(given)), frames, len(pieces) * extractor.max_length * HOP / RATE)
 
+    def _repeated(self, wave: Array) -> NetworkInputs:
+        extractor, config = self._extractor, self._config
+        most, rate = extractor.nb_max_samples, extractor.sampling_rate
+        pieces = _cut(wave, most)
+        given = [extractor(piece, sampling_rate=rate, return_tensors="np")["input_features"] for piece in pieces]
+        # The spectrogram is folded into a square image, whose parts follow one another in time.
+        folds, stride = config.spec_size // config.num_mel_bins, config.patch_stride[1] * 2 ** (len(config.depths) - 1)
+        frames = -(-len(pieces[-1]) * folds * (config.spec_size // stride) // most)
+        return NetworkInputs(_exact(np.concatenate(given)), frames, len(pieces) * most / rate)
+
+    def _windows(self, wave: Array) -> NetworkInputs:
+        made = make_windows(wave)
+        return NetworkInputs(made, None, len(made) * WINDOW_SECONDS)
+
 
 def normalise(wave: Array, floor: float) -> Array:
     """Return a whole clip's wave zero mean and unit variance, `floor` being added to the variance.
@@ -109,12 +128,12 @@ def _extractor(recipe: Recipe) -> Any:
     Raises:
         DataError: invalid settings.
     """
-    name = {
-        "fbank": "SeamlessM4TFeatureExtractor", "log-mel": "WhisperFeatureExtractor", "patches": "ASTFeatureExtractor"
+    kind = {
+        "fbank": transformers.SeamlessM4TFeatureExtractor, "log-mel": transformers.WhisperFeatureExtractor,
+        "patches": transformers.ASTFeatureExtractor, "repeated": transformers.ClapFeatureExtractor,
     }[recipe.kind.input]  # fmt: skip
-    kind = getattr(transformers, name)
     if recipe.folder is None:
-        return kind()
+        return kind(truncation="rand_trunc") if recipe.kind.input == "repeated" else kind()
     try:
         return kind.from_pretrained(recipe.folder, local_files_only=True)
     except Exception as error:  # transformers raises many kinds of errors for settings of another model type

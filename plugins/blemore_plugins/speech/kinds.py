@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from blemore_harness.errors import DataError, InvalidOption
 
-InputKind = Literal["wave", "fbank", "log-mel", "patches"]
+InputKind = Literal["wave", "fbank", "log-mel", "patches", "repeated", "windows"]
 
 CONFIG = "config.json"
 
@@ -23,14 +23,16 @@ class Kind:
     Attributes:
         type: `model_type` in `config.json`.
         network: class of transformers; its configuration class is found through it.
-        input: kind of input: the `wave`; `fbank` features of variable length; a `log-mel` spectrogram of 30 s; or a
-            spectrogram of fixed length divided into `patches`.
+        input: kind of input: the `wave`; `fbank` features of variable length; a `log-mel` spectrogram of 30 s; a
+            spectrogram of fixed length divided into `patches`; a log-mel spectrogram of 10 s, in which shorter audio is
+            `repeated`; or spectrograms of `windows` of 2 s.
         part: attribute of the network that is run; empty for the whole network.
         blocks: path of the list of blocks, relative to `part`.
         filed: pattern of the blocks' names in weight files, without the prefix of models with a head.
         depth: field of the configuration with the number of blocks.
         left_out: pattern of other names that may be missing in the file or in the network.
         settings: values set in the configuration for loading.
+        rate: sampling rate in Hz.
     """
 
     type: str
@@ -42,6 +44,7 @@ class Kind:
     depth: str = "num_hidden_layers"
     left_out: str = "none"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    rate: int = 16_000
 
 
 WHISPER = Kind(
@@ -72,7 +75,17 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         )
     }
 )  # fmt: skip
-"""Kinds by type. CLAP is not supported, because its grid of patches has no time axis for frame-level features."""
+"""Kinds that `audio` runs, by type."""
+
+CLAP = Kind(
+    "clap", "ClapAudioModelWithProjection", "repeated", blocks="",
+    left_out=r"(text_model|text_projection)\..*|logit_scale_[at]", rate=48_000,
+)  # fmt: skip
+
+QWEN2_AUDIO = Kind("qwen2_audio", "Qwen2AudioEncoder", "log-mel", blocks="layers", filed="layers")
+
+IMAGEBIND = Kind("imagebind", "ImageBindAudio", "windows", blocks="")
+"""Read from `imagebind_huge.pth`, which has no configuration."""
 
 SMALL_SEED = 0
 """Seed of the small networks, which are the same in every run."""
@@ -100,8 +113,38 @@ SMALL: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
             "wav2vec2-bert",
             {"hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 128, "num_hidden_layers": 3},
         ),
+        "whisper": (
+            "whisper",
+            {
+                "d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 128,
+                "decoder_layers": 0, "decoder_attention_heads": 2, "decoder_ffn_dim": 8, "vocab_size": 8,
+                "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3,
+            },
+        ),
+        "qwen2-audio": (
+            "qwen2_audio",
+            {
+                "audio_config": {
+                    "d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 128,
+                    "num_mel_bins": 80,
+                },
+                "text_config": {
+                    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+                    "intermediate_size": 128, "vocab_size": 8,
+                },
+                "audio_token_index": 7,
+            },
+        ),
+        "clap": (
+            "clap",
+            {
+                "patch_embeds_hidden_size": 16, "hidden_size": 128, "depths": (1, 1, 1, 1),
+                "num_attention_heads": (1, 2, 4, 8), "projection_dim": 64,
+            },
+        ),
+        "imagebind-audio": ("imagebind", {"dim": 64, "depth": 2, "heads": 2, "width": 64}),
     }
-)
+)  # fmt: skip
 """Type and configuration of small networks by name: narrow versions of the released models, to test the whole path."""
 
 
@@ -114,17 +157,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     return _read_object(folder / CONFIG, "a model's configuration")
 
 
-def find_kind(folder: Path) -> Kind:
-    """Return the kind of the model in a folder.
+def find_kind(folder: Path, wanted: Kind | None = None) -> Kind:
+    """Return the kind of the model in a folder: one of `KINDS`, or the one that an encoder is made for.
 
     Raises:
         DataError: as of `read_config`.
-        InvalidOption: an unsupported type of model.
+        InvalidOption: another type of model.
     """
+    kinds = KINDS if wanted is None else {wanted.type: wanted}
     found = read_config(folder).get("model_type")
-    if not isinstance(found, str) or found not in KINDS:
-        raise InvalidOption(f"model: expected one of the types {', '.join(KINDS)}; found '{found}' in {folder}")
-    return KINDS[found]
+    if not isinstance(found, str) or found not in kinds:
+        some = "the type" if wanted else "one of the types"
+        raise InvalidOption(f"model: expected {some} {', '.join(kinds)}; found '{found}' in {folder}")
+    return kinds[found]
 
 
 def read_preprocessor(path: Path) -> dict[str, Any]:

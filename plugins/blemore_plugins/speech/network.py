@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -66,7 +66,7 @@ class Frozen:
 
     Attributes:
         trunk: torch module, eval mode, float32.
-        head: computes outputs from the mean of the trunk's last hidden states; None for no outputs.
+        head: computes the outputs, here from the mean of the trunk's last hidden states; None for no outputs.
         kind: type of the model.
         layers: as of `Recipe`.
     """
@@ -76,25 +76,45 @@ class Frozen:
     kind: Kind
     layers: tuple[int, ...] | None
 
-    def run(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(
+        self, inputs: NDArray[np.float32], real: Sequence[int | None] = ()
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run inputs of one shape, float32 (B, ...).
 
-        There is no mask and no padding: zeros at the end change all hidden states of group-norm models such as
-        wav2vec2-large, with and without a mask.
+        There is no mask and no padding for networks that take a wave: zeros at the end change all hidden states of
+        group-norm models such as wav2vec2-large, with and without a mask.
+
+        Args:
+            real: number of frames of each input that are not padding, as of `NetworkInputs`; None for all. Only
+                networks that mask padding use it.
 
         Returns:
-            Mean of the hidden states, float32 (B, T, D); outputs, float32 (B, 3), or (B, 0) without a head.
+            Mean of the hidden states, float32 (B, T, D); outputs, float32 (B, K), or (B, 0) without a head.
         """
         with torch.inference_mode(), exact_products(), fitting_threads(self.trunk), self._noted() as states:
-            given = torch.from_numpy(inputs).to(self.trunk.device)
-            last = self.trunk(given).last_hidden_state
+            found = self.call(torch.from_numpy(inputs).to(self.trunk.device), real)
+            last = found.last_hidden_state
             chosen = [last] if self.layers is None else [states[layer] for layer in self.layers]
             # A single layer is returned as it is.
-            mean = chosen[0] if len(chosen) == 1 else torch.stack(chosen).mean(dim=0)
-            if self.kind.input == "patches":
-                mean = self._columns(mean)
-            outputs = self.head(last.mean(dim=1)) if self.head else last.new_empty(len(last), 0)
-        return np.asarray(mean.cpu().numpy()), np.asarray(outputs.cpu().numpy())
+            mean = self.over_time(chosen[0] if len(chosen) == 1 else torch.stack(chosen).mean(dim=0))
+            outputs = self.describe(found, real) if self.head else last.new_empty(len(last), 0)
+        return np.asarray(mean.float().cpu().numpy()), np.asarray(outputs.float().cpu().numpy())
+
+    def call(self, given: torch.Tensor, real: Sequence[int | None]) -> Any:
+        """Run the trunk; return an object with `last_hidden_state`."""
+        return self.trunk(given)
+
+    def over_time(self, states: torch.Tensor) -> torch.Tensor:
+        """Return hidden states as frames, (B, T, D)."""
+        return self._columns(states) if self.kind.input == "patches" else states
+
+    def describe(self, found: Any, real: Sequence[int | None]) -> torch.Tensor:
+        """Compute the outputs, (B, K), from what `call` returned."""
+        return self.head(found.last_hidden_state.mean(dim=1))
+
+    def count(self, frames: int | None) -> int | None:
+        """Return how many frames of the result are not padding, from the number in the input."""
+        return frames
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[dict[int, torch.Tensor]]:
@@ -104,7 +124,8 @@ class Frozen:
         and after it in others.
         """
         states: dict[int, torch.Tensor] = {}
-        wanted, blocks, hooks = set(self.layers or ()), attrgetter(self.kind.blocks)(self.trunk), []
+        wanted, hooks = set(self.layers or ()), []
+        blocks: Any = attrgetter(self.kind.blocks)(self.trunk) if wanted else ()
 
         def note(layer: int) -> Any:
             def hook(_block: Any, _given: Any, out: Any) -> None:
@@ -139,32 +160,36 @@ def build_network(recipe: Recipe, device: str) -> Frozen:
     """
     network = _make(recipe) if recipe.folder is None else _load(recipe, recipe.folder)
     network = network.eval().requires_grad_(False)
-    head = network.classifier.to(device) if recipe.outputs else None
-    path = "wav2vec2" if recipe.outputs else recipe.kind.part
+    head = network.classifier.to(device) if _regresses(recipe) else None
+    path = "wav2vec2" if head else recipe.kind.part
     trunk = attrgetter(path)(network) if path else network
-    if recipe.folder is None:
+    if recipe.folder is None and recipe.kind.blocks:
         _cut(trunk, recipe)
     return Frozen(trunk.to(device), head, recipe.kind, recipe.layers)
 
 
 def _load(recipe: Recipe, folder: Path) -> Any:
     kind, network = recipe.kind, _network_class(recipe)
-    blocks = _read_depth(network, kind, folder)
-    depth = _depth(recipe, blocks)
+    blocks = int(getattr(read_configuration(network, kind, folder), kind.depth)) if kind.blocks else 0
+    depth = find_depth(recipe, blocks)
     prefix = rf"({network.base_model_prefix}\.)?"
     upper = "|".join(map(str, range(depth, blocks))) or "none"
-    left_out = LEFT_OUT.replace("classifier|", "") if recipe.outputs else LEFT_OUT
+    left_out = LEFT_OUT.replace("classifier|", "") if _regresses(recipe) else LEFT_OUT
     allowed = re.compile(rf"{prefix}({left_out}|{MASKED}|{kind.filed}\.({upper})\..*|{kind.left_out})")
-    settings = {kind.depth: depth, **kind.settings}
+    settings = {**({kind.depth: depth} if kind.blocks else {}), **kind.settings}
     return load_strictly(
         network, folder, allowed, dtype=torch.float32, attn_implementation=_attention(network), **settings
     )
 
 
-def _read_depth(network: Any, kind: Kind, folder: Path) -> int:
-    """Return the number of blocks of the model in a folder."""
+def read_configuration(network: Any, kind: Kind, folder: Path) -> Any:
+    """Return the configuration of the model in a folder.
+
+    Raises:
+        DataError: not a configuration of this kind.
+    """
     try:
-        return int(getattr(network.config_class.from_dict(read_config(folder)), kind.depth))
+        return network.config_class.from_dict(read_config(folder))
     except (TypeError, ValueError, StrictDataclassError) as error:
         raise DataError(f"{folder / CONFIG} does not describe a {kind.type} model: download it again") from error
 
@@ -181,7 +206,7 @@ def _cut(trunk: Any, recipe: Recipe) -> None:
     path, _, name = recipe.kind.blocks.rpartition(".")
     holder = attrgetter(path)(trunk) if path else trunk
     blocks = getattr(holder, name)
-    setattr(holder, name, blocks[: _depth(recipe, len(blocks))])
+    setattr(holder, name, blocks[: find_depth(recipe, len(blocks))])
 
 
 def count_frames(config: Any, samples: int) -> int:
@@ -204,16 +229,24 @@ def exact_products() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+def _regresses(recipe: Recipe) -> bool:
+    return recipe.outputs and recipe.kind.type == "wav2vec2"
+
+
 def _network_class(recipe: Recipe) -> Any:
-    return EmotionNetwork if recipe.outputs else getattr(transformers, recipe.kind.network)
+    return EmotionNetwork if _regresses(recipe) else getattr(transformers, recipe.kind.network)
 
 
 def _attention(network: Any) -> str:
     return "sdpa" if network._supports_sdpa else "eager"
 
 
-def _depth(recipe: Recipe, blocks: int) -> int:
-    """Return the number of required blocks."""
+def find_depth(recipe: Recipe, blocks: int) -> int:
+    """Return the number of required blocks.
+
+    Raises:
+        InvalidOption: a model with fewer blocks than requested.
+    """
     if recipe.layers is not None and recipe.layers[-1] > blocks:
         raise InvalidOption(f"layers: {recipe.model} has layers 0 to {blocks}, found {recipe.layers[-1]}")
     if recipe.layers is None or recipe.outputs:

@@ -16,6 +16,17 @@ LAST = "last"
 """Value of `layers` for the network's last hidden state, after its final norm if it has one."""
 
 
+EMOTIONS = (
+    "Affection", "Amusement", "Anger", "Astonishment_Surprise", "Awe", "Bitterness", "Concentration", "Confusion",
+    "Contemplation", "Contempt", "Contentment", "Disappointment", "Disgust", "Distress", "Doubt", "Elation",
+    "Embarrassment", "Emotional_Numbness", "Fatigue_Exhaustion", "Fear", "Helplessness", "Hope_Enthusiasm_Optimism",
+    "Impatience_and_Irritability", "Infatuation", "Interest", "Intoxication_Altered_States_of_Consciousness",
+    "Jealousy_&_Envy", "Longing", "Malevolence_Malice", "Pain", "Pleasure_Ecstasy", "Pride", "Relief", "Sadness",
+    "Sexual_Lust", "Shame", "Sourness", "Teasing", "Thankfulness_Gratitude", "Triumph",
+)  # fmt: skip
+"""The emotions of Empathic-Insight-Voice, as its files are named, in the order of the intensities."""
+
+
 @dataclass(frozen=True)
 class AudioOptions(HeadOptions):
     """Options of `audio`, besides those of its head.
@@ -105,25 +116,76 @@ class AudeeringOptions(AudioOptions):
 
 
 @dataclass(frozen=True)
-class SpeechFeatureOptions(FeatureOptions):
-    """Options of released or extracted frame-level features of speech models.
+class ModelOptions(FeatureOptions):
+    """Options of frame-level features that a model of transformers computes.
 
     Attributes:
-        model: Hugging Face id or local folder, as of `audio`; or `random-small`, which is untrained. This and the next
-            three options are used for extraction only.
+        model: Hugging Face id or local folder, as of `audio`; or `random-small`, which is untrained. This and the
+            following options are used for extraction only.
         revision: branch, tag or commit of a Hugging Face id.
-        layers: as of `audio`; `last` corresponds to the released features.
-        compat: extract like the organisers, as far as their procedure is known; see the encoder.
     """
 
     model: str = ""
     revision: str = "main"
-    layers: str = LAST
-    compat: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_source(self.model, self.revision)
+
+
+@dataclass(frozen=True)
+class LayerOptions(ModelOptions):
+    """Options of models with a choice of layers.
+
+    Attributes:
+        layers: as of `audio`.
+    """
+
+    layers: str = LAST
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_layers(self.layers)
+
+
+@dataclass(frozen=True)
+class OutputOptions(ModelOptions):
+    """Options of models that also compute one output per clip.
+
+    Attributes:
+        embedding: what a clip's embedding consists of: `outputs`, what the model computes for the whole clip (the mean
+            over its parts, if it is longer than the model's input); `statistics`, the seven statistics of the
+            frame-level features; or `both`, one after the other.
+    """
+
+    embedding: Literal["outputs", "statistics", "both"] = "outputs"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.embedding == "statistics":
+            return
+        needs = {"rows=embeddings": self.rows != "clips", f"source={self.source}": self.source not in ("auto", "media")}
+        for need, there in needs.items():
+            if there:
+                raise InvalidOption(
+                    f"embedding: '{self.embedding}' needs the model's outputs, which are no frame-level features: "
+                    f"{need} expects embedding=statistics"
+                )
+
+
+@dataclass(frozen=True)
+class SpeechFeatureOptions(LayerOptions):
+    """Options of released or extracted frame-level features of speech models.
+
+    Attributes:
+        layers: as of `audio`; `last` corresponds to the released features.
+        compat: extract like the organisers, as far as their procedure is known; see the encoder.
+    """
+
+    compat: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if parse_layers(self.layers) is not None and self.compat:
             raise InvalidOption(f"layers: compat requires '{LAST}' as in the released features; found '{self.layers}'")
 
@@ -148,6 +210,84 @@ class HubertOptions(SpeechFeatureOptions):
     """
 
     model: str = "facebook/hubert-large-ll60k"
+
+
+@dataclass(frozen=True)
+class WhisperOptions(LayerOptions):
+    """Options of `whisper`.
+
+    Attributes:
+        model: Hugging Face id or local folder of a Whisper model; or `random-small`.
+    """
+
+    model: str = "openai/whisper-medium"
+
+
+@dataclass(frozen=True)
+class Qwen2AudioOptions(OutputOptions, LayerOptions):
+    """Options of `qwen2-audio`.
+
+    Attributes:
+        model: Hugging Face id or local folder of a Qwen2-Audio model; or `random-small`.
+        layers: as of `audio`, for the audio encoder; `last` is its output, the normalised means of pairs of states.
+        embedding: `outputs` is the last hidden state of the language model at the token after the audio; with
+            `statistics` the language model is not loaded.
+        precision: `fp32`, or `bf16`, for weights and activations; `auto` is bf16 on a GPU and fp32 on a CPU.
+    """
+
+    model: str = "Qwen/Qwen2-Audio-7B"
+    embedding: Literal["outputs", "statistics", "both"] = "both"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    def precision_on(self, device: str) -> str:
+        """Name the precision that is computed with on a device."""
+        on_gpu = device.startswith("cuda")
+        return ("bf16" if on_gpu else "fp32") if self.precision == "auto" else self.precision
+
+
+@dataclass(frozen=True)
+class ClapOptions(OutputOptions):
+    """Options of `clap`.
+
+    Attributes:
+        model: Hugging Face id or local folder of a CLAP model without feature fusion; or `random-small`.
+        embedding: `outputs` is the projected embedding.
+    """
+
+    model: str = "laion/clap-htsat-unfused"
+
+
+@dataclass(frozen=True)
+class ImageBindAudioOptions(OutputOptions):
+    """Options of `imagebind-audio`.
+
+    Attributes:
+        model: Hugging Face id, folder or file in the layout of `imagebind_huge.pth`; or `random-small`.
+        embedding: `outputs` is the mean embedding of three windows of 2 s, as published.
+    """
+
+    model: str = "nielsr/imagebind-huge"
+
+
+@dataclass(frozen=True)
+class EmpathicVoiceOptions(OutputOptions, LayerOptions):
+    """Options of `empathic-voice`.
+
+    Attributes:
+        model: Hugging Face id or local folder of the Whisper model that the regressors were trained on; or
+            `random-small`.
+        experts: Hugging Face id or local folder with the 40 regressors; not used with `embedding=statistics`.
+        experts_revision: branch, tag or commit of that id.
+        embedding: `outputs` are the intensities of 40 emotions.
+    """
+
+    model: str = "laion/BUD-E-Whisper"
+    experts: str = "laion/Empathic-Insight-Voice-Small"
+    experts_revision: str = "main"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_source(self.experts, self.experts_revision)
 
 
 def check_source(model: str, revision: str) -> None:

@@ -14,9 +14,6 @@ from blemore_plugins.hub import Weights, find_weights
 from blemore_plugins.speech.kinds import KINDS, SMALL, SMALL_SEED, Kind, find_kind, read_preprocessor
 from blemore_plugins.speech.options import LAST, RANDOM_SMALL, parse_layers
 
-RATE = 16_000
-"""Sampling rate of all supported models in Hz."""
-
 FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
 """Required files of a model."""
 
@@ -44,10 +41,6 @@ class Settings(Protocol):
     def revision(self) -> str:
         """Branch, tag or commit."""
 
-    @property
-    def layers(self) -> str:
-        """Layers of the hidden states."""
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -61,8 +54,11 @@ class Recipe:
         weights: files of the model; None for a small random network.
         layers: indices of the hidden states that are averaged; None for the network's last hidden state.
         floor: added to the variance when a waveform is normalised; None for no normalisation.
-        outputs: whether the regression head of an emotion model is run as well.
+        outputs: whether what the model computes for a whole clip is computed as well, such as the regression head of an
+            emotion model.
         alone: whether each clip is run separately on every device.
+        precision: `fp32`, or `bf16` for weights and activations.
+        experts: files of regressors on the hidden states; None for none.
     """
 
     encoder: str
@@ -74,6 +70,8 @@ class Recipe:
     floor: float | None
     outputs: bool = False
     alone: bool = False
+    precision: str = "fp32"
+    experts: Weights | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -85,7 +83,8 @@ class Recipe:
         if self.weights is None:
             _, settings = SMALL[self.small]
             return {"random": self.small, "seed": SMALL_SEED, **settings}
-        return self.weights.identity(cache)
+        experts = {"experts": self.experts.identity(cache)} if self.experts else {}
+        return {**self.weights.identity(cache), **experts}
 
     def facts(self, cache: Cache) -> dict[str, object]:
         """Return everything that changes the features of a waveform, for cache keys.
@@ -95,7 +94,8 @@ class Recipe:
         """
         packages = ["torch", "transformers"]
         # Transformers uses its filter banks if it is installed.
-        packages += ["torchaudio"] if self.kind.input == "patches" else []
+        packages += ["torchaudio"] if self.kind.input in ("patches", "windows") else []
+        rounded = {} if self.precision == "fp32" else {"precision": self.precision}
         return {
             "rule": RULE,
             "audio": audio_key(),
@@ -105,6 +105,7 @@ class Recipe:
             "outputs": self.outputs,
             "alone": self.alone,
             "versions": {name: _version(name, self.encoder) for name in packages},
+            **rounded,
         }
 
 
@@ -113,7 +114,9 @@ def settle_recipe(
     small: str,
     options: Settings,
     *,
-    always_normalise: bool,
+    kind: Kind | None = None,
+    also: tuple[tuple[str, ...], ...] = (),
+    always_normalise: bool = False,
     outputs: bool = False,
     compat: bool = False,
     download: bool = False,
@@ -123,7 +126,9 @@ def settle_recipe(
     Args:
         encoder: name of the encoder, as in `--set`.
         small: name of its small random network.
-        options: model and layers.
+        options: model, and layers where there is a choice.
+        kind: the kind that the encoder is made for; None for the kind that the files tell.
+        also: further required files of the model.
         always_normalise: whether audio for models of type wav2vec2 is normalised regardless of their settings.
         outputs, compat: the options of the same names.
         download: whether files may be downloaded.
@@ -132,28 +137,30 @@ def settle_recipe(
         WeightsMissing, DataError: see `hub` and `kinds`.
         InvalidOption: a model that is not supported, or not with these options.
     """
-    layers = parse_layers(options.layers)
+    layers = parse_layers(getattr(options, "layers", LAST))
     alone, hub_floor = compat, S3PRL_FLOOR if compat else HUB_FLOOR
     if options.model == RANDOM_SMALL:
-        kind = KINDS[SMALL[small][0]]
+        kind = kind or KINDS[SMALL[small][0]]
         floor = hub_floor if kind.input == "wave" else None
         return Recipe(encoder, RANDOM_SMALL, kind, small, None, layers, floor, outputs, alone)
     option = f"{encoder}.model"
-    wanted = FILES if always_normalise else (*FILES, PREPROCESSOR)
+    files = (*FILES, *also)
+    wanted = files if always_normalise else (*files, PREPROCESSOR)
     weights = find_weights(options.model, wanted, option, revision=options.revision, download=download)
-    kind = find_kind(weights.folder)
-    if always_normalise and kind.type != "wav2vec2":
-        wanted = (*FILES, PREPROCESSOR)
+    found = find_kind(weights.folder, kind)
+    if always_normalise and found.type != "wav2vec2":
+        wanted = (*files, PREPROCESSOR)
         weights = find_weights(options.model, wanted, option, revision=options.revision, download=download)
-    if outputs and kind.type != "wav2vec2":
-        raise InvalidOption(f"outputs: expected an emotion model of type wav2vec2, found '{kind.type}'")
-    floor = hub_floor if kind.input == "wave" else None
-    if len(weights.files) > len(FILES):
+    if outputs and kind is None and found.type != "wav2vec2":
+        raise InvalidOption(f"outputs: expected an emotion model of type wav2vec2, found '{found.type}'")
+    floor = hub_floor if found.input == "wave" else None
+    if len(weights.files) > len(files):
         settings = read_preprocessor(weights.files[-1])
-        if settings.get("sampling_rate", RATE) != RATE:
-            raise InvalidOption(f"model: expected a sampling rate of {RATE} Hz, found {settings['sampling_rate']}")
+        if settings.get("sampling_rate", found.rate) != found.rate:
+            rate = settings["sampling_rate"]
+            raise InvalidOption(f"model: expected a sampling rate of {found.rate} Hz, found {rate}")
         floor = floor if settings.get("do_normalize", True) else None
-    return Recipe(encoder, options.model, kind, "", weights, layers, floor, outputs, alone)
+    return Recipe(encoder, options.model, found, "", weights, layers, floor, outputs, alone)
 
 
 def extra_missing(encoder: str, error: ImportError) -> ExtraMissing:

@@ -20,8 +20,12 @@ from blemore_plugins.hub import identify_source
 from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.speech.encoder import DEMO, UNTRAINED
 from blemore_plugins.speech.extraction import extract
-from blemore_plugins.speech.options import RANDOM_SMALL, HubertOptions, SpeechFeatureOptions, WavLMOptions
+from blemore_plugins.speech.kinds import Kind
+from blemore_plugins.speech.options import RANDOM_SMALL, HubertOptions, WavLMOptions
 from blemore_plugins.speech.recipe import Recipe, settle_recipe
+
+OUTPUTS = "outputs"
+"""Name of the cache entry for what a model computes for a whole clip."""
 
 
 @dataclass(frozen=True)
@@ -31,37 +35,41 @@ class SpeechExtractor:
     Attributes:
         encoder: name of the encoder, as in `--set`.
         small: name of its small random network.
+        kind: kind of its models; None for every kind that `audio` runs.
     """
 
     encoder: str
     small: str
+    kind: Kind | None = None
 
-    def caveat(self, options: SpeechFeatureOptions) -> str | None:
+    def caveat(self, options: Any) -> str | None:
         """Return the caveat of an untrained random network."""
         return UNTRAINED if options.model == RANDOM_SMALL else None
 
-    def identify(self, options: SpeechFeatureOptions) -> Mapping[str, object]:
+    def identify(self, options: Any) -> Mapping[str, object]:
         """Identify a local model by its contents."""
         return {} if options.model == RANDOM_SMALL else {"model": identify_source(options.model)}
 
-    def requirements(self, options: SpeechFeatureOptions) -> tuple[Requirement, ...]:
+    def requirements(self, options: Any) -> tuple[Requirement, ...]:
         """Return the packages, and the token of the hub."""
         return (*need("transformers"), HUB_TOKEN)
 
-    def prepare(self, clips: Clips, options: SpeechFeatureOptions, context: Context) -> None:
+    def prepare(self, clips: Clips, options: Any, context: Context) -> None:
         """Download the weights and compute the missing features with their statistics.
 
         Raises:
             WeightsMissing, DataError, InvalidOption: see `hub`, `recipe` and `network`.
             MediaError: a clip without usable audio.
         """
-        recipe = self._settle(options, download=True)
+        recipe = self.settle(options, context, download=True)
         store = _open_store(recipe, context)
         context.note("model", {"type": recipe.kind.type, **recipe.identity(context.cache)})
 
-        def keep(clip: Clip, frames: NDArray[np.float32], _outputs: NDArray[np.float32]) -> None:
+        def keep(clip: Clip, frames: NDArray[np.float32], outputs: NDArray[np.float32]) -> None:
             # Statistics are computed here, in threads; features are stored last, because they mark a clip as done.
             store.save(clip, pool_statistics(frames), PART)
+            if recipe.outputs:
+                store.save(clip, outputs, OUTPUTS)
             store.save(clip, frames)
 
         missing = store.missing(clips)
@@ -69,13 +77,20 @@ class SpeechExtractor:
             extract(missing, recipe, keep, context)
         warn_of_silence(clips, context)
 
-    def open_store(self, options: SpeechFeatureOptions, context: Context) -> Store:
-        """Return the cache store of hidden states: float32 (T, D) per clip, one frame per 20 ms."""
-        return _open_store(self._settle(options), context)
+    def open_store(self, options: Any, context: Context) -> Store:
+        """Return the cache store of hidden states: float32 (T, D) per clip."""
+        return _open_store(self.settle(options, context), context)
 
-    def _settle(self, options: SpeechFeatureOptions, download: bool = False) -> Recipe:
+    def settle(self, options: Any, context: Context, download: bool = False) -> Recipe:
+        """Find the weights and resolve how features are computed; see `recipe.settle_recipe` for errors."""
         return settle_recipe(
-            self.encoder, self.small, options, always_normalise=False, compat=options.compat, download=download
+            self.encoder,
+            self.small,
+            options,
+            kind=self.kind,
+            outputs=getattr(options, "embedding", "statistics") != "statistics",
+            compat=getattr(options, "compat", False),
+            download=download,
         )
 
 

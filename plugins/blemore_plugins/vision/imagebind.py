@@ -35,11 +35,16 @@ OTHER_SENSES = re.compile(r"modality_\w+\.(text|audio|depth|thermal|imu)\..*")
 
 
 class Block(nn.Module):
-    """Attention, then the MLP, each after its norm and beside its skip."""
+    """Attention, then the MLP, each after its norm and beside its skip.
 
-    def __init__(self, dim: int, heads: int) -> None:
+    Args:
+        dim, heads: of the attention.
+        add_bias_kv: whether a learned token is added to keys and values, as for audio.
+    """
+
+    def __init__(self, dim: int, heads: int, add_bias_kv: bool = False) -> None:
         super().__init__()
-        self.attn = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.attn = nn.MultiheadAttention(dim, heads, add_bias_kv=add_bias_kv, batch_first=True)
         self.norm_1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = Mlp(dim, 4 * dim)
         self.norm_2 = nn.LayerNorm(dim, eps=NORM_EPS)

@@ -44,18 +44,21 @@ def fetch_checked(address: str, target: Path) -> None:
             raise ValueError(f"the downloaded file is different: its SHA-256 begins with {digest.hexdigest()[:8]}")
 
 
-def read_weights(path: Path, markers: Mapping[str, int], kind: str) -> dict[str, Tensor]:
+def read_weights(
+    path: Path, markers: Mapping[str, int], kind: str, prefixes: tuple[str, ...] = PREFIXES
+) -> dict[str, Tensor]:
     """Read the weights of a file (`torch.save` or safetensors; nothing in it is executed).
 
     Args:
         path: the file.
         markers: names of tensors that tell this kind of weights, with their number of axes.
         kind: what was expected, for the message.
+        prefixes: what is taken off the front of names.
 
     Raises:
         DataError: a damaged file, or weights of another kind.
     """
-    tensors = read_tensors(path, PREFIXES)
+    tensors = read_tensors(path, prefixes)
     for name, axes in markers.items():
         if name not in tensors or tensors[name].ndim != axes:
             found = "none" if name not in tensors else f"one with {tensors[name].ndim}"
