@@ -55,6 +55,11 @@ _HICMAE = _card(
     "unknown (none of their own; upstream code: MIT)", "VoxCeleb2: interviews, without labels", "no", 80_780_308,
     "arXiv 2401.05698",
 )  # fmt: skip
+_EMPATHIC_FACE = _card(
+    "CC-BY-4.0 (regressors), Apache-2.0 (SigLIP 2)",
+    "WebLI: images and texts from the web; then EmoNet-Face: synthetic faces with labels of 40 emotions", "unknown",
+    None, "arXiv 2505.20033",
+)  # fmt: skip
 
 CARDS: Mapping[str, Card] = MappingProxyType(
     {
@@ -99,6 +104,20 @@ CARDS: Mapping[str, Card] = MappingProxyType(
             "MIT", "VideoMix22M: Something-Something, Kinetics, HowTo100M, YT-Temporal-1B, ImageNet, without labels",
             "unknown", 303_885_312, "arXiv 2506.09985",
         ),
+        "microsoft/xclip-base-patch32": _card(
+            "MIT", "400 million pairs of image and text from the web, then Kinetics-400 with labels", "unknown",
+            126_459_648, "arXiv 2208.02816",
+        ),
+        "google/videoprism-base-f16r288": _card(
+            "Apache-2.0", "36 million videos with captions and 582 million clips with noisy texts, not public",
+            "unknown", 114_365_184, "arXiv 2402.13217",
+        ),
+        "timm/vit_pe_core_base_patch16_224.fb": _card(
+            "Apache-2.0", "5.4 billion pairs of image and text from the web, then 22 million videos with captions",
+            "unknown", 92_886_528, "arXiv 2504.13181",
+        ),
+        "laion/Empathic-Insight-Face-Small": _EMPATHIC_FACE,
+        "laion/Empathic-Insight-Face-Large": _EMPATHIC_FACE,
         "MCG-NJU/videomae-base-finetuned-kinetics": _card(
             "CC-BY-NC-4.0", "Kinetics-400, at last with labels", "no", 86_225_664, "arXiv 2203.12602"
         ),
