@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -250,7 +251,7 @@ def save_timm(folder: Path, architecture: str = "test_vit"):
     settings = {
         "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic", "crop_pct": 0.9,
         "crop_mode": "center", "input_size": list(model.pretrained_cfg["input_size"]), "num_classes": 7,
-        "classifier": model.pretrained_cfg["classifier"], "fixed_input_size": True,
+        "classifier": model.pretrained_cfg["classifier"], "fixed_input_size": model.pretrained_cfg["fixed_input_size"],
     }  # fmt: skip
     config = {"architecture": architecture, "num_classes": 7, "num_features": 64, "pretrained_cfg": settings}
     write_json(folder, "config.json", config)
@@ -266,7 +267,7 @@ def save_regressors(folder: Path, sizes=(32, 16, 8, 1)):
     held = {}
     for number, name in enumerate(EMOTIONS):
         shapes = {}
-        for n, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for n, (before, after) in enumerate(pairwise(sizes)):
             shapes |= {f"layers.{3 * n}.weight": (after, before), f"layers.{3 * n}.bias": (after,)}
         held[name] = {key: tensor + 0.01 * number for key, tensor in draw(shapes).items()}
         torch.save(held[name], folder / f"model_{name}_best.pth")

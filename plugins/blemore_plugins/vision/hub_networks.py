@@ -151,7 +151,8 @@ def build_videoprism(weights: Weights | None) -> Network:
     else:
         _read_config(weights.folder, ("videoprism_vision_model",))
         rule, side = read_rule(weights.folder, "AutoVideoProcessor")
-        model = _load(transformers.VideoPrismVisionModel, weights, NOTHING)
+        # Its capped attention has no fused implementation.
+        model = load_strictly(transformers.VideoPrismVisionModel, weights.folder, NOTHING, dtype=torch.float32)
     length = model.config.num_frames
 
     def run(windows: Tensor) -> Tensor:
