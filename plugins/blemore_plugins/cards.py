@@ -60,6 +60,10 @@ _EMPATHIC_FACE = _card(
     "WebLI: images and texts from the web; then EmoNet-Face: synthetic faces with labels of 40 emotions", "unknown",
     None, "arXiv 2505.20033",
 )  # fmt: skip
+_QWEN3_VL = _card(
+    "Apache-2.0", "that of Qwen3-VL (not public), then contrastive pairs", "unknown", None,
+    "model card of Qwen/Qwen3-VL-Embedding-2B",
+)  # fmt: skip
 
 CARDS: Mapping[str, Card] = MappingProxyType(
     {
@@ -118,6 +122,28 @@ CARDS: Mapping[str, Card] = MappingProxyType(
         ),
         "laion/Empathic-Insight-Face-Small": _EMPATHIC_FACE,
         "laion/Empathic-Insight-Face-Large": _EMPATHIC_FACE,
+        "google/embeddinggemma-2": _card(
+            "Apache-2.0", "unknown: texts, images, audio and video, mostly from the web", "unknown", None,
+            "model card of google/embeddinggemma-2",
+        ),
+        "BidirLM/BidirLM-Omni-2.5B-Embedding": _card(
+            "Apache-2.0", "unknown: continued from language, vision and audio models", "unknown", None,
+            "model card of BidirLM/BidirLM-Omni-2.5B-Embedding",
+        ),
+        "LCO-Embedding/LCO-Embedding-Omni-3B": _card(
+            "Apache-2.0", "that of Qwen2.5-Omni (not public), then contrastive pairs", "unknown", None,
+            "model card of LCO-Embedding/LCO-Embedding-Omni-3B",
+        ),
+        "Haon-Chen/e5-omni-7B": _card(
+            "MIT", "that of Qwen2.5-Omni (not public), then pairs such as those of MSR-VTT and AudioCaps", "unknown",
+            None, "arXiv 2601.03666",
+        ),
+        "Tevatron/OmniEmbed-v0.1": _card(
+            "MIT", "that of Qwen2.5-Omni (not public), then pairs such as those of MSR-VTT and AudioCaps", "unknown",
+            None, "model card of Tevatron/OmniEmbed-v0.1",
+        ),
+        "Qwen/Qwen3-VL-Embedding-2B": _QWEN3_VL,
+        "Qwen/Qwen3-VL-Embedding-8B": _QWEN3_VL,
         "MCG-NJU/videomae-base-finetuned-kinetics": _card(
             "CC-BY-NC-4.0", "Kinetics-400, at last with labels", "no", 86_225_664, "arXiv 2203.12602"
         ),

@@ -17,6 +17,10 @@ KNOWN = MappingProxyType(
             Requirement("google-genai", module="google.genai", least="1.75", below="4"),
             Requirement("librosa", least="0.11", below="0.12"),
             Requirement("safetensors", least="0.4"),
+            Requirement(
+                "sentence-transformers", module="sentence_transformers", least="6", below="7",
+                advice='pip install "blemore-harness[omni]"',
+            ),
             Requirement("scipy", least="1.12"),
             Requirement("timm", least="1.0.20", below="2"),
             Requirement(
