@@ -25,7 +25,6 @@ from blemore_plugins.speech.extraction import BATCH_SECONDS
 from blemore_plugins.speech.inputs import InputMaker
 from blemore_plugins.speech.network import exact_products
 from blemore_plugins.speech.recipe import Recipe, settle_recipe
-from blemore_plugins.vision.extraction import read_shared
 from blemore_plugins.vision.running import computing, run_clip
 
 HELD = 8
@@ -45,8 +44,8 @@ def make_vision(order: Order) -> Work:
     stride = getattr(options, "stride", 1)
     frames = open_frames(context.cache)
     frames.prepare(order.clips, context)
-    held = [read_shared(frames, clip, stride) for clip in order.clips[:HELD]]
-    rule, precision = extractor.rule_of(options), options.precision_on(context.device)
+    held = [frames.read(clip, lambda count: network.choose(count, stride)) for clip in order.clips[:HELD]]
+    rule, precision = network.rule or extractor.rule_of(options), options.precision_on(context.device)
     windows = len(network.starts(len(held[0])))
     block = max(1, FRAMES_BACK // network.length)
 

@@ -78,7 +78,8 @@ def test_frozen_visual_encoders(name: str, precision: str) -> None:
         network.module.requires_grad_(False).to("cuda")
         with computing(precision, "cuda"):
             for zeros in (False, True):
-                features = run_clip(network, encoder.extractor.rule_of(options), zeros, frames, "cuda")
+                rule = network.rule or encoder.extractor.rule_of(options)
+                features = run_clip(network, rule, zeros, frames, "cuda")
     assert features.ndim == 2
     assert features.dtype == np.float32
 

@@ -93,6 +93,10 @@ def test_they_are_what_they_say():
         "videomaev2": ("VideoMAEv2", "videomae_static_features", 1408),
         "videoswin": ("VideoSwin", "videoswintransformer_static_features", None),
         "vjepa2": ("", "", None),
+        "xclip": ("", "", None),
+        "videoprism": ("", "", None),
+        "frames": ("", "", None),
+        "empathic-face": ("", "", None),
     }
     assert {encoder.modality for encoder in ENCODERS.values()} == {"video"}
 

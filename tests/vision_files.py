@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,110 @@ def save_videoswin(path: Path, classes: int = 13):
     randomise(model)
     torch.save(model.state_dict(), path)
     return model
+
+
+# Released in 2026
+
+
+XCLIP_PROCESSOR = {
+    "image_processor_type": "VideoMAEImageProcessor", "do_resize": True, "size": {"shortest_edge": 64}, "resample": 2,
+    "do_center_crop": True, "crop_size": {"height": 64, "width": 64}, "do_rescale": True, "do_normalize": True,
+    "rescale_factor": 1 / 255, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
+}  # fmt: skip
+SIGLIP_PROCESSOR = {
+    "image_processor_type": "SiglipImageProcessor", "do_resize": True, "size": {"height": 64, "width": 64},
+    "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
+    "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+}  # fmt: skip
+VIDEOPRISM_PROCESSOR = {
+    "video_processor_type": "LlavaOnevisionVideoProcessor", "do_resize": True, "size": {"height": 54, "width": 54},
+    "resample": 3, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": False,
+}  # fmt: skip
+
+
+def write_json(folder: Path, name: str, content: object) -> None:
+    (folder / name).write_text(json.dumps(content))
+
+
+def save_xclip(folder: Path):
+    """A whole X-CLIP, with its text side."""
+    config = transformers.XCLIPConfig(
+        text_config={**SMALL, "intermediate_size": 32, "vocab_size": 50, "eos_token_id": 1, "bos_token_id": 0},
+        vision_config={**SMALL, "intermediate_size": 48, "image_size": 64, "patch_size": 16, "mit_hidden_size": 24,
+                       "mit_intermediate_size": 32, "mit_num_attention_heads": 2},
+        projection_dim=24, prompt_num_attention_heads=2,
+    )  # fmt: skip
+    model = save(transformers.XCLIPModel(config), folder)
+    write_json(folder, "preprocessor_config.json", XCLIP_PROCESSOR)
+    return model
+
+
+def save_videoprism(folder: Path):
+    config = transformers.VideoPrismVisionConfig(
+        hidden_size=32, num_attention_heads=2, intermediate_size=48, num_spatial_layers=2, num_temporal_layers=1,
+        image_size=54, num_frames=4,
+    )  # fmt: skip
+    model = save(transformers.VideoPrismVisionModel(config), folder)
+    write_json(folder, "video_preprocessor_config.json", VIDEOPRISM_PROCESSOR)
+    return model
+
+
+def save_siglip(folder: Path):
+    """A whole SigLIP 2 of fixed size, with its text side."""
+    config = transformers.SiglipConfig(
+        text_config={**SMALL, "intermediate_size": 32, "vocab_size": 50, "projection_size": 32},
+        vision_config={**SMALL, "intermediate_size": 48, "image_size": 64, "patch_size": 16},
+    )  # fmt: skip
+    model = save(transformers.SiglipModel(config), folder)
+    write_json(folder, "preprocessor_config.json", SIGLIP_PROCESSOR)
+    return model
+
+
+def save_vit_classifier(folder: Path):
+    """A classifier: its file has no pooler, and a head that nobody asks for."""
+    config = transformers.ViTConfig(**SMALL, intermediate_size=48, image_size=64, patch_size=16, num_labels=5)
+    model = save(transformers.ViTForImageClassification(config), folder)
+    write_json(folder, "preprocessor_config.json", {**SIGLIP_PROCESSOR, "image_processor_type": "ViTImageProcessor"})
+    return model
+
+
+def save_convnext(folder: Path):
+    config = transformers.ConvNextConfig(hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1], image_size=64)
+    model = save(transformers.ConvNextModel(config), folder)
+    content = {**XCLIP_PROCESSOR, "image_processor_type": "ConvNextImageProcessor", "crop_pct": 0.875, "resample": 3}
+    del content["do_center_crop"], content["crop_size"]
+    write_json(folder, "preprocessor_config.json", content)
+    return model
+
+
+def save_timm(folder: Path, architecture: str = "test_vit"):
+    """A classifier of timm in the layout of the hub."""
+    import timm
+    from safetensors.torch import save_file
+
+    model = randomise(timm.create_model(architecture, num_classes=7))
+    folder.mkdir()
+    settings = {
+        "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic", "crop_pct": 0.9,
+        "crop_mode": "center", "input_size": list(model.pretrained_cfg["input_size"]), "num_classes": 7,
+        "classifier": model.pretrained_cfg["classifier"], "fixed_input_size": model.pretrained_cfg["fixed_input_size"],
+    }  # fmt: skip
+    config = {"architecture": architecture, "num_classes": 7, "num_features": 64, "pretrained_cfg": settings}
+    write_json(folder, "config.json", config)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    return model
+
+
+def save_regressors(folder: Path, sizes=(32, 16, 8, 1)):
+    """The 40 files of Empathic-Insight-Face, small; returns their tensors by emotion."""
+    from blemore_plugins.vision.empathic import EMOTIONS
+
+    folder.mkdir()
+    held = {}
+    for number, name in enumerate(EMOTIONS):
+        shapes = {}
+        for n, (before, after) in enumerate(pairwise(sizes)):
+            shapes |= {f"layers.{3 * n}.weight": (after, before), f"layers.{3 * n}.bias": (after,)}
+        held[name] = {key: tensor + 0.01 * number for key, tensor in draw(shapes).items()}
+        torch.save(held[name], folder / f"model_{name}_best.pth")
+    return held

@@ -55,6 +55,15 @@ _HICMAE = _card(
     "unknown (none of their own; upstream code: MIT)", "VoxCeleb2: interviews, without labels", "no", 80_780_308,
     "arXiv 2401.05698",
 )  # fmt: skip
+_EMPATHIC_FACE = _card(
+    "CC-BY-4.0 (regressors), Apache-2.0 (SigLIP 2)",
+    "WebLI: images and texts from the web; then EmoNet-Face: synthetic faces with labels of 40 emotions", "unknown",
+    None, "arXiv 2505.20033",
+)  # fmt: skip
+_QWEN3_VL = _card(
+    "Apache-2.0", "that of Qwen3-VL (not public), then contrastive pairs", "unknown", None,
+    "model card of Qwen/Qwen3-VL-Embedding-2B",
+)  # fmt: skip
 
 _WHISPER = _card("MIT", "680,000 h of speech from the web, with transcripts", "unknown", None, "arXiv 2212.04356")
 _CLAP = _card(
@@ -109,6 +118,42 @@ CARDS: Mapping[str, Card] = MappingProxyType(
             "MIT", "VideoMix22M: Something-Something, Kinetics, HowTo100M, YT-Temporal-1B, ImageNet, without labels",
             "unknown", 303_885_312, "arXiv 2506.09985",
         ),
+        "microsoft/xclip-base-patch32": _card(
+            "MIT", "400 million pairs of image and text from the web, then Kinetics-400 with labels", "unknown",
+            126_459_648, "arXiv 2208.02816",
+        ),
+        "google/videoprism-base-f16r288": _card(
+            "Apache-2.0", "36 million videos with captions and 582 million clips with noisy texts, not public",
+            "unknown", 114_365_184, "arXiv 2402.13217",
+        ),
+        "timm/vit_pe_core_base_patch16_224.fb": _card(
+            "Apache-2.0", "5.4 billion pairs of image and text from the web, then 22 million videos with captions",
+            "unknown", 92_886_528, "arXiv 2504.13181",
+        ),
+        "laion/Empathic-Insight-Face-Small": _EMPATHIC_FACE,
+        "laion/Empathic-Insight-Face-Large": _EMPATHIC_FACE,
+        "google/embeddinggemma-2": _card(
+            "Apache-2.0", "unknown: texts, images, audio and video, mostly from the web", "unknown", None,
+            "model card of google/embeddinggemma-2",
+        ),
+        "BidirLM/BidirLM-Omni-2.5B-Embedding": _card(
+            "Apache-2.0", "unknown: continued from language, vision and audio models", "unknown", None,
+            "model card of BidirLM/BidirLM-Omni-2.5B-Embedding",
+        ),
+        "LCO-Embedding/LCO-Embedding-Omni-3B": _card(
+            "Apache-2.0", "that of Qwen2.5-Omni (not public), then contrastive pairs", "unknown", None,
+            "model card of LCO-Embedding/LCO-Embedding-Omni-3B",
+        ),
+        "Haon-Chen/e5-omni-7B": _card(
+            "MIT", "that of Qwen2.5-Omni (not public), then pairs such as those of MSR-VTT and AudioCaps", "unknown",
+            None, "arXiv 2601.03666",
+        ),
+        "Tevatron/OmniEmbed-v0.1": _card(
+            "MIT", "that of Qwen2.5-Omni (not public), then pairs such as those of MSR-VTT and AudioCaps", "unknown",
+            None, "model card of Tevatron/OmniEmbed-v0.1",
+        ),
+        "Qwen/Qwen3-VL-Embedding-2B": _QWEN3_VL,
+        "Qwen/Qwen3-VL-Embedding-8B": _QWEN3_VL,
         "MCG-NJU/videomae-base-finetuned-kinetics": _card(
             "CC-BY-NC-4.0", "Kinetics-400, at last with labels", "no", 86_225_664, "arXiv 2203.12602"
         ),

@@ -142,13 +142,14 @@ def identify_source(source: str, wanted: Sequence[tuple[str, ...]] = ()) -> str:
     return f"sha256:{digest_of(digests)}"
 
 
-def load_strictly(kind: Any, folder: Path, allowed: re.Pattern[str], **settings: Any) -> Any:
+def load_strictly(kind: Any, folder: Path, allowed: re.Pattern[str], *, surplus: bool = False, **settings: Any) -> Any:
     """Load a transformers model, in eval mode, and refuse every undocumented difference between file and network.
 
     Args:
         kind: a model class of transformers.
         folder: local folder with `config.json` and the weights.
         allowed: names that may be in the file alone or in the network alone; a full match is asked for.
+        surplus: whether the file may have any other names besides, such as the head of another task.
         settings: further arguments of `from_pretrained`, such as `num_hidden_layers`.
 
     Raises:
@@ -165,7 +166,7 @@ def load_strictly(kind: Any, folder: Path, allowed: re.Pattern[str], **settings:
     for what in ("missing", "unexpected", "mismatched"):
         names = [key if isinstance(key, str) else str(key[0]) for key in report[f"{what}_keys"]]
         wrong = sorted(name for name in names if what == "mismatched" or not allowed.fullmatch(name))
-        if wrong:
+        if wrong and not (surplus and what == "unexpected"):
             raise DataError(
                 f"the weights in {folder} do not fit {kind.__name__}: {first_and_count(wrong, what + ' key')}; "
                 "expected the released layout: fetch the file again, or choose a model of this kind"

@@ -19,6 +19,10 @@ KNOWN = MappingProxyType(
             Requirement("librosa", least="0.11", below="0.12"),
             Requirement("openai", least="2", below="4"),
             Requirement("safetensors", least="0.4"),
+            Requirement(
+                "sentence-transformers", module="sentence_transformers", least="6", below="7",
+                advice='pip install "blemore-harness[omni]"',
+            ),
             Requirement("scipy", least="1.12"),
             Requirement("timm", least="1.0.20", below="2"),
             Requirement(

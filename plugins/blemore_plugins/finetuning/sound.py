@@ -142,7 +142,7 @@ def build_sound(options: SoundOptions, context: Context) -> Built:
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     # The vector for masked frames is there where the configuration masks; whether it is used is decided below.
-    settings = {"layerdrop": options.layerdrop, "mask_time_prob": 0.05, "mask_feature_prob": 0.0}
+    settings: dict[str, Any] = {"layerdrop": options.layerdrop, "mask_time_prob": 0.05, "mask_feature_prob": 0.0}
     weights = find_model("wav2vec2-finetuned", options)
     if weights is None:
         small = SMALL if options.model == "random-small" else {}

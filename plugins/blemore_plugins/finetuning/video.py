@@ -158,7 +158,7 @@ def build_videomae(options: VideoOptions, context: Context) -> Built:
     refuse_faulty_transformers()
     from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
-    settings = {"num_frames": options.frames, "image_size": options.size, "use_mean_pooling": True}
+    settings: dict[str, Any] = {"num_frames": options.frames, "image_size": options.size, "use_mean_pooling": True}
     weights = find_model("videomae", options)
     head = HEAD
     if weights is None:

@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 
 from blemore_harness.hookspecs import Encoder, Modality, hookimpl
 from blemore_plugins.features.encoder import Extractor, FeatureEncoder
+from blemore_plugins.features.whole_clip import WholeClipEncoder
 from blemore_plugins.vision import families, options
+from blemore_plugins.vision.empathic import EmpathicFaceExtractor
 from blemore_plugins.vision.options import RANDOM_SMALL
 
 # Small untrained networks and heads: the demo has 360 clips and a laptop to run on.
@@ -118,10 +120,80 @@ class VJepa2Encoder(FeatureEncoder):
     demo_options: ClassVar[Mapping[str, object]] = SMALL
 
 
+class XClipEncoder(WholeClipEncoder):
+    """X-CLIP: one embedding of 8 frames of the clip; nothing was released. Licence of the default weights: MIT.
+
+    The frames are the middles of 8 equal parts of the clip, as its authors sample them for testing.
+    """
+
+    name: ClassVar[str] = "xclip"
+    summary: ClassVar[str] = "frozen X-CLIP base, one embedding of 8 frames of the clip, MLP head"
+    modality: ClassVar[Modality] = "video"
+    Options: ClassVar[type[Any]] = options.XClipOptions
+    extractor: ClassVar[Extractor | None] = families.XClipExtractor()
+    demo_options: ClassVar[Mapping[str, object]] = SMALL
+
+
+class VideoPrismEncoder(FeatureEncoder):
+    """VideoPrism: an embedding of each of 16 (large: 8) frames that see each other. Licence: Apache-2.0.
+
+    The frames are the middles of equal parts of the clip; nothing was released.
+    """
+
+    name: ClassVar[str] = "videoprism"
+    summary: ClassVar[str] = "frozen VideoPrism base, an embedding for each of 16 frames of the clip, MLP head"
+    modality: ClassVar[Modality] = "video"
+    Options: ClassVar[type[Any]] = options.VideoPrismOptions
+    extractor: ClassVar[Extractor | None] = families.VideoPrismExtractor()
+    demo_options: ClassVar[Mapping[str, object]] = SMALL
+
+
+class FramesEncoder(FeatureEncoder):
+    """Any image model by name: its pooled embedding of every fourth frame, or face crop (`faces=true`).
+
+    `model` is a Hugging Face id or a folder in the layout of timm or transformers; the preprocessing is the one that
+    the model comes with. Licence of the default weights: Apache-2.0.
+    """
+
+    name: ClassVar[str] = "frames"
+    summary: ClassVar[str] = "any frozen image model of timm or transformers, an embedding per frame, MLP head"
+    modality: ClassVar[Modality] = "video"
+    Options: ClassVar[type[Any]] = options.FramesOptions
+    extractor: ClassVar[Extractor | None] = families.FramesExtractor()
+    demo_options: ClassVar[Mapping[str, object]] = SMALL_PICTURES
+
+
+class EmpathicFaceEncoder(FeatureEncoder):
+    """Empathic-Insight-Face: 40 emotion intensities of every fourth face crop.
+
+    Licences: Apache-2.0 (SigLIP 2), CC-BY-4.0 (regressors). The regressors were trained on synthetic faces.
+    """
+
+    name: ClassVar[str] = "empathic-face"
+    summary: ClassVar[str] = "frozen SigLIP 2 with 40 emotion regressors, intensities per face crop, MLP head"
+    modality: ClassVar[Modality] = "video"
+    Options: ClassVar[type[Any]] = options.EmpathicFaceOptions
+    extractor: ClassVar[Extractor | None] = EmpathicFaceExtractor()
+    # Crops as in the demo of `s4d`.
+    demo_options: ClassVar[Mapping[str, object]] = {
+        **SMALL_PICTURES,
+        "scale": 1.3,
+        "size": 32,
+        "detect_every": 16,
+        "detect_size": 96,
+        "smallest_face": 0.45,
+    }
+
+    def named_weights(self, options: options.EmpathicFaceOptions) -> str:
+        """Return the regressors where they stand on the SigLIP 2 that they were trained on."""
+        default = type(options).model
+        return options.model if options.model == RANDOM_SMALL else options.regressors * (options.model == default)
+
+
 @hookimpl
 def blemore_encoders() -> list[Encoder]:
     """Return the frozen visual encoders."""
     return [
         ClipEncoder(), Dinov2Encoder(), Dinov3Encoder(), ImageBindEncoder(), VideoMaeV2Encoder(), VideoSwinEncoder(),
-        VJepa2Encoder(),
+        VJepa2Encoder(), XClipEncoder(), VideoPrismEncoder(), FramesEncoder(), EmpathicFaceEncoder(),
     ]  # fmt: skip

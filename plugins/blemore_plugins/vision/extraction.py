@@ -16,11 +16,12 @@ from blemore_harness.context import Context
 from blemore_harness.errors import DataError, ExtraMissing, WeightsMissing
 from blemore_harness.hookspecs import Requirement
 from blemore_harness.media.ahead import read_ahead
-from blemore_harness.media.frame_cache import FrameCache, open_frames
-from blemore_harness.media.frames import BATCH, decoder_versions, iter_frames
+from blemore_harness.media.frame_cache import open_frames
+from blemore_harness.media.frames import BATCH, decoder_versions, iter_frames, read_frames, video_info
 from blemore_harness.networks import fitting_threads, usable_cpus
 from blemore_plugins.hub import Weights, find_weights, identify_source
 from blemore_plugins.requirements import HUB_TOKEN, need
+from blemore_plugins.s4d.faces import extract_faces, open_crops
 from blemore_plugins.vision.options import RANDOM_SMALL, VisionOptions
 from blemore_plugins.vision.pictures import PictureRule, fit
 
@@ -48,7 +49,7 @@ class VisionExtractor:
         libraries: packages whose version can change its numbers, besides torch.
         hint: what to say where the weights are missing, such as how to get access.
         caution: what every extraction warns of, such as that its features are not the released ones.
-        rule: how frames become input.
+        rule: how frames become input; None where the weights say it (`Network.rule`).
     """
 
     name: ClassVar[str]
@@ -56,14 +57,14 @@ class VisionExtractor:
     libraries: ClassVar[tuple[str, ...]] = ("transformers",)
     hint: ClassVar[str] = ""
     caution: ClassVar[str] = ""
-    rule: ClassVar[PictureRule]
+    rule: ClassVar[PictureRule | None] = None
 
     def build(self, options: Any, weights: Weights | None) -> Network:
         """Load the network, or make the small random one where there are no weights; on the CPU, float32."""
         raise TypeError(f"{type(self).__name__} does not say how its network is built")
 
-    def rule_of(self, options: Any) -> PictureRule:
-        """Return the rule for frames with these options."""
+    def rule_of(self, options: Any) -> PictureRule | None:
+        """Return the rule for frames with these options; None where the weights say it."""
         return self.rule
 
     def fills_with_zeros(self, options: Any) -> bool:
@@ -84,7 +85,8 @@ class VisionExtractor:
 
     def requirements(self, options: VisionOptions) -> tuple[Requirement, ...]:
         """Return the packages, and the token of the hub."""
-        return (*need(*self.libraries), HUB_TOKEN)
+        detector = ("facenet-pytorch",) if _crops_faces(options) else ()
+        return (*need(*self.libraries, *detector), HUB_TOKEN)
 
     def find(self, options: Any, download: bool) -> Weights:
         """Find the weights; `download` allows the network."""
@@ -128,18 +130,32 @@ class VisionExtractor:
 
     def _store(self, options: Any, weights: Weights | None, context: Context) -> Store:
         packages = ("torch", *self.libraries)
-        full = self.reads_full(options)
+        rule = self.rule_of(options)
         return context.cache.store(
             f"vision-{self.name}",
             version=VERSION,
             model=RANDOM_SMALL if weights is None else weights.identity(context.cache),
-            rule=asdict(self.rule_of(options)),
+            rule=None if rule is None else asdict(rule),
             zeros=self.fills_with_zeros(options),
             stride=getattr(options, "stride", 1),
-            frames="full" if full else open_frames(context.cache).store.folder.name,
+            frames=self._frames_key(options, context),
             precision=options.precision_on(context.device),
             versions={package: self._version(package) for package in packages} | decoder_versions(),
+            **self.key(options),
         )
+
+    def key(self, options: Any) -> dict[str, object]:
+        """Return what features depend on besides what all families have, as JSON types."""
+        return {}
+
+    def _frames_key(self, options: Any, context: Context) -> str:
+        """Return where frames come from: full size, or the folder of the shared frames or of the face crops."""
+        if _crops_faces(options):
+            try:
+                return str(open_crops(options.crops(), context).folder.name)
+            except PackageNotFoundError as error:
+                raise self._extra_missing(error) from error
+        return "full" if self.reads_full(options) else str(open_frames(context.cache).store.folder.name)
 
     def _extract(
         self, clips: Sequence[Clip], store: Store, options: Any, weights: Weights | None, context: Context
@@ -151,8 +167,11 @@ class VisionExtractor:
         except ImportError as error:
             raise self._extra_missing(error) from error
         network.module.requires_grad_(False).to(context.device)
-        rule, zeros = self.rule_of(options), self.fills_with_zeros(options)
-        read = self._reader(options, rule, network.side, context)
+        rule, zeros = network.rule or self.rule_of(options), self.fills_with_zeros(options)
+        assert rule is not None  # the family or the weights say it
+        if _crops_faces(options):
+            extract_faces(Clips(tuple(clips)), options.crops(), context, self.name)
+        read = self._reader(options, rule, network, context)
         precision, seen = options.precision_on(context.device), 0
         workers = min(WORKERS, usable_cpus())
         with (
@@ -173,13 +192,18 @@ class VisionExtractor:
                 bar.advance()
         context.note("extracted", {"clips": len(clips), "frames": seen, "precision": precision})
 
-    def _reader(self, options: Any, rule: PictureRule, side: int, context: Context) -> Callable[[Clip], NDArray[Any]]:
+    def _reader(
+        self, options: Any, rule: PictureRule, network: Network, context: Context
+    ) -> Callable[[Clip], NDArray[Any]]:
         """Return the function that reads a clip's frames, as `running.run_clip` takes them."""
         stride = getattr(options, "stride", 1)
+        if _crops_faces(options):
+            crops = open_crops(options.crops(), context)
+            return crops.load
         if self.reads_full(options):
-            return lambda clip: fit_full(clip, stride, rule, side)
+            return lambda clip: fit_full(clip, network, stride, rule)
         cache = open_frames(context.cache)
-        return lambda clip: read_shared(cache, clip, stride)
+        return lambda clip: cache.read(clip, lambda count: network.choose(count, stride))
 
     def _version(self, package: str) -> str:
         try:
@@ -192,13 +216,12 @@ class VisionExtractor:
         return ExtraMissing(f'{self.name} needs {names} ({error}): pip install "blemore-harness[encoders]"')
 
 
-def read_shared(cache: FrameCache, clip: Clip, stride: int) -> NDArray[np.uint8]:
-    """Read every `stride`-th frame from the shared cache, uint8 (T, height, width, 3)."""
-    return cache.read(clip, lambda count: range(0, count, stride))
+def _crops_faces(options: Any) -> bool:
+    return bool(getattr(options, "faces", False))
 
 
-def fit_full(clip: Clip, stride: int, rule: PictureRule, side: int) -> NDArray[np.float32]:
-    """Decode every `stride`-th frame at full size and make squares of them at once, float32 (T, 3, side, side)."""
+def fit_full(clip: Clip, network: Network, stride: int, rule: PictureRule) -> NDArray[np.float32]:
+    """Decode what the network wants of a clip at full size and make squares of it, float32 (T, 3, side, side)."""
     import torch
 
     parts: list[NDArray[np.float32]] = []
@@ -206,9 +229,12 @@ def fit_full(clip: Clip, stride: int, rule: PictureRule, side: int) -> NDArray[n
 
     def empty() -> None:
         if held:
-            parts.append(fit(torch.from_numpy(np.stack(held)), rule, side).numpy())
+            parts.append(fit(torch.from_numpy(np.stack(held)), rule, network.side).numpy())
             held.clear()
 
+    if network.spread:
+        frames = read_frames(clip, network.choose(video_info(clip).frames, stride))
+        return fit(torch.from_numpy(frames), rule, network.side).numpy()
     for frame in iter_frames(clip, stride):
         held.append(frame)
         if len(held) == BATCH:

@@ -9,9 +9,10 @@ from urllib.error import HTTPError
 
 from blemore_harness.errors import WeightsMissing
 from blemore_plugins.hub import Weights, find_weights
-from blemore_plugins.vision.extraction import Files, VisionExtractor
+from blemore_plugins.vision.extraction import FOLDER, Files, VisionExtractor
 from blemore_plugins.vision.options import VideoMaeV2Options
 from blemore_plugins.vision.pictures import CLIP_MEAN, CLIP_STD, PictureRule
+from blemore_plugins.vision.preprocessing import PROCESSOR, VIDEO_PROCESSOR
 
 if TYPE_CHECKING:
     from blemore_plugins.vision.running import Network
@@ -190,3 +191,60 @@ class VJepa2Extractor(VisionExtractor):
         from blemore_plugins.vision.hub_networks import build_vjepa2
 
         return build_vjepa2(weights)
+
+
+class XClipExtractor(VisionExtractor):
+    """X-CLIP: one embedding of frames evenly spaced over the clip, in the space that it shares with texts."""
+
+    name: ClassVar[str] = "xclip"
+    files: ClassVar[Files] = (*FOLDER, PROCESSOR)
+
+    def build(self, options: Any, weights: Weights | None) -> Network:
+        """Load the video part."""
+        from blemore_plugins.vision.hub_networks import build_xclip
+
+        return build_xclip(weights)
+
+
+class VideoPrismExtractor(VisionExtractor):
+    """VideoPrism: an embedding of each of the frames that are evenly spaced over the clip."""
+
+    name: ClassVar[str] = "videoprism"
+    files: ClassVar[Files] = (*FOLDER, VIDEO_PROCESSOR)
+    hint: ClassVar[str] = (
+        "the transformers layout may be in another revision than main: set videoprism.revision, such as refs/pr/4"
+    )
+
+    def build(self, options: Any, weights: Weights | None) -> Network:
+        """Load the video encoder."""
+        from blemore_plugins.vision.hub_networks import build_videoprism
+
+        return build_videoprism(weights)
+
+
+class FramesExtractor(VisionExtractor):
+    """Any image model of timm or transformers, with the preprocessing that it comes with."""
+
+    name: ClassVar[str] = "frames"
+    libraries: ClassVar[tuple[str, ...]] = ("transformers", "timm")
+
+    def find(self, options: Any, download: bool) -> Weights:
+        """Find the configuration, then what it asks for: models of timm have their preprocessing in it."""
+        from blemore_plugins.vision.image_models import is_timm
+
+        def look(wanted: Files) -> Weights:
+            return find_weights(
+                options.model, wanted, f"{self.name}.model", revision=options.revision, download=download
+            )
+
+        # Two files are asked for, so that a path to a single file is no model.
+        return look(FOLDER if is_timm(look(FOLDER).folder) else (*FOLDER, PROCESSOR))
+
+    def build(self, options: Any, weights: Weights | None) -> Network:
+        """Load the model; the random one is that of `dinov2`."""
+        from blemore_plugins.vision.hub_networks import build_dino
+        from blemore_plugins.vision.image_models import build_image_model
+
+        if weights is None:
+            return replace(build_dino(None, ("dinov2",)), rule=PictureRule())
+        return build_image_model(weights)

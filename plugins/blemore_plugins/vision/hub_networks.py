@@ -1,4 +1,4 @@
-"""The frozen networks that transformers and timm have: CLIP, DINOv2, DINOv3, V-JEPA 2."""
+"""The frozen networks that transformers and timm have: CLIP, DINOv2, DINOv3, V-JEPA 2, X-CLIP, VideoPrism."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.networks import seeded
 from blemore_plugins.hub import Weights, load_strictly
 from blemore_plugins.vision.loading import load_exactly, read_weights
+from blemore_plugins.vision.pictures import PictureRule
+from blemore_plugins.vision.preprocessing import read_rule
 from blemore_plugins.vision.running import Network
 
 NOTHING = re.compile(r"(?!)")
 OTHER_HALF = re.compile(r"text_model\..*|text_projection\.weight|logit_scale|vision_model\.embeddings\.position_ids")
 """Parameters of a CLIP besides its image encoder, and a buffer of old files."""
+
+OLD_POSITIONS = re.compile(r".*\.embeddings\.position_ids")
+"""A buffer of old files."""
 
 SIDE = 224
 """Pixels of DINOv2 and DINOv3 at their released preprocessing, whatever the configuration says of training."""
@@ -98,6 +103,62 @@ def build_vjepa2(weights: Weights | None) -> Network:
         return tokens.unflatten(1, (length // span, -1)).mean(dim=2)
 
     return Network(model, run, config.crop_size, length, length, span)
+
+
+def build_xclip(weights: Weights | None) -> Network:
+    """Load the video part of an X-CLIP: `get_video_features` of one window for the whole clip.
+
+    Raises:
+        DataError, InvalidOption: weights that do not fit, or another kind of model.
+    """
+    if weights is None:
+        vision = {**SMALL, "intermediate_size": 128, "image_size": SMALL_SIDE, "patch_size": 8, "mit_hidden_size": 32,
+                  "mit_intermediate_size": 64, "mit_num_attention_heads": 2}  # fmt: skip
+        text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 8}
+        config = transformers.XCLIPConfig(
+            vision_config=vision, text_config=text, projection_dim=32, prompt_num_attention_heads=2
+        )
+        model = _make_small(transformers.XCLIPModel, config)
+        rule, side = PictureRule(), SMALL_SIDE
+    else:
+        _read_config(weights.folder, ("xclip",))
+        rule, side = read_rule(weights.folder, "AutoImageProcessor")
+        model = _load(transformers.XCLIPModel, weights, OLD_POSITIONS)
+    # What only texts need.
+    model.text_model = model.text_projection = model.prompts_generator = None
+    model.prompts_visual_layernorm = model.prompts_visual_projection = None
+    length = model.config.vision_config.num_frames
+
+    def run(windows: Tensor) -> Tensor:
+        return model.get_video_features(pixel_values=windows).pooler_output[:, None]
+
+    return Network(model, run, side, length, length, length, spread=True, rule=rule)
+
+
+def build_videoprism(weights: Weights | None) -> Network:
+    """Load the video encoder of a VideoPrism: per frame the mean over the picture.
+
+    Raises:
+        DataError, InvalidOption: weights that do not fit, or another kind of model.
+    """
+    if weights is None:
+        config = transformers.VideoPrismVisionConfig(
+            hidden_size=64, num_attention_heads=2, intermediate_size=128, num_spatial_layers=2, num_temporal_layers=1,
+            image_size=SMALL_SIDE, tubelet_size=[1, 8, 8], num_frames=8,
+        )  # fmt: skip
+        model = _make_small(transformers.VideoPrismVisionModel, config)
+        rule, side = PictureRule(zoom=None), SMALL_SIDE
+    else:
+        _read_config(weights.folder, ("videoprism_vision_model",))
+        rule, side = read_rule(weights.folder, "AutoVideoProcessor")
+        # Its capped attention has no fused implementation.
+        model = load_strictly(transformers.VideoPrismVisionModel, weights.folder, NOTHING, dtype=torch.float32)
+    length = model.config.num_frames
+
+    def run(windows: Tensor) -> Tensor:
+        return model(pixel_values_videos=windows).last_hidden_state.unflatten(1, (length, -1)).mean(dim=2)
+
+    return Network(model, run, side, length, length, 1, spread=True, rule=rule)
 
 
 def _build_timm(weights: Weights) -> Network:

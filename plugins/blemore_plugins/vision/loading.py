@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from safetensors import safe_open
 from torch import Tensor
 
 from blemore_harness.disk import atomic_file
@@ -16,6 +17,7 @@ from blemore_harness.errors import DataError, first_and_count
 from blemore_plugins.hub import TIMEOUT
 from blemore_plugins.numbers import refuse_numbers
 from blemore_plugins.s4d.checkpoint import read_tensors
+from blemore_plugins.shards import is_index, read_index
 
 NOTHING = re.compile(r"(?!)")
 
@@ -67,6 +69,23 @@ def read_weights(
                 f"{first_and_count(sorted(tensors), 'tensor')}"
             )
     return tensors
+
+
+def list_tensors(path: Path) -> set[str]:
+    """Return the names of the tensors of a file, whole or in shards.
+
+    Raises:
+        DataError: a damaged file.
+    """
+    if is_index(path):
+        return set(read_index(path))
+    if path.suffix != ".safetensors":
+        return set(read_tensors(path, ()))
+    try:
+        with safe_open(path, "pt") as file:
+            return set(file.keys())
+    except Exception as error:  # safetensors has an exception of its own for damaged files
+        raise DataError(f"{path} is damaged: fetch it again") from error
 
 
 def count_blocks(tensors: Mapping[str, Tensor], pattern: str) -> int:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from blemore_harness.errors import InvalidOption
 from blemore_plugins.features.options import FeatureOptions
+from blemore_plugins.s4d.options import S4DOptions
 
 RANDOM_SMALL = "random-small"
 """Value of `model` that builds a small network with random weights, for the demo dataset."""
@@ -118,3 +119,94 @@ class VJepa2Options(VisionOptions):
     """
 
     model: str = "facebook/vjepa2-vitl-fpc64-256"
+
+
+@dataclass(frozen=True)
+class XClipOptions(VisionOptions):
+    """Options of `xclip`; `model` may be any X-CLIP of transformers' layout, with 8, 16 or 32 frames."""
+
+    model: str = "microsoft/xclip-base-patch32"
+
+
+@dataclass(frozen=True)
+class VideoPrismOptions(VisionOptions):
+    """Options of `videoprism`; `model` may be any video encoder of VideoPrism in transformers' layout.
+
+    It wants squares of 288 px: shared frames are enlarged from 256, `frames=full` are a little sharper.
+    """
+
+    model: str = "google/videoprism-base-f16r288"
+
+
+@dataclass(frozen=True)
+class FaceOptions(PictureOptions):
+    """Options of an encoder of single frames or face crops.
+
+    Attributes:
+        stride: take every so-many-th frame, beginning with the first.
+        faces: use face crops, found by the detector of `s4d`, instead of whole frames; `frames` has no effect then.
+        scale, align, size, detect_every, detect_size, smallest_face, smooth: how faces are cut out, see `s4d`;
+            `detect_every` is a multiple of `stride`.
+    """
+
+    stride: int = 4
+    faces: bool = False
+    scale: float = 1.3
+    align: bool = True
+    size: int = 224
+    detect_every: int = 8
+    detect_size: int = 512
+    smallest_face: float = 0.1
+    smooth: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.faces:
+            self.crops()
+
+    def crops(self) -> S4DOptions:
+        """Return the settings of the face crops as options of `s4d`, which makes them.
+
+        Raises:
+            InvalidOption: a value that crops cannot have.
+        """
+        try:
+            return S4DOptions(
+                scale=self.scale, align=self.align, size=self.size, step=self.stride, stride=self.stride,
+                detect_every=self.detect_every, detect_size=self.detect_size, smallest_face=self.smallest_face,
+                smooth=self.smooth,
+            )  # fmt: skip
+        except InvalidOption as error:
+            raise InvalidOption(f"{error} (with faces=true, step is the option stride)") from error
+
+
+@dataclass(frozen=True)
+class FramesOptions(FaceOptions):
+    """Options of `frames`; `model` may be any image model of timm (`timm/...`) or transformers, by Hugging Face id."""
+
+    model: str = "timm/vit_pe_core_base_patch16_224.fb"
+
+
+@dataclass(frozen=True)
+class EmpathicFaceOptions(FaceOptions):
+    """Options of `empathic-face`; `model` is the SigLIP 2 whose embeddings the regressors were trained on.
+
+    Attributes:
+        regressors: Hugging Face id or local folder of the 40 regressors, small or large.
+        regressors_revision: branch, tag or commit of that id.
+        unit_length: scale embeddings to length 1 before the regressors. Which of the two they were trained with is
+            not documented where we could read it; other implementations do not scale.
+    """
+
+    model: str = "google/siglip2-so400m-patch16-384"
+    faces: bool = True
+    scale: float = 1.7
+    align: bool = False
+    regressors: str = "laion/Empathic-Insight-Face-Small"
+    regressors_revision: str = "main"
+    unit_length: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.regressors.strip() or not self.regressors_revision.strip():
+            raise InvalidOption("regressors: expected a Hugging Face id or a folder, and a branch; found an empty text")

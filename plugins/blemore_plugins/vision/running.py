@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blemore_harness.media.frames import uniform_indices
 from blemore_plugins.vision.pictures import PictureRule, fit, normalise
 
 AT_ONCE: Mapping[str, int] = {"cpu": 32, "cuda": 256}
@@ -28,6 +29,8 @@ class Network:
         side: pixels.
         length, step: frames of a window, and from one window's start to the next.
         span: frames that one position of the features stands for; `length` for one vector per window.
+        spread: the window is one for the whole clip: `length` frames evenly spaced over it.
+        rule: how frames become the input, where the weights say it; None where the family does.
     """
 
     module: Any
@@ -36,6 +39,12 @@ class Network:
     length: int = 1
     step: int = 1
     span: int = 1
+    spread: bool = False
+    rule: PictureRule | None = None
+
+    def choose(self, count: int, stride: int) -> Sequence[int]:
+        """Return which frames of a clip of `count` frames are read: every `stride`-th, or those of one window."""
+        return uniform_indices(count, self.length).tolist() if self.spread else range(0, count, stride)
 
     def starts(self, count: int) -> range:
         """Return the first frames of the windows that a clip of `count` frames needs."""
