@@ -107,7 +107,8 @@ def explain_choice(found: Selection, scores: ScoredSystem) -> str:
     Args:
         scores: of the system.
     """
-    reached = f"cross-fitted Score {short(scores.strategies[found.name].score.mean)}"
+    means = scores.strategies[found.name]
+    reached = f"cross-fitted {'Score' if means.score else 'ACC_P'} {short(means.ranked.mean)}"
     if found.name not in found.gains:
         return f"{reached}; no other strategy gains more than a standard error"
     gain = found.gains[found.name]
