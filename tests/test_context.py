@@ -36,12 +36,12 @@ from blemore_harness.running.calls import open_call
 from blemore_harness.running.run import Run
 from fakes import RecordingReporter, make_context
 
-NAME = re.compile(r"A\d+_(ang|mix|neu|fea)_\w+")
+NAME = re.compile(r"A\d+_(ang|mix|neu|fea)_\w+|\d{4}_DFA_\w+")
 
 
-@pytest.fixture
-def blinded() -> BlindedDataset:
-    """Twelve clips of four actors in two folds, with names that spell the label out."""
+@pytest.fixture(params=[False, True], ids=["alone", "extra"])
+def blinded(request: pytest.FixtureRequest) -> BlindedDataset:
+    """Twelve clips of four actors in two folds, with names that spell the label out; with or without another corpus."""
     # Every clip another label, so that a held-out one can be told from everything else that is reachable.
     blends = [(one, two, share) for one in range(4) for two in range(one + 1, 5) for share in (30, 50, 70)]
     truth = np.zeros((12, 6), dtype=np.int8)
@@ -51,6 +51,11 @@ def blinded() -> BlindedDataset:
     train = Clips(items, tuple(f"A{i % 4}" for i in range(12)), truth)
     test = Clips((Clip("c" + "f" * 16, content="f" * 32),))
     real = {clip.id: f"A{i % 4}_mix_ang_fea_{i:02d}_ver1" for i, clip in enumerate(items)}
+    more = tuple(
+        Clip(f"ce{i:015x}", Path(f"/links/ce{i:015x}.flv"), content=f"e{i:031x}") for i in range(request.param * 6)
+    )
+    real |= {clip.id: f"crema-d:100{i}_DFA_ANG_XX" for i, clip in enumerate(more)}
+    single = np.eye(6, dtype=np.int8)[: len(more)] * np.int8(100)
     return BlindedDataset(
         train,
         test,
@@ -60,6 +65,7 @@ def blinded() -> BlindedDataset:
         "tests",
         frozenset(),
         lambda store: StoreDigests(store, store),
+        Clips(more, tuple(f"crema-d:100{i}" for i in range(len(more))), single),
     )
 
 

@@ -27,6 +27,7 @@ def test_everything_is_counted(tmp_path: Path) -> None:
     assert found == {
         "root": str(tmp_path.resolve()),
         "demo": False,
+        "corpus": "",
         "clips": 60,
         "actors": 6,
         "singles": {"ang": 6, "disg": 6, "fea": 6, "hap": 6, "sad": 6, "neu": 6},

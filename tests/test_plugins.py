@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from blemore_harness import hookspecs
+from blemore_harness.clips import Corpus
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.hookspecs import Encoder, FoldFinished, RunFinished, RunStarted, Tracker, hookimpl
 from blemore_harness.predictions import Probabilities
@@ -231,7 +232,7 @@ def test_plugins_command_prints_rows_with_exactly_these_keys(site: Site) -> None
     keys = ["name", "kind", "modality", "distribution", "version", "status", "summary"]
     assert all(list(row) == keys and all(isinstance(value, str) for value in row.values()) for row in rows)
     assert {row["name"] for row in rows} >= IN_TREE | {"toy", "broken"}
-    assert {row["kind"] for row in rows} == {"encoder", "fusion", "tracker", "plugin"}
+    assert {row["kind"] for row in rows} >= {"encoder", "fusion", "tracker", "corpus", "plugin"}
     assert dict(zip(keys, ["toy", "encoder", "audio", "blemore-good", "1.0", "ok", "a toy"], strict=True)) in rows
     assert rows[-1] == {
         "name": "broken", "kind": "plugin", "modality": "", "distribution": "blemore-broken", "version": "1.0",
@@ -339,6 +340,25 @@ class Named(Tracker):
         self.name = name  # type: ignore[misc]
 
 
+class Mine(Corpus):
+    name, summary, endings, example = "mine", "a corpus", (".wav",), "1.wav"
+
+
+def test_blemore_corpora_are_listed_and_what_is_none_is_a_failure() -> None:
+    for offered, said in ((object(), "found object"), (Mine(), "'mine'")):
+
+        class Offering:
+            @hookimpl
+            def blemore_corpora(self, offered: object = offered) -> list[object]:
+                return [Mine(), offered]
+
+        plugins = load_plugins({"BLEMORE_PLUGINS": "late"})
+        register(plugins, Offering(), "offering", Distribution("t", "1"))
+        assert [(row.name, row.status) for row in plugins.rows() if row.kind == "corpus"] == [("mine", "ok")]
+        [failure] = plugins.failures
+        assert said in failure.summary
+
+
 def test_blemore_experiment_trackers_are_listed_and_what_is_none_is_a_failure() -> None:
     for offered, said in ((object(), "found object"), (Named("Bad Name"), "'Bad Name'"), (Named("good"), "'good'")):
 
@@ -356,7 +376,7 @@ def test_blemore_experiment_trackers_are_listed_and_what_is_none_is_a_failure() 
 
 def test_every_hook_has_a_test_named_after_it_and_says_when_it_is_called() -> None:
     hooks = [name for name in vars(hookspecs) if name.startswith("blemore_")]
-    assert len(hooks) == 6
+    assert len(hooks) >= 7
     tests = [name for name, value in globals().items() if inspect.isfunction(value) and name.startswith("test_")]
     for hook in hooks:
         assert any(name.startswith(f"test_{hook}") for name in tests), hook

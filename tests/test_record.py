@@ -18,8 +18,9 @@ from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import RunError
 from blemore_harness.files.runs import copy_submission, read_record
 from blemore_harness.record import types
+from blemore_harness.record.curves import Curve
 from blemore_harness.record.schema import SCHEMA_FILE, make_schema
-from blemore_harness.record.types import Curve, Record
+from blemore_harness.record.types import Record
 from blemore_harness.systems.submission import from_plugins
 from sample_records import failed_system, sample_record, sample_system
 from toys import Noisy, offer, open_bench

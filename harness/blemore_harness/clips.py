@@ -1,4 +1,4 @@
-"""Clips and folds, the data types that all other modules use.
+"""Clips and folds, the data types that all other modules use, and how other corpora are read.
 
 Instances are frozen and validated on construction; their arrays are read-only.
 """
@@ -6,15 +6,15 @@ Instances are frozen and validated on construction; their arrays are read-only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from blemore_harness.errors import DataError, MediaError, first_and_count
+from blemore_harness.errors import DataError, MediaError, PluginFailed, first_and_count
 
 LabelArray: TypeAlias = NDArray[np.int8]
 
@@ -181,6 +181,58 @@ class Fold:
         if both:
             found = first_and_count(sorted(both), "clip")
             raise DataError(f"fold {self.index}: expected disjoint training and held-out clips, found {found} in both")
+
+
+@dataclass(frozen=True)
+class CorpusClip:
+    """A media file of another corpus, as the adapter of the corpus reads it.
+
+    Attributes:
+        id: of the clip; several files of one clip, such as `.flv` and `.wav`, have the same.
+        actor: who acts.
+        emotions: percentages by emotion of `EMOTIONS`: one at 100, or the two of a blend; empty where the challenge has
+            no class for it.
+        file: the media file.
+        fold: number of the fold that holds the clip out; None for all clips has folds made from a seed.
+        other: the corpus' name of an emotion that the challenge has no class for; such clips are counted and left out.
+        rank: of several files of a clip that with the lowest rank is used; of equal ones the first, with a warning.
+    """
+
+    id: str
+    actor: str
+    emotions: Mapping[str, int]
+    file: Path
+    fold: int | None = None
+    other: str = ""
+    rank: int = 0
+
+
+class Corpus:
+    """Another corpus of acted emotions: `--data NAME:FOLDER` scores it, `--extra-train NAME:FOLDER` trains on it too.
+
+    Attributes:
+        name: what users type before the folder: lower case letters, digits and dashes.
+        summary: one line for `blemore-harness plugins`.
+        endings: of the media files, in lower case with the dot.
+        example: name of a file, for messages.
+        size: number of clips of a complete download with a class of the challenge, so that a smaller one is warned of;
+            0 where this is not known.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]]
+    example: ClassVar[str]
+    size: ClassVar[int] = 0
+
+    def read(self, folder: Path, files: Sequence[Path]) -> Iterable[CorpusClip]:
+        """Return what each media file is; files that are not returned are counted as strange, and ignored.
+
+        Args:
+            folder: the folder of the corpus, where tables of labels may lie.
+            files: the media files below it, sorted, without hidden ones.
+        """
+        raise PluginFailed(f"'{self.name}' does not define `read`", self.name)
 
 
 def _checked_labels(truth: ArrayLike, ids: list[str]) -> LabelArray:

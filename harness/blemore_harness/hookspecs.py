@@ -1,4 +1,4 @@
-"""Everything a plugin author must read: the six hooks, and the kinds of object that they offer.
+"""Everything a plugin author must read: the hooks, and the kinds of object that they offer.
 
 Hooks register, objects work. A plugin is a module (or object) named by an entry point in the group `blemore_harness`,
 whose functions are marked with `hookimpl`:
@@ -33,11 +33,12 @@ import numpy as np
 import pluggy
 from numpy.typing import NDArray
 
-from blemore_harness.clips import Clip, Clips, Fold
+from blemore_harness.clips import Clip, Clips, Corpus, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import PluginFailed
 from blemore_harness.predictions import Embeddings, Probabilities
-from blemore_harness.record.types import Curve, Record, SystemFacts, find_curves
+from blemore_harness.record.curves import Curve, find_curves
+from blemore_harness.record.types import Record, SystemFacts
 
 PROJECT = "blemore_harness"
 """Name of the pluggy project, and of the entry-point group that plugins register in."""
@@ -353,6 +354,11 @@ def blemore_fusions() -> Iterable[Fusion]:  # type: ignore[empty-body]
 @hookspec
 def blemore_experiment_trackers() -> Iterable[Tracker]:  # type: ignore[empty-body]
     """Return the trackers that this plugin offers. Called as `blemore_encoders`."""
+
+
+@hookspec
+def blemore_corpora() -> Iterable[Corpus]:  # type: ignore[empty-body]
+    """Return the corpora that this plugin can read besides BLEMORE. Called as `blemore_encoders`."""
 
 
 @dataclass(frozen=True)

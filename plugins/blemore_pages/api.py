@@ -13,12 +13,12 @@ from typing import Any, Literal
 from blemore_harness.api.opening import data_folder, runs_folder
 from blemore_harness.api.reporting import open_reporter
 from blemore_harness.context import Reporter
-from blemore_harness.data.download import read_dataset
 from blemore_harness.disk import write_atomically
 from blemore_harness.errors import ConfigError, DataError
 from blemore_harness.files.runs import Runs, read_record
 from blemore_harness.files.scoring import read_reference
 from blemore_harness.scoring.ranking import find_sent, rank_files
+from blemore_harness.systems.datasets import read_data
 from blemore_harness.systems.submission import list_submissions
 from blemore_pages.codabench.bundle import Competition, write_bundle
 from blemore_pages.contents import Contents, read_contents, read_system
@@ -94,7 +94,7 @@ def write_report(
     overview, charts = run_charts(contents), [system_charts(entry.system) for entry in entries]
 
     def add_thumbnails(budget: int) -> dict[str, str]:
-        dataset = read_dataset(data or Path(contents[0].record.data.root))
+        dataset = read_data(data or Path(contents[0].record.data.root))
         ids = entries[0].system.ids
         return make_thumbnails(dataset, [ids[k] for k in interesting_first(entries)], budget, reporter)
 

@@ -15,7 +15,8 @@ from blemore_harness.files.leaderboard import read_submission
 from blemore_harness.files.runs import Runs
 from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.grid import GridScores
-from blemore_harness.record.types import Curve, FinishedSystem, Record
+from blemore_harness.record.curves import Curve
+from blemore_harness.record.types import FinishedSystem, Record
 from blemore_harness.scoring.analysis import DEFAULT_STRATEGY
 from blemore_harness.scoring.breakdown import Answers
 from blemore_harness.scoring.reading import LoadedSystem, load_run, load_system

@@ -64,6 +64,7 @@ def fold_metrics(record: Record) -> Iterator[tuple[int, dict[str, float]]]:
                 f"{system.name}/fold/{kind}{measure}": getattr(choice, measure)
                 for kind, choice in (("", fold.cross_fitted), ("official_", fold.official))
                 for measure in ("acc_presence", "acc_salience", "score")
+                if getattr(choice, measure) is not None
             }
             yield fold.fold, scores
 
@@ -77,9 +78,9 @@ def final_metrics(record: Record) -> dict[str, float]:
 
 
 def _means(system: FinishedSystem) -> dict[str, float]:
-    found = {name: mean.mean for name, mean in system.cross_fitted.by_measure().items()}
-    found.update({f"official_{name}": mean.mean for name, mean in system.official.by_measure().items()})
-    if system.intervals is not None:
+    found = {name: mean.mean for name, mean in system.cross_fitted.by_measure().items() if mean}
+    found.update({f"official_{name}": mean.mean for name, mean in system.official.by_measure().items() if mean})
+    if system.intervals is not None and system.intervals.score is not None:
         found.update(score_low=system.intervals.score[0], score_high=system.intervals.score[1])
     return {**found, "seconds": system.seconds, "times_asked": float(system.times_asked)}
 

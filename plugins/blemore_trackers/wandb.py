@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from blemore_harness.hookspecs import RunStarted
-from blemore_harness.record.types import Curve, Record
+from blemore_harness.record.curves import Curve
+from blemore_harness.record.types import Record
 from blemore_trackers.facts import list_caveats, list_parameters, list_tags
 
 PROJECT = "blemore"

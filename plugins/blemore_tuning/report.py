@@ -22,7 +22,7 @@ HEAD = "# Written by blemore-harness tune"
 def write_submission(submission: Submission, tuned: Tuned) -> str:
     """Return the submission with the best options of the final study as TOML."""
     best, trials = submission.with_options(tuned.final.options, None), tuned.final.trials
-    honest = short(tuned.honest.cross_fitted.score.mean)
+    honest = short(tuned.honest.cross_fitted.ranked.mean)
     lines = [
         f"{HEAD}: {trials} trials on all training clips, best inner Score {short(tuned.final.score)} (optimistic).",
         f"# Out-of-sample Score of tuning and training, {_say_trials(tuned)} inside each fold: {honest}. Report that.",
@@ -81,8 +81,8 @@ def draw(plan: Plan, tuned: Tuned, demo: bool) -> RenderableType:
     reasons = dict.fromkeys(reason for each in studies for reason in each.reasons)
     lines = [Text(f"failed: {reason}", style="red") for reason in list(reasons)[:3]]
     honest = tuned.honest
-    ends = honest.intervals and f" [{short(honest.intervals.score[0])}, {short(honest.intervals.score[1])}]"
-    score = f"{short(honest.cross_fitted.score.mean)}{ends or ''}"
+    ends = honest.intervals and f" [{short(honest.intervals.ranked[0])}, {short(honest.intervals.ranked[1])}]"
+    score = f"{short(honest.cross_fitted.ranked.mean)}{ends or ''}"
     lines.append(Text(f"Out-of-sample Score {score} ({LEVEL} % CI over actors): report this one.", style="bold"))
     if tuned.final.default is not None:
         lines.append(Text(f"Without tuning it is {short(tuned.final.default)}."))

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from blemore_harness.context import Silent
-from blemore_harness.data.download import read_dataset
 from blemore_harness.data.opening import open_blinded
 from blemore_harness.disk import cache_root, digest_of
 from blemore_harness.errors import BlemoreError, HarnessError
@@ -22,6 +21,7 @@ from blemore_harness.processes import open_pool
 from blemore_harness.running.nested import fit_submission, open_inner, prepare_all
 from blemore_harness.running.run import Run, open_run
 from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, score_system
+from blemore_harness.systems.datasets import read_data
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.systems.submission import Submission
 from blemore_tuning.spaces import Searched
@@ -44,7 +44,7 @@ class Plan:
         inner_folds: of the training part of a fold.
         folder: of the search.
         data: folder of the dataset.
-        fold_seed: seed of folds that are made, as of `read_dataset`.
+        fold_seed: seed of folds that are made, as of `read_data`.
         device: where to compute.
     """
 
@@ -148,7 +148,7 @@ def _search_elsewhere(plan: Plan, fold: int | None) -> _Part | _Failure:
     """Carry out a study in a process of its own."""
     try:
         reporter = Silent()
-        dataset = read_dataset(plan.data, plan.fold_seed)
+        dataset = read_data(plan.data, plan.fold_seed)
         blinded = open_blinded(dataset, reporter)
         plugins = load_plugins()
         where = (plan.folder, cache_root() / "arrays", reporter, plan.device)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from blemore_harness.api.opening import data_folder, runs_folder
+from blemore_harness.api.opening import data_folder, list_extra, runs_folder
 from blemore_harness.api.reporting import LogReporter, keep_stdout, open_reporter
 from blemore_harness.api.rows import Rows
 from blemore_harness.api.run import Run
@@ -45,6 +45,7 @@ def run(
     time_limit: float | None = None,
     skip_bad_clips: bool = False,
     track: str | Sequence[str] = (),
+    extra_train: str | Path | Sequence[str | Path] = (),
 ) -> Run:
     """Train, fuse and score encoders, or a submission. Called again, it takes finished folds from disk.
 
@@ -54,7 +55,8 @@ def run(
             The identity of an object's results follows its code (`systems.unregistered.digest_code`).
         fusion: of several encoders; None takes the default one.
         settings: options by plugin.
-        data: folder of a BLEMORE download, or a dataset; None takes `BLEMORE_DATA`, else the demo dataset.
+        data: folder of a BLEMORE download, `NAME:FOLDER` of another corpus as of `plugins()`, or a dataset; None takes
+            `BLEMORE_DATA`, else the demo dataset.
         runs: where runs are kept; None takes `BLEMORE_RUNS`, else `blemore-runs`.
         seed: base seed of everything random; None takes the submission's.
         thresholds: threshold strategy for test clips; None takes the submission's, else chooses by cross-fitted Scores.
@@ -66,6 +68,7 @@ def run(
         time_limit: minutes that a fold may take; needs `isolate`.
         skip_bad_clips: leave out unusable clips; results are then not comparable.
         track: names of experiment trackers that are told of the run, as of `plugins()`.
+        extra_train: other corpora, `NAME:FOLDER`, that every fold is trained on and none holds out (external data).
 
     Returns:
         The run. A system that failed is a warning and a row of `Run.table()`; the others are scored.
@@ -77,12 +80,13 @@ def run(
     >>> [system.name for system in run.record.finished]
     ['trivial-single', 'trivial-blend', 'mean']
     """
-    given = {"submission": submission, "plugins": plugins, "fusion": fusion, "settings": settings, "seed": seed}
+    given = {"submission": submission, "plugins": plugins, "fusion": fusion, "settings": settings, "seed": seed,
+             "extra_train": extra_train or None}  # fmt: skip
     reporter = open_reporter()
     with keep_stdout():
         opened = open_call(
             "run", given, submission, plugins, fusion, settings, data, runs, seed, thresholds, device, fold_seed,
-            reporter, track,
+            reporter, track, extra_train,
         )  # fmt: skip
         ended = evaluate_run(opened, keep_models, isolate, time_limit, skip_bad_clips)
     warn_of_failures(ended, reporter)
@@ -104,6 +108,7 @@ def open_call(
     fold_seed: int,
     reporter: LogReporter,
     track: str | Sequence[str] = (),
+    extra_train: str | Path | Sequence[str | Path] = (),
 ) -> EvaluatedRun:
     """Open what a call evaluates.
 
@@ -116,7 +121,7 @@ def open_call(
     return open_evaluation(
         with_settings(found, settings, seed, thresholds), offered,
         data if isinstance(data, Dataset) else data_folder(data), runs_folder(runs), reporter, device, fold_seed,
-        _describe_call(function, named), _render, show=reporter.show,
+        _describe_call(function, named), _render, list_extra(extra_train), show=reporter.show,
     )  # fmt: skip
 
 

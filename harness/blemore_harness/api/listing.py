@@ -107,7 +107,7 @@ def check_data(data: str | Path | None = None, *, audio: bool = False, decode: b
     """Report what a download contains and what is missing; the command is `data check`.
 
     Args:
-        data: its folder; None takes `BLEMORE_DATA`.
+        data: its folder, or `NAME:FOLDER` of another corpus; None takes `BLEMORE_DATA`.
         audio: decode all audio and report silent and damaged clips.
         decode: decode every clip, frames and audio, and list broken ones.
 
@@ -122,10 +122,10 @@ def check_data(data: str | Path | None = None, *, audio: bool = False, decode: b
 
 def inspect(folder: Path, audio: bool, decode: bool, reporter: Reporter) -> dict[str, Any]:
     """Look through a download; arguments as of `check_data`."""
-    from blemore_harness.data.download import read_dataset
     from blemore_harness.data.inspection import inspect_audio, inspect_dataset, inspect_videos
+    from blemore_harness.systems.datasets import read_data
 
-    dataset = read_dataset(folder)
+    dataset = read_data(folder)
     found = inspect_dataset(dataset) | ({"audio": inspect_audio(dataset)} if audio else {})
     return found | ({"decoded": inspect_videos(dataset, reporter)} if decode else {})
 

@@ -197,7 +197,8 @@ class Run:
 
     def __repr__(self) -> str:
         best = _rank(self.record)[:1]
-        score = f", best {best[0].name} with a Score of {best[0].cross_fitted.score.mean:.3f}" if best else ""
+        ranked = f"{'an' * (not self.record.data.blends) or 'a'} {self.record.data.ranked_by}"
+        score = f", best {best[0].name} with {ranked} of {best[0].cross_fitted.ranked.mean:.3f}" if best else ""
         caveat = f", {self.record.caveat}" if self.record.caveat else ""
         return f"<Run {self.name}: {self.record.status}, {len(self.record.systems)} systems{score}{caveat}>"
 
@@ -207,14 +208,21 @@ class Run:
 
         record, rows = self.record, []
         for each in _rank(record):
-            ends = "" if each.intervals is None else " [{}, {}]".format(*map(short, each.intervals.score))
-            official = [short(mean.mean) for mean in each.official.by_measure().values()]
-            rows.append([each.name, short(each.cross_fitted.score.mean) + ends, *official, each.caveat or ""])
+            ends = "" if each.intervals is None else " [{}, {}]".format(*map(short, each.intervals.ranked))
+            official = [short(mean.mean if mean else None) for mean in each.official.by_measure().values()]
+            rows.append([each.name, short(each.cross_fitted.ranked.mean) + ends, *official, each.caveat or ""])
         others = [each for each in record.systems if not isinstance(each, FinishedSystem)]
         rows += [[each.name, each.status, "", "", "", _reason(each)] for each in others]
         data = record.data
         title = f"{self.name}: {data.clips} clips, {data.actors} actors, {data.folds} folds ({record.status})"
-        heads = ["system", "cross-fitted Score [95 % CI]", "official ACC_P", "official ACC_S", "official Score", ""]
+        heads = [
+            "system",
+            f"cross-fitted {data.ranked_by} [95 % CI]",
+            "official ACC_P",
+            "official ACC_S",
+            "official Score",
+            "",
+        ]
         caveat = f"<p><strong>{html.escape(record.caveat)}</strong></p>" if record.caveat else ""
         return f"<p>{html.escape(title)}</p>{caveat}{html_table(heads, rows)}<p><small>{html.escape(WHICH)}</small></p>"
 

@@ -51,15 +51,15 @@ class SeedRuns:
             row: dict[str, Any] = {"system": each.name, "seeds": len(each.seeds)}
             for way, means in (("cross_fitted", each.cross_fitted), ("official", each.official)):
                 for measure, mean in means.by_measure().items():
-                    row |= {f"{way}_{measure}": mean.mean, f"{way}_{measure}_sd": mean.sd}
+                    row |= {f"{way}_{measure}": mean and mean.mean, f"{way}_{measure}_sd": mean and mean.sd}
             rows.append(row)
         return make_frame(rows)
 
     def _repr_html_(self) -> str:
-        from blemore_harness.scoring.intervals import short
+        from blemore_harness.scoring.measures import show_mean
 
         rows = [
-            [each.name, len(each.seeds), *(f"{short(m.mean)} ± {short(m.sd)}" for m in
+            [each.name, len(each.seeds), *(show_mean(m) for m in
              (each.cross_fitted.score, each.cross_fitted.acc_presence, each.cross_fitted.acc_salience))]
             for each in self.scores()
         ]  # fmt: skip
@@ -83,6 +83,7 @@ def run_seeds(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     fold_seed: int = 0,
     track: str | Sequence[str] = (),
+    extra_train: str | Path | Sequence[str | Path] = (),
     **more: Any,
 ) -> SeedRuns:
     """Run a submission or plugins with several base seeds; the command is `run --seeds`.
@@ -101,7 +102,7 @@ def run_seeds(
     with keep_stdout():
         opened = open_call(
             "run_seeds", named, submission, plugins, fusion, settings, data, runs, seed, thresholds, device, fold_seed,
-            reporter, track,
+            reporter, track, extra_train,
         )  # fmt: skip
         chosen = list_seeds(seeds, opened.submission.seed)
         ended = evaluate_seeds(opened, partial(evaluate_run, **more), chosen, average)

@@ -70,12 +70,14 @@ def open_evaluation(
     fold_seed: int = 0,
     command: Sequence[str] = (),
     draw: Callable[[Record], str] | None = None,
+    extra: Sequence[str | Path] = (),
     **more: Any,
 ) -> Run:
     """Look up the systems of a submission, read the dataset, and return what evaluates them.
 
     Args:
         data: a dataset, or as of `open_dataset`.
+        extra: as of `open_dataset`.
         more, and the others: as of `running.run.open_run`.
 
     Raises:
@@ -92,7 +94,9 @@ def open_evaluation(
     found = find_systems(submission, plugins, data.demo if isinstance(data, Dataset) else is_demo(data))
     if device == "cuda":
         resolve_device(device)
-    dataset = data if isinstance(data, Dataset) else open_dataset(data, reporter, fold_seed)
+    if isinstance(data, Dataset) and extra:
+        raise ConfigError("extra_train goes with a folder: a dataset names its own, load_dataset(..., extra_train=...)")
+    dataset = data if isinstance(data, Dataset) else open_dataset(data, reporter, fold_seed, extra)
     blinded = open_blinded(dataset, reporter)
     return open_run(
         submission, plugins, dataset, blinded, runs, cache_root() / "arrays", reporter, device, found,

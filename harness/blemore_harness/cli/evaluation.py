@@ -27,7 +27,7 @@ from blemore_harness.cli.root import (
 from blemore_harness.systems.submission import DEFAULT_FUSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from blemore_harness.api.run import Run as EndedRun
     from blemore_harness.drawing.result_text import Form
@@ -76,6 +76,10 @@ MOST_MINUTES = 1_000_000
     "--track", default="", metavar="NAME,NAME,...", shell_complete=complete_trackers,
     help="Experiment trackers that are told of the run; `blemore-harness plugins` lists them.",
 )  # fmt: skip
+@click.option(
+    "--extra-train", multiple=True, metavar="NAME:FOLDER",
+    help="Train every fold on another corpus too (external data); repeatable; `blemore-harness plugins` lists corpora.",
+)  # fmt: skip
 @data_option
 @runs_option
 @json_option
@@ -83,7 +87,7 @@ def run(
     name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None, settings: tuple[str, ...],
     seed: int | None, seeds_text: str | None, average: bool, device: str, skip_bad_clips: bool, fold_seed: int,
     isolate: bool, time_limit: float | None, keep_models: Literal["final", "all", "none"] | None, track: str,
-    data: Path | None, runs: Path, as_json: bool,
+    extra_train: tuple[str, ...], data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score encoders or a submission.
 
@@ -105,7 +109,7 @@ def run(
 
     with keeping_stdout():
         opened = open_named_run(
-            "run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs, track
+            "run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs, track, extra_train
         )
     if seeds_text is not None:
         return _run_seeds(opened, work, _read_seeds(seeds_text, opened.submission.seed), average, data, as_json)
@@ -270,7 +274,7 @@ def _format_table(record: Record, folder: Path, form: Form, data: Path | None) -
 def open_named_run(
     verb: str, name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None,
     settings: tuple[str, ...], seed: int | None, device: str, fold_seed: int, data: Path | None, runs: Path,
-    track: str = "",
+    track: str = "", extra_train: Sequence[str] = (),
 ) -> Run:  # fmt: skip
     """Validate the arguments of a command that runs systems, open the dataset, and return the run.
 
@@ -280,6 +284,7 @@ def open_named_run(
         plugins, fusion, settings: as typed.
         seed, thresholds: where given, in place of the submission's.
         track: names of trackers, separated by commas.
+        extra_train: other corpora to train on, `NAME:FOLDER`.
 
     Raises:
         BlemoreError: something that the user can mend; `click.UsageError` for arguments that do not go together.
@@ -297,7 +302,7 @@ def open_named_run(
     offered.track(filter(None, map(str.strip, track.split(","))))
     return open_evaluation(
         with_settings(submission, parse_settings(settings), seed, thresholds), offered, data, runs, reporter, device,
-        fold_seed, sys.argv, render_text, show=reporter.show,
+        fold_seed, sys.argv, render_text, extra_train, show=reporter.show,
     )  # fmt: skip
 
 

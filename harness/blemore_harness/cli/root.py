@@ -26,7 +26,7 @@ data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
     envvar="BLEMORE_DATA",
-    help="Folder of a BLEMORE download [BLEMORE_DATA].",
+    help="Folder of a BLEMORE download, or NAME:FOLDER of another corpus [BLEMORE_DATA].",
 )
 """`--data`: a path or None, as `data`."""
 

@@ -1,7 +1,8 @@
 """The blinded dataset that plugins get: opaque ids, neutral paths, and an order without information.
 
 The released file names contain the label and the metadata lists clips by label, so both are replaced; the harness
-translates results back. Only training clips come with labels and actors.
+translates results back. Only training clips come with labels and actors. Clips of other corpora (`Dataset.extra`) are
+training clips of every fold, between the others and under names of the same kind.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.cache import DIGESTS
-from blemore_harness.clips import Clip, Clips, Fold
+from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
 from blemore_harness.data.aggregates import Place
 from blemore_harness.data.contents import digest_files, find_copies
 from blemore_harness.data.download import Dataset
@@ -32,6 +33,8 @@ HOMES = "blinded"
 OLD_HOMES, OLD_INDEX = "views", "contents.json"
 """Earlier versions kept symbolic links, which reveal real names, and an index of digests by real path; both are
 deleted."""
+
+NO_CLIPS = Clips((), (), np.empty((0, len(EMOTIONS)), dtype=np.int8))
 
 _OPAQUE = re.compile(r"(?<![^\W_])c[0-9a-f]{16}(?![^\W_])")
 
@@ -47,12 +50,15 @@ class BlindedDataset:
         real: real clip id by opaque id.
         digest: hex digest of everything that can change a cross-validation result: training clips with labels, actors,
             folds and videos. Test clips and released features have digests of their own, see `test_digest` and
-            `publish_feature_set`.
+            `publish_feature_set`, and clips of other corpora `extra_digests`.
         test_digest: hex digest of the test clips and their videos.
         feature_sets: names of the released feature sets in the dataset.
         publish_feature_set: digests a feature set and provides its files; `DataError` if it does not exist or is
             damaged.
-        warnings: clips with identical contents in several folds, or in training and test.
+        extra: clips of other corpora with labels and actors, which every fold is trained on; in the order of their
+            opaque ids.
+        extra_digests: hex digest of each other corpus' clips with labels, actors and files, by its name.
+        warnings: clips with identical contents in several folds, in training and test, or in another corpus.
     """
 
     train: Clips
@@ -63,6 +69,8 @@ class BlindedDataset:
     test_digest: str
     feature_sets: frozenset[str]
     publish_feature_set: Callable[[str], StoreDigests] = field(repr=False)
+    extra: Clips = field(default_factory=lambda: NO_CLIPS)
+    extra_digests: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -70,16 +78,24 @@ class BlindedDataset:
         """Opaque id by real clip id."""
         return {name: stand_in for stand_in, name in self.real.items()}
 
-    def fold(self, index: int | None) -> Fold:
-        """Return fold `index`, or for None the final fit: all training clips, with the test clips held out."""
+    def fold(self, index: int | None, extra: bool = True) -> Fold:
+        """Return fold `index`, or for None the final fit: all training clips, with the test clips held out.
+
+        Args:
+            extra: whether the clips of other corpora are among the training clips, as for all systems but those that
+                are trained on out-of-fold predictions, of which these clips have none.
+        """
+        added = self.extra if extra else NO_CLIPS
         if index is None:
-            return Fold(None, self.train, self.test)
+            return Fold(None, _join(self.train, added), self.test)
         held_out = self.folds == index
-        return Fold(index, self.train.take(~held_out), self.train.take(held_out).unlabelled())
+        return Fold(index, _join(self.train.take(~held_out), added), self.train.take(held_out).unlabelled())
 
     def everything(self) -> Clips:
-        """Return all clips, training and test, unlabelled and without actors: what `prepare` is called with."""
-        return Clips(tuple(sorted((*self.train, *self.test), key=lambda clip: clip.id)))
+        """Return all clips, of training, test and other corpora, unlabelled and without actors: those that `prepare`
+        is called with.
+        """
+        return Clips(tuple(sorted((*self.train, *self.test, *self.extra), key=lambda clip: clip.id)))
 
     def translate(self, text: str) -> str:
         """Return a message with opaque ids replaced by real clip names."""
@@ -109,20 +125,30 @@ def blind_dataset(
     (folder / OLD_INDEX).unlink(missing_ok=True)
     # Sorted, so that names, order and digest do not depend on the order of metadata rows.
     key = digest_of(sorted(dataset.ids), 32).encode()
+    added = {f"{each.corpus}:{name}": (each, name) for each in dataset.extra for name in each.ids}
     names = {
         name: "c" + hashlib.blake2b(name.encode(), key=key, digest_size=8).hexdigest()
-        for name in (*dataset.ids, *dataset.test_ids)
+        for name in (*dataset.ids, *dataset.test_ids, *added)
     }
-    home = folder / HOMES / digest_of([str(dataset.root), key.decode()])
-    memo = folder / DIGESTS
+    homes = {
+        each.corpus: folder / HOMES / digest_of([str(each.root), key.decode()]) for each in (dataset, *dataset.extra)
+    }
+    home, memo = homes[dataset.corpus], folder / DIGESTS
+    real = {name: path for name, path in dataset.videos.items() if name in names}
+    real |= {name: each.videos[clip] for name, (each, clip) in added.items()}
     videos = {
-        name: home / f"{names[name]}{path.suffix.lower()}" for name, path in dataset.videos.items() if name in names
+        name: homes[added[name][0].corpus if name in added else dataset.corpus] / f"{names[name]}{path.suffix.lower()}"
+        for name, path in real.items()
     }
-    hand_out({videos[name]: dataset.videos[name] for name in videos}, home, memo, log)
-    contents = digest_files(_needed_files(dataset), memo, progress)
+    for place in homes.values():
+        hand_out({videos[name]: real[name] for name in videos if videos[name].parent == place}, place, memo, log)
+    contents = digest_files([*_needed_files(dataset), *(real[name] for name in added)], memo, progress)
     clips = {
         name: Clip(
-            opaque, videos.get(name), _name_features(name, opaque, dataset, home), _content(name, dataset, contents)
+            opaque,
+            videos.get(name),
+            _name_features(name, opaque, dataset, home),
+            _content(name, real, dataset, contents),
         )
         for name, opaque in sorted(names.items(), key=lambda item: item[1])
     }
@@ -135,7 +161,7 @@ def blind_dataset(
     folds = dataset.folds[order]
     folds.setflags(write=False)
     test = Clips(tuple(sorted((clips[name] for name in dataset.test_ids), key=lambda clip: clip.id)))
-    seen = {name: contents[path] for name, path in dataset.videos.items() if name in names}
+    seen = {name: contents[path] for name, path in real.items()}
     facts = [
         [
             dataset.ids[i],
@@ -156,8 +182,32 @@ def blind_dataset(
         digest_of(tests),
         frozenset(dataset.feature_sets),
         partial(publish_feature_set, dataset, names, home, memo, log),
+        *_extra_clips(dataset, clips),
         tuple(find_copies(dataset, {name: clip.content for name, clip in clips.items()})),
     )
+
+
+def _extra_clips(dataset: Dataset, clips: Mapping[str, Clip]) -> tuple[Clips, dict[str, str]]:
+    """Return the clips of other corpora with labels and actors, and a digest of each corpus.
+
+    Actors are named after their corpus too, so that none is taken for one of another corpus.
+    """
+    found, digests = NO_CLIPS, {}
+    for each in dataset.extra:
+        items = tuple(clips[f"{each.corpus}:{name}"] for name in each.ids)
+        actors = tuple(f"{each.corpus}:{actor}" for actor in each.actors)
+        found = _join(found, Clips(items, actors, each.truth))
+        rows = zip(each.ids, items, each.actors, each.truth.tolist(), strict=True)
+        digests[each.corpus] = digest_of([[name, clip.content, actor, label] for name, clip, actor, label in rows])
+    return found, digests
+
+
+def _join(one: Clips, two: Clips) -> Clips:
+    """Return the clips of both, with labels and actors, in the order of their opaque ids."""
+    if not len(two):
+        return one
+    both = Clips((*one, *two), (*(one.actors or ()), *(two.actors or ())), np.concatenate([one.labels, two.labels]))
+    return both.take(np.argsort(np.array(both.ids)))
 
 
 def _needed_files(dataset: Dataset) -> list[Path]:
@@ -187,9 +237,9 @@ def _name_features(name: str, opaque: str, dataset: Dataset, home: Path) -> dict
     return dict(sorted({**rows, **released}.items()))
 
 
-def _content(name: str, dataset: Dataset, contents: Mapping[Path, str]) -> str:
-    if name in dataset.videos:
-        return contents[dataset.videos[name]]
+def _content(name: str, videos: Mapping[str, Path], dataset: Dataset, contents: Mapping[Path, str]) -> str:
+    if name in videos:
+        return contents[videos[name]]
     if features := _released_files(dataset, name):
         return digest_of([contents[path] for path in features.values()], 32)
     places = _places(dataset, name)

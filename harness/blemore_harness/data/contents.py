@@ -52,21 +52,22 @@ def _unreadable(error: OSError) -> DataError:
 
 
 def find_copies(dataset: Dataset, contents: Mapping[str, str]) -> Iterator[str]:
-    """Yield a warning for every file content that occurs in different folds, or in training and test.
+    """Yield a warning for every file content that occurs in different folds, in training and test, or in another corpus
+    that is trained on.
 
     Args:
         dataset: as read from disk.
-        contents: digest by real clip id; empty for a clip without files.
+        contents: digest by real clip id, of another corpus behind its name and a colon; empty for a clip without files.
     """
-    folds: dict[str, object] = {name: int(fold) for name, fold in zip(dataset.ids, dataset.folds, strict=True)}
+    parts = {name: f"fold {fold}" for name, fold in zip(dataset.ids, dataset.folds, strict=True)}
+    parts |= dict.fromkeys(dataset.test_ids, "test")
+    parts |= {f"{each.corpus}:{name}": "extra training data" for each in dataset.extra for name in each.ids}
     groups: dict[str, list[str]] = {}
-    for name in (*dataset.ids, *dataset.test_ids):
+    for name in parts:
         groups.setdefault(contents[name], []).append(name)
     for content, names in groups.items():
-        if content and len({folds.get(name, "test") for name in names}) > 1:
-            listed = ", ".join(
-                f"{name} (fold {folds[name]})" if name in folds else f"{name} (test)" for name in names[:4]
-            )
+        if content and len({parts[name] for name in names}) > 1:
+            listed = ", ".join(f"{name} ({parts[name]})" for name in names[:4])
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
             yield printable(
                 f"{listed}{more} have identical contents, which leaks training data into the evaluation; keep the "

@@ -55,6 +55,8 @@ class Dataset:
         demo: whether this is the generated demo dataset.
         warnings: problems of the download that do not prevent its use.
         left_out: reason by id for clips of the download that were left out; only with `--skip-bad-clips`.
+        corpus: name of the corpus; empty for BLEMORE.
+        extra: other corpora, whose clips are trained on in every fold and never held out.
     """
 
     root: Path
@@ -71,6 +73,8 @@ class Dataset:
     demo: bool = False
     warnings: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    corpus: str = ""
+    extra: tuple[Dataset, ...] = ()
 
     @property
     def fold_numbers(self) -> tuple[int, ...]:
@@ -183,7 +187,7 @@ def _find_files(root: Path, known: set[str]) -> _Files:
     """Find videos and released features by clip id, at any depth, and collect warnings."""
     files = _Files()
     aggregated: dict[str, list[Path]] = {}
-    for folder, names in _walk(root, files.odd["closed"]):
+    for folder, names in walk_folders(root, files.odd["closed"]):
         store = find_feature_set(folder)
         for file in (folder / name for name in names):
             ending = file.suffix.lower()
@@ -208,7 +212,7 @@ def _find_files(root: Path, known: set[str]) -> _Files:
     return files
 
 
-def _walk(root: Path, closed: list[str]) -> Iterator[tuple[Path, list[str]]]:
+def walk_folders(root: Path, closed: list[str]) -> Iterator[tuple[Path, list[str]]]:
     """Visit folders in a fixed order, following links but visiting each once, without hidden files and folders.
 
     Folders that cannot be read are added to `closed`.

@@ -20,10 +20,10 @@ def find_missing_test_clips(dataset: Dataset) -> list[str]:
     """Return the official test clips for which a dataset has neither video nor features, sorted.
 
     Codabench rejects a leaderboard file without these. The result is empty for the demo dataset, which has other test
-    clips.
+    clips, and for other corpora.
     """
     there = set(dataset.test_ids)
-    return [] if dataset.demo else [name for name in official_test_ids() if name not in there]
+    return [] if dataset.demo or dataset.corpus else [name for name in official_test_ids() if name not in there]
 
 
 def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def inspect_dataset(dataset: Dataset) -> dict[str, Any]:
     return {
         "root": str(dataset.root),
         "demo": dataset.demo,
+        "corpus": dataset.corpus,
         "clips": len(dataset.ids),
         "actors": len(actors),
         "singles": {name: singles[name] for name in EMOTIONS},
@@ -112,6 +113,8 @@ def render_inspection(found: dict[str, Any]) -> str:
         "metadata": "from the metadata, NOT the official folds",
         "made": "made from a seed because the metadata has none, NOT the official folds",
     }
+    if found["corpus"]:
+        source = {"made": "made from a seed", "metadata": "those of the corpus"}
     blends = sum(found["blends"].values())
     lines = [
         f"dataset    {printable(found['root'])}" + (" (generated demo clips)" if found["demo"] else ""),

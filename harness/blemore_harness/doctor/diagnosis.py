@@ -17,6 +17,7 @@ from blemore_harness.demo.opening import demo_folder
 from blemore_harness.doctor.dry_run import dry_run_apart, parts_of
 from blemore_harness.doctor.surroundings import Finding, Verdict, look_at_disks, look_at_keys, size_of
 from blemore_harness.errors import BlemoreError
+from blemore_harness.systems.datasets import read_data
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.resolved import find_systems
 from blemore_harness.systems.submission import Submission, plain_name
@@ -176,7 +177,7 @@ def _read(data: Path | None) -> tuple[Dataset | None, list[Finding]]:
         told = [Finding("dataset", "ok", found, "name your BLEMORE download with --data")]
         return (read_dataset(folder) if there else None), told
     try:
-        dataset = read_dataset(data)
+        dataset = read_data(data)
     except BlemoreError as error:
         return None, [Finding("dataset", "problem", f"{data} cannot be used", str(error))]
     facts = inspect_dataset(dataset)

@@ -10,7 +10,7 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from blemore_harness.scoring.intervals import FEWEST, say_minimum, short, show_p
+from blemore_harness.scoring.intervals import FEWEST, UNDEFINED, say_minimum, short, show_p
 from blemore_harness.scoring.published import MEASURES
 
 SHADES = ((0.005, "█"), (0.01, "▓"), (0.02, "▒"), (0.05, "░"))
@@ -36,6 +36,9 @@ def draw_difference(found: Mapping[str, Any]) -> RenderableType:
     table = _table(title, "", first["title"], second["title"], "difference", "p", folded=(1, 2))
     for measure, name in MEASURES.items():
         row = found["differences"][measure]
+        if row is None:
+            table.add_row(name, *[UNDEFINED] * 3, "")
+            continue
         table.add_row(
             name,
             *(_with_interval(side["scores"][measure], _of(side["intervals"], measure)) for side in (first, second)),
@@ -45,12 +48,17 @@ def draw_difference(found: Mapping[str, Any]) -> RenderableType:
     caveats = dict.fromkeys(f"{side['title']}: {side['caveat']}" for side in (first, second) if side["caveat"])
     caveats |= dict.fromkeys([found["caveat"]] if found["caveat"] else [])
     notes = [
-        *say_minimum(found["differences"]["score"]["minimum"], found["actors"]),
+        *say_minimum(_ranked(found["differences"])["minimum"], found["actors"]),
         f"[...]: {found['level']} % CI over actors; models and thresholds held fixed.",
         _SWAPPED[found["swapped"]],
     ]
     lines = [Text(caveat, style="bold yellow") for caveat in caveats]
     return Group(*lines, table, Text(found["sentence"], style="bold"), *(Text(note, style="dim") for note in notes))
+
+
+def _ranked(found: Mapping[str, Any]) -> Any:
+    """Return what was found of the measure that systems are ranked by: the Score, or ACC_P where it is not defined."""
+    return found["acc_presence"] if found["score"] is None else found["score"]
 
 
 def draw_analysis(found: Mapping[str, Any]) -> RenderableType:
@@ -63,7 +71,8 @@ def draw_analysis(found: Mapping[str, Any]) -> RenderableType:
     head = Text(f"{found['system']} in {found['run']}: {found['clips']} clips, {found['actors']} actors", style="bold")
     return Group(
         *caveat, head, Text(f"cross-fitted: {numbers}"), Text(), *_groups(found["breakdown"]),
-        *_errors(found["errors"]), *_calibration(found["calibration"]), *_sensitivity(found["sensitivity"]),
+        *_errors(found["errors"]), *_calibration(found["calibration"]),
+        *_sensitivity(found["sensitivity"], found["ranked_by"]),
         Text(
             f"[...]: {found['level']} % CI over actors; models and thresholds held fixed. All numbers are "
             "on out-of-fold probabilities.", style="dim",
@@ -137,10 +146,10 @@ def _calibration(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text()
 
 
-def _sensitivity(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+def _sensitivity(found: Mapping[str, Any], ranked: str) -> Iterator[RenderableType]:
     folds = [str(row["fold"]) for row in found["folds"]]
-    table = _table("best thresholds per fold, Score lost on others", "fold", "alpha", "beta",
-                   "Score", *(f"on {fold}" for fold in folds))  # fmt: skip
+    table = _table(f"best thresholds per fold, {ranked} lost on others", "fold", "alpha", "beta",
+                   ranked, *(f"on {fold}" for fold in folds))  # fmt: skip
     for row, losses in zip(found["folds"], found["transfer"], strict=True):
         numbers = (row["alpha"], row["beta"], row["score"], *losses)
         table.add_row(str(row["fold"]), *(short(number) for number in numbers))
@@ -151,20 +160,20 @@ def _sensitivity(found: Mapping[str, Any]) -> Iterator[RenderableType]:
             f"best {name} of a fold: mean {short(spread['mean'])} ± {short(spread['sd'])} (sd, ddof=1), from "
             f"{short(spread['min'])} to {short(spread['max'])}"
         )
-    drop = found["drop"]["score"]
+    drop = _ranked(found["drop"])
     yield Text(f"mean loss with another fold's thresholds: {short(found['transfer_loss'])}")
-    yield Text(f"official minus cross-fitted Score: {_with_interval(drop['difference'], drop['interval'])}")
+    yield Text(f"official minus cross-fitted {ranked}: {_with_interval(drop['difference'], drop['interval'])}")
     note = "This is what choosing thresholds and weights on the scored folds adds; epochs chosen there add more."
     yield Text(note, style="dim")
     yield Text()
-    yield from _heat_map(found)
+    yield from _heat_map(found, ranked)
 
 
-def _heat_map(found: Mapping[str, Any]) -> Iterator[RenderableType]:
+def _heat_map(found: Mapping[str, Any], ranked: str) -> Iterator[RenderableType]:
     """Draw the score surface, alpha downwards and beta to the right, two columns per beta."""
     surface, grid, best = found["surface"], found["grid"], found["best"]
     where = f"alpha {short(best['alpha'])}, beta {short(best['beta'])}"
-    yield Text(f"Score of all clips together: best {short(best['score'])} at {where} (><)", style="bold")
+    yield Text(f"{ranked} of all clips together: best {short(best['score'])} at {where} (><)", style="bold")
     yield Text(f"{'beta':>7} {short(grid[0], 2)}{short(grid[-1], 2):>37}")
     for alpha, row in zip(grid, surface, strict=True):
         cells = "".join(
@@ -173,7 +182,7 @@ def _heat_map(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         )
         yield Text(f"{short(alpha):>7} {cells}")
     legend = ", ".join(f"{shade} {short(loss)}" for loss, shade in SHADES)
-    yield Text(f"{'alpha':>7} Score lost against the best: at most {legend}; blank: more", style="dim")
+    yield Text(f"{'alpha':>7} {ranked} lost against the best: at most {legend}; blank: more", style="dim")
 
 
 def _shade(loss: float) -> str:

@@ -13,7 +13,8 @@ from blemore_harness.errors import printable
 from blemore_harness.record.scores import Mean
 from blemore_harness.record.types import FinishedSystem, Record
 from blemore_harness.scoring.caveats import describe_folds, describe_help, describe_system
-from blemore_harness.scoring.intervals import LEVEL, short
+from blemore_harness.scoring.intervals import LEVEL, UNDEFINED, short
+from blemore_harness.scoring.measures import NO_BLENDS
 from blemore_harness.scoring.published import MEASURES
 
 Form = Literal["latex", "markdown", "csv"]
@@ -54,7 +55,7 @@ def format_results(record: Record, form: Form, adjusted: Mapping[str, float] | N
         return _csv(record, adjusted or {})
     rows = _rows(record, adjusted or {})
     notes = _notes(record, adjusted)
-    return _latex(record, rows, notes) if form == "latex" else _markdown(rows, notes)
+    return _latex(record, rows, notes) if form == "latex" else _markdown(record, rows, notes)
 
 
 def escape_latex(text: str) -> str:
@@ -78,24 +79,28 @@ def escape_markdown(text: str) -> str:
 def _rows(record: Record, adjusted: Mapping[str, float]) -> list[tuple[str, list[_Cell]]]:
     """Return a name and four cells per system, then those of the published numbers."""
     ranked = rank_systems(record)
-    columns: list[Callable[[FinishedSystem], Mean]] = [
+    columns: list[Callable[[FinishedSystem], Mean | None]] = [
         lambda system: system.official.acc_presence,
         lambda system: system.official.acc_salience,
         lambda system: system.official.score,
-        lambda system: system.cross_fitted.score,
+        lambda system: system.cross_fitted.ranked,
     ]
     # Numbers that are printed alike are best alike.
-    best = [max((short(column(system).mean) for system in ranked), key=float, default="") for column in columns]
+    known = [[mean for system in ranked if (mean := column(system))] for column in columns]
+    best = [max((short(mean.mean) for mean in means), key=float, default="") for means in known]
     rows = []
     for system in ranked:
         numbers = [column(system) for column in columns]
         cells = [
             _Cell(short(number.mean), short(number.mean) == top, f" ± {short(number.sd)}")
+            if number
+            else _Cell(UNDEFINED)
             for number, top in zip(numbers[:3], best[:3], strict=True)
         ]
-        after = "" if system.intervals is None else " [{}, {}]".format(*map(short, system.intervals.score))
+        after = "" if system.intervals is None else " [{}, {}]".format(*map(short, system.intervals.ranked))
         mark = "†" if adjusted.get(system.name, 1.0) < BELOW else ""
-        cells.append(_Cell(short(numbers[3].mean), short(numbers[3].mean) == best[3], mark + after))
+        honest = short(system.cross_fitted.ranked.mean)
+        cells.append(_Cell(honest, honest == best[3], mark + after))
         rows.append((system.name, cells))
     return rows + _published(record)
 
@@ -118,6 +123,7 @@ def _notes(record: Record, adjusted: Mapping[str, float] | None) -> list[str]:
     data = record.data
     notes = [f"{data.clips} clips of {data.actors} actors in {data.folds} folds."]
     notes += [f"Caveat: {record.caveat}."] if record.caveat else []
+    notes += [] if data.blends else [NO_BLENDS]
     notes += [words[0].upper() + words[1:]] if (words := describe_folds(data)) else []
     notes.append(
         "Official: thresholds and fusion weights chosen on the scored folds (in-sample), mean ± standard deviation "
@@ -140,6 +146,7 @@ def _notes(record: Record, adjusted: Mapping[str, float] | None) -> list[str]:
 
 
 def _latex(record: Record, rows: Sequence[tuple[str, list[_Cell]]], notes: Sequence[str]) -> str:
+    ranked = "Score" if record.data.blends else "ACC$_P$"
     lines = [
         r"% \usepackage{booktabs}",
         r"\begin{table}",
@@ -149,7 +156,7 @@ def _latex(record: Record, rows: Sequence[tuple[str, list[_Cell]]], notes: Seque
         r"\toprule",
         r"& \multicolumn{3}{c}{official} & cross-fitted \\",
         r"\cmidrule(lr){2-4} \cmidrule(lr){5-5}",
-        rf"System & ACC$_P$ & ACC$_S$ & Score & Score [{LEVEL}\,\% CI] \\",
+        rf"System & ACC$_P$ & ACC$_S$ & Score & {ranked} [{LEVEL}\,\% CI] \\",
         r"\midrule",
     ]
     for name, cells in rows:
@@ -158,8 +165,9 @@ def _latex(record: Record, rows: Sequence[tuple[str, list[_Cell]]], notes: Seque
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
-def _markdown(rows: Sequence[tuple[str, list[_Cell]]], notes: Sequence[str]) -> str:
-    heads = ["system", "ACC_P, official", "ACC_S, official", "Score, official", f"Score, cross-fitted [{LEVEL} % CI]"]
+def _markdown(record: Record, rows: Sequence[tuple[str, list[_Cell]]], notes: Sequence[str]) -> str:
+    heads = ["system", "ACC_P, official", "ACC_S, official", "Score, official"]
+    heads.append(f"{record.data.ranked_by}, cross-fitted [{LEVEL} % CI]")
     lines = [f"| {' | '.join(map(escape_markdown, heads))} |", "|:--|--:|--:|--:|--:|"]
     for name, cells in rows:
         shown = [(f"**{c.text}**" if c.best else c.text) + escape_markdown(c.after) for c in cells]
@@ -183,10 +191,10 @@ def _csv(record: Record, adjusted: Mapping[str, float]) -> str:
         row: dict[str, object] = {"system": system.name, "kind": system.kind, "status": system.status, **data}
         for way, means in (("official", system.official), ("cross_fitted", system.cross_fitted)):
             for measure, mean in means.by_measure().items():
-                row |= {f"{way}_{measure}": mean.mean, f"{way}_{measure}_sd": mean.sd}
+                if mean is not None:
+                    row |= {f"{way}_{measure}": mean.mean, f"{way}_{measure}_sd": mean.sd}
         if system.intervals is not None:
-            for measure in measures:
-                low, high = getattr(system.intervals, measure)
+            for measure, (low, high) in ((m, e) for m in measures if (e := getattr(system.intervals, m))):
                 row |= {f"cross_fitted_{measure}_low": low, f"cross_fitted_{measure}_high": high}
         writer.writerow(row | {"p_adjusted": adjusted.get(system.name)})
     for other in others:

@@ -14,7 +14,7 @@ from rich.text import Text
 from blemore_harness.drawing.system_table import rank_systems
 from blemore_harness.files.housekeeping import Doomed, is_held, size_of, system_folders
 from blemore_harness.files.runs import Runs, StoredRun, SystemFolder
-from blemore_harness.scoring.intervals import short
+from blemore_harness.scoring.intervals import UNDEFINED, short
 
 
 def list_rows(root: Path) -> list[dict[str, Any]]:
@@ -39,7 +39,7 @@ def list_rows(root: Path) -> list[dict[str, Any]]:
                 "started": run.record.execution.started if run.record else None,
                 "systems": len(run.record.systems) if run.record else None,
                 "best": best.name if best else None,
-                "score": best.cross_fitted.score.mean if best else None,
+                "score": best.cross_fitted.score.mean if best and best.cross_fitted.score else None,
                 "bytes": size_of(run.folder) + sum(sizes[folder] for folder in used[run.folder]),
                 "shared_bytes": sum(sizes[folder] for folder in used[run.folder] if folder in others),
                 "model_bytes": sum(models[folder] for folder in used[run.folder]),
@@ -73,7 +73,8 @@ def draw_runs(rows: Sequence[dict[str, Any]], root: Path) -> RenderableType:
     table.add_column("state", no_wrap=True)
     for row in rows:
         when = str(row["started"] or "-")[:16].replace("T", " ")
-        score = "-" if row["score"] is None else short(row["score"])
+        undefined = "-" if row["best"] is None else UNDEFINED
+        score = undefined if row["score"] is None else short(row["score"])
         style = "" if row["state"] in ("finished", "running") else "yellow"
         table.add_row(when, Text(row["run"], style="bold"), Text(score + " demo" * bool(row["demo"] and row["best"])),
                       show_size(row["bytes"]), show_size(row["model_bytes"]) if row["model_bytes"] else "-",

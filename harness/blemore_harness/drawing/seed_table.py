@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from blemore_harness.record.scores import Mean
 from blemore_harness.record.types import Record
 from blemore_harness.scoring.intervals import LEVEL, short
+from blemore_harness.scoring.measures import show_mean
 from blemore_harness.scoring.seeds import summarise_seeds
 
 _NAME = 19
@@ -31,16 +31,17 @@ def draw_seeds(records: Mapping[int, Record], asked: int) -> RenderableType:
     title = f"{first.submission.name}: {len(records)} seeds ({seeds})"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("system", overflow="fold", max_width=_NAME)
-    for head in ("ACC_P ± sd", "ACC_S ± sd", f"Score ± sd [{LEVEL} % CI]", "official\nScore ± sd"):
+    ranked = first.data.ranked_by
+    for head in ("ACC_P ± sd", "ACC_S ± sd", f"{ranked} ± sd [{LEVEL} % CI]", f"official\n{ranked} ± sd"):
         table.add_column(head, justify="right", no_wrap=True)
     for each in found:
         means = each.cross_fitted
-        score = Text(_with_sd(means.score), style="bold")
+        score = Text(show_mean(means.ranked), style="bold")
         if each.intervals is not None:
-            low, high = each.intervals.score
+            low, high = each.intervals.ranked
             score.append(f" [{short(low)}, {short(high)}]", style="not bold")
-        numbers = [_with_sd(means.acc_presence), _with_sd(means.acc_salience)]
-        table.add_row(Text(each.name, style="bold"), *numbers, score, _with_sd(each.official.score))
+        numbers = [show_mean(means.acc_presence), show_mean(means.acc_salience)]
+        table.add_row(Text(each.name, style="bold"), *numbers, score, show_mean(each.official.ranked))
     lines = [
         f"{each.name}: {len(each.seeds)} of {asked} seeds were scored" for each in found if len(each.seeds) < asked
     ]
@@ -51,7 +52,3 @@ def draw_seeds(records: Mapping[int, Record], asked: int) -> RenderableType:
     ]
     caveat = [Text(first.caveat, style="bold yellow")] if first.caveat else []
     return Group(*caveat, table, *map(Text, lines), *(Text(line, style="dim") for line in legend if found))
-
-
-def _with_sd(number: Mean) -> str:
-    return f"{short(number.mean)} ± {short(number.sd)}"

@@ -10,25 +10,25 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from blemore_harness.record.scores import Mean
 from blemore_harness.record.types import FailedSystem, FinishedSystem, Record
 from blemore_harness.scoring.caveats import describe_selection
 from blemore_harness.scoring.intervals import LEVEL, short
+from blemore_harness.scoring.measures import show_mean
 
 _NAME = 19
 """Columns of a name, so that all numbers fit beside it; a longer one takes several lines."""
 
 
 def rank_systems(record: Record) -> list[FinishedSystem]:
-    """Return the scored systems by cross-fitted Score, the best first; of equals the earlier."""
-    return sorted(record.finished, key=lambda system: -system.cross_fitted.score.mean)
+    """Return the scored systems by cross-fitted Score (ACC_P without blends), the best first; of equals the earlier."""
+    return sorted(record.finished, key=lambda system: -system.cross_fitted.ranked.mean)
 
 
 def draw_systems(record: Record, title: str) -> Iterator[RenderableType]:
     """Draw the systems by cross-fitted Score, those without results last, and what must be said of each."""
     ranked = rank_systems(record)
     others = [system for system in record.systems if not isinstance(system, FinishedSystem)]
-    after = f"Score [{LEVEL} % CI]" if any(system.intervals for system in ranked) else "Score"
+    after = record.data.ranked_by + (f" [{LEVEL} % CI]" if any(system.intervals for system in ranked) else "")
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("system", overflow="fold", max_width=_NAME)
     for head in ("official\nACC_P ± sd", "official\nACC_S ± sd", "official\nScore", f"cross-fitted\n{after}"):
@@ -47,16 +47,13 @@ def draw_systems(record: Record, title: str) -> Iterator[RenderableType]:
 
 
 def _cells(system: FinishedSystem) -> list[Text]:
-    official, score = system.official, Text(short(system.cross_fitted.score.mean), style="bold")
+    official, score = system.official, Text(short(system.cross_fitted.ranked.mean), style="bold")
     if system.intervals is not None:
-        low, high = system.intervals.score
+        low, high = system.intervals.ranked
         score.append(f" [{short(low)}, {short(high)}]", style="not bold")
-    numbers = [_with_sd(official.acc_presence), _with_sd(official.acc_salience), short(official.score.mean)]
+    last = short(official.score.mean if official.score else None)
+    numbers = [show_mean(official.acc_presence), show_mean(official.acc_salience), last]
     return [*map(Text, numbers), score]
-
-
-def _with_sd(number: Mean) -> str:
-    return f"{short(number.mean)} ± {short(number.sd)}"
 
 
 def _remarks(system: FinishedSystem, systems: Sequence[FinishedSystem]) -> list[str]:

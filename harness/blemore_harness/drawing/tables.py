@@ -19,6 +19,7 @@ from blemore_harness.record.scores import StrategyScores
 from blemore_harness.record.types import FailedSystem, Record, TestLabels
 from blemore_harness.scoring.caveats import describe_folds
 from blemore_harness.scoring.intervals import FEWEST, say_difference, say_minimum, short
+from blemore_harness.scoring.measures import NO_BLENDS
 from blemore_harness.scoring.published import MEASURES
 
 TEXT_WIDTH = 80
@@ -48,7 +49,11 @@ def draw_results(record: Record) -> RenderableType:
     data = record.data
     title = f"{record.submission.name}: {data.clips} clips, {data.actors} actors, {data.folds} folds"
     caveat = [Text(record.caveat, style="bold yellow")] if record.caveat else []
-    legend = [Text(WHICH), *(Text(line, style="dim") for line in LEGEND)] if record.finished else []
+    legend = (
+        [Text(WHICH if data.blends else NO_BLENDS), *(Text(line, style="dim") for line in LEGEND)]
+        if record.finished
+        else []
+    )
     return Group(*caveat, *draw_systems(record, title), *_remarks(record), *legend, *_strategies(record))
 
 
@@ -58,7 +63,8 @@ def _remarks(record: Record) -> list[Text]:
     if difference := record.difference:
         # Of two systems there is nothing to correct for.
         corrected = {"adjusted": difference.p} if len(record.finished) > 2 else {}
-        lines.append(say_difference(*difference.systems, to_json(difference) | corrected))
+        what = f"cross-fitted {record.data.ranked_by}"
+        lines.append(say_difference(*difference.systems, to_json(difference) | corrected, what))
         lines += say_minimum(difference.minimum, record.data.actors)
     if record.finished and not any(system.intervals for system in record.finished):
         lines.append(f"No intervals: expected at least {FEWEST} actors, and as many with blends.")
@@ -104,14 +110,14 @@ def _strategies(record: Record) -> list[RenderableType]:
     for name, found in sorted(best.strategies.items(), key=lambda item: _merit(item[1])):
         used = test is not None and (test.system, test.strategy) == (best.name, name)
         remark = "decodes the test clips" if used else _describe_strategy(found)
-        means = [short(number.mean) for number in found.by_measure().values()]
+        means = [short(number.mean if number else None) for number in found.by_measure().values()]
         table.add_row(name, *means, remark, style="bold" if used else None)
     return [Text(), table, *([] if test is None else [Text(_describe_test(test))])]
 
 
 def _merit(scores: StrategyScores) -> tuple[bool, bool, float]:
     """Sort by Score what may decode test clips, then what is told who acts, then what sees the scored fold."""
-    return scores.sees != "others", scores.transductive, -scores.score.mean
+    return scores.sees != "others", scores.transductive, -scores.ranked.mean
 
 
 def _describe_strategy(scores: StrategyScores) -> str:

@@ -1,4 +1,8 @@
-"""Scores as the record keeps them: shares from 0 to 1, times in seconds."""
+"""Scores as the record keeps them: shares from 0 to 1, times in seconds.
+
+Without blends among the clips, as in a corpus of single emotions, ACC_S and the Score are not defined, and null here:
+ACC_P takes the place of the Score, which ranks systems elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +32,21 @@ class Means:
 
     Attributes:
         acc_presence: ACC_P, share of clips whose set of emotions is right.
-        acc_salience: ACC_S, share of blends whose set and saliences are right.
-        score: mean of the two.
+        acc_salience: ACC_S, share of blends whose set and saliences are right; null without blends.
+        score: mean of the two; null without blends.
     """
 
     acc_presence: Mean
-    acc_salience: Mean
-    score: Mean
+    acc_salience: Mean | None
+    score: Mean | None
 
-    def by_measure(self) -> dict[str, Mean]:
-        """Return the three by their names."""
+    @property
+    def ranked(self) -> Mean:
+        """What systems are ranked by: the Score, or ACC_P where the Score is not defined."""
+        return self.score or self.acc_presence
+
+    def by_measure(self) -> dict[str, Mean | None]:
+        """Return the three by their names; None for what is not defined."""
         return {"acc_presence": self.acc_presence, "acc_salience": self.acc_salience, "score": self.score}
 
 
@@ -47,13 +56,18 @@ class Intervals:
 
     Attributes:
         acc_presence: of ACC_P.
-        acc_salience: of ACC_S.
-        score: of the Score.
+        acc_salience: of ACC_S; null without blends.
+        score: of the Score; null without blends.
     """
 
     acc_presence: Interval
-    acc_salience: Interval
-    score: Interval
+    acc_salience: Interval | None
+    score: Interval | None
+
+    @property
+    def ranked(self) -> Interval:
+        """Of what systems are ranked by, as `Means.ranked`."""
+        return self.score or self.acc_presence
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Drop:
-    """Official minus cross-fitted Score.
+    """Official minus cross-fitted Score (ACC_P without blends).
 
     Attributes:
         difference: what choosing thresholds and fusion weights on the scored folds adds.
@@ -93,8 +107,8 @@ class Sensitivity:
     Attributes:
         alpha: best alpha of each fold, summarised.
         beta: best beta of each fold, summarised.
-        transfer_loss: mean loss of Score with the best thresholds of another fold.
-        drop: official minus cross-fitted Score.
+        transfer_loss: mean loss of Score (of ACC_P without blends) with the best thresholds of another fold.
+        drop: official minus cross-fitted Score (ACC_P without blends).
     """
 
     alpha: Spread
@@ -124,15 +138,15 @@ class FoldChoice:
         alpha: presence threshold.
         beta: salience threshold.
         acc_presence: ACC_P of the fold.
-        acc_salience: ACC_S of the fold.
-        score: mean of the two.
+        acc_salience: ACC_S of the fold; null where no fold has blends.
+        score: mean of the two; null where no fold has blends.
     """
 
     alpha: float
     beta: float
     acc_presence: float
-    acc_salience: float
-    score: float
+    acc_salience: float | None
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -173,7 +187,7 @@ class Difference:
 
     Attributes:
         systems: their names, the better first.
-        difference: of their cross-fitted Scores, first minus second.
+        difference: of their cross-fitted Scores (ACC_P without blends), first minus second.
         interval: of the difference, paired over actors; null for fewer than three actors.
         p: two-sided, from a permutation test by actor, corrected by Holm's method for all pairs of the run's systems.
         minimum: true difference that a comparison of these two finds in 80 % of cases; null for fewer than six actors,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from blemore_harness.errors import RunError
+from blemore_harness.record.curves import Curve, find_curves
 from blemore_harness.record.encoding import OPTIONAL, decode, to_json
 from blemore_harness.record.scores import Difference, FoldRecord, Intervals, Means, Sensitivity, StrategyScores
 
@@ -124,6 +125,8 @@ class DataFacts:
         fold_source: whose folds they are: `official`, other ones of the `metadata`, or `made` here from a seed.
         test_clips: number of test clips.
         left_out: reasons by id of the clips that were left out (`--skip-bad-clips`).
+        corpus: name of another corpus; empty for BLEMORE and its demo dataset. Optional.
+        extra: external data: other corpora that every fold was trained on (`--extra-train`). Optional.
     """
 
     root: str
@@ -136,6 +139,32 @@ class DataFacts:
     fold_source: Literal["official", "metadata", "made"]
     test_clips: int
     left_out: Mapping[str, str]
+    corpus: str = field(default="", metadata=OPTIONAL)
+    extra: tuple[ExtraFacts, ...] = field(default=(), metadata=OPTIONAL)
+
+    @property
+    def ranked_by(self) -> Literal["Score", "ACC_P"]:
+        """Name of the measure that systems are ranked by: ACC_P where there are no blends, and no Score."""
+        return "Score" if self.blends else "ACC_P"
+
+
+@dataclass(frozen=True)
+class ExtraFacts:
+    """Another corpus that every fold was trained on; none of its clips is scored.
+
+    Attributes:
+        corpus: its name.
+        root: its folder.
+        digest: hash of its clips, labels and actors.
+        clips: number of its clips.
+        actors: number of their actors.
+    """
+
+    corpus: str
+    root: str
+    digest: str
+    clips: int
+    actors: int
 
 
 @dataclass(frozen=True)
@@ -232,33 +261,6 @@ class FinishedSystem(SystemFacts):
     def curves(self) -> tuple[Curve, ...]:
         """The training curves among the notes (`Context.note_curve`), in their order."""
         return tuple(curve for note in self.notes for curve in find_curves(note["fold"], note))
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A training curve that a plugin noted.
-
-    Attributes:
-        fold: in which it was trained; None for the final fit.
-        name: such as `training loss`.
-        epochs: where each value belongs.
-        values: as many.
-    """
-
-    fold: int | None
-    name: str
-    epochs: tuple[float, ...]
-    values: tuple[float, ...]
-
-
-def find_curves(fold: int | None, notes: Mapping[str, Any]) -> tuple[Curve, ...]:
-    """Return the training curves among what was noted in a fold, or in the final fit (None)."""
-    found = []
-    for name, value in notes.items():
-        curve = value.get("curve") if isinstance(value, Mapping) else None
-        if isinstance(curve, Mapping) and curve.keys() == {"epochs", "values"}:
-            found.append(Curve(fold, name, tuple(curve["epochs"]), tuple(curve["values"])))
-    return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ from blemore_harness.record.types import (
     DataFacts,
     Error,
     Execution,
+    ExtraFacts,
     FailedSystem,
     FinishedSystem,
     PluginFacts,
@@ -75,7 +76,13 @@ def start_record(
     """
     return Record(
         caveat=run_caveat(
-            resolved_systems, dataset.demo, submission.thresholds, len(dataset.left_out), submission.tuned
+            resolved_systems,
+            dataset.demo,
+            submission.thresholds,
+            len(dataset.left_out),
+            submission.tuned,
+            dataset.corpus,
+            [each.corpus for each in dataset.extra],
         ),
         submission=SubmissionFacts(
             name=submission.name,
@@ -85,26 +92,45 @@ def start_record(
             seed=submission.seed,
             file=submission.source.name if submission.source else None,
             thresholds=submission.thresholds,
-            expect=dict(submission.expect),
+            expect={} if dataset.corpus else dict(submission.expect),  # of BLEMORE
             tuned=submission.tuned,
         ),
         identity=resolved_systems[-1].digest,
         protocol=PROTOCOL_VERSION,
-        data=DataFacts(
-            root=str(dataset.root),
-            digest=str(resolved_systems[-1].identity["data"]),
-            demo=dataset.demo,
-            clips=len(dataset.ids),
-            actors=len(set(dataset.actors)),
-            blends=int(dataset.blends.sum()),
-            folds=len(dataset.fold_numbers),
-            fold_source=dataset.fold_source,
-            test_clips=len(dataset.test_ids),
-            left_out=dict(dataset.left_out),
-        ),
+        data=_describe_data(dataset, resolved_systems[-1].identity),
         execution=Execution(tuple(command), _now(), platform.python_version()),
-        warnings=(*dataset.warnings, *warnings),
+        warnings=(
+            *dataset.warnings,
+            *(f"--extra-train {each.corpus}: {text}" for each in dataset.extra for text in each.warnings),
+            *warnings,
+        ),
         seeds=dict(seeds or {}),
+    )
+
+
+def _describe_data(dataset: Dataset, identity: Mapping[str, Any]) -> DataFacts:
+    return DataFacts(
+        root=str(dataset.root),
+        digest=str(identity["data"]),
+        demo=dataset.demo,
+        clips=len(dataset.ids),
+        actors=len(set(dataset.actors)),
+        blends=int(dataset.blends.sum()),
+        folds=len(dataset.fold_numbers),
+        fold_source=dataset.fold_source,
+        test_clips=len(dataset.test_ids),
+        left_out=dict(dataset.left_out),
+        corpus=dataset.corpus,
+        extra=tuple(
+            ExtraFacts(
+                each.corpus,
+                str(each.root),
+                identity["extra"][each.corpus],
+                len(each.ids),
+                len(set(each.actors)),
+            )
+            for each in dataset.extra
+        ),
     )
 
 

@@ -31,20 +31,26 @@ def skip_clips(run: Run, error: MediaError) -> Run:
     return run.on(dataset, open_blinded(dataset, run.reporter))
 
 
-def leave_out(dataset: Dataset, reasons: Mapping[str, str]) -> Dataset:
+def leave_out(dataset: Dataset, reasons: Mapping[str, str], all_folds: bool = True) -> Dataset:
     """Return a dataset without some clips; `left_out` of it says why.
 
     Args:
         dataset: as read from disk.
         reasons: why it cannot be used, by real clip id.
+        all_folds: whether each fold must keep a clip, as where folds are held out.
 
     Raises:
         DataError: no test clips are left, or a fold has none.
     """
+    extra = []
+    for each in dataset.extra:
+        prefix = f"{each.corpus}:"
+        own = {name.removeprefix(prefix): reason for name, reason in reasons.items() if name.startswith(prefix)}
+        extra.append(leave_out(each, own, all_folds=False))
     kept = [i for i, name in enumerate(dataset.ids) if name not in reasons]
     truth, folds = dataset.truth[kept], dataset.folds[kept]
     gone = set(dataset.fold_numbers) - set(folds.tolist())
-    if gone:
+    if gone and all_folds:
         raise DataError(
             f"fold {min(gone)} has no usable clip: {first_and_count(sorted(reasons), 'clip')} cannot be used "
             f"({next(iter(reasons.values()))})"
@@ -66,6 +72,7 @@ def leave_out(dataset: Dataset, reasons: Mapping[str, str]) -> Dataset:
             for store, aggregate in dataset.aggregates.items()
         },
         left_out={**dataset.left_out, **reasons},
+        extra=tuple(extra),
     )
 
 

@@ -90,7 +90,11 @@ def _plan(
     test: Mapping[str, Probabilities],
 ) -> Sequence[Fitting | Fusing]:
     """Return the request for each fold."""
-    system, folds = resolved.system, [run.blinded.fold(index) for index in missing]
+    system = resolved.system
+    # Out-of-fold predictions, which a fusion is trained on, there are of the scored corpus only.
+    folds = [
+        run.blinded.fold(index, extra=not isinstance(system, Fusion) or takes_embeddings(resolved)) for index in missing
+    ]
     if not isinstance(system, Fusion):
         return [Fitting(fold, keeps_model(run, fold.index)) for fold in folds]
     if takes_embeddings(resolved):

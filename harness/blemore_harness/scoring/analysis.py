@@ -20,7 +20,9 @@ from blemore_harness.scoring.intervals import (
     score_counts,
 )
 from blemore_harness.scoring.loaded_files import LoadedFile
+from blemore_harness.scoring.measures import ranked_measure
 from blemore_harness.scoring.paired_tests import compare_all, compare_counts, rank_counts, tie_groups
+from blemore_harness.scoring.published import MEASURES
 from blemore_harness.scoring.reading import LoadedSystem, check_same_clips
 from blemore_harness.scoring.sensitivity import expected_drop, measure_sensitivity
 
@@ -34,9 +36,10 @@ def compare_systems(
     """Compare two systems on the same clips; files are loaded for the clips of what they are compared with.
 
     Returns:
-        `thresholds`: the strategy; None where nothing is decoded by it. `systems`: run, name, mark, scores and
-        intervals of both. `differences`: per measure, first minus second, see `paired_tests.compare_counts`. `swapped`:
-        what was swapped for p, `rows` or `answers`. `sentence`: the difference of the Score in words.
+        Measures that are not defined, as without blends, are None. `thresholds`: the strategy; None where nothing is
+        decoded by it. `systems`: run, name, mark, scores and intervals of both. `differences`: per measure, first minus
+        second, see `paired_tests.compare_counts`. `swapped`: what was swapped for p, `rows` or `answers`. `sentence`:
+        the difference of the Score (ACC_P without blends) in words.
 
     Raises:
         RunError: systems on other clips or folds.
@@ -48,7 +51,9 @@ def compare_systems(
     differences = compare_counts(one, two)
     names = [_title(first, second), _title(second, first)]
     decoded = first.sample is not None or second.sample is not None
-    what = "cross-fitted Score" if strategy == DEFAULT_STRATEGY else f"Score ({strategy})"
+    ranked = ranked_measure(one)
+    name = MEASURES[ranked]
+    what = f"cross-fitted {name}" if strategy == DEFAULT_STRATEGY else f"{name} ({strategy})"
     return {
         "thresholds": strategy if decoded else None,
         "caveat": _caveat(strategy) if decoded else None,
@@ -56,9 +61,9 @@ def compare_systems(
         "clips": len(first.ids),
         "actors": len(one.folds),
         "systems": [_describe(first, one, names[0]), _describe(second, two, names[1])],
-        "differences": differences,
+        "differences": _keep_defined(differences, one),
         "swapped": "answers" if one.grids is None or two.grids is None else "rows",
-        "sentence": say_difference(names[0], names[1], differences["score"], what if decoded else "Score"),
+        "sentence": say_difference(names[0], names[1], differences[ranked], what if decoded else name),
     }
 
 
@@ -83,7 +88,7 @@ def compare_all_systems(systems: Mapping[str, LoadedSystem], strategy: str = DEF
     pairs, ranked = compare_all(counts), rank_counts(counts)
     return {
         "ranked": ranked,
-        "scores": {name: score_counts(counts[name])["score"] for name in ranked},
+        "scores": {name: score_counts(counts[name])[ranked_measure(counts[name])] for name in ranked},
         "pairs": [{"systems": list(pair), **found} for pair, found in pairs.items()],
         "groups": tie_groups(ranked, pairs),
     }
@@ -134,7 +139,7 @@ def analyse_system(system: LoadedSystem) -> dict[str, Any]:
             "ids": {kind: list(compress(system.ids, mask)) for kind, mask in find_kinds(answers).items()},
         },
         "calibration": measure_calibration(sample.values, sample.truth),
-        "sensitivity": {**measure_sensitivity(sample.grids.per_fold()), "drop": drop},
+        "sensitivity": {**measure_sensitivity(sample.grids.per_fold()), "drop": _keep_defined(drop, counts)},
     }
 
 
@@ -148,9 +153,16 @@ def _describe(system: LoadedSystem | LoadedFile, counts: ActorCounts, title: str
         "run": system.run,
         "system": system.name,
         "caveat": "; ".join(_marks(system)) or None,
-        "scores": score_counts(counts),
-        "intervals": find_intervals(counts),
+        "scores": _keep_defined(score_counts(counts), counts),
+        "intervals": (found := find_intervals(counts)) and _keep_defined(found, counts),
+        "ranked_by": MEASURES[ranked_measure(counts)],
     }
+
+
+def _keep_defined(found: Mapping[str, Any], counts: ActorCounts) -> dict[str, Any]:
+    """Return what was found by measure, with None for what is not defined without blends."""
+    blends = bool(counts.blends.any())
+    return {name: value if blends or name == "acc_presence" else None for name, value in found.items()}
 
 
 def _marks(system: LoadedSystem | LoadedFile) -> list[str]:

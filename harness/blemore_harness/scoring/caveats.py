@@ -7,21 +7,28 @@ from collections.abc import Sequence
 from blemore_harness.decoding.strategies import STRATEGIES
 from blemore_harness.errors import first_and_count
 from blemore_harness.record.types import DataFacts, FinishedSystem, Record, SystemFacts
+from blemore_harness.scoring.measures import NO_BLENDS
 from blemore_harness.systems.resolved import ResolvedSystem
 
 
 def describe_data(data: DataFacts) -> list[str]:
-    """Report why no number on a dataset is comparable: generated clips, clips that were left out, other folds."""
+    """Report why no number on a dataset is comparable: generated clips, another corpus, clips that were left out, other
+    folds.
+    """
     found = ["demo: generated clips, whose numbers say nothing about BLEMORE"] if data.demo else []
+    found += [describe_corpus(data.corpus)] if data.corpus else []
     if data.left_out:
         reason = next(iter(data.left_out.values()))
         found.append(f"incomparable: left out {first_and_count(data.left_out, 'clip')}: {reason}")
+    found += [] if data.blends else [NO_BLENDS]
     folds = describe_folds(data)
     return [*found, *([folds] if folds else [])]
 
 
 def describe_folds(data: DataFacts) -> str | None:
     """Report that a record's folds are not the official ones; None where they are, and for the demo dataset's own."""
+    if data.corpus:
+        return None
     if data.fold_source == "made":
         return "folds: made here from a seed, the metadata has none; not comparable with published folds."
     if data.fold_source == "metadata" and not data.demo:
@@ -32,8 +39,9 @@ def describe_folds(data: DataFacts) -> str | None:
 def describe_system(system: FinishedSystem, record: Record) -> list[str]:
     """Report what must stand beside a system's numbers: its caveat, those of its base models, what was chosen how."""
     caveats = (each.caveat for each in (system, *_base_models(system, record)) if each.caveat)
+    external = [describe_extra([each.corpus for each in record.data.extra])] if record.data.extra else []
     tuned = [describe_tuning(record.submission.tuned)] if record.submission.tuned else []
-    return [*dict.fromkeys(caveats), *describe_selection(system, record.finished), *tuned]
+    return [*external, *dict.fromkeys(caveats), *describe_selection(system, record.finished), *tuned]
 
 
 def describe_help(system: FinishedSystem, record: Record) -> list[str]:
@@ -68,6 +76,16 @@ def describe_selection(system: FinishedSystem, systems: Sequence[FinishedSystem]
     return found
 
 
+def describe_corpus(corpus: str) -> str:
+    """Report that the clips are those of another corpus, whose numbers stand beside none of BLEMORE."""
+    return f"corpus {corpus}: not BLEMORE, no number is comparable with one on BLEMORE"
+
+
+def describe_extra(corpora: Sequence[str]) -> str:
+    """Report that systems were trained on other corpora too."""
+    return f"external data: trained on {' and '.join(corpora)} too"
+
+
 def describe_tuning(trials: int) -> str:
     """Report that options were chosen among several by their scores on the clips of the run."""
     return f"tuned: {trials} trial{'s' * (trials != 1)} on these clips (optimistic)"
@@ -79,6 +97,8 @@ def run_caveat(
     thresholds: str | None = None,
     left_out: int = 0,
     tuned: int | None = None,
+    corpus: str = "",
+    extra: Sequence[str] = (),
 ) -> str | None:
     """Report what makes these results no real system's on real clips, or not comparable, or None.
 
@@ -89,6 +109,10 @@ def run_caveat(
         caveats.append(f"transductive test labels ({thresholds})")
     if tuned:
         caveats.append(describe_tuning(tuned))
+    if extra:
+        caveats.insert(0, describe_extra(extra))
+    if corpus:
+        caveats.insert(0, describe_corpus(corpus))
     if left_out:
         caveats.insert(0, f"incomparable: {left_out} clip{'s' * (left_out > 1)} left out")
     if demo:

@@ -368,12 +368,18 @@ def show_p(p: float) -> str:
     return "<.001" if p < 0.0005 else short(p)
 
 
-def short(value: float, digits: int = 3) -> str:
-    """Write a number below 1 without its leading zero.
+UNDEFINED = "not defined"
+"""What stands in the place of ACC_S and the Score of clips without blends."""
 
-    >>> short(0.25, 2), short(-0.01), short(1.0, 2)
-    ('.25', '-.010', '1.00')
+
+def short(value: float | None, digits: int = 3) -> str:
+    """Write a number below 1 without its leading zero; None is not defined.
+
+    >>> short(0.25, 2), short(-0.01), short(1.0, 2), short(None)
+    ('.25', '-.010', '1.00', 'not defined')
     """
+    if value is None:
+        return UNDEFINED
     text = f"{value:.{digits}f}"
     text = text.removeprefix("-") if float(text) == 0 else text
     return text.replace("0.", ".", 1) if text.removeprefix("-").startswith("0.") else text

@@ -31,6 +31,7 @@ from blemore_harness.scoring.intervals import (
     find_differences,
     score_counts,
 )
+from blemore_harness.scoring.measures import ranked_measure
 
 SEED = 20260221
 """Seed of random swaps: the same predictions give the same p on every machine."""
@@ -88,14 +89,13 @@ def compare_all(counts: Mapping[str, ActorCounts]) -> dict[tuple[str, str], dict
 
     Returns:
         by pair of names, the better first (of equals the earlier), pairs in the order of `rank_counts`: the values of
-        `compare_counts` for the Score, and `adjusted`, p after `holm` over all of these pairs.
+        `compare_counts` for the Score (ACC_P without blends), and `adjusted`, p after `holm` over all of these pairs.
 
     Raises:
         DataError: counts of other clips.
     """
-    found = {
-        pair: compare_counts(counts[pair[0]], counts[pair[1]])["score"] for pair in combinations(rank_counts(counts), 2)
-    }
+    pairs = combinations(rank_counts(counts), 2)
+    found = {(a, b): compare_counts(counts[a], counts[b])[ranked_measure(counts[a])] for a, b in pairs}
     adjusted = holm([each["p"] for each in found.values()])
     return {pair: each | {"adjusted": p} for (pair, each), p in zip(found.items(), adjusted, strict=True)}
 
@@ -125,7 +125,8 @@ def compare_answers(counts: Mapping[str, ActorCounts]) -> dict[tuple[str, str], 
     for name in names[1:]:
         check_alike(first, counts[name])
     # What each actor adds to each Score, against the first system, which all differences share: (A, S).
-    parts = np.stack([_effects(counts[name], first)[:, -1] for name in names], axis=1)
+    column = MEASURES.index(ranked_measure(first))
+    parts = np.stack([_effects(counts[name], first)[:, column] for name in names], axis=1)
     left, right = np.array(pairs).T
     units = np.sqrt(((parts[:, left] - parts[:, right]) ** 2).sum(axis=0))
     units[units == 0] = np.inf  # the same answers: never a difference

@@ -28,8 +28,8 @@ def compare_with_published(record: Record) -> list[dict[str, Any]]:
         a row per published number: measure, published, published_sd (or None), found, difference, allowed, agrees.
 
     Raises:
-        RunError: an unfinished run, a run on the demo dataset, on folds made here or without all clips, or a submission
-            without published numbers.
+        RunError: an unfinished run, a run on the demo dataset or another corpus, with external data, on folds made here
+            or without all clips, or a submission without published numbers.
     """
     name, expected = record.submission.name, record.submission.expect
     last = record.systems[-1] if record.systems else None
@@ -37,6 +37,9 @@ def compare_with_published(record: Record) -> list[dict[str, Any]]:
         raise RunError(f"the run of {name} is {record.status}: run the same command again to finish it")
     if record.data.demo:
         raise RunError(f"the run of {name} is on the demo dataset, and published numbers are of BLEMORE: give --data")
+    if record.data.corpus or record.data.extra:
+        what = f"is on {record.data.corpus}" if record.data.corpus else "was trained on external data"
+        raise RunError(f"the run of {name} {what}, and published numbers are of BLEMORE alone: give --data, no corpus")
     if record.data.left_out:
         raise RunError(f"the run of {name} left out clips, and published numbers are of all: give all clips")
     if record.data.fold_source == "made":
@@ -46,19 +49,18 @@ def compare_with_published(record: Record) -> list[dict[str, Any]]:
         )
     if not any(measure in expected for measure in MEASURES):
         raise RunError(f"nothing is published for {name}: its submission has no [expect] with {', '.join(MEASURES)}")
-    found = last.official.by_measure()
     rows = []
-    for measure in MEASURES:
-        if measure in expected:
+    for measure, found in last.official.by_measure().items():
+        if measure in expected and found is not None:
             published, deviation = float(expected[measure]), expected.get(f"{measure}_sd")
-            difference = found[measure].mean - published
+            difference = found.mean - published
             allowed = max(NOISE, DEVIATIONS * float(deviation or 0.0))
             rows.append(
                 {
                     "measure": measure,
                     "published": published,
                     "published_sd": deviation,
-                    "found": found[measure].mean,
+                    "found": found.mean,
                     "difference": difference,
                     "allowed": allowed,
                     "agrees": abs(difference) <= allowed,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from blemore_harness.data.download import Dataset, read_dataset
+from blemore_harness.data.download import Dataset
 from blemore_harness.decoding.strategies import STRATEGIES, Sample, decode_folds, make_sample
 from blemore_harness.errors import DataError, RunError, UnknownName, first_and_count
 from blemore_harness.files.runs import Runs, SystemFolder, folder_name, read_record
@@ -17,6 +17,8 @@ from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.thresholds import choose_on_others, summarise
 from blemore_harness.record.types import DataFacts, FinishedSystem, Record
 from blemore_harness.scoring.breakdown import Answers
+from blemore_harness.scoring.published import MEASURES
+from blemore_harness.systems.datasets import read_data
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _load(folder: Path, record: Record, found: FinishedSystem, dataset: Dataset)
     values = np.array([rows[clip] for clip in ids])
     sample = make_sample(values, truth, np.array([folds[clip] for clip in ids]), groups)
     refitted = np.array([again[clip] for clip in ids]) if all(clip in again for clip in ids) else None
-    _check_scores(sample, found.cross_fitted.score.mean, f"{name} in {folder.name}")
+    _check_scores(sample, found.cross_fitted.ranked.mean, f"{name} in {folder.name}")
     others = sorted(again.keys() - rows.keys())
     test = None
     if others and len(others) == record.data.test_clips:
@@ -153,7 +155,7 @@ def _find_system(record: Record, run: str, name: str | None) -> FinishedSystem:
 def _read_labels(record: Record, data: Path | None) -> Dataset:
     root = data or Path(record.data.root)
     try:
-        return read_dataset(root)
+        return read_data(root)
     except DataError as error:
         raise DataError(f"{error}; the run's labels are needed: name its dataset with --data") from error
 
@@ -172,9 +174,11 @@ def _labels_of(ids: Sequence[str], dataset: Dataset) -> tuple[Any, tuple[str, ..
 def _check_scores(sample: Sample, said: float, which: str) -> None:
     """Refuse labels that are not those of the run: the same rows must score what the record says."""
     choices = choose_on_others(sample.grids.per_fold())
-    found = summarise(choice.scores for choice in choices.values())["score"]["mean"]
+    blends = (sample.truth > 0).sum(axis=1) == 2
+    measure = "score" if blends.any() else "acc_presence"
+    found = summarise(choice.scores for choice in choices.values())[measure]["mean"]
     if abs(found - said) > 1e-9:
         raise RunError(
-            f"{which} has a cross-fitted Score of {said:.4f}, and with the labels read now {found:.4f}: "
-            "the dataset changed since, or --data names another one"
+            f"{which} has a cross-fitted {MEASURES[measure]} of {said:.4f}, and with the labels read now "
+            f"{found:.4f}: the dataset changed since, or --data names another one"
         )

@@ -38,6 +38,7 @@ from blemore_harness.record.scores import (
     StrategyScores,
 )
 from blemore_harness.scoring.intervals import ActorCounts, count_chosen, find_intervals
+from blemore_harness.scoring.measures import ranked_measure
 from blemore_harness.scoring.paired_tests import compare_all
 from blemore_harness.scoring.sensitivity import expected_drop, measure_sensitivity
 
@@ -113,11 +114,11 @@ def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSyst
     honest = choose_on_others(sample.grids.per_fold())
     counts = count_chosen(sample.grids, honest)
     measured = measure_sensitivity(sample.grids.per_fold())
-    drop = expected_drop(count_chosen(refitted.grids, optimistic), counts)["score"]
+    drop = expected_drop(count_chosen(refitted.grids, optimistic), counts)[ranked_measure(counts)]
     intervals = find_intervals(counts)
     used = {name: sample if strategy.sees == "others" else refitted for name, strategy in STRATEGIES.items()}
     labels = {name: decode_folds(STRATEGIES[name], seen) for name, seen in used.items()}
-    return ScoredSystem(
+    scored = ScoredSystem(
         official=_summarise(choice.scores for choice in optimistic.values()),
         cross_fitted=_summarise(choice.scores for choice in honest.values()),
         intervals=Intervals(**{name: _ends(found) for name, found in intervals.items()}) if intervals else None,
@@ -134,6 +135,29 @@ def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSyst
         ),
         selection=choose_strategy(sample, labels),
         counts=replace(counts, grids=sample.grids),
+    )
+    return scored if counts.blends.any() else _drop_undefined(scored)
+
+
+def _drop_undefined(scored: ScoredSystem) -> ScoredSystem:
+    """Return what is defined without blends: ACC_P. The Score that is chosen by is half of it, so choices are the same.
+
+    Args:
+        scored: with an ACC_S of 0, as the official code has it.
+    """
+
+    def keep(found: Any) -> Any:
+        return replace(found, acc_salience=None, score=None)
+
+    return replace(
+        scored,
+        official=keep(scored.official),
+        cross_fitted=keep(scored.cross_fitted),
+        intervals=scored.intervals and keep(scored.intervals),
+        strategies={name: keep(each) for name, each in scored.strategies.items()},
+        folds=tuple(
+            replace(fold, official=keep(fold.official), cross_fitted=keep(fold.cross_fitted)) for fold in scored.folds
+        ),
     )
 
 
@@ -159,7 +183,7 @@ def suspect_leaks(scores: Mapping[str, ScoredSystem]) -> list[str]:
     """
     lines = []
     for name, found in scores.items():
-        best = max(found.official.score.mean, found.cross_fitted.score.mean)
+        best = max((each.mean for each in (found.official.score, found.cross_fitted.score) if each), default=0.0)
         if best > TOO_GOOD:
             lines.append(
                 f"{name}: a Score of {best:.3f} is far above anything published on BLEMORE (over {TOO_GOOD:g}): look "
@@ -170,7 +194,7 @@ def suspect_leaks(scores: Mapping[str, ScoredSystem]) -> list[str]:
 
 def _score_strategy(strategy: Strategy, labels: LabelArray, sample: Sample) -> StrategyScores:
     scores = _summarise(score_folds(labels, sample).values())
-    return StrategyScores(**scores.by_measure(), sees=strategy.sees, transductive=strategy.transductive)
+    return StrategyScores(**vars(scores), sees=strategy.sees, transductive=strategy.transductive)
 
 
 def _summarise(scores: Iterable[Scores]) -> Means:

@@ -50,15 +50,17 @@ def summarise_seeds(records: Mapping[int, Record]) -> tuple[SeedScores, ...]:
         )
         for name, systems in found.items()
     ]
-    return tuple(sorted(scores, key=lambda each: -each.cross_fitted.score.mean))
+    return tuple(sorted(scores, key=lambda each: -each.cross_fitted.ranked.mean))
 
 
 def _join(means: Sequence[Means]) -> Means:
-    values = {
-        measure: [each.by_measure()[measure].mean for each in means]
-        for measure in ("acc_presence", "acc_salience", "score")
-    }
-    return Means(**{name: Mean(fmean(seen), stdev(seen) if len(seen) > 1 else 0.0) for name, seen in values.items()})
+    def join(found: Sequence[Mean | None]) -> Mean | None:
+        values = [each.mean for each in found if each is not None]
+        return Mean(fmean(values), stdev(values) if len(values) > 1 else 0.0) if values else None
+
+    presence = join([each.acc_presence for each in means])
+    assert presence is not None
+    return Means(presence, join([each.acc_salience for each in means]), join([each.score for each in means]))
 
 
 def _mean_intervals(intervals: Sequence[Intervals | None]) -> Intervals | None:
@@ -66,11 +68,10 @@ def _mean_intervals(intervals: Sequence[Intervals | None]) -> Intervals | None:
     if len(known) < len(intervals):
         return None
 
-    def mean(ends: Sequence[Interval]) -> Interval:
-        return fmean(low for low, _ in ends), fmean(high for _, high in ends)
+    def mean(found: Sequence[Interval | None]) -> Interval | None:
+        ends = [each for each in found if each is not None]
+        return (fmean(low for low, _ in ends), fmean(high for _, high in ends)) if ends else None
 
-    return Intervals(
-        mean([each.acc_presence for each in known]),
-        mean([each.acc_salience for each in known]),
-        mean([each.score for each in known]),
-    )
+    presence = mean([each.acc_presence for each in known])
+    assert presence is not None
+    return Intervals(presence, mean([each.acc_salience for each in known]), mean([each.score for each in known]))

@@ -48,11 +48,13 @@ def measure_sensitivity(grids: Mapping[int, GridScores]) -> dict[str, Any]:
         grids: what was counted in every fold, on out-of-fold rows.
 
     Returns:
-        `folds`: best alpha and beta per fold with its Score. `alpha`, `beta`: their spread. `grid`: the 20 thresholds.
-        `surface`: Score of all clips together, 20 alphas (rows) by 20 betas. `best`: its best pair. `transfer`: Score
-        lost on fold j (column) with the best pair of fold i (row). `transfer_loss`: mean of those with i != j.
+        `folds`: best alpha and beta per fold with its Score (ACC_P where no fold has blends, here and below). `alpha`,
+        `beta`: their spread. `grid`: the 20 thresholds. `surface`: Score of all clips together, 20 alphas (rows) by 20
+        betas. `best`: its best pair. `transfer`: Score lost on fold j (column) with the best pair of fold i (row).
+        `transfer_loss`: mean of those with i != j.
     """
-    pooled = reduce(GridScores.__add__, grids.values())
+    pooled, surfaces = reduce(GridScores.__add__, grids.values()), ranked_surfaces(grids)
+    whole = ranked_surfaces({0: pooled})[0]
     places = {fold: grid.argbest() for fold, grid in grids.items()}
     losses = transfer_losses(grids)
     chosen = [
@@ -62,22 +64,31 @@ def measure_sensitivity(grids: Mapping[int, GridScores]) -> dict[str, Any]:
     best = pooled.choose()
     return {
         "folds": [
-            {"fold": fold, "alpha": alpha, "beta": beta, "score": float(grid.surface.max())}
-            for (fold, grid), (_, alpha, beta) in zip(grids.items(), chosen, strict=True)
+            {"fold": fold, "alpha": alpha, "beta": beta, "score": float(surface.max())}
+            for (fold, surface), (_, alpha, beta) in zip(surfaces.items(), chosen, strict=True)
         ],
         "alpha": spread["alpha"],
         "beta": spread["beta"],
         "grid": OFFICIAL_GRID.tolist(),
-        "surface": pooled.surface.tolist(),
-        "best": {"alpha": best.thresholds.alpha, "beta": best.thresholds.beta, "score": best.scores.score},
+        "surface": whole.tolist(),
+        "best": {"alpha": best.thresholds.alpha, "beta": best.thresholds.beta, "score": float(whole.max())},
         "transfer": losses.tolist(),
         "transfer_loss": mean_loss(losses),
     }
 
 
+def ranked_surfaces(grids: Mapping[int, GridScores]) -> dict[int, FloatArray]:
+    """Return what systems are ranked by at every pair of thresholds, float64 (20, 20) by fold.
+
+    That is the Score, or ACC_P where no fold has blends.
+    """
+    blends = any(grid.blends for grid in grids.values())
+    return {fold: grid.surface if blends else grid.presence / max(grid.clips, 1) for fold, grid in grids.items()}
+
+
 def transfer_losses(grids: Mapping[int, GridScores]) -> FloatArray:
     """Return the Score lost on fold j with the thresholds of fold i, float64 (K, K) by i and j; the diagonal is 0."""
-    surfaces = [grid.surface for grid in grids.values()]
+    surfaces = ranked_surfaces(grids).values()
     places = [grid.argbest() for grid in grids.values()]
     return np.array([[float(surface.max() - surface[place]) for surface in surfaces] for place in places])
 

@@ -100,7 +100,8 @@ def choose_decoder(
 def explain_choice(scores: ScoredSystem) -> str:
     """Return in a few words what the threshold strategy of a scored system was chosen for."""
     found = scores.selection
-    reached = f"cross-fitted Score {short(scores.strategies[found.name].score.mean)}"
+    means = scores.strategies[found.name]
+    reached = f"cross-fitted {'Score' if means.score else 'ACC_P'} {short(means.ranked.mean)}"
     if found.name not in found.gains:
         return f"{reached}; no other strategy gains more than a standard error"
     gain = found.gains[found.name]

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import pluggy
 
 from blemore_harness import hookspecs
+from blemore_harness.clips import Corpus
 from blemore_harness.errors import BlemoreError, ConfigError, UnknownName
 from blemore_harness.hookspecs import (
     PROJECT,
@@ -59,11 +60,12 @@ class Offer:
 
 @dataclass
 class Plugins:
-    """All loaded systems and trackers, and the plugins that could not be loaded; made by `load_plugins`."""
+    """All loaded systems, trackers and corpora, and the plugins that could not be loaded; made by `load_plugins`."""
 
     manager: pluggy.PluginManager
     offers: dict[str, list[Offer]] = field(default_factory=dict)
     trackers: dict[str, tuple[Tracker, Distribution]] = field(default_factory=dict)
+    corpora: dict[str, tuple[Corpus, Distribution]] = field(default_factory=dict)
     failures: list[PluginRow] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -108,7 +110,7 @@ class Plugins:
         return offers[0]
 
     def rows(self) -> list[PluginRow]:
-        """Return all systems and trackers sorted by kind and name, failures last."""
+        """Return all systems, trackers and corpora sorted by kind and name, failures last."""
         rows = []
         for name, offers in self.offers.items():
             for offer in offers:
@@ -116,8 +118,12 @@ class Plugins:
                 status = "ok" if len(offers) == 1 else f"conflict: provided by {len(offers)} plugins"
                 kind, modality = ("encoder", system.modality) if isinstance(system, Encoder) else ("fusion", "")
                 rows.append(PluginRow(name, kind, modality, *_label(offer.distribution), status, system.summary))
-        for name, (tracker, distribution) in self.trackers.items():
-            rows.append(PluginRow(name, "tracker", "", *_label(distribution), "ok", tracker.summary))
+        others: list[tuple[str, Mapping[str, tuple[Tracker | Corpus, Distribution]]]] = [
+            ("tracker", self.trackers), ("corpus", self.corpora),
+        ]  # fmt: skip
+        for kind, offered in others:
+            for name, (each, distribution) in offered.items():
+                rows.append(PluginRow(name, kind, "", *_label(distribution), "ok", each.summary))
         return sorted(rows, key=lambda row: (row.kind, row.name)) + sorted(self.failures, key=lambda row: row.name)
 
     def track(self, names: Iterable[str]) -> None:
@@ -195,9 +201,13 @@ def register(plugins: Plugins, module: object, name: str, distribution: Distribu
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             if implementation.plugin_name == name:
                 _take_offers(plugins, name, distribution, hook, implementation.function, kind)
-    for implementation in manager.hook.blemore_experiment_trackers.get_hookimpls():
-        if implementation.plugin_name == name:
-            _take_trackers(plugins, name, distribution, implementation.function)
+    for hook, other, known in (
+        ("blemore_experiment_trackers", Tracker, plugins.trackers),
+        ("blemore_corpora", Corpus, plugins.corpora),
+    ):
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name == name:
+                _take_others(plugins, name, distribution, hook, implementation.function, other, known)
 
 
 def _take_offers(
@@ -226,18 +236,21 @@ def _take_offers(
             plugins.offers.setdefault(system.name, []).append(Offer(system, name, distribution))
 
 
-def _take_trackers(plugins: Plugins, name: str, distribution: Distribution, function: Callable[[], Any]) -> None:
-    """Keep the trackers of one hook up to the first invalid one, which is listed as a failure."""
+def _take_others(
+    plugins: Plugins, name: str, distribution: Distribution, hook: str, function: Callable[[], Any], kind: type[Any],
+    known: dict[str, Any],
+) -> None:  # fmt: skip
+    """Keep the trackers or corpora of one hook up to the first invalid one, which is listed as a failure."""
     try:
-        for tracker in function():
-            if not isinstance(tracker, Tracker):
-                raise TypeError(f"expected Tracker objects, found {type(tracker).__name__}")
-            _check_names(tracker, "name", "summary")
-            if tracker.name in plugins.trackers:
-                raise ValueError(f"another tracker is named '{tracker.name}' already")
-            plugins.trackers[tracker.name] = tracker, distribution
+        for offered in function():
+            if not isinstance(offered, kind):
+                raise TypeError(f"expected {kind.__name__} objects, found {type(offered).__name__}")
+            _check_names(offered, "name", "summary")
+            if offered.name in known:
+                raise ValueError(f"another {kind.__name__.lower()} is named '{offered.name}' already")
+            known[offered.name] = offered, distribution
     except (Exception, SystemExit) as error:
-        _add_failure(plugins, name, distribution, f"blemore_experiment_trackers failed: {_brief(error)}")
+        _add_failure(plugins, name, distribution, f"{hook} failed: {_brief(error)}")
 
 
 def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:
@@ -248,7 +261,7 @@ def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:
                 raise TypeError(f"{caller.name} is a hook wrapper, expected a plain function")
 
 
-def _check_names(offered: System | Tracker, *attributes: str) -> None:
+def _check_names(offered: Any, *attributes: str) -> None:
     for attribute in attributes:
         if not isinstance(getattr(offered, attribute, None), str):
             raise TypeError(f"{type(offered).__name__} lacks the text attribute `{attribute}`")

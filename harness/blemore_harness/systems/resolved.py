@@ -27,7 +27,7 @@ RESOLVING = "options"
 `resolve_options`, `feature_sets`, `identify`, `caveat`.
 """
 
-IDENTITY_SCHEME = 2
+IDENTITY_SCHEME = 3
 """Raised whenever what goes into an identity changes, so that old results are never taken for new ones."""
 
 
@@ -228,6 +228,11 @@ def _resolve(
                 answers = _ask(system, found.options, blinded)
         except Crash as crash:
             trouble = crash
+    if trouble is None and answers.feature_sets and blinded and blinded.extra_digests:
+        raise ConfigError(
+            f"'{found.name}' reads released features, and clips of {', '.join(blinded.extra_digests)} have none: let "
+            "it extract features from all clips, or leave out --extra-train"
+        )
     read = {store: blinded.publish_feature_set(store) for store in answers.feature_sets} if blinded else {}
     identity: dict[str, object] = {
         "scheme": IDENTITY_SCHEME,
@@ -238,6 +243,7 @@ def _resolve(
         **found.offer.distribution.facts(),
         "core": core,
         "data": blinded.digest if blinded else "",
+        "extra": dict(blinded.extra_digests) if blinded else {},
         "feature_sets": {store: digests.train for store, digests in read.items()},
         "base_models": [base_model.digest for base_model in base_models],
         "parts": [part.digest for part in parts],
@@ -285,7 +291,9 @@ def _ask(system: Encoder | Fusion, options: Any, blinded: BlindedDataset | None)
     """Ask a system what follows from its options; what it raises passes."""
     feature_sets: tuple[str, ...] = ()
     if isinstance(system, Encoder):
-        options = system.resolve_options(options, blinded.feature_sets if blinded else frozenset())
+        # Features that clips of other corpora lack cannot be an `auto`.
+        offered = blinded.feature_sets if blinded and not blinded.extra_digests else frozenset()
+        options = system.resolve_options(options, offered)
         feature_sets = system.feature_sets(options)
     caveat, card = system.caveat(options), system.card(options)
     facts = {**identify_options(options), **system.identify(options)}

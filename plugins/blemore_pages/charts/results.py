@@ -35,6 +35,7 @@ def draw_results(runs: Sequence[Contents]) -> Chart | None:
     rows = list(result_rows(runs))
     if not rows:
         return None
+    ranked = runs[0].record.data.ranked_by
     order = list(dict.fromkeys(row["system"] for row in rows))
     kinds = [
         kind for kind in (CROSS_FITTED, OFFICIAL, PUBLISHED, PUBLISHED_TEST) if any(r["number"] == kind for r in rows)
@@ -45,7 +46,7 @@ def draw_results(runs: Sequence[Contents]) -> Chart | None:
         x=alt.X("low", type="quantitative"), x2="high"
     )  # fmt: skip
     points = base.encode(
-        x=alt.X("score", type="quantitative", title="Score", scale=alt.Scale(zero=False, padding=8)),
+        x=alt.X("score", type="quantitative", title=ranked, scale=alt.Scale(zero=False, padding=8)),
         shape=alt.Shape("number", type="nominal", legend=alt.Legend(title=None, orient="top", columns=2),
                         scale=alt.Scale(domain=kinds, range=["circle", "triangle-right", "square", "diamond"])),
         color=alt.Color("number", type="nominal", scale=alt.Scale(domain=kinds, range=[BLUE, VERMILION, GREEN, GREY])),
@@ -59,11 +60,11 @@ def draw_results(runs: Sequence[Contents]) -> Chart | None:
     return Chart(
         file_name("results", *(run.folder.name for run in runs)),
         "Scores of all systems",
-        f"Cross-fitted Score (thresholds and fusion weights from the other folds) with the {LEVEL} % interval "
-        "over actors, and official Score (both chosen on the scored folds, in-sample, as in the papers). "
+        f"Cross-fitted {ranked} (thresholds and fusion weights from the other folds) with the {LEVEL} % interval "
+        f"over actors, and official {ranked} (both chosen on the scored folds, in-sample, as in the papers). "
         f"{_describe_data(runs)}",
         spec_of((ends + others + honest).properties(width=320, height=alt.Step(20))),
-        ("system", "number", "Score", f"{LEVEL} % interval", "source"),
+        ("system", "number", ranked, f"{LEVEL} % interval", "source"),
         tuple(
             (row["system"], row["number"], short(row["score"]),
              f"{short(row['low'])} to {short(row['high'])}" if row.get("low") is not None else "", row["source"])
@@ -76,10 +77,10 @@ def result_rows(runs: Sequence[Contents]) -> Iterator[dict[str, Any]]:
     """Return a row per system and kind of Score, the best cross-fitted Score first, published ones last."""
     found = [(system.record, run.folder.name) for run in runs for system in run.systems]
     named = [record.name for record, _ in found]
-    for record, run in sorted(found, key=lambda pair: -pair[0].cross_fitted.score.mean):
+    for record, run in sorted(found, key=lambda pair: -pair[0].cross_fitted.ranked.mean):
         name = record.name if named.count(record.name) == 1 else f"{record.name} ({run})"
-        low, high = (None, None) if record.intervals is None else (round(end, 4) for end in record.intervals.score)
-        honest, official = (round(means.score.mean, 4) for means in (record.cross_fitted, record.official))
+        low, high = (None, None) if record.intervals is None else (round(end, 4) for end in record.intervals.ranked)
+        honest, official = (round(means.ranked.mean, 4) for means in (record.cross_fitted, record.official))
         source = f"run {run}"
         yield {"system": name, "number": CROSS_FITTED, "score": honest, "low": low, "high": high, "source": source}
         yield {"system": name, "number": OFFICIAL, "score": official, "source": source}
@@ -106,8 +107,9 @@ def draw_actors(system: SystemContents) -> Chart:
     """Return both accuracies and the Score of every actor, the best first, and their spread."""
     alt = load_altair()
     people = actor_rows(system)
-    scores = np.array([row["Score"] for row in people if row["Score"] is not None])
-    singles = len(people) - len(scores)
+    ranked = system.loaded.record.data.ranked_by
+    scores = np.array([row[ranked] for row in people if row[ranked] is not None])
+    singles = sum(row["Score"] is None for row in people)
     mean, sd = float(scores.mean()) if len(scores) else 0.0, float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
     rows = [
         {"actor": row["actor"], "measure": measure, "value": row[measure]}
@@ -117,7 +119,7 @@ def draw_actors(system: SystemContents) -> Chart:
     band = alt.Chart(
         values_of([{"low": round(mean - sd, 4), "mean": round(mean, 4), "high": round(mean + sd, 4)}])
     ).encode(y=alt.Y("low", type="quantitative"))
-    x = alt.X("actor", type="nominal", sort=order, title="actor, by Score",
+    x = alt.X("actor", type="nominal", sort=order, title=f"actor, by {ranked}",
               axis=alt.Axis(labelAngle=-90, labelOverlap="parity"))  # fmt: skip
     base = alt.Chart(values_of(rows)).encode(x=x)
     points = base.mark_point(filled=True, opacity=1, size=35).encode(

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from blemore_harness.protocol.grid import OFFICIAL_GRID, GridScores
+from blemore_harness.predictions import FloatArray
+from blemore_harness.protocol.grid import OFFICIAL_GRID
 from blemore_harness.scoring.calibration import measure_calibration
 from blemore_harness.scoring.intervals import short
+from blemore_harness.scoring.sensitivity import ranked_surfaces
 from blemore_pages.charts.chart import BLUE, GREY, SHADES, Chart, file_name, load_altair, spec_of, values_of
 from blemore_pages.contents import SystemContents
 
@@ -30,28 +32,29 @@ def draw_surface(system: SystemContents) -> Chart:
     """Return the Score over alpha and beta for every fold, with the chosen pairs."""
     alt = load_altair()
     points = chosen_points(system)
-    lowest = min(float(grid.surface.min()) for grid in system.grids.values())
-    highest = max(float(grid.surface.max()) for grid in system.grids.values())
+    ranked, surfaces = system.loaded.record.data.ranked_by, ranked_surfaces(system.grids)
+    lowest = min(float(surface.min()) for surface in surfaces.values())
+    highest = max(float(surface.max()) for surface in surfaces.values())
     shade = alt.Color(
-        "score", type="quantitative", legend=alt.Legend(title="Score", format=".2f", tickCount=3, orient="bottom"),
+        "score", type="quantitative", legend=alt.Legend(title=ranked, format=".2f", tickCount=3, orient="bottom"),
         scale=alt.Scale(scheme=SHADES, domain=[math.floor(lowest * 100) / 100, math.ceil(highest * 100) / 100]),
     )  # fmt: skip
     panels = [
         _draw_fold(
-            fold, grid, [row for row in points if row["fold"] == fold], shade,
+            fold, surface, [row for row in points if row["fold"] == fold], shade,
             left=number % COLUMNS == 0, last=number >= len(system.grids) - COLUMNS,
         )
-        for number, (fold, grid) in enumerate(system.grids.items())
+        for number, (fold, surface) in enumerate(surfaces.items())
     ]  # fmt: skip
     return Chart(
         file_name("score-surface", system.name),
-        f"Score by thresholds, {system.name}",
-        "Score of the clips of each fold at every pair of the official grid: alpha decides how many clips are answered "
-        "with a blend (none above .5), beta how many blends are even. Circle: best pair of this fold (official, "
-        "in-sample). Cross: pair chosen on the other folds (cross-fitted, out-of-sample). A sharp peak, or circles far "
-        "from crosses, mean that numbers depend on the choice. Out-of-fold predictions.",
+        f"{ranked} by thresholds, {system.name}",
+        f"{ranked} of the clips of each fold at every pair of the official grid: alpha decides how many clips are "
+        "answered with a blend (none above .5), beta how many blends are even. Circle: best pair of this fold "
+        "(official, in-sample). Cross: pair chosen on the other folds (cross-fitted, out-of-sample). A sharp peak, or "
+        "circles far from crosses, mean that numbers depend on the choice. Out-of-fold predictions.",
         spec_of(alt.concat(*panels, columns=COLUMNS, spacing=8)),
-        ("fold", "best pair of", "alpha", "beta", "Score"),
+        ("fold", "best pair of", "alpha", "beta", ranked),
         tuple(
             (str(row["fold"]), row["thresholds"], short(row["alpha"]), short(row["beta"]), short(row["score"]))
             for row in points
@@ -59,14 +62,14 @@ def draw_surface(system: SystemContents) -> Chart:
     )
 
 
-def _draw_fold(fold: int, grid: GridScores, points: list[dict[str, Any]], shade: Any, left: bool, last: bool) -> Any:
+def _draw_fold(fold: int, surface: FloatArray, points: list[dict[str, Any]], shade: Any, left: bool, last: bool) -> Any:
     """Return the surface of one fold with its points; axes are written at the left and below only."""
     alt = load_altair()
     step = float(OFFICIAL_GRID[1] - OFFICIAL_GRID[0])
     # A row per alpha, whose Scores over beta lie in a list: a tenth of the text of a row per pair.
     rows = [
         {"alpha": round(float(alpha), 4), "score": [round(float(score), 3) for score in scores], "place": PLACES}
-        for alpha, scores in zip(OFFICIAL_GRID[:ALPHAS], grid.surface, strict=False)
+        for alpha, scores in zip(OFFICIAL_GRID[:ALPHAS], surface, strict=False)
     ]
     margin = step / 2
     sides = {
@@ -108,12 +111,13 @@ def chosen_points(system: SystemContents) -> list[dict[str, Any]]:
 
     For a fusion the record's official pairs are of its final fit; here both are on the out-of-fold predictions shown.
     """
-    rows = []
+    rows, surfaces = [], ranked_surfaces(system.grids)
     for fold in system.record.folds:
-        best = system.grids[fold.fold].choose()
+        best, others = system.grids[fold.fold].choose(), fold.cross_fitted
+        reached = others.acc_presence if others.score is None else others.score
         pairs = (
-            (ITSELF, best.thresholds.alpha, best.thresholds.beta, best.scores.score),
-            (OTHERS, fold.cross_fitted.alpha, fold.cross_fitted.beta, fold.cross_fitted.score),
+            (ITSELF, best.thresholds.alpha, best.thresholds.beta, float(surfaces[fold.fold].max())),
+            (OTHERS, others.alpha, others.beta, reached),
         )
         rows += [
             {"fold": fold.fold, "thresholds": name, "alpha": round(alpha, 4), "beta": round(beta, 4),

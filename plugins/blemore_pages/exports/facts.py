@@ -60,7 +60,9 @@ def list_results(system: FinishedSystem) -> Iterator[Result]:
     for kind, means in (("out-of-sample", system.cross_fitted), ("official", system.official)):
         for measure, title in MEASURES.items():
             interval = getattr(system.intervals, measure) if system.intervals and kind == "out-of-sample" else None
-            yield Result(kind, measure, title, means.by_measure()[measure], interval)
+            mean = means.by_measure()[measure]
+            if mean is not None:
+                yield Result(kind, measure, title, mean, interval)
 
 
 def list_caveats(record: Record, system: FinishedSystem) -> list[str]:

@@ -35,6 +35,11 @@ class Numbers:
     acc_salience: float | None
     score: float | None
 
+    @property
+    def ranked(self) -> float | None:
+        """What systems are ranked by: the Score, or ACC_P where the Score is not defined."""
+        return self.acc_presence if self.score is None else self.score
+
 
 @dataclass(frozen=True)
 class Row:
@@ -45,7 +50,7 @@ class Row:
         base_models: of a fusion.
         group: number of the group of ties, 1 for the best; None where no test was made.
         out_of_sample: cross-fitted numbers; None for a published result.
-        interval: 95 % interval of the cross-fitted Score.
+        interval: 95 % interval of the cross-fitted Score (ACC_P without blends).
         official: numbers as in the papers (in-sample).
         test_score: Score on the test clips, as published.
         caveats: why the numbers are not comparable or not of a real system.
@@ -90,6 +95,7 @@ class Board:
         rows: ranked.
         caveats: of all rows.
         notes: what could not be tested, and why.
+        ranked_by: the measure.
     """
 
     title: str
@@ -98,6 +104,7 @@ class Board:
     rows: tuple[Row, ...]
     caveats: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    ranked_by: Literal["Score", "ACC_P"] = "Score"
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ def make_boards(
         say: is told of tests that take long.
 
     Returns:
-        boards, the largest dataset first and generated ones last; and a line per run that has no row.
+        boards, the largest dataset first, other corpora behind, generated ones last; and a line per run without a row.
     """
     stored = [run for root in roots for run in Runs(root).stored()]
     remarks = [f"{run.folder.name}: {run.problem or _why_none(run)}" for run in stored if not _systems(run)]
@@ -142,7 +149,11 @@ def make_boards(
     printed = [_published_row(submission) for submission in published if "score" in submission.expect]
     ordered = sorted(
         (list(entries.values()) for entries in tables.values()),
-        key=lambda entries: (entries[0].record.data.demo, -entries[0].record.data.clips),
+        key=lambda entries: (
+            entries[0].record.data.demo,
+            bool(entries[0].record.data.corpus),
+            -entries[0].record.data.clips,
+        ),
     )
     ordered = [_fold_groups(entries, stored) for entries in ordered]
     boards = [_make_board(entries, printed, by, data, say) for entries in ordered]
@@ -197,14 +208,15 @@ def _make_board(
         say(f"testing {pairs} pairs of {len(entries)} systems")
     groups, notes = _find_groups(entries, by, data)
     rows = [_make_row(entry, groups.get(entry.title)) for entry in entries]
-    comparable = not facts.demo and facts.fold_source == "official" and not facts.left_out
+    comparable = not facts.demo and not facts.corpus and facts.fold_source == "official" and not facts.left_out
     if comparable and printed:
         rows += printed
         notes.append(NO_PREDICTIONS)
     rows.sort(key=_merit(by))
     return Board(
-        _describe(facts, protocol), protocol, facts.digest, tuple(rows), tuple(describe_data(facts)), tuple(notes)
-    )
+        _describe(facts, protocol), protocol, facts.digest, tuple(rows), tuple(describe_data(facts)), tuple(notes),
+        facts.ranked_by,
+    )  # fmt: skip
 
 
 def _merit(by: By) -> Callable[[Row], tuple[bool, float]]:
@@ -213,7 +225,7 @@ def _merit(by: By) -> Callable[[Row], tuple[bool, float]]:
     def key(row: Row) -> tuple[bool, float]:
         own = row.out_of_sample if by == "out-of-sample" else row.official
         numbers = own or row.official
-        return own is None, -(numbers.score or 0.0)
+        return own is None, -(numbers.ranked or 0.0)
 
     return key
 
@@ -265,7 +277,7 @@ def _make_row(entry: _Entry, group: int | None) -> Row:
         base_models=system.base_models,
         group=group,
         out_of_sample=_numbers(scores.cross_fitted),
-        interval=scores.intervals.score if scores.intervals else None,
+        interval=scores.intervals.ranked if scores.intervals else None,
         official=_numbers(scores.official),
         test_score=None,
         caveats=tuple(describe_system(system, record)),
@@ -275,7 +287,7 @@ def _make_row(entry: _Entry, group: int | None) -> Row:
         run=entry.run.folder.name,
         source="",
         seeds=seeds.seeds if seeds else (),
-        sd=seeds.cross_fitted.score.sd if seeds else None,
+        sd=seeds.cross_fitted.ranked.sd if seeds else None,
     )
 
 
@@ -294,7 +306,7 @@ def _published_row(submission: Submission) -> Row:
 
 
 def _numbers(means: Means) -> Numbers:
-    return Numbers(means.acc_presence.mean, means.acc_salience.mean, means.score.mean)
+    return Numbers(*(mean.mean if mean else None for mean in means.by_measure().values()))
 
 
 def _say_acted(cards: Sequence[CardFacts]) -> str:
@@ -311,7 +323,7 @@ def _say_paid(cards: Sequence[CardFacts]) -> str:
 
 
 def _describe(facts: DataFacts, protocol: str) -> str:
-    what = "Demo dataset" if facts.demo else "Dataset"
+    what = "Demo dataset" if facts.demo else facts.corpus or "Dataset"
     return (
         f"{what} {facts.digest[:8]}: {facts.clips} clips, {facts.actors} actors, {facts.folds} folds; protocol "
         f"{protocol}"

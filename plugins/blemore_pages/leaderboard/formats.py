@@ -53,7 +53,7 @@ def _draw_table(board: Board, letters: Mapping[str, str]) -> Table:
     table = Table(title=board.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False,
                   collapse_padding=True)  # fmt: skip
     numbers = [(_score(row), *_official(row), _test(row)) for row in board.rows]
-    heads = (f"cross-fitted\nScore [{LEVEL} % CI]", "official\nScore", "\nACC_P", "\nACC_S", "test\nScore")
+    heads = (f"cross-fitted\n{board.ranked_by} [{LEVEL} % CI]", "official\nScore", "\nACC_P", "\nACC_S", "test\nScore")
     kept = [k for k in range(len(heads)) if any(row[k] for row in numbers)]
     table.add_column("group", justify="right")
     table.add_column("system", overflow="fold", max_width=25)
@@ -161,7 +161,8 @@ def _wide(board: Board) -> tuple[list[tuple[str, bool]], list[list[str]]]:
     """Return columns and cells of a wide table, without columns that are empty throughout."""
     rows = [_texts(row) for row in board.rows]
     kept = [k for k in range(len(COLUMNS)) if any(row[k] for row in rows)]
-    return [COLUMNS[k] for k in kept], [[row[k] for k in kept] for row in rows]
+    columns = [(label.replace("cross-fitted Score", f"cross-fitted {board.ranked_by}"), n) for label, n in COLUMNS]
+    return [columns[k] for k in kept], [[row[k] for k in kept] for row in rows]
 
 
 def _texts(row: Row) -> list[str]:
@@ -188,7 +189,7 @@ def _facts(board: Board, row: Row) -> dict[str, Any]:
 
 
 def _numbers_of(row: Row) -> list[float | None]:
-    cross = row.out_of_sample.score if row.out_of_sample else None
+    cross = row.out_of_sample.ranked if row.out_of_sample else None
     return [cross, row.official.acc_presence, row.official.acc_salience, row.official.score]
 
 
@@ -230,10 +231,10 @@ def _test(row: Row) -> str:
 
 
 def _score(row: Row) -> str:
-    if row.out_of_sample is None or row.out_of_sample.score is None:
+    if row.out_of_sample is None:
         return ""
     ends = f" [{short(row.interval[0])}, {short(row.interval[1])}]" if row.interval else ""
-    return short(row.out_of_sample.score) + ("" if row.sd is None else f" ± {short(row.sd)}") + ends
+    return short(row.out_of_sample.ranked) + ("" if row.sd is None else f" ± {short(row.sd)}") + ends
 
 
 def _official(row: Row) -> list[str]:

@@ -37,7 +37,7 @@ def list_entries(runs: Sequence[Contents]) -> tuple[Entry, ...]:
         for system in run.systems:
             found.setdefault((system.name, system.record.digest), (run, system))
     names = Counter(name for name, _ in found)
-    ranked = sorted(found.values(), key=lambda pair: -pair[1].record.cross_fitted.score.mean)
+    ranked = sorted(found.values(), key=lambda pair: -pair[1].record.cross_fitted.ranked.mean)
     return tuple(
         Entry(system.name if names[system.name] == 1 else f"{system.name} ({run.folder.name})", f"system-{k}", system)
         for k, (run, system) in enumerate(ranked, 1)

@@ -12,6 +12,7 @@ from blemore_harness.record.types import FailedSystem, FinishedSystem, Record
 from blemore_harness.scoring.analysis import compare_all_systems
 from blemore_harness.scoring.caveats import describe_data, describe_help, describe_system
 from blemore_harness.scoring.intervals import LEVEL, say_minimum, short, show_p
+from blemore_harness.scoring.measures import show_mean
 from blemore_harness.systems.submission import list_submissions
 from blemore_pages.contents import Contents
 from blemore_pages.report.entries import Entry
@@ -41,7 +42,8 @@ def list_facts(run: Contents) -> list[tuple[str, str]]:
     """Return what was run on what: pairs of a term and a text."""
     record, data, execution = run.record, run.record.data, run.record.execution
     made = {"official": "the official ones", "metadata": "of the metadata", "made": "made here from a seed"}
-    kind = "the generated demo dataset" if data.demo else "BLEMORE"
+    kind = "the generated demo dataset" if data.demo else data.corpus or "BLEMORE"
+    external = ", ".join(f"{each.corpus} ({each.clips:,} clips of {each.actors} actors)" for each in data.extra)
     fusion = f", fused by {record.submission.fusion}" if record.submission.fusion else ""
     return [
         ("Run", run.folder.name),
@@ -49,6 +51,7 @@ def list_facts(run: Contents) -> list[tuple[str, str]]:
         ("Systems", ", ".join(record.submission.encoders) + fusion),
         ("Dataset", f"{kind}: {data.clips:,} clips of {data.actors} actors, {data.blends:,} of them blends; "
                     f"{data.test_clips} test clips; digest {data.digest}"),
+        *([("External data", f"every fold is trained on {external} too")] if external else []),
         ("Folds", f"{data.folds}, {made[data.fold_source]}"),
         ("Test labels", _describe_test(record)),
         ("Protocol", f"version {record.protocol}; base seed {record.submission.seed}"),
@@ -140,11 +143,14 @@ def list_results(
     """
     group_of = {name: str(k) for k, names in enumerate(groups, 1) for name in names}
     values = [_values(entry.system.record) for entry in entries]
-    best = [max(column) for column in zip(*values, strict=True)]
+    best = [max(filter(None.__ne__, column), default=None) for column in zip(*values, strict=True)]
     rows = [
         ResultRow(
             entry.name, entry.anchor, _cells(entry.system.record),
-            tuple(value >= top - 1e-12 and len(entries) > 1 for value, top in zip(mine, best, strict=True)),
+            tuple(
+                value is not None and top is not None and value >= top - 1e-12 and len(entries) > 1
+                for value, top in zip(mine, best, strict=True)
+            ),
             group_of[entry.name], _remarks(entry.system.record, entry.system.loaded.record),
         )
         for entry, mine in zip(entries, values, strict=True)
@@ -158,15 +164,17 @@ def list_results(
     return rows
 
 
-def _values(system: FinishedSystem) -> tuple[float, ...]:
-    return tuple(each.mean for means in (system.official, system.cross_fitted) for each in means.by_measure().values())
+def _values(system: FinishedSystem) -> tuple[float | None, ...]:
+    both = (*system.official.by_measure().values(), *system.cross_fitted.by_measure().values())
+    return tuple(each.mean if each else None for each in both)
 
 
 def _cells(system: FinishedSystem) -> tuple[str, ...]:
-    official = [_with_sd(each.mean, each.sd) for each in system.official.by_measure().values()]
-    intervals = None if system.intervals is None else asdict(system.intervals)
+    official = [show_mean(each) for each in system.official.by_measure().values()]
+    intervals = {} if system.intervals is None else asdict(system.intervals)
     cross_fitted = [
-        short(each.mean) + (f" [{', '.join(map(short, intervals[measure]))}]" if intervals else "")
+        short(each.mean if each else None)
+        + (f" [{', '.join(map(short, ends))}]" if (ends := intervals.get(measure)) else "")
         for measure, each in system.cross_fitted.by_measure().items()
     ]
     return (*official, *cross_fitted)
@@ -180,6 +188,8 @@ def list_published(runs: Sequence[Contents]) -> tuple[list[ResultRow], list[Resu
     """Return the published numbers of the runs' own submissions, and those of all others that ship with the harness."""
     own = {run.record.submission.name: run.record.submission.expect for run in runs}
     mine = [_published(name, expect) for name, expect in own.items() if "score" in expect]
+    if any(run.record.data.corpus for run in runs):
+        return [], []
     shipped = [each for each in list_submissions() if each.name not in own and "score" in each.expect]
     shipped.sort(key=lambda each: -_number(each.expect["score"]))
     return mine, [_published(each.name, each.expect) for each in shipped]
@@ -223,8 +233,9 @@ def describe_resolution(compared: Mapping[str, Any], entries: Sequence[Entry]) -
     intervals = entries[0].system.record.intervals
     if intervals is None:
         return f"With {actors} actors, nothing can be said about others."
-    low, high = intervals.score
+    low, high = intervals.ranked
+    ranked = entries[0].system.loaded.record.data.ranked_by
     return (
-        f"With {actors} actors, this Score is known to about ± {short((high - low) / 2)} ({LEVEL} % interval over "
+        f"With {actors} actors, this {ranked} is known to about ± {short((high - low) / 2)} ({LEVEL} % interval over "
         "actors). Two systems on the same clips can be told apart at smaller differences: give a second run for that."
     )

@@ -77,6 +77,7 @@ def render_page(
 
     values = {
         "zip": zip,
+        "ranked_by": first.loaded.record.data.ranked_by,
         "version": version("blemore-harness"),
         "title": _title(runs),
         "confidence": LEVEL,
@@ -91,7 +92,7 @@ def render_page(
         "not_comparable": DEMO_NOTE if first.loaded.record.data.demo else "",
         "warnings": list_warnings(runs),
         "entries": entries,
-        "scores": {entry.name: short(entry.system.record.cross_fitted.score.mean) for entry in entries},
+        "scores": {entry.name: short(entry.system.record.cross_fitted.ranked.mean) for entry in entries},
         "system_facts": {entry.name: _system_facts(entry) for entry in entries},
         "run_charts": [(keys[id(chart)], chart) for chart in overview],
         "system_charts": [
