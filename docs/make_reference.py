@@ -20,9 +20,9 @@ PAGES = ROOT / "docs" / "reference"
 MODULES = (
     "hookspecs", "executors", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors",
     "heads.options", "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options",
-    "training.fitting", "training.epochs", "training.batches", "training.predicting", "estimators.classifier", "estimators.network",
-    "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache", "media.frame_files",
-    "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds", "cli.root",
+    "training.fitting", "training.epochs", "training.batches", "training.predicting", "estimators.classifier",
+    "estimators.network", "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache",
+    "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds", "cli.root",
     "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.submission", "demo.plan",
     "files.runs", "files.leaderboard", "record.types", "record.scores", "scoring.reading", "scoring.analysis",
     "scoring.breakdown", "scoring.calibration", "scoring.sensitivity", "scoring.intervals", "scoring.caveats",

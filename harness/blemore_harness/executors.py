@@ -25,7 +25,7 @@ class Needs:
         name: what is done, for people: `s4d fold-2`.
         system: name of the encoder or fusion.
         kind: the encoder's modality (`video`, `audio`, `audiovisual`), or `fusion`.
-        gpus: how many.
+        gpus: how many it can use; none where the run is told to compute on CPUs.
         cpus: how many.
         memory: estimate in bytes.
         seconds: limit of its time; None for no limit.
@@ -84,6 +84,7 @@ class Executor:
         summary: one line for `blemore-harness plugins`.
         listens_on: address that the harness listens on: loopback, or `0.0.0.0` for workers on other machines.
         idle_seconds: how long a worker without work is kept.
+        cpus: that a worker is to have, unless the options say otherwise.
 
     Args:
         options: as given by `--executor-options key=value,...`; refuse what is unknown with `ConfigError`.
@@ -93,6 +94,7 @@ class Executor:
     summary: ClassVar[str]
     listens_on: ClassVar[str] = "127.0.0.1"
     idle_seconds: ClassVar[float] = 30.0
+    cpus: int = 4
 
     def __init__(self, options: Mapping[str, str]) -> None:
         self.options = dict(options)
