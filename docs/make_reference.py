@@ -18,18 +18,19 @@ SOURCES = ROOT / "harness" / "blemore_harness"
 PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
-    "hookspecs", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors", "heads.options",
-    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options", "training.fitting",
-    "training.epochs", "training.batches", "training.predicting", "estimators.classifier", "estimators.network",
-    "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache", "media.frame_files", "media.opening",
-    "networks", "protocol.rules", "protocol.grid", "protocol.thresholds", "cli.root", "cli.terminal", "data.download",
-    "decoding.strategies", "systems.plugins", "systems.datasets", "systems.submission", "demo.plan", "files.runs",
-    "files.leaderboard", "record.types", "record.curves", "record.scores", "scoring.reading", "scoring.analysis",
-    "scoring.breakdown", "scoring.calibration", "scoring.sensitivity", "scoring.intervals", "scoring.caveats",
-    "scoring.measures", "scoring.published", "files.scoring", "scoring.ranking", "drawing.score_tables",
-    "drawing.plugin_details", "decoding.choosing", "cli.completion", "drawing.result_text", "decoding.decoders",
-    "scoring.seeds", "cli.evaluation", "data.opening", "running.run", "running.nested", "scoring.results",
-    "api.opening", "api.reporting", "api.submissions",
+    "hookspecs", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors",
+    "heads.options", "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options",
+    "training.fitting", "training.epochs", "training.batches", "training.predicting", "estimators.classifier",
+    "estimators.network", "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache",
+    "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds",
+    "cli.root", "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.datasets",
+    "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types", "record.curves",
+    "record.scores", "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration",
+    "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.measures", "scoring.published",
+    "files.scoring", "scoring.ranking", "drawing.score_tables", "drawing.plugin_details", "decoding.choosing",
+    "cli.completion", "drawing.result_text", "decoding.decoders", "scoring.seeds", "cli.evaluation", "data.opening",
+    "running.run", "running.nested", "scoring.results", "api.opening", "api.reporting", "api.submissions",
+    "executors", "running.worker",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -68,11 +69,12 @@ PARTS = {
     "files.scoring": {"Reference", "read_reference"},
     "media.frame_files": {"work_side_by_side"},
     "media.opening": {"OPTIONS", "check_media", "find_stream", "open_file"},
-    "record.scores": {"Interval", "Mean", "Means"},
     "record.curves": {"Curve"},
-    "record.types": {"CardFacts", "DataFacts", "FailedSystem", "FinishedSystem", "Record"},
+    "record.scores": {"Interval", "Mean", "Means"},
+    "record.types": {"CardFacts", "Curve", "DataFacts", "FailedSystem", "FinishedSystem", "Record"},
     "running.nested": {"cross_fitted_score", "fit_submission", "open_inner", "prepare_all"},
     "running.run": {"Run", "open_run"},
+    "running.worker": {"connect"},
     "scoring.analysis": {
         "DEFAULT_STRATEGY", "analyse_system", "compare_all_systems", "compare_systems", "compare_with_best",
     },

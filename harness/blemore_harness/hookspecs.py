@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from blemore_harness.clips import Clip, Clips, Corpus, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import PluginFailed
+from blemore_harness.executors import Executor
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.record.curves import Curve, find_curves
 from blemore_harness.record.types import Record, SystemFacts
@@ -269,6 +270,7 @@ class Fusion:
     Attributes: as of `Encoder`, without modality, and
         takes: `probabilities` of its base models, or their `embeddings`, for which every base model must define
             `embed`.
+        folds_share_work: whether its own `fit_folds` saves more than workers that fit the folds at the same time.
     """
 
     name: ClassVar[str]
@@ -276,6 +278,7 @@ class Fusion:
     Options: ClassVar[type[Any]] = NoOptions
     demo_options: ClassVar[Mapping[str, object]] = {}
     takes: ClassVar[Literal["probabilities", "embeddings"]] = "probabilities"
+    folds_share_work: ClassVar[bool] = True
 
     def caveat(self, options: Any) -> str | None:
         """As `Encoder.caveat`."""
@@ -359,6 +362,11 @@ def blemore_experiment_trackers() -> Iterable[Tracker]:  # type: ignore[empty-bo
 @hookspec
 def blemore_corpora() -> Iterable[Corpus]:  # type: ignore[empty-body]
     """Return the corpora that this plugin can read besides BLEMORE. Called as `blemore_encoders`."""
+
+
+@hookspec
+def blemore_executors() -> Iterable[type[Executor]]:  # type: ignore[empty-body]
+    """Return the executors that this plugin offers, as classes. Called as `blemore_encoders`."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from blemore_harness.context import Context
 from blemore_harness.files.runs import FoldResult
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.predictions import Embeddings, Probabilities
-from blemore_harness.running.calls import carry_out, guard, open_call
+from blemore_harness.running.calls import call, guard, open_call
 from blemore_harness.running.keeping import (
     find_finished,
     keep_fold,
@@ -33,17 +33,15 @@ from blemore_harness.systems.resolved import ResolvedSystem
 def prepare(run: Run, resolved: ResolvedSystem) -> None:
     """Let an encoder download and extract; what it noted is kept for the record."""
     started = time.perf_counter()
-    with guard(run, resolved, "prepare"), open_call(run, resolved, "prepare") as (context, log):
-        carry_out(run, resolved, Preparing(run.blinded.everything()), "prepare", context)
+    _, log = call(run, resolved, Preparing(run.blinded.everything()), "prepare")
     keep_prepared(run, resolved, log, time.perf_counter() - started)
 
 
 def embed(run: Run, resolved: ResolvedSystem) -> Embeddings:
     """Return an encoder's label-free embeddings of all clips, training and test."""
-    with guard(run, resolved, "embed"), open_call(run, resolved, "embed") as (context, _):
-        given = carry_out(run, resolved, Embedding(run.blinded.everything()), "embed", context)
-        assert isinstance(given, Embeddings)
-        return given
+    given, _ = call(run, resolved, Embedding(run.blinded.everything()), "embed")
+    assert isinstance(given, Embeddings)
+    return given
 
 
 def frame_features(
@@ -64,30 +62,38 @@ def fit(
     resolved: ResolvedSystem,
     train: Mapping[str, Probabilities] | None = None,
     test: Mapping[str, Probabilities] | None = None,
+    *,
+    only: Sequence[int | None] | None = None,
+    embeddings: Mapping[str, Embeddings] | None = None,
 ) -> Iterator[tuple[int | None, FoldResult]]:
     """Take a system's folds from disk, then fit those that are missing; each is on disk before it is given.
 
     Args:
         train: of a fusion, by base model: out-of-fold probabilities of all training clips, opaque ids.
         test: of a fusion, by base model: probabilities of the test clips.
+        only: folds, and None for the final fit; without them all.
+        embeddings: of a fusion of embeddings, by base model; those of others are asked for.
     """
     folder = run.folder_of(resolved)
+    wanted = parts_of(run, resolved) if only is None else only
     with run.holding(folder.path) as held:
-        finished = find_finished(run, resolved)
+        finished = {index: found for index, found in find_finished(run, resolved).items() if index in wanted}
         for index in finished:
             folder.drop_workspace(part_name(index))  # of a process that was killed before it could
         yield from finished.items()
-        missing = [index for index in parts_of(run, resolved) if index not in finished]
+        missing = [index for index in wanted if index not in finished]
         if missing:
-            yield from fit_missing(held, resolved, _plan(held, resolved, missing, train or {}, test or {}))
+            requests = _make_requests(held, resolved, missing, train or {}, test or {}, embeddings or {})
+            yield from fit_missing(held, resolved, requests)
 
 
-def _plan(
+def _make_requests(
     run: Run,
     resolved: ResolvedSystem,
     missing: Sequence[int | None],
     train: Mapping[str, Probabilities],
     test: Mapping[str, Probabilities],
+    known: Mapping[str, Embeddings],
 ) -> Sequence[Fitting | Fusing]:
     """Return the request for each fold."""
     system = resolved.system
@@ -98,7 +104,9 @@ def _plan(
     if not isinstance(system, Fusion):
         return [Fitting(fold, keeps_model(run, fold.index)) for fold in folds]
     if takes_embeddings(resolved):
-        embeddings = {encoder.name: embed(run, encoder) for encoder in resolved.base_models}
+        embeddings = {
+            each.name: known[each.name] if each.name in known else embed(run, each) for each in resolved.base_models
+        }
         return [plan_fusing(system, fold, embeddings, embeddings, keeps_model(run, fold.index)) for fold in folds]
     return [
         plan_fusing(system, fold, train, test if fold.index is None else train, keeps_model(run, fold.index))
@@ -115,9 +123,9 @@ def fit_missing(
         return
     for request in requests:
         part, started = part_name(request.fold.index), time.perf_counter()
-        with guard(run, resolved, part), open_call(run, resolved, part, request.fold.index) as (context, log):
-            given = carry_out(run, resolved, request, part, context)
-            assert isinstance(given, Probabilities)
+        given, log = call(run, resolved, request, part, request.fold.index)
+        assert isinstance(given, Probabilities)
+        with guard(run, resolved, part):
             kept = keep_fold(run, resolved, request.fold.index, given, log, time.perf_counter() - started)
         yield request.fold.index, kept
 
