@@ -18,9 +18,9 @@ SOURCES = ROOT / "harness" / "blemore_harness"
 PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
-    "hookspecs", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors", "heads.options",
-    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options", "training.fitting",
-    "training.epochs", "training.batches", "training.predicting", "estimators.classifier", "estimators.network",
+    "hookspecs", "executors", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors",
+    "heads.options", "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options",
+    "training.fitting", "training.epochs", "training.batches", "training.predicting", "estimators.classifier", "estimators.network",
     "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache", "media.frame_files",
     "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds", "cli.root",
     "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.submission", "demo.plan",
@@ -28,8 +28,8 @@ MODULES = (
     "scoring.breakdown", "scoring.calibration", "scoring.sensitivity", "scoring.intervals", "scoring.caveats",
     "scoring.published", "files.scoring", "scoring.ranking", "drawing.score_tables", "drawing.plugin_details",
     "decoding.choosing", "cli.completion", "drawing.result_text", "decoding.decoders", "scoring.seeds",
-    "cli.evaluation", "data.opening", "running.run", "running.nested", "scoring.results", "api.opening",
-    "api.reporting", "api.submissions",
+    "cli.evaluation", "data.opening", "running.run", "running.nested", "running.worker", "scoring.results",
+    "api.opening", "api.reporting", "api.submissions",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -71,6 +71,7 @@ PARTS = {
     "record.scores": {"Interval", "Mean", "Means"},
     "record.types": {"CardFacts", "Curve", "DataFacts", "FailedSystem", "FinishedSystem", "Record"},
     "running.nested": {"cross_fitted_score", "fit_submission", "open_inner", "prepare_all"},
+    "running.worker": {"connect"},
     "running.run": {"Run", "open_run"},
     "scoring.analysis": {
         "DEFAULT_STRATEGY", "analyse_system", "compare_all_systems", "compare_systems", "compare_with_best",

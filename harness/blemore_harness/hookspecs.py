@@ -1,4 +1,4 @@
-"""Everything a plugin author must read: the six hooks, and the kinds of object that they offer.
+"""Everything a plugin author must read: the seven hooks, and the kinds of object that they offer.
 
 Hooks register, objects work. A plugin is a module (or object) named by an entry point in the group `blemore_harness`,
 whose functions are marked with `hookimpl`:
@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from blemore_harness.clips import Clip, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.errors import PluginFailed
+from blemore_harness.executors import Executor
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.record.types import Curve, Record, SystemFacts, find_curves
 
@@ -353,6 +354,11 @@ def blemore_fusions() -> Iterable[Fusion]:  # type: ignore[empty-body]
 @hookspec
 def blemore_experiment_trackers() -> Iterable[Tracker]:  # type: ignore[empty-body]
     """Return the trackers that this plugin offers. Called as `blemore_encoders`."""
+
+
+@hookspec
+def blemore_executors() -> Iterable[type[Executor]]:  # type: ignore[empty-body]
+    """Return the executors that this plugin offers, as classes. Called as `blemore_encoders`."""
 
 
 @dataclass(frozen=True)

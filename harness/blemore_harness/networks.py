@@ -21,6 +21,9 @@ BLOCK = 256
 LANES = 16
 """Sizes of linear layers are padded to multiples of this at prediction: floats in the widest vector register."""
 
+CPUS_VARIABLE = "BLEMORE_CPUS"
+"""Number of CPUs that a process takes for its share, set for the workers of a run."""
+
 SMALL = 2_000_000
 """Below so many parameters threads cost more than they give; on a busy machine they took twenty times as long."""
 
@@ -265,8 +268,10 @@ def _evenly(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many CPUs this process may use: its share, where it is one of several workers of a run."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = os.environ.get(CPUS_VARIABLE, "")
+    return max(1, min(found, int(share))) if share.isdigit() else found
 
 
 def resolve_device(asked: str) -> str:

@@ -19,6 +19,9 @@ from blemore_harness.running.run import Run
 from blemore_harness.systems.failures import Crash, Lost, blaming
 from blemore_harness.systems.resolved import ResolvedSystem
 
+TRIES = 2
+"""How often a request whose worker is lost is tried again."""
+
 
 @dataclass
 class CallLog:
@@ -29,6 +32,8 @@ class CallLog:
     notes: dict[str, object] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     asked: int = 0
+    where: dict[str, object] | None = None
+    """Facts of the worker that carried the call out; None in this process."""
 
     def log(self, message: str) -> None:
         """Report one line."""
@@ -105,10 +110,37 @@ def _make_scorer(run: Run, index: int | None, log: CallLog) -> Callable[[Probabi
     return answer
 
 
-def carry_out(run: Run, resolved: ResolvedSystem, request: Request, part: str, context: Context) -> Answer:
-    """Have a system do what is requested, in this process or in a worker."""
+def call(
+    run: Run, resolved: ResolvedSystem, request: Request, part: str, index: int | None = None
+) -> tuple[Answer, CallLog]:
+    """Have a system do what is requested, in this process or in a worker; a worker that is lost is tried again twice.
+
+    Args:
+        part, index: as of `open_call`.
+
+    Raises:
+        PluginFailed, MediaError, RunError: as of `guard`.
+    """
+    losses = 0
+    with guard(run, resolved, part):
+        while True:
+            try:
+                with open_call(run, resolved, part, index) as (context, log):
+                    return _carry_out(run, resolved, request, part, context, log), log
+            except Lost as lost:
+                losses += lost.counts
+                if not lost.again or losses > TRIES:
+                    raise
+                run.reporter.log(run.blinded.translate(f"{resolved.name} ({part}){lost.what}; it is tried again"))
+
+
+def _carry_out(
+    run: Run, resolved: ResolvedSystem, request: Request, part: str, context: Context, log: CallLog
+) -> Answer:
     if run.isolation is not None:
-        return run.isolation.do(resolved, request, context, run.folder_of(resolved).log(part))
+        done = run.isolation.do(resolved, request, context, run.folder_of(resolved).log(part))
+        log.where = dict(done.where)
+        return done.answer()
     with blaming(resolved.system, offline=not isinstance(request, Preparing)):
         return request.do(resolved.system, resolved.options, context)
 

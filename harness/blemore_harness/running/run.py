@@ -17,7 +17,7 @@ from blemore_harness.files.runs import Runs, SystemFolder
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.networks import Device
 from blemore_harness.record.types import Record
-from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.isolation import Workers
 from blemore_harness.running.progress import Show, ignore_standing
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.resolved import FoundSystem, ResolvedSystem, find_systems, resolve_systems
@@ -47,6 +47,7 @@ class Run:
             None keeps those of the final fits that there are anyway.
         seeds: base seeds of the group of runs that it belongs to; empty for a run by itself.
         show: told how far the run is.
+        held: folders that are held already.
     """
 
     submission: Submission
@@ -59,12 +60,13 @@ class Run:
     device: Device
     reporter: Reporter
     command: tuple[str, ...] = ()
-    isolation: Isolation | None = None
+    isolation: Workers | None = None
     draw: Callable[[Record], str] | None = None
     stop_at_bad_clips: bool = False
     keep_models: Literal["final", "all", "none"] | None = None
     seeds: tuple[int, ...] = ()
     show: Show = ignore_standing
+    held: frozenset[Path] = frozenset()
 
     @property
     def encoders(self) -> tuple[ResolvedSystem, ...]:
@@ -88,8 +90,12 @@ class Run:
     @contextmanager
     def holding(self, folder: Path) -> Iterator[Run]:
         """Hold a folder against other runs; returns a run whose workers keep it locked until they are gone."""
+        if folder in self.held:
+            yield self
+            return
         with hold(folder, self.reporter.log) as lock:
-            yield self if self.isolation is None else replace(self, isolation=self.isolation.holding(lock))
+            isolation = None if self.isolation is None else self.isolation.holding(lock)
+            yield replace(self, isolation=isolation, held=self.held | {folder})
 
     def on(self, dataset: Dataset, blinded: BlindedDataset) -> Run:
         """Return the same run on another dataset, its systems resolved for that."""

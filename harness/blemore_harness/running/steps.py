@@ -14,7 +14,7 @@ from blemore_harness.context import Context
 from blemore_harness.files.runs import FoldResult
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.predictions import Embeddings, Probabilities
-from blemore_harness.running.calls import carry_out, guard, open_call
+from blemore_harness.running.calls import call, guard, open_call
 from blemore_harness.running.keeping import (
     find_finished,
     keep_fold,
@@ -33,17 +33,15 @@ from blemore_harness.systems.resolved import ResolvedSystem
 def prepare(run: Run, resolved: ResolvedSystem) -> None:
     """Let an encoder download and extract; what it noted is kept for the record."""
     started = time.perf_counter()
-    with guard(run, resolved, "prepare"), open_call(run, resolved, "prepare") as (context, log):
-        carry_out(run, resolved, Preparing(run.blinded.everything()), "prepare", context)
+    _, log = call(run, resolved, Preparing(run.blinded.everything()), "prepare")
     keep_prepared(run, resolved, log, time.perf_counter() - started)
 
 
 def embed(run: Run, resolved: ResolvedSystem) -> Embeddings:
     """Return an encoder's label-free embeddings of all clips, training and test."""
-    with guard(run, resolved, "embed"), open_call(run, resolved, "embed") as (context, _):
-        given = carry_out(run, resolved, Embedding(run.blinded.everything()), "embed", context)
-        assert isinstance(given, Embeddings)
-        return given
+    given, _ = call(run, resolved, Embedding(run.blinded.everything()), "embed")
+    assert isinstance(given, Embeddings)
+    return given
 
 
 def frame_features(
@@ -111,9 +109,9 @@ def fit_missing(
         return
     for request in requests:
         part, started = part_name(request.fold.index), time.perf_counter()
-        with guard(run, resolved, part), open_call(run, resolved, part, request.fold.index) as (context, log):
-            given = carry_out(run, resolved, request, part, context)
-            assert isinstance(given, Probabilities)
+        given, log = call(run, resolved, request, part, request.fold.index)
+        assert isinstance(given, Probabilities)
+        with guard(run, resolved, part):
             kept = keep_fold(run, resolved, request.fold.index, given, log, time.perf_counter() - started)
         yield request.fold.index, kept
 

@@ -1,7 +1,8 @@
-"""The worker's side of isolation: finds the system, carries out one request, asks the harness for what needs labels.
+"""The worker's side: finds systems, carries out one request after the other, asks the harness for what needs labels.
 
 Held-out labels and real clip names never enter this process: scores, notes and log lines go over a pipe to the harness,
-as they go to its scoring service when nothing is isolated.
+as they go to its scoring service when nothing is isolated. A worker on another machine has a network connection in
+place of the pipe (`connect`).
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ import faulthandler
 import os
 import pickle
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
 
 from blemore_harness.cache import Cache
 from blemore_harness.context import Context, refuse_to_score
 from blemore_harness.errors import BlemoreError, RunError, is_disk_trouble
+from blemore_harness.executors import Welcome
 from blemore_harness.hookspecs import Encoder
+from blemore_harness.networks import Device, resolve_device
 from blemore_harness.predictions import Embeddings
 from blemore_harness.running.requests import Preparing, Request
 from blemore_harness.systems.core_code import digest_core
@@ -62,7 +67,11 @@ class SentSystem:
 
 @dataclass(frozen=True)
 class SentContext:
-    """What of a `Context` can be sent; the rest is asked for over the pipe."""
+    """What of a `Context` can be sent; the rest is asked for over the pipe.
+
+    Attributes:
+        device: `cpu` or `cuda`; `auto` where the worker's machine decides.
+    """
 
     device: str
     seed: int
@@ -74,12 +83,28 @@ class SentContext:
 
 @dataclass(frozen=True)
 class Task:
-    """All that a worker is sent; `core` is the digest of the harness's own code when the run began."""
+    """All that a worker is sent for one request.
+
+    Attributes:
+        core: digest of the harness's own code when the run began.
+        log: file that what is printed goes to from now on; None leaves it where it is.
+    """
 
     system: SentSystem
     core: object
     request: Request
     context: SentContext
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The first message of a worker that connects: which it is, and where."""
+
+    token: str
+    host: str
+    pid: int
+    job: str
 
 
 class HarnessPipe:
@@ -151,7 +176,7 @@ class PipeBar:
 
 
 def serve(descriptor: int) -> int:
-    """Take one request from the pipe, carry it out and send the answer; returns the exit code."""
+    """Take requests from the pipe, carry them out and send the answers; returns the exit code."""
     faulthandler.enable()
     # The harness asks with this signal where a worker stands whose time is over. The answer goes into its log; that it
     # then ends, as the signal has it otherwise, says that the answer is complete.
@@ -160,8 +185,43 @@ def serve(descriptor: int) -> int:
         Path("/proc/self/oom_score_adj").write_text(KILL_ME_FIRST)
     connection = Connection(descriptor)
     os.register_at_fork(after_in_child=partial(os.close, descriptor))
-    connection.send(_try_task(connection.recv_bytes(), HarnessPipe(connection)))
+    _answer_all(connection)
     return 0
+
+
+def connect(welcome: Welcome, job: str = "") -> None:
+    """Work for the harness that sent the welcome, until it says that there is no more to do or is gone.
+
+    To be called in a fresh process that an executor started, in the main thread.
+
+    Args:
+        job: how the engine names this worker, for the record.
+
+    Raises:
+        BlemoreError: no harness answers there.
+    """
+    faulthandler.enable()
+    try:
+        connection = Client((welcome.host, welcome.port), authkey=welcome.key)
+    except (OSError, EOFError, AuthenticationError) as error:
+        raise BlemoreError(f"no harness answers at {welcome.host}:{welcome.port}: its run may have ended") from error
+    with connection:
+        os.register_at_fork(after_in_child=partial(os.close, connection.fileno()))
+        connection.send(Hello(welcome.token, socket.gethostname(), os.getpid(), job))
+        _answer_all(connection)
+
+
+def _answer_all(connection: Connection) -> None:
+    """Answer requests until an empty one, or the end of the harness."""
+    pipe = HarnessPipe(connection)
+    while True:
+        try:
+            data = connection.recv_bytes()
+        except (EOFError, OSError):
+            return
+        if not data:
+            return
+        connection.send(_try_task(data, pipe))
 
 
 def find_system(wanted: SentSystem, plugins: Plugins) -> System:
@@ -184,11 +244,14 @@ def _try_task(data: bytes, pipe: HarnessPipe) -> tuple[Any, ...]:
     """Carry the request out; whatever goes wrong is put into words that another process can read."""
     try:
         task: Task = pickle.loads(data)
+        if task.log is not None:
+            _print_to(task.log)
         names = {part.plugin for part in task.system.parts} or {task.system.plugin}
         if task.core != digest_core():
             raise RunError(EDITED.format(name="the harness"))
         system = find_system(task.system, load_plugins({"BLEMORE_PLUGINS": ",".join(names)}))
         context = _make_context(task.context, pipe)
+        pipe.tell("where", describe_place(context.device))
         with blaming(system, offline=not isinstance(task.request, Preparing)):
             answer = task.request.do(system, task.system.options, context)
     except Crash as crash:
@@ -205,9 +268,23 @@ def _try_task(data: bytes, pipe: HarnessPipe) -> tuple[Any, ...]:
     return "embeddings" if isinstance(answer, Embeddings) else "probabilities", answer.ids, answer.values
 
 
+def describe_place(device: str) -> dict[str, Any]:
+    """Return the device of this process, and the GPU's name where it computes on one."""
+    found = Device(device)
+    found.resolve()
+    return found.describe()
+
+
+def _print_to(log: Path) -> None:
+    """Let what this process and its children print go to a file."""
+    with log.open("ab") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+
+
 def _make_context(sent: SentContext, pipe: HarnessPipe) -> Context:
     return Context(
-        device=sent.device,
+        device=resolve_device(sent.device),
         seed=sent.seed,
         workspace=sent.workspace,
         cache=sent.cache,

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
@@ -49,13 +49,16 @@ class WorkerProcess:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, log: Path, locks: Sequence[int] = ()) -> Iterator[WorkerProcess]:
+    def started(
+        cls, log: Path, locks: Sequence[int] = (), environment: Mapping[str, str] | None = None
+    ) -> Iterator[WorkerProcess]:
         """Start a worker; when the block ends, it and whatever it started are gone.
 
         Args:
             log: gets what the worker prints; removed where that is nothing.
             locks: descriptors of `runs.hold`: where the harness is killed, nobody else gets these folders before the
                 worker is gone as well, which may still be writing.
+            environment: variables that it gets besides those of this process.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)  # a dying worker of a run that was killed may still be writing its last words there
@@ -67,14 +70,36 @@ class WorkerProcess:
             with there, other, log.open("xb") as output:
                 process = subprocess.Popen(
                     words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                    pass_fds=passed,
+                    pass_fds=passed, env={**os.environ, **(environment or {})},
                 )  # fmt: skip
                 # Before it is reaped: until then no other group can have its number.
                 stack.callback(process.wait)
                 stack.callback(_kill_group, process.pid)
             yield cls(process, here, life, log)
-        if log.stat().st_size == 0:
-            log.unlink()
+        remove_empty(log)
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait so many seconds, or for ever, for a message; returns whether there is one.
+
+        Raises:
+            Lost: it has ended.
+        """
+        ready = wait([self.pipe, self.life], seconds)
+        if self.pipe not in ready and self.life in ready:
+            self.read_life()
+            if self.ended:
+                raise self.lose(self.fate(), again=True)
+        return self.pipe in ready
+
+    def dismiss(self) -> None:
+        """Let it end by itself; it has answered."""
+        with contextlib.suppress(OSError):
+            self.pipe.send_bytes(b"")
+        self.wait_for_end(GRACE)
+
+    def kill(self) -> None:
+        """End it and what it started, at once."""
+        _kill_group(self.process.pid)
 
     def read_life(self) -> None:
         """Take what the guardian says; the last message is how the worker ended."""
@@ -99,11 +124,13 @@ class WorkerProcess:
                 os.kill(int(pid), signal.SIGUSR1)
             self.wait_for_end(STACK_SECONDS)
 
-    def lose(self, what: str) -> Lost:
-        """Put an end into words, with the last lines of the log."""
+    def lose(self, what: str, again: bool = False) -> Lost:
+        """Put an end into words, with the last lines of the log; arguments as of `Lost`."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
         last = next((line for line in reversed(lines) if line.strip()), "nothing")
-        return Lost(f" {what}; its last line: {printable(last.strip())[:200]} (log: {self.log})", "\n".join(lines))
+        return Lost(
+            f" {what}; its last line: {printable(last.strip())[:200]} (log: {self.log})", "\n".join(lines), again
+        )
 
     def fate(self) -> str:
         """Report how the worker ended without an answer."""
@@ -117,6 +144,12 @@ class WorkerProcess:
         if code.startswith("-"):
             return f"was lost: its process was ended by {signal.Signals(-int(code)).name}"
         return f"was lost: its process ended by itself with exit code {code}"
+
+
+def remove_empty(log: Path) -> None:
+    """Remove a log into which nobody wrote."""
+    if log.exists() and log.stat().st_size == 0:
+        log.unlink()
 
 
 def _kill_group(group: int) -> None:

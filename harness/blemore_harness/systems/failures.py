@@ -47,7 +47,18 @@ class Crash(Exception):
 
 
 class Lost(Crash):
-    """A worker process that gave no answer; what it printed is in a log that `what` names."""
+    """A worker process that gave no answer; what it printed is in a log that `what` names.
+
+    Args:
+        what, trace: as of `Crash`.
+        again: whether the request is worth another try: the process ended, and nobody knows why.
+        counts: whether that is a failure, and not a worker that was put back into a queue.
+    """
+
+    def __init__(self, what: str, trace: str, again: bool = False, counts: bool = True) -> None:
+        super().__init__(what, trace)
+        self.again = again
+        self.counts = counts
 
 
 class WrongAnswer(InvalidProbabilities):

@@ -16,6 +16,7 @@ import pluggy
 
 from blemore_harness import hookspecs
 from blemore_harness.errors import BlemoreError, ConfigError, UnknownName
+from blemore_harness.executors import Executor
 from blemore_harness.hookspecs import (
     PROJECT,
     Encoder,
@@ -59,11 +60,12 @@ class Offer:
 
 @dataclass
 class Plugins:
-    """All loaded systems and trackers, and the plugins that could not be loaded; made by `load_plugins`."""
+    """All loaded systems, trackers and executors, and the plugins that could not be loaded; made by `load_plugins`."""
 
     manager: pluggy.PluginManager
     offers: dict[str, list[Offer]] = field(default_factory=dict)
     trackers: dict[str, tuple[Tracker, Distribution]] = field(default_factory=dict)
+    executors: dict[str, tuple[type[Executor], Distribution]] = field(default_factory=dict)
     failures: list[PluginRow] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -108,7 +110,7 @@ class Plugins:
         return offers[0]
 
     def rows(self) -> list[PluginRow]:
-        """Return all systems and trackers sorted by kind and name, failures last."""
+        """Return all systems, trackers and executors sorted by kind and name, failures last."""
         rows = []
         for name, offers in self.offers.items():
             for offer in offers:
@@ -118,7 +120,25 @@ class Plugins:
                 rows.append(PluginRow(name, kind, modality, *_label(offer.distribution), status, system.summary))
         for name, (tracker, distribution) in self.trackers.items():
             rows.append(PluginRow(name, "tracker", "", *_label(distribution), "ok", tracker.summary))
+        for name, (executor, distribution) in self.executors.items():
+            rows.append(PluginRow(name, "executor", "", *_label(distribution), "ok", executor.summary))
         return sorted(rows, key=lambda row: (row.kind, row.name)) + sorted(self.failures, key=lambda row: row.name)
+
+    def open_executor(self, name: str, options: Mapping[str, str]) -> Executor:
+        """Return an executor by name.
+
+        Raises:
+            UnknownName: nobody offers it.
+            BlemoreError: an option that it does not have, or it cannot be used on this machine.
+        """
+        if name not in self.executors:
+            raise UnknownName.among("executor", name, ["local", *self.executors])
+        try:
+            return self.executors[name][0](options)
+        except BlemoreError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"--executor {name}: {_brief(error)}") from error
 
     def track(self, names: Iterable[str]) -> None:
         """Have trackers told of what is run with these plugins from now on; those that are told already stay so.
@@ -198,6 +218,9 @@ def register(plugins: Plugins, module: object, name: str, distribution: Distribu
     for implementation in manager.hook.blemore_experiment_trackers.get_hookimpls():
         if implementation.plugin_name == name:
             _take_trackers(plugins, name, distribution, implementation.function)
+    for implementation in manager.hook.blemore_executors.get_hookimpls():
+        if implementation.plugin_name == name:
+            _take_executors(plugins, name, distribution, implementation.function)
 
 
 def _take_offers(
@@ -240,6 +263,20 @@ def _take_trackers(plugins: Plugins, name: str, distribution: Distribution, func
         _add_failure(plugins, name, distribution, f"blemore_experiment_trackers failed: {_brief(error)}")
 
 
+def _take_executors(plugins: Plugins, name: str, distribution: Distribution, function: Callable[[], Any]) -> None:
+    """Keep the executors of one hook up to the first invalid one, which is listed as a failure."""
+    try:
+        for executor in function():
+            if not (isinstance(executor, type) and issubclass(executor, Executor)):
+                raise TypeError(f"expected subclasses of Executor, found {executor!r}")
+            _check_names(executor, "name", "summary")
+            if executor.name in plugins.executors or executor.name == "local":
+                raise ValueError(f"another executor is named '{executor.name}' already")
+            plugins.executors[executor.name] = executor, distribution
+    except (Exception, SystemExit) as error:
+        _add_failure(plugins, name, distribution, f"blemore_executors failed: {_brief(error)}")
+
+
 def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:
     """Raise for hook wrappers, because hooks are called one by one."""
     for caller in manager.get_hookcallers(module) or ():
@@ -248,10 +285,11 @@ def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:
                 raise TypeError(f"{caller.name} is a hook wrapper, expected a plain function")
 
 
-def _check_names(offered: System | Tracker, *attributes: str) -> None:
+def _check_names(offered: System | Tracker | type[Executor], *attributes: str) -> None:
     for attribute in attributes:
         if not isinstance(getattr(offered, attribute, None), str):
-            raise TypeError(f"{type(offered).__name__} lacks the text attribute `{attribute}`")
+            kind = offered if isinstance(offered, type) else type(offered)
+            raise TypeError(f"{kind.__name__} lacks the text attribute `{attribute}`")
     if not NAME.fullmatch(offered.name):
         raise ValueError(f"expected a name of lower case letters, digits and dashes, found '{offered.name}'")
 

@@ -1,0 +1,117 @@
+"""Worker processes of this machine that are kept between requests: one for each GPU, and others without."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from blemore_harness.executors import Needs
+from blemore_harness.networks import CPUS_VARIABLE
+from blemore_harness.running.worker_process import WorkerProcess
+from blemore_harness.systems.failures import Lost
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""What libraries take their number of threads from when they are loaded."""
+
+
+class LocalWorker:
+    """A worker process that takes several requests.
+
+    Args:
+        starter: gets its GPU back.
+        log: gets what it prints at first.
+        gpu: as CUDA_VISIBLE_DEVICES names it; empty for none.
+    """
+
+    def __init__(self, starter: LocalStarter, log: Path, gpu: str, cpus: int) -> None:
+        self._starter, self._gpu = starter, gpu
+        self._lock = threading.Lock()
+        self._closed = False
+        self._stack = ExitStack()
+        variables = dict.fromkeys(THREAD_VARIABLES, str(cpus)) | {CPUS_VARIABLE: str(cpus)}
+        own = {name: value for name, value in variables.items() if name not in os.environ}
+        visible = {"CUDA_VISIBLE_DEVICES": gpu} if starter.divides_gpus else {}
+        self._process = self._stack.enter_context(WorkerProcess.started(log, starter.locks, {**own, **visible}))
+        self.pipe = self._process.pipe
+
+    def begin(self, log: Path) -> None:
+        """As `pool.PoolWorker.begin`."""
+        self._process.log = log
+
+    def wait(self, seconds: float | None) -> bool:
+        """As `isolation.Worker.wait`."""
+        return self._process.wait(seconds)
+
+    def lose(self, what: str, again: bool = False) -> Lost:
+        """As `isolation.Worker.lose`."""
+        return self._process.lose(what, again)
+
+    def fate(self) -> str:
+        """As `isolation.Worker.fate`."""
+        return self._process.fate()
+
+    def ask_where_it_stands(self) -> None:
+        """As `isolation.Worker.ask_where_it_stands`."""
+        self._process.ask_where_it_stands()
+
+    def describe(self) -> dict[str, str]:
+        """As `pool.PoolWorker.describe`."""
+        return {"host": platform.node(), "worker": f"process {self._process.process.pid}"}
+
+    def come_back(self) -> bool:
+        """Return False: a process that ended stays so."""
+        return False
+
+    def kill(self) -> None:
+        """As `pool.PoolWorker.kill`."""
+        with self._lock:  # not while it is closed: its number may be another's then
+            if not self._closed:
+                self._process.kill()
+
+    def close(self) -> None:
+        """As `pool.PoolWorker.close`."""
+        with self._lock:
+            self._closed = True
+            self._stack.close()
+        self._starter.take_back(self._gpu)
+
+
+class LocalStarter:
+    """Starts worker processes, one for each GPU, and others that see none.
+
+    Args:
+        locks: as of `Isolation`.
+        cpus: threads that libraries start in each.
+        gpus: as of `needs.list_gpus`.
+    """
+
+    def __init__(self, locks: Sequence[int], cpus: int, gpus: Sequence[str]) -> None:
+        self.locks = tuple(locks)
+        self.divides_gpus = bool(gpus)
+        self._cpus = cpus
+        self._lock = threading.Lock()
+        self._gpus = list(gpus)
+
+    def start(self, needs: Needs, log: Path) -> LocalWorker:
+        """As `pool.Starter.start`."""
+        with self._lock:
+            gpu = self._gpus.pop(0) if needs.gpus else ""
+        return LocalWorker(self, log, gpu, self._cpus)
+
+    def has_room(self, needs: Needs) -> bool:
+        """Return whether a GPU is free where one is needed."""
+        with self._lock:
+            return len(self._gpus) >= needs.gpus
+
+    def take_back(self, gpu: str) -> None:
+        """Count a GPU as free."""
+        if gpu:
+            with self._lock:
+                self._gpus.append(gpu)
+
+    def close(self) -> None:
+        """Do nothing: every worker is closed by itself."""

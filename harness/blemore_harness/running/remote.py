@@ -1,0 +1,220 @@
+"""Workers that an executor starts elsewhere: they connect to the harness, which knows each by its token."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge, wait
+from pathlib import Path
+
+from blemore_harness.errors import RunError
+from blemore_harness.executors import Executor, Needs, Started, Welcome
+from blemore_harness.running.worker import Hello
+from blemore_harness.systems.failures import Lost
+
+POLL = 2.0
+"""Seconds between two questions to an engine about a worker."""
+
+PATIENCE = 60.0
+"""Seconds that a worker whose connection broke may be called running before it is stopped."""
+
+TOGETHER = 0.2
+"""Seconds in which workers that are wanted are asked for at once, as an array of jobs is."""
+
+
+class Gate:
+    """Listens for workers, and hands each connection to whoever waits for its token.
+
+    Args:
+        executor: says where to listen, and under which name this machine is reached.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._key = secrets.token_bytes(32)
+        self._arrived: dict[str, tuple[Hello, Connection]] = {}
+        self._change = threading.Condition()
+        try:
+            self._listener = Listener((executor.listens_on, 0), backlog=128)
+        except OSError as error:
+            raise RunError(f"cannot listen on {executor.listens_on} for workers: {error.strerror}") from error
+        threading.Thread(target=self._accept, name="gate", daemon=True).start()
+
+    def welcome(self) -> Welcome:
+        """Return what a new worker is given."""
+        port = self._listener.address[1]
+        return Welcome(self._executor.host, int(port), self._key, secrets.token_hex(8))
+
+    def wait_for(self, token: str, seconds: float) -> tuple[Hello, Connection] | None:
+        """Wait for a worker to connect; None where it has not in so many seconds."""
+        with self._change:
+            self._change.wait_for(lambda: token in self._arrived, seconds)
+            return self._arrived.pop(token, None)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection = self._listener.accept()
+            except OSError:  # closed
+                return
+            # By itself, so that whoever connects and says nothing keeps nobody out.
+            threading.Thread(target=self._greet, args=(connection,), name="greeting", daemon=True).start()
+
+    def _greet(self, connection: Connection) -> None:
+        try:
+            deliver_challenge(connection, self._key)
+            answer_challenge(connection, self._key)
+            hello = connection.recv()
+        except (OSError, EOFError, AuthenticationError):
+            connection.close()
+            return
+        if isinstance(hello, Hello):
+            with self._change:
+                self._arrived[hello.token] = hello, connection
+                self._change.notify_all()
+
+
+class RemoteWorker:
+    """A worker that an executor started; `pipe` is the connection to it once it is there."""
+
+    pipe: Connection
+
+    def __init__(self, gate: Gate, welcome: Welcome, started: Started) -> None:
+        self._gate, self._token, self._started = gate, welcome.token, started
+        self.hello: Hello | None = None
+        self._killed = False
+
+    def arrive(self) -> None:
+        """Wait until it has connected, for as long as it waits or runs.
+
+        Raises:
+            Lost: it ended before.
+        """
+        while (found := self._gate.wait_for(self._token, POLL)) is None:
+            if self._started.state() == "ended":
+                raise self.lose(self.fate(), again=True)
+        self.hello, self.pipe = found
+
+    def wait(self, seconds: float | None) -> bool:
+        """As `isolation.Worker.wait`."""
+        if wait([self.pipe], POLL if seconds is None else min(POLL, seconds)):
+            return True
+        if self._killed or (self._started.state() == "ended" and not self.pipe.poll()):
+            raise self.lose(self.fate(), again=True)
+        return False
+
+    def come_back(self) -> bool:
+        """After its connection broke, wait for it to connect again; returns whether it did."""
+        self.pipe.close()
+        until = time.monotonic() + PATIENCE
+        while (found := self._gate.wait_for(self._token, POLL)) is None:
+            state = self._started.state()
+            if state == "waiting":
+                until = time.monotonic() + PATIENCE
+            elif state == "ended" or time.monotonic() >= until:
+                self._started.stop()
+                return False
+        self.hello, self.pipe = found
+        return True
+
+    def lose(self, what: str, again: bool = False) -> Lost:
+        """As `isolation.Worker.lose`."""
+        return Lost(f" {what}", "", again)
+
+    def fate(self) -> str:
+        """As `isolation.Worker.fate`."""
+        return f"was lost: {self._started.fate()}"
+
+    def ask_where_it_stands(self) -> None:
+        """Stop it: what it printed is in the engine's log."""
+        self._started.stop()
+
+    def describe(self) -> dict[str, str]:
+        """Return its host and its name: the engine's, or the process id."""
+        assert self.hello is not None
+        return {"host": self.hello.host, "worker": self.hello.job or f"process {self.hello.pid}"}
+
+    def begin(self, log: Path) -> None:
+        """Do nothing: what it prints is in the engine's log."""
+
+    def kill(self) -> None:
+        """As `pool.PoolWorker.kill`."""
+        self._killed = True
+        self._started.stop()
+
+    def close(self) -> None:
+        """As `pool.PoolWorker.close`."""
+        try:
+            self.pipe.send_bytes(b"")
+        except OSError:
+            self._started.stop()
+        self.pipe.close()
+
+
+class RemoteStarter:
+    """Starts workers through an executor; those that are wanted at nearly the same time, together."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._gate = Gate(executor)
+        self._lock = threading.Lock()
+        self._wanted: list[_Wanted] = []
+
+    def start(self, needs: Needs, log: object) -> RemoteWorker:
+        """Return a worker that has connected.
+
+        Raises:
+            Lost: it ended before it could.
+            BlemoreError: the engine cannot be used.
+        """
+        own = _Wanted(needs)
+        with self._lock:
+            self._wanted.append(own)
+            first = len(self._wanted) == 1
+        if first:
+            time.sleep(TOGETHER)
+            with self._lock:
+                batch, self._wanted = self._wanted, []
+            self._ask(batch)
+        own.asked.wait()
+        if own.error is not None:
+            raise own.error
+        assert own.worker is not None
+        own.worker.arrive()
+        return own.worker
+
+    def _ask(self, batch: list[_Wanted]) -> None:
+        welcomes = [self._gate.welcome() for _ in batch]
+        try:
+            started = self._executor.start([each.needs for each in batch], welcomes)
+            for each, welcome, own in zip(batch, welcomes, started, strict=True):
+                each.worker = RemoteWorker(self._gate, welcome, own)
+        except Exception as error:
+            for each in batch:
+                each.error = error
+        finally:
+            for each in batch:
+                each.asked.set()
+
+    def has_room(self, needs: Needs) -> bool:
+        """Return True: the engine queues what it has no room for."""
+        return True
+
+    def close(self) -> None:
+        """End all that was started."""
+        self._gate.close()
+        self._executor.close()
+
+
+class _Wanted:
+    def __init__(self, needs: Needs) -> None:
+        self.needs = needs
+        self.asked = threading.Event()
+        self.worker: RemoteWorker | None = None
+        self.error: Exception | None = None
