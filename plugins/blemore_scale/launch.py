@@ -113,7 +113,7 @@ def work() -> None:
     # The notice of a time limit is for the job, which puts itself back into the queue.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     life = os.dup(0)
-    with open(os.devnull, "rb") as nothing:
+    with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     source = os.fdopen(life, "rb")
     welcome, job = pickle.load(source)

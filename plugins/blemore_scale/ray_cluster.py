@@ -29,7 +29,7 @@ class RayCluster(Executor):
     """Actors of a Ray cluster."""
 
     name = "ray"
-    summary = "workers as actors of a Ray cluster; options: address, parallel, host"
+    summary = "workers as actors of a Ray cluster"
     idle_seconds: ClassVar[float] = 60.0
 
     def __init__(self, options: Mapping[str, str]) -> None:
@@ -43,6 +43,7 @@ class RayCluster(Executor):
         self._lock = threading.Lock()
         self._mark = ""
         self.unshared = ""
+        self.closed = False
 
     @property
     def slots(self) -> int:
@@ -90,6 +91,7 @@ class RayCluster(Executor):
             actors, self._actors = self._actors, []
         for actor in actors:
             actor.stop()
+        self.closed = True
         if self._own:
             with _keeping_signals():
                 self._ray.shutdown()
@@ -106,12 +108,14 @@ class RayWorker(Started):
 
     def state(self) -> State:
         """As far as Ray knows: one whose machine is gone has ended."""
-        if self._is_ready(self._end):
+        if self._executor.closed or self._is_ready(self._end):
             return "ended"
         return "running" if self._is_ready(self._where) else "waiting"
 
     def fate(self) -> str:
         """Report the machine, how it ended, the last line and the path of the log."""
+        if self._executor.closed:
+            return "Ray actor: the run has ended"
         node = ""
         try:
             if self._is_ready(self._where):
@@ -129,6 +133,8 @@ class RayWorker(Started):
 
     def stop(self) -> None:
         """Kill the actor; its worker ends with it."""
+        if self._executor.closed:
+            return
         try:
             self._ray.kill(self._actor)
         except (self._ray.exceptions.RayError, ValueError):  # it is gone already
@@ -140,7 +146,7 @@ class RayWorker(Started):
 
 
 def _make_actor() -> type[Any]:
-    """Return the actor's class; one made in a function is sent whole, as Ray's machines know none of our modules yet."""
+    """Return the actor's class; one made in a function is sent whole, as the cluster knows no module of ours."""
 
     class Actor:
         def where(self) -> str:

@@ -46,7 +46,7 @@ class Slurm(Executor):
     """Jobs of a Slurm cluster."""
 
     name = "slurm"
-    summary = "workers as jobs of a Slurm cluster; options: partition, gres, time, mem, cpus, account, qos, ..."
+    summary = "workers as jobs of a Slurm cluster"
     idle_seconds: ClassVar[float] = 60.0
 
     def __init__(self, options: Mapping[str, str]) -> None:

@@ -17,18 +17,21 @@ from blemore_harness.executors import State
 FRESH = 2.0
 """Seconds for which the answer of `squeue` serves all workers that ask."""
 
-ENDED = frozenset(
-    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT".split()
-)
+ENDED = frozenset({
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+    "REVOKED", "TIMEOUT",
+})  # fmt: skip
 """States that a job does not leave; one that goes back into the queue is PENDING instead."""
 
-WAITING = frozenset("PENDING CONFIGURING REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD".split())
+WAITING = frozenset({
+    "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD",
+})  # fmt: skip
 
-HOPELESS = frozenset(
-    "BadConstraints PartitionTimeLimit PartitionNodeLimit InvalidAccount InvalidQOS DependencyNeverSatisfied "
-    "JobHeldAdmin JobHoldMaxRequeue AccountNotAllowed QOSNotAllowed AssocMaxWallDurationPerJobLimit "
-    "QOSMaxWallDurationPerJobLimit".split()
-)
+HOPELESS = frozenset({
+    "BadConstraints", "PartitionTimeLimit", "PartitionNodeLimit", "InvalidAccount", "InvalidQOS",
+    "DependencyNeverSatisfied", "JobHeldAdmin", "JobHoldMaxRequeue", "AccountNotAllowed", "QOSNotAllowed",
+    "AssocMaxWallDurationPerJobLimit", "QOSMaxWallDurationPerJobLimit",
+})  # fmt: skip
 """Reasons for which a job in the queue never starts."""
 
 

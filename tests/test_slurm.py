@@ -1,0 +1,111 @@
+"""The executor `slurm` on a real Slurm of one node: the same results, and what happens to jobs in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blemore_harness.errors import ConfigError, UnknownName
+from blemore_harness.executors import Needs
+from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.pool import Pool
+from blemore_harness.running.remote import RemoteStarter
+from blemore_harness.systems.plugins import load_plugins
+from blemore_scale.settings import read_minutes
+from blemore_scale.slurm import Slurm
+from cluster_cases import Case, alive, files_of, opened_case, timeless, wait_until
+from slurm_cluster import missing, slurm_cluster
+
+OPTIONS = {"host": "127.0.0.1", "mem": "300M", "parallel": "2"}
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Path]:
+    if os.environ.get("CI"):
+        assert missing() == ""
+    elif missing():
+        pytest.skip(missing())
+    pytest.importorskip("submitit")
+    with slurm_cluster() as configuration, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(configuration))
+        yield configuration
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Iterator[Case]:
+    with opened_case(tmp_path) as opened:
+        yield opened
+
+
+def ask(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def jobs() -> set[str]:
+    """The jobs that wait or run."""
+    return set(ask("squeue", "--noheader", "--array", "--format=%i").split())
+
+
+def open_slurm(case: Case, **options: str) -> Slurm:
+    found = load_plugins().open_executor("slurm", {**OPTIONS, **options})
+    assert isinstance(found, Slurm)
+    found.folder = case.root / "jobs"
+    return found
+
+
+def run(case: Case, names: str, executor: Slurm) -> tuple[dict[str, Any], Path]:
+    isolation = Isolation(executor=executor, fresh=False)
+    pool = Pool(RemoteStarter(executor), executor.slots, 1, isolation)
+    try:
+        return case.run(names, "slurm", pool)
+    finally:
+        pool.close()
+
+
+@pytest.mark.slow
+def test_jobs_that_are_killed_preempted_or_out_of_time_lose_nothing(slurm: Path, case: Case) -> None:
+    plain, folder = case.run("stepping,quick", "plain")
+
+    def kill(process: int) -> None:
+        os.kill(process, signal.SIGKILL)
+
+    def end_time(process: int) -> None:
+        """Send the notice that Slurm sends before a time limit."""
+        (job,) = jobs()
+        ask("scancel", "--signal=USR2", job)
+        wait_until(lambda: not alive(process))
+
+    def preempt(process: int) -> None:
+        ask("sbatch", "--partition=urgent", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 1")
+        wait_until(lambda: not alive(process))
+
+    executor = open_slurm(case)
+    with case.disturbing({"0": kill, "1": end_time, "final": preempt}):
+        record, elsewhere = run(case, "stepping,quick", executor)
+    assert record["status"] == "finished", record["systems"]
+    assert files_of(folder.parent) == files_of(elsewhere.parent)
+    assert timeless(record["systems"]) == timeless(plain["systems"])
+    assert (elsewhere / "submission.zip").read_bytes() == (folder / "submission.zip").read_bytes()
+    once = [f"{part} {epoch}" for part in ("0", "1", "final") for epoch in range(4)]
+    assert sorted(case.epochs()) == sorted(once + [f"{part} 2" for part in ("0", "1", "final")])
+    assert [said for said in case.reporter.said if "stepping (fold-0) was lost: Slurm job" in str(said)]
+    assert jobs() == set()
+    names = {path.name for path in executor.folder.iterdir()}
+    assert names
+    assert not [name for name in names if not name.endswith((".out", ".sh"))], "the key of the run is still there"
+
+
+def test_a_job_that_fails_is_reported_with_its_log(slurm: Path, case: Case) -> None:
+    record, _ = run(case, "ending,quick", open_slurm(case))
+    states = {row["name"]: row for row in record["systems"]}
+    message = states["ending"]["error"]["message"]
+    assert "this is the last line (log: " in message
+    assert Path(message.rpartition("(log: ")[2].rstrip(")")).is_file()
+    assert states["quick"]["status"] == "finished"
