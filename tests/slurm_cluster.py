@@ -21,7 +21,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={control}
 SlurmdPort={node}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthInfo=socket={folder}/munge.socket,cred_expire=8
 CredType=cred/munge
 SlurmUser=root
 SlurmdUser=root
@@ -42,7 +42,7 @@ KillWait=2
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=3000 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=3000 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES PriorityTier=1 MaxTime=1-0 State=UP
 PartitionName=urgent Nodes={host} PriorityTier=9 MaxTime=INFINITE State=UP
 """

@@ -30,7 +30,7 @@ class RayCluster(Executor):
 
     name = "ray"
     summary = "workers as actors of a Ray cluster"
-    idle_seconds: ClassVar[float] = 60.0
+    idle_seconds: ClassVar[float] = 20.0
 
     def __init__(self, options: Mapping[str, str]) -> None:
         check_names(self.name, options, KNOWN)

@@ -47,7 +47,7 @@ class Slurm(Executor):
 
     name = "slurm"
     summary = "workers as jobs of a Slurm cluster"
-    idle_seconds: ClassVar[float] = 60.0
+    idle_seconds: ClassVar[float] = 20.0
 
     def __init__(self, options: Mapping[str, str]) -> None:
         check_names(self.name, options, KNOWN)

@@ -31,6 +31,7 @@ HOPELESS = frozenset({
     "BadConstraints", "PartitionTimeLimit", "PartitionNodeLimit", "InvalidAccount", "InvalidQOS",
     "DependencyNeverSatisfied", "JobHeldAdmin", "JobHoldMaxRequeue", "AccountNotAllowed", "QOSNotAllowed",
     "AssocMaxWallDurationPerJobLimit", "QOSMaxWallDurationPerJobLimit",
+    "launch failed requeued held", "launch_failed_requeued_held",
 })  # fmt: skip
 """Reasons for which a job in the queue never starts."""
 
