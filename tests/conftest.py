@@ -16,6 +16,9 @@ from hypothesis import HealthCheck, settings
 # Configuration of whoever runs the tests changes no default of theirs.
 os.environ["XDG_CONFIG_HOME"] = os.devnull
 
+# Small systems in this process: workers take longer to start. Tests of several ask for them.
+os.environ["BLEMORE_JOBS"] = "1"
+
 # The same examples each time, in whatever time they take.
 settings.register_profile("sure", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sure")

@@ -10,16 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import pluggy
 import pytest
 
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.executors import Executor, Needs, Started, State, Welcome
-from blemore_harness.hookspecs import PROJECT, hookimpl
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.pool import Pool
 from blemore_harness.running.remote import Gate, RemoteStarter
-from blemore_harness.systems.plugins import load_plugins, register
+from blemore_harness.systems.plugins import load_plugins
 from test_isolation import Bench, bench, files_of, timeless
 
 __all__ = ["bench"]
@@ -127,23 +125,9 @@ def test_whoever_does_not_know_the_key_is_not_let_in(executor: Loopback) -> None
     gate.close()
 
 
-def test_blemore_executors_are_found_by_name_and_what_is_none_is_a_failure() -> None:
-    class Offering:
-        def __init__(self, offered: object) -> None:
-            self.offered = offered
-
-        @hookimpl
-        def blemore_executors(self) -> list[object]:
-            return [self.offered]
-
-    plugins = load_plugins({"BLEMORE_PLUGINS": "none"})
-    assert isinstance(plugins.manager, pluggy.PluginManager)
-    assert plugins.manager.project_name == PROJECT
-    distribution = load_plugins().offers["mean"][0].distribution
-    register(plugins, Offering(Loopback), "good", distribution)
-    register(plugins, Offering(Loopback({})), "object", distribution)
-    assert [row.name for row in plugins.rows() if row.kind == "executor"] == ["loopback"]
-    assert [row.name for row in plugins.failures] == ["object"]
+def test_an_executor_is_opened_by_name_with_its_options() -> None:
+    plugins = load_plugins({"BLEMORE_PLUGINS": "late"})
+    plugins.executors["loopback"] = Loopback, plugins.offers["late"][0].distribution
     assert plugins.open_executor("loopback", {"slots": "3"}).slots == 3
     with pytest.raises(ConfigError, match="found speed"):
         plugins.open_executor("loopback", {"speed": "3"})

@@ -18,6 +18,7 @@ import pytest
 
 from blemore_harness import hookspecs
 from blemore_harness.errors import ConfigError, UnknownName
+from blemore_harness.executors import Executor
 from blemore_harness.hookspecs import Encoder, FoldFinished, RunFinished, RunStarted, Tracker, hookimpl
 from blemore_harness.predictions import Probabilities
 from blemore_harness.systems.distributions import Distribution, Installed
@@ -354,9 +355,29 @@ def test_blemore_experiment_trackers_are_listed_and_what_is_none_is_a_failure() 
         assert said in failure.summary
 
 
+class Engine(Executor):
+    name = "engine"
+    summary = "a toy"
+
+
+def test_blemore_executors_are_listed_and_what_is_none_is_a_failure() -> None:
+    for offered, said in ((Engine({}), "found <"), (type("Local", (Engine,), {"name": "local"}), "'local'")):
+
+        class Offering:
+            @hookimpl
+            def blemore_executors(self, offered: object = offered) -> list[object]:
+                return [Engine, offered]
+
+        plugins = load_plugins({"BLEMORE_PLUGINS": "late"})
+        register(plugins, Offering(), "offering", Distribution("t", "1"))
+        assert [row.name for row in plugins.rows() if row.kind == "executor"] == ["engine"]
+        [failure] = plugins.failures
+        assert said in failure.summary
+
+
 def test_every_hook_has_a_test_named_after_it_and_says_when_it_is_called() -> None:
     hooks = [name for name in vars(hookspecs) if name.startswith("blemore_")]
-    assert len(hooks) == 6
+    assert len(hooks) == 7
     tests = [name for name, value in globals().items() if inspect.isfunction(value) and name.startswith("test_")]
     for hook in hooks:
         assert any(name.startswith(f"test_{hook}") for name in tests), hook

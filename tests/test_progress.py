@@ -67,6 +67,7 @@ def test_folds_of_a_system_that_failed_are_not_waited_for() -> None:
     progress = FoldProgress({"a": 6, "b": 2}, shown.append)
     progress.begin("a")
     progress.finish("a", 9.0)
+    progress.drop("a")
     progress.begin("b")
     assert shown[-1] == Standing("fold 2 of 3 (b 1 of 2)", 1, 3)
 

@@ -26,7 +26,7 @@ class Needs:
         name: what is done, for people: `s4d fold-2`.
         system: name of the encoder or fusion.
         kind: the encoder's modality (`video`, `audio`, `audiovisual`), or `fusion`.
-        gpus: how many.
+        gpus: how many it can use; none where the run is told to compute on CPUs.
         cpus: how many.
         memory: estimate in bytes.
         seconds: limit of its time; None for no limit.
@@ -86,6 +86,7 @@ class Executor:
         folder: for logs and other files of its workers, beside the runs; set before the first start, made by whoever
             writes there.
         idle_seconds: how long a worker without work is kept.
+        cpus: that a worker is to have, unless the options say otherwise.
 
     Args:
         options: as given by `--executor-options key=value,...`; refuse what is unknown with `ConfigError`.
@@ -95,6 +96,7 @@ class Executor:
     summary: ClassVar[str]
     folder: Path
     idle_seconds: ClassVar[float] = 30.0
+    cpus: int = 4
 
     def __init__(self, options: Mapping[str, str]) -> None:
         self.options = dict(options)

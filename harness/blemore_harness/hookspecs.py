@@ -269,6 +269,7 @@ class Fusion:
     Attributes: as of `Encoder`, without modality, and
         takes: `probabilities` of its base models, or their `embeddings`, for which every base model must define
             `embed`.
+        folds_share_work: whether its own `fit_folds` saves more than workers that fit the folds at the same time.
     """
 
     name: ClassVar[str]
@@ -276,6 +277,7 @@ class Fusion:
     Options: ClassVar[type[Any]] = NoOptions
     demo_options: ClassVar[Mapping[str, object]] = {}
     takes: ClassVar[Literal["probabilities", "embeddings"]] = "probabilities"
+    folds_share_work: ClassVar[bool] = True
 
     def caveat(self, options: Any) -> str | None:
         """As `Encoder.caveat`."""

@@ -298,14 +298,20 @@ class Device:
     """
 
     def __init__(self, asked: str) -> None:
-        self._asked = asked
+        self.asked = asked
         self._found: str | None = None
 
     def resolve(self) -> str:
         """Return `cpu` or `cuda`; errors as of `resolve_device`."""
         if self._found is None:
-            self._found = resolve_device(self._asked)
+            self._found = resolve_device(self.asked)
         return self._found
+
+    def elsewhere(self) -> Device:
+        """Return one for calls that workers elsewhere carry out: they resolve what `resolve` gives as it was asked."""
+        found = Device(self.asked)
+        found._found = self.asked
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Return the device and, for a GPU, its name, for the record; None for both where no call needed one."""

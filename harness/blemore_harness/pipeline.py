@@ -1,34 +1,35 @@
 """The whole evaluation, in the order of `evaluate`.
 
-Every encoder is prepared (`_prepare`), then fitted fold by fold (`_fit_encoders`); the fusion is fitted on what they
-predict for clips that they were not trained on (`_fuse`); every system is scored (`_score`), the labels of the test
-clips are written (`_predict_test_clips`), and how each system is decoded is kept (`_keep_decoders`). What is on disk
-already is taken from there.
+What is to be done is a plan (`_plan`): every encoder is prepared, then fitted fold by fold; the fusion is fitted on
+what they predict for clips that they were not trained on. It is carried out in this process or by several workers
+(`_carry_out`). Every system is scored (`_score`), the labels of the test clips are written (`_predict_test_clips`), and
+how each system is decoded is kept (`_keep_decoders`). What is on disk already is taken from there.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from blemore_harness.decoding.strategies import describe_decoder
-from blemore_harness.errors import MediaError, PluginFailed
+from blemore_harness.errors import MediaError
 from blemore_harness.files.runs import keep_decoders
-from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.predictions import Embeddings
 from blemore_harness.record.types import Record
 from blemore_harness.running.keeping import parts_of
-from blemore_harness.running.preparation import name_trouble, prepare_encoders, warn_of_missing_videos
-from blemore_harness.running.progress import FoldProgress
+from blemore_harness.running.plan import Node, plan_run
+from blemore_harness.running.preparation import prepare_encoders, sweep_cache, warn_of_missing_videos
+from blemore_harness.running.progress import FoldProgress, PreparationProgress
 from blemore_harness.running.recording import Recorder, start_record
 from blemore_harness.running.run import Run
 from blemore_harness.running.run_log import LOG_FILE, RunLog
 from blemore_harness.running.skipping import skip_clips
-from blemore_harness.running.steps import embed, fit
+from blemore_harness.running.work import SKIPPED, Work, count_jobs, fits_together
 from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, score_system, suspect_leaks
 from blemore_harness.scoring.test_clips import choose_decoder, find_strategy, predict_test
-from blemore_harness.systems.resolved import ResolvedSystem
 
 
 def evaluate(run: Run) -> tuple[Record, Path]:
@@ -49,14 +50,13 @@ def evaluate(run: Run) -> tuple[Record, Path]:
     record = start_record(run.submission, run.systems, run.dataset, run.command, run.blinded.warnings, run.group())
     recorder = Recorder(folder, record, run.plugins, started, run.draw, run.systems)
     parts = {system.name: len(parts_of(run, system)) for system in run.systems}
-    with run.holding(folder) as run, recorder.closing(), FoldProgress.shown(parts, run.show) as progress:
-        warn_of_missing_videos(run)
-        ready = _prepare(run, recorder)
-        predictions, embeddings = _fit_encoders(run, ready, recorder, progress, transductive)
-        _fuse(run, predictions, recorder, progress)
-        scores = _score(run, predictions, recorder)
-        _predict_test_clips(run, predictions, scores, embeddings if transductive else None, recorder)
-        _keep_decoders(run, predictions)
+    jobs = count_jobs(run)
+    with run.holding(folder) as run, recorder.closing(), FoldProgress.shown(parts, run.show, jobs) as progress:
+        plan = _plan(run, transductive)
+        work = _carry_out(run, plan, recorder, progress)
+        scores = _score(run, work.predictions, recorder)
+        _predict_test_clips(run, work.predictions, scores, work.embeddings if transductive else None, recorder)
+        _keep_decoders(run, work.predictions)
     return recorder.record, folder
 
 
@@ -66,67 +66,35 @@ def _looks_at_other_test_clips(run: Run) -> bool:
     return bool(strategy and strategy.transductive and run.dataset.test_ids and not run.dataset.left_out)
 
 
-def _prepare(run: Run, recorder: Recorder) -> list[ResolvedSystem]:
-    """Prepare every encoder before the first is trained, so that what is missing shows early."""
-    ready = []
-    for resolved, error in prepare_encoders(run):
-        if error is None:
-            ready.append(resolved)
-        else:
-            recorder.fail(resolved, error)
-    return ready
+def _plan(run: Run, with_embeddings: bool) -> tuple[Node, ...]:
+    """List what is to be done, and what must be done before; what is on disk is taken from there."""
+    warn_of_missing_videos(run)
+    sweep_cache(run)
+    return plan_run(run, with_embeddings, lambda system: fits_together(run, system))
 
 
-def _fit_encoders(
-    run: Run, encoders: list[ResolvedSystem], recorder: Recorder, progress: FoldProgress, with_embeddings: bool
-) -> tuple[dict[str, SystemPredictions], dict[str, Embeddings]]:
-    """Fit every fold of every encoder; embed all clips where a strategy needs that."""
-    predictions: dict[str, SystemPredictions] = {}
-    embeddings: dict[str, Embeddings] = {}
-    for resolved in encoders:
-        try:
-            predicted = _fit_system(run, resolved, recorder, progress)
-            if with_embeddings and resolved.has_embeddings:
-                embeddings[resolved.name] = embed(run, resolved)
-            predictions[resolved.name] = predicted
-        except PluginFailed as error:
-            recorder.fail(resolved, error)
-    return predictions, embeddings
-
-
-def _fuse(run: Run, predictions: dict[str, SystemPredictions], recorder: Recorder, progress: FoldProgress) -> None:
-    """Fit the fusion, if there is one, and add its predictions to those of its base models."""
-    fusion = run.fusion
-    if fusion is None:
-        return
-    try:
-        if fusion.trouble is not None:
-            raise name_trouble(run, fusion)
-        if len(predictions) < len(run.encoders):
-            recorder.skip(fusion, "a base model failed, and a fusion of the others would be another system")
-            return
-        train = {name: predicted.out_of_fold for name, predicted in predictions.items()}
-        test = {name: predicted.test or predicted.out_of_fold.pick(()) for name, predicted in predictions.items()}
-        predictions[fusion.name] = _fit_system(run, fusion, recorder, progress, train, test)
-    except PluginFailed as error:
-        recorder.fail(fusion, error)
-
-
-def _fit_system(
-    run: Run,
-    resolved: ResolvedSystem,
-    recorder: Recorder,
-    progress: FoldProgress,
-    *base_models: Mapping[str, Probabilities],
-) -> SystemPredictions:
-    """Take or fit every fold of a system, and the final fit where something comes from it."""
-    results = {}
-    progress.begin(resolved.name)
-    for index, result in fit(run, resolved, *base_models):
-        results[index] = result
-        recorder.tell_fold(resolved, index, result, run.blinded)
-        progress.finish(resolved.name, result.facts["seconds"])
-    return SystemPredictions.gather({index: results[index] for index in parts_of(run, resolved)}, run.blinded)
+def _carry_out(run: Run, plan: tuple[Node, ...], recorder: Recorder, progress: FoldProgress) -> Work:
+    """Prepare and fit every encoder, then the fusion; what fails is recorded, and the others continue."""
+    work = Work(run, plan)
+    preparing = PreparationProgress([each.name for each in run.encoders], run.show)
+    with closing(work.carry_out()) as events:
+        for event in events:
+            name = event.resolved.name
+            if event.node.step == "prepare":
+                preparing.tell(event.kind, name)
+            elif event.node.step == "fit":
+                preparing.end()
+                if event.kind == "began":
+                    progress.begin(name)
+            if event.result is not None:
+                recorder.tell_fold(event.resolved, event.fold, event.result, run.blinded)
+                progress.finish(name, event.result.facts["seconds"])
+            if event.error is not None:
+                recorder.fail(event.resolved, event.error)
+                progress.drop(name)
+            elif event.kind == "skipped":
+                recorder.skip(event.resolved, SKIPPED)
+    return work
 
 
 def _score(run: Run, predictions: Mapping[str, SystemPredictions], recorder: Recorder) -> dict[str, ScoredSystem]:

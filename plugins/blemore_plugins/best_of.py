@@ -129,6 +129,7 @@ class BestOf(Fusion):
     name = "best-of"
     summary = "logit-mean, or the fusion that is clearly better on held-out training actors"
     Options = BestOfOptions
+    folds_share_work = False
 
     def card(self, options: BestOfOptions) -> Card:
         """Return the card of a fusion."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +22,9 @@ from blemore_harness.record.types import FailedSystem, Record
 from blemore_harness.running.run import Run as EvaluatedRun
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.unregistered import SESSION
+
+Jobs = int | str | None
+"""How many workers carry a run out: a number or `auto`; None takes `BLEMORE_JOBS`, else `auto`."""
 
 Settings = Mapping[str, Mapping[str, object]]
 """Options by plugin: `{"wavlm": {"epochs": 20}}`."""
@@ -45,6 +50,9 @@ def run(
     time_limit: float | None = None,
     skip_bad_clips: bool = False,
     track: str | Sequence[str] = (),
+    jobs: Jobs = None,
+    executor: str = "local",
+    executor_options: Mapping[str, str] | None = None,
 ) -> Run:
     """Train, fuse and score encoders, or a submission. Called again, it takes finished folds from disk.
 
@@ -62,10 +70,15 @@ def run(
         fold_seed: seed of the folds where the metadata has none.
         keep_models: models that are kept: of the final fit on all training clips, which `Run.predict` needs; of all
             folds, too; or none. None is final, where test clips call for that fit.
-        isolate: run plugins in worker processes, so that a crash does not end the run; for installed plugins only.
+        isolate: run every fold in a worker process of its own, so that a crash does not end the run; for installed
+            plugins only.
         time_limit: minutes that a fold may take; needs `isolate`.
         skip_bad_clips: leave out unusable clips; results are then not comparable.
         track: names of experiment trackers that are told of the run, as of `plugins()`.
+        jobs: how many workers carry it out at the same time; 1 is this process, `auto` as many as this machine has room
+            for. None takes `BLEMORE_JOBS`, else `auto`. The results are the same.
+        executor: what starts the workers: `local` on this machine, others as of `plugins()`.
+        executor_options: options of another executor than `local`.
 
     Returns:
         The run. A system that failed is a warning and a row of `Run.table()`; the others are scored.
@@ -84,7 +97,9 @@ def run(
             "run", given, submission, plugins, fusion, settings, data, runs, seed, thresholds, device, fold_seed,
             reporter, track,
         )  # fmt: skip
-        ended = evaluate_run(opened, keep_models, isolate, time_limit, skip_bad_clips)
+        ended = evaluate_run(
+            opened, keep_models, isolate, time_limit, skip_bad_clips, jobs, executor, executor_options
+        )  # fmt: skip
     warn_of_failures(ended, reporter)
     return ended
 
@@ -133,20 +148,65 @@ def evaluate_run(
     isolate: bool = False,
     time_limit: float | None = None,
     skip_bad_clips: bool = False,
+    jobs: Jobs = None,
+    executor: str = "local",
+    executor_options: Mapping[str, str] | None = None,
 ) -> Run:
     """Evaluate what `open_evaluation` returns; arguments and errors as of `run`."""
     from blemore_harness.pipeline import evaluate, evaluate_without_bad_clips
-    from blemore_harness.running.isolation import Isolation
 
     if time_limit is not None and not isolate:
         raise ConfigError("a time limit requires isolation: only worker processes can be stopped")
     here = [each.name for each in opened.systems if each.plugin == SESSION]
     if isolate and here:
         raise ConfigError(f"'{here[0]}' is defined in this session: worker processes know installed plugins only")
-    isolation = Isolation(time_limit and time_limit * 60) if isolate else None
+    opened = replace(opened, keep_models=keep_models)
     work = evaluate_without_bad_clips if skip_bad_clips else evaluate
-    record, folder = work(replace(opened, isolation=isolation, keep_models=keep_models))
+    limit = None if time_limit is None else time_limit * 60
+    with _with_workers(opened, jobs, executor, executor_options or {}, isolate, limit) as spread:
+        record, folder = work(spread)
     return Run(folder, record, objects_of(opened.plugins))
+
+
+@contextmanager
+def _with_workers(
+    opened: EvaluatedRun, jobs: Jobs, executor: str, options: Mapping[str, str], isolate: bool = False,
+    limit: float | None = None, again: bool = False,
+) -> Iterator[EvaluatedRun]:  # fmt: skip
+    """Return a run that is carried out by workers, where there are to be several.
+
+    Args:
+        again: whether everything is to be done, what is finished too.
+    """
+    from blemore_harness.running.isolation import Isolation
+    from blemore_harness.running.work import choose_jobs
+
+    if options and executor == "local":
+        raise ConfigError(f"the executor 'local' has no options, found '{next(iter(options))}'")
+    count = _read_jobs(jobs)
+    if executor != "local":
+        engine = opened.plugins.open_executor(executor, options)
+        slots = engine.slots if count is None else min(count, engine.slots)
+        with closing(engine):
+            yield replace(opened, isolation=Isolation(limit, jobs=slots, fresh=isolate, executor=engine))
+        return
+    count = choose_jobs(opened, again) if count is None else count
+    isolation = Isolation(limit, jobs=count, fresh=isolate) if isolate or count > 1 else None
+    yield replace(opened, isolation=isolation)
+
+
+def _read_jobs(jobs: Jobs) -> int | None:
+    """Return a number of jobs, or None for `auto`."""
+    given: object = os.environ.get("BLEMORE_JOBS") or "auto" if jobs is None else jobs
+    if given == "auto":
+        return None
+    try:
+        count = int(str(given))
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ConfigError(f"jobs: expected a number of at least 1, or auto, found '{given}'")
+    return count
 
 
 def objects_of(plugins: Plugins) -> tuple[Encoder | Fusion, ...]:
@@ -163,6 +223,7 @@ def prepare(
     data: str | Path | Dataset | None = None,
     runs: str | Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    jobs: Jobs = None,
 ) -> Rows:
     """Download weights and extract features before a run. An interrupted preparation continues with the next clip.
 
@@ -179,8 +240,6 @@ def prepare(
     >>> bh.prepare(plugins="trivial-single", data="data", device="cpu")[0]["status"]
     'ready'
     """
-    from blemore_harness.running.preparation import prepare_ahead
-
     reporter = open_reporter()
     call = _describe_call("prepare", {"submission": submission, "plugins": plugins, "settings": settings})
     with keep_stdout():
@@ -189,7 +248,15 @@ def prepare(
             with_settings(found, settings), offered, data if isinstance(data, Dataset) else data_folder(data),
             runs_folder(runs), reporter, device, command=call, show=reporter.show,
         )  # fmt: skip
-        return Rows(prepare_ahead(opened, None if export is None else Path(export)))
+        return Rows(prepare_with_workers(opened, None if export is None else Path(export), jobs))
+
+
+def prepare_with_workers(opened: EvaluatedRun, export: Path | None = None, jobs: Jobs = None) -> list[dict[str, str]]:
+    """Prepare what `open_evaluation` returns; arguments and rows as of `prepare`."""
+    from blemore_harness.running.preparation import prepare_ahead
+
+    with _with_workers(opened, jobs, "local", {}, again=True) as spread:
+        return prepare_ahead(spread, export)
 
 
 def diagnose(

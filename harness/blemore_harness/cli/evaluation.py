@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from blemore_harness.running.run import Run
 
 
+jobs_option = click.option(
+    "--jobs", metavar="N|auto", envvar="BLEMORE_JOBS",
+    help="Workers at the same time; 1 is this process [BLEMORE_JOBS; default: auto, as this machine has room for].",
+)  # fmt: skip
+
 MOST_MINUTES = 1_000_000
 """Maximum of a time limit (two years)."""
 
@@ -62,7 +68,19 @@ MOST_MINUTES = 1_000_000
 @device_option
 @click.option("--skip-bad-clips", is_flag=True, help="Leave out unusable clips; results are then not comparable.")
 @click.option("--fold-seed", type=int, default=0, show_default=True, help="Seed of the folds if the metadata has none.")
-@click.option("--isolate", is_flag=True, help="Run plugins in worker processes, so that a crash does not end the run.")
+@jobs_option
+@click.option(
+    "--executor",
+    metavar="NAME",
+    default="local",
+    show_default=True,
+    help="What starts the workers: local on this machine, or another one; `blemore-harness plugins` lists them.",
+)
+@click.option(
+    "--executor-options", "executor_texts", metavar="KEY=VALUE,...", multiple=True,
+    help="Options of the executor, such as partition=gpu,time=4:00:00.",
+)  # fmt: skip
+@click.option("--isolate", is_flag=True, help="Run every fold in a worker process of its own, for plugins that crash.")
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
     help="With --isolate: limit for a fold, and for a preparation without progress [default: none].",
@@ -82,7 +100,8 @@ MOST_MINUTES = 1_000_000
 def run(
     name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None, settings: tuple[str, ...],
     seed: int | None, seeds_text: str | None, average: bool, device: str, skip_bad_clips: bool, fold_seed: int,
-    isolate: bool, time_limit: float | None, keep_models: Literal["final", "all", "none"] | None, track: str,
+    jobs: str | None, executor: str, executor_texts: tuple[str, ...], isolate: bool, time_limit: float | None,
+    keep_models: Literal["final", "all", "none"] | None, track: str,
     data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score encoders or a submission.
@@ -95,13 +114,14 @@ def run(
         raise click.UsageError("--time-limit requires --isolate: only worker processes can be stopped")
     if time_limit is not None and not 0 < time_limit <= MOST_MINUTES:  # NaN is neither
         raise click.UsageError(f"--time-limit expects minutes, found {time_limit}: omit it for no limit")
+    options = _read_executor_options(executor_texts)
     if average and seeds_text is None:
         raise click.UsageError("--average requires --seeds: one run has nothing to average over")
     if seeds_text is not None:
         _read_seeds(seeds_text, 0)  # refuses before anything slow
 
     def work(run: Run) -> EndedRun:
-        return evaluate_run(run, keep_models, isolate, time_limit, skip_bad_clips)
+        return evaluate_run(run, keep_models, isolate, time_limit, skip_bad_clips, jobs, executor, options)
 
     with keeping_stdout():
         opened = open_named_run(
@@ -118,6 +138,17 @@ def run(
     else:
         _show_results(record, folder, data)
     return 0 if record.status == "finished" else 3
+
+
+def _read_executor_options(texts: tuple[str, ...]) -> dict[str, str]:
+    """Read `partition=gpu,gres=gpu:1`; a comma that no `key=` follows belongs to the value before it."""
+    found = {}
+    for part in (part for text in texts for part in re.split(r",(?=[\w-]+=)", text)):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise click.UsageError(f"--executor-options expects key=value,..., found '{part}'")
+        found[key.strip()] = value.strip()
+    return found
 
 
 def _read_seeds(text: str, base: int) -> tuple[int, ...]:
@@ -184,24 +215,25 @@ def _show_traces(record: Record) -> None:
 )  # fmt: skip
 @set_option
 @device_option
+@jobs_option
 @data_option
 @runs_option
 @json_option
 def prepare(
     name: str | None, plugins: tuple[str, ...], export: Path | None, settings: tuple[str, ...], device: str,
-    data: Path | None, runs: Path, as_json: bool,
+    jobs: str | None, data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Download weights and extract features before a run.
 
     Expects the NAME of a submission, or a list of plugins. An interrupted preparation continues with the next clip.
     """
+    from blemore_harness.api.evaluation import prepare_with_workers
     from blemore_harness.cli.terminal import answer_console
     from blemore_harness.drawing.tables import draw_rows
-    from blemore_harness.running.preparation import prepare_ahead
 
     with keeping_stdout():
         opened = open_named_run("prepare", name, plugins, None, None, settings, None, device, 0, data, runs)
-        rows = prepare_ahead(opened, export)
+        rows = prepare_with_workers(opened, export, jobs)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_rows(rows))
     return 0 if all(row["status"] == "ready" for row in rows) else 3
 

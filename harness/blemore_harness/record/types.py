@@ -213,6 +213,7 @@ class FinishedSystem(SystemFacts):
         notes: what the plugin noted: objects with `fold` (null for the final fit) and names of its own.
         warnings: what was warned of, each text once.
         prepared: what the preparation noted; null where there was none.
+        places: where each fold, and the final fit, was computed.
     """
 
     status: Literal["finished"] = "finished"
@@ -227,11 +228,31 @@ class FinishedSystem(SystemFacts):
     notes: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
     prepared: Prepared | None
+    places: tuple[Place, ...] = field(default=(), metadata=OPTIONAL)
 
     @property
     def curves(self) -> tuple[Curve, ...]:
         """The training curves among the notes (`Context.note_curve`), in their order."""
         return tuple(curve for note in self.notes for curve in find_curves(note["fold"], note))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a fold was computed; no number depends on it.
+
+    Attributes:
+        fold: its number; null for the final fit.
+        host: name of the machine; null for folds of earlier versions.
+        worker: its process, or the engine's name for its job; null in the harness's own process.
+        device: cpu or cuda; null where no call needed to know.
+        gpu: its name; null without one.
+    """
+
+    fold: int | None
+    host: str | None = None
+    worker: str | None = None
+    device: str | None = None
+    gpu: str | None = None
 
 
 @dataclass(frozen=True)

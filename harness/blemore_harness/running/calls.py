@@ -17,7 +17,7 @@ from blemore_harness.protocol.thresholds import search_official
 from blemore_harness.running.requests import Answer, Preparing, Request
 from blemore_harness.running.run import Run
 from blemore_harness.systems.failures import Crash, Lost, blaming
-from blemore_harness.systems.resolved import ResolvedSystem
+from blemore_harness.systems.resolved import RESOLVING, ResolvedSystem
 
 TRIES = 2
 """How often a request whose worker is lost is tried again."""
@@ -183,3 +183,9 @@ def name_failure(run: Run, resolved: ResolvedSystem, crash: Crash, part: str) ->
         at = f"at {crash.place}; " if crash.place else ""
         what += f" ({at}traceback: {run.folder_of(resolved).keep_traceback(part, trace)})"
     return PluginFailed(what, resolved.name, trace)
+
+
+def name_trouble(run: Run, resolved: ResolvedSystem) -> PluginFailed:
+    """Name what kept a system from being resolved."""
+    assert resolved.trouble is not None
+    return name_failure(run, resolved, resolved.trouble, RESOLVING)

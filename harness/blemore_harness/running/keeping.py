@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 from blemore_harness.files.runs import FoldResult
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Probabilities
@@ -64,7 +66,7 @@ def keep_fold(
         "clips": len(predicted.ids),
         "covers": resolved.covers if index is None else None,
         "seconds": round(seconds, 3),
-        "computed_on": run.device.describe(),
+        "computed_on": {"host": platform.node(), "worker": None, **(log.where or run.device.describe())},
         "times_asked": log.asked,
         "notes": log.notes,
         "warnings": log.warnings,

@@ -68,7 +68,7 @@ def free_memory() -> int:
     return max(0, min(found))
 
 
-def choose_jobs(device: str) -> int:
+def count_room(device: str) -> int:
     """Return how many workers this machine has room for: as cores and memory allow, and one more than it has GPUs."""
     room = min(usable_cpus(), free_memory() // BASE_MEMORY)
     gpus = len(list_gpus(device))

@@ -16,8 +16,9 @@ from blemore_harness.errors import ConfigError
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import Scores
 from blemore_harness.protocol.thresholds import choose_on_others, search_official, summarise
+from blemore_harness.running.calls import name_trouble
 from blemore_harness.running.keeping import parts_of
-from blemore_harness.running.preparation import name_trouble, prepare_encoders
+from blemore_harness.running.preparation import prepare_encoders
 from blemore_harness.running.run import Run
 from blemore_harness.running.steps import fit
 from blemore_harness.scoring.results import SystemPredictions, sample_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from blemore_harness.data.released import ORIGIN_FILE
 from blemore_harness.disk import atomic_file, read_json, sweep_leftovers, write_json
 from blemore_harness.errors import ConfigError, PluginFailed, RunError
 from blemore_harness.hookspecs import Encoder
-from blemore_harness.running.calls import name_failure
 from blemore_harness.running.keeping import is_finished
-from blemore_harness.running.progress import show_steps
+from blemore_harness.running.plan import plan_preparation
+from blemore_harness.running.progress import PreparationProgress
 from blemore_harness.running.run import Run
-from blemore_harness.running.steps import frame_features, prepare
-from blemore_harness.systems.resolved import RESOLVING, ResolvedSystem
+from blemore_harness.running.steps import frame_features
+from blemore_harness.running.work import Work
+from blemore_harness.systems.resolved import ResolvedSystem
 
 
 def prepare_encoders(run: Run, again: bool = False) -> Iterator[tuple[ResolvedSystem, PluginFailed | None]]:
@@ -26,27 +28,26 @@ def prepare_encoders(run: Run, again: bool = False) -> Iterator[tuple[ResolvedSy
     Args:
         again: prepare those that are finished, too.
     """
+    sweep_cache(run, again)
+    failures: dict[str, PluginFailed] = {}
+    work = Work(run, plan_preparation(run), again)
+    progress = PreparationProgress([each.name for each in run.encoders], run.show)
+    try:
+        with closing(work.carry_out()) as events:
+            for event in events:
+                progress.tell(event.kind, event.node.system)
+                if event.error is not None:
+                    failures[event.node.system] = event.error
+    finally:
+        progress.end()
+    for resolved in run.encoders:
+        yield resolved, failures.get(resolved.name)
+
+
+def sweep_cache(run: Run, again: bool = False) -> None:
+    """Remove what killed processes left in the cache, where something is about to be computed."""
     if again or not all(is_finished(run, each) for each in run.encoders if each.trouble is None):
         sweep_leftovers(run.cache.root, alone=False)
-    with show_steps("preparing", [each.name for each in run.encoders], run.show) as begin:
-        for number, resolved in enumerate(run.encoders):
-            try:
-                if resolved.trouble is not None:
-                    raise name_trouble(run, resolved)
-                if again or not is_finished(run, resolved):
-                    begin(number)
-                    with run.holding(run.folder_of(resolved).path) as held:
-                        if again or not is_finished(run, resolved):  # whoever held it may have done everything
-                            prepare(held, resolved)
-                yield resolved, None
-            except PluginFailed as error:
-                yield resolved, error
-
-
-def name_trouble(run: Run, resolved: ResolvedSystem) -> PluginFailed:
-    """Name what kept a system from being resolved."""
-    assert resolved.trouble is not None
-    return name_failure(run, resolved, resolved.trouble, RESOLVING)
 
 
 def warn_of_missing_videos(run: Run) -> None:

@@ -57,29 +57,31 @@ class FoldProgress:
     Args:
         parts: by system, in the order in which they are fitted, how many folds it has, the final fit included.
         show: called whenever something changes.
+        jobs: how many folds are fitted at the same time.
     """
 
-    def __init__(self, parts: Mapping[str, int], show: Show = ignore_standing) -> None:
+    def __init__(self, parts: Mapping[str, int], show: Show = ignore_standing, jobs: int = 1) -> None:
         self._parts = dict(parts)
+        self._jobs = jobs
         self._show = show
         self._seconds: dict[str, list[float]] = {name: [] for name in parts}
 
     @classmethod
     @contextmanager
-    def shown(cls, parts: Mapping[str, int], show: Show) -> Iterator[FoldProgress]:
+    def shown(cls, parts: Mapping[str, int], show: Show, jobs: int = 1) -> Iterator[FoldProgress]:
         """Return one whose standing is shown until the block ends."""
         try:
-            yield cls(parts, show)
+            yield cls(parts, show, jobs)
         finally:
             show(None)
 
     def begin(self, name: str) -> None:
-        """Begin with the folds of a system; those that systems before it have left will not come any more."""
-        for earlier in self._parts:
-            if earlier == name:
-                break
-            self._parts[earlier] = len(self._seconds[earlier])
+        """Begin with folds of a system."""
         self._show(self.standing(name))
+
+    def drop(self, name: str) -> None:
+        """Expect no more folds of a system, which failed."""
+        self._parts[name] = len(self._seconds[name])
 
     def finish(self, name: str, seconds: float) -> None:
         """Count a fold that took so many seconds, now or when it was trained."""
@@ -105,16 +107,38 @@ class FoldProgress:
                 left += sum(measured) / len(measured) * (parts - len(measured))
             elif parts:
                 unknown.append(system)
-        rest = f"about {show_duration(left)} left"
+        rest = f"about {show_duration(left / self._jobs)} left"
         return f"{rest} for {name}, then {', '.join(unknown)}" if unknown else rest
 
 
-@contextmanager
-def show_steps(verb: str, names: Sequence[str], show: Show) -> Iterator[Callable[[int], None]]:
-    """Show which of several systems something is done with: returns a function that takes its number, from 0."""
-    try:
-        yield lambda number: show(
-            Standing(f"{verb} {names[number]} ({number + 1} of {len(names)})", number, len(names))
-        )
-    finally:
-        show(None)
+class PreparationProgress:
+    """Shows which encoders are being prepared.
+
+    Args:
+        names: of all encoders, in their order.
+    """
+
+    def __init__(self, names: Sequence[str], show: Show = ignore_standing) -> None:
+        self._names = tuple(names)
+        self._show = show
+        self._running: list[str] = []
+        self._done = 0
+        self._over = False
+
+    def tell(self, kind: str, name: str) -> None:
+        """Take note of an encoder's preparation that `began`, or ended in whatever way."""
+        if kind == "began":
+            self._running.append(name)
+        elif name in self._running:
+            self._running.remove(name)
+            self._done += 1
+        if kind == "began" or self._running:
+            first, count = self._names.index(self._running[0]), len(self._names)
+            which = f"{first + 1} of {count}" if len(self._running) == 1 else f"{self._done} of {count} done"
+            self._show(Standing(f"preparing {', '.join(self._running)} ({which})", first, count))
+
+    def end(self) -> None:
+        """Show nothing more, unless something else is shown already."""
+        if not self._over:
+            self._over = True
+            self._show(None)

@@ -34,6 +34,7 @@ from blemore_harness.record.types import (
     Execution,
     FailedSystem,
     FinishedSystem,
+    Place,
     PluginFacts,
     Prepared,
     Record,
@@ -172,7 +173,8 @@ class Recorder:
     ) -> None:
         """Tell the plugins of a fold that is safely on disk; ids are the opaque ones."""
         opaque, facts = blinded.opaque, result.facts
-        self._update_execution(**facts.get("computed_on", {}))
+        where = facts.get("computed_on", {})
+        self._update_execution(**{name: where[name] for name in ("device", "gpu") if name in where})
         rows = Probabilities(tuple(opaque[name] for name in result.probabilities.ids), result.probabilities.values)
         self._tell(
             "blemore_fold_finished",
@@ -224,6 +226,7 @@ class Recorder:
                 prepared=None
                 if prepared is None
                 else Prepared(prepared["notes"], tuple(prepared["warnings"]), prepared["seconds"]),
+                places=tuple(Place(facts["fold"], **facts.get("computed_on", {})) for facts in rows.facts),
             )
         )
 

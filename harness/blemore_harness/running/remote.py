@@ -88,16 +88,16 @@ class RemoteWorker:
     def __init__(self, gate: Gate, welcome: Welcome, started: Started) -> None:
         self._gate, self._token, self._started = gate, welcome.token, started
         self.hello: Hello | None = None
-        self._killed = False
+        self._killed = threading.Event()
 
     def arrive(self) -> None:
         """Wait until it has connected, for as long as it waits or runs.
 
         Raises:
-            Lost: it ended before.
+            Lost: it ended before, or was killed.
         """
         while (found := self._gate.wait_for(self._token, POLL)) is None:
-            if self._started.state() == "ended":
+            if self._killed.is_set() or self._started.state() == "ended":
                 raise self.lose(self.fate(), again=True)
         self.hello, self.pipe = found
 
@@ -105,7 +105,7 @@ class RemoteWorker:
         """As `isolation.Worker.wait`."""
         if wait([self.pipe], POLL if seconds is None else min(POLL, seconds)):
             return True
-        if self._killed or (self._started.state() == "ended" and not self.pipe.poll()):
+        if self._killed.is_set() or (self._started.state() == "ended" and not self.pipe.poll()):
             raise self.lose(self.fate(), again=True)
         return False
 
@@ -145,7 +145,7 @@ class RemoteWorker:
 
     def kill(self) -> None:
         """As `pool.PoolWorker.kill`."""
-        self._killed = True
+        self._killed.set()
         self._started.stop()
 
     def close(self) -> None:
@@ -167,6 +167,8 @@ class RemoteStarter:
         self._gate = Gate(executor)
         self._lock = threading.Lock()
         self._wanted: list[_Wanted] = []
+        self._coming: list[RemoteWorker] = []
+        self._closed = False
 
     def start(self, needs: Needs, log: object) -> RemoteWorker:
         """Return a worker that has connected.
@@ -188,7 +190,15 @@ class RemoteStarter:
         if own.error is not None:
             raise own.error
         assert own.worker is not None
-        own.worker.arrive()
+        with self._lock:
+            self._coming.append(own.worker)
+        if self._closed:
+            own.worker.kill()
+        try:
+            own.worker.arrive()
+        finally:
+            with self._lock:
+                self._coming.remove(own.worker)
         return own.worker
 
     def _ask(self, batch: list[_Wanted]) -> None:
@@ -209,9 +219,13 @@ class RemoteStarter:
         return True
 
     def close(self) -> None:
-        """End all that was started."""
+        """Start no more, and end those that have not connected."""
+        with self._lock:
+            self._closed = True
+            coming = list(self._coming)
+        for worker in coming:
+            worker.kill()
         self._gate.close()
-        self._executor.close()
 
 
 class _Wanted:

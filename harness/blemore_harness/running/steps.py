@@ -62,37 +62,47 @@ def fit(
     resolved: ResolvedSystem,
     train: Mapping[str, Probabilities] | None = None,
     test: Mapping[str, Probabilities] | None = None,
+    *,
+    only: Sequence[int | None] | None = None,
+    embeddings: Mapping[str, Embeddings] | None = None,
 ) -> Iterator[tuple[int | None, FoldResult]]:
     """Take a system's folds from disk, then fit those that are missing; each is on disk before it is given.
 
     Args:
         train: of a fusion, by base model: out-of-fold probabilities of all training clips, opaque ids.
         test: of a fusion, by base model: probabilities of the test clips.
+        only: folds, and None for the final fit; without them all.
+        embeddings: of a fusion of embeddings, by base model; those of others are asked for.
     """
     folder = run.folder_of(resolved)
+    wanted = parts_of(run, resolved) if only is None else only
     with run.holding(folder.path) as held:
-        finished = find_finished(run, resolved)
+        finished = {index: found for index, found in find_finished(run, resolved).items() if index in wanted}
         for index in finished:
             folder.drop_workspace(part_name(index))  # of a process that was killed before it could
         yield from finished.items()
-        missing = [index for index in parts_of(run, resolved) if index not in finished]
+        missing = [index for index in wanted if index not in finished]
         if missing:
-            yield from fit_missing(held, resolved, _plan(held, resolved, missing, train or {}, test or {}))
+            requests = _make_requests(held, resolved, missing, train or {}, test or {}, embeddings or {})
+            yield from fit_missing(held, resolved, requests)
 
 
-def _plan(
+def _make_requests(
     run: Run,
     resolved: ResolvedSystem,
     missing: Sequence[int | None],
     train: Mapping[str, Probabilities],
     test: Mapping[str, Probabilities],
+    known: Mapping[str, Embeddings],
 ) -> Sequence[Fitting | Fusing]:
     """Return the request for each fold."""
     system, folds = resolved.system, [run.blinded.fold(index) for index in missing]
     if not isinstance(system, Fusion):
         return [Fitting(fold, keeps_model(run, fold.index)) for fold in folds]
     if takes_embeddings(resolved):
-        embeddings = {encoder.name: embed(run, encoder) for encoder in resolved.base_models}
+        embeddings = {
+            each.name: known[each.name] if each.name in known else embed(run, each) for each in resolved.base_models
+        }
         return [plan_fusing(system, fold, embeddings, embeddings, keeps_model(run, fold.index)) for fold in folds]
     return [
         plan_fusing(system, fold, train, test if fold.index is None else train, keeps_model(run, fold.index))

@@ -1,0 +1,213 @@
+"""Runs on several workers: the same files as one, nothing lost when a worker is, no labels where they must not be."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blemore_harness.errors import BlemoreError
+from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.plan import plan_run
+from blemore_harness.running.run import open_run
+from blemore_harness.systems.plugins import load_plugins
+from blemore_harness.systems.submission import from_plugins
+from installed_plugins import make_site
+from second_distributions import environment, offered
+from test_isolation import COMMAND, TALKER, Bench, alive, files_of, timeless
+from toys import system
+
+pytestmark = pytest.mark.once
+
+MORE = """
+class Pids(Talker):
+    name = "pids"
+
+    def prepare(self, clips, options, context):
+        context.note("pid", os.getpid())
+
+    def fit(self, fold, options, context):
+        context.note("pid", os.getpid())
+        return super().fit(fold, options, context)
+
+class OtherPids(Pids):
+    name = "other-pids"
+
+class Dying(Talker):
+    name = "dying"
+
+    def fit(self, fold, options, context):
+        if fold.index == 1:
+            with open("deaths", "a") as file:
+                file.write("x")
+            if len(open("deaths").read()) <= int(os.environ.get("DEATHS", "2")):
+                print("dying was here", flush=True)
+                os.kill(os.getpid(), 9)
+        return super().fit(fold, options, context)
+
+@hookimpl
+def blemore_encoders():
+    return [Talker(), Together(), Nosy(), Fixable(), Waiting(), Pids(), OtherPids(), Dying(), Careless()]
+"""
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.chdir(tmp_path)
+    talker = TALKER[: TALKER.index("@hookimpl")] + MORE
+    with make_site(tmp_path / "site") as site, offered(tmp_path / "second", "example_plugin", "broken_plugin"):
+        site.install("talker", talker)
+        yield Bench(tmp_path)
+
+
+def spread(jobs: int = 2, **more: Any) -> Isolation:
+    return Isolation(jobs=jobs, fresh=False, **more)
+
+
+def all_files(runs: Path) -> dict[str, Any]:
+    """Every file of every system, without times and places."""
+    found: dict[str, Any] = {}
+    for path in sorted((runs / "systems").rglob("*")):
+        if path.suffix == ".json":
+            found[str(path.relative_to(runs))] = timeless(
+                {key: value for key, value in json.loads(path.read_text()).items() if key != "computed_on"}
+            )
+        elif path.is_file() and path.suffix != ".lock" and path.name != ".lock":
+            found[str(path.relative_to(runs))] = path.read_bytes()
+    return found
+
+
+def test_two_jobs_give_the_same_files_and_record_as_one(bench: Bench) -> None:
+    plain, folder = bench.run("talker,together,file-bytes", "one", None)
+    record, elsewhere = bench.run("talker,together,file-bytes", "two", spread())
+    assert record["status"] == "finished", [each.get("error") for each in record["systems"]]
+    assert all_files(folder.parent) == all_files(elsewhere.parent)
+    for key in set(record) - {"execution", "submission", "data"}:
+        assert timeless(record[key]) == timeless(plain[key]), key
+    assert (elsewhere / "submission.zip").read_bytes() == (folder / "submission.zip").read_bytes()
+    places = system(record, "talker")["places"]
+    assert [place["fold"] for place in places] == [0, 1, None]
+    assert all(place["worker"].startswith("process ") and place["host"] for place in places)
+    assert {place["worker"] for place in system(plain, "talker")["places"]} == {None}
+    assert not list(elsewhere.parent.rglob("*.log")), "nobody printed anything"
+
+
+def test_a_worker_is_told_labels_of_one_fold_only(bench: Bench) -> None:
+    record, _ = bench.run("pids,other-pids", "runs", spread())
+    folds: dict[int, set[object]] = {}
+    for name in ("pids", "other-pids"):
+        for note in system(record, name)["notes"]:
+            folds.setdefault(note["pid"], set()).add(note["fold"])
+    assert all(len(known) == 1 for known in folds.values()), folds
+    assert len(folds) < 6, "workers are kept for the same fold of another system"
+    nosy, _ = bench.run("nosy,talker", "runs", spread())
+    notes = {note["fold"]: note for note in system(nosy, "nosy")["notes"]}
+    assert [notes[index]["names"] for index in (0, 1)] == [[], []]
+    # Of 40 clips 20 are trained on; a worker that was kept may still hold those of another system, which are the same.
+    assert all(set(notes[index]["labels"]) == {20} for index in (0, 1))
+
+
+@pytest.mark.parametrize(("deaths", "status"), [("2", "finished"), ("3", "failed")])
+def test_a_lost_worker_is_tried_again_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, deaths: str, status: str
+) -> None:
+    monkeypatch.setenv("DEATHS", deaths)
+    record, folder = bench.run("dying,talker", "two", spread())
+    row = system(record, "dying")
+    assert row["status"] == status
+    assert Path("deaths").read_text() == "x" * 3
+    assert system(record, "talker")["status"] == "finished"
+    assert sum("tried again" in text for text in bench.reporter.said) == 2
+    if status == "failed":
+        assert "was killed by SIGKILL" in row["error"]["message"]
+        assert "dying was here" in row["error"]["message"]
+        assert {path.stem for path in folder.parent.glob("systems/dying-*/*.csv")} >= {"fold-0"}
+        again, _ = bench.run("dying,talker", "two", spread())
+        assert system(again, "dying")["status"] == "finished"
+
+
+def test_what_a_plugin_raises_is_not_tried_again_and_the_others_go_on(bench: Bench) -> None:
+    record, _ = bench.run("careless,talker", "two", spread())
+    assert "note failed: TypeError" in system(record, "careless")["error"]["message"]
+    assert not any("tried again" in text for text in bench.reporter.said)
+    assert system(record, "talker")["status"] == "finished"
+    assert system(record, "median")["status"] == "skipped"
+
+
+def test_the_plan_is_data_and_its_addresses_follow_the_identities(bench: Bench) -> None:
+    where = (bench.root / "plan", bench.root / "cache", bench.reporter)
+    run = open_run(from_plugins(["talker,file-bytes"], "median"), load_plugins(), bench.dataset, bench.blinded, *where)
+    plan = plan_run(run, False, lambda system: False)
+    assert pickle.loads(pickle.dumps(plan)) == plan
+    assert [node.name for node in plan] == [
+        "talker prepare", "file-bytes prepare", "talker fold-0", "talker fold-1", "talker final",
+        "file-bytes fold-0", "file-bytes fold-1", "file-bytes final", "median fold-0", "median fold-1", "median final",
+    ]  # fmt: skip
+    done: set[str] = set()
+    for node in plan:
+        assert done.issuperset(node.after), "each comes after what it needs"
+        done.add(node.address)
+    assert len(done) == len(plan)
+    other = run.of(replace(run.submission, seed=1))
+    assert not done & {node.address for node in plan_run(other, False, lambda system: False)}
+
+
+def test_killed_workers_and_ctrl_c_lose_nothing(bench: Bench) -> None:
+    """The same command goes on, whatever was killed; an interrupted run leaves no process behind."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    words = [*COMMAND, "--data", "data", "--plugin", "talker,waiting", "--jobs", "2"]
+    with (bench.root / "said.txt").open("wb") as said:
+        process = subprocess.Popen(
+            words, cwd=bench.root, stdout=said, stderr=said,
+            env=environment(bench.root, PYTHONPATH=paths, BLEMORE_CACHE=str(bench.root / "cache")),
+        )  # fmt: skip
+    pids = bench.root / "pids"
+    while not (pids.exists() and pids.read_text().endswith("\n")) and process.poll() is None:
+        time.sleep(0.05)
+    assert process.poll() is None, (bench.root / "said.txt").read_text()
+    family = [int(word) for word in pids.read_text().split()]
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 1 or process.returncode in (130, -signal.SIGINT)
+    assert not any(map(alive, family))
+    [record] = bench.root.glob("blemore-runs/talker*/record.json")
+    assert json.loads(record.read_text())["status"] == "interrupted"
+
+
+def test_jobs_are_a_number_or_auto(bench: Bench) -> None:
+    import blemore_harness as bh
+
+    for wrong in (0, "many", "-1"):
+        with pytest.raises(BlemoreError, match=str(wrong)):
+            bh.run(plugins=["file-bytes"], data="data", jobs=wrong)
+    with pytest.raises(BlemoreError, match="speed"):
+        bh.run(plugins=["file-bytes"], data="data", executor_options={"speed": "1"})
+    with pytest.raises(BlemoreError, match="slorm"):
+        bh.run(plugins=["file-bytes"], data="data", executor="slorm")
+
+
+def test_hooks_are_told_in_one_thread(bench: Bench) -> None:
+    plugins, threads = load_plugins(), set()
+    tell = plugins.tell
+    plugins.tell = lambda *words: (threads.add(threading.get_ident()), tell(*words))[1]  # type: ignore[method-assign,assign]
+    from blemore_harness.pipeline import evaluate
+
+    where = (bench.root / "told", bench.root / "cache", bench.reporter)
+    run = open_run(from_plugins(["talker,file-bytes"], "median"), plugins, bench.dataset, bench.blinded, *where)
+    evaluate(replace(run, isolation=spread()))
+    assert threads == {threading.get_ident()}
+
+
+def test_files_of_is_not_empty(bench: Bench) -> None:
+    _, folder = bench.run("file-bytes", "one", spread())
+    assert len(files_of(folder.parent)) == 3
