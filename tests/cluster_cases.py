@@ -1,4 +1,4 @@
-"""A run for tests of executors: an encoder that waits in the middle of its training until the test has done its worst."""
+"""A run for tests of executors: an encoder that waits in the middle of its training until it was disturbed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from blemore_harness.api.evaluation import evaluate_run
 from blemore_harness.data.blinded import blind_dataset
 from blemore_harness.data.download import read_dataset
-from blemore_harness.pipeline import evaluate
 from blemore_harness.running.run import open_run
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.systems.submission import from_plugins
@@ -100,15 +100,19 @@ class Case:
         self.blinded = blind_dataset(self.dataset, root / "views")
         self.reporter = Silent()
 
-    def run(self, names: str, where: str, isolation: Any = None) -> tuple[dict[str, Any], Path]:
+    def run(
+        self, names: str, where: str, executor: str = "local", options: Mapping[str, str] | None = None
+    ) -> tuple[dict[str, Any], Path]:
+        """Evaluate encoders and their fusion; in this process where no executor is named."""
         submission = from_plugins([names], "median").with_options({}, None)
-        record, folder = evaluate(
-            open_run(
-                submission, load_plugins(), self.dataset, self.blinded, self.root / where,
-                self.root / f"cache-{where}", self.reporter, isolation=isolation,
-            )
+        opened = open_run(
+            submission, load_plugins(), self.dataset, self.blinded, self.root / where, self.root / f"cache-{where}",
+            self.reporter,
         )  # fmt: skip
-        return record.to_json(), folder
+        ended = evaluate_run(
+            opened, jobs=1 if executor == "local" else None, executor=executor, executor_options=options
+        )
+        return ended.record.to_json(), ended.folder
 
     @contextmanager
     def disturbing(self, worst: Mapping[str, Callable[[int], None]]) -> Iterator[None]:
@@ -163,7 +167,7 @@ def files_of(runs: Path) -> dict[str, bytes]:
 def timeless(row: Any) -> Any:
     """Return a record without times and places."""
     if isinstance(row, dict):
-        return {key: timeless(value) for key, value in row.items() if key not in ("seconds", "where")}
+        return {key: timeless(value) for key, value in row.items() if key not in ("seconds", "places")}
     return [timeless(value) for value in row] if isinstance(row, list) else row
 
 

@@ -19,7 +19,7 @@ from blemore_harness.executors import Executor, Needs, Started, State, Welcome
 from blemore_scale.launch import SHARE, Launch, clear_folder, last_line, open_folder
 from blemore_scale.settings import check_names, listening_for, read_count
 
-KNOWN = ("address", "parallel", "host")
+KNOWN = ("address", "parallel", "host", "cpus")
 
 LOCAL = "local"
 """Address that means a cluster of its own on this machine."""
@@ -38,7 +38,10 @@ class RayCluster(Executor):
         self._parallel = read_count(self.name, options, "parallel", 1) if "parallel" in options else None
         if importlib.util.find_spec("ray") is None:
             raise ExtraMissing("--executor ray needs ray: pip install 'blemore-harness[ray]'")
+        asked = read_count(self.name, options, "cpus", 0) if "cpus" in options else None
         self._ray, self._own = _join(options.get("address", LOCAL))
+        largest = max(int(node["Resources"].get("CPU", 0)) for node in self._ray.nodes() if node["Alive"])
+        self.cpus = asked or max(1, min(type(self).cpus, largest))
         self._actors: list[RayWorker] = []
         self._lock = threading.Lock()
         self._mark = ""
@@ -47,8 +50,8 @@ class RayCluster(Executor):
 
     @property
     def slots(self) -> int:
-        """As many as `parallel` says, else as the cluster has cores."""
-        return self._parallel or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        """As many as `parallel` says, else as the cluster has room for."""
+        return self._parallel or max(1, int(self._ray.cluster_resources().get("CPU", 1)) // self.cpus)
 
     @property
     def host(self) -> str:
@@ -87,6 +90,8 @@ class RayCluster(Executor):
 
     def close(self) -> None:
         """End all actors, and the cluster where it was started here; delete what holds the key of the run."""
+        if self.closed:
+            return
         with self._lock:
             actors, self._actors = self._actors, []
         for actor in actors:
@@ -95,7 +100,8 @@ class RayCluster(Executor):
         if self._own:
             with _keeping_signals():
                 self._ray.shutdown()
-        clear_folder(self.folder)
+        if self._mark:
+            clear_folder(self.folder)
 
 
 class RayWorker(Started):

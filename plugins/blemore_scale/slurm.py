@@ -26,9 +26,9 @@ from blemore_scale.slurm_commands import (
 )
 
 PER_JOB = ("partition", "account", "qos", "constraint", "gres", "time", "mem", "cpus", "exclude")
-"""Options that may also stand behind `gpu.` or `cpu.`: for jobs that use a GPU, and for those that do not."""
+"""Options that may also stand behind `gpu-` or `cpu-`: for jobs that use a GPU, and for those that do not."""
 
-KNOWN = ("parallel", "host", "setup", *PER_JOB, *(f"{kind}.{name}" for kind in ("gpu", "cpu") for name in PER_JOB))
+KNOWN = ("parallel", "host", "setup", *PER_JOB, *(f"{kind}-{name}" for kind in ("gpu", "cpu") for name in PER_JOB))
 
 HOURS = "4:00:00"
 """Time limit of a job; one that reaches it goes back into the queue and continues."""
@@ -125,7 +125,7 @@ class Slurm(Executor):
             name: self._choose(kind, name) for name in ("partition", "account", "qos", "constraint", "exclude")
         }
         # Without a prefix `gres` is about GPUs, which other jobs do without.
-        gres = self._choose("gpu", "gres", f"gpu:{needs.gpus}") if needs.gpus else self.options.get("cpu.gres")
+        gres = self._choose("gpu", "gres", f"gpu:{needs.gpus}") if needs.gpus else self.options.get("cpu-gres")
         setup = [line for line in self.options.get("setup", "").split(";") if line.strip()]
         return {name: value for name, value in chosen.items() if value} | {
             "job_name": f"blemore-{needs.system}",
@@ -146,14 +146,15 @@ class Slurm(Executor):
         return int(self._choose("gpu" if needs.gpus else "cpu", "cpus") or max(1, needs.cpus))
 
     def _choose(self, kind: str, name: str, default: str = "") -> str:
-        return self.options.get(f"{kind}.{name}") or self.options.get(name) or default
+        return self.options.get(f"{kind}-{name}") or self.options.get(name) or default
 
     def close(self) -> None:
         """Cancel all jobs that have not ended, and delete what holds the key of the run; the logs stay."""
         with self._lock:
             jobs, self._jobs = self._jobs, []
         cancel([job.id for job in jobs if job.state() != "ended"])
-        clear_folder(self.folder)
+        if self._mark:
+            clear_folder(self.folder)
 
 
 class SlurmJob(Started):
