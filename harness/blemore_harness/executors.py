@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from blemore_harness.errors import PluginFailed
@@ -82,7 +83,8 @@ class Executor:
     Attributes:
         name: what users type: lower case letters, digits and dashes.
         summary: one line for `blemore-harness plugins`.
-        listens_on: address that the harness listens on: loopback, or `0.0.0.0` for workers on other machines.
+        folder: for logs and other files of its workers, beside the runs; set before the first start, made by whoever
+            writes there.
         idle_seconds: how long a worker without work is kept.
         cpus: that a worker is to have, unless the options say otherwise.
 
@@ -92,7 +94,7 @@ class Executor:
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    listens_on: ClassVar[str] = "127.0.0.1"
+    folder: Path
     idle_seconds: ClassVar[float] = 30.0
     cpus: int = 4
 
@@ -103,6 +105,11 @@ class Executor:
     def slots(self) -> int:
         """How many workers may wait or run at the same time."""
         return 1
+
+    @property
+    def listens_on(self) -> str:
+        """The address that the harness listens on: loopback, or `0.0.0.0` for workers on other machines."""
+        return "127.0.0.1"
 
     @property
     def host(self) -> str:

@@ -191,8 +191,9 @@ def _with_workers(
     count = _read_jobs(jobs)
     if executor != "local":
         engine = opened.plugins.open_executor(executor, options)
-        slots = engine.slots if count is None else min(count, engine.slots)
+        engine.folder = opened.folder / "workers"
         with closing(engine):
+            slots = engine.slots if count is None else min(count, engine.slots)
             yield replace(opened, isolation=Isolation(limit, jobs=slots, fresh=isolate, executor=engine))
         return
     count = choose_jobs(opened, again) if count is None else count

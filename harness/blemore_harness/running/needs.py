@@ -29,7 +29,7 @@ def estimate_needs(
 
     Args:
         preparing: whether it is a preparation: one without a network needs no GPU.
-        device: `cpu`, or where a GPU may be used.
+        device: `cpu`, or where a GPU may be used; `auto` for a worker elsewhere, which gets one for networks only.
         part: what is done, as of `open_call`.
         cpus, limit: as of `Needs`.
     """
@@ -37,7 +37,8 @@ def estimate_needs(
     if count is None:
         count = 0 if resolved.card.weights_licence == "none" or not resolved.modality else UNDECLARED_PARAMETERS
     memory = BASE_MEMORY + count * (WEIGHT_BYTES if preparing else TRAINED_BYTES)
-    gpus = 0 if device == "cpu" or not resolved.modality or (preparing and resolved.card.parameters == 0) else 1
+    light = not resolved.modality or (resolved.card.parameters == 0 and (preparing or device == "auto"))
+    gpus = 0 if device == "cpu" or light else 1
     kind = resolved.modality or "fusion"
     return Needs(f"{resolved.name} {part}", resolved.name, kind, gpus, cpus, memory, limit)
 

@@ -151,6 +151,8 @@ class RemoteWorker:
     def close(self) -> None:
         """As `pool.PoolWorker.close`."""
         try:
+            if self.pipe.poll():  # nothing is left to be said: its connection broke, and its job may be in the queue
+                self._started.stop()
             self.pipe.send_bytes(b"")
         except OSError:
             self._started.stop()

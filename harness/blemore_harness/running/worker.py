@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import os
 import pickle
+import select
 import signal
 import socket
 import threading
@@ -207,8 +208,21 @@ def connect(welcome: Welcome, job: str = "") -> None:
         raise BlemoreError(f"no harness answers at {welcome.host}:{welcome.port}: its run may have ended") from error
     with connection:
         os.register_at_fork(after_in_child=partial(os.close, connection.fileno()))
+        threading.Thread(target=_end_with_harness, args=(connection.fileno(),), name="harness", daemon=True).start()
         connection.send(Hello(welcome.token, socket.gethostname(), os.getpid(), job))
         _answer_all(connection)
+
+
+def _end_with_harness(connection: int) -> None:
+    """End this process when the harness is gone, in the middle of a request as well: nobody wants the answer."""
+    with socket.socket(fileno=os.dup(connection)) as watched:
+        watched.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_KEEPCNT, 6)):
+            watched.setsockopt(socket.IPPROTO_TCP, option, value)
+        poll = select.poll()
+        poll.register(watched, select.POLLRDHUP)
+        poll.poll()
+    os._exit(0)
 
 
 def _answer_all(connection: Connection) -> None:

@@ -1,0 +1,1 @@
+"""Executors for clusters: `run --executor slurm` and `run --executor ray`."""
