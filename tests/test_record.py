@@ -18,7 +18,7 @@ from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import RunError
 from blemore_harness.files.runs import copy_submission, read_record
 from blemore_harness.record import types
-from blemore_harness.record.curves import Curve
+from blemore_harness.record.folds import Curve
 from blemore_harness.record.schema import SCHEMA_FILE, make_schema
 from blemore_harness.record.types import Record
 from blemore_harness.systems.submission import from_plugins

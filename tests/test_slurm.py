@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from blemore_harness.errors import ConfigError, UnknownName
-from blemore_harness.executors import Needs, Welcome
 from blemore_harness.systems.plugins import load_plugins
-from blemore_scale.settings import read_minutes
 from blemore_scale.slurm import Slurm
 from cluster_cases import Case, alive, files_of, opened_case, timeless, wait_until
 from slurm_cluster import missing, slurm_cluster

@@ -38,7 +38,7 @@ from blemore_harness.context import Context
 from blemore_harness.errors import PluginFailed
 from blemore_harness.executors import Executor
 from blemore_harness.predictions import Embeddings, Probabilities
-from blemore_harness.record.curves import Curve, find_curves
+from blemore_harness.record.folds import Curve, find_curves
 from blemore_harness.record.types import Record, SystemFacts
 
 PROJECT = "blemore_harness"

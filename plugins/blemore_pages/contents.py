@@ -15,7 +15,7 @@ from blemore_harness.files.leaderboard import read_submission
 from blemore_harness.files.runs import Runs
 from blemore_harness.predictions import FloatArray, Probabilities
 from blemore_harness.protocol.grid import GridScores
-from blemore_harness.record.curves import Curve
+from blemore_harness.record.folds import Curve
 from blemore_harness.record.types import FinishedSystem, Record
 from blemore_harness.scoring.analysis import DEFAULT_STRATEGY
 from blemore_harness.scoring.breakdown import Answers

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from blemore_harness.hookspecs import FoldFinished, RunFinished, RunStarted, hookimpl
-from blemore_harness.record.curves import Curve
+from blemore_harness.record.folds import Curve
 from blemore_harness.record.types import Record
 from blemore_trackers.facts import collect_files, final_metrics, fold_metrics, numbers_of, read_table
 

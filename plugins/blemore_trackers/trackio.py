@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blemore_harness.hookspecs import RunStarted
-from blemore_harness.record.curves import Curve
+from blemore_harness.record.folds import Curve
 from blemore_harness.record.types import Record
 from blemore_trackers.facts import list_caveats, list_parameters, list_tags
 
