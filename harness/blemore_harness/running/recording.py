@@ -36,7 +36,6 @@ from blemore_harness.record.types import (
     ExtraFacts,
     FailedSystem,
     FinishedSystem,
-    Place,
     PluginFacts,
     Prepared,
     Record,
