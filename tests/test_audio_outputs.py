@@ -114,6 +114,12 @@ def test_whisper_and_clap_want_models_of_their_own_kind(tmp_path: Path, listen: 
             listen(name, noise(1), model=folder)
 
 
+def test_audio_names_the_encoder_of_models_that_it_does_not_run(tmp_path: Path, listen: Listen) -> None:
+    for folder, name in ((files.save_clap(tmp_path / "a"), "clap"), (files.save_qwen(tmp_path / "b"), "qwen2-audio")):
+        with pytest.raises(InvalidOption, match=rf"one of the types .* the encoder {name}$"):
+            listen("audio", noise(1), model=folder)
+
+
 # CLAP
 
 
