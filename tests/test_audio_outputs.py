@@ -25,9 +25,12 @@ from blemore_harness.errors import DataError, InvalidOption, MediaError, Weights
 from blemore_harness.options import build_options  # noqa: E402
 from blemore_harness.pooling import pool_statistics  # noqa: E402
 from blemore_plugins import speech  # noqa: E402
+from blemore_plugins.cards import AUDIO_OF_IMAGEBIND, CARDS  # noqa: E402
 from blemore_plugins.hub import quiet_transformers  # noqa: E402
 from blemore_plugins.speech import extraction  # noqa: E402
 from blemore_plugins.speech import released as released_module  # noqa: E402
+from blemore_plugins.speech.experts import Expert  # noqa: E402
+from blemore_plugins.speech.imagebind import ImageBindAudio  # noqa: E402
 from blemore_plugins.speech.options import EMOTIONS  # noqa: E402
 from fakes import make_context  # noqa: E402
 from speech_models import SECONDS, WIDTH, change_weights, save_model, whole_model  # noqa: E402
@@ -109,6 +112,12 @@ def test_whisper_and_clap_want_models_of_their_own_kind(tmp_path: Path, listen: 
         (folder / "tokenizer.json").write_text("{}")
         with pytest.raises(InvalidOption, match=rf"type {wanted}; found 'wavlm'"):
             listen(name, noise(1), model=folder)
+
+
+def test_audio_names_the_encoder_of_models_that_it_does_not_run(tmp_path: Path, listen: Listen) -> None:
+    for folder, name in ((files.save_clap(tmp_path / "a"), "clap"), (files.save_qwen(tmp_path / "b"), "qwen2-audio")):
+        with pytest.raises(InvalidOption, match=rf"one of the types .* the encoder {name}$"):
+            listen("audio", noise(1), model=folder)
 
 
 # CLAP
@@ -366,6 +375,49 @@ def test_regressors_that_do_not_fit_are_refused(tmp_path: Path, listen: Listen) 
 
 
 # All
+
+
+@pytest.mark.parametrize("name", ["clap", "imagebind-audio", "qwen2-audio", "empathic-voice"])
+def test_clips_run_together_give_what_each_gives_alone(
+    name: str, listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = 48_000 if name == "clap" else 16_000
+    waves = [noise(seconds, rate, seed) for seed, seconds in enumerate((0.4, 1.1, 2.3))]
+    alone = [listen(name, wave, model="random-small", embedding="both") for wave in waves]
+    monkeypatch.setitem(extraction.BATCH_SECONDS, "cpu", 120)
+    monkeypatch.setattr(released_module, "_open_store", lambda recipe, context: context.cache.store("together"))
+    frames, embeddings = listen(name, *waves, model="random-small", embedding="both")
+    for number, ((single,), (embedding,)) in enumerate(alone):
+        np.testing.assert_allclose(frames[number], single, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(embeddings[number], embedding, rtol=1e-4, atol=1e-5)
+
+
+def test_cards_count_the_weights_of_the_networks() -> None:
+    sizes = {"tiny": (384, 4, 80), "small": (768, 12, 80), "medium": (1024, 24, 80), "large-v3": (1280, 32, 128)}
+    text = {
+        "model_type": "qwen2", "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 156_032,
+    }  # fmt: skip
+    with torch.device("meta"):
+        networks = {
+            f"openai/whisper-{name}": transformers.WhisperModel(
+                transformers.WhisperConfig(
+                    d_model=width, encoder_layers=depth, encoder_attention_heads=width // 64, decoder_layers=0,
+                    encoder_ffn_dim=4 * width, num_mel_bins=bands,
+                )
+            ).encoder
+            for name, (width, depth, bands) in sizes.items()
+        }  # fmt: skip
+        networks |= {
+            "laion/clap-htsat-unfused": transformers.ClapAudioModelWithProjection(transformers.ClapAudioConfig()),
+            "Qwen/Qwen2-Audio-7B": transformers.Qwen2AudioModel(transformers.Qwen2AudioConfig(text_config=text)),
+            AUDIO_OF_IMAGEBIND: ImageBindAudio(768, 12, files.HEADS, 1024),
+        }
+        experts = [networks["openai/whisper-small"], *(Expert(1500 * 768, (64, 64, 32, 16)) for _ in EMOTIONS)]
+    counts = {name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()}
+    assert {name: CARDS[name].parameters for name in counts} == counts
+    regressors = sum(weight.numel() for network in experts for weight in network.parameters())
+    assert CARDS["laion/Empathic-Insight-Voice-Small"].parameters == regressors
 
 
 def test_outputs_are_no_frame_level_features() -> None:

@@ -124,7 +124,7 @@ class FeatureEncoder(Encoder):
             extractor = self._extractor
             refuse_unseen(clips, self.store)
             if self.store:
-                context.log(f"{self.name}: features are extracted from the clips, released '{self.store}' is not used")
+                context.log(f"{self.name}: features are extracted from the clips, not read from '{self.store}'")
             extractor.prepare(clips, options, context)
         else:
             refuse_missing(clips, self._source_name(options), options.source, self.name if self.extractor else "")

@@ -168,7 +168,9 @@ def find_kind(folder: Path, wanted: Kind | None = None) -> Kind:
     found = read_config(folder).get("model_type")
     if not isinstance(found, str) or found not in kinds:
         some = "the type" if wanted else "one of the types"
-        raise InvalidOption(f"model: expected {some} {', '.join(kinds)}; found '{found}' in {folder}")
+        own = {CLAP.type: "clap", QWEN2_AUDIO.type: "qwen2-audio"}.get(str(found))
+        hint = f", for which there is the encoder {own}" if own and not wanted else ""
+        raise InvalidOption(f"model: expected {some} {', '.join(kinds)}; found '{found}' in {folder}{hint}")
     return kinds[found]
 
 

@@ -230,8 +230,9 @@ class Qwen2AudioOptions(OutputOptions, LayerOptions):
     Attributes:
         model: Hugging Face id or local folder of a Qwen2-Audio model; or `random-small`.
         layers: as of `audio`, for the audio encoder; `last` is its output, the normalised means of pairs of states.
-        embedding: `outputs` is the last hidden state of the language model at the token after the audio; with
-            `statistics` the language model is not loaded.
+        embedding: what a clip's embedding consists of: `outputs`, the last hidden state of the language model at the
+            token after the audio; `statistics`, the seven statistics of the frame-level features, for which the
+            language model is not loaded; or `both`.
         precision: `fp32`, or `bf16`, for weights and activations; `auto` is bf16 on a GPU and fp32 on a CPU.
     """
 
@@ -251,7 +252,8 @@ class ClapOptions(OutputOptions):
 
     Attributes:
         model: Hugging Face id or local folder of a CLAP model without feature fusion; or `random-small`.
-        embedding: `outputs` is the projected embedding.
+        embedding: what a clip's embedding consists of: `outputs`, CLAP's projected embedding; `statistics`, the seven
+            statistics of the frame-level features; or `both`.
     """
 
     model: str = "laion/clap-htsat-unfused"
@@ -263,7 +265,8 @@ class ImageBindAudioOptions(OutputOptions):
 
     Attributes:
         model: Hugging Face id, folder or file in the layout of `imagebind_huge.pth`; or `random-small`.
-        embedding: `outputs` is the mean embedding of three windows of 2 s, as published.
+        embedding: what a clip's embedding consists of: `outputs`, the mean embedding of three windows of 2 s, as
+            published; `statistics`, the seven statistics of the three; or `both`.
     """
 
     model: str = "nielsr/imagebind-huge"
@@ -278,7 +281,8 @@ class EmpathicVoiceOptions(OutputOptions, LayerOptions):
             `random-small`.
         experts: Hugging Face id or local folder with the 40 regressors; not used with `embedding=statistics`.
         experts_revision: branch, tag or commit of that id.
-        embedding: `outputs` are the intensities of 40 emotions.
+        embedding: what a clip's embedding consists of: `outputs`, the intensities of 40 emotions; `statistics`, the
+            seven statistics of the Whisper model's hidden states; or `both`.
     """
 
     model: str = "laion/BUD-E-Whisper"
