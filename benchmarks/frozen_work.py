@@ -152,7 +152,8 @@ def _options(encoder: Any, order: Order) -> Any:
     """Return an encoder's options with a small random network, or with weights of the released size in a folder."""
     if order.small:
         return encoder.Options(**dict(encoder.demo_options))
-    return replace(encoder.Options(), model=str(WRITERS[encoder.name](order.folder)))
+    options = replace(encoder.Options(), model=str(WRITERS[encoder.name](order.folder)))
+    return replace(options, regressors=options.model) if hasattr(options, "regressors") else options
 
 
 def _recipe(encoder: Any, options: Any) -> Recipe:

@@ -34,11 +34,14 @@ UZH = [
 ]  # fmt: skip
 SHIPPED = [
     *(f"baseline-{name}" for name in BASELINES),
+    "omni-2026",
     "trivial-blend",
     "trivial-single",
     *(f"uzh-{name}" for name in UZH),
+    "video-2026",
 ]
-"""Every row of the published tables (organisers' baselines; UZH, arXiv 2603.23650), and the fused systems."""
+"""Every row of the published tables (organisers' baselines; UZH, arXiv 2603.23650), the fused systems, and
+encoders of 2026 without published numbers."""
 
 FULL = """
 summary = "A system."
