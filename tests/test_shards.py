@@ -152,6 +152,9 @@ CASES: dict[str, Case] = {
     "dinov3": (visual.save_dinov3, lambda folder: look("dinov3", folder)),
     "dinov3 of timm": (visual.save_timm_dinov3, lambda folder: look("dinov3", folder)),
     "vjepa2": (visual.save_vjepa2, lambda folder: look("vjepa2", folder)),
+    "xclip": (visual.save_xclip, lambda folder: look("xclip", folder)),
+    "videoprism": (visual.save_videoprism, lambda folder: look("videoprism", folder)),
+    "frames": (visual.save_siglip, lambda folder: look("frames", folder)),
     "imagebind": (
         lambda folder: save_tensors(folder, visual.imagebind_tensors()), lambda folder: look("imagebind", folder)
     ),
