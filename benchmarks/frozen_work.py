@@ -153,9 +153,10 @@ def _options(encoder: Any, order: Order) -> Any:
     """Return an encoder's options with a small random network, or with weights of the released size in a folder."""
     if order.small:
         return encoder.Options(**dict(encoder.demo_options))
-    # Language models and regressors, which follow some encoders, are not written: they are many gigabytes.
+    # Language models and regressors of speech encoders are not written: they are many gigabytes.
     alone = {"embedding": "statistics"} if hasattr(encoder.Options, "embedding") else {}
-    return replace(encoder.Options(), model=str(WRITERS[encoder.name](order.folder)), **alone)
+    options = replace(encoder.Options(), model=str(WRITERS[encoder.name](order.folder)), **alone)
+    return replace(options, regressors=options.model) if encoder.name == "empathic-face" else options
 
 
 def _recipe(encoder: Any, options: Any, context: Any) -> Recipe:

@@ -7,6 +7,8 @@ are written down here, because no library names them.
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,6 +191,71 @@ def write_videoswin(folder: Path) -> Path:
     return folder / "swin3d_b.pth"
 
 
+def write_processor(folder: Path, name: str, **settings: Any) -> Path:
+    """Write the preprocessing of images or videos beside a model; returns the folder."""
+    alike = {"do_resize": True, "resample": 3, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": False}
+    (folder / name).write_text(json.dumps(alike | settings), encoding="utf-8")
+    return folder
+
+
+def write_xclip(folder: Path) -> Path:
+    """Write X-CLIP base of patches of 32."""
+    import transformers
+
+    side = transformers.XCLIPVisionConfig().image_size
+    crop = {"do_center_crop": True, "crop_size": {"height": side, "width": side}, "size": {"shortest_edge": side}}
+    write_model(folder, "XCLIPModel")
+    return write_processor(folder, "preprocessor_config.json", image_processor_type="VideoMAEImageProcessor", **crop)
+
+
+def write_videoprism(folder: Path) -> Path:
+    """Write VideoPrism base."""
+    import transformers
+
+    side = transformers.VideoPrismVisionConfig().image_size
+    write_model(folder, "VideoPrismVisionModel")
+    return write_processor(
+        folder, "video_preprocessor_config.json", video_processor_type="LlavaOnevisionVideoProcessor",
+        size={"height": side, "width": side},
+    )  # fmt: skip
+
+
+def write_frames(folder: Path) -> Path:
+    """Write the default network of `frames`, in timm's layout."""
+    from blemore_plugins.vision.options import FramesOptions
+
+    name = FramesOptions().model.removeprefix("timm/").partition(".")[0]
+    network = timm_network(name)
+    write_tensors(folder / "pytorch_model.bin", network)
+    kept = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "classifier", "fixed_input_size")
+    settings = {key: network.pretrained_cfg[key] for key in kept}
+    content = {"architecture": name, "num_classes": 0, "pretrained_cfg": {**settings, "num_classes": 0}}
+    (folder / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def write_empathic_face(folder: Path) -> Path:
+    """Write the vision network of SigLIP 2 so400m, with the 40 small regressors in the same folder."""
+    from blemore_plugins.vision.empathic import EMOTIONS
+
+    sizes = timm_sizes("vit_so400m_patch16_siglip_384")
+    hidden = timm_network("vit_so400m_patch16_siglip_384").blocks[0].mlp.fc1.out_features
+    side = sizes["image_size"]
+    write_model(folder, "SiglipVisionModel", **sizes, intermediate_size=hidden)
+    draw = torch.Generator().manual_seed(0)
+    widths = (sizes["hidden_size"], 128, 32, 1)
+    for name in EMOTIONS:
+        tensors = {}
+        for number, (before, after) in enumerate(itertools.pairwise(widths)):
+            tensors[f"layers.{3 * number}.weight"] = torch.randn(after, before, generator=draw) * before**-0.5
+            tensors[f"layers.{3 * number}.bias"] = torch.zeros(after)
+        torch.save(tensors, folder / f"model_{name}_best.pth")
+    return write_processor(
+        folder, "preprocessor_config.json", image_processor_type="SiglipImageProcessor",
+        size={"height": side, "width": side},
+    )  # fmt: skip
+
+
 def write_tensors(path: Path, network: torch.nn.Module) -> Path:
     """Write random weights for a network on the meta device: norms as they begin, all others small."""
     generator = torch.Generator().manual_seed(0)
@@ -222,5 +289,9 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "videomaev2": write_videomaev2,
     "videoswin": write_videoswin,
     "vjepa2": lambda folder: write_model(folder, "VJEPA2Model"),
+    "xclip": write_xclip,
+    "videoprism": write_videoprism,
+    "frames": write_frames,
+    "empathic-face": write_empathic_face,
 }
 """How the weights of each encoder are made: into an empty folder, giving what its option `model` is to name."""

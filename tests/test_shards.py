@@ -35,7 +35,6 @@ from blemore_plugins.s4d.options import S4DOptions  # noqa: E402
 from blemore_plugins.shards import INDEX_ENDING, TENSOR_ENDINGS  # noqa: E402
 from blemore_plugins.speech import network, recipe  # noqa: E402
 from blemore_plugins.speech.options import AudeeringOptions, AudioOptions  # noqa: E402
-from blemore_plugins.vision import families  # noqa: E402
 from fakes import make_context  # noqa: E402
 from finetuning_files import SOUND, THIN  # noqa: E402
 from finetuning_files import save as save_network  # noqa: E402
@@ -47,13 +46,6 @@ pytestmark = pytest.mark.encoders
 
 State = Mapping[str, Any]
 WHOLE = ("model.safetensors", "pytorch_model.bin")
-EXTRACTORS = {
-    extractor.name: extractor()
-    for extractor in (
-        families.ClipExtractor, families.Dinov2Extractor, families.Dinov3Extractor, families.ImageBindExtractor,
-        families.VideoMaeV2Extractor, families.VideoSwinExtractor, families.VJepa2Extractor,
-    )
-}  # fmt: skip
 
 
 def write(path: Path, tensors: State) -> None:
@@ -87,8 +79,8 @@ def hear(folder: Path, outputs: bool = False) -> State:
 
 
 def look(name: str, place: Path) -> State:
-    extractor = EXTRACTORS[name]
-    options = next(e for e in vision.blemore_encoders() if e.name == name).Options(model=str(place))
+    encoder: Any = next(e for e in vision.blemore_encoders() if e.name == name)
+    extractor, options = encoder.extractor, encoder.Options(model=str(place))
     return extractor.build(options, extractor.find(options, False)).module.state_dict()
 
 
@@ -152,6 +144,9 @@ CASES: dict[str, Case] = {
     "dinov3": (visual.save_dinov3, lambda folder: look("dinov3", folder)),
     "dinov3 of timm": (visual.save_timm_dinov3, lambda folder: look("dinov3", folder)),
     "vjepa2": (visual.save_vjepa2, lambda folder: look("vjepa2", folder)),
+    "xclip": (visual.save_xclip, lambda folder: look("xclip", folder)),
+    "videoprism": (visual.save_videoprism, lambda folder: look("videoprism", folder)),
+    "frames": (visual.save_siglip, lambda folder: look("frames", folder)),
     "imagebind": (
         lambda folder: save_tensors(folder, visual.imagebind_tensors()), lambda folder: look("imagebind", folder)
     ),

@@ -216,6 +216,11 @@ def test_missing_weights_of_an_image_model_are_named(tmp_path, clips):
     (tmp_path / "timm" / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"timm \d.* cannot load the model in .*timm"):
         features("frames", tmp_path / "timm", clips, tmp_path)
+    (tmp_path / "timm" / "model.safetensors").rename(tmp_path / "timm" / "a.safetensors")
+    content = {"metadata": {}, "weight_map": {"norm.weight": "a.safetensors"}}
+    files.write_json(tmp_path / "timm", "model.safetensors.index.json", content)
+    with pytest.raises(DataError, match=r"model\.safetensors\.index\.json lists shards"):
+        features("frames", tmp_path / "timm", clips, tmp_path)
 
 
 @pytest.mark.parametrize(

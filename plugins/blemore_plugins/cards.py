@@ -120,7 +120,7 @@ CARDS: Mapping[str, Card] = MappingProxyType(
         ),
         "microsoft/xclip-base-patch32": _card(
             "MIT", "400 million pairs of image and text from the web, then Kinetics-400 with labels", "unknown",
-            126_459_648, "arXiv 2208.02816",
+            126_459_649, "arXiv 2208.02816",
         ),
         "google/videoprism-base-f16r288": _card(
             "Apache-2.0", "36 million videos with captions and 582 million clips with noisy texts, not public",

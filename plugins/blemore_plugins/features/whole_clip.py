@@ -18,4 +18,5 @@ class WholeClipEncoder(FeatureEncoder):
 
     def _vector(self, clip: Clip, options: Any, context: Context, store: Store) -> NDArray[np.float32]:
         """Return the embedding of one clip, float32 (D,)."""
-        return self.frame_features(clip, options, context)[0]
+        row: NDArray[np.float32] = store.load(clip)[0]
+        return row

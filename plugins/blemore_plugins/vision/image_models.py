@@ -15,6 +15,7 @@ from blemore_harness.errors import DataError, InvalidOption
 from blemore_harness.networks import seeded
 from blemore_plugins.hub import Weights, load_strictly, quiet_transformers
 from blemore_plugins.numbers import refuse_numbers
+from blemore_plugins.shards import is_index
 from blemore_plugins.vision.loading import list_tensors
 from blemore_plugins.vision.preprocessing import read_rule, rule_of_timm
 from blemore_plugins.vision.running import Network
@@ -59,6 +60,10 @@ def is_timm(folder: Path) -> bool:
 def _load_timm(weights: Weights) -> Network:
     import timm
 
+    if is_index(weights.files[1]):
+        raise DataError(
+            f"{weights.files[1]} lists shards, which timm does not load: put the whole model.safetensors beside it"
+        )
     try:
         with seeded(0):
             model = timm.create_model(f"local-dir:{weights.folder}", pretrained=True, num_classes=0)
