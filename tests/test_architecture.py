@@ -38,9 +38,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
 """Modules and packages import from their own layer and from layers above them in this list, down to `errors`."""
 
 HEAVY = {
-    "altair", "av", "boto3", "botocore", "facenet_pytorch", "google.genai", "huggingface_hub", "jinja2", "mlflow", "openai", "optuna", "pandas",
-    "pyarrow", "safetensors", "sqlalchemy", "tensorboard", "timm", "torch", "torchaudio", "torchvision", "trackio",
-    "transformers", "vl_convert", "wandb",
+    "altair", "av", "boto3", "botocore", "facenet_pytorch", "google.genai", "huggingface_hub", "jinja2", "mlflow",
+    "openai", "optuna", "pandas", "pyarrow", "safetensors", "sqlalchemy", "tensorboard", "timm", "torch",
+    "torchaudio", "torchvision", "trackio", "transformers", "vl_convert", "wandb",
 }  # fmt: skip
 """Packages that listing plugins must never load."""
 

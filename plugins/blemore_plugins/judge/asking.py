@@ -11,7 +11,6 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +149,7 @@ class Answers:
     options: JudgeOptions
     examples: tuple[Example, ...] = ()
 
-    @cached_property
+    @property
     def _shown(self) -> str:
         facts = [[example.content, list(example.label)] for example in self.examples]
         return f"-{digest_of(facts)}" if facts else ""
