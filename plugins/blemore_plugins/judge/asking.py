@@ -175,7 +175,10 @@ class Answers:
 
     def transcripts(self, clip: Clip) -> list[dict[str, Any]]:
         """Return the answers about a clip that are kept."""
-        return [read_json(path) for path in sorted(self.folder.glob(f"{clip.content}{self._shown}-[sr]*-[0-9]*.json"))]
+        kept = self._kept(clip, WHICH_SET)
+        sets = self._weigh(WHICH_SET, kept)
+        pair = None if sets is None else likely_blend(sets)
+        return kept if pair is None else [*kept, *self._kept(clip, ask_about(pair))]
 
     def _belief(self, clip: Clip, question: Question) -> FloatArray | None:
         """Return the probabilities of the choices; None where an answer is missing."""
