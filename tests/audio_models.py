@@ -110,7 +110,7 @@ def imagebind_tensors(dim: int = 24, depth: int = 2, width: int = 20) -> dict[st
     return draw(shapes)
 
 
-def save_experts(folder: Path, inputs: int = STATES * WIDTH, widths: tuple[int, ...] = (6, 5, 4, 3)) -> Path:
+def save_regressors(folder: Path, inputs: int = STATES * WIDTH, widths: tuple[int, ...] = (6, 5, 4, 3)) -> Path:
     """Save the 40 regressors; those of every other emotion with the prefix of a compiled module."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(8)

@@ -40,9 +40,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 HEAVY = {
     "altair", "av", "boto3", "botocore", "facenet_pytorch", "google.genai", "huggingface_hub", "jinja2", "mlflow",
-    "openai", "optuna", "pandas",
-    "pyarrow", "safetensors", "sqlalchemy", "tensorboard", "timm", "torch", "torchaudio", "torchvision", "trackio",
-    "transformers", "vl_convert", "wandb",
+    "openai", "optuna", "pandas", "pyarrow", "ray", "safetensors", "sentence_transformers", "sqlalchemy", "submitit",
+    "tensorboard", "timm", "torch", "torchaudio", "torchvision", "trackio", "transformers", "vl_convert", "wandb",
 }  # fmt: skip
 """Packages that listing plugins must never load."""
 

@@ -29,9 +29,9 @@ from blemore_plugins.cards import AUDIO_OF_IMAGEBIND, CARDS  # noqa: E402
 from blemore_plugins.hub import quiet_transformers  # noqa: E402
 from blemore_plugins.speech import extraction  # noqa: E402
 from blemore_plugins.speech import released as released_module  # noqa: E402
-from blemore_plugins.speech.experts import Expert  # noqa: E402
 from blemore_plugins.speech.imagebind import ImageBindAudio  # noqa: E402
 from blemore_plugins.speech.options import EMOTIONS  # noqa: E402
+from blemore_plugins.speech.regressors import Regressor  # noqa: E402
 from fakes import make_context  # noqa: E402
 from speech_models import SECONDS, WIDTH, change_weights, save_model, whole_model  # noqa: E402
 
@@ -337,10 +337,10 @@ def test_imagebind_audio_refuses_other_files(tmp_path: Path, listen: Listen) -> 
 
 
 def test_empathic_voice_gives_the_intensities_of_the_regressors(tmp_path: Path, listen: Listen) -> None:
-    folder, experts = save_model(tmp_path / "whisper", "whisper"), files.save_experts(tmp_path / "experts")
+    folder, regressors = save_model(tmp_path / "whisper", "whisper"), files.save_regressors(tmp_path / "regressors")
     model, extractor = whole_model(folder, "whisper"), transformers.WhisperFeatureExtractor.from_pretrained(folder)
     short, long = noise(0.7), noise(SECONDS + 0.5, seed=1)
-    given: dict[str, object] = {"model": folder, "experts": experts}
+    given: dict[str, object] = {"model": folder, "regressors": regressors}
     frames, embeddings = listen("empathic-voice", short, long, **given)
     scores = []
     for wave in (short, *np.split(long, [16_000 * SECONDS])):
@@ -349,7 +349,7 @@ def test_empathic_voice_gives_the_intensities_of_the_regressors(tmp_path: Path, 
             states = model.get_encoder()(mel).last_hidden_state
         scores.append([])
         for emotion in EMOTIONS:
-            weights = torch.load(experts / f"model_{emotion}_best.pth", weights_only=True)
+            weights = torch.load(regressors / f"model_{emotion}_best.pth", weights_only=True)
             weights = {name.removeprefix("_orig_mod."): tensor for name, tensor in weights.items()}
             y = weights["proj.weight"] @ states.flatten() + weights["proj.bias"]
             for layer in ("mlp.2", "mlp.5", "mlp.8", "mlp.11"):
@@ -363,14 +363,17 @@ def test_empathic_voice_gives_the_intensities_of_the_regressors(tmp_path: Path, 
 
 
 def test_regressors_that_do_not_fit_are_refused(tmp_path: Path, listen: Listen) -> None:
-    folder, experts = save_model(tmp_path / "whisper", "whisper"), files.save_experts(tmp_path / "experts", inputs=64)
+    folder, regressors = (
+        save_model(tmp_path / "whisper", "whisper"),
+        files.save_regressors(tmp_path / "regressors", inputs=64),
+    )
     with pytest.raises(DataError, match=rf"model_Affection_best.*{STATES * WIDTH} numbers.* found 64"):
-        listen("empathic-voice", noise(1), model=folder, experts=experts)
-    files.save_experts(experts)
-    (experts / "model_Awe_best.pth").unlink()
-    with pytest.raises(WeightsMissing, match=r"model_Awe_best\.pth .*empathic-voice\.experts"):
-        listen("empathic-voice", noise(1), model=folder, experts=experts)
-    _, (embedding,) = listen("empathic-voice", noise(1), model=folder, experts=experts, embedding="statistics")
+        listen("empathic-voice", noise(1), model=folder, regressors=regressors)
+    files.save_regressors(regressors)
+    (regressors / "model_Awe_best.pth").unlink()
+    with pytest.raises(WeightsMissing, match=r"model_Awe_best\.pth .*empathic-voice\.regressors"):
+        listen("empathic-voice", noise(1), model=folder, regressors=regressors)
+    _, (embedding,) = listen("empathic-voice", noise(1), model=folder, regressors=regressors, embedding="statistics")
     assert embedding.shape == (7 * WIDTH,)
 
 
@@ -413,10 +416,10 @@ def test_cards_count_the_weights_of_the_networks() -> None:
             "Qwen/Qwen2-Audio-7B": transformers.Qwen2AudioModel(transformers.Qwen2AudioConfig(text_config=text)),
             AUDIO_OF_IMAGEBIND: ImageBindAudio(768, 12, files.HEADS, 1024),
         }
-        experts = [networks["openai/whisper-small"], *(Expert(1500 * 768, (64, 64, 32, 16)) for _ in EMOTIONS)]
+        regressors = [networks["openai/whisper-small"], *(Regressor(1500 * 768, (64, 64, 32, 16)) for _ in EMOTIONS)]
     counts = {name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()}
     assert {name: CARDS[name].parameters for name in counts} == counts
-    regressors = sum(weight.numel() for network in experts for weight in network.parameters())
+    regressors = sum(weight.numel() for network in regressors for weight in network.parameters())
     assert CARDS["laion/Empathic-Insight-Voice-Small"].parameters == regressors
 
 

@@ -264,7 +264,7 @@ def note_answers(clips: Clips, answers: Answers, context: Context) -> None:
         "repeated": len(first) - sum(first),
         "tokens": sum((each["tokens_in"] or 0) + (each["tokens_out"] or 0) for each in kept),
         "cost in US dollars": round(sum(each["cost"] for each in kept), 6),
-        "transcripts in the cache": f"judge/{answers.folder.name}",
+        "transcripts in the cache": f"{context.cache.root.name}/judge/{answers.folder.name}",
     })  # fmt: skip
     equal = [clip.id for clip in clips if answers.refused(clip) and answers.read(clip) is None]
     if equal:

@@ -11,7 +11,6 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +149,7 @@ class Answers:
     options: JudgeOptions
     examples: tuple[Example, ...] = ()
 
-    @cached_property
+    @property
     def _shown(self) -> str:
         facts = [[example.content, list(example.label)] for example in self.examples]
         return f"-{digest_of(facts)}" if facts else ""
@@ -176,7 +175,10 @@ class Answers:
 
     def transcripts(self, clip: Clip) -> list[dict[str, Any]]:
         """Return the answers about a clip that are kept."""
-        return [read_json(path) for path in sorted(self.folder.glob(f"{clip.content}{self._shown}-[sr]*-[0-9]*.json"))]
+        kept = self._kept(clip, WHICH_SET)
+        sets = self._weigh(WHICH_SET, kept)
+        pair = None if sets is None else likely_blend(sets)
+        return kept if pair is None else [*kept, *self._kept(clip, ask_about(pair))]
 
     def _belief(self, clip: Clip, question: Question) -> FloatArray | None:
         """Return the probabilities of the choices; None where an answer is missing."""

@@ -35,7 +35,7 @@ def find_choice(text: str, choices: Sequence[str]) -> tuple[str, int] | None:
     one = f"[{''.join(choices)}]"
     for pattern in (
         rf"\A[\W_]*({one})[\W_]*\Z",
-        rf"\A[\W_]*({one})(?:[).:*\]]|\s*[-–—])",
+        rf"\A[\W_]*({one})(?:[).:*\]]|\s*[-\u2013\u2014])",
         rf"(?s:.*)\b[Aa][Nn][Ss][Ww][Ee][Rr]\b(?:\s+is)?[\W_]*({one})(?![A-Za-z0-9])(?!{word})",
     ):
         if found := re.search(pattern, hidden):

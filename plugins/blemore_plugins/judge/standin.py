@@ -9,13 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import functools
 import hashlib
 import io
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.message import Message
 from typing import Any
 
@@ -55,6 +54,7 @@ FAR = 2.0
 def serve() -> Iterator[Endpoint]:
     """Run the stand-in on a free port of 127.0.0.1 within the context; return the address and a generated key."""
     key = secrets.token_hex(16)
+    known: dict[str, Floats] = {}
 
     def answer(path: str, headers: Message, body: bytes) -> dict[str, Any]:
         given = headers.get("authorization", "").encode(errors="replace")
@@ -62,7 +62,7 @@ def serve() -> Iterator[Endpoint]:
             raise Wrong(401, "Incorrect API key provided.")
         if path != PATH:
             raise Wrong(404, f"Invalid URL (POST {path})")
-        return complete(body)
+        return complete(body, known)
 
     with run_server("judge-stand-in", MAX_BODY, answer, _complain) as address:
         yield Endpoint(f"{address}/v1", key, local=True)
@@ -73,7 +73,7 @@ def _complain(wrong: Wrong) -> dict[str, Any]:
     return {"error": {"message": str(wrong), "type": "invalid_request_error", "param": None, "code": None}}
 
 
-def complete(body: bytes) -> dict[str, Any]:
+def complete(body: bytes, known: dict[str, Floats]) -> dict[str, Any]:
     """Answer a conversation whose last message offers answers as lines such as `A) anger`.
 
     Raises:
@@ -88,7 +88,7 @@ def complete(body: bytes) -> dict[str, Any]:
         raise Wrong(404, f"The model '{model}' does not exist.")
     if not isinstance(wanted, int) or not 0 <= wanted <= MOST_ALTERNATIVES:
         raise Wrong(400, f"top_logprobs must be 0 to {MOST_ALTERNATIVES}, found {wanted}.")
-    turns = read_turns(messages)
+    turns = read_turns(messages, known)
     choices = OPTION.findall(turns[-1][0])
     if not choices:
         raise Wrong(400, "The last message offers no answers.")
@@ -114,8 +114,11 @@ def complete(body: bytes) -> dict[str, Any]:
     }
 
 
-def read_turns(messages: Any) -> list[tuple[str, Floats, str]]:
-    """Return of each question its text, the description of its media, and the answer; of the last one no answer."""
+def read_turns(messages: Any, known: dict[str, Floats]) -> list[tuple[str, Floats, str]]:
+    """Return of each question its text, the description of its media, and the answer; of the last one no answer.
+
+    Media that were described before are in `known`: examples are shown with every question.
+    """
     turns: list[tuple[str, Floats, str]] = []
     if not isinstance(messages, list) or not messages:
         raise Wrong(400, "Expected a list of messages.")
@@ -124,22 +127,22 @@ def read_turns(messages: Any) -> list[tuple[str, Floats, str]]:
         if role == "assistant" and turns:
             turns[-1] = (*turns[-1][:2], str(message.get("content")))
         elif role == "user":
-            turns.append((*_read_parts(message.get("content")), ""))
+            turns.append((*_read_parts(message.get("content"), known), ""))
         else:
             raise Wrong(400, f"Expected roles user and assistant in turn, found {role}.")
     return turns
 
 
-def _read_parts(content: Any) -> tuple[str, Floats]:
+def _read_parts(content: Any, known: dict[str, Floats]) -> tuple[str, Floats]:
     text, images, sounds = "", [], []
     for part in content if isinstance(content, list) else [{"type": "text", "text": content}]:
         try:
             if part["type"] == "text":
                 text += part["text"]
             elif part["type"] == "image_url":
-                images.append(_describe_image(part["image_url"]["url"]))
+                images.append(_remember(part["image_url"]["url"], _describe_image, known))
             elif part["type"] == "input_audio" and part["input_audio"]["format"] == "wav":
-                sounds.append(_describe_audio(part["input_audio"]["data"]))
+                sounds.append(_remember(part["input_audio"]["data"], _describe_audio, known))
             else:
                 raise Wrong(400, f"Unsupported part: {part['type']}")
         except (KeyError, TypeError):
@@ -150,7 +153,13 @@ def _read_parts(content: Any) -> tuple[str, Floats]:
     return text, np.concatenate(blocks) if blocks else np.zeros(1)
 
 
-@functools.lru_cache(maxsize=4096)
+def _remember(data: str, describe: Callable[[str], Floats], known: dict[str, Floats]) -> Floats:
+    digest = hashlib.sha256(data.encode()).hexdigest()
+    if digest not in known:
+        known[digest] = describe(data)
+    return known[digest]
+
+
 def _describe_image(url: str) -> Floats:
     """Return the mean colours of the squares of a picture, each within -.5 to .5."""
     from PIL import Image
@@ -163,7 +172,6 @@ def _describe_image(url: str) -> Floats:
     return np.asarray(small, dtype=np.float64).ravel() / 255 - 0.5
 
 
-@functools.lru_cache(maxsize=4096)
 def _describe_audio(data: str) -> Floats:
     """Return features of the spectrum, of length 1."""
     features = describe_sound(*read_audio(base64.b64decode(data, validate=True)))["sound"].astype(np.float64)

@@ -10,11 +10,11 @@ import torch
 
 from blemore_harness.errors import InvalidOption
 from blemore_plugins.speech.audio_language import build_qwen
-from blemore_plugins.speech.experts import add_experts
 from blemore_plugins.speech.imagebind import build_imagebind_audio
 from blemore_plugins.speech.kinds import CLAP, IMAGEBIND, QWEN2_AUDIO
 from blemore_plugins.speech.network import Frozen, build_network
 from blemore_plugins.speech.recipe import Recipe
+from blemore_plugins.speech.regressors import add_regressors
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,4 @@ def build(recipe: Recipe, device: str) -> Frozen:
                 f"found '{recipe.model}'"
             )
         return Clap(frozen.trunk, recipe.outputs, recipe.kind, None)
-    return add_experts(frozen, recipe) if recipe.outputs and frozen.head is None else frozen
+    return add_regressors(frozen, recipe) if recipe.outputs and frozen.head is None else frozen

@@ -279,19 +279,19 @@ class EmpathicVoiceOptions(OutputOptions, LayerOptions):
     Attributes:
         model: Hugging Face id or local folder of the Whisper model that the regressors were trained on; or
             `random-small`.
-        experts: Hugging Face id or local folder with the 40 regressors; not used with `embedding=statistics`.
-        experts_revision: branch, tag or commit of that id.
+        regressors: Hugging Face id or local folder with the 40 regressors; not used with `embedding=statistics`.
+        regressors_revision: branch, tag or commit of that id.
         embedding: what a clip's embedding consists of: `outputs`, the intensities of 40 emotions; `statistics`, the
             seven statistics of the Whisper model's hidden states; or `both`.
     """
 
     model: str = "laion/BUD-E-Whisper"
-    experts: str = "laion/Empathic-Insight-Voice-Small"
-    experts_revision: str = "main"
+    regressors: str = "laion/Empathic-Insight-Voice-Small"
+    regressors_revision: str = "main"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_source(self.experts, self.experts_revision)
+        check_source(self.regressors, self.regressors_revision)
 
 
 def check_source(model: str, revision: str) -> None:

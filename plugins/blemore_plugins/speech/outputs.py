@@ -91,16 +91,16 @@ class EmpathicVoiceExtractor(SpeechExtractor):
         """Identify local files by their contents."""
         if options.model == RANDOM_SMALL or options.embedding == "statistics":
             return super().identify(options)
-        return {**super().identify(options), "experts": identify_source(options.experts)}
+        return {**super().identify(options), "regressors": identify_source(options.regressors)}
 
     def settle(self, options: Any, context: Context, download: bool = False) -> Recipe:
         """Find the weights of the Whisper model and the regressors."""
         recipe = super().settle(options, context, download)
         if recipe.weights is None or not recipe.outputs:
             return recipe
-        option, revision = f"{self.encoder}.experts", options.experts_revision
-        experts = find_weights(options.experts, EXPERTS, option, revision=revision, download=download)
-        return replace(recipe, experts=experts)
+        option, revision = f"{self.encoder}.regressors", options.regressors_revision
+        regressors = find_weights(options.regressors, EXPERTS, option, revision=revision, download=download)
+        return replace(recipe, regressors=regressors)
 
 
 class OutputEncoder(FeatureEncoder):
@@ -200,4 +200,4 @@ class EmpathicVoiceEncoder(OutputEncoder):
     def named_weights(self, options: Any) -> str:
         """Return the regressors, or the Whisper model where they are not used."""
         regressors = options.model != RANDOM_SMALL and options.embedding != "statistics"
-        return str(options.experts if regressors else options.model)
+        return str(options.regressors if regressors else options.model)

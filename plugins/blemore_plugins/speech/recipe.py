@@ -58,7 +58,7 @@ class Recipe:
             emotion model.
         alone: whether each clip is run separately on every device.
         precision: `fp32`, or `bf16` for weights and activations.
-        experts: files of regressors on the hidden states; None for none.
+        regressors: files of regressors on the hidden states; None for none.
     """
 
     encoder: str
@@ -71,7 +71,7 @@ class Recipe:
     outputs: bool = False
     alone: bool = False
     precision: str = "fp32"
-    experts: Weights | None = None
+    regressors: Weights | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -83,8 +83,8 @@ class Recipe:
         if self.weights is None:
             _, settings = SMALL[self.small]
             return {"random": self.small, "seed": SMALL_SEED, **settings}
-        experts = {"experts": self.experts.identity(cache)} if self.experts else {}
-        return {**self.weights.identity(cache), **experts}
+        regressors = {"regressors": self.regressors.identity(cache)} if self.regressors else {}
+        return {**self.weights.identity(cache), **regressors}
 
     def facts(self, cache: Cache) -> dict[str, object]:
         """Return everything that changes the features of a waveform, for cache keys.

@@ -32,7 +32,7 @@ SMALL_WIDTHS = (4, 4)
 """Widths of the small random regressors."""
 
 
-class Expert(nn.Module):
+class Regressor(nn.Module):
     """The regressor of one emotion.
 
     Args:
@@ -59,10 +59,10 @@ class EmpathicVoice(Frozen):
 
     def describe(self, found: Any, real: Sequence[int | None]) -> Tensor:
         """Return the intensities, (B, 40), from all hidden states, those of padding included."""
-        return torch.cat([expert(found.last_hidden_state) for expert in self.head], dim=1)
+        return torch.cat([regressor(found.last_hidden_state) for regressor in self.head], dim=1)
 
 
-def add_experts(frozen: Frozen, recipe: Recipe) -> EmpathicVoice:
+def add_regressors(frozen: Frozen, recipe: Recipe) -> EmpathicVoice:
     """Load the regressors, or initialise small random ones.
 
     Raises:
@@ -70,16 +70,16 @@ def add_experts(frozen: Frozen, recipe: Recipe) -> EmpathicVoice:
     """
     config = frozen.trunk.config
     inputs = config.max_source_positions * config.d_model
-    if recipe.experts is None:
+    if recipe.regressors is None:
         with seeded(SMALL_SEED):
-            experts = [Expert(inputs, SMALL_WIDTHS) for _ in EMOTIONS]
+            regressors = [Regressor(inputs, SMALL_WIDTHS) for _ in EMOTIONS]
     else:
-        experts = [_load_expert(path, inputs) for path in recipe.experts.files]
-    head = nn.ModuleList(experts).eval().requires_grad_(False).to(frozen.trunk.device)
+        regressors = [_load_regressor(path, inputs) for path in recipe.regressors.files]
+    head = nn.ModuleList(regressors).eval().requires_grad_(False).to(frozen.trunk.device)
     return EmpathicVoice(frozen.trunk, head, frozen.kind, frozen.layers)
 
 
-def _load_expert(path: Path, inputs: int) -> Expert:
+def _load_regressor(path: Path, inputs: int) -> Regressor:
     tensors = read_weights(path, {PROJECTION: 2}, "a regressor of Empathic-Insight-Voice", ("_orig_mod.",))
     first, found = tensors[PROJECTION].shape
     if found != inputs:
@@ -90,5 +90,5 @@ def _load_expert(path: Path, inputs: int) -> Expert:
     numbers = sorted(int(layer[1]) for name in tensors if (layer := LAYER.fullmatch(name)))
     widths = [tensors[f"mlp.{number}.weight"].shape[0] for number in numbers[:-1]]
     with torch.device("meta"):
-        empty = Expert(inputs, (first, *widths))
+        empty = Regressor(inputs, (first, *widths))
     return load_exactly(empty, tensors, str(path))
