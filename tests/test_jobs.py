@@ -25,7 +25,7 @@ from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.systems.submission import from_plugins
 from installed_plugins import make_site
 from second_distributions import environment, offered
-from test_isolation import COMMAND, TALKER, Bench, alive, files_of, timeless
+from test_isolation import COMMAND, TALKER, Bench, alive, timeless
 from toys import system
 
 pytestmark = pytest.mark.once
@@ -206,8 +206,3 @@ def test_hooks_are_told_in_one_thread(bench: Bench) -> None:
     run = open_run(from_plugins(["talker,file-bytes"], "median"), plugins, bench.dataset, bench.blinded, *where)
     evaluate(replace(run, isolation=spread()))
     assert threads == {threading.get_ident()}
-
-
-def test_files_of_is_not_empty(bench: Bench) -> None:
-    _, folder = bench.run("file-bytes", "one", spread())
-    assert len(files_of(folder.parent)) == 3

@@ -11,7 +11,7 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from blemore_harness.context import Context
 from blemore_harness.executors import Needs
@@ -86,6 +86,8 @@ class Pool:
         cpus: that each may use.
         isolation: how workers are run.
     """
+
+    many: ClassVar[bool] = True
 
     def __init__(self, starter: Starter, slots: int, cpus: int, isolation: Isolation) -> None:
         self._starter = starter
