@@ -108,7 +108,7 @@ def test_workers_that_connect_give_the_same_files_and_record(bench: Bench, execu
     assert all_files(folder.parent) == all_files(elsewhere.parent)
     assert timeless(record["systems"]) == timeless(plain["systems"])
     assert {needs.name for needs in executor.needs} >= {"talker prepare", "file-bytes prepare"}
-    assert {needs.kind for needs in executor.needs} <= {"audio", "video", "fusion"}
+    assert {needs.kind for needs in executor.needs} <= {"audio", "video", "audiovisual", "fusion"}
     assert all(place["worker"].startswith("job-") for place in system(record, "talker")["places"])
     assert len(executor.jobs) < 11, "workers are kept"
     assert all(job.process.wait() is not None for job in executor.jobs)
