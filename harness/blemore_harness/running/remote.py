@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -148,12 +149,14 @@ class RemoteWorker:
         self._killed.set()
         self._started.stop()
 
+    def release(self) -> None:
+        """As `pool.PoolWorker.release`."""
+        with contextlib.suppress(OSError):
+            self.pipe.send_bytes(b"")
+
     def close(self) -> None:
         """As `pool.PoolWorker.close`."""
-        try:
-            self.pipe.send_bytes(b"")
-        except OSError:
-            self._started.stop()
+        self.release()
         self.pipe.close()
 
 
