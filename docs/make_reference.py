@@ -46,6 +46,7 @@ PARTS = {
     "api.run": {"Run", "StoredRuns", "load_run", "predict", "runs"},
     "api.scores": {"compare", "score"},
     "api.seeds": {"SeedRuns", "run_seeds"},
+    "api.watching": {"watch_run"},
     "api.submissions": {"open_evaluation", "open_submission", "with_settings"},
     "cli.completion": {"complete_encoders", "complete_fusions", "complete_runs", "complete_submissions"},
     "cli.evaluation": {"open_named_run"},
