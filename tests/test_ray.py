@@ -91,7 +91,7 @@ def test_what_cannot_be_used_is_refused(cluster: Any, tmp_path: Path) -> None:
     plugins = load_plugins()
     with pytest.raises(UnknownName, match="adress"):
         plugins.open_executor("ray", {"adress": "auto"})
-    with pytest.raises(ConfigError, match="parallel.*'0'"):
+    with pytest.raises(ConfigError, match=r"parallel.*'0'"):
         plugins.open_executor("ray", {"parallel": "0"})
     executor = plugins.open_executor("ray", {"address": cluster.address})
     executor.folder = tmp_path / "workers"

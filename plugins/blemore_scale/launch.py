@@ -142,4 +142,4 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     said = (line.strip() for line in reversed(lines))
-    return next((line for line in said if line and not line.startswith("submitit INFO")), "")[:200]
+    return next((line for line in said if line and not line.startswith(("submitit ", "srun:"))), "")[:200]
