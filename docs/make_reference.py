@@ -24,12 +24,12 @@ MODULES = (
     "estimators.network", "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache",
     "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds",
     "cli.root", "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.submission",
-    "demo.plan", "files.runs", "files.leaderboard", "record.types", "record.scores", "scoring.reading", "scoring.analysis",
-    "scoring.breakdown", "scoring.calibration", "scoring.sensitivity", "scoring.intervals", "scoring.caveats",
-    "scoring.published", "files.scoring", "scoring.ranking", "drawing.score_tables", "drawing.plugin_details",
-    "decoding.choosing", "cli.completion", "drawing.result_text", "decoding.decoders", "scoring.seeds",
-    "cli.evaluation", "data.opening", "running.run", "running.nested", "running.worker", "scoring.results",
-    "api.opening", "api.reporting", "api.submissions",
+    "demo.plan", "files.runs", "files.leaderboard", "record.types", "record.scores", "scoring.reading",
+    "scoring.analysis", "scoring.breakdown", "scoring.calibration", "scoring.sensitivity", "scoring.intervals",
+    "scoring.caveats", "scoring.published", "files.scoring", "scoring.ranking", "drawing.score_tables",
+    "drawing.plugin_details", "decoding.choosing", "cli.completion", "drawing.result_text", "decoding.decoders",
+    "scoring.seeds", "cli.evaluation", "data.opening", "running.run", "running.nested", "running.worker",
+    "scoring.results", "api.opening", "api.reporting", "api.submissions",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -45,6 +45,7 @@ PARTS = {
     "api.run": {"Run", "StoredRuns", "load_run", "predict", "runs"},
     "api.scores": {"compare", "score"},
     "api.seeds": {"SeedRuns", "run_seeds"},
+    "api.watching": {"watch_run"},
     "api.submissions": {"open_evaluation", "open_submission", "with_settings"},
     "cli.completion": {"complete_encoders", "complete_fusions", "complete_runs", "complete_submissions"},
     "cli.evaluation": {"open_named_run"},

@@ -168,6 +168,25 @@ class FoldRecord(FoldScores):
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a fold was computed; no number depends on it.
+
+    Attributes:
+        fold: its number; null for the final fit.
+        host: name of the machine; null for folds of earlier versions.
+        worker: its process, or the engine's name for its job; null in the harness's own process.
+        device: cpu or cuda; null where no call needed to know.
+        gpu: its name; null without one.
+    """
+
+    fold: int | None
+    host: str | None = None
+    worker: str | None = None
+    device: str | None = None
+    gpu: str | None = None
+
+
+@dataclass(frozen=True)
 class Difference:
     """The two systems with the best cross-fitted Score, compared.
 

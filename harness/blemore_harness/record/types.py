@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from blemore_harness.errors import RunError
 from blemore_harness.record.encoding import OPTIONAL, decode, to_json
-from blemore_harness.record.scores import Difference, FoldRecord, Intervals, Means, Sensitivity, StrategyScores
+from blemore_harness.record.scores import Difference, FoldRecord, Intervals, Means, Place, Sensitivity, StrategyScores
 
 RECORD_SCHEMA: Final = 3
 """Version of the keys. 1: November 2026; 2: every key is always there, `test` and `prepared` included; 3: systems have
@@ -234,25 +234,6 @@ class FinishedSystem(SystemFacts):
     def curves(self) -> tuple[Curve, ...]:
         """The training curves among the notes (`Context.note_curve`), in their order."""
         return tuple(curve for note in self.notes for curve in find_curves(note["fold"], note))
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a fold was computed; no number depends on it.
-
-    Attributes:
-        fold: its number; null for the final fit.
-        host: name of the machine; null for folds of earlier versions.
-        worker: its process, or the engine's name for its job; null in the harness's own process.
-        device: cpu or cuda; null where no call needed to know.
-        gpu: its name; null without one.
-    """
-
-    fold: int | None
-    host: str | None = None
-    worker: str | None = None
-    device: str | None = None
-    gpu: str | None = None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from blemore_harness.files.runs import RECORD_FILE, FoldResult
 from blemore_harness.hookspecs import FoldFinished, RunFinished, RunStarted
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import PROTOCOL_VERSION
-from blemore_harness.record.scores import FoldRecord
+from blemore_harness.record.scores import FoldRecord, Place
 from blemore_harness.record.types import (
     CardFacts,
     DataFacts,
@@ -34,7 +34,6 @@ from blemore_harness.record.types import (
     Execution,
     FailedSystem,
     FinishedSystem,
-    Place,
     PluginFacts,
     Prepared,
     Record,
