@@ -173,7 +173,7 @@ def _marks(system: LoadedSystem | LoadedFile) -> list[str]:
     mine = next(found for found in record.finished if found.name == system.name)
     caveats = [record.caveat] if record.caveat else []
     caveats += [f"optimistic: {words}" for words in describe_selection(mine, record.finished)]
-    if record.data.fold_source == "made":
+    if record.data.fold_source == "made" and not record.data.corpus:
         caveats.append("folds made here, not the official ones")
     return caveats
 
