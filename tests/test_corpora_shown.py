@@ -12,12 +12,14 @@ from click.testing import CliRunner, Result
 
 from blemore_harness.cli import cli
 from blemore_harness.data.blinded import blind_dataset
+from blemore_harness.errors import DataError
 from blemore_harness.files.runs import read_record
 from blemore_harness.scoring.seeds import summarise_seeds
 from blemore_harness.systems.datasets import read_data
 from blemore_harness.systems.submission import Submission
+from blemore_lab.labels import table_of
 from blemore_pages.leaderboard.boards import make_boards
-from builders import rows_of, write_download
+from builders import rows_of, write_download, write_probabilities_csv
 from corpus_files import write_crema, write_tiny
 from toys import Bench, Noisy, offer
 
@@ -187,3 +189,34 @@ def test_run_on_real_media_of_a_corpus(tmp_path: Path) -> None:
     [system] = record["systems"]
     assert system["status"] == "finished"
     assert system["cross_fitted"]["score"] is None
+
+
+def test_files_are_scored_by_presence_and_ranked_by_it(root: Path, tmp_path: Path) -> None:
+    dataset = read_data(f"crema-d:{root / 'crema'}")
+    files = []
+    for name, shift in (("right", 0), ("wrong", 1)):
+        labels = dataset.truth.argmax(axis=1)
+        rows = {
+            clip: [float(k == (label + shift) % 6) for k in range(6)]
+            for clip, label in zip(dataset.ids, labels, strict=True)
+        }
+        files.append(str(write_probabilities_csv(tmp_path / f"{name}.csv", rows)))
+    data = ("--data", f"crema-d:{root / 'crema'}")
+    done = CliRunner().invoke(cli, ["score", files[0], *data, "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["acc_presence"], found["acc_salience"], found["score"]) == (1.0, None, None)
+    text = CliRunner().invoke(cli, ["score", *files, *data]).stdout
+    assert text.count("not defined") == 4
+
+
+@pytest.mark.tune
+def test_tune_is_refused_without_a_score(root: Path) -> None:
+    done = call(root, "tune", "--plugin", "prosody", "--data", f"crema-d:{root / 'crema'}")
+    assert done.exit_code == 1
+    assert "not defined without blends" in str(done.exception)
+
+
+def test_simulate_is_refused_without_a_score(root: Path) -> None:
+    with pytest.raises(DataError, match="no blends"):
+        table_of(read_data(f"crema-d:{root / 'crema'}"))
