@@ -309,8 +309,13 @@ def copy_submission(run: Path, record: Record, output: Path | None) -> Path:
     """Return a run's leaderboard file, copied to `output` if given.
 
     Raises:
-        RunError: the run has no predictions of test clips, or its file is missing.
+        RunError: the run is on another corpus, has no predictions of test clips, or its file is missing.
     """
+    if record.data.corpus:
+        raise RunError(
+            f"{run.name} is on {record.data.corpus}, and a leaderboard file holds labels of BLEMORE's test clips: run "
+            "on your BLEMORE download, with --extra-train to train on the corpus as well"
+        )
     if record.data.left_out:
         raise RunError(
             f"{run.name} left out {first_and_count(record.data.left_out, 'clip')}, but a leaderboard file needs labels "
