@@ -36,6 +36,7 @@ from blemore_harness.record.types import Record
 RECORD_FILE = "record.json"
 PREPARED_FILE = "prepare.json"
 DECODERS_FILE = "decoders.json"
+SCORES_FILE = "scores.json"
 
 
 @dataclass(frozen=True)

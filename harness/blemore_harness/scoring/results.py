@@ -110,8 +110,7 @@ def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSyst
     # A fusion's final weights have seen the scored folds, as in the papers.
     refitted = sample if rows.refitted is None else sample_of(rows.refitted, blinded)
     optimistic = choose_per_fold(refitted.grids.per_fold())
-    honest = choose_on_others(sample.grids.per_fold())
-    counts = count_chosen(sample.grids, honest)
+    honest, counts = count_answers(sample)
     measured = measure_sensitivity(sample.grids.per_fold())
     drop = expected_drop(count_chosen(refitted.grids, optimistic), counts)["score"]
     intervals = find_intervals(counts)
@@ -133,8 +132,14 @@ def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSyst
             for fold in optimistic
         ),
         selection=choose_strategy(sample, labels),
-        counts=replace(counts, grids=sample.grids),
+        counts=counts,
     )
+
+
+def count_answers(sample: Sample) -> tuple[Mapping[int, Choice], ActorCounts]:
+    """Return the cross-fitted alpha and beta of every fold, and the right answers per actor with them and with all."""
+    honest = choose_on_others(sample.grids.per_fold())
+    return honest, replace(count_chosen(sample.grids, honest), grids=sample.grids)
 
 
 def compare_best(scores: Mapping[str, ScoredSystem]) -> Difference | None:
