@@ -32,7 +32,7 @@ def score_once(rows: SystemPredictions, blinded: BlindedDataset, file: Path) -> 
         return ScoredSystem(**found, counts=count_answers(sample_of(rows.out_of_fold, blinded))[1])
     scored = score_system(rows, blinded)
     held = {name: to_json(getattr(scored, name)) for name in _kinds()}
-    write_atomically(file, json.dumps({"key": key, "scores": held}) + "\n")
+    write_atomically(file, json.dumps({"key": key, "digest": digest_of(held), "scores": held}) + "\n")
     return scored
 
 
@@ -45,7 +45,7 @@ def _kinds() -> dict[str, Any]:
 def _read(file: Path, key: str) -> dict[str, Any] | None:
     try:
         held = json.loads(file.read_text(encoding="utf-8"))
-        if held["key"] != key:
+        if held["key"] != key or held["digest"] != digest_of(held["scores"]):
             return None
         return {name: decode(kind, held["scores"][name], name) for name, kind in _kinds().items()}
     except (OSError, ValueError, KeyError, TypeError, RunError):
