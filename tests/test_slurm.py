@@ -14,6 +14,7 @@ from blemore_harness.errors import BlemoreError, ConfigError
 from blemore_harness.executors import Needs, Welcome
 from blemore_harness.files.runs import read_record
 from blemore_harness.systems.plugins import load_plugins
+from blemore_scale.settings import read_minutes
 from blemore_scale.slurm import Slurm
 from cluster_cases import Case, alive, files_of, opened_case, timeless, wait_until
 from slurm_cluster import missing, slurm_cluster
