@@ -18,18 +18,18 @@ SOURCES = ROOT / "harness" / "blemore_harness"
 PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
-    "hookspecs", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors", "heads.options",
-    "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options", "training.fitting",
-    "training.epochs", "training.batches", "training.predicting", "estimators.classifier", "estimators.network",
-    "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache", "media.frame_files",
-    "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds", "cli.root",
-    "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.submission", "demo.plan",
-    "files.runs", "files.leaderboard", "record.types", "record.scores", "scoring.reading", "scoring.analysis",
-    "scoring.breakdown", "scoring.calibration", "scoring.sensitivity", "scoring.intervals", "scoring.caveats",
-    "scoring.published", "files.scoring", "scoring.ranking", "drawing.score_tables", "drawing.plugin_details",
-    "decoding.choosing", "cli.completion", "drawing.result_text", "decoding.decoders", "scoring.seeds",
-    "cli.evaluation", "data.opening", "running.run", "running.nested", "scoring.results", "api.opening",
-    "api.reporting", "api.submissions",
+    "hookspecs", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors",
+    "heads.options", "heads.fitting", "heads.frames", "heads.subsampled", "heads.judging", "heads.scaling",
+    "training.options", "training.fitting", "training.epochs", "training.batches", "training.predicting",
+    "estimators.classifier", "estimators.network", "pooling", "media.ahead", "media.audio", "media.frames",
+    "media.frame_cache", "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid",
+    "protocol.thresholds", "cli.root", "cli.terminal", "data.download", "decoding.strategies", "systems.plugins",
+    "systems.submission", "demo.plan", "files.runs", "files.leaderboard", "record.types", "record.scores",
+    "scoring.reading", "scoring.analysis", "scoring.breakdown", "scoring.calibration", "scoring.sensitivity",
+    "scoring.intervals", "scoring.caveats", "scoring.published", "files.scoring", "scoring.ranking",
+    "drawing.score_tables", "drawing.plugin_details", "decoding.choosing", "cli.completion", "drawing.result_text",
+    "decoding.decoders", "scoring.seeds", "cli.evaluation", "data.opening", "running.run", "running.nested",
+    "scoring.results", "api.opening", "api.reporting", "api.submissions",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -66,6 +66,7 @@ PARTS = {
     "files.leaderboard": {"INNER_NAME", "KEY_ENDING", "read_submission", "write_submission"},
     "files.runs": {"Runs", "StoredRun", "read_record"},
     "files.scoring": {"Reference", "read_reference"},
+    "heads.frames": {"FrameSource"},
     "media.frame_files": {"work_side_by_side"},
     "media.opening": {"OPTIONS", "check_media", "find_stream", "open_file"},
     "record.scores": {"Interval", "Mean", "Means"},

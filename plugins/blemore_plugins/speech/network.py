@@ -68,13 +68,15 @@ class Frozen:
         trunk: torch module, eval mode, float32.
         head: computes outputs from the mean of the trunk's last hidden states; None for no outputs.
         kind: type of the model.
-        layers: as of `Recipe`.
+        layers: as of `Recipe`, with `weighted` never None.
+        weighted: as of `Recipe`.
     """
 
     trunk: Any
     head: Any
     kind: Kind
     layers: tuple[int, ...] | None
+    weighted: bool = False
 
     def run(self, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run inputs of one shape, float32 (B, ...).
@@ -83,15 +85,18 @@ class Frozen:
         wav2vec2-large, with and without a mask.
 
         Returns:
-            Mean of the hidden states, float32 (B, T, D); outputs, float32 (B, 3), or (B, 0) without a head.
+            Mean of the hidden states, float32 (B, T, D), or with `weighted` each normalised, (B, T, L, D); outputs,
+            float32 (B, 3), or (B, 0) without a head.
         """
         with torch.inference_mode(), exact_products(), fitting_threads(self.trunk), self._noted() as states:
             given = torch.from_numpy(inputs).to(self.trunk.device)
             last = self.trunk(given).last_hidden_state
             chosen = [last] if self.layers is None else [states[layer] for layer in self.layers]
-            # A single layer is returned as it is.
-            mean = chosen[0] if len(chosen) == 1 else torch.stack(chosen).mean(dim=0)
-            if self.kind.input == "patches":
+            if self.weighted:
+                mean = torch.stack([self._normalised(state) for state in chosen], dim=2)
+            else:
+                # A single layer is returned as it is.
+                mean = chosen[0] if len(chosen) == 1 else torch.stack(chosen).mean(dim=0)
                 mean = self._columns(mean)
             outputs = self.head(last.mean(dim=1)) if self.head else last.new_empty(len(last), 0)
         return np.asarray(mean.cpu().numpy()), np.asarray(outputs.cpu().numpy())
@@ -121,8 +126,15 @@ class Frozen:
             for hook in hooks:
                 hook.remove()
 
+    def _normalised(self, state: torch.Tensor) -> torch.Tensor:
+        """Normalise each frame to mean 0 and variance 1, as SUPERB does before its weighted sum."""
+        state = self._columns(state)
+        return nn.functional.layer_norm(state, state.shape[-1:])
+
     def _columns(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Average the patches per time step, (B, 2 + F x T, D) to (B, T, D); the first two tokens are not patches."""
+        """Average patches per time step, (B, 2 + F x T, D) to (B, T, D); the first two tokens are not patches."""
+        if self.kind.input != "patches":
+            return tokens
         rows, _ = self.trunk.embeddings.get_shape(self.trunk.config)
         return tokens[:, 2:].unflatten(1, (rows, -1)).mean(dim=1)
 
@@ -144,7 +156,10 @@ def build_network(recipe: Recipe, device: str) -> Frozen:
     trunk = attrgetter(path)(network) if path else network
     if recipe.folder is None:
         _cut(trunk, recipe)
-    return Frozen(trunk.to(device), head, recipe.kind, recipe.layers)
+    layers = recipe.layers
+    if recipe.weighted and layers is None:
+        layers = tuple(range(len(attrgetter(recipe.kind.blocks)(trunk)) + 1))
+    return Frozen(trunk.to(device), head, recipe.kind, layers, recipe.weighted)
 
 
 def _load(recipe: Recipe, folder: Path) -> Any:

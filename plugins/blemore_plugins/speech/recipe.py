@@ -12,7 +12,7 @@ from blemore_harness.errors import ExtraMissing, InvalidOption
 from blemore_harness.media.audio import audio_key
 from blemore_plugins.hub import Weights, find_weights
 from blemore_plugins.speech.kinds import KINDS, SMALL, SMALL_SEED, Kind, find_kind, read_preprocessor
-from blemore_plugins.speech.options import LAST, RANDOM_SMALL, parse_layers
+from blemore_plugins.speech.options import LAST, RANDOM_SMALL, WEIGHTED, is_weighted, parse_layers
 
 RATE = 16_000
 """Sampling rate of all supported models in Hz."""
@@ -63,6 +63,7 @@ class Recipe:
         floor: added to the variance when a waveform is normalised; None for no normalisation.
         outputs: whether the regression head of an emotion model is run as well.
         alone: whether each clip is run separately on every device.
+        weighted: whether the hidden states are kept layer by layer instead of averaged; `layers` is None for all.
     """
 
     encoder: str
@@ -74,6 +75,7 @@ class Recipe:
     floor: float | None
     outputs: bool = False
     alone: bool = False
+    weighted: bool = False
 
     @property
     def folder(self) -> Path | None:
@@ -93,6 +95,9 @@ class Recipe:
         Raises:
             ExtraMissing: torch or transformers is not installed.
         """
+        layers: object = LAST if self.layers is None else list(self.layers)
+        if self.weighted:
+            layers = {WEIGHTED: "all" if self.layers is None else layers}
         packages = ["torch", "transformers"]
         # Transformers uses its filter banks if it is installed.
         packages += ["torchaudio"] if self.kind.input == "patches" else []
@@ -100,7 +105,7 @@ class Recipe:
             "rule": RULE,
             "audio": audio_key(),
             "model": self.identity(cache),
-            "layers": LAST if self.layers is None else list(self.layers),
+            "layers": layers,
             "floor": self.floor,
             "outputs": self.outputs,
             "alone": self.alone,
@@ -132,12 +137,12 @@ def settle_recipe(
         WeightsMissing, DataError: see `hub` and `kinds`.
         InvalidOption: a model that is not supported, or not with these options.
     """
-    layers = parse_layers(options.layers)
+    layers, weighted = parse_layers(options.layers), is_weighted(options.layers)
     alone, hub_floor = compat, S3PRL_FLOOR if compat else HUB_FLOOR
     if options.model == RANDOM_SMALL:
         kind = KINDS[SMALL[small][0]]
         floor = hub_floor if kind.input == "wave" else None
-        return Recipe(encoder, RANDOM_SMALL, kind, small, None, layers, floor, outputs, alone)
+        return Recipe(encoder, RANDOM_SMALL, kind, small, None, layers, floor, outputs, alone, weighted)
     option = f"{encoder}.model"
     wanted = FILES if always_normalise else (*FILES, PREPROCESSOR)
     weights = find_weights(options.model, wanted, option, revision=options.revision, download=download)
@@ -153,7 +158,7 @@ def settle_recipe(
         if settings.get("sampling_rate", RATE) != RATE:
             raise InvalidOption(f"model: expected a sampling rate of {RATE} Hz, found {settings['sampling_rate']}")
         floor = floor if settings.get("do_normalize", True) else None
-    return Recipe(encoder, options.model, kind, "", weights, layers, floor, outputs, alone)
+    return Recipe(encoder, options.model, kind, "", weights, layers, floor, outputs, alone, weighted)
 
 
 def extra_missing(encoder: str, error: ImportError) -> ExtraMissing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
+from blemore_harness.errors import InvalidOption
+from blemore_harness.heads.frames import FrameSource
 from blemore_harness.hookspecs import Modality, Requirement
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.pooling import pool_statistics
 from blemore_plugins.features.encoder import PART, Extractor, FeatureEncoder
 from blemore_plugins.hub import identify_source
 from blemore_plugins.requirements import HUB_TOKEN, need
-from blemore_plugins.speech.encoder import DEMO, UNTRAINED
+from blemore_plugins.speech.encoder import DEMO, UNTRAINED, keep_states, open_states
 from blemore_plugins.speech.extraction import extract
 from blemore_plugins.speech.options import RANDOM_SMALL, HubertOptions, SpeechFeatureOptions, WavLMOptions
 from blemore_plugins.speech.recipe import Recipe, settle_recipe
@@ -56,22 +58,21 @@ class SpeechExtractor:
             MediaError: a clip without usable audio.
         """
         recipe = self._settle(options, download=True)
-        store = _open_store(recipe, context)
+        store = open_states(recipe, context)
         context.note("model", {"type": recipe.kind.type, **recipe.identity(context.cache)})
 
         def keep(clip: Clip, frames: NDArray[np.float32], _outputs: NDArray[np.float32]) -> None:
-            # Statistics are computed here, in threads; features are stored last, because they mark a clip as done.
-            store.save(clip, pool_statistics(frames), PART)
-            store.save(clip, frames)
+            # Statistics are computed here, in threads.
+            store.save(clip, pool_statistics(keep_states(store, clip, frames)), PART)
 
-        missing = store.missing(clips)
+        missing = {clip.content: clip for part in ("", PART) for clip in store.missing(clips, part)}
         if missing:
-            extract(missing, recipe, keep, context)
+            extract(list(missing.values()), recipe, keep, context)
         warn_of_silence(clips, context)
 
     def open_store(self, options: SpeechFeatureOptions, context: Context) -> Store:
         """Return the cache store of hidden states: float32 (T, D) per clip, one frame per 20 ms."""
-        return _open_store(self._settle(options), context)
+        return open_states(self._settle(options), context)
 
     def _settle(self, options: SpeechFeatureOptions, download: bool = False) -> Recipe:
         return settle_recipe(
@@ -79,7 +80,27 @@ class SpeechExtractor:
         )
 
 
-class WavLMEncoder(FeatureEncoder):
+class SpeechFeatureEncoder(FeatureEncoder):
+    """Frame-level features of a speech model, whose layers may be extracted for a learned weighted sum."""
+
+    def resolve_options(self, options: Any, feature_sets: frozenset[str]) -> Any:
+        """Extract layers from the clips: the released features have one."""
+        if options.weighted and options.source not in ("auto", "media"):
+            raise InvalidOption(
+                f"layers: '{options.layers}' requires source=media, because released features have one layer; "
+                f"found source={options.source}"
+            )
+        chosen = replace(options, source="media") if options.weighted else options
+        return super().resolve_options(chosen, feature_sets)
+
+    def frame_source(self, options: Any, context: Context) -> FrameSource | None:
+        """Return the layers for a weighted sum."""
+        if not options.weighted:
+            return super().frame_source(options, context)
+        return FrameSource(self._extractor.open_store(options, context).load, layers=True)
+
+
+class WavLMEncoder(SpeechFeatureEncoder):
     """WavLM: released hidden states, or those of the network's last layer after its final norm.
 
     Extraction: the mean of the channels at 16 kHz, normalised according to the checkpoint's settings; one hidden state
@@ -102,7 +123,7 @@ class WavLMEncoder(FeatureEncoder):
     extractor: ClassVar[Extractor | None] = SpeechExtractor("wavlm", "wavlm")
 
 
-class HubertEncoder(FeatureEncoder):
+class HubertEncoder(SpeechFeatureEncoder):
     """HuBERT: released hidden states, or those of the network's last layer after its final norm.
 
     Extraction: as of `WavLMEncoder`. The organisers used the `last_hidden_state` (after the final norm, as here) of
@@ -121,7 +142,3 @@ class HubertEncoder(FeatureEncoder):
     statistics_store: ClassVar[str] = "hubert_static_features"
     width: ClassVar[int | None] = 1024
     extractor: ClassVar[Extractor | None] = SpeechExtractor("hubert", "hubert")
-
-
-def _open_store(recipe: Recipe, context: Context) -> Store:
-    return context.cache.store("speech-features", **recipe.facts(context.cache))
