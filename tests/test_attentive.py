@@ -17,6 +17,7 @@ from blemore_harness.predictions import Embeddings
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.systems.resolved import find_systems
 from blemore_harness.systems.submission import Submission
+from blemore_harness.testing import Session, Subject, check_subject
 from blemore_plugins.features.options import FeatureOptions
 from fakes import LABELS, make_context, make_fold
 
@@ -342,3 +343,14 @@ def test_an_encoder_without_frames_is_told_of_those_that_have_some(name):
         ConfigError, match=f"'{name.replace('+', '[+]')}' has no frame-level features.*prosody, .*wavlm"
     ):
         find_systems(submission, load_plugins({}), demo=False)
+
+
+@pytest.mark.slow
+def test_an_encoder_with_an_attentive_head_keeps_the_contract(tmp_path):
+    pytest.importorskip("librosa")
+    pytest.importorskip("av")
+    system = load_plugins({}).encoder("prosody").system
+    options = {"head": "attentive", "hidden": "64", "epochs": 25, "patience": 10}
+    verdicts = list(check_subject(Subject(system, options), Session(tmp_path)))
+    assert [f"{verdict.check}: {verdict.reason}" for verdict in verdicts if not verdict.good] == []
+    assert sum(verdict.status == "passed" for verdict in verdicts) >= 15
