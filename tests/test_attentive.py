@@ -24,7 +24,7 @@ from fakes import LABELS, make_context, make_fold
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.encoders
 
-from blemore_harness.heads.attention import Pool, attend, describe  # noqa: E402
+from blemore_harness.heads.attention import attend, build_pool, describe, pool_frames  # noqa: E402
 
 WIDTH, LAYERS, PARTS = 12, 3, 3
 SMALL = HeadOptions("attentive", hidden="16-8", epochs=5, patience=5, batch_size=8, learning_rate=1e-2)
@@ -78,8 +78,8 @@ def test_attention_is_that_of_a_literal_loop():
 @pytest.mark.parametrize("parts", [1, PARTS])
 def test_statistics_with_gradients_are_those_of_the_encoders(parts):
     clips = ragged(LAYERS, WIDTH)
-    pool = Pool(0, (LAYERS, WIDTH), parts, 0.0)
-    found = pool([torch.from_numpy(clip) for clip in clips]).detach()
+    pool = build_pool(0, (LAYERS, WIDTH), parts, 0.0)
+    found = pool_frames(pool, [torch.from_numpy(clip) for clip in clips]).detach()
     expected = np.stack([pool_statistics(clip.mean(axis=1), parts) for clip in clips])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -101,8 +101,8 @@ def test_training_starts_at_the_statistics_and_every_parameter_has_a_gradient():
     """Also from a clip of one frame, and features that do not vary."""
     clips = ragged(LAYERS, WIDTH)
     clips[2][:, :, 0] = 1.0
-    pool = Pool(2, (LAYERS, WIDTH), 1, 0.5)
-    given = pool([torch.from_numpy(clip) for clip in clips], torch.Generator().manual_seed(0))
+    pool = build_pool(2, (LAYERS, WIDTH), 1, 0.5)
+    given = pool_frames(pool, [torch.from_numpy(clip) for clip in clips], torch.Generator().manual_seed(0))
     assert given.shape == (len(LENGTHS), pool.width) == (len(LENGTHS), 9 * WIDTH)
     np.testing.assert_allclose(given[:, 7 * WIDTH :].detach(), 0, atol=1e-6)
     (given * torch.randn(given.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
@@ -113,10 +113,10 @@ def test_training_starts_at_the_statistics_and_every_parameter_has_a_gradient():
 
 def test_dropout_leaves_out_differences_and_makes_up_for_them():
     clips = [torch.from_numpy(clip) for clip in ragged(WIDTH)[1:]]
-    pool = Pool(50, (WIDTH,), 1, 0.4)
+    pool = build_pool(50, (WIDTH,), 1, 0.4)
     torch.nn.init.normal_(pool.queries, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        whole, dropped = pool(clips), pool(clips, torch.Generator().manual_seed(0))
+        whole, dropped = pool_frames(pool, clips), pool_frames(pool, clips, torch.Generator().manual_seed(0))
     left = dropped != 0
     assert left.float().mean().item() == pytest.approx(0.6, abs=0.03)
     torch.testing.assert_close(dropped[left], (whole / 0.6)[left])

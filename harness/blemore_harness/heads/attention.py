@@ -8,110 +8,116 @@ query lies from the plain mean of the clip: zero at the start.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from typing import TYPE_CHECKING, Any
 
 from blemore_harness.heads.frames import ClipFrames
 from blemore_harness.pooling import PERCENTILES, STATISTICS
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 TINY = 1e-12
 """Least variance over time that has a gradient: the root of a smaller one has none that is finite."""
 
 
-class Pool(nn.Module):
-    """Pools the frames of clips into inputs of the MLP.
+def build_pool(queries: int, frame: Sequence[int], parts: int, dropout: float = 0.0) -> Any:
+    """Build what pools the frames of clips into inputs of the MLP; see `pool_frames`.
 
     Args:
         queries: number of attention queries.
         frame: shape of a frame: (D,), or (L, D) for a weighted sum of L layers.
         parts: parts of a clip in the statistics of the weighted sum.
         dropout: share of the attended differences that are dropped in training.
+
+    Returns:
+        A torch module with the parameters `queries` and `layer_weights` and, for standardisation, the buffers `scale`,
+        `row_mean` and `row_scale`; `layers` is 0 for features without layers, `width` the number of inputs it gives.
     """
+    import torch
+    from torch import nn
 
-    scale: Tensor
-    row_mean: Tensor
-    row_scale: Tensor
-
-    def __init__(self, queries: int, frame: Sequence[int], parts: int, dropout: float) -> None:
-        super().__init__()
-        self.frame, self.parts, self.dropout = tuple(frame), parts, dropout
-        width, statistics = self.frame[-1], STATISTICS * self.frame[-1] if self.layers else 0
-        self.queries = nn.Parameter(torch.zeros(queries, width))
-        self.layer_weights = nn.Parameter(torch.zeros(self.layers))
-        self.register_buffer("scale", torch.ones(width))
-        self.register_buffer("row_mean", torch.zeros(statistics, dtype=torch.float64))
-        self.register_buffer("row_scale", torch.ones(statistics, dtype=torch.float64))
-
-    @property
-    def layers(self) -> int:
-        """Number of layers of which it learns a weighted sum; 0 for features without layers."""
-        return self.frame[0] if len(self.frame) == 2 else 0
-
-    @property
-    def width(self) -> int:
-        """Inputs of the MLP that it gives."""
-        return int(self.queries.numel() + len(self.row_mean))
-
-    def shape(self) -> dict[str, Any]:
-        """Return the arguments, but for dropout, that make a pool of the same shape."""
-        return {"queries": len(self.queries), "frame": list(self.frame), "parts": self.parts}
-
-    def forward(self, clips: Sequence[Tensor], generator: torch.Generator | None = None) -> Tensor:
-        """Return the inputs of the MLP, float32 (B, width): statistics of the weighted sum, then attended differences.
-
-        Args:
-            clips: the features of each clip, (T, D) or (T, L, D), T as it comes.
-            generator: where dropout comes from; None for none.
-        """
-        frames = pad_sequence(list(clips), batch_first=True).float()
-        lengths = torch.tensor([len(each) for each in clips], device=frames.device)
-        found = []
-        if self.layers:
-            # SUPERB's weighted sum: a softmax over layers whose states were normalised when they were extracted.
-            frames = torch.einsum("btld,l->btd", frames, self.layer_weights.softmax(dim=0))
-            statistics = self._statistics(frames, lengths)
-            found.append(((statistics.double() - self.row_mean) / self.row_scale).float())
-        if len(self.queries):
-            differences = attend(frames, lengths, self.queries, self.scale)
-            if generator is not None and self.dropout:
-                kept = torch.empty_like(differences).uniform_(generator=generator) >= self.dropout
-                differences = differences * kept / (1 - self.dropout)
-            found.append(differences)
-        return torch.cat(found, dim=1)
-
-    def _statistics(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Return `pool_statistics` of padded clips (B, T, D) with `parts`, (B, 7 D), with gradients."""
-        cuts = [frames[k, :length].tensor_split(min(self.parts, length)) for k, length in enumerate(lengths.tolist())]
-        counts = [len(parts) for parts in cuts]
-        parts = [part for each in cuts for part in each]
-        sizes = torch.tensor([len(part) for part in parts], device=frames.device)
-        described = describe(pad_sequence(parts, batch_first=True), sizes).split(counts)
-        return torch.stack([each.mean(dim=0) for each in described])
+    pool: Any = nn.Module()
+    width, pool.layers = frame[-1], frame[0] if len(frame) == 2 else 0
+    statistics = STATISTICS * width if pool.layers else 0
+    pool.shape = {"queries": queries, "frame": list(frame), "parts": parts}
+    pool.dropout, pool.width = dropout, queries * width + statistics
+    pool.queries = nn.Parameter(torch.zeros(queries, width))
+    pool.layer_weights = nn.Parameter(torch.zeros(pool.layers))
+    pool.register_buffer("scale", torch.ones(width))
+    pool.register_buffer("row_mean", torch.zeros(statistics, dtype=torch.float64))
+    pool.register_buffer("row_scale", torch.ones(statistics, dtype=torch.float64))
+    return pool
 
 
-class PooledHead(nn.Module):
-    """A pool and the MLP on what it gives; of features without layers, on the embedding and what it gives.
+def build_pooled_head(pool: Any, mlp: Any) -> Any:
+    """Build a torch module of a pool and the MLP on what it gives, `pool` and `mlp`."""
+    from torch import nn
+
+    head: Any = nn.Module()
+    head.pool, head.mlp = pool, mlp
+    return head
+
+
+def pool_frames(pool: Any, clips: Sequence[Tensor], generator: Generator | None = None) -> Tensor:
+    """Return the inputs of the MLP, float32 (B, width): statistics of the weighted sum, then attended differences.
 
     Args:
-        pool, mlp: as of `Pool` and `networks.build_mlp`.
+        pool: of `build_pool`.
+        clips: the features of each clip, (T, D) or (T, L, D), T as it comes.
+        generator: where dropout comes from; None for none.
     """
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
 
-    def __init__(self, pool: Pool, mlp: Any) -> None:
-        super().__init__()
-        self.pool, self.mlp = pool, mlp
+    frames = pad_sequence(list(clips), batch_first=True).float()
+    lengths = torch.tensor([len(each) for each in clips], device=frames.device)
+    found = []
+    if pool.layers:
+        # SUPERB's weighted sum: a softmax over layers whose states were normalised when they were extracted.
+        frames = torch.einsum("btld,l->btd", frames, pool.layer_weights.softmax(dim=0))
+        statistics = _describe_parts(frames, lengths, pool.shape["parts"])
+        found.append(((statistics.double() - pool.row_mean) / pool.row_scale).float())
+    if len(pool.queries):
+        differences = attend(frames, lengths, pool.queries, pool.scale)
+        if generator is not None and pool.dropout:
+            kept = torch.empty_like(differences).uniform_(generator=generator) >= pool.dropout
+            differences = differences * kept / (1 - pool.dropout)
+        found.append(differences)
+    return torch.cat(found, dim=1)
 
-    def read(self, rows: Tensor, clips: Sequence[Tensor], generator: torch.Generator | None = None) -> Tensor:
-        """Return the inputs of the MLP for clips: `rows` are their standardised embeddings, (B, E)."""
-        pooled = self.pool(clips, generator)
-        return pooled if self.pool.layers else torch.cat([rows, pooled], dim=1)
 
-    def read_all(self, rows: Tensor, frames: ClipFrames) -> Tensor:
-        """Return the inputs of the MLP for prediction: each clip by itself, so that they do not depend on others."""
-        with torch.no_grad():
-            return torch.cat([self.read(rows[k : k + 1], [frames.one(k)]) for k in range(len(frames))])
+def read_inputs(head: Any, rows: Tensor, clips: Sequence[Tensor], generator: Generator | None = None) -> Tensor:
+    """Return the inputs of the MLP: what the pool gives, beside the embeddings where there are no layers.
+
+    Args:
+        head: of `build_pooled_head`.
+        rows: standardised embeddings of the clips, (B, E).
+        clips, generator: as of `pool_frames`.
+    """
+    import torch
+
+    pooled = pool_frames(head.pool, clips, generator)
+    return pooled if head.pool.layers else torch.cat([rows, pooled], dim=1)
+
+
+def read_all_inputs(head: Any, rows: Tensor, frames: ClipFrames) -> Tensor:
+    """Return the inputs of the MLP for prediction: each clip by itself, so that they do not depend on others."""
+    import torch
+
+    with torch.no_grad():
+        return torch.cat([read_inputs(head, rows[k : k + 1], [frames.one(k)]) for k in range(len(frames))])
+
+
+def _describe_parts(frames: Tensor, lengths: Tensor, parts: int) -> Tensor:
+    """Return `pool_statistics` of padded clips (B, T, D), (B, 7 D), with gradients."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    cuts = [frames[k, :length].tensor_split(min(parts, length)) for k, length in enumerate(lengths.tolist())]
+    whole = [part for each in cuts for part in each]
+    sizes = torch.tensor([len(part) for part in whole], device=frames.device)
+    described = describe(pad_sequence(whole, batch_first=True), sizes).split([len(each) for each in cuts])
+    return torch.stack([each.mean(dim=0) for each in described])
 
 
 def attend(frames: Tensor, lengths: Tensor, queries: Tensor, scale: Tensor) -> Tensor:
@@ -126,6 +132,8 @@ def attend(frames: Tensor, lengths: Tensor, queries: Tensor, scale: Tensor) -> T
         queries: (K, D).
         scale: (D,), standard deviation of each feature over training frames.
     """
+    import torch
+
     there = mask(frames, lengths)[:, :, None]
     centred = frames.masked_fill(~there, 0)
     mean = centred.sum(dim=1) / lengths[:, None]
@@ -142,6 +150,8 @@ def describe(frames: Tensor, lengths: Tensor) -> Tensor:
         frames: (B, T, D), padded.
         lengths: (B,), frames of each clip.
     """
+    import torch
+
     there = mask(frames, lengths)[:, :, None]
     mean = frames.masked_fill(~there, 0).sum(dim=1) / lengths[:, None]
     variance = (frames - mean[:, None]).masked_fill(~there, 0).square().sum(dim=1) / lengths[:, None]
@@ -158,4 +168,6 @@ def describe(frames: Tensor, lengths: Tensor) -> Tensor:
 
 def mask(frames: Tensor, lengths: Tensor) -> Tensor:
     """Return which frames (B, T) belong to their clip."""
+    import torch
+
     return torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]

@@ -14,6 +14,7 @@ from blemore_harness.clips import EMOTIONS, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.disk import read_json, write_json
 from blemore_harness.errors import DataError, ExtraMissing
+from blemore_harness.heads.attention import build_pool, build_pooled_head, read_all_inputs
 from blemore_harness.heads.frames import ClipFrames
 from blemore_harness.heads.identity import ActorDirections, find_actor_directions
 from blemore_harness.heads.judging import InnerJudge
@@ -68,7 +69,7 @@ class HeadModel:
     Attributes:
         rows_of: gives the rows of clips.
         scaler: of the training part's rows, with the directions that are shrunk.
-        network: a torch module in eval mode, (R, D) to logits (R, 6); with frames, `attention.PooledHead`.
+        network: a torch module in eval mode, (R, D) to logits (R, 6); with frames, of `attention.build_pooled_head`.
         epochs: how many it was trained for.
     """
 
@@ -94,7 +95,7 @@ class HeadModel:
         save_file(self.scaler.arrays(), folder / HEAD_SCALER)
         pool = getattr(self.network, "pool", None)
         shape = {**shape_of_mlp(self.network if pool is None else self.network.mlp), "epochs": self.epochs}
-        write_json(folder / HEAD_FACTS, shape if pool is None else {**shape, "pool": pool.shape()})
+        write_json(folder / HEAD_FACTS, shape if pool is None else {**shape, "pool": pool.shape})
 
 
 def load_model(folder: Path, rows_of: RowsOf, device: str) -> HeadModel:
@@ -114,9 +115,7 @@ def load_model(folder: Path, rows_of: RowsOf, device: str) -> HeadModel:
     with seeded(0):  # weights are drawn before they are replaced
         network = build_mlp(facts["inputs"], facts["widths"], facts["batch_norm"], 0.0)
     if "pool" in facts:
-        from blemore_harness.heads.attention import Pool, PooledHead
-
-        network = PooledHead(Pool(**facts["pool"], dropout=0.0), network)
+        network = build_pooled_head(build_pool(**facts["pool"]), network)
     scaler = make_scaler(load_file(folder / HEAD_SCALER))
     return HeadModel(rows_of, scaler, load_weights(network.to(device), folder / HEAD_WEIGHTS), facts["epochs"])
 
@@ -205,11 +204,9 @@ def _make_pool(fit: _Fit, scaler: Scaler, frames: ClipFrames) -> Any:
     """Make a pool that starts at the statistics of the clips, standardised by what a head learns from."""
     import torch
 
-    from blemore_harness.heads.attention import Pool
-
     options, source = fit.options, frames.reader.source
     shape, deviation = frames.measure()
-    pool = Pool(options.queries, shape, source.parts, options.dropout)
+    pool = build_pool(options.queries, shape, source.parts, options.dropout)
     pool.scale = torch.from_numpy(deviation)
     if source.layers:
         pool.row_mean, pool.row_scale = torch.from_numpy(scaler.mean), torch.from_numpy(scaler.scale)
@@ -248,7 +245,7 @@ def _predict_rows(network: Any, inputs: torch.Tensor, rows: Rows) -> FloatArray:
     counts = rows.counts
     with one_thread():
         if rows.frames is not None:
-            inputs, network = network.read_all(inputs, rows.frames), network.mlp
+            inputs, network = read_all_inputs(network, inputs, rows.frames), network.mlp
         logits = forward_rows(network, inputs).double().cpu().numpy()
     starts = np.cumsum(counts) - counts
     return softmax(np.add.reduceat(logits, starts, axis=0) / counts[:, None])

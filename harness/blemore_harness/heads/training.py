@@ -10,6 +10,7 @@ from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blemore_harness.context import Context, Progress
+from blemore_harness.heads.attention import build_pooled_head, read_inputs
 from blemore_harness.heads.frames import ClipFrames
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.networks import batches, build_mlp, one_thread, seeded, stack_rows, training_logits
@@ -37,7 +38,7 @@ class Task:
         options: how; among heads that are trained together only `epochs` and `patience` may differ.
         context: seed, and where progress is shown.
         judge: decides which epoch is kept, and with `patience` when to stop; None keeps the last.
-        pool: pools `frames` into further inputs (`attention.Pool`), trained with the MLP; None for the rows alone.
+        pool: pools `frames` into further inputs (`attention.build_pool`), trained with the MLP; None for rows alone.
         frames: frame-level features of the clips, in the order of the rows.
     """
 
@@ -55,7 +56,7 @@ class Trained:
     """A trained network in eval mode, and how many epochs it took.
 
     Attributes:
-        network: the MLP, (N, D) to logits (N, 6); with a pool `attention.PooledHead`.
+        network: the MLP, (N, D) to logits (N, 6); with a pool of `attention.build_pooled_head`.
         epochs: how many it was trained for.
         losses: mean loss of the rows in every epoch, those after the kept one included.
         scores: what the judge said first of every epoch; empty without a judge.
@@ -108,9 +109,7 @@ class _Run:
             network = build_mlp(_count_inputs(task), options.widths, options.batch_norm, options.dropout)
         self.network = self.mlp = network.to(task.inputs.device)
         if task.pool is not None:
-            from blemore_harness.heads.attention import PooledHead
-
-            self.network = PooledHead(task.pool, self.mlp)
+            self.network = build_pooled_head(task.pool, self.mlp)
         self._order = torch.Generator().manual_seed(seed)
         # Another stream than that of the initial weights, which would otherwise decide which units are dropped.
         self.chance = torch.Generator(task.inputs.device).manual_seed(seed + 1)
@@ -127,8 +126,7 @@ class _Run:
         task = self.task
         if task.frames is None:
             return task.inputs[part]
-        found: torch.Tensor = self.network.read(task.inputs[part], task.frames.batch(part), self.chance)
-        return found
+        return read_inputs(self.network, task.inputs[part], task.frames.batch(part), self.chance)
 
     def finish_epoch(self) -> None:
         """Ask the judge, and decide whether to go on."""
