@@ -22,7 +22,9 @@ pytestmark = pytest.mark.encoders
 torch = pytest.importorskip("torch")
 
 Array = np.ndarray[Any, Any]
-SMALL = RankAwareOptions(width=16, top_n=2, epochs=4, patience=4, batch_size=32, learning_rate=1e-2)
+SMALL = RankAwareOptions(
+    width=16, top_n=2, epochs=4, patience=4, batch_size=32, learning_rate=1e-2, modality_dropout=0.0
+)
 
 
 def make_vectors(seed: int, truth: Array, sizes: tuple[int, ...] = (5, 9, 3)) -> dict[str, Array]:
@@ -303,7 +305,9 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_torch_as_it_was() -> None:
 @pytest.mark.slow
 def test_it_learns_and_keeps_the_member_that_knows_something() -> None:
     fold, base_models, truth = make_case(240, 60)
-    options = RankAwareOptions(width=16, top_n=1, epochs=40, patience=40, batch_size=32, learning_rate=5e-3)
+    options = RankAwareOptions(
+        width=16, top_n=1, epochs=40, patience=40, batch_size=32, learning_rate=5e-3, modality_dropout=0.0
+    )
     model, book = fit(fold, base_models, options)
     rows = rows_of(model, fold.held_out, base_models)
     assert (rows.argmax(axis=1) == truth.argmax(axis=1))[truth.max(axis=1) != 50].mean() > 0.9

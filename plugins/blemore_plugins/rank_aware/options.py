@@ -23,7 +23,7 @@ class RankAwareOptions:
         top_n: number of base models selected for a clip; all if there are fewer.
         dropout: dropout rate of latent values, of each base model and after fusion.
         modality_dropout: probability with which a whole base model is left out for a clip of a training batch; at least
-            one stays.
+            one stays. The default is measured on the demo.
         presence_loss: weight of the presence head's binary cross-entropy, relative to the KL of the probabilities.
         salience_loss: weight of the salience head's KL, relative to the same.
         rank_loss: weight of the pairwise ranking loss on the salience head, relative to the same.
@@ -42,7 +42,7 @@ class RankAwareOptions:
     width: int = 128
     top_n: int = 3
     dropout: float = searched(0.3, 0.0, 0.6)
-    modality_dropout: float = searched(0.0, 0.0, 0.5)
+    modality_dropout: float = searched(0.2, 0.0, 0.5)
     presence_loss: float = 1.0
     salience_loss: float = 1.0
     rank_loss: float = 0.1
