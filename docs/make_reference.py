@@ -30,7 +30,7 @@ MODULES = (
     "files.scoring", "scoring.ranking", "drawing.score_tables", "drawing.plugin_details", "decoding.choosing",
     "cli.completion", "drawing.result_text", "decoding.decoders", "scoring.seeds", "cli.evaluation", "data.opening",
     "running.run", "running.nested", "scoring.results", "api.opening", "api.reporting", "api.submissions",
-    "executors", "running.worker",
+    "executors", "running.worker", "heads.frames",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -46,8 +46,8 @@ PARTS = {
     "api.run": {"Run", "StoredRuns", "load_run", "predict", "runs"},
     "api.scores": {"compare", "score"},
     "api.seeds": {"SeedRuns", "run_seeds"},
-    "api.watching": {"watch_run"},
     "api.submissions": {"open_evaluation", "open_submission", "with_settings"},
+    "api.watching": {"watch_run"},
     "cli.completion": {"complete_encoders", "complete_fusions", "complete_runs", "complete_submissions"},
     "cli.evaluation": {"open_named_run"},
     "cli.root": {
@@ -68,6 +68,7 @@ PARTS = {
     "files.leaderboard": {"INNER_NAME", "KEY_ENDING", "read_submission", "write_submission"},
     "files.runs": {"Runs", "StoredRun", "read_record"},
     "files.scoring": {"Reference", "read_reference"},
+    "heads.frames": {"FrameSource"},
     "media.frame_files": {"work_side_by_side"},
     "media.opening": {"OPTIONS", "check_media", "find_stream", "open_file"},
     "record.folds": {"Curve"},
