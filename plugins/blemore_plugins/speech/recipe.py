@@ -41,6 +41,10 @@ class Settings(Protocol):
     def revision(self) -> str:
         """Branch, tag or commit."""
 
+    @property
+    def weighted(self) -> bool:
+        """Whether the head learns a weighted sum of layers."""
+
 
 @dataclass(frozen=True)
 class Recipe:
