@@ -24,7 +24,7 @@ pytestmark = pytest.mark.encoders
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 
-WITHOUT_NETWORK = {"gemini", "openface", "prosody", "trivial-single", "trivial-blend"}
+WITHOUT_NETWORK = {"gemini", "judge", "nova", "openface", "prosody", "trivial-single", "trivial-blend"}
 """A remote service, released files only, signal processing, and the two systems that look at nothing."""
 
 PUBLISHED = {"wav2vec2_base": 94.4, "wav2vec2_large": 315.4}
