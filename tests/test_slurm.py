@@ -162,7 +162,19 @@ def test_jobs_end_with_the_harness_however_it_ends(slurm: Path, case: Case, numb
 
 def test_detached_the_harness_is_a_job_itself(slurm: Path, case: Case) -> None:
     options = OPTIONS | {"harness-mem": "500M"}
-    words = ["--plugin", "stepping,quick", "--device", "cpu", "--runs", "runs", "--executor", "slurm", "--detach"]
+    words = [
+        "--plugin",
+        "stepping,quick",
+        "--fusion",
+        "median",
+        "--device",
+        "cpu",
+        "--runs",
+        "runs",
+        "--executor",
+        "slurm",
+        "--detach",
+    ]
     words += ["--executor-options", joined(options)]
     said = []
 
