@@ -97,6 +97,7 @@ PARTS = {
 CONSTANTS = {
     "clips": {"EMOTIONS", "LabelArray"},
     "decoding.strategies": {"HONEST", "STRATEGIES"},
+    "executors": {"State"},
     "hookspecs": {"Modality", "hookimpl"},
     "media.frames": {"BATCH"},
     "pooling": {"STATISTICS"},
