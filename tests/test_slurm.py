@@ -19,16 +19,18 @@ from blemore_scale.slurm import Slurm
 from cluster_cases import Case, alive, files_of, opened_case, timeless, wait_until
 from slurm_cluster import missing, slurm_cluster
 
+pytestmark = pytest.mark.encoders  # with all extras, among them `slurm`
+
 OPTIONS = {"host": "127.0.0.1", "mem": "300M", "cpus": "1", "parallel": "3"}
 
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Path]:
-    if os.environ.get("CI"):
-        assert missing() == ""
-    elif missing():
-        pytest.skip(missing())
-    pytest.importorskip("submitit")
+    if not os.environ.get("CI"):
+        pytest.importorskip("submitit")
+        if missing():
+            pytest.skip(missing())
+    assert missing() == ""
     with slurm_cluster() as configuration, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(configuration))
         yield configuration
