@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 MAIN = "from blemore_harness.cli import main; main()"
-VARYING = ("seconds", "computed_on")
-"""Keys of a fold's facts that differ from run to run."""
+VARYING = ("seconds", "computed_on", "embeddings made")
+"""Facts and notes that differ from run to run: times and places."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ def read_files(runs: Path) -> dict[str, Any]:
         name = str(path.relative_to(runs))
         if path.parent.parent.name == "systems" and path.suffix == ".json":
             facts = json.loads(path.read_text(encoding="utf-8"))
+            facts["notes"] = {key: value for key, value in facts.get("notes", {}).items() if key not in VARYING}
             found[name] = {key: value for key, value in facts.items() if key not in VARYING}
         elif path.suffix in (".csv", ".zip", ".safetensors"):
             found[name] = path.read_bytes()

@@ -245,7 +245,7 @@ def test_encoders_of_the_demo_have_the_same_bits_on_two_workers(tmp_path: Path) 
     from blemore_harness.demo.writing import write_demo
 
     write_demo(tmp_path / "data", actors=5, test_actors=1)
-    few = {name: {"epochs": 2} for name in ("s4d", "wav2vec2", "prosody", "wav2vec2+prosody")}
+    few = {name: {"epochs": 3} for name in ("s4d", "wav2vec2", "prosody", "wav2vec2+prosody")}
     runs = {
         jobs: bh.run(
             plugins=list(few), settings=few, data=tmp_path / "data", runs=tmp_path / f"runs-{jobs}", device="cpu",
