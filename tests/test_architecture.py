@@ -40,8 +40,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 HEAVY = {
     "altair", "av", "facenet_pytorch", "google.genai", "huggingface_hub", "jinja2", "mlflow", "optuna", "pandas",
-    "pyarrow", "ray", "safetensors", "sqlalchemy", "submitit", "tensorboard", "timm", "torch", "torchaudio", "torchvision",
-    "trackio", "transformers", "vl_convert", "wandb",
+    "pyarrow", "ray", "safetensors", "sqlalchemy", "submitit", "tensorboard", "timm", "torch", "torchaudio",
+    "torchvision", "trackio", "transformers", "vl_convert", "wandb",
 }  # fmt: skip
 """Packages that listing plugins must never load."""
 
