@@ -19,16 +19,18 @@ from blemore_scale.slurm import Slurm
 from cluster_cases import Case, alive, files_of, opened_case, timeless, wait_until
 from slurm_cluster import missing, slurm_cluster
 
+pytestmark = pytest.mark.encoders  # with all extras, among them `slurm`
+
 OPTIONS = {"host": "127.0.0.1", "mem": "300M", "cpus": "1", "parallel": "3"}
 
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Path]:
-    if os.environ.get("CI"):
-        assert missing() == ""
-    elif missing():
-        pytest.skip(missing())
-    pytest.importorskip("submitit")
+    if not os.environ.get("CI"):
+        pytest.importorskip("submitit")
+        if missing():
+            pytest.skip(missing())
+    assert missing() == ""
     with slurm_cluster() as configuration, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(configuration))
         yield configuration
@@ -162,7 +164,19 @@ def test_jobs_end_with_the_harness_however_it_ends(slurm: Path, case: Case, numb
 
 def test_detached_the_harness_is_a_job_itself(slurm: Path, case: Case) -> None:
     options = OPTIONS | {"harness-mem": "500M"}
-    words = ["--plugin", "stepping,quick", "--device", "cpu", "--runs", "runs", "--executor", "slurm", "--detach"]
+    words = [
+        "--plugin",
+        "stepping,quick",
+        "--fusion",
+        "median",
+        "--device",
+        "cpu",
+        "--runs",
+        "runs",
+        "--executor",
+        "slurm",
+        "--detach",
+    ]
     words += ["--executor-options", joined(options)]
     said = []
 

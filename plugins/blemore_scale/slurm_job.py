@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 
+from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
 from blemore_scale.launch import Launch
@@ -19,8 +20,7 @@ class Job:
 
     def __call__(self) -> None:
         """Start the worker and wait for it; the job fails with its words where it failed."""
-        array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-        failed = self.launch.run(f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", ""))
+        failed = self.launch.run(JobEnvironment().job_id)
         if failed:
             print(failed, file=sys.stderr, flush=True)  # noqa: T201
             # Not an exception, whose traceback would be the last word of the log.
