@@ -19,8 +19,8 @@ PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
     "hookspecs", "executors", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors",
-    "heads.options", "heads.fitting", "heads.frames", "heads.subsampled", "heads.judging", "heads.scaling", "training.options",
-    "training.fitting", "training.epochs", "training.batches", "training.predicting", "estimators.classifier",
+    "heads.options", "heads.fitting", "heads.frames", "heads.subsampled", "heads.judging", "heads.scaling",
+    "training.options", "training.fitting", "training.epochs", "training.batches", "training.predicting", "estimators.classifier",
     "estimators.network", "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache",
     "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds",
     "cli.root", "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.datasets",
@@ -29,7 +29,8 @@ MODULES = (
     "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.measures", "scoring.published",
     "files.scoring", "scoring.ranking", "drawing.score_tables", "drawing.plugin_details", "decoding.choosing",
     "cli.completion", "drawing.result_text", "decoding.decoders", "scoring.seeds", "cli.evaluation", "data.opening",
-    "running.run", "running.nested", "running.worker", "scoring.results", "api.opening", "api.reporting", "api.submissions",
+    "running.run", "running.nested", "running.worker", "scoring.results", "api.opening", "api.reporting",
+    "api.submissions",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
