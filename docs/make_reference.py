@@ -20,7 +20,8 @@ PAGES = ROOT / "docs" / "reference"
 MODULES = (
     "hookspecs", "executors", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors",
     "heads.options", "heads.fitting", "heads.frames", "heads.subsampled", "heads.judging", "heads.scaling",
-    "training.options", "training.fitting", "training.epochs", "training.batches", "training.predicting", "estimators.classifier",
+    "training.options", "training.fitting", "training.epochs", "training.batches", "training.predicting",
+    "estimators.classifier",
     "estimators.network", "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache",
     "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds",
     "cli.root", "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.datasets",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-
-from submitit import JobEnvironment
-from submitit.core.utils import DelayedSubmission
+from typing import TYPE_CHECKING
 
 from blemore_scale.launch import Launch
+
+if TYPE_CHECKING:
+    from submitit.core.utils import DelayedSubmission
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Job:
 
     def __call__(self) -> None:
         """Start the worker and wait for it; the job fails with its words where it failed."""
+        from submitit import JobEnvironment
+
         failed = self.launch.run(JobEnvironment().job_id)
         if failed:
             print(failed, file=sys.stderr, flush=True)  # noqa: T201
@@ -28,4 +31,6 @@ class Job:
 
     def checkpoint(self) -> DelayedSubmission:
         """Return what the job does after it went back into the queue: the same, the harness knows what is done."""
+        from submitit.core.utils import DelayedSubmission
+
         return DelayedSubmission(self)
