@@ -246,6 +246,7 @@ def test_what_is_described() -> None:
 
     assert describe(outer(2)) != describe(outer(3))
     assert describe(outer(2)) == describe(outer(2))
+    assert describe(lambda clip: 1) != describe(lambda clip: 2), "two lambdas of one function of a file"
     assert describe(np.float64(0.5)) != describe(np.float32(0.5))
     assert describe([1, 2.0, None, True, {"a": np.zeros(2)}])[:4] == [1, 2.0, None, True]
     assert describe(np.add) == f"numpy.add {np.__version__}"

@@ -22,9 +22,6 @@ def watch_run(name: str | Path, *, runs: str | Path | None = None) -> Run:
 
     Raises:
         RunError: as of `load_run`.
-
-    >>> watch_run("trivial-single").record.status
-    'finished'
     """
     from blemore_harness.files.runs import Runs
 

@@ -101,7 +101,10 @@ class _Walk:
         if isinstance(thing, types.FunctionType):
             facts += [thing.__defaults__, thing.__kwdefaults__]
             facts += [_content(cell) for cell in thing.__closure__ or ()]
-            facts += [] if _has_file(thing.__module__) else [*_instructions(thing.__code__), _globals_of(thing)]
+            if not _has_file(thing.__module__):
+                facts += [*_instructions(thing.__code__), _globals_of(thing)]
+            elif "<" in thing.__qualname__:  # several lambdas of one function have one name
+                facts += _instructions(thing.__code__)
         elif not _has_file(thing.__module__):
             facts += [thing.__bases__]
             facts += [(name, value) for name, value in sorted(vars(thing).items()) if _is_code(name)]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blemore_harness.data.corpora import read_corpus, with_extra
 from blemore_harness.data.download import Dataset, read_dataset
 from blemore_harness.errors import BlemoreError, ConfigError, PluginFailed, UnknownName
-from blemore_harness.systems.plugins import Plugins, load_plugins
+
+if TYPE_CHECKING:
+    from blemore_harness.systems.plugins import Plugins
 
 NAMED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*):(.*)", re.DOTALL)
 """A corpus and its folder, as typed."""
@@ -47,6 +50,8 @@ def is_folder(data: str | Path) -> bool:
 
 
 def _read_named(data: str | Path, fold_seed: int, plugins: Plugins | None) -> Dataset:
+    from blemore_harness.systems.plugins import load_plugins
+
     found = NAMED.fullmatch(str(data))
     assert found is not None
     name, folder = found.groups()
