@@ -15,7 +15,7 @@ pytest.importorskip("torchvision")
 from blemore_harness.clips import Clip, Clips  # noqa: E402
 from blemore_harness.context import Context  # noqa: E402
 from blemore_harness.estimators import TorchEncoder  # noqa: E402
-from blemore_harness.heads.models import _predict_rows  # noqa: E402
+from blemore_harness.heads.models import Rows, _predict_rows  # noqa: E402
 from blemore_harness.heads.options import HeadOptions  # noqa: E402
 from blemore_harness.heads.training import Task, train_heads  # noqa: E402
 from blemore_harness.training import epochs, fitting  # noqa: E402
@@ -200,8 +200,10 @@ def test_heads_of_several_folds(tmp_path: Path, head: str) -> None:
     with fake_gpu():
         inputs, targets = torch.zeros(20, 16).to("cuda"), torch.zeros(20, 6).to("cuda")
 
+        rows = Rows(np.zeros((20, 16), dtype=np.float32), np.ones(20, dtype=np.int64))
+
         def judge(network: torch.nn.Module) -> tuple[float]:
-            return (float(_predict_rows(network, inputs, np.ones(20, dtype=np.int64)).sum()),)
+            return (float(_predict_rows(network, inputs, rows).sum()),)
 
         trained = train_heads([Task(inputs, targets, options, context, judge) for _ in range(3)])
         assert {next(each.network.parameters()).device.type for each in trained} == {"cuda"}

@@ -500,7 +500,7 @@ def test_each_encoder_learns_and_predicts_without_weights(name, fold, tmp_path):
     assert encoder.caveat(dataclasses.replace(options, model="owner/name")) is None
     assert encoder.identify(options) == {}
     named = encoder.identify(dataclasses.replace(options, model="owner/name"))
-    regressors = {"experts": "laion/Empathic-Insight-Voice-Small"} if name == "empathic-voice" else {}
+    regressors = {"regressors": "laion/Empathic-Insight-Voice-Small"} if name == "empathic-voice" else {}
     assert named == {"model": "owner/name"} | regressors
     clips = Clips((*fold.train.unlabelled(), *fold.held_out))
     encoder.prepare(clips, options, context)

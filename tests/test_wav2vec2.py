@@ -330,9 +330,9 @@ def test_bucketing_gives_what_one_clip_at_a_time_gives(released, sounds, tmp_pat
     clips = add_clips(sounds, [4000, 5000, 4000, 4000, 4001, 4000, 4000])
     shapes, real = [], network.Frozen.run
 
-    def watched(frozen, inputs):
+    def watched(frozen, inputs, *more):
         shapes.append(inputs.shape)
-        return real(frozen, inputs)
+        return real(frozen, inputs, *more)
 
     monkeypatch.setattr(network.Frozen, "run", watched)
     encoder, options, context = Wav2Vec2Encoder(), options_for(released), make_context(tmp_path)
