@@ -15,7 +15,7 @@ from blemore_harness.hookspecs import Requirement
 from blemore_plugins.hub import Weights, find_weights
 from blemore_plugins.requirements import need
 from blemore_plugins.vision.extraction import Files, VisionExtractor
-from blemore_plugins.vision.options import EXPRESSION_PACKAGE, ExpressionOptions
+from blemore_plugins.vision.options import EXPRESSION_PACKAGE
 from blemore_plugins.vision.pictures import PictureRule
 
 if TYPE_CHECKING:
