@@ -18,9 +18,10 @@ SOURCES = ROOT / "harness" / "blemore_harness"
 PAGES = ROOT / "docs" / "reference"
 
 MODULES = (
-    "hookspecs", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors",
-    "heads.options", "heads.fitting", "heads.subsampled", "heads.judging", "heads.scaling", "training.options",
-    "training.fitting", "training.epochs", "training.batches", "training.predicting", "estimators.classifier",
+    "hookspecs", "executors", "context", "clips", "predictions", "cache", "disk", "processes", "options", "errors",
+    "heads.options", "heads.fitting", "heads.frames", "heads.subsampled", "heads.judging", "heads.scaling",
+    "training.options", "training.fitting", "training.epochs", "training.batches", "training.predicting",
+    "estimators.classifier",
     "estimators.network", "pooling", "media.ahead", "media.audio", "media.frames", "media.frame_cache",
     "media.frame_files", "media.opening", "networks", "protocol.rules", "protocol.grid", "protocol.thresholds",
     "cli.root", "cli.terminal", "data.download", "decoding.strategies", "systems.plugins", "systems.datasets",
@@ -29,8 +30,8 @@ MODULES = (
     "scoring.sensitivity", "scoring.intervals", "scoring.caveats", "scoring.measures", "scoring.published",
     "files.scoring", "scoring.ranking", "drawing.score_tables", "drawing.plugin_details", "decoding.choosing",
     "cli.completion", "drawing.result_text", "decoding.decoders", "scoring.seeds", "cli.evaluation", "data.opening",
-    "running.run", "running.nested", "scoring.results", "api.opening", "api.reporting", "api.submissions",
-    "executors", "running.worker",
+    "running.run", "running.nested", "running.worker", "scoring.results", "api.opening", "api.reporting",
+    "api.submissions",
 )  # fmt: skip
 """In the order in which an author meets them; what only commands use stands last."""
 
@@ -47,6 +48,7 @@ PARTS = {
     "api.scores": {"compare", "score"},
     "api.seeds": {"SeedRuns", "run_seeds"},
     "api.submissions": {"open_evaluation", "open_submission", "with_settings"},
+    "api.watching": {"watch_run"},
     "cli.completion": {"complete_encoders", "complete_fusions", "complete_runs", "complete_submissions"},
     "cli.evaluation": {"open_named_run"},
     "cli.root": {
@@ -67,6 +69,7 @@ PARTS = {
     "files.leaderboard": {"INNER_NAME", "KEY_ENDING", "read_submission", "write_submission"},
     "files.runs": {"Runs", "StoredRun", "read_record"},
     "files.scoring": {"Reference", "read_reference"},
+    "heads.frames": {"FrameSource"},
     "media.frame_files": {"work_side_by_side"},
     "media.opening": {"OPTIONS", "check_media", "find_stream", "open_file"},
     "record.folds": {"Curve"},
@@ -100,6 +103,7 @@ PARTS = {
 CONSTANTS = {
     "clips": {"EMOTIONS", "LabelArray"},
     "decoding.strategies": {"HONEST", "STRATEGIES"},
+    "executors": {"State"},
     "hookspecs": {"Modality", "hookimpl"},
     "media.frames": {"BATCH"},
     "pooling": {"STATISTICS"},

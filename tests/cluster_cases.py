@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -113,6 +115,14 @@ class Case:
             opened, jobs=1 if executor == "local" else None, executor=executor, executor_options=options
         )
         return ended.record.to_json(), ended.folder
+
+    def command(self, *words: str) -> subprocess.Popen[str]:
+        """Start the harness beside this process, in the folder of the case."""
+        paths = os.pathsep.join(path for path in sys.path if path)
+        return subprocess.Popen(
+            [sys.executable, "-m", "blemore_harness", *words, "--data", "data"], cwd=self.root, text=True,
+            env={**os.environ, "PYTHONPATH": paths, "BLEMORE_CACHE": str(self.root / "cache")}, stdout=subprocess.PIPE,
+        )  # fmt: skip
 
     @contextmanager
     def disturbing(self, worst: Mapping[str, Callable[[int], None]]) -> Iterator[None]:

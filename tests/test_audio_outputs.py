@@ -106,6 +106,36 @@ def test_whisper_gives_the_states_of_the_clip_without_padding(tmp_path: Path, li
     np.testing.assert_array_equal(embeddings, [pool_statistics(part) for part in frames])
 
 
+@pytest.mark.parametrize(("layers", "chosen"), [("weighted", [0, 1, 2, 3]), ("weighted:0,2", [0, 2])])
+def test_whisper_keeps_each_layer_normalised_for_a_weighted_sum(
+    layers: str, chosen: list[int], tmp_path: Path, listen: Listen
+) -> None:
+    folder, wave = save_model(tmp_path / "model", "whisper"), noise(0.7)
+    model, extractor = whole_model(folder, "whisper"), transformers.WhisperFeatureExtractor.from_pretrained(folder)
+    assert model.config.encoder_layers == 3
+    noted: list[torch.Tensor] = []
+    encoder = model.get_encoder()
+    encoder.layers[0].register_forward_pre_hook(lambda _block, given: noted.append(given[0]))
+    for block in encoder.layers:
+        block.register_forward_hook(lambda _block, _given, out: noted.append(out[0] if isinstance(out, tuple) else out))
+    with torch.no_grad():
+        encoder(extractor(wave, sampling_rate=16_000, return_tensors="pt").input_features)
+    states = [noted[layer][0, :35].numpy() for layer in chosen]
+    normalised = [
+        (state - state.mean(1, keepdims=True)) / np.sqrt(state.var(1, keepdims=True) + 1e-5) for state in states
+    ]
+    [frames], _ = listen("whisper", wave, model=folder, layers=layers)
+    np.testing.assert_allclose(frames, np.mean(normalised, axis=0), atol=2e-3, rtol=0)  # kept as float16
+
+
+def test_outputs_and_a_weighted_sum_of_layers_exclude_each_other(listen: Listen) -> None:
+    for name in ("qwen2-audio", "empathic-voice"):
+        with pytest.raises(InvalidOption, match="embedding: expected statistics"):
+            listen(name, noise(1), model="random-small", layers="weighted", embedding="both")
+        [frames], embeddings = listen(name, noise(1), model="random-small", layers="weighted", embedding="statistics")
+        np.testing.assert_array_equal(embeddings[0], pool_statistics(frames))
+
+
 def test_whisper_and_clap_want_models_of_their_own_kind(tmp_path: Path, listen: Listen) -> None:
     folder = save_model(tmp_path / "model", "wavlm")
     for name, wanted in (("whisper", "whisper"), ("clap", "clap"), ("qwen2-audio", "qwen2_audio")):
@@ -388,7 +418,7 @@ def test_clips_run_together_give_what_each_gives_alone(
     waves = [noise(seconds, rate, seed) for seed, seconds in enumerate((0.4, 1.1, 2.3))]
     alone = [listen(name, wave, model="random-small", embedding="both") for wave in waves]
     monkeypatch.setitem(extraction.BATCH_SECONDS, "cpu", 120)
-    monkeypatch.setattr(released_module, "_open_store", lambda recipe, context: context.cache.store("together"))
+    monkeypatch.setattr(released_module, "open_states", lambda recipe, context: context.cache.store("together"))
     frames, embeddings = listen(name, *waves, model="random-small", embedding="both")
     for number, ((single,), (embedding,)) in enumerate(alone):
         np.testing.assert_allclose(frames[number], single, rtol=1e-4, atol=1e-5)

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.encoders
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 
-WITHOUT_NETWORK = {"gemini", "omni", "openface", "prosody", "trivial-single", "trivial-blend"}
-"""A remote service, models of sentence-transformers, released files only, signal processing, and the two systems that
+WITHOUT_NETWORK = {"gemini", "judge", "nova", "omni", "openface", "prosody", "trivial-single", "trivial-blend"}
+"""Remote services, models of sentence-transformers, released files only, signal processing, and the two systems that
 look at nothing."""
 
 PUBLISHED = {"wav2vec2_base": 94.4, "wav2vec2_large": 315.4}

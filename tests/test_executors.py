@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +16,11 @@ import pytest
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.executors import Executor, Needs, Started, State, Welcome
 from blemore_harness.running.isolation import Isolation
-from blemore_harness.running.pool import Pool
-from blemore_harness.running.remote import Gate, RemoteStarter
+from blemore_harness.running.remote import Gate
 from blemore_harness.systems.plugins import load_plugins
-from test_isolation import Bench, bench, files_of, timeless
+from test_isolation import Bench, timeless
+from test_jobs import all_files, bench
+from toys import system
 
 __all__ = ["bench"]
 
@@ -31,8 +33,8 @@ CONNECT = (
 
 
 class Job(Started):
-    def __init__(self, name: str, welcome: Welcome, log: Path) -> None:
-        self.name, self.log = name, log
+    def __init__(self, name: str, welcome: Welcome, log: Path, again: int = 0) -> None:
+        self.name, self.log, self.again = name, log, again
         self.command = [sys.executable, "-c", CONNECT, pickle.dumps(welcome).hex(), name]
         self.begin()
 
@@ -42,12 +44,19 @@ class Job(Started):
             self.process = subprocess.Popen(self.command, stdout=file, stderr=file, env=environment)
 
     def state(self) -> State:
-        return "running" if self.process.poll() is None else "ended"
+        if self.process.poll() is None:
+            return "running"
+        if self.again and self.process.returncode == -signal.SIGKILL:
+            self.again -= 1
+            self.begin()
+            return "waiting"
+        return "ended"
 
     def fate(self) -> str:
         return f"job {self.name} ended with exit code {self.process.wait()} (log: {self.log})"
 
     def stop(self) -> None:
+        self.again = 0
         self.process.kill()
         self.process.wait()
 
@@ -63,7 +72,7 @@ class Loopback(Executor):
             raise ConfigError(f"loopback: expected the option slots, found {sorted(options)[0]}")
         self.jobs: list[Job] = []
         self.needs: list[Needs] = []
-        self.closed = 0
+        self.again = 0
 
     @property
     def slots(self) -> int:
@@ -71,7 +80,7 @@ class Loopback(Executor):
 
     def start(self, needs: Sequence[Needs], welcomes: Sequence[Welcome]) -> Sequence[Started]:
         new = [
-            Job(f"job-{len(self.jobs) + i}", welcome, self.folder / f"{len(self.jobs) + i}.log")
+            Job(f"job-{len(self.jobs) + i}", welcome, self.folder / f"{len(self.jobs) + i}.log", self.again)
             for i, welcome in enumerate(welcomes)
         ]
         self.jobs += new
@@ -79,7 +88,6 @@ class Loopback(Executor):
         return new
 
     def close(self) -> None:
-        self.closed += 1
         for job in self.jobs:
             job.stop()
 
@@ -92,20 +100,34 @@ def executor(tmp_path: Path) -> Iterator[Loopback]:
     found.close()
 
 
-def test_workers_that_connect_give_the_same_bits_and_record(bench: Bench, executor: Loopback) -> None:
+def test_workers_that_connect_give_the_same_files_and_record(bench: Bench, executor: Loopback) -> None:
     plain, folder = bench.run("talker,file-bytes", "plain", None)
-    said = list(bench.reporter.said)
-    bench.reporter.said.clear()
-    isolation = Isolation(executor=executor, fresh=False)
-    pool = Pool(RemoteStarter(executor), 2, 1, isolation)
-    record, elsewhere = bench.run("talker,file-bytes", "remote", pool)
-    pool.close()
+    isolation = Isolation(jobs=2, fresh=False, executor=executor)
+    record, elsewhere = bench.run("talker,file-bytes", "remote", isolation)
     assert record["status"] == "finished", [each["error"] for each in record["systems"] if "error" in each]
-    assert files_of(folder.parent) == files_of(elsewhere.parent)
+    assert all_files(folder.parent) == all_files(elsewhere.parent)
     assert timeless(record["systems"]) == timeless(plain["systems"])
-    assert bench.reporter.said == said
-    assert executor.closed == 1
-    assert [needs.name for needs in executor.needs][:1] == ["talker prepare"]
+    assert {needs.name for needs in executor.needs} >= {"talker prepare", "file-bytes prepare"}
+    assert {needs.kind for needs in executor.needs} <= {"audio", "video", "audiovisual", "fusion"}
+    assert all(place["worker"].startswith("job-") for place in system(record, "talker")["places"])
+    assert len(executor.jobs) < 11, "workers are kept"
+    assert all(job.process.wait() is not None for job in executor.jobs)
+
+
+@pytest.mark.parametrize(("again", "deaths", "status"), [(0, 2, "finished"), (0, 3, "failed"), (5, 4, "finished")])
+def test_a_job_that_ends_is_tried_again_and_one_that_is_put_back_continues(
+    bench: Bench, executor: Loopback, monkeypatch: pytest.MonkeyPatch, again: int, deaths: int, status: str
+) -> None:
+    """An engine that puts a job back into its queue starts it under the same token, as often as it likes."""
+    monkeypatch.setenv("DEATHS", str(deaths))
+    executor.again = again
+    record, _ = bench.run("dying", "remote", Isolation(jobs=2, fresh=False, executor=executor))
+    row = system(record, "dying")
+    assert row["status"] == status, row
+    assert len(Path("deaths").read_text()) == deaths + (status == "finished")
+    if status == "failed":
+        assert "was lost: job job-" in row["error"]["message"]
+        assert "exit code -9" in row["error"]["message"]
 
 
 def test_whoever_does_not_know_the_key_is_not_let_in(executor: Loopback) -> None:

@@ -46,7 +46,10 @@ def test_the_default_head_is_the_papers():
     assert options == HeadOptions(head="mlp-1024-512")
     assert (options.widths, options.batch_norm, options.dropout) == ((1024, 512), True, 0.3)
     assert (options.epochs, options.patience) == (500, 80)
-    assert set(HEADS) == {"mlp-1024-512", *PUBLISHED}
+    assert set(HEADS) == {"mlp-1024-512", "attentive", *PUBLISHED}
+    assert {name: value for name, value in HEADS["attentive"].items() if value != getattr(options, name)} == {
+        "queries": 2
+    }
 
 
 def test_what_is_given_wins_over_the_head_even_where_it_looks_like_nothing():

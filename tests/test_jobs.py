@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from blemore_harness.api.watching import follow_run
+from blemore_harness.disk import hold
 from blemore_harness.errors import BlemoreError
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.plan import plan_run
@@ -25,7 +27,7 @@ from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.systems.submission import from_plugins
 from installed_plugins import make_site
 from second_distributions import environment, offered
-from test_isolation import COMMAND, TALKER, Bench, alive, files_of, timeless
+from test_isolation import COMMAND, TALKER, Bench, alive, timeless
 from toys import system
 
 pytestmark = pytest.mark.once
@@ -208,6 +210,55 @@ def test_hooks_are_told_in_one_thread(bench: Bench) -> None:
     assert threads == {threading.get_ident()}
 
 
-def test_files_of_is_not_empty(bench: Bench) -> None:
-    _, folder = bench.run("file-bytes", "one", spread())
-    assert len(files_of(folder.parent)) == 3
+def test_a_run_is_watched_until_it_has_ended(bench: Bench) -> None:
+    """From its last start on; a run that is going on is followed, one that was killed is over."""
+    import blemore_harness as bh
+
+    _, folder = bench.run("file-bytes", "one", None)
+    log = folder / "log.txt"
+    log.write_text("2026-01-01 00:00:00 started: before\n2026-01-01 00:00:00 old\n" + log.read_text())
+    lines = list(follow_run(folder))
+    assert "started:" in lines[0]
+    assert not any(line.endswith(" old") for line in lines)
+    assert bh.watch_run(folder.name, runs=folder.parent).record.status == "finished"
+
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps({**record, "status": "started"}))
+    assert list(follow_run(folder)) == lines, "nobody works on it"
+    with hold(folder, print):
+        following = follow_run(folder, pause=0)
+        assert [next(following) for _ in lines] == lines
+        with log.open("a") as file:
+            file.write("2026-01-01 00:00:00 half")
+            file.flush()
+            file.write(" a line\n")
+        assert next(following).endswith("half a line")
+        (folder / "record.json").write_text(json.dumps({**record, "status": "failed"}))
+        assert list(following) == []
+
+
+@pytest.mark.slow
+@pytest.mark.encoders
+def test_encoders_of_the_demo_have_the_same_bits_on_two_workers(tmp_path: Path) -> None:
+    """Whatever number of threads torch has here and there."""
+    import blemore_harness as bh
+    from blemore_harness.demo.writing import write_demo
+
+    write_demo(tmp_path / "data", actors=5, test_actors=1)
+    few = {name: {"epochs": 3} for name in ("s4d", "wav2vec2", "prosody", "wav2vec2+prosody")}
+    runs = {
+        jobs: bh.run(
+            plugins=list(few), settings=few, data=tmp_path / "data", runs=tmp_path / f"runs-{jobs}", device="cpu",
+            jobs=jobs,
+        )
+        for jobs in (1, 2)
+    }  # fmt: skip
+    assert runs[1].record.status == "finished", runs[1].table()
+    # What a preparation notes depends on what is in the cache already, which the two runs share.
+    first, second = (
+        {name: found for name, found in all_files(run.folder.parent).items() if not name.endswith("prepare.json")}
+        for run in runs.values()
+    )
+    assert len(first) > 4 * 5
+    assert first == second
+    assert (runs[1].folder / "submission.zip").read_bytes() == (runs[2].folder / "submission.zip").read_bytes()

@@ -233,7 +233,7 @@ def test_plugins_command_prints_rows_with_exactly_these_keys(site: Site) -> None
     keys = ["name", "kind", "modality", "distribution", "version", "status", "summary"]
     assert all(list(row) == keys and all(isinstance(value, str) for value in row.values()) for row in rows)
     assert {row["name"] for row in rows} >= IN_TREE | {"toy", "broken"}
-    assert {row["kind"] for row in rows} >= {"encoder", "fusion", "tracker", "corpus", "plugin"}
+    assert {row["kind"] for row in rows} == {"encoder", "executor", "fusion", "tracker", "corpus", "plugin"}
     assert dict(zip(keys, ["toy", "encoder", "audio", "blemore-good", "1.0", "ok", "a toy"], strict=True)) in rows
     assert rows[-1] == {
         "name": "broken", "kind": "plugin", "modality": "", "distribution": "blemore-broken", "version": "1.0",

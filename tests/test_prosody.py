@@ -28,6 +28,7 @@ from blemore_plugins.prosody.vocabulary import (
     MOVEMENTS,
     RHYTHM,
     SUMMARIES,
+    contour_names,
     describe_features,
     feature_names,
 )
@@ -418,6 +419,23 @@ def test_vectors_are_those_of_the_sound_one_per_clip(clips, tmp_path):
     for clip, vector in zip(clips, vectors.values, strict=True):
         np.testing.assert_array_equal(vector, describe_sound(read_audio(clip, RATE)))
     assert encoder.embed(Clips(()), options, context).values.shape == (0, len(NAMES))
+
+
+def test_contours_say_nothing_where_a_descriptor_has_no_meaning(clips, tmp_path):
+    encoder, options, context = ProsodyEncoder(), options_of(), make_context(tmp_path)
+    encoder.prepare(clips, options, context)
+    names, features = contour_names(), encoder.embed(clips, options, context).values
+    for clip, vector in zip(clips, features, strict=True):
+        contours = encoder.frame_features(clip, options, context)
+        assert (contours.dtype, contours.shape[1]) == (np.float32, len(names))
+        assert np.isfinite(contours).all()
+        for place, (name, description) in enumerate(DESCRIPTIONS.items(), start=2):
+            there = {"all": np.ones(len(contours)), "sounding": contours[:, 0], "voiced": contours[:, 1]}
+            inside = there[description.where].astype(bool)
+            mean = vector[NAMES.index(f"{name}_mean")]
+            if inside.any():
+                assert contours[inside, place].mean() == pytest.approx(mean, abs=1e-3)
+            np.testing.assert_allclose(contours[~inside, place], mean, rtol=0, atol=2e-4)
 
 
 def test_it_resumes_by_clip(clips, tmp_path, monkeypatch):

@@ -41,7 +41,8 @@ FUNCTIONS = {
     "analyse": "Run.analyse", "bundle": "Run.bundle", "check": "check_plugin", "compare": "compare",
     "data check": "check_data", "data demo": "write_demo", "doctor": "diagnose", "new-plugin": "new_plugin",
     "plugins": "plugins", "predict": "predict", "prepare": "prepare", "run": "run", "runs": "runs",
-    "runs clean": "clean_runs", "runs remove": "remove_runs", "score": "score", "submissions": "submissions",
+    "runs clean": "clean_runs", "runs remove": "remove_runs", "runs watch": "watch_run",
+    "score": "score", "submissions": "submissions",
     "submit": "Run.submit", "table": "Run.table",
 }  # fmt: skip
 """The function of every command of the core."""

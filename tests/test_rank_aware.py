@@ -22,7 +22,9 @@ pytestmark = pytest.mark.encoders
 torch = pytest.importorskip("torch")
 
 Array = np.ndarray[Any, Any]
-SMALL = RankAwareOptions(width=16, top_n=2, epochs=4, patience=4, batch_size=32, learning_rate=1e-2)
+SMALL = RankAwareOptions(
+    width=16, top_n=2, epochs=4, patience=4, batch_size=32, learning_rate=1e-2, modality_dropout=0.0
+)
 
 
 def make_vectors(seed: int, truth: Array, sizes: tuple[int, ...] = (5, 9, 3)) -> dict[str, Array]:
@@ -303,7 +305,9 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_torch_as_it_was() -> None:
 @pytest.mark.slow
 def test_it_learns_and_keeps_the_member_that_knows_something() -> None:
     fold, base_models, truth = make_case(240, 60)
-    options = RankAwareOptions(width=16, top_n=1, epochs=40, patience=40, batch_size=32, learning_rate=5e-3)
+    options = RankAwareOptions(
+        width=16, top_n=1, epochs=40, patience=40, batch_size=32, learning_rate=5e-3, modality_dropout=0.0
+    )
     model, book = fit(fold, base_models, options)
     rows = rows_of(model, fold.held_out, base_models)
     assert (rows.argmax(axis=1) == truth.argmax(axis=1))[truth.max(axis=1) != 50].mean() > 0.9
@@ -345,14 +349,93 @@ def test_a_constant_dimension_and_far_vectors_give_valid_rows() -> None:
     assert np.isfinite(rows_of(fit(fold, odd)[0], fold.held_out, odd)).all()
 
 
+# Base models that are missing
+
+
+def test_without_a_base_model_the_gate_chooses_among_the_others_as_a_literal_loop_does() -> None:
+    fold, base_models, _ = make_case()
+    model: Any = fit(fold, base_models, dataclasses.replace(SMALL, modality_dropout=0.3))[0]
+    network, ids = model.network, fold.held_out.ids
+    some = {name: base_models[name] for name in ("m0", "m2")}
+    rows, weights = rows_of(model, fold.held_out, some), model.weigh(fold.held_out, some)
+    parts = model.inputs.join(base_models, ids).split(network.sizes, dim=1)
+    with torch.no_grad():
+        for i in range(len(ids)):
+            latents = [network.projections[k](parts[k][i : i + 1])[0] for k in (0, 2)]
+            query = network.query((latents[0] + latents[1]) / 2)
+            scores = [
+                (query * network.key(latent)).sum() / 4 + network.liking[k]
+                for k, latent in zip((0, 2), latents, strict=True)
+            ]
+            shares = torch.softmax(torch.stack(scores), dim=0)
+            fused = shares[0] * latents[0] + shares[1] * latents[1]
+            presence, salience = network.presence(fused), network.salience(fused)
+            expected = torch.sigmoid(presence) * torch.softmax(salience, dim=0)
+            np.testing.assert_allclose(weights[i], [shares[0], 0, shares[1]], atol=1e-5)
+            np.testing.assert_allclose(rows[i], expected / expected.sum(), atol=1e-5)
+
+
+def test_a_row_without_a_base_model_does_not_depend_on_its_company_and_one_is_enough() -> None:
+    fold, base_models, _ = make_case()
+    model, _ = fit(fold, base_models)
+    for names in (("m0", "m1"), ("m2",)):
+        some = {name: base_models[name] for name in names}
+        whole = rows_of(model, fold.held_out, some)
+        for i in (0, 19):
+            np.testing.assert_array_equal(rows_of(model, fold.held_out.take([i]), some)[0], whole[i])
+        assert (whole != rows_of(model, fold.held_out, base_models)).any()
+
+
+def test_training_leaves_out_base_models_as_often_as_asked_and_never_all() -> None:
+    from blemore_plugins.rank_aware.training import _draw_base_models
+
+    fold, base_models, _ = make_case()
+    inputs: Any = fit(fold, base_models)[0].inputs  # type: ignore[attr-defined]
+    assert _draw_base_models(8, inputs, 0.0, torch.Generator()) is None
+    there = _draw_base_models(20_000, inputs, 0.4, torch.Generator().manual_seed(0))
+    assert there is not None
+    assert there.any(dim=1).all()
+    # A clip that would have none has all: 1 - .4 + .4^3.
+    assert there.float().mean(dim=0).tolist() == pytest.approx([0.6 + 0.4**3] * 3, abs=0.015)
+    rows = [
+        rows_of(
+            fit(fold, base_models, dataclasses.replace(SMALL, modality_dropout=share))[0], fold.held_out, base_models
+        )
+        for share in (0.0, 0.4, 0.4)
+    ]
+    assert (rows[0] != rows[1]).any()
+    np.testing.assert_array_equal(rows[1], rows[2])
+
+
+@pytest.mark.slow
+def test_modality_dropout_makes_up_for_a_missing_base_model() -> None:
+    """Two base models know the emotions, one better: alone, the other is of use if training did without the first."""
+    truth = make_truth(0, 300)
+    random, ids = np.random.default_rng(1), tuple(f"c{i}" for i in range(300))
+    train = Clips(tuple(map(Clip, ids[:240])), tuple(f"A{i % 6}" for i in range(240)), truth[:240])
+    fold = Fold(0, train, Clips(tuple(map(Clip, ids[240:]))))
+    base_models = {
+        name: Embeddings(ids, (truth / 20 + noise * random.normal(size=truth.shape)).astype(np.float32))
+        for name, noise in (("better", 0.2), ("worse", 1.0))
+    }
+    options = RankAwareOptions(width=16, top_n=1, epochs=30, patience=30, batch_size=32, learning_rate=5e-3)
+    found = {}
+    for share in (0.0, 0.4):
+        model, _ = fit(fold, base_models, dataclasses.replace(options, modality_dropout=share))
+        rows = rows_of(model, fold.held_out, {"worse": base_models["worse"]})
+        found[share] = np.abs(rows - truth[240:] / 100).mean()
+    assert found[0.4] < 0.9 * found[0.0]
+
+
 # What it refuses
 
 
 def test_vectors_that_do_not_fit_are_named() -> None:
     fold, base_models, _ = make_case()
     model, _ = fit(fold, base_models)
-    with pytest.raises(DataError, match=r"'m2'.*m0, m1"):
-        rows_of(model, fold.held_out, {name: base_models[name] for name in ("m0", "m1")})
+    for none in ({}, {"other": base_models["m0"]}):
+        with pytest.raises(DataError, match=r"m0, m1, m2.*none of them"):
+            rows_of(model, fold.held_out, none)
     wide = base_models | {"m2": Embeddings(base_models["m2"].ids, np.zeros((80, 4), dtype=np.float32))}
     with pytest.raises(DataError, match=r" 3 .*'m2'.* 4"):
         rows_of(model, fold.held_out, wide)
@@ -373,7 +456,7 @@ def test_vectors_that_do_not_fit_are_named() -> None:
         {"adapt": "tent"}, {"width": 0}, {"width": 24}, {"top_n": 0}, {"epochs": 0}, {"patience": 0}, {"batch_size": 0},
         {"dropout": 1.0}, {"dropout": math.nan}, {"presence_loss": -1.0}, {"salience_loss": math.inf},
         {"rank_loss": math.nan}, {"weight_decay": -0.1}, {"learning_rate": 0.0}, {"gate_rate": 0.0},
-        {"adapt_weight": 0.0}, {"adapt": "mmd", "batch_size": 1},
+        {"adapt_weight": 0.0}, {"modality_dropout": 1.0}, {"modality_dropout": -0.1}, {"adapt": "mmd", "batch_size": 1},
     ],
 )  # fmt: skip
 def test_wrong_options_are_named(wrong: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from blemore_harness.systems.plugins import load_plugins
 from blemore_scale.ray_cluster import RayCluster
 from cluster_cases import Case, alive, files_of, opened_case, timeless, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.encoders]  # with all extras, among them `ray`
 
 NODE = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 

@@ -5,26 +5,32 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from blemore_harness.errors import BlemoreError, ConfigError
+from blemore_harness.executors import Needs, Welcome
+from blemore_harness.files.runs import read_record
 from blemore_harness.systems.plugins import load_plugins
+from blemore_scale.settings import read_minutes
 from blemore_scale.slurm import Slurm
 from cluster_cases import Case, alive, files_of, opened_case, timeless, wait_until
 from slurm_cluster import missing, slurm_cluster
+
+pytestmark = pytest.mark.encoders  # with all extras, among them `slurm`
 
 OPTIONS = {"host": "127.0.0.1", "mem": "300M", "cpus": "1", "parallel": "3"}
 
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Path]:
-    if os.environ.get("CI"):
-        assert missing() == ""
-    elif missing():
-        pytest.skip(missing())
-    pytest.importorskip("submitit")
+    if not os.environ.get("CI"):
+        pytest.importorskip("submitit")
+        if missing():
+            pytest.skip(missing())
+    assert missing() == ""
     with slurm_cluster() as configuration, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(configuration))
         yield configuration
@@ -43,6 +49,10 @@ def ask(*words: str) -> str:
 def jobs() -> set[str]:
     """The jobs that wait or run."""
     return set(ask("squeue", "--noheader", "--array", "--format=%i").split())
+
+
+def joined(options: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in options.items())
 
 
 def open_slurm(folder: Path, **options: str) -> Slurm:
@@ -95,3 +105,118 @@ def test_a_job_that_fails_is_reported_with_its_log(slurm: Path, case: Case) -> N
     assert "this is the last line (log: " in message
     assert Path(message.rpartition("(log: ")[2].rstrip(")")).is_file()
     assert states["quick"]["status"] == "finished"
+
+
+def test_systems_are_sent_as_arrays_and_refusals_are_plain(slurm: Path, tmp_path: Path) -> None:
+    executor = open_slurm(tmp_path / "workers")
+    wanted = [Needs(f"{name} fold-{fold}", name, "audio", 0, 1, 2**28) for fold in (0, 1) for name in ("one", "two")]
+    welcomes = [Welcome("127.0.0.1", 1, b"key", f"token-{number}") for number in range(4)]
+    started = executor.start(wanted, welcomes)
+    names = [getattr(each, "id", "") for each in started]
+    assert [name.rpartition("_")[2] for name in names] == ["0", "0", "1", "1"]
+    assert names[0].partition("_")[0] == names[2].partition("_")[0] != names[1].partition("_")[0]
+    wait_until(lambda: all(each.state() == "ended" for each in started))
+    assert "no harness answers at 127.0.0.1:1" in started[0].fate()
+    executor.close()
+    assert started[0].state() == "ended"
+
+    with pytest.raises(BlemoreError, match=r"Slurm refused the jobs of one: .*partition"):
+        open_slurm(tmp_path / "workers", partition="nowhere").start(wanted[:1], welcomes[:1])
+    never = open_slurm(tmp_path / "workers", time="30-0")
+    (waiting,) = never.start(wanted[:1], welcomes[:1])
+    wait_until(lambda: waiting.state() == "ended")
+    assert "can never start: Slurm says PartitionTimeLimit" in waiting.fate()
+    wait_until(lambda: not jobs())
+    never.close()
+
+
+def test_a_machine_that_does_not_see_the_folder_ends_the_run(slurm: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "workers"
+    executor = open_slurm(folder, setup=f"echo another > {folder}/shared")
+    wanted = Needs("one fold-0", "one", "audio", 0, 1, 2**28)
+    welcome = Welcome("127.0.0.1", 1, b"key", "token")
+    (started,) = executor.start([wanted], [welcome])
+    wait_until(lambda: started.state() == "ended")
+    assert f"does not see {folder}" in started.fate()
+    with pytest.raises(ConfigError, match=rf"does not see {folder}.*file system that all machines share"):
+        executor.start([wanted], [welcome])
+    executor.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_jobs_end_with_the_harness_however_it_ends(slurm: Path, case: Case, number: signal.Signals) -> None:
+    words = ["--plugin", "stepping", "--device", "cpu", "--executor", "slurm", "--executor-options", joined(OPTIONS)]
+    held = []
+
+    def end(process: int) -> None:
+        held.append(process)
+        harness.send_signal(number)
+        wait_until(lambda: not alive(process))
+
+    with case.disturbing({"1": end}), case.command("run", *words) as harness:
+        harness.wait()
+    assert len(held) == 1
+    wait_until(lambda: not jobs())
+    with case.command("run", *words) as again:
+        assert again.wait() == 0
+
+
+def test_detached_the_harness_is_a_job_itself(slurm: Path, case: Case) -> None:
+    options = OPTIONS | {"harness-mem": "500M"}
+    words = [
+        "--plugin",
+        "stepping,quick",
+        "--fusion",
+        "median",
+        "--device",
+        "cpu",
+        "--runs",
+        "runs",
+        "--executor",
+        "slurm",
+        "--detach",
+    ]
+    words += ["--executor-options", joined(options)]
+    said = []
+
+    def ask_again(process: int) -> None:
+        with case.command("run", *words) as again:
+            said.append(again.communicate()[0])
+
+    with case.disturbing({"1": ask_again}):
+        with case.command("run", *words) as started:
+            first = started.communicate()[0]
+        assert started.returncode == 0
+        assert "the run is Slurm job " in first
+        wait_until(lambda: not jobs())
+    job = first.partition("Slurm job ")[2].split()[0]
+    assert f"at work already, as Slurm job {job}" in said[0]
+    assert f"scancel {job}" in said[0]
+    plain, folder = case.run("stepping,quick", "plain")
+    (record,) = (read_record(path.parent) for path in (case.root / "runs").glob("*/record.json"))
+    assert timeless(record.to_json()["systems"]) == timeless(plain["systems"])
+    assert files_of(case.root / "runs") == files_of(folder.parent)
+
+
+def test_options_become_what_slurm_is_asked_for(slurm: Path, tmp_path: Path) -> None:
+    texts = {"partition": "cpus", "gpu-partition": "gpus", "time": "2:00:00", "gpu-time": "90", "gres": "gpu:a100:1"}
+    executor = load_plugins().open_executor("slurm", {**texts, "setup": "module load cuda; echo ready"})
+    assert isinstance(executor, Slurm)
+    network = executor.parameters(Needs("s4d fold-1", "s4d", "video", 1, 4, 5 * 2**30 + 1))
+    light = executor.parameters(Needs("prosody fold-1", "prosody", "audio", 0, 4, 2**30))
+    assert (network["partition"], network["gres"], network["time"]) == ("gpus", "gpu:a100:1", 90)
+    assert (light["partition"], light["gres"], light["time"]) == ("cpus", None, 120)
+    assert (network["mem"], network["cpus_per_task"], network["job_name"]) == ("6G", 4, "blemore-s4d")
+    assert network["setup"][1:] == ["module load cuda", " echo ready"]
+    plain = load_plugins().open_executor("slurm", {})
+    assert isinstance(plain, Slurm)
+    assert plain.parameters(Needs("s4d fold-1", "s4d", "video", 1, 4, 2**30))["gres"] == "gpu:1"
+    for options, found in (({"partitoin": "x"}, "partition"), ({"time": "soon"}, "'soon'"), ({"cpus": "0"}, "'0'")):
+        with pytest.raises(ConfigError, match=found):
+            load_plugins().open_executor("slurm", options)
+
+
+def test_times_are_read_as_slurm_does() -> None:
+    texts = ["90", "4:00:00", "1-12", "2:30", "1-02:03", "1-02:03:04"]
+    assert [read_minutes(text) for text in texts] == [90, 240, 2160, 3, 1563, 1564]

@@ -317,6 +317,63 @@ def test_features_over_time_are_the_last_hidden_state(models, sounds, tmp_path, 
     np.testing.assert_allclose(encoder.frame_features(clip, chosen, context), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["hubert", "whisper", "audio-spectrogram-transformer"])
+def test_layers_for_a_weighted_sum_are_those_of_the_whole_model_each_normalised(models, kind):
+    wave = noise(6000 if kind == "audio-spectrogram-transformer" else 8260)
+    states, _ = literal(models[kind], kind, wave)
+    some = hear(settled(AudioOptions(model=str(models[kind]), layers="weighted:0-2")), wave)[0]
+    expected = [(state - state.mean(axis=1)[:, None]) / (state.std(axis=1)[:, None]) for state in states[:3]]
+    np.testing.assert_allclose(some, np.stack(expected, axis=1), rtol=1e-2, atol=2e-2)
+    every = hear(settled(AudioOptions(model=str(models[kind]), layers="weighted")), wave)[0]
+    assert every.shape == (len(some), len(states), WIDTH)
+    np.testing.assert_allclose(every[:, :3], some, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["audio", "wavlm"])
+def test_a_weighted_sum_starts_at_the_statistics_of_the_mean_of_the_layers(models, sounds, tmp_path, name):
+    clips, encoder, context = add_clips(sounds, [4000, 5000]), ENCODERS[name], make_context(tmp_path)
+    options = encoder.Options(model=str(models["wavlm"]), layers="weighted", head="attentive")
+    options = encoder.resolve_options(options, frozenset({"WavLM_large"}))
+    encoder.prepare(clips, options, context)
+    source = encoder.frame_source(options, context)
+    assert (source.layers, source.parts) == (True, 3 if name == "audio" else 1)
+    for clip, vector in zip(clips, encoder.embed(clips, options, context).values, strict=True):
+        layers = source.read(clip)
+        assert (layers.dtype, layers.shape[1:]) == (np.float16, (DEPTH + 1, WIDTH))
+        frames = layers.astype(np.float32).mean(axis=1)
+        np.testing.assert_allclose(encoder.frame_features(clip, options, context), frames, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(vector, pool_statistics(frames, source.parts), rtol=0, atol=1e-5)
+
+
+def test_audio_encoders_keep_the_frames_that_their_statistics_are_of(models, sounds, tmp_path):
+    clips, encoder, context = add_clips(sounds, [4000, 5000]), ENCODERS["wav2vec2"], make_context(tmp_path)
+    options = encoder.Options(model=str(models["wav2vec2"]), layers="1-2", pooling="clip")
+    encoder.prepare(clips, options, context)
+    assert encoder.frame_source(options, context) is None
+    source = encoder.frame_source(dataclasses.replace(options, queries=2), context)
+    for clip, vector in zip(clips, encoder.embed(clips, options, context).values, strict=True):
+        frames = source.read(clip)
+        np.testing.assert_array_equal(frames, encoder.frame_features(clip, options, context))
+        np.testing.assert_array_equal(vector, pool_statistics(frames))
+
+
+def test_what_a_weighted_sum_cannot_be_combined_with_is_named(models):
+    for options, wrong, words in (
+        (AudioOptions, {"pooling": "moments"}, "pooling.*moments"),
+        (AudioOptions, {"normalise_actors": True}, "normalise_actors"),
+        (AudeeringOptions, {"outputs": True}, "outputs"),
+        (WavLMOptions, {"compat": True}, "layers: compat.*weighted"),
+    ):
+        with pytest.raises(InvalidOption, match=words):
+            options(layers="weighted", **wrong)
+    with pytest.raises(InvalidOption, match=r"layers.*weighted:x"):
+        AudioOptions(layers="weighted:x")
+    with pytest.raises(InvalidOption, match=r"layers: 'weighted'.*source=released"):
+        ENCODERS["wavlm"].resolve_options(WavLMOptions(layers="weighted", source="released"), frozenset())
+    with pytest.raises(InvalidOption, match="layers 0 to 3, found 9"):
+        hear(settled(AudioOptions(model=str(models["hubert"]), layers="weighted:0,9")), noise(4000))
+
+
 def test_compat_normalises_as_s3prl_does(models, sounds, tmp_path):
     clips = add_clips(sounds, [4000])
     encoder = ENCODERS["hubert"]

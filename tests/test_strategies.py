@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,7 +28,10 @@ from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.grid import OFFICIAL_GRID, GridCounter, Thresholds
 from blemore_harness.protocol.rules import decode, score
 from blemore_harness.protocol.thresholds import cross_fitted, official, search_official, summarise
-from blemore_harness.scoring.results import SystemPredictions, score_system
+from blemore_harness.record.encoding import to_json
+from blemore_harness.scoring import kept_scores
+from blemore_harness.scoring.kept_scores import score_once
+from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, score_system
 from strategy_cases import LABELS, sample
 
 
@@ -86,6 +91,42 @@ def test_a_system_is_scored_by_few_counts_of_the_grid(monkeypatch: pytest.Monkey
         expected = summarise(evaluate_strategy(STRATEGIES[name], alone).values())
         assert asdict(found.strategies[name].score) == expected["score"]
     assert asdict(found.official) == summarise(c.scores for c in official(used, given.truth, given.folds).values())
+
+
+@pytest.mark.parametrize("refitted", [False, True])
+def test_the_same_predictions_are_scored_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refitted: bool) -> None:
+    given, final = sample(folds=5, bias=0.5), sample(folds=5, seed=1)
+    ids = tuple(f"c{k}" for k in range(len(given.truth)))
+    rows, again = (Probabilities(ids, each.values) for each in (given, final))
+    train = SimpleNamespace(labels=given.truth, actors=[f"A{k:02}" for k in given.groups])
+    blinded = SimpleNamespace(train=train, folds=given.folds)
+    predictions, file = SystemPredictions(rows, again if refitted else None, None, ()), tmp_path / "scores.json"
+    plain, calls = score_system(predictions, blinded), []
+    monkeypatch.setattr(kept_scores, "score_system", lambda *a: calls.append(a) or score_system(*a))
+
+    def check(given: SystemPredictions, expected: ScoredSystem, count: int) -> None:
+        found = score_once(given, blinded, file)
+        assert json.dumps(written(found)) == json.dumps(written(expected))
+        assert len(calls) == count
+
+    check(predictions, plain, 1)
+    check(predictions, plain, 1)
+    file.write_text(file.read_text()[:-20])
+    check(predictions, plain, 2)
+    kept = json.loads(file.read_text())
+    kept["scores"]["official"]["score"]["mean"] = 0.9
+    file.write_text(json.dumps(kept))
+    check(predictions, plain, 3)
+    other = SystemPredictions(again, rows if refitted else None, None, ())
+    check(other, score_system(other, blinded), 4)
+    train.labels = np.roll(given.truth, 1, axis=0)
+    check(other, score_system(other, blinded), 5)
+
+
+def written(scored: ScoredSystem) -> object:
+    arrays = vars(scored.counts) | vars(scored.counts.grids)
+    lists = {name: value.tolist() for name, value in arrays.items() if isinstance(value, np.ndarray)}
+    return lists, to_json({name: value for name, value in vars(scored).items() if name != "counts"})
 
 
 def test_test_clips_are_decoded_by_the_simplest_strategy_unless_another_gains_more_than_its_error() -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from blemore_harness.api.run import Run, load_run, predict, runs
     from blemore_harness.api.scores import compare, score
     from blemore_harness.api.seeds import run_seeds
+    from blemore_harness.api.watching import watch_run
     from blemore_harness.clips import EMOTIONS, Clip, Clips, Fold
     from blemore_harness.context import Context
     from blemore_harness.data.download import Dataset
@@ -47,7 +48,8 @@ __all__ = [
     "EMOTIONS", "BlemoreError", "Clip", "Clips", "Context", "Dataset", "Embeddings", "Encoder", "Fold", "Fusion",
     "Probabilities", "Run", "SklearnEncoder", "TorchEncoder", "check_data", "check_plugin", "check_submissions",
     "clean_runs", "compare", "diagnose", "load_dataset", "load_run", "new_plugin", "plugin", "plugins", "predict",
-    "prepare", "remove_runs", "run", "run_seeds", "runs", "score", "submissions", "write_demo",
+    "prepare", "remove_runs", "run", "run_seeds", "runs", "score", "submissions", "watch_run",
+    "write_demo",
 ]  # fmt: skip
 
 _PLACES = {
@@ -60,6 +62,7 @@ _PLACES = {
     "api.run": ("Run", "load_run", "predict", "runs"),
     "api.scores": ("compare", "score"),
     "api.seeds": ("run_seeds",),
+    "api.watching": ("watch_run",),
     "clips": ("EMOTIONS", "Clip", "Clips", "Fold"),
     "context": ("Context",),
     "data.download": ("Dataset",),

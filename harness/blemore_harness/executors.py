@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from blemore_harness.errors import PluginFailed
+from blemore_harness.errors import ConfigError, PluginFailed
 
 State = Literal["waiting", "running", "ended"]
 """Of a started worker: not begun yet (or put back into the queue), running, or gone for good."""
@@ -125,6 +125,21 @@ class Executor:
             BlemoreError: the engine cannot be used; the run ends.
         """
         raise PluginFailed(f"'{self.name}' does not define `start`", self.name)
+
+    def detach(self, words: Sequence[str], folder: Path) -> str:
+        """Have the engine carry out a command of the harness, which outlives this process.
+
+        Args:
+            words: the command, without the program.
+            folder: of its run.
+
+        Returns:
+            What users are told: where it is at work, how to follow it, how to end it.
+
+        Raises:
+            ConfigError: the engine cannot.
+        """
+        raise ConfigError(f"--detach: the executor {self.name} cannot carry out the harness itself")
 
     def close(self) -> None:
         """End every worker, and let go of the engine. Called once, at the end of a run, however it ends."""

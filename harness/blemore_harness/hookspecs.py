@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import pluggy
@@ -40,6 +40,9 @@ from blemore_harness.executors import Executor
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.record.folds import Curve, find_curves
 from blemore_harness.record.types import Record, SystemFacts
+
+if TYPE_CHECKING:
+    from blemore_harness.heads.frames import FrameSource
 
 PROJECT = "blemore_harness"
 """Name of the pluggy project, and of the entry-point group that plugins register in."""
@@ -224,25 +227,30 @@ class Encoder:
         """
         raise PluginFailed(f"'{self.name}' has no frame-level features", self.name)
 
+    def frame_source(self, options: Any, context: Context) -> FrameSource | None:
+        """Return what the head pools besides the embeddings, or None: `frame_features` for a head with `queries`."""
+        from blemore_harness.heads.frames import FrameSource
+
+        source = FrameSource(lambda clip: self.frame_features(clip, options, context))
+        return source if getattr(options, "queries", 0) else None
+
     def embed(self, clips: Clips, options: Any, context: Context) -> Embeddings:
         """Return a label-free embedding per clip; called after `prepare`, with unlabelled clips."""
         raise PluginFailed(f"'{self.name}' defines neither `embed` nor `fit`", self.name)
 
     def fit(self, fold: Fold, options: Any, context: Context) -> Model:
         """Train on `fold.train`; the default trains the harness's MLP head on what `embed` gives."""
-        from blemore_harness.heads.fitting import fit_head
-        from blemore_harness.heads.options import HeadOptions
+        from blemore_harness.heads.fitting import fit_encoder
 
-        head = options if isinstance(options, HeadOptions) else HeadOptions()
-        return fit_head(lambda clips: self.embed(clips, options, context), fold, head, context)
+        return fit_encoder(self, fold, options, context)
 
     def load(self, folder: Path, options: Any, context: Context) -> Model:
         """Return the model that `save` wrote, the same to the last bit; the default reads the MLP head on `embed`."""
         if type(self).fit is not Encoder.fit:
             raise PluginFailed(f"'{self.name}' does not define `load`", self.name)
-        from blemore_harness.heads.fitting import load_head
+        from blemore_harness.heads.fitting import load_encoder
 
-        return load_head(folder, lambda clips: self.embed(clips, options, context), context)
+        return load_encoder(self, folder, options, context)
 
     def fit_folds(self, folds: Sequence[Fold], options: Any, contexts: Sequence[Context]) -> Iterable[Model]:
         """Train on several folds, with a context for each; returns their models in the same order.
@@ -256,11 +264,9 @@ class Encoder:
         nothing else, which the check `together` tests.
         """
         if type(self).fit is Encoder.fit:
-            from blemore_harness.heads.fitting import fit_heads
-            from blemore_harness.heads.options import HeadOptions
+            from blemore_harness.heads.fitting import fit_encoder_folds
 
-            head = options if isinstance(options, HeadOptions) else HeadOptions()
-            return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, head, contexts)
+            return fit_encoder_folds(self, folds, options, contexts)
         return (self.fit(fold, options, context) for fold, context in zip(folds, contexts, strict=True))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from blemore_harness.decoding.strategies import describe_decoder
 from blemore_harness.errors import MediaError
-from blemore_harness.files.runs import keep_decoders
+from blemore_harness.files.runs import SCORES_FILE, keep_decoders
 from blemore_harness.predictions import Embeddings
 from blemore_harness.record.types import Record
 from blemore_harness.running.keeping import parts_of
@@ -28,7 +28,8 @@ from blemore_harness.running.run import Run
 from blemore_harness.running.run_log import LOG_FILE, RunLog
 from blemore_harness.running.skipping import skip_clips
 from blemore_harness.running.work import SKIPPED, Work, count_jobs, fits_together
-from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, score_system, suspect_leaks
+from blemore_harness.scoring.kept_scores import score_once
+from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, suspect_leaks
 from blemore_harness.scoring.test_clips import choose_decoder, find_strategy, predict_test
 
 
@@ -99,7 +100,11 @@ def _carry_out(run: Run, plan: tuple[Node, ...], recorder: Recorder, progress: F
 
 def _score(run: Run, predictions: Mapping[str, SystemPredictions], recorder: Recorder) -> dict[str, ScoredSystem]:
     """Score every system that was fitted, and warn of scores that are too good to be true."""
-    scores = {name: score_system(predicted, run.blinded) for name, predicted in predictions.items()}
+    scores = {
+        resolved.name: score_once(predictions[resolved.name], run.blinded, run.folder_of(resolved).path / SCORES_FILE)
+        for resolved in run.systems
+        if resolved.name in predictions
+    }
     if not run.dataset.demo and not run.dataset.left_out:
         for text in suspect_leaks(scores):
             run.reporter.warn(text)

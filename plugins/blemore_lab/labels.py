@@ -59,7 +59,13 @@ def name_clips(count: int, prefix: str) -> tuple[Clip, ...]:
 
 
 def table_of(dataset: Dataset) -> LabelTable:
-    """Return the label table of a dataset's training clips."""
+    """Return the label table of a dataset's training clips.
+
+    Raises:
+        DataError: clips without blends, of which no Score can be simulated.
+    """
+    if not dataset.blends.any():
+        raise DataError(f"{dataset.root} holds no blends: the Score is not defined there, and cannot be simulated")
     actors = np.unique(dataset.actors, return_inverse=True)[1].astype(np.int64)
     words = "the generated demo dataset" if dataset.demo else f"a dataset with {dataset.fold_source} folds"
     return LabelTable(dataset.truth, actors, dataset.folds.astype(np.int64), words)

@@ -135,6 +135,10 @@ def _end_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
+OWN_REMARKS = ("submitit ", "srun:", "the worker ended with exit code")
+"""How lines of a log begin that the worker did not print."""
+
+
 def last_line(log: Path) -> str:
     """Return the last line of a log that says something; the engine's own remarks on how it goes do not count."""
     try:
@@ -142,4 +146,4 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     said = (line.strip() for line in reversed(lines))
-    return next((line for line in said if line and not line.startswith("submitit INFO")), "")[:200]
+    return next((line for line in said if line and not line.startswith(OWN_REMARKS)), "")[:200]

@@ -21,6 +21,9 @@ from blemore_scale.settings import check_names, listening_for, read_count
 
 KNOWN = ("address", "parallel", "host", "cpus")
 
+NOTICE_SECONDS = 10
+"""How long it may take Ray to notice that an actor is gone whose worker does not answer any more."""
+
 LOCAL = "local"
 """Address that means a cluster of its own on this machine."""
 
@@ -96,6 +99,7 @@ class RayCluster(Executor):
             actors, self._actors = self._actors, []
         for actor in actors:
             actor.stop()
+            actor.forget()
         self.closed = True
         if self._own:
             with _keeping_signals():
@@ -109,8 +113,9 @@ class RayWorker(Started):
 
     def __init__(self, ray: Any, actor: Any, launch: Launch, log: Path, executor: RayCluster) -> None:
         self._ray, self._actor, self._log, self._executor = ray, actor, log, executor
+        self._words = log.with_suffix(".end")
         self._where = actor.where.remote()
-        self._end = actor.run.remote(launch.paths, pickle.dumps(launch), str(log))
+        self._end = actor.run.remote(launch.paths, pickle.dumps(launch), str(log), str(self._words))
 
     def state(self) -> State:
         """As far as Ray knows: one whose machine is gone has ended."""
@@ -122,14 +127,11 @@ class RayWorker(Started):
         """Report the machine, how it ended, the last line and the path of the log."""
         if self._executor.closed:
             return "Ray actor: the run has ended"
-        node = ""
+        self._ray.wait([self._end], timeout=NOTICE_SECONDS)
+        node = f" on {self._ray.get(self._where)}" if self._is_ready(self._where) else ""
         try:
-            if self._is_ready(self._where):
-                node = f" on {self._ray.get(self._where)}"
-            how = self._ray.get(self._end, timeout=0) or "ended by itself"
-        except self._ray.exceptions.GetTimeoutError:
-            how = "is still there"
-        except self._ray.exceptions.RayError:
+            how = self._words.read_text(encoding="utf-8")
+        except OSError:
             how = "is gone with its process or its machine"
         if SHARE in how:
             self._executor.unshared = how
@@ -146,6 +148,10 @@ class RayWorker(Started):
         except (self._ray.exceptions.RayError, ValueError):  # it is gone already
             return
 
+    def forget(self) -> None:
+        """Delete what it wrote besides its log."""
+        self._words.unlink(missing_ok=True)
+
     def _is_ready(self, reference: Any) -> bool:
         ready, _ = self._ray.wait([reference], timeout=0)
         return bool(ready)
@@ -158,18 +164,17 @@ def _make_actor() -> type[Any]:
         def where(self) -> str:
             return socket.gethostname()
 
-        def run(self, paths: Sequence[str], launch: bytes, log: str) -> str:
+        def run(self, paths: Sequence[str], launch: bytes, log: str, end: str) -> None:
             sys.path[:] = paths
             from pathlib import Path
 
-            job: str = ray_actor_id()
-            ended: str = pickle.loads(launch).run(job, Path(log))
-            return ended
+            import ray
 
-    def ray_actor_id() -> str:
-        import ray
-
-        return f"actor {ray.get_runtime_context().get_actor_id()[:12]}"
+            job = f"actor {ray.get_runtime_context().get_actor_id()[:12]}"
+            ended = pickle.loads(launch).run(job, Path(log))
+            if ended:
+                Path(end).write_text(ended, encoding="utf-8")
+            ray.actor.exit_actor()  # or it would keep its cores and GPUs
 
     return Actor
 

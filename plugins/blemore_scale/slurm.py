@@ -24,11 +24,18 @@ from blemore_scale.slurm_commands import (
     forget_own_job,
     require_slurm,
 )
+from blemore_scale.slurm_detach import detach
 
 PER_JOB = ("partition", "account", "qos", "constraint", "gres", "time", "mem", "cpus", "exclude")
-"""Options that may also stand behind `gpu-` or `cpu-`: for jobs that use a GPU, and for those that do not."""
+"""Options that may also stand behind `gpu-` or `cpu-`, for jobs that use a GPU and those that do not, and behind
+`harness-`, for the job of the harness with `--detach`."""
 
-KNOWN = ("parallel", "host", "setup", *PER_JOB, *(f"{kind}-{name}" for kind in ("gpu", "cpu") for name in PER_JOB))
+KINDS = ("gpu", "cpu", "harness")
+
+KNOWN = ("parallel", "host", "setup", *PER_JOB, *(f"{kind}-{name}" for kind in KINDS for name in PER_JOB))
+
+HARNESS = {"time": "1-00:00:00", "mem": "4G", "cpus": "1"}
+"""Of the harness's own job, unless options with `harness-` say otherwise."""
 
 HOURS = "4:00:00"
 """Time limit of a job; one that reaches it goes back into the queue and continues."""
@@ -53,7 +60,7 @@ class Slurm(Executor):
         check_names(self.name, options, KNOWN)
         super().__init__(options)
         self._parallel = read_count(self.name, options, "parallel", 32)
-        for kind in ("gpu", "cpu"):
+        for kind in KINDS:
             read_minutes(self._choose(kind, "time", HOURS))
             read_count(self.name, {"cpus": self._choose(kind, "cpus", "1")}, "cpus", 1)
         if importlib.util.find_spec("submitit") is None:
@@ -141,6 +148,14 @@ class Slurm(Executor):
             "srun_args": [f"--cpus-per-task={cpus}"],  # since Slurm 22.05 a step does not inherit it
             "additional_parameters": {"requeue": True},
         }
+
+    def detach(self, words: Sequence[str], folder: Path) -> str:
+        """Send the harness as a job, which sends the others."""
+        chosen = {name: self._choose("harness", name) for name in PER_JOB if name not in ("gres", *HARNESS)}
+        chosen |= {name: self.options.get(f"harness-{name}", default) for name, default in HARNESS.items()}
+        chosen["cpus-per-task"] = chosen.pop("cpus")
+        flags = [f"--{name}={value}" for name, value in chosen.items() if value]
+        return detach(words, folder, flags, self.options.get("setup", ""))
 
     def _cpus(self, needs: Needs) -> int:
         return int(self._choose("gpu" if needs.gpus else "cpu", "cpus") or max(1, needs.cpus))

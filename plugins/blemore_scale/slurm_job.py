@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-
-from submitit.core.utils import DelayedSubmission
+from typing import TYPE_CHECKING
 
 from blemore_scale.launch import Launch
+
+if TYPE_CHECKING:
+    from submitit.core.utils import DelayedSubmission
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,9 @@ class Job:
 
     def __call__(self) -> None:
         """Start the worker and wait for it; the job fails with its words where it failed."""
-        array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-        failed = self.launch.run(f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", ""))
+        from submitit import JobEnvironment
+
+        failed = self.launch.run(JobEnvironment().job_id)
         if failed:
             print(failed, file=sys.stderr, flush=True)  # noqa: T201
             # Not an exception, whose traceback would be the last word of the log.
@@ -28,4 +31,6 @@ class Job:
 
     def checkpoint(self) -> DelayedSubmission:
         """Return what the job does after it went back into the queue: the same, the harness knows what is done."""
+        from submitit.core.utils import DelayedSubmission
+
         return DelayedSubmission(self)

@@ -57,7 +57,7 @@ def tune(
 
     Raises:
         ExtraMissing: Optuna is not installed.
-        ConfigError: an unknown system or option, a space that is none, or nothing to search.
+        ConfigError: an unknown system or option, a space that is none, nothing to search, or clips without blends.
     """
     load_optuna()
     reporter = open_reporter()
@@ -87,6 +87,8 @@ def search(
     Returns:
         The plan, what was found, and what `tune` returns.
     """
+    if not run.dataset.blends.any():
+        raise ConfigError("`tune` searches by the Score, which is not defined without blends: give a BLEMORE download")
     searched = find_spaces(run, spaces, only)
     file = output or Path(f"{run.submission.name.replace(',', '-')}-tuned.toml")
     if file.suffix != ".toml" or not file.absolute().parent.is_dir():

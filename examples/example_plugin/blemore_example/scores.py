@@ -15,4 +15,4 @@ def write_scores(event: RunFinished) -> None:
         table = csv.writer(file)
         table.writerow(("system", "official", "cross_fitted"))
         for system in event.record.finished:
-            table.writerow((system.name, system.official.score.mean, system.cross_fitted.score.mean))
+            table.writerow((system.name, system.official.ranked.mean, system.cross_fitted.ranked.mean))

@@ -173,6 +173,14 @@ def evaluate_run(
     return Run(folder, record, objects_of(opened.plugins))
 
 
+def detach_run(opened: EvaluatedRun, words: Sequence[str], executor: str, options: Mapping[str, str]) -> str:
+    """Have an executor carry out the command that gives this run; arguments and errors as of `Executor.detach`."""
+    if executor == "local":
+        raise ConfigError("--detach requires an executor that can carry out the harness itself: --executor slurm")
+    with closing(opened.plugins.open_executor(executor, options)) as engine:
+        return engine.detach(words, opened.folder)
+
+
 @contextmanager
 def _with_workers(
     opened: EvaluatedRun, jobs: Jobs, executor: str, options: Mapping[str, str], isolate: bool = False,

@@ -80,6 +80,9 @@ MOST_MINUTES = 1_000_000
     "--executor-options", "executor_texts", metavar="KEY=VALUE,...", multiple=True,
     help="Options of the executor, such as partition=gpu,time=4:00:00.",
 )  # fmt: skip
+@click.option(
+    "--detach", is_flag=True, help="Have the executor carry out the harness as well, and return at once (slurm)."
+)
 @click.option("--isolate", is_flag=True, help="Run every fold in a worker process of its own, for plugins that crash.")
 @click.option(
     "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
@@ -104,15 +107,16 @@ MOST_MINUTES = 1_000_000
 def run(
     name: str | None, plugins: tuple[str, ...], fusion: str | None, thresholds: str | None, settings: tuple[str, ...],
     seed: int | None, seeds_text: str | None, average: bool, device: str, skip_bad_clips: bool, fold_seed: int,
-    jobs: str | None, executor: str, executor_texts: tuple[str, ...], isolate: bool, time_limit: float | None,
-    keep_models: Literal["final", "all", "none"] | None, track: str, extra_train: tuple[str, ...],
+    jobs: str | None, executor: str, executor_texts: tuple[str, ...], detach: bool, isolate: bool,
+    time_limit: float | None, keep_models: Literal["final", "all", "none"] | None, track: str,
+    extra_train: tuple[str, ...],
     data: Path | None, runs: Path, as_json: bool,
 ) -> int:  # fmt: skip
     """Train, fuse and score encoders or a submission.
 
     Expects the NAME of a submission, or a list of plugins. If the command is repeated, finished folds are reused.
     """
-    from blemore_harness.api.evaluation import evaluate_run
+    from blemore_harness.api.evaluation import detach_run, evaluate_run
 
     if time_limit is not None and not isolate:
         raise click.UsageError("--time-limit requires --isolate: only worker processes can be stopped")
@@ -131,6 +135,9 @@ def run(
         opened = open_named_run(
             "run", name, plugins, fusion, thresholds, settings, seed, device, fold_seed, data, runs, track, extra_train
         )
+    if detach:
+        click.echo(detach_run(opened, [word for word in sys.argv[1:] if word != "--detach"], executor, options))
+        return 0
     if seeds_text is not None:
         return _run_seeds(opened, work, _read_seeds(seeds_text, opened.submission.seed), average, data, as_json)
     with keeping_stdout():

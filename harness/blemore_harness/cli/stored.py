@@ -1,4 +1,4 @@
-"""Commands that look after stored runs: runs, runs remove, runs clean."""
+"""Commands that look after stored runs: runs, runs watch, runs remove, runs clean."""
 
 from __future__ import annotations
 
@@ -38,6 +38,28 @@ def stored_runs(context: click.Context, runs: Path, as_json: bool) -> None:
 
     rows = list_rows(runs)
     click.echo(json.dumps(rows, indent=2)) if as_json else answer_console().print(draw_runs(rows, runs))
+
+
+@stored_runs.command("watch")
+@click.argument("name", metavar="RUN", shell_complete=complete_runs)
+@runs_option
+def watch(name: str, runs: Path) -> int:
+    """Follow a run that goes on elsewhere, until it has ended.
+
+    Prints its log since it was last started, and lines as they come. Exit code 0 for a run that finished.
+    """
+    from blemore_harness.api.watching import follow_run
+    from blemore_harness.files.runs import Runs, read_record
+
+    folder = Runs(runs).find(name)
+    for line in follow_run(folder):
+        click.echo(printable(line))
+    status = read_record(folder).status
+    if status == "started":
+        click.echo(printable(f"{folder.name}: no process works on it, it was ended; the same command resumes it"))
+    else:
+        click.echo(printable(f"{folder.name}: {status}"))
+    return 0 if status == "finished" else 3
 
 
 @stored_runs.command("remove")

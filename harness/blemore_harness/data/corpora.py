@@ -59,7 +59,7 @@ def read_corpus(corpus: Corpus, folder: Path, fold_seed: int = 0) -> Dataset:
         (others, f"no class of the challenge for {_list_counts(others)}: left out"),
         (
             len(chosen) < corpus.size,
-            f"{corpus.name}: found {len(chosen)} of the {corpus.size} clips of a whole download",
+            f"found {len(chosen)} of the {corpus.size} clips of a whole download of {corpus.name}",
         ),
     ]
     return Dataset(

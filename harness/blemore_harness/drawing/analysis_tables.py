@@ -65,7 +65,7 @@ def draw_analysis(found: Mapping[str, Any]) -> RenderableType:
     """Draw an analysis as of `analysis.analyse_system`."""
     caveat = [Text(found["caveat"], style="bold yellow")] if found["caveat"] else []
     numbers = ", ".join(
-        f"{name} {_with_interval(found['scores'][measure], _of(found['intervals'], measure))}"
+        f"{name} {_with_interval(found['scores'][measure], _of(found['intervals'], measure), none=UNDEFINED)}"
         for measure, name in MEASURES.items()
     )
     head = Text(f"{found['system']} in {found['run']}: {found['clips']} clips, {found['actors']} actors", style="bold")
@@ -209,9 +209,9 @@ def _of(intervals: Mapping[str, Any] | None, measure: str) -> Sequence[float] | 
     return None if intervals is None else intervals[measure]
 
 
-def _with_interval(value: float | None, interval: Sequence[float] | None, signed: bool = False) -> str:
+def _with_interval(value: float | None, interval: Sequence[float] | None, signed: bool = False, none: str = "-") -> str:
     if value is None:
-        return "-"
+        return none
     text = ("+" if signed and value >= 0 else "") + short(value)
     return text if interval is None else f"{text} [{short(interval[0])}, {short(interval[1])}]"
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blemore_harness.errors import first_and_count, printable
-from blemore_harness.scoring.intervals import FEWEST, say_minimum, short, show_p
+from blemore_harness.scoring.intervals import FEWEST, UNDEFINED, say_minimum, short, show_p
 
 TIES = (
     "group: submissions of one group cannot be told apart from its best (permutation test by actor of the decoded "
@@ -39,6 +39,9 @@ def render_score(result: Mapping[str, Any]) -> str:
         ("acc_salience", "ACC_S", "best_salience"),
         ("score", "Score", None),
     ):
+        if result[measure] is None:
+            lines.append(f"{name}    {UNDEFINED}")
+            continue
         interval = f" [{ends[measure][0]:.4f}, {ends[measure][1]:.4f}]" if ends else ""
         reach = f"    (best {name} on the grid: {result[best]:.4f})" if best and result["alpha"] is not None else ""
         lines.append(f"{name}    {result[measure]:.4f}{interval}{reach}")
@@ -108,6 +111,9 @@ def list_caveats(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:
 
 def _numbers(row: Mapping[str, Any]) -> list[str]:
     ends = row["intervals"]
+    if row["score"] is None:
+        interval = f" [{', '.join(map(short, ends['acc_presence']))}]" if ends else ""
+        return [f"{short(row['acc_presence'])}{interval}", UNDEFINED, UNDEFINED]
     interval = f" [{short(ends['score'][0])}, {short(ends['score'][1])}]" if ends else ""
     return [short(row["acc_presence"]), short(row["acc_salience"]), f"{short(row['score'], 4)}{interval}"]
 

@@ -1,7 +1,7 @@
 """The folders of results: one per system with a result per fold, and one per run with its record.
 
     RUNS/systems/NAME-DIGEST/   identity.json, prepare.json, fold-0.csv + fold-0.json, ..., final.csv + final.json;
-                                fold-1-traceback.txt for a failed fold; final-model/ with the kept model
+                                scores.json, fold-1-traceback.txt for a failed fold; final-model/ with the kept model
     RUNS/NAME-DIGEST/           record.json, table.txt, submission.zip, decoders.json, log.txt
 
 A system's folder is shared by all runs that use it. Files are written atomically; the `.json` of a fold is written
@@ -36,6 +36,7 @@ from blemore_harness.record.types import Record
 RECORD_FILE = "record.json"
 PREPARED_FILE = "prepare.json"
 DECODERS_FILE = "decoders.json"
+SCORES_FILE = "scores.json"
 
 
 @dataclass(frozen=True)
@@ -309,8 +310,13 @@ def copy_submission(run: Path, record: Record, output: Path | None) -> Path:
     """Return a run's leaderboard file, copied to `output` if given.
 
     Raises:
-        RunError: the run has no predictions of test clips, or its file is missing.
+        RunError: the run is on another corpus, has no predictions of test clips, or its file is missing.
     """
+    if record.data.corpus:
+        raise RunError(
+            f"{run.name} is on {record.data.corpus}, and a leaderboard file holds labels of BLEMORE's test clips: run "
+            "on your BLEMORE download, with --extra-train to train on the corpus as well"
+        )
     if record.data.left_out:
         raise RunError(
             f"{run.name} left out {first_and_count(record.data.left_out, 'clip')}, but a leaderboard file needs labels "

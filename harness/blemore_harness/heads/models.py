@@ -14,6 +14,8 @@ from blemore_harness.clips import EMOTIONS, Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.disk import read_json, write_json
 from blemore_harness.errors import DataError, ExtraMissing
+from blemore_harness.heads.attention import build_pool, build_pooled_head, read_all_inputs
+from blemore_harness.heads.frames import ClipFrames
 from blemore_harness.heads.identity import ActorDirections, find_actor_directions
 from blemore_harness.heads.judging import InnerJudge
 from blemore_harness.heads.options import HeadOptions
@@ -48,10 +50,12 @@ class Rows:
     Attributes:
         values: float32 (R, D); the receiver may change them.
         counts: int64 (N,), rows of each clip, at least 1.
+        frames: frame-level features of the clips, for a head that pools them; then each clip has one row.
     """
 
     values: Vectors
     counts: NDArray[np.int64]
+    frames: ClipFrames | None = None
 
 
 RowsOf: TypeAlias = Callable[[Clips], Rows]
@@ -65,7 +69,7 @@ class HeadModel:
     Attributes:
         rows_of: gives the rows of clips.
         scaler: of the training part's rows, with the directions that are shrunk.
-        network: a torch module in eval mode, (R, D) to logits (R, 6).
+        network: a torch module in eval mode, (R, D) to logits (R, 6); with frames, of `attention.build_pooled_head`.
         epochs: how many it was trained for.
     """
 
@@ -80,7 +84,7 @@ class HeadModel:
         for start in range(0, len(clips), CLIPS):
             some = self.rows_of(clips.take(range(start, min(start + CLIPS, len(clips)))).unlabelled())
             inputs = _to_device(self.scaler.apply_in_place(some.values), next(self.network.parameters()).device)
-            parts.append(_predict_rows(self.network, inputs, some.counts))
+            parts.append(_predict_rows(self.network, inputs, some))
         return Probabilities(clips.ids, np.concatenate(parts))
 
     def save(self, folder: Path) -> None:
@@ -89,7 +93,9 @@ class HeadModel:
 
         save_weights(self.network, folder / HEAD_WEIGHTS)
         save_file(self.scaler.arrays(), folder / HEAD_SCALER)
-        write_json(folder / HEAD_FACTS, {**shape_of_mlp(self.network), "epochs": self.epochs})
+        pool = getattr(self.network, "pool", None)
+        shape = {**shape_of_mlp(self.network if pool is None else self.network.mlp), "epochs": self.epochs}
+        write_json(folder / HEAD_FACTS, shape if pool is None else {**shape, "pool": pool.shape})
 
 
 def load_model(folder: Path, rows_of: RowsOf, device: str) -> HeadModel:
@@ -107,9 +113,11 @@ def load_model(folder: Path, rows_of: RowsOf, device: str) -> HeadModel:
 
     facts = read_json(folder / HEAD_FACTS)
     with seeded(0):  # weights are drawn before they are replaced
-        network = build_mlp(facts["inputs"], facts["widths"], facts["batch_norm"], 0.0).to(device)
+        network = build_mlp(facts["inputs"], facts["widths"], facts["batch_norm"], 0.0)
+    if "pool" in facts:
+        network = build_pooled_head(build_pool(**facts["pool"]), network)
     scaler = make_scaler(load_file(folder / HEAD_SCALER))
-    return HeadModel(rows_of, scaler, load_weights(network, folder / HEAD_WEIGHTS), facts["epochs"])
+    return HeadModel(rows_of, scaler, load_weights(network.to(device), folder / HEAD_WEIGHTS), facts["epochs"])
 
 
 def fit_models(
@@ -188,7 +196,21 @@ def _prepare(fit: _Fit) -> tuple[Scaler, Task]:
         scaler = replace(scaler, identity=_find_identity(fit, rows))
         scaler.shrink_identity(values)
     inputs = _to_device(values, fit.context.device)
-    return scaler, Task(inputs, targets, fit.options, fit.context, _make_judge(fit, scaler))
+    pool = None if rows.frames is None else _make_pool(fit, scaler, rows.frames)
+    return scaler, Task(inputs, targets, fit.options, fit.context, _make_judge(fit, scaler), pool, rows.frames)
+
+
+def _make_pool(fit: _Fit, scaler: Scaler, frames: ClipFrames) -> Any:
+    """Make a pool that starts at the statistics of the clips, standardised by what a head learns from."""
+    import torch
+
+    options, source = fit.options, frames.reader.source
+    shape, deviation = frames.measure()
+    pool = build_pool(options.queries, shape, source.parts, options.dropout)
+    pool.scale = torch.from_numpy(deviation)
+    if source.layers:
+        pool.row_mean, pool.row_scale = torch.from_numpy(scaler.mean), torch.from_numpy(scaler.scale)
+    return pool.to(fit.context.device)
 
 
 def _find_identity(fit: _Fit, rows: Rows) -> ActorDirections:
@@ -205,16 +227,25 @@ def _make_judge(fit: _Fit, scaler: Scaler) -> Judge | None:
         return None
     ids, context = fit.check.ids, fit.context
     rows = fit.rows_of(fit.check.unlabelled())
-    counts, inputs = rows.counts, _to_device(scaler.apply_in_place(rows.values), context.device)
+    inputs = _to_device(scaler.apply_in_place(rows.values), context.device)
     if fit.check.truth is None:
-        return lambda network: (context.score(Probabilities(ids, _predict_rows(network, inputs, counts))).score,)
+        return lambda network: (context.score(Probabilities(ids, _predict_rows(network, inputs, rows))).score,)
     inner = InnerJudge(fit.check)
-    return lambda network: inner.grade(_predict_rows(network, inputs, counts))
+    return lambda network: inner.grade(_predict_rows(network, inputs, rows))
 
 
-def _predict_rows(network: Any, inputs: torch.Tensor, counts: NDArray[np.int64]) -> FloatArray:
-    """Return the softmax of each clip's mean logits, float64 (N, 6), from its standardised rows."""
+def _predict_rows(network: Any, inputs: torch.Tensor, rows: Rows) -> FloatArray:
+    """Return the softmax of each clip's mean logits, float64 (N, 6).
+
+    Args:
+        network: in eval mode.
+        inputs: standardised rows of the clips.
+        rows: of the same clips; how many each has, and frames.
+    """
+    counts = rows.counts
     with one_thread():
+        if rows.frames is not None:
+            inputs, network = read_all_inputs(network, inputs, rows.frames), network.mlp
         logits = forward_rows(network, inputs).double().cpu().numpy()
     starts = np.cumsum(counts) - counts
     return softmax(np.add.reduceat(logits, starts, axis=0) / counts[:, None])

@@ -14,14 +14,18 @@ from blemore_harness.options import searched
 
 HEADS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
-        "mlp-1024-512": {
-            "hidden": "1024-512", "batch_norm": True, "dropout": 0.3, "epochs": 500, "patience": 80,
-            "optimiser": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-2, "batch_size": 64,
+        **{
+            name: {
+                "hidden": "1024-512", "batch_norm": True, "dropout": 0.3, "epochs": 500, "patience": 80,
+                "optimiser": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-2, "batch_size": 64, "queries": queries,
+            }
+            for name, queries in (("mlp-1024-512", 0), ("attentive", 2))
         },
         **{
             name: {
                 "hidden": hidden, "batch_norm": False, "dropout": 0.0, "epochs": epochs, "patience": None,
                 "optimiser": "adam", "learning_rate": 5e-6, "weight_decay": 1e-3, "batch_size": batch_size,
+                "queries": 0,
             }
             for name, hidden, epochs, batch_size in (
                 ("mlp-512", "512", 200, 32), ("mlp-256", "256", 200, 32), ("linear", "", 200, 32),
@@ -32,7 +36,8 @@ HEADS: Mapping[str, Mapping[str, object]] = MappingProxyType(
 )  # fmt: skip
 """Settings by head. `mlp-1024-512` is the UZH paper's (arXiv 2603.23650; optimiser, rates and batch are not in it and
 are ours), the others are the organisers' baselines (docs/reference/heads.md), which train for all epochs and keep the
-best one (`selection=held-out`). Those called subsampled are theirs for rows that are single embeddings
+best one (`selection=held-out`). `attentive` is the first with attention over frame-level features
+(`attention.py`). Those called subsampled are theirs for rows that are single embeddings
 (`subsampled.py`): their published rows have 512 hidden units, as their recorded folds show; 1024 is what a script of
 theirs has."""
 
@@ -44,13 +49,14 @@ BY_HEAD: Any = None
 class HeadOptions:
     """How a head is built and trained.
 
-    Fields from `hidden` to `batch_size` that are not given take the values of `head` (see `HEADS`), so that an instance
-    always holds what is really used. `dataclasses.replace` therefore changes the fields that it names and no others:
-    for the settings of another head make a new instance.
+    Fields from `hidden` to `batch_size`, and `queries`, that are not given take the values of `head` (see `HEADS`), so
+    that an instance always holds what is really used. `dataclasses.replace` therefore changes the fields that it names
+    and no others: for the settings of another head make a new instance.
 
     Attributes:
         head: a published recipe: `mlp-1024-512` (UZH), `mlp-512`, `mlp-256`, `linear`, `mlp-512-subsampled`,
-            `mlp-1024-subsampled` (organisers).
+            `mlp-1024-subsampled` (organisers); or `attentive`, ours, the UZH head that also attends to frame-level
+            features.
         hidden: widths of the hidden layers, joined by dashes: `1024-512`, `512`; empty for a linear head.
         batch_norm: batch normalisation after each hidden layer.
         dropout: share of hidden units dropped in training.
@@ -64,11 +70,12 @@ class HeadOptions:
             where nothing can be asked, as `inner`).
         refit: after an `inner` choice, train again on all training clips for the number of epochs that was best.
         normalise_actors: shrink the directions of embeddings in which the training actors differ (`identity.py`).
+        queries: number of queries that attend to a clip's frame-level features; 0 uses the embedding alone.
     """
 
-    head: Literal["mlp-1024-512", "mlp-512", "mlp-256", "linear", "mlp-512-subsampled", "mlp-1024-subsampled"] = (
-        "mlp-1024-512"
-    )
+    head: Literal[
+        "mlp-1024-512", "mlp-512", "mlp-256", "linear", "mlp-512-subsampled", "mlp-1024-subsampled", "attentive"
+    ] = "mlp-1024-512"
     hidden: str = searched(BY_HEAD, choices=("256", "512", "1024-512"))
     batch_norm: bool = BY_HEAD
     dropout: float = searched(BY_HEAD, 0.0, 0.6)
@@ -81,6 +88,7 @@ class HeadOptions:
     selection: Literal["inner", "held-out"] = "inner"
     refit: bool = True
     normalise_actors: bool = searched(False, choices=("true", "false"))
+    queries: int = BY_HEAD
 
     def __post_init__(self) -> None:
         self._require("head", HEADS)
@@ -96,6 +104,8 @@ class HeadOptions:
         for name in ("epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise InvalidOption(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if self.queries < 0:
+            raise InvalidOption(f"queries: expected at least 0, found {self.queries}")
         if self.batch_norm and self.widths and self.batch_size < 2:
             raise InvalidOption("batch_size: batch_norm needs at least 2 clips per step, found 1; set batch_norm=false")
         if not 0 <= self.dropout < 1:

@@ -10,6 +10,8 @@ from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blemore_harness.context import Context, Progress
+from blemore_harness.heads.attention import build_pooled_head, read_inputs
+from blemore_harness.heads.frames import ClipFrames
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.networks import batches, build_mlp, one_thread, seeded, stack_rows, training_logits
 
@@ -36,6 +38,8 @@ class Task:
         options: how; among heads that are trained together only `epochs` and `patience` may differ.
         context: seed, and where progress is shown.
         judge: decides which epoch is kept, and with `patience` when to stop; None keeps the last.
+        pool: pools `frames` into further inputs (`attention.build_pool`), trained with the MLP; None for rows alone.
+        frames: frame-level features of the clips, in the order of the rows.
     """
 
     inputs: torch.Tensor
@@ -43,6 +47,8 @@ class Task:
     options: HeadOptions
     context: Context
     judge: Judge | None
+    pool: Any = None
+    frames: ClipFrames | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Trained:
     """A trained network in eval mode, and how many epochs it took.
 
     Attributes:
-        network: a torch module, (N, D) to logits (N, 6).
+        network: the MLP, (N, D) to logits (N, 6); with a pool of `attention.build_pooled_head`.
         epochs: how many it was trained for.
         losses: mean loss of the rows in every epoch, those after the kept one included.
         scores: what the judge said first of every epoch; empty without a judge.
@@ -100,8 +106,10 @@ class _Run:
         self._scores: list[float] = []
         self._normed = options.batch_norm and bool(options.widths)
         with seeded(seed):
-            network = build_mlp(task.inputs.shape[1], options.widths, options.batch_norm, options.dropout)
-        self.network = network.to(task.inputs.device)
+            network = build_mlp(_count_inputs(task), options.widths, options.batch_norm, options.dropout)
+        self.network = self.mlp = network.to(task.inputs.device)
+        if task.pool is not None:
+            self.network = build_pooled_head(task.pool, self.mlp)
         self._order = torch.Generator().manual_seed(seed)
         # Another stream than that of the initial weights, which would otherwise decide which units are dropped.
         self.chance = torch.Generator(task.inputs.device).manual_seed(seed + 1)
@@ -112,6 +120,13 @@ class _Run:
         # A single row in all has no batch statistics: it is passed through the running ones.
         self.network.train(len(inputs) > 1)
         return batches(len(inputs), self.task.options.batch_size, self._order, self._normed, inputs.device)
+
+    def read(self, part: torch.Tensor) -> torch.Tensor:
+        """Return the inputs of the MLP for a batch; what a pool gives of one batch keeps a GPU busy by itself."""
+        task = self.task
+        if task.frames is None:
+            return task.inputs[part]
+        return read_inputs(self.network, task.inputs[part], task.frames.batch(part), self.chance)
 
     def finish_epoch(self) -> None:
         """Ask the judge, and decide whether to go on."""
@@ -135,6 +150,13 @@ class _Run:
         """Return the best epoch's network, without a judge the last one's."""
         kept = self.best[1] if self.best else Trained(self.network, self.epoch)
         return replace(kept, losses=tuple(self._epochs), scores=tuple(self._scores))
+
+
+def _count_inputs(task: Task) -> int:
+    rows = int(task.inputs.shape[1])
+    if task.pool is None:
+        return rows
+    return int(task.pool.width) if task.pool.layers else rows + int(task.pool.width)
 
 
 def _make_optimiser(runs: Sequence[_Run], options: HeadOptions) -> Any:
@@ -169,9 +191,9 @@ def _backward(group: Sequence[tuple[_Run, torch.Tensor]]) -> None:
     """Add the gradients of soft-label KL (batchmean) for batches of one size; keep each head's own sum."""
     from torch.nn import functional
 
-    inputs = stack_rows([run.task.inputs[part] for run, part in group])
+    inputs = stack_rows([run.read(part) for run, part in group])
     targets = stack_rows([run.task.targets[part] for run, part in group])
-    logits = training_logits([run.network for run, _ in group], inputs, [run.chance for run, _ in group])
+    logits = training_logits([run.mlp for run, _ in group], inputs, [run.chance for run, _ in group])
     logs = functional.log_softmax(logits, dim=2).clamp(min=FLOOR)
     # Heads share no parameter, so the gradient of the sum holds that of each; only the batch must be averaged over.
     (functional.kl_div(logs, targets, reduction="sum") / inputs.shape[1]).backward()

@@ -80,6 +80,7 @@ def open_call(
         "note": log.note,
         "score": _make_scorer(run, index, log),
     }
+    told = f"{resolved.name} {part}" if run.isolation is not None and run.isolation.many else part
     with ScoringService(services).open() as ask:
         yield (
             Context(
@@ -87,7 +88,7 @@ def open_call(
                 seed=resolved.fold_seed(index),
                 workspace=run.folder_of(resolved).workspace(part),
                 cache=run.cache,
-                reporter=PluginReporter(ask, run.reporter, part),
+                reporter=PluginReporter(ask, run.reporter, told),
                 score=refuse_to_score if index is None else partial(ask, "score"),
                 final=part == "final",
             ),

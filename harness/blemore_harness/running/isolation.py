@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from blemore_harness.context import Context, Progress, refuse_to_score
 from blemore_harness.errors import BlemoreError
@@ -78,7 +78,13 @@ class Done:
 
 
 class Workers(Protocol):
-    """Whoever carries out requests in workers."""
+    """Whoever carries out requests in workers.
+
+    Attributes:
+        many: whether there are several at a time, so that what one says must name its system.
+    """
+
+    many: ClassVar[bool]
 
     def do(self, resolved: ResolvedSystem, request: Request, context: Context, log: Path) -> Done:
         """As `Isolation.do`."""
@@ -104,6 +110,8 @@ class Isolation:
     jobs: int = 1
     fresh: bool = True
     executor: Executor | None = None
+
+    many: ClassVar[bool] = False
 
     def holding(self, lock: int) -> Isolation:
         """Return the same for workers that keep one more folder locked until they are gone."""

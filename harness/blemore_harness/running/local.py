@@ -30,7 +30,7 @@ class LocalWorker:
     def __init__(self, starter: LocalStarter, log: Path, gpu: str, cpus: int) -> None:
         self._starter, self._gpu = starter, gpu
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = self._killed = False
         self._stack = ExitStack()
         variables = dict.fromkeys(THREAD_VARIABLES, str(cpus)) | {CPUS_VARIABLE: str(cpus)}
         own = {name: value for name, value in variables.items() if name not in os.environ}
@@ -68,12 +68,19 @@ class LocalWorker:
 
     def kill(self) -> None:
         """As `pool.PoolWorker.kill`."""
-        with self._lock:  # not while it is closed: its number may be another's then
+        with self._lock:  # not when it is closed: its number may be another's then
+            self._killed = True
             if not self._closed:
                 self._process.kill()
 
+    def release(self) -> None:
+        """As `pool.PoolWorker.release`."""
+        self._process.release()
+
     def close(self) -> None:
         """As `pool.PoolWorker.close`."""
+        if not self._killed:
+            self._process.dismiss()  # whoever ends by itself is counted: memory, time
         with self._lock:
             self._closed = True
             self._stack.close()

@@ -11,7 +11,7 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from blemore_harness.context import Context
 from blemore_harness.executors import Needs
@@ -46,8 +46,11 @@ class PoolWorker(Worker, Protocol):
     def kill(self) -> None:
         """End it; called from any thread, at any time."""
 
+    def release(self) -> None:
+        """Tell it that there is no more to do."""
+
     def close(self) -> None:
-        """End it where it has not ended, and forget it; called once, when nobody talks with it."""
+        """Let it end by itself unless it was killed, and forget it; called once, when nobody talks with it."""
 
 
 class Starter(Protocol):
@@ -86,6 +89,8 @@ class Pool:
         cpus: that each may use.
         isolation: how workers are run.
     """
+
+    many: ClassVar[bool] = True
 
     def __init__(self, starter: Starter, slots: int, cpus: int, isolation: Isolation) -> None:
         self._starter = starter
@@ -140,6 +145,7 @@ class Pool:
 
     def _lease(self, needs: Needs, labels: object, log: Path) -> _Kept:
         """Take a worker without work, or start one; one that cannot be used makes room for it."""
+        gone: list[_Kept] = []
         with self._lock:
             if self._closed:
                 raise Lost(" was lost: the run has ended", "")
@@ -151,13 +157,17 @@ class Pool:
                 self._idle.remove(kept)
                 kept.labels = labels
             else:
-                while self._idle and (
-                    len(self._idle) + len(self._busy) >= self._slots or not self._starter.has_room(needs)
-                ):
-                    self._idle.pop(0).close()
+                if not self._starter.has_room(needs):
+                    gone += [kept for kept in self._idle if kept.needs.gpus][:1]
+                while len(self._idle) + len(self._busy) - len(gone) >= self._slots and len(gone) < len(self._idle):
+                    gone.append(next(kept for kept in self._idle if kept not in gone))
+                for each in gone:
+                    self._idle.remove(each)
                 kept = _Kept(needs, labels)
             kept.uses += 1
             self._busy.append(kept)
+        for each in gone:
+            each.close()
         if kept.worker is None:
             try:
                 kept.worker = self._starter.start(needs, log)
@@ -207,6 +217,9 @@ class Pool:
             self._closed = True
             idle, busy = list(self._idle), list(self._busy)
             self._idle.clear()
+        for kept in idle:
+            if kept.worker is not None:
+                kept.worker.release()
         for kept in idle:
             kept.close()
         for kept in busy:  # whoever talks with it closes it

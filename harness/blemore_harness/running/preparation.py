@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from blemore_harness.clips import Clips
 from blemore_harness.data.released import ORIGIN_FILE
 from blemore_harness.disk import atomic_file, read_json, sweep_leftovers, write_json
 from blemore_harness.errors import ConfigError, PluginFailed, RunError
@@ -114,7 +115,8 @@ def _export(run: Run, resolved: ResolvedSystem, part: ResolvedSystem, target: Pa
     for home in (train, test) if len(blinded.test) else (train,):
         _claim(home, part)
     tests = set(blinded.test.ids)
-    clips = blinded.everything()
+    extra = set(blinded.extra.ids)
+    clips = Clips(tuple(clip for clip in blinded.everything() if clip.id not in extra))
     with run.reporter.progress(f"{part.name}: writing features", len(clips)) as bar:
         for clip, found in frame_features(run, resolved, part, clips):
             _write((test if clip.id in tests else train) / f"{blinded.real[clip.id]}.npy", found)

@@ -88,6 +88,7 @@ class RemoteWorker:
     def __init__(self, gate: Gate, welcome: Welcome, started: Started) -> None:
         self._gate, self._token, self._started = gate, welcome.token, started
         self.hello: Hello | None = None
+        self._released = False
         self._killed = threading.Event()
 
     def arrive(self) -> None:
@@ -148,14 +149,21 @@ class RemoteWorker:
         self._killed.set()
         self._started.stop()
 
-    def close(self) -> None:
-        """As `pool.PoolWorker.close`."""
+    def release(self) -> None:
+        """As `pool.PoolWorker.release`."""
+        if self._released:
+            return
+        self._released = True
         try:
             if self.pipe.poll():  # nothing is left to be said: its connection broke, and its job may be in the queue
                 self._started.stop()
             self.pipe.send_bytes(b"")
         except OSError:
             self._started.stop()
+
+    def close(self) -> None:
+        """As `pool.PoolWorker.close`."""
+        self.release()
         self.pipe.close()
 
 
@@ -202,8 +210,8 @@ class RemoteStarter:
         return own.worker
 
     def _ask(self, batch: list[_Wanted]) -> None:
-        welcomes = [self._gate.welcome() for _ in batch]
         try:
+            welcomes = [self._gate.welcome() for _ in batch]
             started = self._executor.start([each.needs for each in batch], welcomes)
             for each, welcome, own in zip(batch, welcomes, started, strict=True):
                 each.worker = RemoteWorker(self._gate, welcome, own)

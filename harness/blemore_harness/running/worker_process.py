@@ -93,9 +93,13 @@ class WorkerProcess:
 
     def dismiss(self) -> None:
         """Let it end by itself; it has answered."""
+        self.release()
+        self.wait_for_end(GRACE)
+
+    def release(self) -> None:
+        """Tell it that there is no more to do."""
         with contextlib.suppress(OSError):
             self.pipe.send_bytes(b"")
-        self.wait_for_end(GRACE)
 
     def kill(self) -> None:
         """End it and what it started, at once."""

@@ -20,7 +20,7 @@ from blemore_harness.scoring.intervals import (
     score_counts,
 )
 from blemore_harness.scoring.loaded_files import LoadedFile
-from blemore_harness.scoring.measures import ranked_measure
+from blemore_harness.scoring.measures import keep_defined, ranked_measure
 from blemore_harness.scoring.paired_tests import compare_all, compare_counts, rank_counts, tie_groups
 from blemore_harness.scoring.published import MEASURES
 from blemore_harness.scoring.reading import LoadedSystem, check_same_clips
@@ -61,7 +61,7 @@ def compare_systems(
         "clips": len(first.ids),
         "actors": len(one.folds),
         "systems": [_describe(first, one, names[0]), _describe(second, two, names[1])],
-        "differences": _keep_defined(differences, one),
+        "differences": keep_defined(differences, one),
         "swapped": "answers" if one.grids is None or two.grids is None else "rows",
         "sentence": say_difference(names[0], names[1], differences[ranked], what if decoded else name),
     }
@@ -139,7 +139,7 @@ def analyse_system(system: LoadedSystem) -> dict[str, Any]:
             "ids": {kind: list(compress(system.ids, mask)) for kind, mask in find_kinds(answers).items()},
         },
         "calibration": measure_calibration(sample.values, sample.truth),
-        "sensitivity": {**measure_sensitivity(sample.grids.per_fold()), "drop": _keep_defined(drop, counts)},
+        "sensitivity": {**measure_sensitivity(sample.grids.per_fold()), "drop": keep_defined(drop, counts)},
     }
 
 
@@ -153,16 +153,10 @@ def _describe(system: LoadedSystem | LoadedFile, counts: ActorCounts, title: str
         "run": system.run,
         "system": system.name,
         "caveat": "; ".join(_marks(system)) or None,
-        "scores": _keep_defined(score_counts(counts), counts),
-        "intervals": (found := find_intervals(counts)) and _keep_defined(found, counts),
+        "scores": keep_defined(score_counts(counts), counts),
+        "intervals": (found := find_intervals(counts)) and keep_defined(found, counts),
         "ranked_by": MEASURES[ranked_measure(counts)],
     }
-
-
-def _keep_defined(found: Mapping[str, Any], counts: ActorCounts) -> dict[str, Any]:
-    """Return what was found by measure, with None for what is not defined without blends."""
-    blends = bool(counts.blends.any())
-    return {name: value if blends or name == "acc_presence" else None for name, value in found.items()}
 
 
 def _marks(system: LoadedSystem | LoadedFile) -> list[str]:
@@ -173,7 +167,7 @@ def _marks(system: LoadedSystem | LoadedFile) -> list[str]:
     mine = next(found for found in record.finished if found.name == system.name)
     caveats = [record.caveat] if record.caveat else []
     caveats += [f"optimistic: {words}" for words in describe_selection(mine, record.finished)]
-    if record.data.fold_source == "made":
+    if record.data.fold_source == "made" and not record.data.corpus:
         caveats.append("folds made here, not the official ones")
     return caveats
 

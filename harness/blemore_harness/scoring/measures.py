@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from blemore_harness.record.scores import Mean
 from blemore_harness.scoring.intervals import UNDEFINED, ActorCounts, short
 
@@ -14,6 +17,12 @@ def ranked_measure(counts: ActorCounts) -> str:
     The Score of the official code is half of ACC_P then, and ranks alike.
     """
     return "score" if counts.blends.any() else "acc_presence"
+
+
+def keep_defined(found: Mapping[str, Any], counts: ActorCounts) -> dict[str, Any]:
+    """Return what was found by measure, with None for what is not defined without blends."""
+    blends = bool(counts.blends.any())
+    return {name: value if blends or name == "acc_presence" else None for name, value in found.items()}
 
 
 def show_mean(mean: Mean | None) -> str:

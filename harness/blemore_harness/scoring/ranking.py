@@ -14,6 +14,7 @@ from blemore_harness.errors import BlemoreError, DataError
 from blemore_harness.files.leaderboard import INNER_NAME, is_litter
 from blemore_harness.files.scoring import PROBABILITIES, Decoded, Reference, decode_file
 from blemore_harness.scoring.intervals import FEWEST, LEVEL, ActorCounts, count_actors, find_differences, find_intervals
+from blemore_harness.scoring.measures import keep_defined
 from blemore_harness.scoring.paired_tests import compare_answers, tie_groups
 
 
@@ -41,7 +42,8 @@ def score_file(
         path, reference, alpha, beta: as of `files.scoring.decode_file`.
 
     Returns:
-        clips, blends, actors (0 if they are not known), alpha, beta, chosen, acc_presence, acc_salience, score,
+        clips, blends, actors (0 if they are not known), alpha, beta, chosen, acc_presence, acc_salience and score (None
+        without blends),
         best_presence and best_salience (as of `Decoded`), `intervals` by measure (as of `find_intervals`; None where
         too few actors are known) and `caveat`, text or None.
 
@@ -84,11 +86,12 @@ def rank_files(
         rows[each.name] = {
             "name": each.name, "file": str(each.path), "group": None, "p_first": None, **_describe(decoded, reference),
         }  # fmt: skip
-    ranked = sorted(rows, key=lambda name: -rows[name]["score"])  # the official number, exact to the last bit
+    by = "score" if reference.blends else "acc_presence"
+    ranked = sorted(rows, key=lambda name: -rows[name][by])  # the official number, exact to the last bit
     minimum = None
     if len(set(reference.actors)) >= FEWEST:
         _add_ties(rows, ranked, counts)
-        minimum = find_differences(counts[ranked[0]], counts[ranked[1]])["score"]["minimum"] if ranked[1:] else None
+        minimum = find_differences(counts[ranked[0]], counts[ranked[1]])[by]["minimum"] if ranked[1:] else None
     return {
         "reference": reference.where,
         "clips": len(reference.ids),
@@ -157,6 +160,8 @@ def _count(decoded: Decoded, reference: Reference) -> ActorCounts:
 
 
 def _describe(decoded: Decoded, reference: Reference) -> dict[str, Any]:
+    counts = _count(decoded, reference)
+    ends = find_intervals(counts)
     return {
         "clips": len(reference.ids),
         "blends": reference.blends,
@@ -165,11 +170,11 @@ def _describe(decoded: Decoded, reference: Reference) -> dict[str, Any]:
         "beta": decoded.beta,
         "chosen": decoded.chosen,
         "acc_presence": decoded.scores.presence,
-        "acc_salience": decoded.scores.salience,
-        "score": decoded.scores.score,
+        "acc_salience": decoded.scores.salience if reference.blends else None,
+        "score": decoded.scores.score if reference.blends else None,
         "best_presence": decoded.best_presence,
         "best_salience": decoded.best_salience,
-        "intervals": find_intervals(_count(decoded, reference)),
+        "intervals": ends and keep_defined(ends, counts),
         "caveat": reference.caveat or None,
     }
 

@@ -111,8 +111,7 @@ def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSyst
     # A fusion's final weights have seen the scored folds, as in the papers.
     refitted = sample if rows.refitted is None else sample_of(rows.refitted, blinded)
     optimistic = choose_per_fold(refitted.grids.per_fold())
-    honest = choose_on_others(sample.grids.per_fold())
-    counts = count_chosen(sample.grids, honest)
+    honest, counts = count_answers(sample)
     measured = measure_sensitivity(sample.grids.per_fold())
     drop = expected_drop(count_chosen(refitted.grids, optimistic), counts)[ranked_measure(counts)]
     intervals = find_intervals(counts)
@@ -134,7 +133,7 @@ def score_system(rows: SystemPredictions, blinded: BlindedDataset) -> ScoredSyst
             for fold in optimistic
         ),
         selection=choose_strategy(sample, labels),
-        counts=replace(counts, grids=sample.grids),
+        counts=counts,
     )
     return scored if counts.blends.any() else _drop_undefined(scored)
 
@@ -159,6 +158,12 @@ def _drop_undefined(scored: ScoredSystem) -> ScoredSystem:
             replace(fold, official=keep(fold.official), cross_fitted=keep(fold.cross_fitted)) for fold in scored.folds
         ),
     )
+
+
+def count_answers(sample: Sample) -> tuple[Mapping[int, Choice], ActorCounts]:
+    """Return the cross-fitted alpha and beta of every fold, and the right answers per actor with them and with all."""
+    honest = choose_on_others(sample.grids.per_fold())
+    return honest, replace(count_chosen(sample.grids, honest), grids=sample.grids)
 
 
 def compare_best(scores: Mapping[str, ScoredSystem]) -> Difference | None:

@@ -133,6 +133,14 @@ def gives_embeddings(system: Encoder | Fusion) -> bool:
     return isinstance(system, Encoder) and type(system).embed is not Encoder.embed
 
 
+def gives_frames(system: Encoder | Fusion) -> bool:
+    """Return whether a system is an encoder with frame-level features for a head that pools them."""
+    return isinstance(system, Encoder) and (
+        type(system).frame_features is not Encoder.frame_features
+        or type(system).frame_source is not Encoder.frame_source
+    )
+
+
 def find_systems(submission: Submission, plugins: Plugins, demo: bool) -> tuple[FoundSystem, ...]:
     """Find the encoders of a submission and, last, its fusion if it has one, and read their options.
 
@@ -162,6 +170,17 @@ def find_systems(submission: Submission, plugins: Plugins, demo: bool) -> tuple[
 
 def _find_encoder(name: str, submission: Submission, plugins: Plugins, demo: bool) -> FoundSystem:
     """Find an encoder, or an early fusion of several: `wavlm`, `wavlm@quick`, `imagebind+wavlm`."""
+    found = _find_named_encoder(name, submission, plugins, demo)
+    if getattr(found.options, "queries", 0) and not gives_frames(found.offer.system):
+        able = sorted(each for each, offers in plugins.offers.items() if gives_frames(offers[0].system))
+        raise ConfigError(
+            f"{name}.queries: '{name}' has no frame-level features to attend to: set {name}.queries=0 or another head, "
+            f"or use an encoder that has some ({', '.join(able)})"
+        )
+    return found
+
+
+def _find_named_encoder(name: str, submission: Submission, plugins: Plugins, demo: bool) -> FoundSystem:
     names = name.split(PLUS)
     if len(names) == 1:
         return _find(name, plugins.encoder(plain_name(name)), submission, demo)

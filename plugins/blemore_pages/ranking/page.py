@@ -46,8 +46,8 @@ def _cells(row: Mapping[str, Any], tested: bool) -> Iterator[str]:
         yield str(row["group"])
     yield printable(row["name"])
     for measure in MEASURES:
-        ends = row["intervals"]
+        ends = (row["intervals"] or {}).get(measure)
         yield short(row[measure], 4)
-        yield f"{short(ends[measure][0])} to {short(ends[measure][1])}" if ends else "-"
+        yield f"{short(ends[0])} to {short(ends[1])}" if ends else "-"
     if tested:
         yield "" if row["p_first"] is None else show_p(row["p_first"])

@@ -143,7 +143,7 @@ def list_results(
     """
     group_of = {name: str(k) for k, names in enumerate(groups, 1) for name in names}
     values = [_values(entry.system.record) for entry in entries]
-    best = [max(filter(None.__ne__, column), default=None) for column in zip(*values, strict=True)]
+    best = [max((value for value in column if value is not None), default=None) for column in zip(*values, strict=True)]
     rows = [
         ResultRow(
             entry.name, entry.anchor, _cells(entry.system.record),

@@ -149,7 +149,8 @@ class FeatureEncoder(Encoder):
             DataError: the source is the aggregated file, which has no frame-level features.
         """
         if options.source == "media":
-            return self._extractor.open_store(options, context).load(clip)
+            found = self._extractor.open_store(options, context).load(clip)
+            return found.mean(axis=1, dtype=np.float32) if found.ndim == 3 else found
         if options.source == "statistics":
             raise DataError(
                 f"'{self.statistics_store}' has statistics per clip and no frame-level features: "
@@ -182,9 +183,9 @@ class FeatureEncoder(Encoder):
     def load(self, folder: Path, options: Any, context: Context) -> Model:
         """Read a trained head."""
         if options.rows == "clips":
-            from blemore_harness.heads.fitting import load_head
+            from blemore_harness.heads.fitting import load_encoder
 
-            return load_head(folder, lambda clips: self.embed(clips, options, context), context)
+            return load_encoder(self, folder, options, context)
         from blemore_harness.heads.subsampled import load_head_on_rows
 
         return load_head_on_rows(folder, lambda clip: self.frame_features(clip, options, context), context)
@@ -193,21 +194,21 @@ class FeatureEncoder(Encoder):
         """Train the heads of several folds at once where that is faster; those on embeddings one by one."""
         if options.rows != "clips":
             return super().fit_folds(folds, options, contexts)
-        from blemore_harness.heads.fitting import fit_heads
+        from blemore_harness.heads.fitting import fit_encoder_folds
 
-        return fit_heads(lambda clips, context: self.embed(clips, options, context), folds, options, contexts)
+        return fit_encoder_folds(self, folds, options, contexts)
 
     def _first_source(self, options: Any, feature_sets: frozenset[str]) -> str:
         if self.store in feature_sets:
             return "released"
-        if self.statistics_store in feature_sets and options.rows == "clips":
+        if self.statistics_store in feature_sets and not options.needs_frames:
             return "statistics"
         if self.extractor:
             return "media"
         if self.statistics_store in feature_sets:
             raise InvalidOption(
-                f"rows: 'embeddings' requires '{self.store}' with all embeddings of a clip, found only "
-                f"'{self.statistics_store}' with statistics per clip: use --set {self.name}.rows=clips"
+                f"{options.needs_frames} requires '{self.store}' with all embeddings of a clip, found only "
+                f"'{self.statistics_store}' with statistics per clip: use the defaults of these options"
             )
         return "released"
 

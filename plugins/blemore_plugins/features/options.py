@@ -29,8 +29,17 @@ class FeatureOptions(HeadOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rows == "embeddings" and self.source == "statistics":
+        if self.needs_frames and self.source == "statistics":
             raise InvalidOption(
-                "rows: 'embeddings' requires all embeddings of a clip, but the aggregated file of source=statistics "
-                "has statistics per clip: expected source released or media, or rows=clips"
+                f"{self.needs_frames} requires all embeddings of a clip, but the aggregated file of source=statistics "
+                "has statistics per clip: expected source released or media, or rows=clips and queries=0"
             )
+        if self.rows == "embeddings" and self.queries:
+            raise InvalidOption(f"queries: {self.queries} pool the embeddings of a clip: expected rows=clips")
+
+    @property
+    def needs_frames(self) -> str:
+        """The option that requires frame-level features, in words; empty if statistics are enough."""
+        if self.rows == "embeddings":
+            return "rows: 'embeddings'"
+        return f"queries: {self.queries}" if self.queries else ""

@@ -18,7 +18,7 @@ from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing
 from blemore_harness.hookspecs import Card, Encoder, Modality, Requirement, hookimpl
-from blemore_harness.media.audio import warn_of_silence
+from blemore_harness.media.audio import audio_key, warn_of_silence
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.cards import CODE, NO_WEIGHTS
 from blemore_plugins.gemini.clipping import Window
@@ -158,7 +158,7 @@ class NovaEncoder(Encoder):
     def _store(self, options: NovaOptions, context: Context) -> Store:
         """Return the cache store of the embeddings; another address is another store, another region is not."""
         origin = STAND_IN if options.service == "stand-in" else options.endpoint_url.rstrip("/") or "bedrock"
-        return context.cache.store("nova", **options.facts(origin))
+        return context.cache.store("nova", **options.facts(origin, audio_key()["version"]))
 
     @contextlib.contextmanager
     def _client(self, options: NovaOptions) -> Iterator[Client]:

@@ -80,15 +80,20 @@ class NovaOptions(HeadOptions):
         if self.budget is not None and not self.price:
             raise InvalidOption("budget: requires price, in US dollars per second of video")
 
-    def facts(self, origin: str) -> dict[str, object]:
-        """Return everything that changes an embedding besides the clip's content, as JSON for cache keys."""
+    def facts(self, origin: str, audio_version: object) -> dict[str, object]:
+        """Return everything that changes an embedding besides the clip's content, as JSON for cache keys.
+
+        Args:
+            origin: who computes it: `bedrock`, the name and version of the stand-in, or another address.
+            audio_version: of the rules by which audio is decoded.
+        """
         return {
             "model": self.model,
             "origin": origin,
             "purpose": self.purpose,
             "start": float(self.start),
             "seconds": float(self.seconds),
-            "audio": self.audio,
+            "audio": audio_version if self.audio else None,
             "dimensions": self.dimensions,
             "cut_rule": CUT_RULE,
         }

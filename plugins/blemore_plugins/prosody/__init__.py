@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from blemore_harness.clips import Clips
+from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import DataError
 from blemore_harness.heads.options import HeadOptions
@@ -19,7 +20,7 @@ from blemore_harness.hookspecs import Card, Encoder, Modality, Requirement, hook
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
 from blemore_plugins.cards import NO_WEIGHTS
-from blemore_plugins.prosody.extraction import extract, open_store
+from blemore_plugins.prosody.extraction import CONTOURS, extract, open_store
 from blemore_plugins.prosody.vocabulary import feature_names
 from blemore_plugins.requirements import need
 
@@ -54,6 +55,14 @@ class ProsodyEncoder(Encoder):
         if missing:
             extract(missing, store, context)
         warn_of_silence(clips, context)
+
+    def frame_features(self, clip: Clip, options: HeadOptions, context: Context) -> NDArray[np.float32]:
+        """Return the contours of a clip, float32 (T, C), a frame every 10 ms; see `vocabulary.contour_names`.
+
+        Raises:
+            DataError: no contours of a clip.
+        """
+        return open_store(context).load(clip, CONTOURS)
 
     def embed(self, clips: Clips, options: HeadOptions, context: Context) -> Embeddings:
         """Read the embeddings from the cache: float32 (N, length of `vocabulary.feature_names()`).

@@ -17,8 +17,11 @@ from blemore_harness.media.audio import audio_key, read_audio
 from blemore_harness.networks import usable_cpus
 from blemore_plugins.prosody.vocabulary import feature_names
 
-VERSION = 1
-"""Version of this package's features, increased whenever values change; part of the cache key."""
+VERSION = 2
+"""Version of this package's features, increased whenever values or entries change; part of the cache key."""
+
+CONTOURS = "contours"
+"""Name of the cache entry for a clip's contours."""
 
 LIBRARIES = ("librosa", "numpy", "scipy")
 """Packages whose version can change a value."""
@@ -40,7 +43,7 @@ def open_store(context: Context) -> Store:
 
 
 def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
-    """Compute the embeddings of clips and store each as soon as it is computed.
+    """Compute the embeddings and contours of clips and store those of each as soon as they are computed.
 
     Raises:
         MediaError: clips without usable audio, raised after all others are stored; names the first.
@@ -49,9 +52,13 @@ def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
     damaged: list[MediaError] = []
     with context.progress("prosody: audio to embeddings", len(clips)) as bar:
         workers = min(GROUP, usable_cpus())
-        for clip, vector in read_ahead(lambda clip: _describe_clip(clip, context.cache), clips, workers, 2 * workers):
+        for clip, described in read_ahead(
+            lambda clip: _describe_clip(clip, context.cache), clips, workers, 2 * workers
+        ):
             try:
-                store.save(clip, vector.result())
+                vector, contours = described.result()
+                store.save(clip, contours, CONTOURS)
+                store.save(clip, vector)  # last, because it marks a clip as done
             except MediaError as error:
                 damaged.append(error)
             bar.advance()
@@ -63,13 +70,13 @@ def extract(clips: Sequence[Clip], store: Store, context: Context) -> None:
         raise damaged[0]
 
 
-def _describe_clip(clip: Clip, cache: Cache) -> NDArray[np.float32]:
-    """Decode a clip's audio and compute its features."""
-    from blemore_plugins.prosody.functionals import describe_sound
+def _describe_clip(clip: Clip, cache: Cache) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Decode a clip's audio and compute its features and contours."""
+    from blemore_plugins.prosody.functionals import describe_clip
     from blemore_plugins.prosody.pitch import RATE
 
     try:
-        return describe_sound(read_audio(clip, RATE, cache))
+        return describe_clip(read_audio(clip, RATE, cache))
     except ImportError as error:
         raise _extra_missing(error) from error
 

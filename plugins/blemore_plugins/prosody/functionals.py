@@ -20,13 +20,20 @@ STEP = 5
 
 
 def describe_sound(wave: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the features of a clip's audio.
+    """Return the features of a clip's audio, as `describe_clip`."""
+    return describe_clip(wave)[0]
+
+
+def describe_clip(wave: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the features of a clip's audio, and its contours.
 
     Args:
         wave: (N,) at 16 kHz, N at least 1; finite, with any loudness.
 
     Returns:
-        float32 (D,), finite, rounded to `DIGITS` decimals, in the order of `vocabulary.feature_names`.
+        float32 (D,), finite, rounded to `DIGITS` decimals, in the order of `vocabulary.feature_names`; and float32
+        (T, C), likewise, a frame every 10 ms, in the order of `vocabulary.contour_names`. Where a descriptor has no
+        meaning, its contour has its mean over the frames where it has one, so that it says nothing there.
     """
     heard = wave.astype(np.float64)
     heard -= heard.mean()
@@ -41,12 +48,16 @@ def describe_sound(wave: NDArray[np.float32]) -> NDArray[np.float32]:
         "voiced": frames.pitch.voiced & (not frames.silent),
     }
     told = describe_rhythm(heard, frames, sounding)
+    contours = [masks["sounding"].astype(np.float64), masks["voiced"].astype(np.float64)]
     for name, description in DESCRIPTIONS.items():
         values, mask = frames.columns[name], masks[description.where]
-        told |= dict(_summarise(name, values[mask] if mask.any() else np.array([description.rest])))
+        valid = values[mask] if mask.any() else np.array([description.rest])
+        told |= dict(_summarise(name, valid))
+        contours.append(np.where(mask, values, valid.mean()))
         if description.moves:
             told |= {f"{name}_{key}": value for key, value in _describe_movement(values, mask).items()}
-    return np.array([told[name] for name in feature_names()]).round(DIGITS).astype(np.float32)
+    vector = np.array([told[name] for name in feature_names()])
+    return vector.round(DIGITS).astype(np.float32), np.stack(contours, axis=1).round(DIGITS).astype(np.float32)
 
 
 def _summarise(name: str, values: Array) -> Iterator[tuple[str, float]]:

@@ -139,3 +139,8 @@ def _list_features() -> Iterator[tuple[str, str]]:
             for key, what in MOVEMENTS.items():
                 yield f"{name}_{key}", f"{what}, of the {told.meaning} ({told.where} frames)"
     yield from RHYTHM.items()
+
+
+def contour_names() -> tuple[str, ...]:
+    """Return the names of a clip's contours: whether a frame is sounding and voiced, then the descriptors."""
+    return ("sounding", "voiced", *DESCRIPTIONS)

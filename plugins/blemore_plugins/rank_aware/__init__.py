@@ -9,7 +9,8 @@ normalisation and GELU; a gate of scaled dot products between the base models' m
 learning rate; weights as a softmax over the selected base models; straight-through gradients; six sigmoids for
 presence, a softmax for salience, and their normalised product as the probabilities; the four losses, among them a
 ranking loss (after the title, "Ordering Matters"); CORAL and MMD on the fused latent embeddings. The number of epochs
-is chosen on held-out training actors, and the network is then trained on all training clips for as many.
+is chosen on held-out training actors, and the network is then trained on all training clips for as many. Training can
+leave out whole base models (`modality_dropout`); where one is missing at prediction, the gate chooses among the others.
 
 Domain adaptation is transductive and off by default. Without it, embeddings of held-out clips are not used in training.
 """

@@ -41,14 +41,24 @@ class Inputs:
     def join(self, base_models: BaseModels, ids: Sequence[str]) -> Tensor:
         """Return the concatenated standardised embeddings of clips, float32 (N, sum of sizes), on the CPU.
 
+        The columns of a base model that is missing are 0.
+
         Raises:
-            DataError: a missing base model, embeddings of another length, or a clip without an embedding.
+            DataError: none of the base models, embeddings of another length, or a clip without an embedding.
         """
-        joined = np.empty((len(ids), sum(self.sizes)), dtype=np.float32)
+        if not set(self.names) & set(base_models):
+            raise DataError(
+                f"expected base models of the training ({', '.join(self.names)}), found none of them "
+                f"({', '.join(base_models) or 'no base model'})"
+            )
+        joined = np.zeros((len(ids), sum(self.sizes)), dtype=np.float32)
         start = 0
         for name, scaler in zip(self.names, self.scalers, strict=True):
-            values = _embeddings_of(name, base_models, ids).values
             size = len(scaler.mean)
+            if name not in base_models:
+                start += size
+                continue
+            values = _embeddings_of(name, base_models, ids).values
             if values.shape[1] != size:
                 raise DataError(
                     f"expected embeddings of {size} values from '{name}' as in training, found {values.shape[1]}"
@@ -93,10 +103,6 @@ def _embeddings_of(name: str, base_models: BaseModels, ids: Sequence[str]) -> Em
 
 
 def _require(name: str, base_models: BaseModels, ids: Sequence[str]) -> None:
-    if name not in base_models:
-        raise DataError(
-            f"expected the base models of the training, '{name}' is missing (found: {', '.join(base_models)})"
-        )
     known = set(base_models[name].ids)
     missing = [clip for clip in ids if clip not in known]
     if missing:

@@ -56,16 +56,18 @@ class RankAwareNetwork(nn.Module):
         self.presence = nn.Linear(width, HEAD)
         self.salience = nn.Linear(width, HEAD)
 
-    def fuse(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def fuse(self, vectors: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return fused latent embeddings (N, width) and the base models' weights (N, M), of which at most `top_n` are
         not 0.
 
         Args:
-            embeddings: float32 (N, sum of sizes).
+            vectors: float32 (N, sum of sizes).
+            there: bool (N, M), which base models a clip has, at least one; what stands in the columns of others has no
+                effect. None for all.
         """
         parts = zip(self.projections, vectors.split(self.sizes, dim=1), strict=True)
         latents = torch.stack([project(part) for project, part in parts], dim=1)
-        scores = self.gate(latents)
+        scores = self.gate(latents, there)
         weights = keep_top(scores, self.top_n)
         fused = mix(weights, latents)
         if self.training and self.top_n < len(self.sizes):
@@ -74,14 +76,17 @@ class RankAwareNetwork(nn.Module):
             fused = fused.detach() + (soft - soft.detach())
         return fused, weights
 
-    def gate(self, latents: Tensor) -> Tensor:
+    def gate(self, latents: Tensor, there: Tensor | None = None) -> Tensor:
         """Return a score for each base model of a clip, (N, M), from latent embeddings (N, M, width).
 
         Scaled dot-product attention: what the base models say on average asks, each base model answers; `liking` is
-        what a base model is worth whatever the clip.
+        what a base model is worth whatever the clip. A base model that is not `there` takes no part in the mean, and
+        its score is -inf.
         """
-        query, keys = self.query(latents.mean(dim=1)), self.key(latents)
-        return (keys * query[:, None]).sum(dim=2) / latents.shape[2] ** 0.5 + self.liking
+        mean = latents.mean(dim=1) if there is None else mix(there / there.sum(dim=1, keepdim=True), latents)
+        query, keys = self.query(mean), self.key(latents)
+        scores = (keys * query[:, None]).sum(dim=2) / latents.shape[2] ** 0.5 + self.liking
+        return scores if there is None else scores.masked_fill(~there, -torch.inf)
 
     def gate_parameters(self) -> list[nn.Parameter]:
         """Return what only the gate learns."""
@@ -92,9 +97,9 @@ class RankAwareNetwork(nn.Module):
         fused = self.dropout(fused)
         return self.presence(fused), self.salience(fused)
 
-    def forward(self, vectors: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, there: Tensor | None = None) -> Tensor:
         """Return presence logits, salience logits and base models' weights side by side, (N, 12 + M)."""
-        fused, weights = self.fuse(vectors)
+        fused, weights = self.fuse(vectors, there)
         return torch.cat([*self.heads(fused), weights], dim=1)
 
 
@@ -148,8 +153,10 @@ class RankAwareModel:
     def predict(self, clips: Clips, base_models: Mapping[str, Embeddings], context: Context) -> Probabilities:
         """Return the reconciled rows; each depends on its own clip only.
 
+        Where a base model is missing, the gate chooses among the others.
+
         Raises:
-            DataError: a missing base model, embeddings of another length, or a clip without an embedding.
+            DataError: none of the base models, embeddings of another length, or a clip without an embedding.
         """
         return Probabilities(clips.ids, self._read(clips, base_models)[0])
 
@@ -175,7 +182,9 @@ class RankAwareModel:
 
     def _read(self, clips: Clips, base_models: BaseModels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         device = next(self.network.parameters()).device
-        return read_rows(self.network, self.inputs.join(base_models, clips.ids).to(device))
+        there = torch.tensor([name in base_models for name in self.inputs.names], device=device)
+        rows = self.inputs.join(base_models, clips.ids).to(device)
+        return read_rows(self.network, rows, None if there.all() else there)
 
 
 def load(folder: Path, context: Context) -> RankAwareModel:
@@ -193,12 +202,18 @@ def load(folder: Path, context: Context) -> RankAwareModel:
     return RankAwareModel(inputs, load_weights(network, folder / WEIGHTS))
 
 
-def read_rows(network: RankAwareNetwork, rows: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def read_rows(
+    network: RankAwareNetwork, rows: Tensor, there: Tensor | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return reconciled rows (N, 6) and base models' weights (N, M), float64, of standardised embeddings.
 
-    In fixed blocks.
+    In fixed blocks. `there`: bool (M,), which base models the clips have; None for all.
     """
+
+    def forward(block: Tensor) -> Tensor:
+        return network(block, None if there is None else there.expand(len(block), -1))
+
     with one_thread():
-        given = forward_rows(network, rows).double().cpu().numpy()
+        given = forward_rows(forward, rows).double().cpu().numpy()
     presence, salience, weights = np.split(given, [HEAD, 2 * HEAD], axis=1)
     return reconcile(presence, salience), weights

@@ -22,6 +22,8 @@ class RankAwareOptions:
         width: length of the latent embedding of each base model, a multiple of 16 (`LANES`).
         top_n: number of base models selected for a clip; all if there are fewer.
         dropout: dropout rate of latent values, of each base model and after fusion.
+        modality_dropout: probability with which a whole base model is left out for a clip of a training batch; at least
+            one stays. The default is measured on the demo.
         presence_loss: weight of the presence head's binary cross-entropy, relative to the KL of the probabilities.
         salience_loss: weight of the salience head's KL, relative to the same.
         rank_loss: weight of the pairwise ranking loss on the salience head, relative to the same.
@@ -40,6 +42,7 @@ class RankAwareOptions:
     width: int = 128
     top_n: int = 3
     dropout: float = searched(0.3, 0.0, 0.6)
+    modality_dropout: float = searched(0.2, 0.0, 0.5)
     presence_loss: float = 1.0
     salience_loss: float = 1.0
     rank_loss: float = 0.1
@@ -60,8 +63,9 @@ class RankAwareOptions:
                 raise InvalidOption(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.width % LANES:
             raise InvalidOption(f"width: expected a multiple of {LANES}, found {self.width}")
-        if not 0 <= self.dropout < 1:
-            raise InvalidOption(f"dropout: expected from 0 to below 1, found {self.dropout}")
+        for name in ("dropout", "modality_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InvalidOption(f"{name}: expected from 0 to below 1, found {getattr(self, name)}")
         for name in ("presence_loss", "salience_loss", "rank_loss", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InvalidOption(f"{name}: expected a number of at least 0, found {getattr(self, name)}")

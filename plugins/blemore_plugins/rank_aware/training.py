@@ -146,12 +146,15 @@ def _train(
         optimiser = _make_optimiser(network, options)
         domains = _Domains(others, options, context.seed)
         order = torch.Generator().manual_seed(context.seed)
+        # A separate random stream, so that the order of the clips does not depend on the probability.
+        chance = torch.Generator().manual_seed(context.seed + 2)
         best, epoch = 0, 0
         with context.progress("rank-aware: epochs", part.epochs) as bar, one_thread():
             while epoch < part.epochs and (judge is None or epoch - best < options.patience):
                 network.train()
                 for places in batches(len(rows), options.batch_size, order, options.adapts, context.device):
-                    fused, _ = network.fuse(rows[places])
+                    there = _draw_base_models(len(places), inputs, options.modality_dropout, chance)
+                    fused, _ = network.fuse(rows[places], there if there is None else there.to(rows.device))
                     presence, salience = network.heads(fused)
                     loss = supervised(presence, salience, targets[places], options) + domains.distance(network, fused)
                     optimiser.zero_grad(set_to_none=True)
@@ -163,6 +166,14 @@ def _train(
                 if judge is None or judge.improves(network):
                     best = epoch
     return inputs, network, best
+
+
+def _draw_base_models(clips: int, inputs: Inputs, share: float, chance: torch.Generator) -> Tensor | None:
+    """Draw which base models each clip of a batch has, bool (B, M); where none would be left it has all of them."""
+    if not share or len(inputs.names) < 2:
+        return None
+    there = torch.rand(clips, len(inputs.names), generator=chance) >= share
+    return there | ~there.any(dim=1, keepdim=True)
 
 
 def _make_optimiser(network: RankAwareNetwork, options: RankAwareOptions) -> torch.optim.Optimizer:

@@ -16,7 +16,7 @@ from blemore_harness.errors import DataError
 from blemore_harness.networks import seeded
 from blemore_plugins.hub import load_strictly
 from blemore_plugins.speech.kinds import SMALL, SMALL_SEED
-from blemore_plugins.speech.network import Frozen, find_depth, read_configuration
+from blemore_plugins.speech.network import Frozen, find_depth, list_layers, read_configuration
 from blemore_plugins.speech.recipe import Recipe
 
 TOKENIZER = "tokenizer.json"
@@ -94,11 +94,13 @@ def build_qwen(recipe: Recipe, device: str) -> QwenAudio:
             kind, recipe.folder, NOTHING, dtype=_type(recipe), attn_implementation="sdpa", config=config
         )
     else:
-        return QwenAudio(_load_tower(recipe, recipe.folder).to(device), None, recipe.kind, recipe.layers)
+        tower = _load_tower(recipe, recipe.folder).to(device)
+        return QwenAudio(tower, None, recipe.kind, list_layers(recipe, tower), recipe.weighted)
     network = network.requires_grad_(False).to(device)
     inner = network.model
     head = LanguageModel(inner.multi_modal_projector, inner.language_model, around) if recipe.outputs else None
-    return QwenAudio(inner.audio_tower, head, recipe.kind, recipe.layers)
+    tower = inner.audio_tower
+    return QwenAudio(tower, head, recipe.kind, list_layers(recipe, tower), recipe.weighted)
 
 
 def _load_tower(recipe: Recipe, folder: Path) -> Any:

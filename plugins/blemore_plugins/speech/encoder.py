@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
+from blemore_harness.heads.frames import FrameSource
 from blemore_harness.hookspecs import Card, Encoder, Modality, Requirement
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.pooling import pool_statistics
@@ -81,16 +82,27 @@ class AudioEncoder(Encoder):
             MediaError: a clip without usable audio.
         """
         recipe = self._settle(options, download=True)
-        store = _open_store(recipe, options, context)
+        vectors, states = _open_store(recipe, options, context), open_states(recipe, context)
         context.note("model", {"type": recipe.kind.type, **recipe.identity(context.cache)})
 
         def keep(clip: Clip, frames: NDArray[np.float32], outputs: NDArray[np.float32]) -> None:
-            store.save(clip, np.concatenate([describe_frames(frames, options), outputs]))
+            frames = keep_states(states, clip, frames)
+            vectors.save(clip, np.concatenate([describe_frames(frames, options), outputs]))
 
-        missing = store.missing(clips)
+        missing = {clip.content: clip for store in (states, vectors) for clip in store.missing(clips)}
         if missing:
-            extract(missing, recipe, keep, context)
+            extract(list(missing.values()), recipe, keep, context)
         warn_of_silence(clips, context)
+
+    def frame_features(self, clip: Clip, options: AudioOptions, context: Context) -> NDArray[np.float32]:
+        """Return the mean hidden states of a clip, float32 (T, D)."""
+        return read_frames(open_states(self._settle(options), context), clip)
+
+    def frame_source(self, options: AudioOptions, context: Context) -> FrameSource | None:
+        """Return the layers for a weighted sum."""
+        if not options.weighted:
+            return super().frame_source(options, context)
+        return FrameSource(open_states(self._settle(options), context).load, layers=True, parts=options.parts)
 
     def embed(self, clips: Clips, options: AudioOptions, context: Context) -> Embeddings:
         """Read the embeddings from the cache: float32 (N, 7 x width of the model, plus the outputs of the model)."""
@@ -168,6 +180,30 @@ def describe_frames(frames: NDArray[np.float32], options: AudioOptions) -> NDArr
     exact = np.pad(exact, ((0, max(0, options.parts - len(exact))), (0, 0)), mode="edge")
     moments = [[part.mean(axis=0), part.std(axis=0)] for part in np.array_split(exact, options.parts)]
     return np.concatenate([*np.concatenate(moments), frames.mean(axis=0, dtype=np.float64)]).astype(np.float32)
+
+
+def open_states(recipe: Recipe, context: Context) -> Store:
+    """Return the cache store of hidden states: float32 (T, D) per clip, or layer by layer, float16 (T, L, D)."""
+    return context.cache.store("speech-features", **recipe.facts(context.cache))
+
+
+def keep_states(store: Store, clip: Clip, states: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Save the hidden states of a clip, and return their mean, float32 (T, D).
+
+    Those of several layers are saved as float16: normalised values are small, and half the size.
+    """
+    if states.ndim == 2:
+        store.save(clip, states)
+        return states
+    layers = states.astype(np.float16)
+    store.save(clip, layers)
+    return layers.mean(axis=1, dtype=np.float32)
+
+
+def read_frames(store: Store, clip: Clip) -> NDArray[np.float32]:
+    """Return the hidden states of a clip, float32 (T, D), of several layers their mean."""
+    found = store.load(clip)
+    return found if found.ndim == 2 else found.mean(axis=1, dtype=np.float32)
 
 
 def _open_store(recipe: Recipe, options: AudioOptions, context: Context) -> Store:

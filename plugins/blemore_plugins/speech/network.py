@@ -68,13 +68,15 @@ class Frozen:
         trunk: torch module, eval mode, float32.
         head: computes the outputs, here from the mean of the trunk's last hidden states; None for no outputs.
         kind: type of the model.
-        layers: as of `Recipe`.
+        layers: as of `Recipe`, with `weighted` never None.
+        weighted: as of `Recipe`.
     """
 
     trunk: Any
     head: Any
     kind: Kind
     layers: tuple[int, ...] | None
+    weighted: bool = False
 
     def run(
         self, inputs: NDArray[np.float32], real: Sequence[int | None] = ()
@@ -89,14 +91,18 @@ class Frozen:
                 networks that mask padding use it.
 
         Returns:
-            Mean of the hidden states, float32 (B, T, D); outputs, float32 (B, K), or (B, 0) without a head.
+            Mean of the hidden states, float32 (B, T, D), or with `weighted` each normalised, (B, T, L, D); outputs,
+            float32 (B, K), or (B, 0) without a head.
         """
         with torch.inference_mode(), exact_products(), fitting_threads(self.trunk), self._noted() as states:
             found = self.call(torch.from_numpy(inputs).to(self.trunk.device), real)
             last = found.last_hidden_state
             chosen = [last] if self.layers is None else [states[layer] for layer in self.layers]
-            # A single layer is returned as it is.
-            mean = self.over_time(chosen[0] if len(chosen) == 1 else torch.stack(chosen).mean(dim=0))
+            if self.weighted:
+                mean = torch.stack([self._normalised(state) for state in chosen], dim=2)
+            else:
+                # A single layer is returned as it is.
+                mean = self.over_time(chosen[0] if len(chosen) == 1 else torch.stack(chosen).mean(dim=0))
             outputs = self.describe(found, real) if self.head else last.new_empty(len(last), 0)
         return np.asarray(mean.float().cpu().numpy()), np.asarray(outputs.float().cpu().numpy())
 
@@ -142,8 +148,15 @@ class Frozen:
             for hook in hooks:
                 hook.remove()
 
+    def _normalised(self, state: torch.Tensor) -> torch.Tensor:
+        """Normalise each frame to mean 0 and variance 1, as SUPERB does before its weighted sum."""
+        state = self.over_time(state)
+        return nn.functional.layer_norm(state, state.shape[-1:])
+
     def _columns(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Average the patches per time step, (B, 2 + F x T, D) to (B, T, D); the first two tokens are not patches."""
+        """Average patches per time step, (B, 2 + F x T, D) to (B, T, D); the first two tokens are not patches."""
+        if self.kind.input != "patches":
+            return tokens
         rows, _ = self.trunk.embeddings.get_shape(self.trunk.config)
         return tokens[:, 2:].unflatten(1, (rows, -1)).mean(dim=1)
 
@@ -165,7 +178,14 @@ def build_network(recipe: Recipe, device: str) -> Frozen:
     trunk = attrgetter(path)(network) if path else network
     if recipe.folder is None and recipe.kind.blocks:
         _cut(trunk, recipe)
-    return Frozen(trunk.to(device), head, recipe.kind, recipe.layers)
+    return Frozen(trunk.to(device), head, recipe.kind, list_layers(recipe, trunk), recipe.weighted)
+
+
+def list_layers(recipe: Recipe, trunk: Any) -> tuple[int, ...] | None:
+    """Return the layers of a recipe: all of the trunk's for a weighted sum that names none."""
+    if not recipe.weighted or recipe.layers is not None:
+        return recipe.layers
+    return tuple(range(len(attrgetter(recipe.kind.blocks)(trunk)) + 1))
 
 
 def _load(recipe: Recipe, folder: Path) -> Any:

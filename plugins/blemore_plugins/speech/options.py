@@ -15,6 +15,9 @@ RANDOM_SMALL = "random-small"
 LAST = "last"
 """Value of `layers` for the network's last hidden state, after its final norm if it has one."""
 
+WEIGHTED = "weighted"
+"""Value of `layers` for a learned weighted sum of all layers; `weighted:6-12` of some."""
+
 
 EMOTIONS = (
     "Affection", "Amusement", "Anger", "Astonishment_Surprise", "Awe", "Bitterness", "Concentration", "Confusion",
@@ -37,7 +40,8 @@ class AudioOptions(HeadOptions):
         revision: branch, tag or commit of a Hugging Face id.
         layers: hidden states that are averaged, inclusive: `6-12`, `6`, `6,8,10`. Index 0 is the input of the first
             block, index k the output of block k; later blocks are not computed. `last` is the network's last hidden
-            state, after its final norm if it has one.
+            state, after its final norm if it has one. `weighted` lets the head learn a weighted sum of all hidden
+            states, `weighted:6-12` of some, each normalised frame by frame.
         pooling: `segments` averages the seven statistics of equal parts of the clip; `clip` computes them over the
             whole clip; `moments` concatenates mean and standard deviation of each part and the mean of the whole clip,
             which for 3 parts also gives 7 values per dimension. The UZH paper reports "over 3 segments" and this width.
@@ -56,6 +60,16 @@ class AudioOptions(HeadOptions):
         if self.segments < 1:
             raise InvalidOption(f"segments: expected at least 1, found {self.segments}")
         parse_layers(self.layers)
+        check_weighted(self)
+        if self.weighted and self.pooling == "moments":
+            raise InvalidOption(
+                "pooling: 'moments' is not available with a weighted sum of layers, use segments or clip"
+            )
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the head learns a weighted sum of layers."""
+        return is_weighted(self.layers)
 
     @property
     def parts(self) -> int:
@@ -114,6 +128,11 @@ class AudeeringOptions(AudioOptions):
     layers: str = "6-12"
     outputs: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weighted and self.outputs:
+            raise InvalidOption("outputs: expected false with a weighted sum of layers, found true")
+
 
 @dataclass(frozen=True)
 class ModelOptions(FeatureOptions):
@@ -132,6 +151,11 @@ class ModelOptions(FeatureOptions):
         super().__post_init__()
         check_source(self.model, self.revision)
 
+    @property
+    def weighted(self) -> bool:
+        """Whether the head learns a weighted sum of layers; here there is one layer."""
+        return False
+
 
 @dataclass(frozen=True)
 class LayerOptions(ModelOptions):
@@ -146,6 +170,12 @@ class LayerOptions(ModelOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_layers(self.layers)
+        check_weighted(self)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the head learns a weighted sum of layers, which requires extraction from the clips."""
+        return is_weighted(self.layers)
 
 
 @dataclass(frozen=True)
@@ -164,6 +194,8 @@ class OutputOptions(ModelOptions):
         super().__post_init__()
         if self.embedding == "statistics":
             return
+        if self.weighted:
+            raise InvalidOption(f"embedding: expected statistics with a weighted sum of layers, found {self.embedding}")
         needs = {"rows=embeddings": self.rows != "clips", f"source={self.source}": self.source not in ("auto", "media")}
         for need, there in needs.items():
             if there:
@@ -186,7 +218,7 @@ class SpeechFeatureOptions(LayerOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if parse_layers(self.layers) is not None and self.compat:
+        if (parse_layers(self.layers) is not None or self.weighted) and self.compat:
             raise InvalidOption(f"layers: compat requires '{LAST}' as in the released features; found '{self.layers}'")
 
 
@@ -304,8 +336,25 @@ def check_source(model: str, revision: str) -> None:
         raise InvalidOption("model, revision: expected a Hugging Face id or a folder, and a branch; found empty text")
 
 
+def is_weighted(layers: str) -> bool:
+    """Return whether the option `layers` asks for a learned weighted sum.
+
+    >>> is_weighted("weighted"), is_weighted("weighted:6-12"), is_weighted("6-12")
+    (True, True, False)
+    """
+    return layers.strip().partition(":")[0] == WEIGHTED
+
+
+def check_weighted(options: AudioOptions | LayerOptions) -> None:
+    """Refuse what cannot be combined with a weighted sum of layers (`InvalidOption`)."""
+    if options.weighted and options.normalise_actors:
+        raise InvalidOption("normalise_actors: expected false with a weighted sum of layers, found true")
+
+
 def parse_layers(text: str) -> tuple[int, ...] | None:
     """Return the layers of a list of indices and inclusive ranges separated by commas; None for `last`.
+
+    Of `weighted:6-12` those after the colon; None for `weighted`, which means all of them.
 
     Raises:
         InvalidOption: any other text, an empty range, or a repeated index.
@@ -315,11 +364,14 @@ def parse_layers(text: str) -> tuple[int, ...] | None:
     >>> parse_layers("6,8,10")
     (6, 8, 10)
     """
-    if text.strip() == LAST:
+    if text.strip() in (LAST, WEIGHTED):
         return None
-    wrong = InvalidOption(f"layers: expected indices such as 6-12, 6 or 6,8,10, each once, or last; found '{text}'")
+    wrong = InvalidOption(
+        f"layers: expected indices such as 6-12, 6 or 6,8,10, each once, last, or weighted; found '{text}'"
+    )
     found: list[int] = []
-    for part in text.split(","):
+    listed = text.strip().removeprefix(f"{WEIGHTED}:")
+    for part in listed.split(","):
         first, dash, last = (piece.strip() for piece in part.partition("-"))
         ends = [first, last] if dash else [first, first]
         if not all(end.isascii() and end.isdecimal() for end in ends):

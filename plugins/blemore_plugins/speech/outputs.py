@@ -15,7 +15,7 @@ from blemore_harness.context import Context
 from blemore_harness.errors import WeightsMissing
 from blemore_harness.hookspecs import Modality, Requirement
 from blemore_plugins.cards import AUDIO_OF_IMAGEBIND
-from blemore_plugins.features.encoder import Extractor, FeatureEncoder
+from blemore_plugins.features.encoder import Extractor
 from blemore_plugins.hub import find_weights, identify_source
 from blemore_plugins.requirements import HUB_TOKEN, need
 from blemore_plugins.speech.encoder import DEMO
@@ -30,9 +30,9 @@ from blemore_plugins.speech.options import (
     WhisperOptions,
 )
 from blemore_plugins.speech.recipe import Recipe, settle_recipe
-from blemore_plugins.speech.released import OUTPUTS, SpeechExtractor
+from blemore_plugins.speech.released import OUTPUTS, SpeechExtractor, SpeechFeatureEncoder
 
-EXPERTS = tuple((f"model_{emotion}_best.pth",) for emotion in EMOTIONS)
+REGRESSORS = tuple((f"model_{emotion}_best.pth",) for emotion in EMOTIONS)
 """Required files of the regressors."""
 
 IMAGEBIND_FILES = (("imagebind_huge.pth", "model.safetensors", "pytorch_model.bin"),)
@@ -99,11 +99,11 @@ class EmpathicVoiceExtractor(SpeechExtractor):
         if recipe.weights is None or not recipe.outputs:
             return recipe
         option, revision = f"{self.encoder}.regressors", options.regressors_revision
-        regressors = find_weights(options.regressors, EXPERTS, option, revision=revision, download=download)
+        regressors = find_weights(options.regressors, REGRESSORS, option, revision=revision, download=download)
         return replace(recipe, regressors=regressors)
 
 
-class OutputEncoder(FeatureEncoder):
+class OutputEncoder(SpeechFeatureEncoder):
     """Frame-level features and outputs of a frozen audio model, with the harness's classification head.
 
     Features are extracted from the clips. A folder that `prepare --export` wrote is read with `source=released`.

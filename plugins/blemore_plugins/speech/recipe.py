@@ -12,7 +12,7 @@ from blemore_harness.errors import ExtraMissing, InvalidOption
 from blemore_harness.media.audio import audio_key
 from blemore_plugins.hub import Weights, find_weights
 from blemore_plugins.speech.kinds import KINDS, SMALL, SMALL_SEED, Kind, find_kind, read_preprocessor
-from blemore_plugins.speech.options import LAST, RANDOM_SMALL, parse_layers
+from blemore_plugins.speech.options import LAST, RANDOM_SMALL, WEIGHTED, parse_layers
 
 FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"))
 """Required files of a model."""
@@ -41,6 +41,10 @@ class Settings(Protocol):
     def revision(self) -> str:
         """Branch, tag or commit."""
 
+    @property
+    def weighted(self) -> bool:
+        """Whether the head learns a weighted sum of layers."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -59,6 +63,7 @@ class Recipe:
         alone: whether each clip is run separately on every device.
         precision: `fp32`, or `bf16` for weights and activations.
         regressors: files of regressors on the hidden states; None for none.
+        weighted: whether the hidden states are kept layer by layer instead of averaged; `layers` is None for all.
     """
 
     encoder: str
@@ -72,6 +77,7 @@ class Recipe:
     alone: bool = False
     precision: str = "fp32"
     regressors: Weights | None = None
+    weighted: bool = False
 
     @property
     def folder(self) -> Path | None:
@@ -92,6 +98,9 @@ class Recipe:
         Raises:
             ExtraMissing: torch or transformers is not installed.
         """
+        layers: object = LAST if self.layers is None else list(self.layers)
+        if self.weighted:
+            layers = {WEIGHTED: "all" if self.layers is None else layers}
         packages = ["torch", "transformers"]
         # Transformers uses its filter banks if it is installed.
         packages += ["torchaudio"] if self.kind.input in ("patches", "windows") else []
@@ -100,7 +109,7 @@ class Recipe:
             "rule": RULE,
             "audio": audio_key(),
             "model": self.identity(cache),
-            "layers": LAST if self.layers is None else list(self.layers),
+            "layers": layers,
             "floor": self.floor,
             "outputs": self.outputs,
             "alone": self.alone,
@@ -137,12 +146,12 @@ def settle_recipe(
         WeightsMissing, DataError: see `hub` and `kinds`.
         InvalidOption: a model that is not supported, or not with these options.
     """
-    layers = parse_layers(getattr(options, "layers", LAST))
+    layers, weighted = parse_layers(getattr(options, "layers", LAST)), options.weighted
     alone, hub_floor = compat, S3PRL_FLOOR if compat else HUB_FLOOR
     if options.model == RANDOM_SMALL:
         kind = kind or KINDS[SMALL[small][0]]
         floor = hub_floor if kind.input == "wave" else None
-        return Recipe(encoder, RANDOM_SMALL, kind, small, None, layers, floor, outputs, alone)
+        return Recipe(encoder, RANDOM_SMALL, kind, small, None, layers, floor, outputs, alone, weighted=weighted)
     option = f"{encoder}.model"
     files = (*FILES, *also)
     wanted = files if always_normalise else (*files, PREPROCESSOR)
@@ -160,7 +169,7 @@ def settle_recipe(
             rate = settings["sampling_rate"]
             raise InvalidOption(f"model: expected a sampling rate of {found.rate} Hz, found {rate}")
         floor = floor if settings.get("do_normalize", True) else None
-    return Recipe(encoder, options.model, found, "", weights, layers, floor, outputs, alone)
+    return Recipe(encoder, options.model, found, "", weights, layers, floor, outputs, alone, weighted=weighted)
 
 
 def extra_missing(encoder: str, error: ImportError) -> ExtraMissing:

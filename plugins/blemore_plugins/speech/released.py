@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
+from blemore_harness.errors import InvalidOption
+from blemore_harness.heads.frames import FrameSource
 from blemore_harness.hookspecs import Modality, Requirement
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.pooling import pool_statistics
 from blemore_plugins.features.encoder import PART, Extractor, FeatureEncoder
 from blemore_plugins.hub import identify_source
 from blemore_plugins.requirements import HUB_TOKEN, need
-from blemore_plugins.speech.encoder import DEMO, UNTRAINED
+from blemore_plugins.speech.encoder import DEMO, UNTRAINED, keep_states, open_states
 from blemore_plugins.speech.extraction import extract
 from blemore_plugins.speech.kinds import Kind
 from blemore_plugins.speech.options import RANDOM_SMALL, HubertOptions, WavLMOptions
@@ -62,24 +64,24 @@ class SpeechExtractor:
             MediaError: a clip without usable audio.
         """
         recipe = self.settle(options, context, download=True)
-        store = _open_store(recipe, context)
+        store = open_states(recipe, context)
         context.note("model", {"type": recipe.kind.type, **recipe.identity(context.cache)})
 
         def keep(clip: Clip, frames: NDArray[np.float32], outputs: NDArray[np.float32]) -> None:
-            # Statistics are computed here, in threads; features are stored last, because they mark a clip as done.
-            store.save(clip, pool_statistics(frames), PART)
+            # Statistics are computed here, in threads.
+            store.save(clip, pool_statistics(keep_states(store, clip, frames)), PART)
             if recipe.outputs:
                 store.save(clip, outputs, OUTPUTS)
-            store.save(clip, frames)
 
-        missing = store.missing(clips)
+        parts = ("", PART, *((OUTPUTS,) if recipe.outputs else ()))
+        missing = {clip.content: clip for part in parts for clip in store.missing(clips, part)}
         if missing:
-            extract(missing, recipe, keep, context)
+            extract(list(missing.values()), recipe, keep, context)
         warn_of_silence(clips, context)
 
     def open_store(self, options: Any, context: Context) -> Store:
-        """Return the cache store of hidden states: float32 (T, D) per clip."""
-        return _open_store(self.settle(options, context), context)
+        """Return the cache store of hidden states: float32 (T, D) per clip, or layer by layer, float16 (T, L, D)."""
+        return open_states(self.settle(options, context), context)
 
     def settle(self, options: Any, context: Context, download: bool = False) -> Recipe:
         """Find the weights and resolve how features are computed; see `recipe.settle_recipe` for errors."""
@@ -94,7 +96,27 @@ class SpeechExtractor:
         )
 
 
-class WavLMEncoder(FeatureEncoder):
+class SpeechFeatureEncoder(FeatureEncoder):
+    """Frame-level features of a speech model, whose layers may be extracted for a learned weighted sum."""
+
+    def resolve_options(self, options: Any, feature_sets: frozenset[str]) -> Any:
+        """Extract layers from the clips: the released features have one."""
+        if options.weighted and options.source not in ("auto", "media"):
+            raise InvalidOption(
+                f"layers: '{options.layers}' requires source=media, because released features have one layer; "
+                f"found source={options.source}"
+            )
+        chosen = replace(options, source="media") if options.weighted else options
+        return super().resolve_options(chosen, feature_sets)
+
+    def frame_source(self, options: Any, context: Context) -> FrameSource | None:
+        """Return the layers for a weighted sum."""
+        if not options.weighted:
+            return super().frame_source(options, context)
+        return FrameSource(self._extractor.open_store(options, context).load, layers=True)
+
+
+class WavLMEncoder(SpeechFeatureEncoder):
     """WavLM: released hidden states, or those of the network's last layer after its final norm.
 
     Extraction: the mean of the channels at 16 kHz, normalised according to the checkpoint's settings; one hidden state
@@ -117,7 +139,7 @@ class WavLMEncoder(FeatureEncoder):
     extractor: ClassVar[Extractor | None] = SpeechExtractor("wavlm", "wavlm")
 
 
-class HubertEncoder(FeatureEncoder):
+class HubertEncoder(SpeechFeatureEncoder):
     """HuBERT: released hidden states, or those of the network's last layer after its final norm.
 
     Extraction: as of `WavLMEncoder`. The organisers used the `last_hidden_state` (after the final norm, as here) of
@@ -136,7 +158,3 @@ class HubertEncoder(FeatureEncoder):
     statistics_store: ClassVar[str] = "hubert_static_features"
     width: ClassVar[int | None] = 1024
     extractor: ClassVar[Extractor | None] = SpeechExtractor("hubert", "hubert")
-
-
-def _open_store(recipe: Recipe, context: Context) -> Store:
-    return context.cache.store("speech-features", **recipe.facts(context.cache))

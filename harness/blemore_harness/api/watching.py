@@ -1,0 +1,59 @@
+"""Follows a run that goes on elsewhere, from what it writes into its folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from blemore_harness.api.opening import runs_folder
+from blemore_harness.api.reporting import LOGGER
+from blemore_harness.api.run import Run, load_run
+
+PAUSE = 1.0
+"""Seconds between two looks at a run."""
+
+
+def watch_run(name: str | Path, *, runs: str | Path | None = None) -> Run:
+    """Follow a run that goes on in another process until it has ended: its log lines are logged. Returns the run.
+
+    Args:
+        name, runs: as of `load_run`.
+
+    Raises:
+        RunError: as of `load_run`.
+
+    >>> watch_run("trivial-single").record.status
+    'finished'
+    """
+    from blemore_harness.files.runs import Runs
+
+    folder = Runs(runs_folder(runs)).find(str(name))
+    for line in follow_run(folder):
+        LOGGER.info("%s", line)
+    return load_run(folder)
+
+
+def follow_run(folder: Path, pause: float = PAUSE) -> Iterator[str]:
+    """Return the lines of a run's log since it was last started, as they are written, until it has ended.
+
+    It has ended when its record says so, or where no process holds its folder: a killed run writes no record.
+    """
+    from blemore_harness.files.housekeeping import is_held
+    from blemore_harness.files.runs import read_record
+    from blemore_harness.running.run_log import LOG_FILE
+
+    path = folder / LOG_FILE
+    read = None
+    while True:
+        over = read_record(folder).status != "started" or not is_held(folder)
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        if read is None:
+            starts = [number for number, line in enumerate(lines) if line[20:].startswith("started:")]
+            read = starts[-1] if starts else 0
+        whole = [line for line in lines[read:] if line.endswith("\n")]
+        yield from (line.rstrip("\n") for line in whole)
+        read += len(whole)
+        if over:
+            return
+        time.sleep(pause)
