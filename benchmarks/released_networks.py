@@ -256,13 +256,21 @@ def write_empathic_face(folder: Path) -> Path:
     )  # fmt: skip
 
 
+def write_expression(folder: Path) -> Path:
+    from blemore_plugins.vision.expression import HIDDEN, WIDTHS, make_network
+
+    with torch.device("meta"):
+        network = make_network(WIDTHS, HIDDEN)
+    return write_tensors(folder / "model.pkl", network)
+
+
 def write_tensors(path: Path, network: torch.nn.Module) -> Path:
     """Write random weights for a network on the meta device: norms as they begin, all others small."""
     generator = torch.Generator().manual_seed(0)
     tensors = {}
     for name, empty in network.state_dict().items():
         tensor = torch.empty(empty.shape, dtype=torch.float32)
-        norm = name.endswith(".weight") and empty.ndim == 1
+        norm = name.endswith((".weight", ".running_var")) and empty.ndim == 1
         tensors[name] = tensor.fill_(1) if norm else tensor.normal_(std=0.02, generator=generator)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(tensors, path)
@@ -293,5 +301,6 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "videoprism": write_videoprism,
     "frames": write_frames,
     "empathic-face": write_empathic_face,
+    "expression": write_expression,
 }
 """How the weights of each encoder are made: into an empty folder, giving what its option `model` is to name."""

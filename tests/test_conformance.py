@@ -52,6 +52,9 @@ def smaller(system: Any) -> Mapping[str, object]:
 
 SAID: Mapping[str, Mapping[str, Any]] = {
     "openface": {"release": write_openface},
+    "expression": {
+        "not_applicable": {"learns": "it sees grey levels; its real weights are checked in test_real_weights"}
+    },
     "trivial-single": {"not_applicable": {"learns": "a baseline that looks at nothing"}},
     "trivial-blend": {"not_applicable": {"learns": "a baseline that looks at nothing"}},
 }

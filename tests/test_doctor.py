@@ -124,7 +124,7 @@ def test_what_is_not_installed_is_one_warning_with_the_command() -> None:
 def test_what_is_needed_is_what_the_extra_installs() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    named = [text for extra in ("encoders", "judge", "nova", "omni") for text in extras[extra]]
+    named = [text for extra in ("encoders", "expression", "judge", "nova", "omni") for text in extras[extra]]
     installed = [*project["dependencies"], *(text for text in named if "[" not in text)]
     extra = {need.name: need for need in map(Requirement, installed)}
     for name, need in NEEDS.items():

@@ -97,6 +97,7 @@ def test_they_are_what_they_say():
         "videoprism": ("", "", None),
         "frames": ("", "", None),
         "empathic-face": ("", "", None),
+        "expression": ("", "", None),
     }
     assert {encoder.modality for encoder in ENCODERS.values()} == {"video"}
 

@@ -196,6 +196,10 @@ CARDS: Mapping[str, Card] = MappingProxyType(
             ),
             acted_corpora=_TALENT,
         ),
+        "facial-emotion-recognition": _card(
+            "MIT (of the package)", "photographs of faces with labels of 7 expressions; which ones is not documented "
+            "(the package cites FER-2013)", "unknown", 2_750_151, "facial-emotion-recognition 0.3.4 on PyPI",
+        ),
         "OpenFace_3": replace(UNKNOWN, weights_licence="research only", source="arXiv 2506.02891"),
     }
 )  # fmt: skip

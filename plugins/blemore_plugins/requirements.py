@@ -15,6 +15,11 @@ KNOWN = MappingProxyType(
         for requirement in (
             Requirement("facenet-pytorch", least="2.5.3", below="2.6"),
             Requirement("boto3", least="1.40"),
+            # Only its weights are read: importing it would need OpenCV.
+            Requirement(
+                "facial-emotion-recognition", module="torch", least="0.3.4", below="0.4",
+                advice='pip install "blemore-harness[expression]"',
+            ),
             Requirement("google-genai", module="google.genai", least="1.75", below="4"),
             Requirement("librosa", least="0.11", below="0.12"),
             Requirement("openai", least="2", below="4"),

@@ -20,7 +20,7 @@ from blemore_plugins.s4d.network import S4DViTMoE
 from blemore_plugins.s4d.shape import ADAPTER_RATIO, HEAD_WIDTH, Shape
 from blemore_plugins.shards import is_index, read_index
 
-CONTAINERS = ("model", "module", "state_dict")
+CONTAINERS = ("model", "module", "state_dict", "network")
 """Under which key the weights lie in a checkpoint, in order of preference; none of them: the file is the weights."""
 
 PREFIXES = ("module.", "encoder.", "backbone.")

