@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 RESET_PEAK = "5"
 """Value written to /proc/self/clear_refs to reset the peak of the resident memory."""
@@ -25,6 +23,8 @@ class Measured:
 
 def measure(work: Callable[[], int], device: str) -> Measured:
     """Run a piece of work once, which returns the number of clips."""
+    import torch
+
     on_gpu = device.startswith("cuda")
     free_memory(device)
     known = True
@@ -32,13 +32,13 @@ def measure(work: Callable[[], int], device: str) -> Measured:
         torch.cuda.reset_peak_memory_stats()
         torch.cuda.synchronize()
     else:
-        known = _reset_resident()
+        known = reset_resident()
     started = time.perf_counter()
     clips = work()
     if on_gpu:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    peak = torch.cuda.max_memory_allocated() if on_gpu else _peak_resident() if known else None
+    peak = torch.cuda.max_memory_allocated() if on_gpu else peak_resident() if known else None
     return Measured(clips / seconds, peak)
 
 
@@ -46,10 +46,13 @@ def free_memory(device: str) -> None:
     """Release unused memory."""
     gc.collect()
     if device.startswith("cuda"):
+        import torch
+
         torch.cuda.empty_cache()
 
 
-def _reset_resident() -> bool:
+def reset_resident() -> bool:
+    """Reset the peak of the process's resident memory; False where the system cannot."""
     try:
         CLEAR.write_text(RESET_PEAK)
     except OSError:
@@ -57,6 +60,7 @@ def _reset_resident() -> bool:
     return STATUS.exists()
 
 
-def _peak_resident() -> int:
+def peak_resident() -> int:
+    """Return the peak of the process's resident memory since the reset, in bytes."""
     [line] = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) * 1024

@@ -16,9 +16,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-
-from playwright.sync_api import Browser, sync_playwright
+from typing import TYPE_CHECKING
 
 from blemore_pages.charts.every import run_charts, system_charts
 from blemore_pages.report.entries import list_entries
@@ -26,7 +26,11 @@ from blemore_pages.report.page import render_page, size_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from builders import Row
 from report_runs import answer, challenge_rows, finished_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 
@@ -50,9 +54,8 @@ choice.dispatchEvent(new Event('input', { bubbles: true }));
 """
 
 
-def write_page(folder: Path, systems: int) -> Path:
-    """Write a report and print its size and time."""
-    rows = challenge_rows()
+def write_page(folder: Path, systems: int, rows: Sequence[Row]) -> Path:
+    """Write a report of a made-up run on these rows of metadata; print its size and time."""
     answers = {f"system-{k}": answer(rows, 0.1 + 0.5 * k / systems, k) for k in range(systems)}
     run = finished_run(folder / "run", answers, rows)
     start = time.perf_counter()
@@ -86,12 +89,14 @@ def open_once(browser: Browser, path: Path) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
+    from playwright.sync_api import sync_playwright
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--systems", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
-        path = write_page(Path(folder), given.systems)
+        path = write_page(Path(folder), given.systems, challenge_rows())
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
         visits = [open_once(browser, path) for _ in range(given.rounds)]
         browser.close()

@@ -105,7 +105,7 @@ def test_all_systems_of_runs_are_compared_with_corrected_p_and_put_into_groups(f
     best = found["pairs"][0]
     kept = {key: best[key] for key in ("systems", "difference", "interval", "minimum")} | {"p": best["adjusted"]}
     assert json.loads(json.dumps(kept)) == record["difference"]
-    assert f"p {show_p(best['adjusted'])} after Holm" in " ".join((folder / "table.txt").read_text().split())
+    assert f"p {show_p(best['adjusted'])} corrected" in " ".join((folder / "table.txt").read_text().split())
 
 
 def test_a_comparison_says_which_differences_it_misses(finished: Any) -> None:

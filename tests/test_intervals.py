@@ -224,7 +224,7 @@ def test_the_sentence_on_the_least_difference() -> None:
 
 def test_a_corrected_p_decides_where_there_is_one() -> None:
     found = {"difference": 0.02, "interval": [0.001, 0.04], "p": 0.02, "adjusted": 0.06}
-    assert "within noise (95 % .001 to .040, but p .060 after Holm, paired" in say_difference("a", "b", found)
+    assert "within noise (95 % .001 to .040, but p .060 corrected, paired" in say_difference("a", "b", found)
     assert "beyond noise" in say_difference("a", "b", found | {"adjusted": 0.04})
 
 

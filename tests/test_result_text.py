@@ -55,7 +55,7 @@ def test_marks_are_explained_where_there_are_any_and_nothing_is_said_without_a_t
         assert "dagger" not in none
         assert "†" not in none
         assert "No system is below the best" in none
-        assert "Holm" not in format_results(make_record(), form)
+        assert "corrected" not in format_results(make_record(), form)
 
 
 def test_markdown_has_five_cells_in_every_row_whatever_a_name_holds() -> None:

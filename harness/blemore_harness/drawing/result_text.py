@@ -132,10 +132,10 @@ def _notes(record: Record, adjusted: Mapping[str, float] | None) -> list[str]:
     if adjusted is not None and any(p < BELOW for p in adjusted.values()):
         notes.append(
             f"†: below the best system by more than noise (p < {short(BELOW, 2)}, permutation test by actor, "
-            "Holm-corrected)."
+            "corrected for all pairs)."
         )
     elif adjusted:
-        notes.append("No system is below the best one by more than noise (permutation test by actor, Holm-corrected).")
+        notes.append("No system is below the best one by more than noise (permutation test by actor, corrected).")
     for system in rank_systems(record):
         said = [*describe_system(system, record), *describe_help(system, record)]
         notes += [f"{system.name}: {'; '.join(said)}."] if said else []

@@ -189,7 +189,7 @@ class Difference:
         systems: their names, the better first.
         difference: of their cross-fitted Scores (ACC_P without blends), first minus second.
         interval: of the difference, paired over actors; null for fewer than three actors.
-        p: two-sided, from a permutation test by actor, corrected by Holm's method for all pairs of the run's systems.
+        p: two-sided, from a permutation test by actor, corrected for all pairs of the run's systems.
         minimum: true difference that a comparison of these two finds in 80 % of cases; null for fewer than six actors,
             with whom none is found, and for systems that differ alike with all actors.
     """

@@ -334,7 +334,7 @@ def say_difference(first: str, second: str, found: Mapping[str, Any], what: str 
     low, high = found["interval"]
     p = found.get("adjusted", found.get("p"))
     clear, rare = not low <= 0 <= high, p is None or p < (100 - LEVEL) / 100
-    chance = "" if p is None else f", {'but ' * (clear != rare)}p {show_p(p)}{' after Holm' * ('adjusted' in found)}"
+    chance = "" if p is None else f", {'but ' * (clear != rare)}p {show_p(p)}{' corrected' * ('adjusted' in found)}"
     noise = "beyond noise" if clear and rare else "within noise"
     return f"{start} in {what}: {noise} ({LEVEL} % {short(low)} to {short(high)}{chance}, paired over actors)."
 

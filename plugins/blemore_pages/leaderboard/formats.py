@@ -22,7 +22,7 @@ from blemore_pages.static_table import Row as PageRow
 
 TIES = (
     "group: systems of one group cannot be told apart from its best (paired permutation test by actor, p below .05 "
-    "after Holm's correction for all pairs)."
+    "after correction for all pairs)."
 )
 
 WHICH = {

@@ -209,7 +209,7 @@ def _number(value: Any) -> float:
 
 
 def list_pairs(compared: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return all pairs as texts: two names, difference, interval, p and p after Holm's correction."""
+    """Return all pairs as texts: two names, difference, interval, p and corrected p."""
     return [
         (
             *pair["systems"], short(pair["difference"]),
