@@ -24,7 +24,7 @@ from fakes import LABELS, make_context, make_fold
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.encoders
 
-from blemore_harness.heads.attention import attend, build_pool, describe, pool_frames  # noqa: E402
+from blemore_harness.heads.attention import attend, build_pool, centre, describe, pool_frames  # noqa: E402
 
 WIDTH, LAYERS, PARTS = 12, 3, 3
 SMALL = HeadOptions("attentive", hidden="16-8", epochs=5, patience=5, batch_size=8, learning_rate=1e-2)
@@ -43,6 +43,10 @@ def padded(clips: list[np.ndarray], filling: float = 0.0, more: int = 0) -> torc
     return frames
 
 
+def centred(clips: list[np.ndarray]) -> list[np.ndarray]:
+    return [clip - clip.mean(axis=0) for clip in clips]
+
+
 # The pool
 
 
@@ -57,7 +61,7 @@ def test_attention_is_that_of_torch():
         frames = padded(clips) / scale
         away = torch.arange(frames.shape[1]) >= torch.tensor(LENGTHS)[:, None]
         attended = theirs(queries.expand(len(clips), -1, -1), frames, frames, key_padding_mask=away)[0]
-        found = attend(padded(clips), torch.tensor(LENGTHS), queries, scale)
+        found = attend(padded(centred(clips)), torch.tensor(LENGTHS), queries, scale)
     means = torch.stack([torch.from_numpy(clip.mean(axis=0)) for clip in clips]) / scale
     torch.testing.assert_close(found, (attended - means[:, None]).flatten(1), rtol=1e-4, atol=1e-5)
 
@@ -65,7 +69,7 @@ def test_attention_is_that_of_torch():
 def test_attention_is_that_of_a_literal_loop():
     clips, rng = ragged(WIDTH), np.random.default_rng(1)
     queries, scale = rng.normal(size=(2, WIDTH)), rng.uniform(0.5, 2, WIDTH)
-    found = attend(padded(clips), torch.tensor(LENGTHS), *(torch.from_numpy(x).float() for x in (queries, scale)))
+    found = attend(padded(centred(clips)), torch.tensor(LENGTHS), *(torch.from_numpy(x).float() for x in (queries, scale)))
     for clip, row in zip(clips, found, strict=True):
         expected = []
         for query in queries:
@@ -87,14 +91,22 @@ def test_statistics_with_gradients_are_those_of_the_encoders(parts):
 @pytest.mark.parametrize("filling", [1e9, float("nan"), float("inf")])
 def test_padding_changes_nothing(filling):
     clips = ragged(WIDTH)
-    lengths, queries, scale = torch.tensor(LENGTHS), torch.randn(2, WIDTH), torch.ones(WIDTH)
+    lengths = torch.tensor(LENGTHS)
     for more in (0, 5):
         other = padded(clips, filling, more)
-        for found, expected in (
-            (attend(other, lengths, queries, scale), attend(padded(clips), lengths, queries, scale)),
-            (describe(other, lengths), describe(padded(clips), lengths)),
-        ):
-            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        assert (centre(other, lengths)[:, max(LENGTHS) :] == 0).all()
+        torch.testing.assert_close(centre(other, lengths)[:, : max(LENGTHS)], padded(centred(clips)))
+        torch.testing.assert_close(describe(other, lengths), describe(padded(clips), lengths), rtol=1e-5, atol=1e-6)
+
+
+def test_attention_of_a_clip_is_the_same_beside_longer_ones():
+    clips = [torch.from_numpy(clip) for clip in centred(ragged(WIDTH))]
+    pool = build_pool(2, (WIDTH,), 1)
+    torch.nn.init.normal_(pool.queries, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        single = torch.cat([pool_frames(pool, [clip]) for clip in clips])
+        torch.testing.assert_close(pool_frames(pool, clips), single, rtol=1e-5, atol=1e-6)
+    assert (single[1:] != 0).all()
 
 
 def test_training_starts_at_the_statistics_and_every_parameter_has_a_gradient():
