@@ -69,7 +69,9 @@ def test_attention_is_that_of_torch():
 def test_attention_is_that_of_a_literal_loop():
     clips, rng = ragged(WIDTH), np.random.default_rng(1)
     queries, scale = rng.normal(size=(2, WIDTH)), rng.uniform(0.5, 2, WIDTH)
-    found = attend(padded(centred(clips)), torch.tensor(LENGTHS), *(torch.from_numpy(x).float() for x in (queries, scale)))
+    found = attend(
+        padded(centred(clips)), torch.tensor(LENGTHS), *(torch.from_numpy(x).float() for x in (queries, scale))
+    )
     for clip, row in zip(clips, found, strict=True):
         expected = []
         for query in queries:
@@ -213,6 +215,12 @@ def source(request):
     return {"frames": hidden_in_time, "layers": hidden_in_layers}[request.param](make_fold(40, 12))
 
 
+@pytest.fixture
+def always(monkeypatch):
+    """Attention is used whether it is of use or not."""
+    monkeypatch.setattr("blemore_harness.heads.models.measure_gain", lambda *given: (1.0, 0.0))
+
+
 def folds_of(*sizes: int) -> list[Fold]:
     folds = []
     for number, size in enumerate(sizes):
@@ -222,7 +230,7 @@ def folds_of(*sizes: int) -> list[Fold]:
     return folds
 
 
-def test_folds_trained_together_are_those_trained_one_by_one(tmp_path):
+def test_folds_trained_together_are_those_trained_one_by_one(tmp_path, always):
     folds = folds_of(40, 33, 25)
     for make in (hidden_in_time, hidden_in_layers):
         source = make(Fold(0, Clips(sum((fold.train.items for fold in folds), ())), folds[0].held_out))
@@ -236,7 +244,7 @@ def test_folds_trained_together_are_those_trained_one_by_one(tmp_path):
             np.testing.assert_allclose(*rows, rtol=0, atol=1e-4)
 
 
-def test_predictions_depend_on_the_own_clip_only_and_a_kept_head_gives_the_same_bits(tmp_path, source):
+def test_predictions_depend_on_the_own_clip_only_and_a_kept_head_gives_the_same_bits(tmp_path, source, always):
     fold, context = make_fold(40, 12), make_context(tmp_path)
     embed = embedder(source)
     model = fit_head(embed, fold, SMALL, context, source)
@@ -250,7 +258,7 @@ def test_predictions_depend_on_the_own_clip_only_and_a_kept_head_gives_the_same_
     assert (load_head(folder, embed, context, source).predict(fold.held_out, context).values == whole).all()
 
 
-def test_the_seed_decides_and_what_is_kept_in_memory_does_not(tmp_path, source, monkeypatch):
+def test_the_seed_decides_and_what_is_kept_in_memory_does_not(tmp_path, source, monkeypatch, always):
     fold = make_fold(40, 12)
     embed = embedder(source)
 
@@ -282,6 +290,49 @@ def test_the_epoch_is_chosen_by_the_harness_where_the_papers_way_is_asked_for(tm
     np.testing.assert_array_equal(model.predict(fold.held_out, context).values, asked[0])
 
 
+@pytest.mark.parametrize(("gain", "error", "used"), [(0.02, 0.01, True), (0.01, 0.01, False), (0.1, np.inf, False)])
+def test_attention_that_gains_no_standard_error_on_other_actors_is_left_out(tmp_path, monkeypatch, gain, error, used):
+    fold, asked = make_fold(40, 12, actors=10), []
+    source = hidden_in_time(fold)
+    embed = embedder(source)
+
+    def measure(clips, rows, others):
+        asked.append((clips, rows, others))
+        return gain, error
+
+    monkeypatch.setattr("blemore_harness.heads.models.measure_gain", measure)
+    context, plain = make_context(tmp_path), make_context(tmp_path)
+    model = fit_head(embed, fold, SMALL, context, source)
+    statistics = fit_head(embed, fold, replace(SMALL, queries=0), plain)
+    [(clips, rows, others)] = asked
+    assert set(clips.actors) < set(fold.train.actors)
+    assert (rows != others).any()
+    noted = context.reporter.notes["attention"]
+    assert noted == {"gain": gain, "standard error": error if np.isfinite(error) else None, "used": used}
+    found, expected = (each.predict(fold.held_out, context).values for each in (model, statistics))
+    assert (found == expected).all() == (not used)
+    assert context.reporter.notes["epochs"] == (model if used else statistics).epochs
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    model.save(folder)
+    assert (load_head(folder, embed, context, source).predict(fold.held_out, context).values == found).all()
+
+
+def test_folds_with_attention_and_without_are_trained_together(tmp_path, monkeypatch):
+    """Whether one of them uses it depends on the fold alone."""
+    folds = folds_of(40, 33, 25)
+    source = hidden_in_time(Fold(0, Clips(sum((fold.train.items for fold in folds), ())), folds[0].held_out))
+    embed = embedder(source)
+    monkeypatch.setattr("blemore_harness.heads.models.measure_gain", lambda clips, *_: (len(clips) - 5.5, 0.0))
+    contexts = [make_context(tmp_path / str(k), seed=100 + k) for k in range(len(folds))]
+    together = fit_heads_together(lambda clips, _: embed(clips), folds, SMALL, contexts, lambda _: source)
+    single = [fit_head(embed, fold, SMALL, context, source) for fold, context in zip(folds, contexts, strict=True)]
+    assert [hasattr(model.network, "pool") for model in together] == [True, True, False]
+    for fold, one, other, context in zip(folds, together, single, contexts, strict=True):
+        rows = (model.predict(fold.held_out, context).values for model in (one, other))
+        np.testing.assert_allclose(*rows, rtol=0, atol=1e-4)
+
+
 # Reading
 
 
@@ -306,7 +357,7 @@ def test_the_scale_is_the_standard_deviation_over_all_frames(tmp_path):
     np.testing.assert_allclose(scale, np.concatenate(clips).astype(float).mean(axis=1).std(axis=0), rtol=1e-6)
 
 
-def test_frames_are_read_once_as_far_as_they_fit_and_let_go_of(tmp_path):
+def test_frames_are_read_once_as_far_as_they_fit_and_let_go_of(tmp_path, always):
     fold, read = make_fold(40, 12), []
     source = hidden_in_time(fold)
     counted = FrameSource(lambda clip: read.append(clip.id) or source.read(clip))

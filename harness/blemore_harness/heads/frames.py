@@ -89,7 +89,9 @@ class FrameReader:
         import torch
 
         def load(clip: Clip) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(self._centre(clip, self._checked(clip, self.source.read(clip)))))
+            return torch.from_numpy(
+                np.ascontiguousarray(self._centre(clip, self._checked(clip, self.source.read(clip))))
+            )
 
         workers = min(THREADS, usable_cpus(), len(clips))
         if workers < 2:
