@@ -2,7 +2,7 @@
 
 Training starts exactly at the statistics of `pooling.pool_statistics`: queries and layer weights start at zero, which
 is uniform attention and equal weights. What attention adds to the input of the MLP is how far the attended mean of each
-query lies from the plain mean of the clip: zero at the start.
+query lies from the plain mean of the clip: zero at the start. Whether a fold uses attention is decided in `models`.
 """
 
 from __future__ import annotations
