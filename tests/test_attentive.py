@@ -24,7 +24,7 @@ from fakes import LABELS, make_context, make_fold
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.encoders
 
-from blemore_harness.heads.attention import attend, build_pool, describe, pool_frames  # noqa: E402
+from blemore_harness.heads.attention import attend, build_pool, centre, describe, pool_frames  # noqa: E402
 
 WIDTH, LAYERS, PARTS = 12, 3, 3
 SMALL = HeadOptions("attentive", hidden="16-8", epochs=5, patience=5, batch_size=8, learning_rate=1e-2)
@@ -43,6 +43,10 @@ def padded(clips: list[np.ndarray], filling: float = 0.0, more: int = 0) -> torc
     return frames
 
 
+def centred(clips: list[np.ndarray]) -> list[np.ndarray]:
+    return [clip - clip.mean(axis=0) for clip in clips]
+
+
 # The pool
 
 
@@ -57,7 +61,7 @@ def test_attention_is_that_of_torch():
         frames = padded(clips) / scale
         away = torch.arange(frames.shape[1]) >= torch.tensor(LENGTHS)[:, None]
         attended = theirs(queries.expand(len(clips), -1, -1), frames, frames, key_padding_mask=away)[0]
-        found = attend(padded(clips), torch.tensor(LENGTHS), queries, scale)
+        found = attend(padded(centred(clips)), torch.tensor(LENGTHS), queries, scale)
     means = torch.stack([torch.from_numpy(clip.mean(axis=0)) for clip in clips]) / scale
     torch.testing.assert_close(found, (attended - means[:, None]).flatten(1), rtol=1e-4, atol=1e-5)
 
@@ -65,7 +69,9 @@ def test_attention_is_that_of_torch():
 def test_attention_is_that_of_a_literal_loop():
     clips, rng = ragged(WIDTH), np.random.default_rng(1)
     queries, scale = rng.normal(size=(2, WIDTH)), rng.uniform(0.5, 2, WIDTH)
-    found = attend(padded(clips), torch.tensor(LENGTHS), *(torch.from_numpy(x).float() for x in (queries, scale)))
+    found = attend(
+        padded(centred(clips)), torch.tensor(LENGTHS), *(torch.from_numpy(x).float() for x in (queries, scale))
+    )
     for clip, row in zip(clips, found, strict=True):
         expected = []
         for query in queries:
@@ -87,14 +93,22 @@ def test_statistics_with_gradients_are_those_of_the_encoders(parts):
 @pytest.mark.parametrize("filling", [1e9, float("nan"), float("inf")])
 def test_padding_changes_nothing(filling):
     clips = ragged(WIDTH)
-    lengths, queries, scale = torch.tensor(LENGTHS), torch.randn(2, WIDTH), torch.ones(WIDTH)
+    lengths = torch.tensor(LENGTHS)
     for more in (0, 5):
         other = padded(clips, filling, more)
-        for found, expected in (
-            (attend(other, lengths, queries, scale), attend(padded(clips), lengths, queries, scale)),
-            (describe(other, lengths), describe(padded(clips), lengths)),
-        ):
-            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        assert (centre(other, lengths)[:, max(LENGTHS) :] == 0).all()
+        torch.testing.assert_close(centre(other, lengths)[:, : max(LENGTHS)], padded(centred(clips)))
+        torch.testing.assert_close(describe(other, lengths), describe(padded(clips), lengths), rtol=1e-5, atol=1e-6)
+
+
+def test_attention_of_a_clip_is_the_same_beside_longer_ones():
+    clips = [torch.from_numpy(clip) for clip in centred(ragged(WIDTH))]
+    pool = build_pool(2, (WIDTH,), 1)
+    torch.nn.init.normal_(pool.queries, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        single = torch.cat([pool_frames(pool, [clip]) for clip in clips])
+        torch.testing.assert_close(pool_frames(pool, clips), single, rtol=1e-5, atol=1e-6)
+    assert (single[1:] != 0).all()
 
 
 def test_training_starts_at_the_statistics_and_every_parameter_has_a_gradient():
@@ -201,6 +215,12 @@ def source(request):
     return {"frames": hidden_in_time, "layers": hidden_in_layers}[request.param](make_fold(40, 12))
 
 
+@pytest.fixture
+def always(monkeypatch):
+    """Attention is used whether it is of use or not."""
+    monkeypatch.setattr("blemore_harness.heads.models.measure_gain", lambda *given: (1.0, 0.0))
+
+
 def folds_of(*sizes: int) -> list[Fold]:
     folds = []
     for number, size in enumerate(sizes):
@@ -210,7 +230,7 @@ def folds_of(*sizes: int) -> list[Fold]:
     return folds
 
 
-def test_folds_trained_together_are_those_trained_one_by_one(tmp_path):
+def test_folds_trained_together_are_those_trained_one_by_one(tmp_path, always):
     folds = folds_of(40, 33, 25)
     for make in (hidden_in_time, hidden_in_layers):
         source = make(Fold(0, Clips(sum((fold.train.items for fold in folds), ())), folds[0].held_out))
@@ -224,7 +244,7 @@ def test_folds_trained_together_are_those_trained_one_by_one(tmp_path):
             np.testing.assert_allclose(*rows, rtol=0, atol=1e-4)
 
 
-def test_predictions_depend_on_the_own_clip_only_and_a_kept_head_gives_the_same_bits(tmp_path, source):
+def test_predictions_depend_on_the_own_clip_only_and_a_kept_head_gives_the_same_bits(tmp_path, source, always):
     fold, context = make_fold(40, 12), make_context(tmp_path)
     embed = embedder(source)
     model = fit_head(embed, fold, SMALL, context, source)
@@ -238,7 +258,7 @@ def test_predictions_depend_on_the_own_clip_only_and_a_kept_head_gives_the_same_
     assert (load_head(folder, embed, context, source).predict(fold.held_out, context).values == whole).all()
 
 
-def test_the_seed_decides_and_what_is_kept_in_memory_does_not(tmp_path, source, monkeypatch):
+def test_the_seed_decides_and_what_is_kept_in_memory_does_not(tmp_path, source, monkeypatch, always):
     fold = make_fold(40, 12)
     embed = embedder(source)
 
@@ -270,6 +290,49 @@ def test_the_epoch_is_chosen_by_the_harness_where_the_papers_way_is_asked_for(tm
     np.testing.assert_array_equal(model.predict(fold.held_out, context).values, asked[0])
 
 
+@pytest.mark.parametrize(("gain", "error", "used"), [(0.02, 0.01, True), (0.01, 0.01, False), (0.1, np.inf, False)])
+def test_attention_that_gains_no_standard_error_on_other_actors_is_left_out(tmp_path, monkeypatch, gain, error, used):
+    fold, asked = make_fold(40, 12, actors=10), []
+    source = hidden_in_time(fold)
+    embed = embedder(source)
+
+    def measure(clips, rows, others):
+        asked.append((clips, rows, others))
+        return gain, error
+
+    monkeypatch.setattr("blemore_harness.heads.models.measure_gain", measure)
+    context, plain = make_context(tmp_path), make_context(tmp_path)
+    model = fit_head(embed, fold, SMALL, context, source)
+    statistics = fit_head(embed, fold, replace(SMALL, queries=0), plain)
+    [(clips, rows, others)] = asked
+    assert set(clips.actors) < set(fold.train.actors)
+    assert (rows != others).any()
+    noted = context.reporter.notes["attention"]
+    assert noted == {"gain": gain, "standard error": error if np.isfinite(error) else None, "used": used}
+    found, expected = (each.predict(fold.held_out, context).values for each in (model, statistics))
+    assert (found == expected).all() == (not used)
+    assert context.reporter.notes["epochs"] == (model if used else statistics).epochs
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    model.save(folder)
+    assert (load_head(folder, embed, context, source).predict(fold.held_out, context).values == found).all()
+
+
+def test_folds_with_attention_and_without_are_trained_together(tmp_path, monkeypatch):
+    """Whether one of them uses it depends on the fold alone."""
+    folds = folds_of(40, 33, 25)
+    source = hidden_in_time(Fold(0, Clips(sum((fold.train.items for fold in folds), ())), folds[0].held_out))
+    embed = embedder(source)
+    monkeypatch.setattr("blemore_harness.heads.models.measure_gain", lambda clips, *_: (len(clips) - 5.5, 0.0))
+    contexts = [make_context(tmp_path / str(k), seed=100 + k) for k in range(len(folds))]
+    together = fit_heads_together(lambda clips, _: embed(clips), folds, SMALL, contexts, lambda _: source)
+    single = [fit_head(embed, fold, SMALL, context, source) for fold, context in zip(folds, contexts, strict=True)]
+    assert [hasattr(model.network, "pool") for model in together] == [True, True, False]
+    for fold, one, other, context in zip(folds, together, single, contexts, strict=True):
+        rows = (model.predict(fold.held_out, context).values for model in (one, other))
+        np.testing.assert_allclose(*rows, rtol=0, atol=1e-4)
+
+
 # Reading
 
 
@@ -294,7 +357,7 @@ def test_the_scale_is_the_standard_deviation_over_all_frames(tmp_path):
     np.testing.assert_allclose(scale, np.concatenate(clips).astype(float).mean(axis=1).std(axis=0), rtol=1e-6)
 
 
-def test_frames_are_read_once_as_far_as_they_fit_and_let_go_of(tmp_path):
+def test_frames_are_read_once_as_far_as_they_fit_and_let_go_of(tmp_path, always):
     fold, read = make_fold(40, 12), []
     source = hidden_in_time(fold)
     counted = FrameSource(lambda clip: read.append(clip.id) or source.read(clip))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from blemore_harness.clips import Clip, Clips
-from blemore_harness.heads.judging import InnerJudge
+from blemore_harness.heads.judging import InnerJudge, measure_gain
 from golden import literal_protocol
 from golden.literal_protocol import EMOTIONS
 
@@ -58,3 +58,31 @@ def test_of_equal_scores_the_likelier_rows_are_better_and_a_better_score_beats_b
     assert (sure[0], unsure[0], half[0]) == (0.5, 0.5, 0.25)
     assert sure > unsure > half
     assert half[1] > unsure[1]
+
+
+def test_a_gain_and_its_error_are_those_of_the_actors_by_the_literal_rules() -> None:
+    random = np.random.default_rng(0)
+    truth = TRUTH[random.integers(0, len(TRUTH), 40)]
+    actors = tuple(f"A{number}" for number in random.integers(0, 3, 40))
+    clips = Clips(tuple(Clip(f"c{number}") for number in range(40)), actors, truth)
+    heads = [share * random.dirichlet(np.ones(6), 40) + (1 - share) * truth / 100 for share in (0.5, 0.8)]
+    labels = [{EMOTIONS[k]: int(share) for k, share in enumerate(row) if share} for row in truth]
+    scores = []
+    for rows in heads:
+        best = literal_protocol.search(rows.tolist(), labels)
+        each = []
+        for actor in sorted(set(actors)):
+            own = [k for k, name in enumerate(actors) if name == actor]
+            decoded = [literal_protocol.decode_row(row, best["alpha"], best["beta"]) for row in rows[own].tolist()]
+            both = ([labels[k] for k in own], decoded)
+            each.append(0.5 * literal_protocol.presence(*both) + 0.5 * literal_protocol.salience(*both))
+        scores.append(each)
+    gains = [one - other for one, other in zip(*scores, strict=True)]
+    mean = sum(gains) / 3
+    error = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / 2 / 3)
+    assert measure_gain(clips, *heads) == pytest.approx((mean, error))
+    assert mean > error > 0
+    assert measure_gain(clips, *reversed(heads)) == pytest.approx((-mean, error))
+    alone = clips.take([actor == "A0" for actor in actors])
+    rows = [head[[actor == "A0" for actor in actors]] for head in heads]
+    assert measure_gain(alone, *rows)[1] == math.inf

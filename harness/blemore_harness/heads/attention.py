@@ -2,7 +2,7 @@
 
 Training starts exactly at the statistics of `pooling.pool_statistics`: queries and layer weights start at zero, which
 is uniform attention and equal weights. What attention adds to the input of the MLP is how far the attended mean of each
-query lies from the plain mean of the clip: zero at the start.
+query lies from the plain mean of the clip: zero at the start. Whether a fold uses attention is decided in `models`.
 """
 
 from __future__ import annotations
@@ -63,13 +63,14 @@ def pool_frames(pool: Any, clips: Sequence[Tensor], generator: Generator | None 
 
     Args:
         pool: of `build_pool`.
-        clips: the features of each clip, (T, D) or (T, L, D), T as it comes.
+        clips: the features of each clip, centred (T, D) or layers (T, L, D), T as it comes.
         generator: where dropout comes from; None for none.
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    frames = pad_sequence(list(clips), batch_first=True).float()
+    # One clip by itself needs no copy, and no mask below.
+    frames = (clips[0][None] if len(clips) == 1 else pad_sequence(list(clips), batch_first=True)).float()
     lengths = torch.tensor([len(each) for each in clips], device=frames.device)
     found = []
     if pool.layers:
@@ -77,6 +78,8 @@ def pool_frames(pool: Any, clips: Sequence[Tensor], generator: Generator | None 
         frames = torch.einsum("btld,l->btd", frames, pool.layer_weights.softmax(dim=0))
         statistics = _describe_parts(frames, lengths, pool.shape["parts"])
         found.append(((statistics.double() - pool.row_mean) / pool.row_scale).float())
+        if len(pool.queries):
+            frames = centre(frames, lengths)
     if len(pool.queries):
         differences = attend(frames, lengths, pool.queries, pool.scale)
         if generator is not None and pool.dropout:
@@ -124,23 +127,29 @@ def attend(frames: Tensor, lengths: Tensor, queries: Tensor, scale: Tensor) -> T
     """Return, for each query, the attended mean of a clip less its plain mean, in units of `scale`: (B, K D).
 
     Scaled dot-product attention with the standardised frames as keys and values, softmax((x / scale) . q / sqrt(D)).
-    Subtracting the clip's mean first changes no weight, and a large mean costs no digits.
+    Subtracting the clip's mean first changes no weight, and a large mean costs no digits. Frames are neither scaled nor
+    masked, which would take a pass over them each: queries and results are, and weights in the padding are 0.
 
     Args:
-        frames: (B, T, D), padded; what stands in the padding has no effect.
+        frames: (B, T, D), centred by clip and padded with finite numbers, which have no effect.
         lengths: (B,), frames of each clip.
         queries: (K, D).
         scale: (D,), standard deviation of each feature over training frames.
     """
     import torch
 
+    scores = frames @ (queries / scale / frames.shape[2] ** 0.5).T
+    if len(frames) > 1:
+        scores = scores.masked_fill(~mask(frames, lengths)[:, :, None], -torch.inf)
+    weights = scores.softmax(dim=1)
+    return (weights.transpose(1, 2) @ frames / scale).flatten(1)
+
+
+def centre(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Return padded clips (B, T, D) less the mean over the frames of each, and 0 in the padding."""
     there = mask(frames, lengths)[:, :, None]
-    centred = frames.masked_fill(~there, 0)
-    mean = centred.sum(dim=1) / lengths[:, None]
-    centred = ((centred - mean[:, None]) / scale).masked_fill(~there, 0)
-    scores = centred @ queries.T / frames.shape[2] ** 0.5
-    weights = scores.masked_fill(~there, -torch.inf).softmax(dim=1)
-    return (weights.transpose(1, 2) @ centred).flatten(1)
+    mean = frames.masked_fill(~there, 0).sum(dim=1) / lengths[:, None]
+    return (frames - mean[:, None]).masked_fill(~there, 0)
 
 
 def describe(frames: Tensor, lengths: Tensor) -> Tensor:

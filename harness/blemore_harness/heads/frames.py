@@ -46,20 +46,27 @@ class FrameSource:
 class FrameReader:
     """Reads frame-level features, and keeps those that fit.
 
+    Features without layers are centred when they are read: attention needs how far they lie from the mean of their
+    clip, in every epoch. Those of layers can only be centred after their weighted sum.
+
     Args:
         source: where they come from.
         device: where they are to lie.
         room: bytes that may be kept.
+
+    Attributes:
+        means: by clip, what was subtracted from its features, float64 (D,).
     """
 
     def __init__(self, source: FrameSource, device: str, room: int = ROOM) -> None:
         self.source, self.device = source, device
         self._room = room
+        self.means: dict[str, NDArray[np.float64]] = {}
         self._kept: dict[str, torch.Tensor] = {}
         self._width: tuple[int, ...] = ()
 
     def read(self, clips: Sequence[Clip]) -> list[torch.Tensor]:
-        """Return the features of clips on the device, as they are stored.
+        """Return the features of clips on the device: of layers as they are stored, others centred, float32.
 
         Raises:
             DataError: features of another shape than expected, or NaN or infinite values; the clip is named.
@@ -82,13 +89,21 @@ class FrameReader:
         import torch
 
         def load(clip: Clip) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(self._checked(clip, self.source.read(clip))))
+            return torch.from_numpy(
+                np.ascontiguousarray(self._centre(clip, self._checked(clip, self.source.read(clip))))
+            )
 
         workers = min(THREADS, usable_cpus(), len(clips))
         if workers < 2:
             return [load(clip).to(self.device) for clip in clips]
         with ThreadPoolExecutor(workers) as pool:
             return [frames.to(self.device) for frames in pool.map(load, clips)]
+
+    def _centre(self, clip: Clip, frames: FrameArray) -> FrameArray:
+        if self.source.layers:
+            return frames
+        self.means[clip.id] = mean = frames.mean(axis=0, dtype=np.float64)
+        return (frames - mean).astype(np.float32)
 
     def _checked(self, clip: Clip, frames: FrameArray) -> FrameArray:
         expected = "(T, L, D)" if self.source.layers else "(T, D)"
@@ -123,7 +138,7 @@ class ClipFrames:
         return len(self.clips)
 
     def one(self, position: int) -> torch.Tensor:
-        """Return the features of one clip, (T, D) or (T, L, D)."""
+        """Return the features of one clip, centred (T, D) or layers (T, L, D)."""
         return self.reader.read([self.clips.items[position]])[0]
 
     def batch(self, positions: torch.Tensor) -> list[torch.Tensor]:
@@ -140,10 +155,15 @@ class ClipFrames:
         for position in range(len(self)):
             frames: Any = self.one(position).cpu().numpy().astype(np.float64)
             shape = frames.shape[1:]
-            frames = frames.mean(axis=1) if self.reader.source.layers else frames
             # The parts' means and squares together (Chan et al. 1979): one pass, without the loss of a sum of squares.
-            new, size = frames.mean(axis=0), len(frames)
-            squares = squares + np.square(frames - new).sum(axis=0)
+            if self.reader.source.layers:
+                frames = frames.mean(axis=1)
+                new = frames.mean(axis=0)
+                frames -= new
+            else:
+                new = self.reader.means[self.clips.items[position].id]
+            size = len(frames)
+            squares = squares + np.square(frames).sum(axis=0)
             squares = squares + np.square(new - mean) * (count * size / (count + size))
             mean = mean + (new - mean) * (size / (count + size))
             count += size

@@ -17,7 +17,7 @@ from blemore_harness.errors import DataError, ExtraMissing
 from blemore_harness.heads.attention import build_pool, build_pooled_head, read_all_inputs
 from blemore_harness.heads.frames import ClipFrames
 from blemore_harness.heads.identity import ActorDirections, find_actor_directions
-from blemore_harness.heads.judging import InnerJudge
+from blemore_harness.heads.judging import InnerJudge, measure_gain
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.heads.scaling import Scaler, Vectors, fit_scaler, make_scaler
 from blemore_harness.heads.training import Judge, Task, train_heads
@@ -138,12 +138,16 @@ def fit_models(
     _require_torch()
     if not all(len(fold.train) for fold in folds):
         raise DataError("a head needs at least one training clip")
-    chosen = _train([_first_fit(*each, options) for each in zip(sources, folds, contexts, strict=True)])
+    fits = [_first_fit(*each, options) for each in zip(sources, folds, contexts, strict=True)]
+    chosen = _train(fits)
+    for k, (fit, model) in _leave_out_attention(fits, chosen).items():
+        fits[k], chosen[k] = fit, model
     for model, context in zip(chosen, contexts, strict=True):
         context.note("epochs", model.epochs)
     again = [k for k, context in enumerate(contexts) if options.refit and not _asks(options, context)]
     refits = [
-        _Fit(sources[k], folds[k].train, None, replace(options, epochs=chosen[k].epochs), contexts[k]) for k in again
+        replace(fits[k], learn=folds[k].train, check=None, options=replace(fits[k].options, epochs=chosen[k].epochs))
+        for k in again
     ]
     refitted = dict(zip(again, _train(refits, "all training clips: "), strict=True))
     return [refitted.get(k, model) for k, model in enumerate(chosen)]
@@ -171,6 +175,31 @@ def _first_fit(rows_of: RowsOf, fold: Fold, context: Context, options: HeadOptio
     return _Fit(rows_of, learn, check, options, context)
 
 
+def _leave_out_attention(fits: Sequence[_Fit], attentive: Sequence[HeadModel]) -> dict[int, tuple[_Fit, HeadModel]]:
+    """Return the same heads without attention, by their position, where attention is of no proven use.
+
+    Of use is what gains more than a standard error over the actors that choose the epoch. Where the harness is asked
+    for the epoch these actors are not known, and attention stays.
+    """
+    compared = {
+        k: fit.check
+        for k, fit in enumerate(fits)
+        if fit.options.queries and fit.check is not None and fit.check.truth is not None
+    }
+    without = [replace(fits[k], options=replace(fits[k].options, queries=0)) for k in compared]
+    trained = _train(without, "without attention: ")
+    found = {}
+    for (k, check), fit, model in zip(compared.items(), without, trained, strict=True):
+        clips = check.unlabelled()
+        rows, others = (each.predict(clips, fit.context).values for each in (attentive[k], model))
+        gain, error = measure_gain(check, rows, others)
+        known = round(error, 6) if np.isfinite(error) else None
+        fit.context.note("attention", {"gain": round(gain, 6), "standard error": known, "used": gain > error})
+        if gain <= error:
+            found[k] = fit, model
+    return found
+
+
 def _train(fits: Sequence[_Fit], which: str = "") -> list[HeadModel]:
     """Train and note the curves, after `which`; the rows are let go of before the models are given back."""
     prepared = [_prepare(fit) for fit in fits]
@@ -196,8 +225,11 @@ def _prepare(fit: _Fit) -> tuple[Scaler, Task]:
         scaler = replace(scaler, identity=_find_identity(fit, rows))
         scaler.shrink_identity(values)
     inputs = _to_device(values, fit.context.device)
-    pool = None if rows.frames is None else _make_pool(fit, scaler, rows.frames)
-    return scaler, Task(inputs, targets, fit.options, fit.context, _make_judge(fit, scaler), pool, rows.frames)
+    frames = rows.frames
+    if frames is not None and not fit.options.queries and not frames.reader.source.layers:
+        frames = None
+    pool = None if frames is None else _make_pool(fit, scaler, frames)
+    return scaler, Task(inputs, targets, fit.options, fit.context, _make_judge(fit, scaler), pool, frames)
 
 
 def _make_pool(fit: _Fit, scaler: Scaler, frames: ClipFrames) -> Any:
@@ -244,7 +276,7 @@ def _predict_rows(network: Any, inputs: torch.Tensor, rows: Rows) -> FloatArray:
     """
     counts = rows.counts
     with one_thread():
-        if rows.frames is not None:
+        if rows.frames is not None and hasattr(network, "pool"):
             inputs, network = read_all_inputs(network, inputs, rows.frames), network.mlp
         logits = forward_rows(network, inputs).double().cpu().numpy()
     starts = np.cumsum(counts) - counts

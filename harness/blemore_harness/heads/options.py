@@ -70,7 +70,9 @@ class HeadOptions:
             where nothing can be asked, as `inner`).
         refit: after an `inner` choice, train again on all training clips for the number of epochs that was best.
         normalise_actors: shrink the directions of embeddings in which the training actors differ (`identity.py`).
-        queries: number of queries that attend to a clip's frame-level features; 0 uses the embedding alone.
+        queries: number of queries that attend to a clip's frame-level features; 0 uses the embedding alone. With
+            `inner` selection, a fold whose actors of the inner part show no gain by attention above a standard error
+            is trained without.
     """
 
     head: Literal[

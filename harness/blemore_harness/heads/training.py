@@ -35,7 +35,8 @@ class Task:
     Attributes:
         inputs: standardised rows, float32 (N, D), on the device to train on.
         targets: soft targets, float32 (N, 6), likewise.
-        options: how; among heads that are trained together only `epochs` and `patience` may differ.
+        options: how; among heads that are trained together only `epochs`, `patience` and
+            `queries` may differ.
         context: seed, and where progress is shown.
         judge: decides which epoch is kept, and with `patience` when to stop; None keeps the last.
         pool: pools `frames` into further inputs (`attention.build_pool`), trained with the MLP; None for rows alone.
@@ -182,9 +183,9 @@ def _train_epoch(runs: Sequence[_Run], optimiser: Any) -> None:
         optimiser.step()
 
 
-def _shape_of_step(step: tuple[_Run, torch.Tensor]) -> tuple[int, bool]:
-    """Return what heads must have in common to take a step as one: the size of the batch and the mode."""
-    return len(step[1]), step[0].network.training
+def _shape_of_step(step: tuple[_Run, torch.Tensor]) -> tuple[int, bool, int]:
+    """Return what heads must have in common to take a step as one: size of the batch, mode, and number of inputs."""
+    return len(step[1]), step[0].network.training, _count_inputs(step[0].task)
 
 
 def _backward(group: Sequence[tuple[_Run, torch.Tensor]]) -> None:
