@@ -121,7 +121,11 @@ def load_model(folder: Path, rows_of: RowsOf, device: str) -> HeadModel:
 
 
 def fit_models(
-    sources: Sequence[RowsOf], folds: Sequence[Fold], options: HeadOptions, contexts: Sequence[Context]
+    sources: Sequence[RowsOf],
+    folds: Sequence[Fold],
+    options: HeadOptions,
+    contexts: Sequence[Context],
+    threads: int = 0,
 ) -> list[HeadModel]:
     """Train a head for each fold, all at once: first for as long as is best, then, if asked for, on all training clips.
 
@@ -130,6 +134,7 @@ def fit_models(
         folds: clips with labels to learn from, and clips without.
         options: how.
         contexts: for each fold, seed, device, and whom to ask for scores.
+        threads: as of `training.train_heads`.
 
     Raises:
         DataError: no training clips, or too few actors for an inner split.
@@ -138,14 +143,14 @@ def fit_models(
     _require_torch()
     if not all(len(fold.train) for fold in folds):
         raise DataError("a head needs at least one training clip")
-    chosen = _train([_first_fit(*each, options) for each in zip(sources, folds, contexts, strict=True)])
+    chosen = _train([_first_fit(*each, options) for each in zip(sources, folds, contexts, strict=True)], threads)
     for model, context in zip(chosen, contexts, strict=True):
         context.note("epochs", model.epochs)
     again = [k for k, context in enumerate(contexts) if options.refit and not _asks(options, context)]
     refits = [
         _Fit(sources[k], folds[k].train, None, replace(options, epochs=chosen[k].epochs), contexts[k]) for k in again
     ]
-    refitted = dict(zip(again, _train(refits, "all training clips: "), strict=True))
+    refitted = dict(zip(again, _train(refits, threads, "all training clips: "), strict=True))
     return [refitted.get(k, model) for k, model in enumerate(chosen)]
 
 
@@ -171,10 +176,10 @@ def _first_fit(rows_of: RowsOf, fold: Fold, context: Context, options: HeadOptio
     return _Fit(rows_of, learn, check, options, context)
 
 
-def _train(fits: Sequence[_Fit], which: str = "") -> list[HeadModel]:
+def _train(fits: Sequence[_Fit], threads: int, which: str = "") -> list[HeadModel]:
     """Train and note the curves, after `which`; the rows are let go of before the models are given back."""
     prepared = [_prepare(fit) for fit in fits]
-    trained = train_heads([task for _, task in prepared])
+    trained = train_heads([task for _, task in prepared], threads)
     for fit, head in zip(fits, trained, strict=True):
         epochs = range(1, len(head.losses) + 1)
         fit.context.note_curve(f"{which}training loss", epochs, head.losses)
