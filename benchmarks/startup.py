@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from figures import add_json, write_figures
 
 from blemore_harness.clips import EMOTIONS
 
@@ -70,7 +71,14 @@ def main() -> None:
     """Make everything up, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    add_json(parser)
+    given = parser.parse_args()
+    figures: dict[str, float] = {}
+
+    def tell(name: str, seconds: float) -> None:
+        print(f"{name:44} {seconds:6.2f} s", flush=True)
+        figures[f"{name.split(' (')[0]}, s of CPU"] = seconds
+
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         for count in CLIPS:
@@ -84,9 +92,10 @@ def main() -> None:
             ("plugins", MAIN, ("plugins",)),
             (f"a finished run again (first: {first:.2f} s)", MAIN, run),
         ]:
-            print(f"{name:44} {min(seconds_of(home, code, *words) for _ in range(rounds)):6.2f} s", flush=True)
-        print(f"{'compiled search, first process':44} {seconds_of(home, SEARCH, 'kept'):6.2f} s", flush=True)
-        print(f"{'compiled search, second process':44} {seconds_of(home, SEARCH, 'kept'):6.2f} s")
+            tell(name, min(seconds_of(home, code, *words) for _ in range(given.rounds)))
+        tell("compiled search, first process", seconds_of(home, SEARCH, "kept"))
+        tell("compiled search, second process", seconds_of(home, SEARCH, "kept"))
+    write_figures(given.json, figures)
 
 
 if __name__ == "__main__":

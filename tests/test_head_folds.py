@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from blemore_harness.clips import Clips, Fold
+from blemore_harness.heads import fitting
 from blemore_harness.heads.fitting import fit_head, fit_heads, fit_heads_together
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.heads.training import Task, train_heads
@@ -81,6 +82,48 @@ def test_folds_trained_together_are_the_folds_trained_one_by_one(tmp_path, optio
         assert given.ids == expected.ids
         np.testing.assert_allclose(given.values, expected.values, rtol=0, atol=1e-5)
         np.testing.assert_allclose(model.scaler.mean, single.scaler.mean, rtol=0)
+
+
+@pytest.mark.parametrize("options", [SMALL, replace(SMALL, selection="held-out", refit=False)])
+@pytest.mark.parametrize("cores", [2, 3, 16])
+def test_folds_on_threads_are_the_folds_trained_alone_bit_for_bit(tmp_path, monkeypatch, options, cores):
+    monkeypatch.setattr(fitting, "_count_cores", lambda: cores)
+    folds = make_folds()
+    contexts, alone = make_contexts(tmp_path / "a", folds), make_contexts(tmp_path / "b", folds)
+    threads = torch.get_num_threads()
+    models = list(fit_heads(lambda clips, _: embed(clips), folds, options, contexts))
+    assert torch.get_num_threads() == threads
+    for fold, model, context, other in zip(folds, models, contexts, alone, strict=True):
+        single = fit_head(embed, fold, options, other)
+        assert context.reporter.notes == other.reporter.notes
+        assert context.reporter.done == other.reporter.done
+        expected = single.predict(fold.held_out, other).values
+        np.testing.assert_array_equal(model.predict(fold.held_out, context).values, expected)
+
+
+def test_on_threads_as_many_folds_are_begun_as_there_are_cores(tmp_path, monkeypatch):
+    """Of five folds on two cores two are trained first; the other three share the cores, so that none is idle."""
+    monkeypatch.setattr(fitting, "_count_cores", lambda: 2)
+    folds = make_folds()
+    contexts = make_contexts(tmp_path, folds)
+    models = iter(fit_heads(lambda clips, _: embed(clips), folds, SMALL, contexts))
+    begun = []
+    for _ in folds:
+        next(models)
+        begun.append(sum(context.reporter.done > 0 for context in contexts))
+    assert begun == [2, 2, 5, 5, 5]
+
+
+def test_an_epoch_that_fails_on_a_thread_ends_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "_count_cores", lambda: 2)
+    folds = make_folds()
+
+    def refuse(rows):
+        raise ValueError("no score")
+
+    contexts = [replace(context, score=refuse) for context in make_contexts(tmp_path, folds)]
+    with pytest.raises(ValueError, match="no score"):
+        list(fit_heads(lambda clips, _: embed(clips), folds, replace(SMALL, selection="held-out"), contexts))
 
 
 def test_a_final_fit_among_folds_chooses_inside_as_it_does_alone(tmp_path):

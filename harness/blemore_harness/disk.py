@@ -20,12 +20,13 @@ from typing import IO, Any, BinaryIO
 
 from blemore_harness.errors import ConfigError, RunError
 
-LARGEST_TABLE = 50_000_000
-"""Bytes of a table that is read; the challenge's metadata takes 0.3 MB, and probabilities of its clips 0.5 MB.
-Labels of `MOST_ROWS` clips in the submission format take 25 MB."""
+LARGEST_TABLE = 250_000_000
+"""Bytes of a table that is read; the challenge's metadata takes 0.3 MB, and probabilities of its clips 0.5 MB. Those of
+`MOST_ROWS` clips take 150 MB."""
 
-MOST_ROWS = 100_000
-"""Rows of a table that are read, its header not among them; the challenge has 3050 clips."""
+MOST_ROWS = 1_000_000
+"""Rows of a table that are read, its header not among them; the challenge has 3050 clips. To score as many takes 1.5 GB
+of memory (`benchmarks/score_rows.py`)."""
 
 
 SEED = re.compile(r"@seed(0|[1-9][0-9]*)(?=\+|$)")

@@ -32,6 +32,8 @@ COLUMNS = (NAMES_COLUMN, *EMOTIONS)
 ARRAYS = ("filenames", "probabilities")
 """Required arrays of an `.npz`: names (N,) and probabilities (N, 6) in the order of `EMOTIONS`."""
 
+LARGEST_LABELS = 50_000_000
+"""Bytes of decoded labels that are read: nested JSON takes ten times its size in memory. 100,000 clips take 25 MB."""
 
 ARCHIVE_ERRORS = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 """What `zipfile` raises for damaged, encrypted or unsupported files."""
@@ -89,7 +91,7 @@ def read_predictions(path: Path) -> tuple[tuple[str, ...], LabelArray]:
         InvalidPredictions: invalid labels; names the first clip and how many there are.
     """
     try:
-        check_file(path, LARGEST_TABLE)
+        check_file(path, LARGEST_LABELS)
         data = path.read_bytes()
     except OSError as error:
         raise InvalidPredictions(f"cannot read {path}: {error.strerror or error}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -15,6 +16,7 @@ from blemore_harness.errors import DataError
 from blemore_harness.heads.frames import ClipFrames, FrameReader, FrameSource
 from blemore_harness.heads.models import HeadModel, Rows, fit_models, load_model
 from blemore_harness.heads.options import HeadOptions
+from blemore_harness.networks import usable_cpus
 from blemore_harness.predictions import Embeddings, embeddings_of
 
 Embed: TypeAlias = Callable[[Clips], Embeddings]
@@ -50,22 +52,47 @@ def fit_heads(
     contexts: Sequence[Context],
     frames: FramesWith | None = None,
 ) -> Iterable[HeadModel]:
-    """Train the heads of several folds: at once on a GPU, elsewhere one by one, as they are taken.
+    """Train the heads of several folds: in the same steps on a GPU, on a CPU as many at a time as it has cores.
 
-    On a CPU one fold keeps it busy, and every fold's bits must be the same whichever folds were left to train.
+    On a CPU every fold's bits must be the same whichever folds were left to train, so each takes steps of its own.
+    Heads that read frame-level features are trained one by one, since each keeps up to a GiB of them in memory.
 
     Args:
         embed, frames: as of `fit_head`, and are given the context of the fold that they are called for.
         folds, contexts: one context for each fold.
         options, and errors: as of `fit_head`.
     """
-    if len(folds) < 2 or not contexts[0].device.startswith("cuda"):
+    if len(folds) > 1 and contexts[0].device.startswith("cuda"):
+        return fit_heads_together(embed, folds, options, contexts, frames)
+    cores = _count_cores()
+    if min(cores, len(folds)) < 2 or options.queries or (frames and frames(contexts[0])):
         each = zip(folds, contexts, strict=True)
         return (
             fit_head(partial(_embed_with, embed, context), fold, options, context, frames and frames(context))
             for fold, context in each
         )
-    return fit_heads_together(embed, folds, options, contexts, frames)
+    return _fit_on_threads(embed, folds, options, contexts, cores)
+
+
+def _fit_on_threads(
+    embed: EmbedWith, folds: Sequence[Fold], options: HeadOptions, contexts: Sequence[Context], cores: int
+) -> Iterator[HeadModel]:
+    """Train as many folds at a time as there are cores; those that are left share them, so that none is idle."""
+    start = 0
+    while rest := len(folds) - start:
+        part = slice(start, start + (cores if rest >= 2 * cores else rest))
+        embedding = [partial(_one_row_each, partial(_embed_with, embed, context), None) for context in contexts[part]]
+        yield from fit_models(embedding, folds[part], options, contexts[part], cores)
+        start = part.stop
+
+
+def _count_cores() -> int:
+    """Count the cores that this process may use; torch knows of `OMP_NUM_THREADS`."""
+    if importlib.util.find_spec("torch") is None:  # said where a head is trained
+        return 1
+    import torch
+
+    return min(usable_cpus(), torch.get_num_threads())
 
 
 def fit_heads_together(

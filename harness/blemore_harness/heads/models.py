@@ -121,7 +121,11 @@ def load_model(folder: Path, rows_of: RowsOf, device: str) -> HeadModel:
 
 
 def fit_models(
-    sources: Sequence[RowsOf], folds: Sequence[Fold], options: HeadOptions, contexts: Sequence[Context]
+    sources: Sequence[RowsOf],
+    folds: Sequence[Fold],
+    options: HeadOptions,
+    contexts: Sequence[Context],
+    threads: int = 0,
 ) -> list[HeadModel]:
     """Train a head for each fold, all at once: first for as long as is best, then, if asked for, on all training clips.
 
@@ -130,6 +134,7 @@ def fit_models(
         folds: clips with labels to learn from, and clips without.
         options: how.
         contexts: for each fold, seed, device, and whom to ask for scores.
+        threads: as of `training.train_heads`.
 
     Raises:
         DataError: no training clips, or too few actors for an inner split.
@@ -139,8 +144,8 @@ def fit_models(
     if not all(len(fold.train) for fold in folds):
         raise DataError("a head needs at least one training clip")
     fits = [_first_fit(*each, options) for each in zip(sources, folds, contexts, strict=True)]
-    chosen = _train(fits)
-    for k, (fit, model) in _leave_out_attention(fits, chosen).items():
+    chosen = _train(fits, threads)
+    for k, (fit, model) in _leave_out_attention(fits, chosen, threads).items():
         fits[k], chosen[k] = fit, model
     for model, context in zip(chosen, contexts, strict=True):
         context.note("epochs", model.epochs)
@@ -149,7 +154,7 @@ def fit_models(
         replace(fits[k], learn=folds[k].train, check=None, options=replace(fits[k].options, epochs=chosen[k].epochs))
         for k in again
     ]
-    refitted = dict(zip(again, _train(refits, "all training clips: "), strict=True))
+    refitted = dict(zip(again, _train(refits, threads, "all training clips: "), strict=True))
     return [refitted.get(k, model) for k, model in enumerate(chosen)]
 
 
@@ -175,7 +180,9 @@ def _first_fit(rows_of: RowsOf, fold: Fold, context: Context, options: HeadOptio
     return _Fit(rows_of, learn, check, options, context)
 
 
-def _leave_out_attention(fits: Sequence[_Fit], attentive: Sequence[HeadModel]) -> dict[int, tuple[_Fit, HeadModel]]:
+def _leave_out_attention(
+    fits: Sequence[_Fit], attentive: Sequence[HeadModel], threads: int
+) -> dict[int, tuple[_Fit, HeadModel]]:
     """Return the same heads without attention, by their position, where attention is of no proven use.
 
     Of use is what gains more than a standard error over the actors that choose the epoch. Where the harness is asked
@@ -187,7 +194,7 @@ def _leave_out_attention(fits: Sequence[_Fit], attentive: Sequence[HeadModel]) -
         if fit.options.queries and fit.check is not None and fit.check.truth is not None
     }
     without = [replace(fits[k], options=replace(fits[k].options, queries=0)) for k in compared]
-    trained = _train(without, "without attention: ")
+    trained = _train(without, threads, "without attention: ")
     found = {}
     for (k, check), fit, model in zip(compared.items(), without, trained, strict=True):
         clips = check.unlabelled()
@@ -200,10 +207,10 @@ def _leave_out_attention(fits: Sequence[_Fit], attentive: Sequence[HeadModel]) -
     return found
 
 
-def _train(fits: Sequence[_Fit], which: str = "") -> list[HeadModel]:
+def _train(fits: Sequence[_Fit], threads: int, which: str = "") -> list[HeadModel]:
     """Train and note the curves, after `which`; the rows are let go of before the models are given back."""
     prepared = [_prepare(fit) for fit in fits]
-    trained = train_heads([task for _, task in prepared])
+    trained = train_heads([task for _, task in prepared], threads)
     for fit, head in zip(fits, trained, strict=True):
         epochs = range(1, len(head.losses) + 1)
         fit.context.note_curve(f"{which}training loss", epochs, head.losses)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -69,24 +70,60 @@ class Trained:
     scores: tuple[float, ...] = ()
 
 
-def train_heads(tasks: Sequence[Task]) -> list[Trained]:
-    """Train the heads of some tasks, side by side in the same steps.
+def train_heads(tasks: Sequence[Task], threads: int = 0) -> list[Trained]:
+    """Train the heads of some tasks, side by side in the same steps, or each by itself on a thread.
 
     A head's random numbers come from its own context's seed alone; the global generators are left as they were. So a
-    head that is trained in company differs from the same head trained alone by rounding only; alone on a CPU it is the
-    same bit for bit in every repetition.
+    head that is trained in the same steps as others differs from the same head trained alone by rounding only; alone on
+    a CPU, or on a thread, it is the same bit for bit in every repetition.
+
+    Args:
+        tasks: what they are trained on.
+        threads: how many heads are trained at a time, each in steps of its own; 0 trains all in the same steps.
     """
     runs = [_Run(task) for task in tasks]
-    optimiser = _make_optimiser(runs, tasks[0].options) if tasks else None
     with contextlib.ExitStack() as stack:
         for run in runs:
             run.bar = stack.enter_context(run.task.context.progress("head: epochs", run.task.options.epochs))
-        while active := [run for run in runs if not run.done]:
-            with one_thread():
-                _train_epoch(active, optimiser)
-            for run in active:
-                run.finish_epoch()
+        if threads:
+            _train_on_threads(runs, threads)
+        elif runs:
+            _train_in_step(runs)
     return [run.finish() for run in runs]
+
+
+def _train_in_step(runs: Sequence[_Run]) -> None:
+    optimiser = _make_optimiser(runs)
+    while active := [run for run in runs if not run.done]:
+        with one_thread():
+            _train_epoch(active, optimiser)
+        for run in active:
+            run.finish_epoch()
+
+
+def _train_on_threads(runs: Sequence[_Run], threads: int) -> None:
+    """Train epochs on threads; what asks and shows, between them, stays on this one.
+
+    An interruption waits for the epochs that have begun.
+    """
+    optimisers = {run: _make_optimiser([run]) for run in runs}
+    pool = ThreadPoolExecutor(threads)
+
+    def start(run: _Run) -> Future[None]:
+        return pool.submit(_train_epoch, [run], optimisers[run])
+
+    try:
+        with one_thread():  # threads that begin inside take it over
+            running = {start(run): run for run in runs}
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    run = running.pop(future)
+                    future.result()
+                    run.finish_epoch()
+                    if not run.done:
+                        running[start(run)] = run
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Run:
@@ -160,13 +197,14 @@ def _count_inputs(task: Task) -> int:
     return int(task.pool.width) if task.pool.layers else rows + int(task.pool.width)
 
 
-def _make_optimiser(runs: Sequence[_Run], options: HeadOptions) -> Any:
+def _make_optimiser(runs: Sequence[_Run]) -> Any:
     """Make one optimiser for all: it passes over parameters without a gradient, whose moments and steps stay put.
 
     Fused: the optimiser reads and writes more than anything else here, and in one pass takes a fifth of the time.
     """
     import torch
 
+    options = runs[0].task.options
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimiser]
     parameters = [parameter for run in runs for parameter in run.network.parameters()]
     return kind(parameters, lr=options.learning_rate, weight_decay=options.weight_decay, fused=True)
