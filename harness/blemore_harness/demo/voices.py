@@ -10,10 +10,8 @@ from blemore_harness.demo.performance import Performance
 from blemore_harness.demo.plan import FRAME_RATE
 from blemore_harness.predictions import FloatArray
 
-SCALE = 3
-"""Source and noise are generated at a third of the rate, 14.7 or 16 kHz, as most systems hear them: it costs less."""
-BLOCK = 768
-"""Samples at that rate per half-overlapping block of the time-varying filter: about 50 ms, shorter than a syllable."""
+BLOCK = 1024
+"""Samples per half-overlapping block of the time-varying filter: about 45 ms, shorter than a syllable."""
 NEUTRAL_VOWEL = (520.0, 1500.0, 2500.0, 3500.0)
 """Resonances in Hz of a 17 cm tube, shifted towards an open central vowel."""
 BANDWIDTHS = (90.0, 120.0, 170.0, 250.0)
@@ -25,9 +23,9 @@ MUSIC = 12.0
 def synthesise(voice: Voice, performance: Performance, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return the audio of a clip: float32 (channels, samples) within -1 to 1, at `voice.rate`.
 
-    It is exactly as long as the video. The filter raises the rate of source and noise, see `SCALE`.
+    It is exactly as long as the video. Source and noise are generated at half the rate; the filter doubles it.
     """
-    rate = voice.rate // SCALE
+    rate = voice.rate // 2
     count = round(performance.frames / FRAME_RATE * rate)
     at = np.arange(count) / rate * FRAME_RATE - 0.5
     frames = np.arange(performance.frames)
@@ -37,9 +35,9 @@ def synthesise(voice: Voice, performance: Performance, rng: np.random.Generator)
     noise = rng.normal(0, 1, count)
     breath = noise * (tracks["breath"].clip(0, 1.5) + voice.breath) * (0.25 + 0.75 * loud) * 0.35
     sound = _coloured(voiced, breath, noise * tracks["friction"].clip(0, 1.5) * loud * 0.3, voice, performance)
-    sound *= np.repeat(tracks["level"].clip(0.15, 1.6) * rng.uniform(0.85, 1.15), SCALE)
+    sound *= np.repeat(tracks["level"].clip(0.15, 1.6) * rng.uniform(0.85, 1.15), 2)
     # A fixed recording level, with soft clipping of loud voices.
-    sound = 0.6 * np.tanh(sound) + voice.hiss * rng.normal(0, 1, SCALE * count)
+    sound = 0.6 * np.tanh(sound) + voice.hiss * rng.normal(0, 1, 2 * count)
     if voice.channels == 1:
         return sound[None].astype(np.float32)
     delay = int(0.0006 * voice.rate)
@@ -49,7 +47,7 @@ def synthesise(voice: Voice, performance: Performance, rng: np.random.Generator)
 def _source(voice: Voice, tracks: dict[str, FloatArray], rng: np.random.Generator) -> FloatArray:
     """Pulses of the vocal folds, with slide, tremor, jitter and roughness."""
     count = len(tracks["pitch"])
-    rate = voice.rate // SCALE
+    rate = voice.rate // 2
     rise = np.cumsum(np.maximum(tracks["rate"], 0.35)) / rate
     slide = tracks["slide"] * ((rise % 1) - 0.5)
     tremor = tracks["tremor"] * np.sin(2 * np.pi * np.cumsum(tracks["tremor_rate"]) / rate)
@@ -72,23 +70,22 @@ def _coloured(
     count, hop = len(voiced), BLOCK // 2
     blocks = count // hop + 2
     window = np.hanning(BLOCK + 1)[:-1]
-    middles = np.arange(blocks) * hop / (voice.rate // SCALE) * FRAME_RATE
+    middles = np.arange(blocks) * hop / (voice.rate // 2) * FRAME_RATE
     frames = np.arange(performance.frames)
     now = {name: np.interp(middles, frames, track)[:, None] for name, track in performance.voice.items()}
-    frequencies = np.fft.rfftfreq(BLOCK, SCALE / voice.rate)[None, 1:].astype(np.float64)
+    frequencies = np.fft.rfftfreq(BLOCK, 2 / voice.rate)[None, 1:].astype(np.float64)
     tube = _tube(frequencies, now, voice)
     octaves = np.log2(np.maximum(frequencies / 500, 1))
     tilt = 10 ** ((now["tilt"].clip(-16, 0) + voice.tilt) * octaves / 20)
     hiss = np.exp(-(((np.log2(frequencies) - np.log2(3800 * voice.tract)) / 0.6) ** 2))
     spectra = [_spectra(part, window, blocks) for part in (voiced, breath, friction)]
     mixed = 3 * spectra[0] * tube * tilt + spectra[1] * tube * 0.5 + spectra[2] * hiss
-    # A longer inverse transform raises the rate; as much more gain keeps the level.
-    back = SCALE * np.fft.irfft(np.concatenate([np.zeros((blocks, 1)), mixed], axis=1), SCALE * BLOCK, axis=1)
-    step = SCALE * hop
-    sound = np.zeros((blocks + 1, step))
-    sound[:-1] += back[:, :step]
-    sound[1:] += back[:, step:]
-    return sound.ravel()[step : step + SCALE * count]
+    # An inverse transform of twice the length doubles the rate; doubling the gain keeps the level.
+    back = 2 * np.fft.irfft(np.concatenate([np.zeros((blocks, 1)), mixed], axis=1), 2 * BLOCK, axis=1)
+    sound = np.zeros((blocks + 1, BLOCK))
+    sound[:-1] += back[:, :BLOCK]
+    sound[1:] += back[:, BLOCK:]
+    return sound.ravel()[BLOCK : BLOCK + 2 * count]
 
 
 def _tube(frequencies: FloatArray, now: dict[str, FloatArray], voice: Voice) -> FloatArray:
