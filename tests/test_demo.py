@@ -21,6 +21,7 @@ from blemore_harness.demo import demo_is_complete, label_cells, write_demo
 from blemore_harness.demo import opening as places
 from blemore_harness.demo.actors import make_actor
 from blemore_harness.demo.clipfile import CLIP_BYTES, write_clip
+from blemore_harness.demo.faces import draw_frames, draw_portrait
 from blemore_harness.demo.performance import FACE_ACTIONS, VOICE_CONTROLS, make_style, play
 from blemore_harness.demo.plan import Plan, actor_name, make_plan
 from blemore_harness.demo.writing import UNFINISHED_MARKER, write_plan
@@ -207,6 +208,19 @@ def test_clips_are_h264_and_aac_of_one_length(tiny_plan: Plan, tiny_demo: Path) 
         assert sound.shape[1] / audio.rate == pytest.approx(clip.frames / 25, abs=2048 / audio.rate)
         assert 0.01 < np.abs(sound).max() <= 1
         assert np.sqrt((sound**2).mean()) > 0.005
+
+
+@pytest.mark.encoders
+def test_every_second_frame_is_drawn_and_shown_twice(tiny_plan: Plan) -> None:
+    pytest.importorskip("PIL")
+    actor = make_actor(0, 0)
+    performance = play(tiny_plan.clips[0], actor.style, np.random.default_rng(0))
+    for name in performance.face:
+        performance.face[name] = performance.face[name][:5]
+    frames = list(draw_frames(draw_portrait(actor, 0), performance, np.random.default_rng(1)))
+    changes = [float(np.abs(new.astype(float) - old).mean()) for old, new in itertools.pairwise(frames)]
+    assert [change > 0.1 for change in changes] == [False, True, False, True]
+    assert len(frames) == performance.frames == 5
 
 
 @pytest.mark.encoders

@@ -21,7 +21,7 @@ CLIP_BYTES = 64 * 1024
 CLIP_TIME = 1_735_689_600
 """Modification time of every clip, 2025-01-01 00:00 UTC, so that it does not reveal the order of creation."""
 VIDEO_OPTIONS = {
-    "preset": "veryfast", "crf": "24", "maxrate": "120k", "bufsize": "60k", "threads": "1", "x264-params": "mbtree=0",
+    "preset": "superfast", "crf": "24", "maxrate": "120k", "bufsize": "60k", "threads": "1", "x264-params": "mbtree=0",
 }  # fmt: skip
 """Options of x264: a maximum rate, so that every clip fits; one thread, because the result depends on the number of
 threads; without the macroblock tree, which is not deterministic."""
@@ -65,8 +65,12 @@ def _encode(frames: Iterable[NDArray[np.uint8]], sound: NDArray[np.float32], rat
         audio = container.add_stream("aac", rate=rate, layout="mono" if len(sound) == 1 else "stereo")
         audio.bit_rate = AUDIO_BITS
         audio.codec_context.options = {"aac_coder": "fast"}
+        last, frame = None, None
         for index, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            if frame is None or picture is not last:
+                last, frame = picture, av.VideoFrame.from_ndarray(picture, format="rgb24")
+                # In this thread: starting others for each frame takes longer than the conversion.
+                frame = frame.reformat(format="yuv420p", threads=1)
             frame.pts, frame.time_base = index, Fraction(1, FRAME_RATE)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))

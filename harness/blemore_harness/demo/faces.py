@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,7 +18,9 @@ from blemore_harness.predictions import FloatArray
 
 FRAME = 192
 """Side of a video frame in pixels; the face has about 120 pixels, well above the minimum of face detectors."""
-TILES_DOWN, TILES_ACROSS = 6, 3
+DRAWN = 2
+"""Every second frame is drawn and shown twice: the fastest movement, 6 shakes of the head a second, stays visible."""
+TILES_DOWN, TILES_ACROSS = 4, 2
 """Tiles in which the head's canvas is warped into the frame; warps are smooth, so tiles can be large."""
 ROOM = 12
 """Frame pixels around the resting head that it may move into."""
@@ -68,7 +71,7 @@ def _borders(present: Picture, middle: float, scale: float, shift: float, tiles:
 
 
 def draw_frames(portrait: Portrait, performance: Performance, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
-    """Draw the frames of a clip one after the other, each uint8 RGB (FRAME, FRAME, 3).
+    """Draw the frames of a clip one after the other, each uint8 RGB (FRAME, FRAME, 3); see `DRAWN`.
 
     Args:
         portrait: the actor.
@@ -89,7 +92,7 @@ def draw_frames(portrait: Portrait, performance: Performance, rng: np.random.Gen
     bare = np.ascontiguousarray(bare[:, *FACE_BOX])
     canvas = np.empty_like(bare)
     tracks = performance.face
-    for index in range(performance.frames):
+    for index in range(0, performance.frames, DRAWN):
         now = {name: float(track[index]) for name, track in tracks.items()}
         # The mouth follows the loudness of the voice.
         now["open"] += 0.35 * float(performance.voice["envelope"][index])
@@ -104,7 +107,7 @@ def draw_frames(portrait: Portrait, performance: Performance, rng: np.random.Gen
         warped = image.transform((FRAME, FRAME), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
         frame = backdrop.copy()
         frame.paste(warped, (0, 0), warped)
-        yield np.asarray(frame)
+        yield from itertools.repeat(np.asarray(frame), min(DRAWN, performance.frames - index))
 
 
 def _poses(performance: Performance, rng: np.random.Generator) -> dict[str, FloatArray]:

@@ -22,7 +22,7 @@ from blemore_harness.networks import usable_cpus
 from blemore_harness.processes import open_pool
 
 UNFINISHED_MARKER = ".blemore-demo-unfinished.json"
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Version of the generator, increased whenever clips change; demo datasets of other versions are written again."""
 CHUNK = 6
 """Clips per job: enough to amortise drawing the actor's portrait, few enough to keep all processes busy."""

@@ -79,7 +79,7 @@ def read_frames(video: bytes) -> Floats:
         with av.open(io.BytesIO(video)) as source:
             frames = list(source.decode(video=0))
             chosen = np.linspace(0, len(frames) - 1, min(MOMENTS, len(frames))).round().astype(int)
-            pictures = [frames[i].reformat(SIDE, SIDE, "gray").to_ndarray() for i in chosen]
+            pictures = [frames[i].reformat(SIDE, SIDE, "gray", threads=1).to_ndarray() for i in chosen]
     except (av.FFmpegError, IndexError, ValueError) as error:
         raise ValueError(f"no video ({type(error).__name__})") from None
     if not pictures:
