@@ -94,14 +94,16 @@ class LocalStarter:
         locks: as of `Isolation`.
         cpus: threads that libraries start in each.
         gpus: as of `needs.list_gpus`.
+        memory: bytes that all workers may take.
     """
 
-    def __init__(self, locks: Sequence[int], cpus: int, gpus: Sequence[str]) -> None:
+    def __init__(self, locks: Sequence[int], cpus: int, gpus: Sequence[str], memory: int) -> None:
         self.locks = tuple(locks)
         self.divides_gpus = bool(gpus)
         self._cpus = cpus
         self._lock = threading.Lock()
         self._gpus = list(gpus)
+        self._all_gpus, self._memory = len(gpus), memory
 
     def start(self, needs: Needs, log: Path) -> LocalWorker:
         """As `pool.Starter.start`."""
@@ -109,10 +111,10 @@ class LocalStarter:
             gpu = self._gpus.pop(0) if needs.gpus else ""
         return LocalWorker(self, log, gpu, self._cpus)
 
-    def has_room(self, needs: Needs) -> bool:
-        """Return whether a GPU is free where one is needed."""
-        with self._lock:
-            return len(self._gpus) >= needs.gpus
+    def has_room(self, needs: Needs, others: Sequence[Needs]) -> bool:
+        """Return whether memory and GPUs suffice."""
+        every = (needs, *others)
+        return sum(e.gpus for e in every) <= self._all_gpus and sum(e.memory for e in every) <= self._memory
 
     def take_back(self, gpu: str) -> None:
         """Count a GPU as free."""

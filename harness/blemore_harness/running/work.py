@@ -241,14 +241,14 @@ class _Spread:
         self._memory, self._gpus = 2**63, 2**31
         if executor is not None:
             slots = min(executor.slots, isolation.jobs) if isolation.jobs > 1 else executor.slots
-            pool = Pool(RemoteStarter(executor), slots, executor.cpus, isolation)
+            pool = Pool(RemoteStarter(executor, slots), executor.cpus, isolation)
             self._device = held.device.asked
             return replace(held, isolation=pool, device=held.device.elsewhere()), pool, slots
         self._device = held.device.resolve()
         gpus = list_gpus(self._device)
         self._memory, self._gpus = free_memory(), len(gpus)
         cpus = max(1, usable_cpus() // isolation.jobs)
-        pool = Pool(LocalStarter(isolation.locks, cpus, gpus), isolation.jobs, cpus, isolation)
+        pool = Pool(LocalStarter(isolation.locks, cpus, gpus, self._memory), cpus, isolation)
         return replace(held, isolation=pool), pool, isolation.jobs
 
     def _work_off(self, run: Run, pool: Pool) -> None:
