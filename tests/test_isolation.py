@@ -242,7 +242,7 @@ folder = Path(sys.argv[1])
 with hold(folder, print) as lock, WorkerProcess.started(folder / "fold-0.log", (lock,)) as worker:
     while not worker.said.endswith(b"\\n"):
         worker.read_life()
-    print(worker.process.pid, flush=True)
+    print(worker.pid, flush=True)
     time.sleep(600)
 """
 

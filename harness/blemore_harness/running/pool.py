@@ -174,7 +174,7 @@ class Pool:
         return kept
 
     def _make_room(self, needs: Needs) -> list[_Kept]:
-        """Take workers without work away until there is room for another; where a GPU is missing, first those that have one."""
+        """Take workers without work away until there is room for another, those that hold a missing GPU first."""
         gone = []
         while self._idle and not self._starter.has_room(needs, [kept.needs for kept in (*self._idle, *self._busy)]):
             gone.append(max(self._idle, key=lambda kept: kept.needs.gpus * needs.gpus))
