@@ -169,27 +169,7 @@ def opened_case(root: Path) -> Iterator[Case]:
         yield Case(root)
 
 
-def files_of(runs: Path) -> dict[str, bytes]:
-    """Return the predictions of every fold of every system."""
-    return {str(path.relative_to(runs)): path.read_bytes() for path in (runs / "systems").rglob("*.csv")}
-
-
-def timeless(row: Any) -> Any:
-    """Return a record without times and places."""
-    if isinstance(row, dict):
-        return {key: timeless(value) for key, value in row.items() if key not in ("seconds", "places")}
-    return [timeless(value) for value in row] if isinstance(row, list) else row
-
-
 def wait_until(holds: Callable[[], bool]) -> None:
     """Wait for something that is bound to happen."""
     while not holds():
         time.sleep(0.05)
-
-
-def alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True

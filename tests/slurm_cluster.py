@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -13,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-COMMANDS = ("slurmctld", "slurmd", "sbatch", "munged")
+COMMANDS = ("slurmctld", "slurmd", "sbatch", "munged", "setpriv")
 
 CONFIGURATION = """
 ClusterName=blemore
@@ -53,7 +52,7 @@ def missing() -> str:
     """Return why no Slurm can be started here; empty where it can."""
     absent = [command for command in COMMANDS if shutil.which(command) is None]
     if absent:
-        return f"needs {', '.join(absent)} (Debian: slurm-wlm, munge)"
+        return f"needs {', '.join(absent)} (Debian: slurm-wlm, munge, util-linux)"
     return "" if os.geteuid() == 0 else "needs root, which starts Slurm"
 
 
@@ -71,12 +70,20 @@ def slurm_cluster() -> Iterator[Path]:
     key.write_bytes(os.urandom(1024))
     key.chmod(0o600)
     environment = {**os.environ, "SLURM_CONF": str(configuration)}
+    daemons: list[subprocess.Popen[bytes]] = []
     try:
         munge = [f"--{name}={folder}/munge.{name.split('-')[0]}" for name in ("socket", "key-file", "pid-file")]
         munge += [f"--log-file={folder}/munged.log", f"--seed-file={folder}/munge.seed"]
-        subprocess.run(["munged", "--force", *munge], check=True, capture_output=True)
-        subprocess.run(["slurmctld"], check=True, env=environment, capture_output=True)
-        subprocess.run(["slurmd", "-N", host], check=True, env=environment, capture_output=True)
+        for words in (["munged", "--foreground", "--force", *munge], ["slurmctld", "-D"], ["slurmd", "-D", "-N", host]):
+            # They end with this process, even where it is killed.
+            daemons.append(
+                subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "KILL", *words], env=environment, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                )
+            )  # fmt: skip
+            while words[0] == "munged" and not (folder / "munge.socket").exists() and daemons[0].poll() is None:
+                time.sleep(0.05)
         for _ in range(600):
             said = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True)
             if "idle" in said.stdout:
@@ -88,8 +95,9 @@ def slurm_cluster() -> Iterator[Path]:
         yield configuration
     finally:
         subprocess.run(["scancel", "--user=root", "--signal=KILL", "--full"], env=environment, capture_output=True)
-        for name in ("slurmd.pid", "slurmctld.pid", "munge.pid"):
-            _end(folder / name)
+        for daemon in reversed(daemons):
+            daemon.kill()
+            daemon.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -97,13 +105,3 @@ def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]
-
-
-def _end(file: Path) -> None:
-    with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
-        process = int(file.read_text())
-        os.kill(process, signal.SIGTERM)
-        for _ in range(10):
-            os.kill(process, 0)
-            time.sleep(0.05)
-        os.kill(process, signal.SIGKILL)

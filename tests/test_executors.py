@@ -18,11 +18,8 @@ from blemore_harness.executors import Executor, Needs, Started, State, Welcome
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.remote import Gate
 from blemore_harness.systems.plugins import load_plugins
-from test_isolation import Bench, timeless
-from test_jobs import all_files, bench
+from isolated_runs import Bench, all_files, opened_bench, timeless
 from toys import system
-
-__all__ = ["bench"]
 
 pytestmark = pytest.mark.once
 
@@ -90,6 +87,13 @@ class Loopback(Executor):
     def close(self) -> None:
         for job in self.jobs:
             job.stop()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.chdir(tmp_path)
+    with opened_bench(tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -13,170 +13,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from blemore_harness.data.blinded import BlindedDataset, blind_dataset
-from blemore_harness.data.download import read_dataset
 from blemore_harness.disk import hold
 from blemore_harness.errors import BlemoreError, MediaError, PluginFailed
-from blemore_harness.pipeline import evaluate
 from blemore_harness.running.isolation import Isolation
-from blemore_harness.running.run import open_run
 from blemore_harness.running.worker_process import WorkerProcess
-from blemore_harness.systems.plugins import load_plugins
-from blemore_harness.systems.submission import from_plugins
-from builders import rows_of, write_download
 from installed_plugins import make_site
-from second_distributions import MAIN, environment, offered
+from isolated_runs import COMMAND, Bench, alive, files_of, opened_bench, timeless
+from second_distributions import environment
 from toys import Silent, system
 
 pytestmark = pytest.mark.once
-
-TALKER = """
-import gc
-import os
-import re
-import subprocess
-import sys
-import threading
-import time
-from pathlib import Path
-import numpy as np
-from blemore_harness.errors import BlemoreError, MediaError
-from blemore_harness.predictions import Embeddings, Probabilities
-
-class Model:
-    def __init__(self, prior):
-        self.prior = prior
-
-    def predict(self, clips, context):
-        rows = [np.random.default_rng([context.seed, int(c.content[:8], 16)]).dirichlet(np.ones(6)) for c in clips]
-        rows = np.array(rows).reshape(-1, 6) * self.prior
-        return Probabilities(clips.ids, rows / rows.sum(axis=1, keepdims=True))
-
-class Talker(Encoder):
-    name = "talker"
-    summary = "uses everything that a context offers"
-    modality = "audio"
-
-    def prepare(self, clips, options, context):
-        context.note("clips", len(clips))
-        with context.progress("counting", len(clips)) as bar:
-            for clip in clips:
-                bar.advance()
-
-    def embed(self, clips, options, context):
-        return Embeddings(clips.ids, np.array([[int(c.content[:6], 16) / 2**24, 1] for c in clips], dtype=np.float32))
-
-    def fit(self, fold, options, context):
-        model = Model(fold.train.targets.mean(axis=0) + 0.1)
-        context.log(f"first clip {fold.train.ids[0]}")
-        context.warn(f"fold {fold.index}")
-        context.note("first", fold.train.ids[0])
-        context.workspace.joinpath("checkpoint").write_text("half")
-        if fold.index is not None:
-            answers = []
-            threads = [
-                threading.Thread(target=lambda: answers.append(context.score(model.predict(fold.held_out, context))))
-                for _ in range(3)
-            ]
-            [thread.start() for thread in threads]
-            [thread.join() for thread in threads]
-            context.note("scores", [answer.score for answer in answers])
-        try:
-            context.score(model.predict(fold.train, context))
-        except BlemoreError as error:
-            context.note("refused", str(error)[:20])
-        return model
-
-class Together(Talker):
-    name = "together"
-
-    def fit_folds(self, folds, options, contexts):
-        return [self.fit(fold, options, context) for fold, context in zip(folds, contexts)]
-
-class Nosy(Talker):
-    name = "nosy"
-
-    def fit(self, fold, options, context):
-        found, seen = list(gc.get_objects()), set()
-        texts, arrays = set(), []
-        while found:
-            thing = found.pop()
-            if id(thing) in seen:
-                continue
-            seen.add(id(thing))
-            # By its type: asking an object what it is runs code of its own, and some of torch's warn.
-            if issubclass(type(thing), (str, Path)):
-                texts.add(str(thing))
-            elif issubclass(type(thing), np.ndarray):
-                arrays.append(thing.shape)
-            found += gc.get_referents(thing)
-        context.note("names", sorted(text for text in texts if re.fullmatch(r".*A[1-9]_\\w+_ver1(\\.mov)?", text))[:3])
-        context.note("labels", sorted(shape[0] for shape in arrays if len(shape) == 2 and shape[1] == 6))
-        return super().fit(fold, options, context)
-
-class Fixable(Talker):
-    name = "fixable"
-
-    def fit(self, fold, options, context):
-        clip = fold.train.items[0]
-        raise MediaError(f"clip {clip.id} has no audio", clip.id)
-
-class Own(BlemoreError):
-    def __init__(self, one, two):
-        super().__init__(f"{one}{two}")
-
-class Odd(Talker):
-    name = "odd"
-
-    def fit(self, fold, options, context):
-        raise Own("an error of ", "its own")
-
-class Careless(Talker):
-    name = "careless"
-
-    def fit(self, fold, options, context):
-        context.reporter.note("one argument too few")
-
-class Unreadable:
-    def __reduce__(self):
-        return int, ("no number",)
-
-class Garbling(Talker):
-    name = "garbling"
-
-    def fit(self, fold, options, context):
-        context.note("what", Unreadable())
-
-class Lacking(Talker):
-    name = "lacking"
-
-    def fit(self, fold, options, context):
-        import surely_not_installed
-
-class Full(Talker):
-    name = "full"
-
-    def fit(self, fold, options, context):
-        with open("/dev/full", "w") as file:
-            file.write("x")
-
-class Waiting(Talker):
-    name = "waiting"
-
-    def fit(self, fold, options, context):
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        Path("pids").write_text(f"{os.getpid()} {os.getppid()} {child.pid}\\n")
-        while True:
-            time.sleep(1)
-
-@hookimpl
-def blemore_encoders():
-    return [Talker(), Together(), Nosy(), Fixable(), Odd(), Careless(), Garbling(), Lacking(), Full(), Waiting()]
-"""
 
 EDITED = """
 import numpy as np
@@ -196,37 +45,14 @@ def blemore_encoders():
     return [Saying()]
 """
 
-COMMAND = [sys.executable, "-c", MAIN, "run", "--device", "cpu"]
-
 SECONDS = 300
 """What no machine takes, however busy it is."""
 
 
-class Bench:
-    """A small dataset, run in this process or in workers."""
-
-    def __init__(self, root: Path, tests: int = 2) -> None:
-        self.root = root
-        self.dataset = read_dataset(write_download(root / "data", rows_of(actors=4, folds=2), tests=tests))
-        self.blinded: BlindedDataset = blind_dataset(self.dataset, root / "views")
-        self.reporter = Silent()
-
-    def run(self, names: str, where: str, isolation: Isolation | None, options: Any = (), **changes: Any) -> Any:
-        submission = from_plugins([names], "median").with_options(dict(options), None)
-        record, folder = evaluate(
-            open_run(
-                submission, load_plugins(), self.dataset, self.blinded, self.root / where,
-                self.root / f"cache-{where}", self.reporter, isolation=isolation, **changes,
-            )
-        )  # fmt: skip
-        return record.to_json(), folder
-
-
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    with make_site(tmp_path / "site") as site, offered(tmp_path / "second", "example_plugin", "broken_plugin"):
-        site.install("talker", TALKER)
-        yield Bench(tmp_path)
+    with opened_bench(tmp_path) as opened:
+        yield opened
 
 
 def command(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
@@ -235,17 +61,6 @@ def command(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
         [*COMMAND, "--data", "data", *words], cwd=bench.root, capture_output=True, text=True, check=False,
         env=environment(bench.root, PYTHONPATH=paths, BLEMORE_CACHE=str(bench.root / "cache")),
     )  # fmt: skip
-
-
-def files_of(runs: Path) -> dict[str, bytes]:
-    """The rows of every fold of every system."""
-    return {str(p.relative_to(runs)): p.read_bytes() for p in (runs / "systems").rglob("*.csv")}
-
-
-def timeless(row: Any) -> Any:
-    if isinstance(row, dict):
-        return {key: timeless(value) for key, value in row.items() if key not in ("seconds", "places")}
-    return [timeless(value) for value in row] if isinstance(row, list) else row
 
 
 @pytest.mark.slow
@@ -409,14 +224,6 @@ def test_errors_cross_from_one_process_to_another() -> None:
     assert (str(there), there.plugin, there.trace) == ("it broke", "toy", "line 3")
 
 
-def alive(pid: int) -> bool:
-    """Whether a process does anything; one that ended and that nobody has asked about does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 def test_last_words_of_a_killed_run_do_not_reach_the_log_of_the_next(tmp_path: Path) -> None:
     log = tmp_path / "fold-0.log"
     with log.open("wb") as dying:
@@ -435,7 +242,7 @@ folder = Path(sys.argv[1])
 with hold(folder, print) as lock, WorkerProcess.started(folder / "fold-0.log", (lock,)) as worker:
     while not worker.said.endswith(b"\\n"):
         worker.read_life()
-    print(worker.process.pid, flush=True)
+    print(worker.pid, flush=True)
     time.sleep(600)
 """
 

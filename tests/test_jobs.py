@@ -20,74 +20,30 @@ import pytest
 from blemore_harness.api.watching import follow_run
 from blemore_harness.disk import hold
 from blemore_harness.errors import BlemoreError
+from blemore_harness.executors import Needs
+from blemore_harness.running import work
 from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.local import LocalStarter
 from blemore_harness.running.plan import plan_run
 from blemore_harness.running.run import open_run
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.systems.submission import from_plugins
-from installed_plugins import make_site
-from second_distributions import environment, offered
-from test_isolation import COMMAND, TALKER, Bench, alive, timeless
+from isolated_runs import COMMAND, Bench, alive, all_files, opened_bench, timeless
+from second_distributions import environment
 from toys import system
 
 pytestmark = pytest.mark.once
-
-MORE = """
-class Pids(Talker):
-    name = "pids"
-
-    def prepare(self, clips, options, context):
-        context.note("pid", os.getpid())
-
-    def fit(self, fold, options, context):
-        context.note("pid", os.getpid())
-        return super().fit(fold, options, context)
-
-class OtherPids(Pids):
-    name = "other-pids"
-
-class Dying(Talker):
-    name = "dying"
-
-    def fit(self, fold, options, context):
-        if fold.index == 1:
-            with open("deaths", "a") as file:
-                file.write("x")
-            if len(open("deaths").read()) <= int(os.environ.get("DEATHS", "2")):
-                print("dying was here", flush=True)
-                os.kill(os.getpid(), 9)
-        return super().fit(fold, options, context)
-
-@hookimpl
-def blemore_encoders():
-    return [Talker(), Together(), Nosy(), Fixable(), Waiting(), Pids(), OtherPids(), Dying(), Careless()]
-"""
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.chdir(tmp_path)
-    talker = TALKER[: TALKER.index("@hookimpl")] + MORE
-    with make_site(tmp_path / "site") as site, offered(tmp_path / "second", "example_plugin", "broken_plugin"):
-        site.install("talker", talker)
-        yield Bench(tmp_path)
+    with opened_bench(tmp_path) as opened:
+        yield opened
 
 
 def spread(jobs: int = 2, **more: Any) -> Isolation:
     return Isolation(jobs=jobs, fresh=False, **more)
-
-
-def all_files(runs: Path) -> dict[str, Any]:
-    """Every file of every system, without times and places."""
-    found: dict[str, Any] = {}
-    for path in sorted((runs / "systems").rglob("*")):
-        if path.suffix == ".json":
-            found[str(path.relative_to(runs))] = timeless(
-                {key: value for key, value in json.loads(path.read_text()).items() if key != "computed_on"}
-            )
-        elif path.is_file() and path.suffix != ".lock" and path.name != ".lock":
-            found[str(path.relative_to(runs))] = path.read_bytes()
-    return found
 
 
 def test_two_jobs_give_the_same_files_and_record_as_one(bench: Bench) -> None:
@@ -112,12 +68,28 @@ def test_a_worker_is_told_labels_of_one_fold_only(bench: Bench) -> None:
         for note in system(record, name)["notes"]:
             folds.setdefault(note["pid"], set()).add(note["fold"])
     assert all(len(known) == 1 for known in folds.values()), folds
-    assert len(folds) < 6, "workers are kept for the same fold of another system"
+    assert len(folds) <= 4, "workers are kept for the same fold of another system"
     nosy, _ = bench.run("nosy,talker", "runs", spread())
     notes = {note["fold"]: note for note in system(nosy, "nosy")["notes"]}
     assert [notes[index]["names"] for index in (0, 1)] == [[], []]
     # Of 40 clips 20 are trained on; a worker that was kept may still hold those of another system, which are the same.
     assert all(set(notes[index]["labels"]) == {20} for index in (0, 1))
+
+
+def test_workers_without_work_are_kept_as_far_as_memory_and_gpus_go(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = (Needs("s4d fold-1", "s4d", "video", gpus, 1, 2**30) for gpus in (0, 1))
+    starter = LocalStarter((), 1, ["0"], 3 * 2**30)
+    assert starter.has_room(small, [small, small])
+    assert not starter.has_room(small, [small, small, small])
+    assert starter.has_room(large, [small])
+    assert not starter.has_room(large, [large])
+    monkeypatch.setattr(work, "free_memory", lambda: 1)
+    record, _ = bench.run("pids,other-pids", "runs", spread())
+    assert record["status"] == "finished"
+    pids = [note["pid"] for name in ("pids", "other-pids") for note in system(record, name)["notes"]]
+    assert len(set(pids)) == 3, "one worker at a time, and one for each fold"
 
 
 @pytest.mark.parametrize(("deaths", "status"), [("2", "finished"), ("3", "failed")])

@@ -13,7 +13,8 @@ from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.executors import Needs, Welcome
 from blemore_harness.systems.plugins import load_plugins
 from blemore_scale.ray_cluster import RayCluster
-from cluster_cases import Case, alive, files_of, opened_case, timeless, wait_until
+from cluster_cases import Case, opened_case, wait_until
+from isolated_runs import alive, files_of, timeless
 
 pytestmark = [pytest.mark.slow, pytest.mark.encoders]  # with all extras, among them `ray`
 

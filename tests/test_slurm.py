@@ -16,7 +16,8 @@ from blemore_harness.files.runs import read_record
 from blemore_harness.systems.plugins import load_plugins
 from blemore_scale.settings import read_minutes
 from blemore_scale.slurm import Slurm
-from cluster_cases import Case, alive, files_of, opened_case, timeless, wait_until
+from cluster_cases import Case, opened_case, wait_until
+from isolated_runs import alive, files_of, timeless
 from slurm_cluster import missing, slurm_cluster
 
 pytestmark = pytest.mark.encoders  # with all extras, among them `slurm`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from blemore_harness.executors import Needs
 from blemore_harness.networks import CPUS_VARIABLE
+from blemore_harness.running.template import Template
 from blemore_harness.running.worker_process import WorkerProcess
 from blemore_harness.systems.failures import Lost
 
@@ -27,15 +29,15 @@ class LocalWorker:
         gpu: as CUDA_VISIBLE_DEVICES names it; empty for none.
     """
 
-    def __init__(self, starter: LocalStarter, log: Path, gpu: str, cpus: int) -> None:
+    def __init__(self, starter: LocalStarter, log: Path, gpu: str) -> None:
         self._starter, self._gpu = starter, gpu
         self._lock = threading.Lock()
         self._closed = self._killed = False
         self._stack = ExitStack()
-        variables = dict.fromkeys(THREAD_VARIABLES, str(cpus)) | {CPUS_VARIABLE: str(cpus)}
-        own = {name: value for name, value in variables.items() if name not in os.environ}
         visible = {"CUDA_VISIBLE_DEVICES": gpu} if starter.divides_gpus else {}
-        self._process = self._stack.enter_context(WorkerProcess.started(log, starter.locks, {**own, **visible}))
+        variables = {**starter.variables, **visible}
+        process = WorkerProcess.started(log, starter.locks, variables, starter.template)
+        self._process = self._stack.enter_context(process)
         self.pipe = self._process.pipe
 
     def begin(self, log: Path) -> None:
@@ -60,7 +62,7 @@ class LocalWorker:
 
     def describe(self) -> dict[str, str]:
         """As `pool.PoolWorker.describe`."""
-        return {"host": platform.node(), "worker": f"process {self._process.process.pid}"}
+        return {"host": platform.node(), "worker": f"process {self._process.pid}"}
 
     def come_back(self) -> bool:
         """Return False: a process that ended stays so."""
@@ -94,25 +96,32 @@ class LocalStarter:
         locks: as of `Isolation`.
         cpus: threads that libraries start in each.
         gpus: as of `needs.list_gpus`.
+        memory: bytes that all workers may take.
+        modules: large libraries that most workers import.
     """
 
-    def __init__(self, locks: Sequence[int], cpus: int, gpus: Sequence[str]) -> None:
+    def __init__(
+        self, locks: Sequence[int], cpus: int, gpus: Sequence[str], memory: int, modules: Sequence[str] = ()
+    ) -> None:
         self.locks = tuple(locks)
         self.divides_gpus = bool(gpus)
-        self._cpus = cpus
+        variables = dict.fromkeys(THREAD_VARIABLES, str(cpus)) | {CPUS_VARIABLE: str(cpus)}
+        self.variables = {name: value for name, value in variables.items() if name not in os.environ}
+        self.template = Template(modules, self.variables) if modules and sys.platform == "linux" else None
         self._lock = threading.Lock()
         self._gpus = list(gpus)
+        self._all_gpus, self._memory = len(gpus), memory
 
     def start(self, needs: Needs, log: Path) -> LocalWorker:
         """As `pool.Starter.start`."""
         with self._lock:
             gpu = self._gpus.pop(0) if needs.gpus else ""
-        return LocalWorker(self, log, gpu, self._cpus)
+        return LocalWorker(self, log, gpu)
 
-    def has_room(self, needs: Needs) -> bool:
-        """Return whether a GPU is free where one is needed."""
-        with self._lock:
-            return len(self._gpus) >= needs.gpus
+    def has_room(self, needs: Needs, others: Sequence[Needs]) -> bool:
+        """Return whether memory and GPUs suffice."""
+        every = (needs, *others)
+        return sum(e.gpus for e in every) <= self._all_gpus and sum(e.memory for e in every) <= self._memory
 
     def take_back(self, gpu: str) -> None:
         """Count a GPU as free."""
@@ -121,4 +130,6 @@ class LocalStarter:
                 self._gpus.append(gpu)
 
     def close(self) -> None:
-        """Do nothing: every worker is closed by itself."""
+        """End the template; every worker is closed by itself."""
+        if self.template is not None:
+            self.template.close()

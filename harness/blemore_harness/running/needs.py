@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from blemore_harness.executors import Needs
+from blemore_harness.hookspecs import Encoder
 from blemore_harness.networks import usable_cpus
 from blemore_harness.systems.resolved import ResolvedSystem
 
@@ -41,6 +43,16 @@ def estimate_needs(
     gpus = 0 if device == "cpu" or light else 1
     kind = resolved.modality or "fusion"
     return Needs(f"{resolved.name} {part}", resolved.name, kind, gpus, cpus, memory, limit)
+
+
+def list_imports(systems: Iterable[ResolvedSystem]) -> tuple[str, ...]:
+    """Return the large libraries that workers of these systems import: torch, for networks and classification heads."""
+    for resolved in systems:
+        if isinstance(resolved.system, Encoder) and (
+            resolved.card.parameters or type(resolved.system).fit is Encoder.fit
+        ):
+            return "torch", "torch._dynamo"  # the second by the first step of an optimiser
+    return ()
 
 
 def list_gpus(device: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ extracts is shared by all folds.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,8 +60,8 @@ class Starter(Protocol):
     def start(self, needs: Needs, log: Path) -> PoolWorker:
         """Return a worker that takes requests."""
 
-    def has_room(self, needs: Needs) -> bool:
-        """Return whether one more could be started, as far as the starter knows."""
+    def has_room(self, needs: Needs, others: Sequence[Needs]) -> bool:
+        """Return whether there is room for a worker with these needs besides others."""
 
     def close(self) -> None:
         """End what is left."""
@@ -84,17 +85,15 @@ class Pool:
     """Workers that carry out requests at the same time; changes no number.
 
     Args:
-        starter: starts them.
-        slots: how many there may be at a time.
+        starter: starts them, and knows how many there is room for; those without work count, too.
         cpus: that each may use.
         isolation: how workers are run.
     """
 
     many: ClassVar[bool] = True
 
-    def __init__(self, starter: Starter, slots: int, cpus: int, isolation: Isolation) -> None:
+    def __init__(self, starter: Starter, cpus: int, isolation: Isolation) -> None:
         self._starter = starter
-        self._slots = slots
         self._cpus = cpus
         self._limit, self._fresh = isolation.limit, isolation.fresh
         self._remote = isolation.executor is not None
@@ -114,7 +113,7 @@ class Pool:
             return {kept.labels for kept in self._idle}
 
     def do(self, resolved: ResolvedSystem, request: Request, context: Context, log: Path) -> Done:
-        """As `Isolation.do`; called from several threads, from no more than there are slots."""
+        """As `Isolation.do`; called from several threads."""
         restarts = isinstance(request, Preparing | Embedding)
         needs = estimate_needs(resolved, restarts, context.device, log.stem, self._cpus, self._limit)
         device = "auto" if needs.gpus and self._remote else context.device if needs.gpus else "cpu"
@@ -145,7 +144,6 @@ class Pool:
 
     def _lease(self, needs: Needs, labels: object, log: Path) -> _Kept:
         """Take a worker without work, or start one; one that cannot be used makes room for it."""
-        gone: list[_Kept] = []
         with self._lock:
             if self._closed:
                 raise Lost(" was lost: the run has ended", "")
@@ -156,14 +154,10 @@ class Pool:
                 kept = max(usable, key=lambda each: each.labels == labels)  # rather than one that knows nothing yet
                 self._idle.remove(kept)
                 kept.labels = labels
+                kept.needs = replace(kept.needs, memory=max(kept.needs.memory, needs.memory))
             else:
-                if not self._starter.has_room(needs):
-                    gone += [kept for kept in self._idle if kept.needs.gpus][:1]
-                while len(self._idle) + len(self._busy) - len(gone) >= self._slots and len(gone) < len(self._idle):
-                    gone.append(next(kept for kept in self._idle if kept not in gone))
-                for each in gone:
-                    self._idle.remove(each)
                 kept = _Kept(needs, labels)
+            gone = self._make_room(kept.needs)
             kept.uses += 1
             self._busy.append(kept)
         for each in gone:
@@ -178,6 +172,14 @@ class Pool:
         if self._closed:
             kept.worker.kill()
         return kept
+
+    def _make_room(self, needs: Needs) -> list[_Kept]:
+        """Take workers without work away until there is room for another, those that hold a missing GPU first."""
+        gone = []
+        while self._idle and not self._starter.has_room(needs, [kept.needs for kept in (*self._idle, *self._busy)]):
+            gone.append(max(self._idle, key=lambda kept: kept.needs.gpus * needs.gpus))
+            self._idle.remove(gone[-1])
+        return gone
 
     def _suffices(self, has: Needs, wants: Needs) -> bool:
         enough = has.cpus >= wants.cpus and has.memory >= wants.memory

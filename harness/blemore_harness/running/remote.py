@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge, wait
 from pathlib import Path
@@ -168,10 +169,14 @@ class RemoteWorker:
 
 
 class RemoteStarter:
-    """Starts workers through an executor; those that are wanted at nearly the same time, together."""
+    """Starts workers through an executor; those that are wanted at nearly the same time, together.
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    Args:
+        slots: how many there may be at a time.
+    """
+
+    def __init__(self, executor: Executor, slots: int) -> None:
+        self._executor, self._slots = executor, slots
         self._gate = Gate(executor)
         self._lock = threading.Lock()
         self._wanted: list[_Wanted] = []
@@ -222,9 +227,9 @@ class RemoteStarter:
             for each in batch:
                 each.asked.set()
 
-    def has_room(self, needs: Needs) -> bool:
-        """Return True: the engine queues what it has no room for."""
-        return True
+    def has_room(self, needs: Needs, others: Sequence[Needs]) -> bool:
+        """Return whether one more may be asked for; the engine queues what it has no room for."""
+        return len(others) < self._slots
 
     def close(self) -> None:
         """Start no more, and end those that have not connected."""

@@ -19,7 +19,7 @@ from blemore_harness.running.calls import name_trouble
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.keeping import is_finished, parts_of
 from blemore_harness.running.local import LocalStarter
-from blemore_harness.running.needs import count_room, estimate_needs, free_memory, list_gpus
+from blemore_harness.running.needs import count_room, estimate_needs, free_memory, list_gpus, list_imports
 from blemore_harness.running.plan import Node
 from blemore_harness.running.pool import Pool
 from blemore_harness.running.remote import RemoteStarter
@@ -229,10 +229,12 @@ class _Spread:
     def _hold(self, stack: ExitStack) -> Run:
         """Hold the folders of all systems that are not finished, always in the same order: two runs cannot block."""
         held = self._run
-        unfinished = [each for each in held.systems if each.trouble is None and not is_finished(held, each)]
-        for folder in sorted(held.folder_of(each).path for each in unfinished):
+        for folder in sorted(held.folder_of(each).path for each in self._list_unfinished()):
             held = stack.enter_context(held.holding(folder))
         return held
+
+    def _list_unfinished(self) -> list[ResolvedSystem]:
+        return [each for each in self._run.systems if each.trouble is None and not is_finished(self._run, each)]
 
     def _open_pool(self, held: Run) -> tuple[Run, Pool, int]:
         isolation = held.isolation
@@ -241,14 +243,16 @@ class _Spread:
         self._memory, self._gpus = 2**63, 2**31
         if executor is not None:
             slots = min(executor.slots, isolation.jobs) if isolation.jobs > 1 else executor.slots
-            pool = Pool(RemoteStarter(executor), slots, executor.cpus, isolation)
+            pool = Pool(RemoteStarter(executor, slots), executor.cpus, isolation)
             self._device = held.device.asked
             return replace(held, isolation=pool, device=held.device.elsewhere()), pool, slots
         self._device = held.device.resolve()
         gpus = list_gpus(self._device)
         self._memory, self._gpus = free_memory(), len(gpus)
         cpus = max(1, usable_cpus() // isolation.jobs)
-        pool = Pool(LocalStarter(isolation.locks, cpus, gpus), isolation.jobs, cpus, isolation)
+        # A process that may have looked at GPUs is not forked: CUDA does not survive it.
+        modules = () if gpus else list_imports(self._list_unfinished())
+        pool = Pool(LocalStarter(isolation.locks, cpus, gpus, self._memory, modules), cpus, isolation)
         return replace(held, isolation=pool), pool, isolation.jobs
 
     def _work_off(self, run: Run, pool: Pool) -> None:

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
 from blemore_harness.errors import printable
+from blemore_harness.running.template import Template
 from blemore_harness.systems.failures import Lost
 
 START = (
@@ -38,9 +39,9 @@ TAIL_LINES = 20
 
 @dataclass
 class WorkerProcess:
-    """A running worker: its guardian's process, the pipe to it, and a socket that tells that it lives."""
+    """A running worker: its guardian's process id, the pipe to it, and a socket that tells that it lives."""
 
-    process: subprocess.Popen[bytes]
+    pid: int
     pipe: Connection
     life: socket.socket
     log: Path
@@ -50,7 +51,11 @@ class WorkerProcess:
     @classmethod
     @contextlib.contextmanager
     def started(
-        cls, log: Path, locks: Sequence[int] = (), environment: Mapping[str, str] | None = None
+        cls,
+        log: Path,
+        locks: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
+        template: Template | None = None,
     ) -> Iterator[WorkerProcess]:
         """Start a worker; when the block ends, it and whatever it started are gone.
 
@@ -59,6 +64,7 @@ class WorkerProcess:
             locks: descriptors of `runs.hold`: where the harness is killed, nobody else gets these folders before the
                 worker is gone as well, which may still be writing.
             environment: variables that it gets besides those of this process.
+            template: forks it, if it can.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)  # a dying worker of a run that was killed may still be writing its last words there
@@ -66,16 +72,22 @@ class WorkerProcess:
         life, other = socket.socketpair()
         passed = (there.fileno(), other.fileno(), *locks)
         words = [sys.executable, "-P", "-u", "-c", START, json.dumps(sys.path), *map(str, passed)]
+        variables = environment or {}
         with here, life, ExitStack() as stack:
             with there, other, log.open("xb") as output:
-                process = subprocess.Popen(
-                    words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                    pass_fds=passed, env={**os.environ, **(environment or {})},
-                )  # fmt: skip
-                # Before it is reaped: until then no other group can have its number.
-                stack.callback(process.wait)
-                stack.callback(_kill_group, process.pid)
-            yield cls(process, here, life, log)
+                pid = template.fork(output.fileno(), passed, variables) if template is not None else None
+                if pid is None:
+                    process = subprocess.Popen(
+                        words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                        pass_fds=passed, env={**os.environ, **variables},
+                    )  # fmt: skip
+                    pid = process.pid
+                    stack.callback(process.wait)
+            worker = cls(pid, here, life, log)
+            stack.callback(worker.wait_for_end, GRACE)
+            # Before it is reaped: until then no other group can have its number.
+            stack.callback(_kill_group, pid)
+            yield worker
         remove_empty(log)
 
     def wait(self, seconds: float | None) -> bool:
@@ -103,7 +115,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it and what it started, at once."""
-        _kill_group(self.process.pid)
+        _kill_group(self.pid)
 
     def read_life(self) -> None:
         """Take what the guardian says; the last message is how the worker ended."""
