@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from blemore_harness.heads.frames import ClipFrames
 from blemore_harness.pooling import PERCENTILES, STATISTICS
 
@@ -131,7 +133,8 @@ def attend(frames: Tensor, lengths: Tensor, queries: Tensor, scale: Tensor) -> T
     masked, which would take a pass over them each: queries and results are, and weights in the padding are 0.
 
     Args:
-        frames: (B, T, D), centred by clip and padded with finite numbers, which have no effect.
+        frames: (B, T, D), centred by clip and padded with finite numbers, which have no effect; one clip by itself
+            has no padding.
         lengths: (B,), frames of each clip.
         queries: (K, D).
         scale: (D,), standard deviation of each feature over training frames.
@@ -165,13 +168,14 @@ def describe(frames: Tensor, lengths: Tensor) -> Tensor:
     mean = frames.masked_fill(~there, 0).sum(dim=1) / lengths[:, None]
     variance = (frames - mean[:, None]).masked_fill(~there, 0).square().sum(dim=1) / lengths[:, None]
     found = [mean, variance.clamp(min=TINY).sqrt() * (variance > TINY)]
-    ordered = frames.masked_fill(~there, torch.inf).sort(dim=1).values
-    for percentile in PERCENTILES:
-        place = (lengths - 1) * (percentile / 100)
-        below = place.floor().long()
-        above = torch.minimum(below + 1, lengths - 1)
-        low, high = (ordered.gather(1, at[:, None, None].expand(-1, 1, frames.shape[2]))[:, 0] for at in (below, above))
-        found.append(low + (high - low) * (place - below)[:, None])
+    places = (lengths - 1)[:, None] * torch.tensor(PERCENTILES, device=frames.device) / 100
+    below = places.floor().long()
+    above = torch.minimum(below + 1, (lengths - 1)[:, None])
+    # Gradients go through the frames that percentiles lie at only, and not through all of the sorted ones.
+    order = _argsort(frames.detach().masked_fill(~there, torch.inf))
+    wanted = torch.cat([below, above], dim=1)[:, :, None].expand(-1, -1, frames.shape[2])
+    low, high = frames.gather(1, order.gather(1, wanted)).chunk(2, dim=1)
+    found.append((low + (high - low) * (places - below)[:, :, None]).flatten(1))
     return torch.cat(found, dim=1)
 
 
@@ -180,3 +184,12 @@ def mask(frames: Tensor, lengths: Tensor) -> Tensor:
     import torch
 
     return torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
+
+
+def _argsort(frames: Tensor) -> Tensor:
+    """Return the positions that sort the frames (B, T, D) by each feature; on a CPU NumPy takes a sixth of the time."""
+    import torch
+
+    columns = frames.transpose(1, 2).contiguous()
+    found = columns.argsort(dim=2) if columns.is_cuda else torch.from_numpy(np.argsort(columns.numpy(), axis=2))
+    return found.transpose(1, 2)
