@@ -188,10 +188,7 @@ def compare_trainers(clips: int, epochs: int, rounds: int, folder: Path) -> dict
     for name, (wall, cpu) in best.items():
         print(f"{name:12} {wall:8.1f} s {cpu:8.1f} s of CPU")
     ratios = [plain / own for plain, own in zip(best["plain torch"], best["as a run"], strict=True)]
-    print(
-        f"a run is {ratios[0]:.1f} times as fast, with {ratios[1]:.1f} times less CPU; "
-        f"{torch.get_num_threads()} threads"
-    )
+    print(f"a run is {ratios[0]:.1f} times as fast, with {ratios[1]:.1f} times less CPU")
     return {
         "mlp-512, five folds: times faster than plain torch": ratios[0],
         "mlp-512, five folds: times less CPU than plain torch": ratios[1],
