@@ -19,6 +19,7 @@ import pytest
 from blemore_harness.disk import hold
 from blemore_harness.errors import BlemoreError, MediaError, PluginFailed
 from blemore_harness.running.isolation import Isolation
+from blemore_harness.running.template import Template
 from blemore_harness.running.worker_process import WorkerProcess
 from installed_plugins import make_site
 from isolated_runs import COMMAND, Bench, alive, files_of, opened_bench, timeless
@@ -231,6 +232,29 @@ def test_last_words_of_a_killed_run_do_not_reach_the_log_of_the_next(tmp_path: P
             dying.write(b"EOFError: the harness is gone")
             dying.flush()
         assert not log.exists(), "the worker of this run printed nothing"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_a_worker_is_forked_from_a_template_unless_that_has_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "busy_module.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    for modules, forked in ((["json", "no_such_module"], True), (["busy_module"], False)):
+        template = Template(modules, {})
+        with WorkerProcess.started(tmp_path / "fold-0.log", (), {}, template) as worker:
+            while not worker.said.endswith(b"\n"):
+                worker.read_life()
+            parent = int(Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[1])
+            assert parent == (template.pid if forked else os.getpid())
+            assert set(states(worker.pid)) <= set("RSD"), "a group of its own"
+            worker.dismiss()
+            assert worker.said.endswith(b"\n0\n")
+        assert set(states(worker.pid)) <= {"Z"}
+        template.close()
+        assert states(worker.pid) == ""
 
 
 HARNESS = """

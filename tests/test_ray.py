@@ -11,6 +11,7 @@ import pytest
 
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.executors import Needs, Welcome
+from blemore_harness.running import calls
 from blemore_harness.systems.plugins import load_plugins
 from blemore_scale.ray_cluster import RayCluster
 from cluster_cases import Case, opened_case, wait_until
@@ -79,7 +80,10 @@ def test_a_node_that_dies_in_the_middle_loses_nothing(
     assert not [path.name for path in (elsewhere / "workers").iterdir() if path.suffix != ".log"]
 
 
-def test_an_actor_that_fails_is_reported_with_its_log(cluster: Any, case: Case) -> None:
+def test_an_actor_that_fails_is_reported_with_its_log(
+    cluster: Any, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "TRIES", 0)
     record, _ = case.run("ending,quick", "ray", "ray", {"address": cluster.address, "parallel": "1"})
     states = {row["name"]: row for row in record["systems"]}
     message = states["ending"]["error"]["message"]

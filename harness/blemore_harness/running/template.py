@@ -37,6 +37,7 @@ class Template:
                 words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 start_new_session=True, pass_fds=[there.fileno()], env={**os.environ, **environment},
             )  # fmt: skip
+        self.pid = self._process.pid
 
     def fork(self, output: int, descriptors: Sequence[int], environment: Mapping[str, str]) -> int | None:
         """Start a guardian and its worker in a session of its own.
