@@ -32,7 +32,8 @@ def plain(name: str) -> Callable[..., Any]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "count_below", plain("count_below"))
+    for name in ("count_below", "open_ranking", "rank_emotion"):
+        monkeypatch.setattr(kernel, name, plain(name))
 
 
 def make_rows(seed: int, clips: int) -> Array:
@@ -46,7 +47,7 @@ def decode(base: Array, one: Array, two: Array, weights: tuple[float, float], st
     """Run `decode_block` on rows (N, 6); returns code, low and gap, with a place behind the last that stays -9."""
     buffers = [np.full(count + 1, -9), np.full(count + 1, -9.0), np.full(count + 1, -9.0)]
     columns = [np.ascontiguousarray(rows.T) for rows in (base, one, two)]
-    plain("decode_block")(*columns, *weights, start, count, *buffers)
+    plain("decode_block")(*columns, *weights, start, count, *buffers, np.full((2, count + 1), -9))
     return buffers
 
 
