@@ -49,7 +49,9 @@ def test_every_network_and_head_is_checked_and_measured(suite: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_part_of_each_kind_runs_on_a_cpu(suite: Any, tmp_path: Path) -> None:
+def test_a_part_of_each_kind_runs_on_a_cpu(suite: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "START_SECONDS", 600.0)  # a busy machine is no failure
+    monkeypatch.setattr(suite, "SLACK", 600.0)
     only = "correctness clip,correctness attentive,correctness imagebind-audio,embeddings clip,size linear,busy video"
     chosen = suite.choose(suite.list_parts(), f"{only},folds mlp,demo")
     assert suite.run(chosen, "cpu", True, 60, tmp_path) == 0
@@ -128,18 +130,18 @@ def test_a_process_that_dies_or_takes_too_long_is_replaced(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def ask(work: str, limit: float = 60) -> dict[str, Any]:
+    def ask(work: str, limit: float = 600) -> dict[str, Any]:
         answer: dict[str, Any] = worker.carry_out(suite.Part("correctness", work, 1, work), limit)
         return answer
 
     monkeypatch.setattr(suite, "START_SECONDS", 0.0)
-    first = ask("fine", 120)["figures"]["pid"]
+    first = ask("fine", 600)["figures"]["pid"]
     assert ask("fine")["figures"]["pid"] == first
     assert "exit status 7" in ask("die")["error"]
-    second = ask("fine", 120)["figures"]["pid"]
+    second = ask("fine", 600)["figures"]["pid"]
     assert second != first
     assert ask("wait", 0.1)["error"] == "not finished after 0 s"
-    assert ask("fail", 120)["error"] == "ValueError: broken fail"
+    assert ask("fail", 600)["error"] == "ValueError: broken fail"
     worker.end()
 
 
