@@ -14,8 +14,10 @@ from blemore_harness.errors import BlemoreError, ConfigError
 from blemore_harness.executors import Needs, Welcome
 from blemore_harness.files.runs import read_record
 from blemore_harness.systems.plugins import load_plugins
+from blemore_scale.launch import open_folder
 from blemore_scale.settings import read_minutes
 from blemore_scale.slurm import Slurm
+from blemore_scale.slurm_commands import Queue
 from cluster_cases import Case, opened_case, wait_until
 from isolated_runs import alive, files_of, timeless
 from slurm_cluster import missing, slurm_cluster
@@ -216,6 +218,24 @@ def test_options_become_what_slurm_is_asked_for(slurm: Path, tmp_path: Path) -> 
     for options, found in (({"partitoin": "x"}, "partition"), ({"time": "soon"}, "'soon'"), ({"cpus": "0"}, "'0'")):
         with pytest.raises(ConfigError, match=found):
             load_plugins().open_executor("slurm", options)
+
+
+def test_a_job_that_slurm_has_forgotten_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A detached run whose job ended days ago is sent again, and nobody waits for a worker of then."""
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    queue = Queue()
+    queue.add(["4711"])
+    assert queue.state("4711").plain == "ended"
+
+
+def test_only_the_owner_reads_the_folder_with_the_key(tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir(mode=0o755)
+    for folder in (tmp_path / "workers", tmp_path / "new"):
+        open_folder(folder)
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_times_are_read_as_slurm_does() -> None:

@@ -91,6 +91,7 @@ def open_folder(folder: Path) -> str:
     """Make the folder of the jobs, for its owner only as it holds the key of the run; returns what `MARK` holds."""
     mark = secrets.token_hex(8)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)  # where it was there already
     (folder / MARK).write_text(mark, encoding="ascii")
     return mark
 
