@@ -154,6 +154,7 @@ def test_killed_workers_and_ctrl_c_lose_nothing(bench: Bench) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait() == 1 or process.returncode in (130, -signal.SIGINT)
     assert not any(map(alive, family))
+    assert "tried again" not in (bench.root / "said.txt").read_text(), "a worker that is ended with the run is not lost"
     [record] = bench.root.glob("blemore-runs/talker*/record.json")
     assert json.loads(record.read_text())["status"] == "interrupted"
 
