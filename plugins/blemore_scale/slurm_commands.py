@@ -117,9 +117,12 @@ def describe_end(job: str) -> tuple[str, str]:
 
 
 def forget_own_job() -> None:
-    """Forget the Slurm job that this process may itself be in: its size would become that of the jobs sent from it."""
+    """Forget the Slurm job that this process may itself be in: its size would become that of the jobs sent from it.
+
+    What users set for `sbatch`, such as SBATCH_ACCOUNT, stays.
+    """
     for name in list(os.environ):
-        if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")) and name != "SLURM_CONF":
+        if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_")) and name != "SLURM_CONF":
             with contextlib.suppress(KeyError):
                 del os.environ[name]
 
