@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +19,7 @@ import pytest
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.executors import Executor, Needs, Started, State, Welcome
 from blemore_harness.running.isolation import Isolation
-from blemore_harness.running.remote import Gate
+from blemore_harness.running.remote import Gate, RemoteWorker
 from blemore_harness.systems.plugins import load_plugins
 from isolated_runs import Bench, all_files, opened_bench, timeless
 from toys import system
@@ -147,7 +150,55 @@ def test_whoever_does_not_know_the_key_is_not_let_in(executor: Loopback) -> None
     found = gate.wait_for(right.token, 300)
     assert found is not None
     assert found[0].job == "job-1"
+    with socket.socket(fileno=os.dup(found[1].fileno())) as peer:
+        assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), "a machine that loses power says nothing"
     found[1].close()
+    gate.close()
+
+
+def test_the_gate_stays_open_when_a_connection_fails_and_closes_whole(
+    executor: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept, failures = socket.socket.accept, [OSError("too many open files")]
+
+    def failing(listener: socket.socket) -> tuple[socket.socket, object]:
+        if failures:
+            raise failures.pop()
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+    gate = Gate(executor)
+    welcome = gate.welcome()
+    executor.start([], [welcome])
+    found = gate.wait_for(welcome.token, 300)
+    assert found is not None
+    assert not failures
+    found[1].close()
+    threads = [each for each in threading.enumerate() if each.name == "gate"]
+    gate.close()
+    for thread in threads:
+        thread.join()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((welcome.host, welcome.port))
+
+
+def test_nobody_waits_for_a_worker_that_is_in_the_queue_when_the_run_ends(executor: Loopback) -> None:
+    class Waiting(Started):
+        stopped = False
+
+        def state(self) -> State:
+            return "waiting"
+
+        def stop(self) -> None:
+            self.stopped = True
+
+    gate, started = Gate(executor), Waiting()
+    worker = RemoteWorker(gate, gate.welcome(), started)
+    worker.pipe, there = Pipe()
+    there.close()
+    worker.kill()
+    assert not worker.come_back()
+    assert started.stopped
     gate.close()
 
 

@@ -25,6 +25,7 @@ from blemore_harness.running import work
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.local import LocalStarter
 from blemore_harness.running.plan import plan_run
+from blemore_harness.running.pool import Pool
 from blemore_harness.running.run import open_run
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.systems.submission import from_plugins
@@ -111,6 +112,22 @@ def test_a_lost_worker_is_tried_again_twice(
         assert system(again, "dying")["status"] == "finished"
 
 
+def test_a_worker_that_dies_while_it_has_no_work_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when memory runs out: workers are ended first."""
+    release, killed = Pool._release, []
+
+    def release_and_kill(pool: Pool, kept: Any) -> None:
+        if not killed:
+            killed.append(kept)
+            kept.worker._process.kill()
+        release(pool, kept)
+
+    monkeypatch.setattr(Pool, "_release", release_and_kill)
+    record, _ = bench.run("talker,file-bytes", "two", spread())
+    assert record["status"] == "finished", [each.get("error") for each in record["systems"]]
+    assert sum("tried again" in text for text in bench.reporter.said) == 1
+
+
 def test_what_a_plugin_raises_is_not_tried_again_and_the_others_go_on(bench: Bench) -> None:
     record, _ = bench.run("careless,talker", "two", spread())
     assert "note failed: TypeError" in system(record, "careless")["error"]["message"]
@@ -154,6 +171,7 @@ def test_killed_workers_and_ctrl_c_lose_nothing(bench: Bench) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait() == 1 or process.returncode in (130, -signal.SIGINT)
     assert not any(map(alive, family))
+    assert "tried again" not in (bench.root / "said.txt").read_text(), "a worker that is ended with the run is not lost"
     [record] = bench.root.glob("blemore-runs/talker*/record.json")
     assert json.loads(record.read_text())["status"] == "interrupted"
 

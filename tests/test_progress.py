@@ -62,6 +62,15 @@ def test_the_time_left_is_that_of_folds_of_the_same_system() -> None:
     assert [(standing.done, standing.total) for standing in shown if standing][-1] == (8, 8)
 
 
+def test_a_fold_that_ends_after_its_system_failed_is_counted() -> None:
+    shown: list[Standing | None] = []
+    progress = FoldProgress({"a": 3, "b": 1}, shown.append, jobs=2)
+    progress.drop("a")
+    progress.finish("a", 2.0)
+    progress.finish("b", 2.0)
+    assert [standing and standing.text for standing in shown] == ["1 of 2 folds done (a)", "2 of 2 folds done (b)"]
+
+
 def test_folds_of_a_system_that_failed_are_not_waited_for() -> None:
     shown: list[Standing | None] = []
     progress = FoldProgress({"a": 6, "b": 2}, shown.append)

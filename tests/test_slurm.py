@@ -15,9 +15,11 @@ from blemore_harness.executors import Needs, Welcome
 from blemore_harness.files.runs import read_record
 from blemore_harness.running import calls, remote
 from blemore_harness.systems.plugins import load_plugins
-from blemore_scale import slurm_commands
+from blemore_scale import launch, slurm_commands
+from blemore_scale.launch import Launch, open_folder
 from blemore_scale.settings import read_minutes
 from blemore_scale.slurm import Slurm
+from blemore_scale.slurm_commands import Queue, forget_own_job
 from cluster_cases import Case, opened_case, wait_until
 from isolated_runs import alive, files_of, timeless
 from slurm_cluster import missing, slurm_cluster
@@ -210,6 +212,39 @@ def test_options_become_what_slurm_is_asked_for(slurm: Path, tmp_path: Path) -> 
     for options, found in (({"partitoin": "x"}, "partition"), ({"time": "soon"}, "'soon'"), ({"cpus": "0"}, "'0'")):
         with pytest.raises(ConfigError, match=found):
             load_plugins().open_executor("slurm", options)
+
+
+def test_a_job_that_slurm_has_forgotten_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A detached run whose job ended days ago is sent again, and nobody waits for a worker of then."""
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    queue = Queue()
+    queue.add(["4711"])
+    assert queue.state("4711").plain == "ended"
+
+
+def test_only_the_owner_reads_the_folder_with_the_key(tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir(mode=0o755)
+    for folder in (tmp_path / "workers", tmp_path / "new"):
+        open_folder(folder)
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_worker_has_as_many_threads_as_its_job_has_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "START", "from blemore_harness.networks import usable_cpus; print(usable_cpus())")
+    job = Launch(Welcome("127.0.0.1", 1, b"key", "token"), (), tmp_path, open_folder(tmp_path), 1)
+    assert job.run("job", tmp_path / "log") == ""
+    assert (tmp_path / "log").read_text().split() == ["1"]
+
+
+def test_the_own_job_is_forgotten_and_what_users_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "7")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
+    forget_own_job()
+    assert "SLURM_CPUS_PER_TASK" not in os.environ
+    assert os.environ["SBATCH_ACCOUNT"] == "mine"
 
 
 def test_times_are_read_as_slurm_does() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from blemore_harness.cli import cli
-from blemore_harness.disk import hold
+from blemore_harness.disk import LOCK_FILE, hold
 from blemore_harness.drawing.console import PlainConsole
 from blemore_harness.drawing.run_list import draw_runs, list_rows
 from blemore_harness.errors import RunError
-from blemore_harness.files.housekeeping import list_removals, list_rubbish
+from blemore_harness.files.housekeeping import is_held, list_removals, list_rubbish
 from blemore_harness.files.runs import Runs, folder_name
 from blemore_harness.record.types import Record
 from sample_records import failed_system, sample_record, sample_system
@@ -231,3 +232,11 @@ def test_folders_named_in_a_configuration_file_are_used(tmp_path: Path, monkeypa
     assert "one-0123456789ab" in CliRunner().invoke(cli, ["runs"]).stdout
     assert CliRunner().invoke(cli, ["runs", "clean", "--yes"]).exit_code == 0
     assert names(tmp_path / "mine") == {"one", "a"}
+
+
+def test_looking_whether_a_folder_is_worked_on_is_no_work(tmp_path: Path) -> None:
+    with hold(tmp_path, print):
+        assert is_held(tmp_path)
+    with (tmp_path / LOCK_FILE).open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not is_held(tmp_path)

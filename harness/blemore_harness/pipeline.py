@@ -28,7 +28,7 @@ from blemore_harness.running.run import Run
 from blemore_harness.running.run_log import LOG_FILE, RunLog
 from blemore_harness.running.skipping import skip_clips
 from blemore_harness.running.work import SKIPPED, Work, count_jobs, fits_together
-from blemore_harness.scoring.kept_scores import score_once
+from blemore_harness.scoring.kept_scores import digest_code, score_once
 from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, suspect_leaks
 from blemore_harness.scoring.test_clips import choose_decoder, find_strategy, predict_test
 
@@ -44,6 +44,7 @@ def evaluate(run: Run) -> tuple[Record, Path]:
             stays finished. Whatever a plugin raises becomes a row instead, and the record says `failed`.
     """
     started = time.perf_counter()
+    digest_code()  # as it is loaded now
     transductive = _looks_at_other_test_clips(run)
     folder = run.folder
     log = RunLog(run.reporter, folder / LOG_FILE, run.command, run.show)

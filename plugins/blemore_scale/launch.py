@@ -26,6 +26,11 @@ START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from blemore_s
 MARK = "shared"
 """File of the jobs' folder that says that a job sees the folder of the harness and not one of the same name."""
 
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "BLEMORE_CPUS"
+)  # fmt: skip
+"""What libraries and the harness take their number of threads from: engines do not always bind a job to its cores."""
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -60,7 +65,7 @@ class Launch:
         if not self._sees_folder():
             return f"the machine {socket.gethostname()} does not see {self.folder}: {SHARE}"
         words = [sys.executable, "-P", "-u", "-c", START, json.dumps(self.paths)]
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads))
+        threads = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         with contextlib.ExitStack() as stack:
             output: IO[bytes] | None = None if log is None else stack.enter_context(log.open("ab"))
             worker = subprocess.Popen(
@@ -91,6 +96,7 @@ def open_folder(folder: Path) -> str:
     """Make the folder of the jobs, for its owner only as it holds the key of the run; returns what `MARK` holds."""
     mark = secrets.token_hex(8)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)  # where it was there already
     (folder / MARK).write_text(mark, encoding="ascii")
     return mark
 

@@ -17,9 +17,12 @@ from blemore_harness.executors import State
 FRESH = 2.0
 """Seconds for which the answer of `squeue` serves all workers that ask."""
 
+FORGOTTEN = "gone from the queue"
+"""Of a job that ended so long ago that `squeue` does not know it; no state of Slurm's."""
+
 ENDED = frozenset({
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
-    "REVOKED", "TIMEOUT",
+    "REVOKED", "TIMEOUT", FORGOTTEN,
 })  # fmt: skip
 """States that a job does not leave; one that goes back into the queue is PENDING instead."""
 
@@ -51,7 +54,7 @@ class JobState:
         return "waiting" if self.state in WAITING else "running"
 
 
-GONE = JobState("gone from the queue", "")
+GONE = JobState(FORGOTTEN, "")
 
 
 class Queue:
@@ -114,9 +117,12 @@ def describe_end(job: str) -> tuple[str, str]:
 
 
 def forget_own_job() -> None:
-    """Forget the Slurm job that this process may itself be in: its size would become that of the jobs sent from it."""
+    """Forget the Slurm job that this process may itself be in: its size would become that of the jobs sent from it.
+
+    What users set for `sbatch`, such as SBATCH_ACCOUNT, stays.
+    """
     for name in list(os.environ):
-        if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")) and name != "SLURM_CONF":
+        if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_")) and name != "SLURM_CONF":
             with contextlib.suppress(KeyError):
                 del os.environ[name]
 

@@ -37,7 +37,7 @@ class Doomed:
 
 def is_held(folder: Path) -> bool:
     """Return whether a process works on a folder."""
-    with _lock(folder) as free:
+    with _lock(folder, fcntl.LOCK_SH) as free:
         return not free
 
 
@@ -167,12 +167,17 @@ def _folders(root: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Hold a folder's lock if nobody has it; gives whether it is held now. A folder without a lock is free."""
+def _lock(folder: Path, kind: int = fcntl.LOCK_EX) -> Iterator[bool]:
+    """Hold a folder's lock if nobody has it; gives whether it is held now. A folder without a lock is free.
+
+    Args:
+        kind: LOCK_SH only looks: NFS grants it to those who may not write, too, and several may look at once.
+    """
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context((folder / LOCK_FILE).open("rb"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # NFS grants LOCK_EX only where a file is open for writing.
+            file = stack.enter_context((folder / LOCK_FILE).open("rb" if kind == fcntl.LOCK_SH else "r+b"))
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
             free = True
         except FileNotFoundError:
             free = True

@@ -42,6 +42,7 @@ class LocalWorker:
 
     def begin(self, log: Path) -> None:
         """As `pool.PoolWorker.begin`."""
+        log.touch()  # a worker that has ended meanwhile will not
         self._process.log = log
 
     def wait(self, seconds: float | None) -> bool:

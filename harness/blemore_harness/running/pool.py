@@ -132,6 +132,8 @@ class Pool:
                 self._release(kept)
                 raise Lost(lost.what, lost.trace, again=True, counts=False) from lost
             self._drop(kept)
+            if self._closed:  # ended with the run: it is not tried again
+                raise Lost(lost.what, lost.trace) from lost
             raise
         except BaseException:
             self._drop(kept)

@@ -86,6 +86,7 @@ class FoldProgress:
     def finish(self, name: str, seconds: float) -> None:
         """Count a fold that took so many seconds, now or when it was trained."""
         self._seconds[name].append(seconds)
+        self._parts[name] = max(self._parts[name], len(self._seconds[name]))  # one that went on beside one that failed
         self._show(self.standing(name))
 
     def standing(self, name: str) -> Standing:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Sequence
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge, wait
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 from pathlib import Path
 
 from blemore_harness.errors import RunError
 from blemore_harness.executors import Executor, Needs, Started, Welcome
-from blemore_harness.running.worker import Hello
+from blemore_harness.running.worker import Hello, keep_alive
 from blemore_harness.systems.failures import Lost
 
 POLL = 2.0
@@ -37,15 +39,16 @@ class Gate:
         self._key = secrets.token_bytes(32)
         self._arrived: dict[str, tuple[Hello, Connection]] = {}
         self._change = threading.Condition()
+        self._closed = False
         try:
-            self._listener = Listener((executor.listens_on, 0), backlog=128)
+            self._listener = socket.create_server((executor.listens_on, 0), backlog=128)
         except OSError as error:
             raise RunError(f"cannot listen on {executor.listens_on} for workers: {error.strerror}") from error
         threading.Thread(target=self._accept, name="gate", daemon=True).start()
 
     def welcome(self) -> Welcome:
         """Return what a new worker is given."""
-        port = self._listener.address[1]
+        port = self._listener.getsockname()[1]
         return Welcome(self._executor.host, int(port), self._key, secrets.token_hex(8))
 
     def wait_for(self, token: str, seconds: float) -> tuple[Hello, Connection] | None:
@@ -56,14 +59,22 @@ class Gate:
 
     def close(self) -> None:
         """Listen no more."""
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # closing alone leaves the thread waiting, and the port open
         self._listener.close()
 
     def _accept(self) -> None:
         while True:
             try:
-                connection = self._listener.accept()
-            except OSError:  # closed
-                return
+                peer, _ = self._listener.accept()
+            except OSError:
+                if self._closed:
+                    return
+                time.sleep(TOGETHER)  # too many open files, or whoever connected is gone: others will come
+                continue
+            keep_alive(peer)
+            connection = Connection(peer.detach())
             # By itself, so that whoever connects and says nothing keeps nobody out.
             threading.Thread(target=self._greet, args=(connection,), name="greeting", daemon=True).start()
 
@@ -116,7 +127,7 @@ class RemoteWorker:
         self.pipe.close()
         until = time.monotonic() + PATIENCE
         while (found := self._gate.wait_for(self._token, POLL)) is None:
-            state = self._started.state()
+            state = "ended" if self._killed.is_set() else self._started.state()
             if state == "waiting":
                 until = time.monotonic() + PATIENCE
             elif state == "ended" or time.monotonic() >= until:

@@ -40,6 +40,8 @@ from blemore_harness.systems.submission import plain_name
 KILL_ME_FIRST = "500"
 """Added to the worker's score when memory runs out, so that the kernel ends it rather than the harness (0 to 1000)."""
 
+KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 6}
+"""A connection is asked after 60 silent seconds, then every 20, and ends after 6 questions without an answer."""
 
 EDITED = "the code of {name} was edited while the run went on: give the command again, it is another system now"
 """A worker reads the code anew, and its results would stand under the identity of the old."""
@@ -213,12 +215,18 @@ def connect(welcome: Welcome, job: str = "") -> None:
         _answer_all(connection)
 
 
+def keep_alive(peer: socket.socket) -> None:
+    """Have a connection end where the machine at its other end is gone without a word, as when it loses power."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):  # not everywhere
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 def _end_with_harness(connection: int) -> None:
     """End this process when the harness is gone, in the middle of a request as well: nobody wants the answer."""
     with socket.socket(fileno=os.dup(connection)) as watched:
-        watched.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 20), (socket.TCP_KEEPCNT, 6)):
-            watched.setsockopt(socket.IPPROTO_TCP, option, value)
+        keep_alive(watched)
         poll = select.poll()
         poll.register(watched, select.POLLRDHUP)
         poll.poll()

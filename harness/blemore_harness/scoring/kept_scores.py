@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -36,6 +37,12 @@ def score_once(rows: SystemPredictions, blinded: BlindedDataset, file: Path) -> 
     return scored
 
 
+@cache
+def digest_code() -> str:
+    """Digest all code of the harness, once: what is edited while a run goes on is not what scores it."""
+    return digest_sources(Path(__file__).parents[1] / "__init__.py")
+
+
 def _kinds() -> dict[str, Any]:
     """Return the type of everything that is kept; counts are quickly made."""
     kinds = get_type_hints(ScoredSystem)
@@ -57,6 +64,5 @@ def _key(rows: SystemPredictions, blinded: BlindedDataset) -> str:
     given = [rows.out_of_fold] + ([] if rows.refitted is None else [rows.refitted])
     arrays = [*(each.values for each in given), train.labels, blinded.folds]
     contents = [hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays]
-    code = digest_sources(Path(__file__).parents[1] / "__init__.py")
     versions = [importlib.metadata.version(name) for name in ("numpy", "scipy")]
-    return digest_of([contents, [each.ids for each in given], train.actors, code, versions], 64)
+    return digest_of([contents, [each.ids for each in given], train.actors, digest_code(), versions], 64)
