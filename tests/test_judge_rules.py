@@ -192,6 +192,15 @@ def test_log_probabilities_that_are_no_numbers_are_left_out() -> None:
     found = find_alternatives(tokens, "B", 0, "B")
     assert found == {"B": -0.5, "D": -9999.0}
     assert read_probabilities(found, LETTERS).tolist() == np.eye(16)[1].tolist()
+    tokens[0]["logprob"] = -math.inf
+    assert find_alternatives(tokens, "B", 0, "B") is None
+
+
+def test_a_choice_that_the_endpoint_calls_all_but_impossible_has_a_probability() -> None:
+    tokens = [{"token": "B", "logprob": -9999.0, "top_logprobs": [{"token": "The", "logprob": -0.1}]}]
+    found = find_alternatives(tokens, "B", 0, "B")
+    assert found is not None
+    assert read_probabilities(found, LETTERS).tolist() == np.eye(16)[1].tolist()
 
 
 def status(number: int, headers: dict[str, str] | None = None, **error: object) -> Refusal:
@@ -255,6 +264,9 @@ def test_a_budget_stops_before_it_is_exceeded() -> None:
     "given",
     [
         {"url": "localhost:8000"},
+        {"url": "http://"},
+        {"url": "http://[::1"},
+        {"url": "http://localhost:port/v1"},
         {"examples": "-1"},
         {"frames": "-1"},
         {"size": "8"},
