@@ -110,7 +110,7 @@ def test_whisper_gives_the_states_of_the_clip_without_padding(tmp_path: Path, li
 def test_whisper_keeps_each_layer_normalised_for_a_weighted_sum(
     layers: str, chosen: list[int], tmp_path: Path, listen: Listen
 ) -> None:
-    folder, wave = save_model(tmp_path / "model", "whisper"), noise(0.7)
+    folder, short, long = save_model(tmp_path / "model", "whisper"), noise(0.7), noise(SECONDS + 0.5, seed=1)
     model, extractor = whole_model(folder, "whisper"), transformers.WhisperFeatureExtractor.from_pretrained(folder)
     assert model.config.encoder_layers == 3
     noted: list[torch.Tensor] = []
@@ -118,14 +118,23 @@ def test_whisper_keeps_each_layer_normalised_for_a_weighted_sum(
     encoder.layers[0].register_forward_pre_hook(lambda _block, given: noted.append(given[0]))
     for block in encoder.layers:
         block.register_forward_hook(lambda _block, _given, out: noted.append(out[0] if isinstance(out, tuple) else out))
-    with torch.no_grad():
-        encoder(extractor(wave, sampling_rate=16_000, return_tensors="pt").input_features)
-    states = [noted[layer][0, :35].numpy() for layer in chosen]
-    normalised = [
-        (state - state.mean(1, keepdims=True)) / np.sqrt(state.var(1, keepdims=True) + 1e-5) for state in states
-    ]
-    [frames], _ = listen("whisper", wave, model=folder, layers=layers)
-    np.testing.assert_allclose(frames, np.mean(normalised, axis=0), atol=2e-3, rtol=0)  # kept as float16
+
+    def expected(wave: np.ndarray) -> np.ndarray:
+        noted.clear()
+        with torch.no_grad():
+            encoder(extractor(wave, sampling_rate=16_000, return_tensors="pt").input_features)
+        states = [noted[layer][0, : -(-len(wave) // 320)].numpy() for layer in chosen]
+        normalised = [
+            (state - state.mean(1, keepdims=True)) / np.sqrt(state.var(1, keepdims=True) + 1e-5) for state in states
+        ]
+        return np.mean(normalised, axis=0)
+
+    frames, embeddings = listen("whisper", short, long, model=folder, layers=layers)
+    parts = [expected(part) for part in np.split(long, [16_000 * SECONDS])]  # longer than the input of the network
+    assert [len(part) for part in parts] == [STATES, 25]
+    np.testing.assert_allclose(frames[0], expected(short), atol=2e-3, rtol=0)  # kept as float16
+    np.testing.assert_allclose(frames[1], np.concatenate(parts), atol=2e-3, rtol=0)
+    np.testing.assert_array_equal(embeddings, [pool_statistics(part) for part in frames])
 
 
 def test_outputs_and_a_weighted_sum_of_layers_exclude_each_other(listen: Listen) -> None:

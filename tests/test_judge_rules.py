@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from blemore_harness.protocol.grid import OFFICIAL_GRID
 from blemore_harness.protocol.rules import decode, label_text
 from blemore_plugins.hosted.budget import Budget, dollars
 from blemore_plugins.hosted.endpoints import demand_consent, is_loopback
+from blemore_plugins.hosted.extraction import note_call
 from blemore_plugins.hosted.refusals import Refusal
 from blemore_plugins.judge import Judge, JudgeOptions, choose_examples
+from blemore_plugins.judge.asking import Ledger, kind_of
 from blemore_plugins.judge.client import read_reply, sort_status
 from blemore_plugins.judge.questions import (
     LEAST_BLEND,
@@ -192,6 +195,15 @@ def test_log_probabilities_that_are_no_numbers_are_left_out() -> None:
     found = find_alternatives(tokens, "B", 0, "B")
     assert found == {"B": -0.5, "D": -9999.0}
     assert read_probabilities(found, LETTERS).tolist() == np.eye(16)[1].tolist()
+    tokens[0]["logprob"] = -math.inf
+    assert find_alternatives(tokens, "B", 0, "B") is None
+
+
+def test_a_choice_that_the_endpoint_calls_all_but_impossible_has_a_probability() -> None:
+    tokens = [{"token": "B", "logprob": -9999.0, "top_logprobs": [{"token": "The", "logprob": -0.1}]}]
+    found = find_alternatives(tokens, "B", 0, "B")
+    assert found is not None
+    assert read_probabilities(found, LETTERS).tolist() == np.eye(16)[1].tolist()
 
 
 def status(number: int, headers: dict[str, str] | None = None, **error: object) -> Refusal:
@@ -251,10 +263,23 @@ def test_a_budget_stops_before_it_is_exceeded() -> None:
         pass
 
 
+def test_requests_with_examples_are_not_estimated_by_those_without(tmp_path: Path) -> None:
+    for examples, tokens in ((0, 900), (2, 2900)):
+        note_call(tmp_path, Clip("c"), question="set", examples=examples, tokens_in=tokens, tokens_out=1)
+    options = JudgeOptions(model="m", budget_tokens=10_000)
+    ledger, messages = Ledger.open(tmp_path, options), [{"role": "user", "content": "x" * 8000}]
+    found = [ledger.estimate(messages, kind_of("set", examples), options)[0] for examples in (0, 2, 16)]
+    assert found == [900, 2900, 4050]  # of 16 there was none: half of the letters and 50
+    assert ledger.tokens.spent == 3802
+
+
 @pytest.mark.parametrize(
     "given",
     [
         {"url": "localhost:8000"},
+        {"url": "http://"},
+        {"url": "http://[::1"},
+        {"url": "http://localhost:port/v1"},
         {"examples": "-1"},
         {"frames": "-1"},
         {"size": "8"},

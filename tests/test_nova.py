@@ -391,8 +391,8 @@ def test_the_stand_in_asks_for_its_credentials(clips, tmp_path):
 @pytest.mark.parametrize(
     "given",
     [{"seconds": "31"}, {"seconds": "0"}, {"start": "-1"}, {"dimensions": "512"}, {"purpose": "FUN"}, {"model": " "},
-     {"price": "-1"}, {"budget": "1"}, {"endpoint_url": "bedrock"}, {"workers": "0"}, {"attempts": "0"},
-     {"timeout": "0"}, {"refused": "skip"}, {"region": ""}],
+     {"price": "-1"}, {"budget": "1"}, {"endpoint_url": "bedrock"}, {"endpoint_url": "https://"}, {"workers": "0"},
+     {"attempts": "0"}, {"timeout": "0"}, {"refused": "skip"}, {"region": ""}],
 )  # fmt: skip
 def test_impossible_options_are_refused(given):
     with pytest.raises(InvalidOption, match=next(iter(given))):

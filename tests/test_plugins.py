@@ -183,6 +183,18 @@ def test_unknown_name_suggests_and_points_at_plugins_that_failed(site: Site) -> 
         load_plugins({}).fusion("lat")
 
 
+@pytest.mark.parametrize(
+    ("name", "use"), [("crema-d", "--data crema-d:FOLDER"), ("mlflow", "--track"), ("slurm", "--executor slurm")]
+)
+def test_what_is_listed_but_is_no_system_is_said_how_to_use(name: str, use: str) -> None:
+    plugins = load_plugins({})
+    assert name in {row.name for row in plugins.rows()}
+    for look_up in (plugins.find, plugins.encoder, plugins.fusion):
+        with pytest.raises(ConfigError, match=f"'{name}' is an? .*{use}") as caught:
+            look_up(name)
+        assert not isinstance(caught.value, UnknownName)
+
+
 def test_two_plugins_with_one_name_are_both_named_at_look_up(site: Site) -> None:
     site.install("one", GOOD, version="1.1")
     site.install("two", GOOD, version="2.2")

@@ -91,6 +91,13 @@ class Plugins:
     def _find(self, name: str, kind: type[Any] | tuple[type[Any], ...], word: str) -> Offer:
         offers = self.offers.get(name, [])
         if not offers:
+            for what, there, use in (
+                ("a corpus", self.corpora, f"--data {name}:FOLDER, or --extra-train {name}:FOLDER"),
+                ("a tracker", self.trackers, f"--track {name}"),
+                ("an executor", self.executors, f"--executor {name}"),
+            ):
+                if name in there:
+                    raise ConfigError(f"expected an encoder or a fusion; '{name}' is {what}, use it with {use}")
             known = [n for n, found in self.offers.items() if isinstance(found[0].system, kind)]
             message = str(UnknownName.among(word, name, known))
             if self.failures:

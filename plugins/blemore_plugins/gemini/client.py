@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from blemore_harness.errors import ConfigError, ExtraMissing
 from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
 from blemore_plugins.gemini.refusals import sort_answer
-from blemore_plugins.hosted.endpoints import Endpoint, read_key
+from blemore_plugins.hosted.endpoints import Endpoint, is_address, read_key
 from blemore_plugins.hosted.refusals import Refusal, scrub, sort_failure, transport_errors
 from blemore_plugins.hosted.vectors import check_vectors
 
@@ -46,8 +45,8 @@ class Material:
 def find_address(options: GeminiOptions) -> str:
     """Return the address of the real service: the option, the environment or Google's own."""
     address = (options.base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE).rstrip("/")
-    if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
-        raise ConfigError(f"base_url must begin with https:// (or http://), found '{address}'")
+    if not is_address(address):
+        raise ConfigError(f"base_url must be an address that begins with https:// (or http://), found '{address}'")
     return address
 
 

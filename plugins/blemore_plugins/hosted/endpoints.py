@@ -41,6 +41,19 @@ def read_key(names: Sequence[str], advice: str) -> str:
     return key
 
 
+def is_address(text: str) -> bool:
+    """Return whether a text is the URL of a server.
+
+    >>> is_address("http://[::1]:8000/v1"), is_address("127.0.0.1:8000"), is_address("http://"), is_address("http://[::1")
+    (True, False, False, False)
+    """
+    try:
+        parts = urllib.parse.urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets, a port that is no number
+        return False
+
+
 def is_loopback(address: str) -> bool:
     """Return whether a URL names this machine, so that nothing leaves it.
 

@@ -203,13 +203,17 @@ class Answers:
         return np.asarray(counts, dtype=np.float64) / len(answers)
 
 
-def kind_of(question: str) -> str:
-    """Return what requests of equal size have in common: `set` or `ratio`.
+Kind = tuple[str, int]
+"""What requests of equal size have in common: `set` or `ratio`, and the number of examples."""
 
-    >>> kind_of("ratio-ang-fea")
-    'ratio'
+
+def kind_of(question: str, examples: int) -> Kind:
+    """Return the kind of a request.
+
+    >>> kind_of("ratio-ang-fea", 16)
+    ('ratio', 16)
     """
-    return question.partition("-")[0]
+    return question.partition("-")[0], examples
 
 
 @dataclass(frozen=True)
@@ -218,15 +222,15 @@ class Ledger:
 
     money: Budget
     tokens: Budget
-    largest: dict[str, tuple[int, int]]
+    largest: dict[Kind, tuple[int, int]]
 
     @classmethod
     def open(cls, folder: Path, options: JudgeOptions) -> Ledger:
         """Read what was spent on answers with these settings; prices of today hold for all of them."""
-        calls, largest = [], dict[str, tuple[int, int]]()
+        calls, largest = [], dict[Kind, tuple[int, int]]()
         for call in read_calls(folder):
             used = (call.get("tokens_in") or 0, call.get("tokens_out") or 0)
-            kind = kind_of(call["question"])
+            kind = kind_of(call["question"], call.get("examples", 0))
             largest[kind] = max(largest.get(kind, (0, 0)), used)
             calls.append(used)
         spent = sum(options.cost(*call) for call in calls)
@@ -236,7 +240,7 @@ class Ledger:
             largest,
         )
 
-    def estimate(self, messages: Sequence[Mapping[str, Any]], kind: str, options: JudgeOptions) -> tuple[int, int]:
+    def estimate(self, messages: Sequence[Mapping[str, Any]], kind: Kind, options: JudgeOptions) -> tuple[int, int]:
         """Return the tokens that a request may take: as many as the largest of its kind, else a generous guess."""
         if kind in self.largest:
             return self.largest[kind][0], options.max_tokens
@@ -322,12 +326,12 @@ class Interview:
     def _pay(self, clip: Clip, question: Question, messages: list[dict[str, Any]]) -> Reply:
         """Send a request within the budgets, and note what it cost."""
         options, ledger = self._answers.options, self._ledger
-        kind = kind_of(question.name)
+        kind = kind_of(question.name, len(self._answers.examples))
         guess = ledger.estimate(messages, kind, options)
         with ledger.money.reserve(options.cost(*guess)) as book, ledger.tokens.reserve(sum(guess)) as count:
             reply = self._client.ask(messages)
-            note_call(self._answers.folder, clip, question=question.name, tokens_in=reply.tokens_in,
-                      tokens_out=reply.tokens_out)  # fmt: skip
+            note_call(self._answers.folder, clip, question=question.name, examples=kind[1],
+                      tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)  # fmt: skip
             used = (reply.tokens_in or 0, reply.tokens_out or 0)
             book(options.cost(*used))
             count(sum(used))

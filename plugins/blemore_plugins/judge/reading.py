@@ -69,9 +69,9 @@ def find_alternatives(tokens: Any, text: str, place: int, choice: str) -> dict[s
     found = {}
     for other in (entry, *(entry.get("top_logprobs") or [])):
         value = other.get("logprob") if isinstance(other, Mapping) else None
-        if isinstance(value, int | float) and not math.isnan(value) and value <= 1e-6:
+        if isinstance(value, int | float) and math.isfinite(value) and value <= 1e-6:
             found[str(other.get("token", ""))] = float(value)
-    return found if len(found) > 1 else None
+    return found if len(found) > 1 and pieces[holding[-1]] in found else None
 
 
 def read_probabilities(alternatives: Mapping[str, float], choices: Sequence[str]) -> FloatArray:
@@ -84,8 +84,9 @@ def read_probabilities(alternatives: Mapping[str, float], choices: Sequence[str]
     [0.768, 0.232, 0.0]
     """
     row = np.zeros(len(choices))
-    for token, value in alternatives.items():
-        bare = token.strip(WRAPPING)
-        if bare in choices:
-            row[list(choices).index(bare)] += math.exp(value)
+    named = [(token.strip(WRAPPING), value) for token, value in alternatives.items()]
+    found = [(list(choices).index(choice), value) for choice, value in named if choice in choices]
+    most = max(value for _, value in found)  # endpoints write -9999 for what is not among the most probable tokens
+    for index, value in found:
+        row[index] += math.exp(value - most)
     return np.asarray(row / row.sum())

@@ -9,6 +9,7 @@ from typing import Literal
 from blemore_harness.errors import InvalidOption
 from blemore_harness.heads.options import HeadOptions
 from blemore_harness.options import demand, incidental
+from blemore_plugins.hosted.endpoints import is_address
 
 SIZES = (256, 384, 1024, 3072)
 """Documented lengths of embeddings (docs.aws.amazon.com, Nova user guide, embeddings schema)."""
@@ -71,7 +72,7 @@ class NovaOptions(HeadOptions):
         demand(0 < self.seconds <= LONGEST, "seconds", f"more than 0, at most {LONGEST:g} seconds", self.seconds)
         demand(self.dimensions in SIZES, "dimensions", ", ".join(map(str, SIZES)), self.dimensions)
         address = self.endpoint_url
-        demand(not address or address.startswith(("http://", "https://")), "endpoint_url", "an address", address)
+        demand(not address or is_address(address), "endpoint_url", "an address such as https://HOST", address)
         demand(0 <= self.price < math.inf, "price", "0 or more US dollars per second", self.price)
         demand(self.budget is None or 0 < self.budget < math.inf, "budget", "more than 0, or none", self.budget)
         demand(1 <= self.workers <= 32, "workers", "1 to 32", self.workers)

@@ -220,7 +220,7 @@ class EmpathicFaceOptions(FaceOptions):
 class ExpressionOptions(FaceOptions):
     """Options of `expression`; `model` is the installed package with the weights, or such a file or Hugging Face id.
 
-    Face crops are those that the network was trained on: the detector's box without a margin, not rotated.
+    Face crops are the detector's box without a margin, not rotated.
     """
 
     model: str = EXPRESSION_PACKAGE
