@@ -122,3 +122,11 @@ def test_extra_train_is_refused_where_it_would_leak(tmp_path: Path) -> None:
         read_data(data, extra=[crema, crema])
     with pytest.raises(ConfigError, match="NAME:FOLDER"):
         read_data(data, extra=[data])
+
+
+def test_a_corpus_that_is_only_trained_on_may_have_fewer_actors_than_folds(tmp_path: Path) -> None:
+    few = f"crema-d:{write_crema(tmp_path / 'few', actors=2)}"
+    with pytest.raises(MetadataError, match="at least 5 actors, found 2"):
+        read_data(few)
+    scored = f"ravdess:{write_ravdess(tmp_path / 'scored')}"
+    assert len(read_data(scored, extra=[few]).extra[0].ids) == 12

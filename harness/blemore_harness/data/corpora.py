@@ -16,13 +16,14 @@ from blemore_harness.data.folds import make_folds
 from blemore_harness.errors import ConfigError, DataError, first_and_count, printable
 
 
-def read_corpus(corpus: Corpus, folder: Path, fold_seed: int = 0) -> Dataset:
+def read_corpus(corpus: Corpus, folder: Path, fold_seed: int | None = 0) -> Dataset:
     """Read a corpus from disk.
 
     Args:
         corpus: the adapter.
         folder: where the corpus lies, at any depth.
-        fold_seed: seed of the actor-disjoint folds, where the corpus has none.
+        fold_seed: seed of the actor-disjoint folds, where the corpus has none; None for a corpus that is only trained
+            on, which may have fewer actors than folds.
 
     Raises:
         DataError: no such folder, no clips of the corpus in it, labels that the protocol does not know, or an actor in
@@ -50,7 +51,7 @@ def read_corpus(corpus: Corpus, folder: Path, fold_seed: int = 0) -> Dataset:
     others = Counter({clip.id: clip.other for clip in read if clip.other}.values())
     truth = _read_labels(corpus, chosen)
     actors = tuple(clip.actor for clip in chosen)
-    folds = _read_folds(corpus, chosen)
+    folds = _read_folds(corpus, chosen) if fold_seed is not None else np.zeros(len(chosen), dtype=np.int64)
     warnings = [
         (strange, f"{first_and_count(strange, 'file')} is not named as in {corpus.example}: ignored"),
         (broken, f"{first_and_count(broken, 'file')} empty or not a file: left out; download it again"),
@@ -68,7 +69,7 @@ def read_corpus(corpus: Corpus, folder: Path, fold_seed: int = 0) -> Dataset:
         actors=actors,
         genders=("",) * len(chosen),
         truth=truth,
-        folds=_frozen(make_folds(actors, truth, fold_seed) if folds is None else folds),
+        folds=_frozen(make_folds(actors, truth, fold_seed or 0) if folds is None else folds),
         fold_source="made" if folds is None else "metadata",
         videos={clip.id: clip.file for clip in chosen},
         warnings=tuple(printable(text) for found, text in warnings if found),

@@ -39,7 +39,7 @@ def read_data(
     for each in extra:
         if is_folder(each):
             raise ConfigError(f"--extra-train: expected a corpus and its folder, NAME:FOLDER, found {each}")
-        others.append(_read_named(each, fold_seed, plugins))
+        others.append(_read_named(each, None, plugins))
     dataset = read_dataset(Path(data), fold_seed) if is_folder(data) else _read_named(data, fold_seed, plugins)
     return with_extra(dataset, others)
 
@@ -49,7 +49,7 @@ def is_folder(data: str | Path) -> bool:
     return NAMED.fullmatch(str(data)) is None or Path(data).exists()
 
 
-def _read_named(data: str | Path, fold_seed: int, plugins: Plugins | None) -> Dataset:
+def _read_named(data: str | Path, fold_seed: int | None, plugins: Plugins | None) -> Dataset:
     from blemore_harness.systems.plugins import load_plugins
 
     found = NAMED.fullmatch(str(data))
