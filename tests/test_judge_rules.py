@@ -278,6 +278,7 @@ def test_requests_with_examples_are_not_estimated_by_those_without(tmp_path: Pat
     [
         {"url": "localhost:8000"},
         {"url": "http://"},
+        {"url": "http://me:secret@localhost:8000/v1"},
         {"url": "http://[::1"},
         {"url": "http://localhost:port/v1"},
         {"examples": "-1"},

@@ -42,14 +42,17 @@ def read_key(names: Sequence[str], advice: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text is the URL of a server.
+    """Return whether a text is the URL of a server, without a user or password, which a record would keep.
 
     >>> is_address("http://[::1]:8000/v1"), is_address("127.0.0.1:8000"), is_address("http://"), is_address("http://[::1")
     (True, False, False, False)
+    >>> is_address("http://me:secret@localhost:8000/v1")
+    False
     """
     try:
         parts = urllib.parse.urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        named = bool(parts.hostname) and "@" not in parts.netloc
+        return parts.scheme in ("http", "https") and named and parts.port != 0
     except ValueError:  # brackets, a port that is no number
         return False
 

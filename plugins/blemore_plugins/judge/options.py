@@ -67,7 +67,7 @@ class JudgeOptions:
     timeout: float = incidental(120.0)
 
     def __post_init__(self) -> None:
-        demand(is_address(self.url), "url", "an address such as http://127.0.0.1:8000/v1", self.url)
+        demand(is_address(self.url), "url", "an address without a password such as http://127.0.0.1:8000/v1", self.url)
         demand(0 <= self.examples <= 1000, "examples", "0 to 1000", self.examples)
         demand(0 <= self.frames <= 256, "frames", "0 to 256", self.frames)
         demand(16 <= self.size <= 4096, "size", "16 to 4096 pixels", self.size)
