@@ -19,7 +19,7 @@ import pytest
 
 from blemore_harness.api.watching import follow_run
 from blemore_harness.disk import hold
-from blemore_harness.errors import BlemoreError
+from blemore_harness.errors import BlemoreError, RunError
 from blemore_harness.executors import Needs
 from blemore_harness.running import work
 from blemore_harness.running.isolation import Isolation
@@ -211,6 +211,12 @@ def test_a_run_is_watched_until_it_has_ended(bench: Bench) -> None:
     assert "started:" in lines[0]
     assert not any(line.endswith(" old") for line in lines)
     assert bh.watch_run(folder.name, runs=folder.parent).record.status == "finished"
+
+    aside = (folder / "record.json").rename(folder / "aside.json")
+    threading.Timer(0.1, aside.rename, (folder / "record.json",)).start()
+    assert bh.watch_run(folder.name, runs=folder.parent).folder == folder, "a detached run has a folder, then a record"
+    with pytest.raises(RunError, match="no run matches 'systems'"):
+        bh.watch_run("systems", runs=folder.parent)
 
     record = json.loads((folder / "record.json").read_text())
     (folder / "record.json").write_text(json.dumps({**record, "status": "started"}))

@@ -104,13 +104,12 @@ def test_the_same_predictions_are_scored_once(tmp_path: Path, monkeypatch: pytes
     plain, calls = score_system(predictions, blinded), []
     monkeypatch.setattr(kept_scores, "score_system", lambda *a: calls.append(a) or score_system(*a))
 
-    def check(given: SystemPredictions, expected: ScoredSystem, count: int) -> None:
-        found = score_once(given, blinded, file)
+    def check(given: SystemPredictions, expected: ScoredSystem, count: int, code: str = "code") -> None:
+        found = score_once(given, blinded, file, code)
         assert json.dumps(written(found)) == json.dumps(written(expected))
         assert len(calls) == count
 
     check(predictions, plain, 1)
-    monkeypatch.setattr(kept_scores, "digest_sources", lambda path: "edited while this process goes on")
     check(predictions, plain, 1)
     file.write_text(file.read_text()[:-20])
     check(predictions, plain, 2)
@@ -122,6 +121,7 @@ def test_the_same_predictions_are_scored_once(tmp_path: Path, monkeypatch: pytes
     check(other, score_system(other, blinded), 4)
     train.labels = np.roll(given.truth, 1, axis=0)
     check(other, score_system(other, blinded), 5)
+    check(other, score_system(other, blinded), 6, "edited code")
 
 
 def written(scored: ScoredSystem) -> object:

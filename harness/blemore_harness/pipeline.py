@@ -28,7 +28,7 @@ from blemore_harness.running.run import Run
 from blemore_harness.running.run_log import LOG_FILE, RunLog
 from blemore_harness.running.skipping import skip_clips
 from blemore_harness.running.work import SKIPPED, Work, count_jobs, fits_together
-from blemore_harness.scoring.kept_scores import digest_code, score_once
+from blemore_harness.scoring.kept_scores import digest_all_code, score_once
 from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, suspect_leaks
 from blemore_harness.scoring.test_clips import choose_decoder, find_strategy, predict_test
 
@@ -44,7 +44,7 @@ def evaluate(run: Run) -> tuple[Record, Path]:
             stays finished. Whatever a plugin raises becomes a row instead, and the record says `failed`.
     """
     started = time.perf_counter()
-    digest_code()  # as it is loaded now
+    code = digest_all_code()  # as it is loaded now
     transductive = _looks_at_other_test_clips(run)
     folder = run.folder
     log = RunLog(run.reporter, folder / LOG_FILE, run.command, run.show)
@@ -56,7 +56,7 @@ def evaluate(run: Run) -> tuple[Record, Path]:
     with run.holding(folder) as run, recorder.closing(), FoldProgress.shown(parts, run.show, jobs) as progress:
         plan = _plan(run, transductive)
         work = _carry_out(run, plan, recorder, progress)
-        scores = _score(run, work.predictions, recorder)
+        scores = _score(run, work.predictions, code, recorder)
         _predict_test_clips(run, work.predictions, scores, work.embeddings if transductive else None, recorder)
         _keep_decoders(run, work.predictions, scores)
     return recorder.record, folder
@@ -99,12 +99,14 @@ def _carry_out(run: Run, plan: tuple[Node, ...], recorder: Recorder, progress: F
     return work
 
 
-def _score(run: Run, predictions: Mapping[str, SystemPredictions], recorder: Recorder) -> dict[str, ScoredSystem]:
+def _score(
+    run: Run, predictions: Mapping[str, SystemPredictions], code: str, recorder: Recorder
+) -> dict[str, ScoredSystem]:
     """Score every system that was fitted, and warn of scores that are too good to be true."""
     scores = {
-        resolved.name: score_once(predictions[resolved.name], run.blinded, run.folder_of(resolved).path / SCORES_FILE)
-        for resolved in run.systems
-        if resolved.name in predictions
+        name: score_once(predictions[name], run.blinded, folder.path / SCORES_FILE, code)
+        for name, folder in ((resolved.name, run.folder_of(resolved)) for resolved in run.systems)
+        if name in predictions
     }
     if not run.dataset.demo and not run.dataset.left_out:
         for text in suspect_leaks(scores):

@@ -48,10 +48,12 @@ def watch(name: str, runs: Path) -> int:
 
     Prints its log since it was last started, and lines as they come. Exit code 0 for a run that finished.
     """
-    from blemore_harness.api.watching import follow_run
+    from blemore_harness.api.watching import find_watched, follow_run, has_begun
     from blemore_harness.files.runs import Runs, read_record
 
-    folder = Runs(runs).find(name)
+    folder = find_watched(Runs(runs), name)
+    if not has_begun(folder):
+        open_reporter().log(f"{folder.name}: has not begun yet")
     for line in follow_run(folder):
         click.echo(printable(line))
     status = read_record(folder).status

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -19,15 +18,16 @@ from blemore_harness.record.encoding import decode, to_json
 from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, count_answers, sample_of, score_system
 
 
-def score_once(rows: SystemPredictions, blinded: BlindedDataset, file: Path) -> ScoredSystem:
+def score_once(rows: SystemPredictions, blinded: BlindedDataset, file: Path, code: str) -> ScoredSystem:
     """Return what `score_system` gives, from a file where that was kept there for the same data by the same code.
 
     Args:
         rows, blinded: as of `score_system`.
+        code: as of `digest_all_code`.
         file: read where it belongs to these predictions, labels and folds, to all code of the harness and to the
             versions of numpy and scipy; otherwise written anew, as where it is damaged.
     """
-    key = _key(rows, blinded)
+    key = _key(rows, blinded, code)
     found = _read(file, key)
     if found is not None:
         return ScoredSystem(**found, counts=count_answers(sample_of(rows.out_of_fold, blinded))[1])
@@ -37,9 +37,8 @@ def score_once(rows: SystemPredictions, blinded: BlindedDataset, file: Path) -> 
     return scored
 
 
-@cache
-def digest_code() -> str:
-    """Digest all code of the harness, once: what is edited while a run goes on is not what scores it."""
+def digest_all_code() -> str:
+    """Digest all code of the harness; to be called before a run, as what is edited meanwhile is not what scores it."""
     return digest_sources(Path(__file__).parents[1] / "__init__.py")
 
 
@@ -59,10 +58,10 @@ def _read(file: Path, key: str) -> dict[str, Any] | None:
         return None
 
 
-def _key(rows: SystemPredictions, blinded: BlindedDataset) -> str:
+def _key(rows: SystemPredictions, blinded: BlindedDataset, code: str) -> str:
     train = blinded.train
     given = [rows.out_of_fold] + ([] if rows.refitted is None else [rows.refitted])
     arrays = [*(each.values for each in given), train.labels, blinded.folds]
     contents = [hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays]
     versions = [importlib.metadata.version(name) for name in ("numpy", "scipy")]
-    return digest_of([contents, [each.ids for each in given], train.actors, digest_code(), versions], 64)
+    return digest_of([contents, [each.ids for each in given], train.actors, code, versions], 64)
