@@ -17,9 +17,9 @@ from typing import ClassVar
 import pytest
 
 from blemore_harness.errors import ConfigError, UnknownName
-from blemore_harness.executors import Executor, Needs, Started, State, Welcome
+from blemore_harness.executors import Executor, HarnessAddress, Needs, Started, State
 from blemore_harness.running.isolation import Isolation
-from blemore_harness.running.remote import Gate, RemoteWorker
+from blemore_harness.running.remote import RemoteWorker, WorkerListener
 from blemore_harness.systems.plugins import load_plugins
 from isolated_runs import Bench, all_files, opened_bench, timeless
 from toys import system
@@ -33,9 +33,9 @@ CONNECT = (
 
 
 class Job(Started):
-    def __init__(self, name: str, welcome: Welcome, log: Path, again: int = 0) -> None:
+    def __init__(self, name: str, harness: HarnessAddress, log: Path, again: int = 0) -> None:
         self.name, self.log, self.again = name, log, again
-        self.command = [sys.executable, "-c", CONNECT, pickle.dumps(welcome).hex(), name]
+        self.command = [sys.executable, "-c", CONNECT, pickle.dumps(harness).hex(), name]
         self.begin()
 
     def begin(self) -> None:
@@ -52,7 +52,7 @@ class Job(Started):
             return "waiting"
         return "ended"
 
-    def fate(self) -> str:
+    def describe_end(self) -> str:
         return f"job {self.name} ended with exit code {self.process.wait()} (log: {self.log})"
 
     def stop(self) -> None:
@@ -78,10 +78,10 @@ class Loopback(Executor):
     def slots(self) -> int:
         return int(self.options.get("slots", 2))
 
-    def start(self, needs: Sequence[Needs], welcomes: Sequence[Welcome]) -> Sequence[Started]:
+    def start(self, needs: Sequence[Needs], addresses: Sequence[HarnessAddress]) -> Sequence[Started]:
         new = [
-            Job(f"job-{len(self.jobs) + i}", welcome, self.folder / f"{len(self.jobs) + i}.log", self.again)
-            for i, welcome in enumerate(welcomes)
+            Job(f"job-{len(self.jobs) + i}", harness, self.folder / f"{len(self.jobs) + i}.log", self.again)
+            for i, harness in enumerate(addresses)
         ]
         self.jobs += new
         self.needs += needs
@@ -138,22 +138,22 @@ def test_a_job_that_ends_is_tried_again_and_one_that_is_put_back_continues(
 
 
 def test_whoever_does_not_know_the_key_is_not_let_in(executor: Loopback) -> None:
-    gate = Gate(executor)
-    right = gate.welcome()
-    job = executor.start([], [Welcome(right.host, right.port, b"another key", right.token)])[0]
+    listener = WorkerListener(executor)
+    right = listener.address()
+    job = executor.start([], [HarnessAddress(right.host, right.port, b"another key", right.token)])[0]
     assert isinstance(job, Job)
     assert job.process.wait() == 1
     assert "no harness answers" in job.log.read_text()
-    assert gate.wait_for(right.token, 0) is None
+    assert listener.wait_for(right.token, 0) is None
     assert "key" not in repr(right).replace("key=b", "")
     executor.start([], [right])
-    found = gate.wait_for(right.token, 300)
+    found = listener.wait_for(right.token, 300)
     assert found is not None
     assert found[0].job == "job-1"
     with socket.socket(fileno=os.dup(found[1].fileno())) as peer:
         assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), "a machine that loses power says nothing"
     found[1].close()
-    gate.close()
+    listener.close()
 
 
 def test_the_gate_stays_open_when_a_connection_fails_and_closes_whole(
@@ -167,19 +167,19 @@ def test_the_gate_stays_open_when_a_connection_fails_and_closes_whole(
         return accept(listener)
 
     monkeypatch.setattr(socket.socket, "accept", failing)
-    gate = Gate(executor)
-    welcome = gate.welcome()
-    executor.start([], [welcome])
-    found = gate.wait_for(welcome.token, 300)
+    listener = WorkerListener(executor)
+    harness = listener.address()
+    executor.start([], [harness])
+    found = listener.wait_for(harness.token, 300)
     assert found is not None
     assert not failures
     found[1].close()
-    threads = [each for each in threading.enumerate() if each.name == "gate"]
-    gate.close()
+    threads = [each for each in threading.enumerate() if each.name == "listener"]
+    listener.close()
     for thread in threads:
         thread.join()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((welcome.host, welcome.port))
+        socket.create_connection((harness.host, harness.port))
 
 
 def test_nobody_waits_for_a_worker_that_is_in_the_queue_when_the_run_ends(executor: Loopback) -> None:
@@ -192,14 +192,14 @@ def test_nobody_waits_for_a_worker_that_is_in_the_queue_when_the_run_ends(execut
         def stop(self) -> None:
             self.stopped = True
 
-    gate, started = Gate(executor), Waiting()
-    worker = RemoteWorker(gate, gate.welcome(), started)
+    listener, started = WorkerListener(executor), Waiting()
+    worker = RemoteWorker(listener, listener.address(), started)
     worker.pipe, there = Pipe()
     there.close()
     worker.kill()
     assert not worker.come_back()
     assert started.stopped
-    gate.close()
+    listener.close()
 
 
 def test_an_executor_is_opened_by_name_with_its_options() -> None:

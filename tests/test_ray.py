@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from blemore_harness.errors import ConfigError, UnknownName
-from blemore_harness.executors import Needs, Welcome
+from blemore_harness.executors import HarnessAddress, Needs
 from blemore_harness.running import calls
 from blemore_harness.systems.plugins import load_plugins
 from blemore_scale.ray_cluster import RayCluster
@@ -102,5 +102,5 @@ def test_what_cannot_be_used_is_refused(cluster: Any, tmp_path: Path) -> None:
     executor.folder = tmp_path / "workers"
     wanted = Needs("s4d fold-1", "s4d", "video", 1, 1, 2**30)
     with pytest.raises(ConfigError, match="no machine of the cluster has a GPU"):
-        executor.start([wanted], [Welcome("127.0.0.1", 1, b"key", "token")])
+        executor.start([wanted], [HarnessAddress("127.0.0.1", 1, b"key", "token")])
     executor.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from blemore_harness.errors import BlemoreError, ConfigError
-from blemore_harness.executors import Needs, Welcome
+from blemore_harness.executors import HarnessAddress, Needs
 from blemore_harness.files.runs import read_record
 from blemore_harness.running import calls, remote
 from blemore_harness.systems.plugins import load_plugins
@@ -118,22 +118,22 @@ def test_a_job_that_fails_is_reported_with_its_log(slurm: Path, case: Case, monk
 def test_systems_are_sent_as_arrays_and_refusals_are_plain(slurm: Path, tmp_path: Path) -> None:
     executor = open_slurm(tmp_path / "workers")
     wanted = [Needs(f"{name} fold-{fold}", name, "audio", 0, 1, 2**28) for fold in (0, 1) for name in ("one", "two")]
-    welcomes = [Welcome("127.0.0.1", 1, b"key", f"token-{number}") for number in range(4)]
-    started = executor.start(wanted, welcomes)
+    addresses = [HarnessAddress("127.0.0.1", 1, b"key", f"token-{number}") for number in range(4)]
+    started = executor.start(wanted, addresses)
     names = [getattr(each, "id", "") for each in started]
     assert [name.rpartition("_")[2] for name in names] == ["0", "0", "1", "1"]
     assert names[0].partition("_")[0] == names[2].partition("_")[0] != names[1].partition("_")[0]
     wait_until(lambda: all(each.state() == "ended" for each in started))
-    assert "no harness answers at 127.0.0.1:1" in started[0].fate()
+    assert "no harness answers at 127.0.0.1:1" in started[0].describe_end()
     executor.close()
     assert started[0].state() == "ended"
 
     with pytest.raises(BlemoreError, match=r"Slurm refused the jobs of one: .*partition"):
-        open_slurm(tmp_path / "workers", partition="nowhere").start(wanted[:1], welcomes[:1])
+        open_slurm(tmp_path / "workers", partition="nowhere").start(wanted[:1], addresses[:1])
     never = open_slurm(tmp_path / "workers", time="30-0")
-    (waiting,) = never.start(wanted[:1], welcomes[:1])
+    (waiting,) = never.start(wanted[:1], addresses[:1])
     wait_until(lambda: waiting.state() == "ended")
-    assert "can never start: Slurm says PartitionTimeLimit" in waiting.fate()
+    assert "can never start: Slurm says PartitionTimeLimit" in waiting.describe_end()
     wait_until(lambda: not jobs())
     never.close()
 
@@ -142,12 +142,12 @@ def test_a_machine_that_does_not_see_the_folder_ends_the_run(slurm: Path, tmp_pa
     folder = tmp_path / "workers"
     executor = open_slurm(folder, setup=f"echo another > {folder}/shared")
     wanted = Needs("one fold-0", "one", "audio", 0, 1, 2**28)
-    welcome = Welcome("127.0.0.1", 1, b"key", "token")
-    (started,) = executor.start([wanted], [welcome])
+    harness = HarnessAddress("127.0.0.1", 1, b"key", "token")
+    (started,) = executor.start([wanted], [harness])
     wait_until(lambda: started.state() == "ended")
-    assert f"does not see {folder}" in started.fate()
+    assert f"does not see {folder}" in started.describe_end()
     with pytest.raises(ConfigError, match=rf"does not see {folder}.*file system that all machines share"):
-        executor.start([wanted], [welcome])
+        executor.start([wanted], [harness])
     executor.close()
 
 
@@ -234,7 +234,7 @@ def test_only_the_owner_reads_the_folder_with_the_key(tmp_path: Path) -> None:
 
 def test_a_worker_has_as_many_threads_as_its_job_has_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "START", "from blemore_harness.networks import usable_cpus; print(usable_cpus())")
-    job = Launch(Welcome("127.0.0.1", 1, b"key", "token"), (), tmp_path, open_folder(tmp_path), 1)
+    job = Launch(HarnessAddress("127.0.0.1", 1, b"key", "token"), (), tmp_path, open_folder(tmp_path), 1)
     assert job.run("job", tmp_path / "log") == ""
     assert (tmp_path / "log").read_text().split() == ["1"]
 

@@ -1,7 +1,7 @@
 """Executors: engines that start the workers of a run somewhere, such as the jobs of a cluster.
 
 The harness keeps the plan, the results and the held-out labels. An executor is told what a piece of work needs and
-starts a worker for it anywhere; there `running.worker.connect(welcome)` connects back to the harness and carries out
+starts a worker for it anywhere; there `running.worker.connect(harness)` connects back to the harness and carries out
 requests until it is told to end. Runs, cache and data must be reachable under the same paths there.
 """
 
@@ -42,7 +42,7 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Welcome:
+class HarnessAddress:
     """How a worker finds its harness; it can be pickled. Whoever knows the key can take part in the run: keep it.
 
     Attributes:
@@ -65,9 +65,9 @@ class Started:
         """Return whether it waits, runs, or has ended."""
         raise PluginFailed(f"{type(self).__name__} does not define `state`", type(self).__name__)
 
-    def fate(self) -> str:
+    def describe_end(self) -> str:
         """Report how it ended, to be read behind "was lost: ": the reason, the last line and the path of its log."""
-        raise PluginFailed(f"{type(self).__name__} does not define `fate`", type(self).__name__)
+        raise PluginFailed(f"{type(self).__name__} does not define `describe_end`", type(self).__name__)
 
     def stop(self) -> None:
         """End it, whether it waits or runs; does nothing where it has ended."""
@@ -116,7 +116,7 @@ class Executor:
         """The name of this machine as workers reach it."""
         return self.listens_on
 
-    def start(self, needs: Sequence[Needs], welcomes: Sequence[Welcome]) -> Sequence[Started]:
+    def start(self, needs: Sequence[Needs], addresses: Sequence[HarnessAddress]) -> Sequence[Started]:
         """Ask for a worker for each of several needs, and return without waiting for them.
 
         Called with all that is wanted at a time, so that an engine can make an array of it.

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from blemore_harness.errors import BlemoreError
-from blemore_harness.executors import Welcome
+from blemore_harness.executors import HarnessAddress
 from blemore_harness.running.worker import connect
 
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from blemore_scale.launch import work; work()"
-"""What the new interpreter does: import from where the harness imports, then wait for its welcome."""
+"""What the new interpreter does: import from where the harness imports, then wait for its address."""
 
 MARK = "shared"
 """File of the jobs' folder that says that a job sees the folder of the harness and not one of the same name."""
@@ -37,14 +37,14 @@ class Launch:
     """What a job needs to start its worker; can be pickled.
 
     Attributes:
-        welcome: how the worker finds the harness.
+        harness: how the worker finds the harness.
         paths: where the harness imports from.
         folder: where the jobs' logs are; every machine must see it.
         mark: what `MARK` holds in that folder.
         threads: of numerical libraries; as many as the job has cores.
     """
 
-    welcome: Welcome
+    harness: HarnessAddress
     paths: tuple[str, ...]
     folder: Path
     mark: str
@@ -78,7 +78,7 @@ class Launch:
             # Kept open: its end tells the worker that this process is gone.
             pipe = stack.enter_context(worker.stdin)
             with contextlib.suppress(BrokenPipeError):
-                pipe.write(pickle.dumps((self.welcome, job)))
+                pipe.write(pickle.dumps((self.harness, job)))
                 pipe.flush()
             code = worker.wait()
         if code < 0:
@@ -115,17 +115,17 @@ SHARE = "runs (--runs), cache (BLEMORE_CACHE) and data must be on a file system 
 
 
 def work() -> None:
-    """Read the welcome from standard input, and work for the harness until it has nothing more to do."""
+    """Read its address from standard input, and work for the harness until it has nothing more to do."""
     # The notice of a time limit is for the job, which puts itself back into the queue.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     life = os.dup(0)
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     source = os.fdopen(life, "rb")
-    welcome, job = pickle.load(source)
+    harness, job = pickle.load(source)
     threading.Thread(target=_end_with, args=(source,), name="life of the job", daemon=True).start()
     try:
-        connect(welcome, job)
+        connect(harness, job)
     except BlemoreError as error:
         sys.exit(str(error))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from blemore_harness.errors import BlemoreError, ConfigError, ExtraMissing
-from blemore_harness.executors import Executor, Needs, Started, State, Welcome
+from blemore_harness.executors import Executor, HarnessAddress, Needs, Started, State
 from blemore_scale.launch import SHARE, Launch, clear_folder, last_line, open_folder
 from blemore_scale.settings import check_names, listening_for, read_count
 
@@ -69,7 +69,7 @@ class RayCluster(Executor):
         """Loopback for a cluster on this machine, else all interfaces."""
         return listening_for(self.host)
 
-    def start(self, needs: Sequence[Needs], welcomes: Sequence[Welcome]) -> Sequence[Started]:
+    def start(self, needs: Sequence[Needs], addresses: Sequence[HarnessAddress]) -> Sequence[Started]:
         """Ask for an actor for each, on a machine with as many free cores and GPUs."""
         if self.unshared:
             raise ConfigError(f"--executor ray: {self.unshared}")
@@ -77,17 +77,17 @@ class RayCluster(Executor):
             raise ConfigError("--executor ray: no machine of the cluster has a GPU: add one, or run with --device cpu")
         if not self._mark:
             self._mark = open_folder(self.folder)
-        started = [self._start(each, welcome) for each, welcome in zip(needs, welcomes, strict=True)]
+        started = [self._start(each, harness) for each, harness in zip(needs, addresses, strict=True)]
         with self._lock:
             self._actors += started
         return started
 
-    def _start(self, needs: Needs, welcome: Welcome) -> RayWorker:
+    def _start(self, needs: Needs, harness: HarnessAddress) -> RayWorker:
         paths = tuple(filter(None, map(str, sys.path)))
-        launch = Launch(welcome, paths, self.folder, self._mark, max(1, needs.cpus))
-        log = self.folder / f"{needs.system}-{welcome.token}.log"
+        launch = Launch(harness, paths, self.folder, self._mark, max(1, needs.cpus))
+        log = self.folder / f"{needs.system}-{harness.token}.log"
         actor = self._ray.remote(_make_actor()).options(
-            num_cpus=max(1, needs.cpus), num_gpus=needs.gpus, max_restarts=0, name=f"blemore-{welcome.token}"
+            num_cpus=max(1, needs.cpus), num_gpus=needs.gpus, max_restarts=0, name=f"blemore-{harness.token}"
         )
         return RayWorker(self._ray, actor.remote(), launch, log, self)
 
@@ -123,7 +123,7 @@ class RayWorker(Started):
             return "ended"
         return "running" if self._is_ready(self._where) else "waiting"
 
-    def fate(self) -> str:
+    def describe_end(self) -> str:
         """Report the machine, how it ended, the last line and the path of the log."""
         if self._executor.closed:
             return "Ray actor: the run has ended"

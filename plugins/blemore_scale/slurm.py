@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from blemore_harness.errors import BlemoreError, ConfigError, ExtraMissing
-from blemore_harness.executors import Executor, Needs, Started, State, Welcome
+from blemore_harness.executors import Executor, HarnessAddress, Needs, Started, State
 from blemore_scale.launch import SHARE, Launch, clear_folder, last_line, open_folder
 from blemore_scale.settings import check_names, listening_for, read_count, read_minutes
 from blemore_scale.slurm_commands import (
@@ -88,7 +88,7 @@ class Slurm(Executor):
         """All interfaces, but for a cluster that is this machine."""
         return listening_for(self.host)
 
-    def start(self, needs: Sequence[Needs], welcomes: Sequence[Welcome]) -> Sequence[Started]:
+    def start(self, needs: Sequence[Needs], addresses: Sequence[HarnessAddress]) -> Sequence[Started]:
         """Send a job array per system, or a job where a system wants one worker."""
         if self.unshared:
             raise ConfigError(f"--executor slurm: {self.unshared}")
@@ -99,11 +99,11 @@ class Slurm(Executor):
             arrays.setdefault((each.system, each.gpus, each.cpus, each.memory), []).append(index)
         started: dict[int, SlurmJob] = {}
         for indices in arrays.values():
-            jobs = self._send(needs[indices[0]], [welcomes[index] for index in indices])
+            jobs = self._send(needs[indices[0]], [addresses[index] for index in indices])
             started.update(zip(indices, jobs, strict=True))
         return [started[index] for index in range(len(needs))]
 
-    def _send(self, needs: Needs, welcomes: Sequence[Welcome]) -> list[SlurmJob]:
+    def _send(self, needs: Needs, addresses: Sequence[HarnessAddress]) -> list[SlurmJob]:
         from submitit import SlurmExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -111,8 +111,8 @@ class Slurm(Executor):
 
         sender = SlurmExecutor(self.folder, max_num_timeout=MOST_REQUEUES)
         sender.update_parameters(**self.parameters(needs))
-        launch = Launch(welcomes[0], tuple(map(str, sys.path)), self.folder, self._mark, self._cpus(needs))
-        work = [Job(replace(launch, welcome=welcome)) for welcome in welcomes]
+        launch = Launch(addresses[0], tuple(map(str, sys.path)), self.folder, self._mark, self._cpus(needs))
+        work = [Job(replace(launch, harness=harness)) for harness in addresses]
         try:
             sent = sender.submit_array(work) if len(work) > 1 else [sender.submit(work[0])]
         except (FailedJobError, FailedSubmissionError, OSError) as error:
@@ -183,7 +183,7 @@ class SlurmJob(Started):
         """As Slurm says; a job that can never start has ended."""
         return self._queue.state(self.id).plain
 
-    def fate(self) -> str:
+    def describe_end(self) -> str:
         """Report Slurm's words, the machine, the last line and the path of the log."""
         known = self._queue.state(self.id)
         if known.state == "PENDING" and known.reason in HOPELESS:

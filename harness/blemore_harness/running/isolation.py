@@ -40,7 +40,7 @@ class Worker(Protocol):
     def lose(self, what: str, again: bool = False) -> Lost:
         """Put its end into words."""
 
-    def fate(self) -> str:
+    def describe_end(self) -> str:
         """Report how it ended without an answer."""
 
     def ask_where_it_stands(self) -> None:
@@ -191,7 +191,7 @@ def converse(worker: Worker, task: bytes, answering: Answering, limit: float | N
                 else:
                     return Done(message, where)
             except (EOFError, OSError, pickle.UnpicklingError):  # it ended, perhaps in the middle of a message
-                raise worker.lose(worker.fate(), again=True) from None
+                raise worker.lose(worker.describe_end(), again=True) from None
             except Exception as error:  # an object of the plugin's own that cannot be made anew here
                 raise worker.lose(f"sent something that cannot be read: {error!r}") from error
             if restarts and limit is not None:

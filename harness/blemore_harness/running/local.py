@@ -53,9 +53,9 @@ class LocalWorker:
         """As `isolation.Worker.lose`."""
         return self._process.lose(what, again)
 
-    def fate(self) -> str:
-        """As `isolation.Worker.fate`."""
-        return self._process.fate()
+    def describe_end(self) -> str:
+        """As `isolation.Worker.describe_end`."""
+        return self._process.describe_end()
 
     def ask_where_it_stands(self) -> None:
         """As `isolation.Worker.ask_where_it_stands`."""

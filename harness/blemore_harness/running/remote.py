@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 from pathlib import Path
 
 from blemore_harness.errors import RunError
-from blemore_harness.executors import Executor, Needs, Started, Welcome
-from blemore_harness.running.worker import Hello, keep_alive
+from blemore_harness.executors import Executor, HarnessAddress, Needs, Started
+from blemore_harness.running.worker import Registration, keep_alive
 from blemore_harness.systems.failures import Lost
 
 POLL = 2.0
@@ -27,7 +27,7 @@ TOGETHER = 0.2
 """Seconds in which workers that are wanted are asked for at once, as an array of jobs is."""
 
 
-class Gate:
+class WorkerListener:
     """Listens for workers, and hands each connection to whoever waits for its token.
 
     Args:
@@ -37,21 +37,21 @@ class Gate:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._key = secrets.token_bytes(32)
-        self._arrived: dict[str, tuple[Hello, Connection]] = {}
+        self._arrived: dict[str, tuple[Registration, Connection]] = {}
         self._change = threading.Condition()
         self._closed = False
         try:
             self._listener = socket.create_server((executor.listens_on, 0), backlog=128)
         except OSError as error:
             raise RunError(f"cannot listen on {executor.listens_on} for workers: {error.strerror}") from error
-        threading.Thread(target=self._accept, name="gate", daemon=True).start()
+        threading.Thread(target=self._accept, name="listener", daemon=True).start()
 
-    def welcome(self) -> Welcome:
+    def address(self) -> HarnessAddress:
         """Return what a new worker is given."""
         port = self._listener.getsockname()[1]
-        return Welcome(self._executor.host, int(port), self._key, secrets.token_hex(8))
+        return HarnessAddress(self._executor.host, int(port), self._key, secrets.token_hex(8))
 
-    def wait_for(self, token: str, seconds: float) -> tuple[Hello, Connection] | None:
+    def wait_for(self, token: str, seconds: float) -> tuple[Registration, Connection] | None:
         """Wait for a worker to connect; None where it has not in so many seconds."""
         with self._change:
             self._change.wait_for(lambda: token in self._arrived, seconds)
@@ -82,13 +82,13 @@ class Gate:
         try:
             deliver_challenge(connection, self._key)
             answer_challenge(connection, self._key)
-            hello = connection.recv()
+            registration = connection.recv()
         except (OSError, EOFError, AuthenticationError):
             connection.close()
             return
-        if isinstance(hello, Hello):
+        if isinstance(registration, Registration):
             with self._change:
-                self._arrived[hello.token] = hello, connection
+                self._arrived[registration.token] = registration, connection
                 self._change.notify_all()
 
 
@@ -97,9 +97,9 @@ class RemoteWorker:
 
     pipe: Connection
 
-    def __init__(self, gate: Gate, welcome: Welcome, started: Started) -> None:
-        self._gate, self._token, self._started = gate, welcome.token, started
-        self.hello: Hello | None = None
+    def __init__(self, listener: WorkerListener, harness: HarnessAddress, started: Started) -> None:
+        self._listener, self._token, self._started = listener, harness.token, started
+        self.registration: Registration | None = None
         self._released = False
         self._killed = threading.Event()
 
@@ -109,40 +109,40 @@ class RemoteWorker:
         Raises:
             Lost: it ended before, or was killed.
         """
-        while (found := self._gate.wait_for(self._token, POLL)) is None:
+        while (found := self._listener.wait_for(self._token, POLL)) is None:
             if self._killed.is_set() or self._started.state() == "ended":
-                raise self.lose(self.fate(), again=True)
-        self.hello, self.pipe = found
+                raise self.lose(self.describe_end(), again=True)
+        self.registration, self.pipe = found
 
     def wait(self, seconds: float | None) -> bool:
         """As `isolation.Worker.wait`."""
         if wait([self.pipe], POLL if seconds is None else min(POLL, seconds)):
             return True
         if self._killed.is_set() or (self._started.state() == "ended" and not self.pipe.poll()):
-            raise self.lose(self.fate(), again=True)
+            raise self.lose(self.describe_end(), again=True)
         return False
 
     def come_back(self) -> bool:
         """After its connection broke, wait for it to connect again; returns whether it did."""
         self.pipe.close()
         until = time.monotonic() + PATIENCE
-        while (found := self._gate.wait_for(self._token, POLL)) is None:
+        while (found := self._listener.wait_for(self._token, POLL)) is None:
             state = "ended" if self._killed.is_set() else self._started.state()
             if state == "waiting":
                 until = time.monotonic() + PATIENCE
             elif state == "ended" or time.monotonic() >= until:
                 self._started.stop()
                 return False
-        self.hello, self.pipe = found
+        self.registration, self.pipe = found
         return True
 
     def lose(self, what: str, again: bool = False) -> Lost:
         """As `isolation.Worker.lose`."""
         return Lost(f" {what}", "", again)
 
-    def fate(self) -> str:
-        """As `isolation.Worker.fate`."""
-        return f"was lost: {self._started.fate()}"
+    def describe_end(self) -> str:
+        """As `isolation.Worker.describe_end`."""
+        return f"was lost: {self._started.describe_end()}"
 
     def ask_where_it_stands(self) -> None:
         """Stop it: what it printed is in the engine's log."""
@@ -150,8 +150,8 @@ class RemoteWorker:
 
     def describe(self) -> dict[str, str]:
         """Return its host and its name: the engine's, or the process id."""
-        assert self.hello is not None
-        return {"host": self.hello.host, "worker": self.hello.job or f"process {self.hello.pid}"}
+        assert self.registration is not None
+        return {"host": self.registration.host, "worker": self.registration.job or f"process {self.registration.pid}"}
 
     def begin(self, log: Path) -> None:
         """Do nothing: what it prints is in the engine's log."""
@@ -188,7 +188,7 @@ class RemoteStarter:
 
     def __init__(self, executor: Executor, slots: int) -> None:
         self._executor, self._slots = executor, slots
-        self._gate = Gate(executor)
+        self._listener = WorkerListener(executor)
         self._lock = threading.Lock()
         self._wanted: list[_Wanted] = []
         self._coming: list[RemoteWorker] = []
@@ -227,10 +227,10 @@ class RemoteStarter:
 
     def _ask(self, batch: list[_Wanted]) -> None:
         try:
-            welcomes = [self._gate.welcome() for _ in batch]
-            started = self._executor.start([each.needs for each in batch], welcomes)
-            for each, welcome, own in zip(batch, welcomes, started, strict=True):
-                each.worker = RemoteWorker(self._gate, welcome, own)
+            addresses = [self._listener.address() for _ in batch]
+            started = self._executor.start([each.needs for each in batch], addresses)
+            for each, harness, own in zip(batch, addresses, started, strict=True):
+                each.worker = RemoteWorker(self._listener, harness, own)
         except Exception as error:
             for each in batch:
                 each.error = error
@@ -249,7 +249,7 @@ class RemoteStarter:
             coming = list(self._coming)
         for worker in coming:
             worker.kill()
-        self._gate.close()
+        self._listener.close()
 
 
 class _Wanted:

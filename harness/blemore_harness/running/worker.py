@@ -26,7 +26,7 @@ from typing import Any
 from blemore_harness.cache import Cache
 from blemore_harness.context import Context, refuse_to_score
 from blemore_harness.errors import BlemoreError, RunError, is_disk_trouble
-from blemore_harness.executors import Welcome
+from blemore_harness.executors import HarnessAddress
 from blemore_harness.hookspecs import Encoder
 from blemore_harness.networks import Device, resolve_device
 from blemore_harness.predictions import Embeddings
@@ -101,7 +101,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Hello:
+class Registration:
     """The first message of a worker that connects: which it is, and where."""
 
     token: str
@@ -192,8 +192,8 @@ def serve(descriptor: int) -> int:
     return 0
 
 
-def connect(welcome: Welcome, job: str = "") -> None:
-    """Work for the harness that sent the welcome, until it says that there is no more to do or is gone.
+def connect(harness: HarnessAddress, job: str = "") -> None:
+    """Work for the harness that sent its address, until it says that there is no more to do or is gone.
 
     To be called in a fresh process that an executor started, in the main thread.
 
@@ -205,13 +205,13 @@ def connect(welcome: Welcome, job: str = "") -> None:
     """
     faulthandler.enable()
     try:
-        connection = Client((welcome.host, welcome.port), authkey=welcome.key)
+        connection = Client((harness.host, harness.port), authkey=harness.key)
     except (OSError, EOFError, AuthenticationError) as error:
-        raise BlemoreError(f"no harness answers at {welcome.host}:{welcome.port}: its run may have ended") from error
+        raise BlemoreError(f"no harness answers at {harness.host}:{harness.port}: its run may have ended") from error
     with connection:
         os.register_at_fork(after_in_child=partial(os.close, connection.fileno()))
         threading.Thread(target=_end_with_harness, args=(connection.fileno(),), name="harness", daemon=True).start()
-        connection.send(Hello(welcome.token, socket.gethostname(), os.getpid(), job))
+        connection.send(Registration(harness.token, socket.gethostname(), os.getpid(), job))
         _answer_all(connection)
 
 

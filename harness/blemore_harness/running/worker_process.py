@@ -100,7 +100,7 @@ class WorkerProcess:
         if self.pipe not in ready and self.life in ready:
             self.read_life()
             if self.ended:
-                raise self.lose(self.fate(), again=True)
+                raise self.lose(self.describe_end(), again=True)
         return self.pipe in ready
 
     def dismiss(self) -> None:
@@ -148,7 +148,7 @@ class WorkerProcess:
             f" {what}; its last line: {printable(last.strip())[:200]} (log: {self.log})", "\n".join(lines), again
         )
 
-    def fate(self) -> str:
+    def describe_end(self) -> str:
         """Report how the worker ended without an answer."""
         self.wait_for_end(GRACE)
         words = self.said.decode("ascii", "replace").split("\n")
