@@ -212,6 +212,7 @@ def test_files_are_scored_by_presence_and_ranked_by_it(root: Path, tmp_path: Pat
 
 @pytest.mark.tune
 def test_tune_is_refused_without_a_score(root: Path) -> None:
+    pytest.importorskip("optuna")
     done = call(root, "tune", "--plugin", "prosody", "--data", f"crema-d:{root / 'crema'}")
     assert done.exit_code == 1
     assert "not defined without blends" in str(done.exception)

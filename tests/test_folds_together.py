@@ -20,9 +20,9 @@ from blemore_harness.data.download import read_dataset
 from blemore_harness.errors import DataError
 from blemore_harness.hookspecs import Encoder, Fusion, hookimpl
 from blemore_harness.pipeline import evaluate
-from blemore_harness.predictions import Probabilities
-from blemore_harness.running.isolation import Isolation
-from blemore_harness.running.requests import Answer, Fitting, Fusing, Request
+from blemore_harness.predictions import Embeddings, Probabilities
+from blemore_harness.running.isolation import Done, Isolation
+from blemore_harness.running.requests import Fitting, Fusing, Request
 from blemore_harness.running.run import open_run
 from blemore_harness.systems.distributions import Distribution
 from blemore_harness.systems.plugins import Plugins, register
@@ -89,9 +89,13 @@ class Listening(Isolation):
 
     heard: list[Request] = field(default_factory=list)
 
-    def do(self, resolved: ResolvedSystem, request: Request, context: Context, log: Path) -> Answer:
+    def do(self, resolved: ResolvedSystem, request: Request, context: Context, log: Path) -> Done:
         self.heard.append(request)
-        return request.do(resolved.system, resolved.options, context)
+        answer = request.do(resolved.system, resolved.options, context)
+        if answer is None:
+            return Done(("nothing",), {})
+        kind = "embeddings" if isinstance(answer, Embeddings) else "probabilities"
+        return Done((kind, answer.ids, answer.values), {})
 
 
 class Place:
