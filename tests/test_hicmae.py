@@ -72,12 +72,6 @@ def test_crops_are_those_of_s4d():
     assert HiCMAEOptions(**changes).crops().crop_facts() == changes
 
 
-def test_small_crops_of_the_demo_are_those_of_s4d_too():
-    from blemore_plugins.s4d import S4DEncoder
-
-    assert OPTIONS.crops().crop_facts() == S4DOptions(**S4DEncoder.demo_options).crop_facts()
-
-
 torch = pytest.importorskip("torch")
 for package in ("torchaudio", "facenet_pytorch", "av"):
     pytest.importorskip(package)

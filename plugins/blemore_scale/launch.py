@@ -145,6 +145,10 @@ OWN_REMARKS = ("submitit ", "srun:", "the worker ended with exit code")
 """How lines of a log begin that the worker did not print."""
 
 
+LINE_LENGTH = 5_000
+"""Most characters of a line of a log that are told: room for the longest path in a sentence."""
+
+
 def last_line(log: Path) -> str:
     """Return the last line of a log that says something; the engine's own remarks on how it goes do not count."""
     try:
@@ -152,4 +156,4 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     said = (line.strip() for line in reversed(lines))
-    return next((line for line in said if line and not line.startswith(OWN_REMARKS)), "")[:200]
+    return next((line for line in said if line and not line.startswith(OWN_REMARKS)), "")[:LINE_LENGTH]

@@ -26,8 +26,8 @@ class HiCMAEEncoder(FeatureEncoder):
     statistics_store: ClassVar[str] = "hicmae_static_features"
     width: ClassVar[int | None] = 2048
     extractor: ClassVar[Extractor | None] = HiCMAEExtractor()
-    # Crops are those of the demo of s4d. Its clips last one or two seconds, hence the stride; the head is small because
-    # there are 360 of them and a laptop to run on.
+    # The demo's clips last one or two seconds, hence the stride; the head is small because there are 360 of them and a
+    # laptop to run on.
     demo_options: ClassVar[Mapping[str, object]] = {
         "weights": RANDOM_SMALL,
         "stride": 2,

@@ -86,11 +86,11 @@ class ExpressionExtractor(VisionExtractor):
                 module = make_network(SMALL_WIDTHS, SMALL_HIDDEN).eval()
         else:
             module = load_network(weights.files[0])
-        grey = torch.tensor(GREY).view(3, 1, 1)
 
         def run(windows: torch.Tensor) -> torch.Tensor:
             """Return the scores, (B, 1, 7), of crops (B, 1, 3, 48, 48)."""
-            return module((windows[:, 0] * grey.to(windows)).sum(dim=1, keepdim=True))[:, None]
+            grey = windows.new_tensor(GREY).view(3, 1, 1)
+            return module((windows[:, 0] * grey).sum(dim=1, keepdim=True))[:, None]
 
         return Network(module, run, SIDE)
 
