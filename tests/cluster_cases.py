@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -122,6 +123,8 @@ class Case:
         return subprocess.Popen(
             [sys.executable, "-m", "blemore_harness", *words, "--data", "data"], cwd=self.root, text=True,
             env={**os.environ, "PYTHONPATH": paths, "BLEMORE_CACHE": str(self.root / "cache")}, stdout=subprocess.PIPE,
+            # Tests that run in the background of a shell are started with Ctrl-C ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     @contextmanager
