@@ -14,12 +14,11 @@ A plugin may also add commands to `blemore-harness`: click commands named by ent
 
 No hook can change a score. Whatever a plugin raises, a `BlemoreError` as well, makes its system a failed one, with the
 message, the line of its code and a file with the traceback; the other systems go on. Only a `ConfigError` (such as
-`InvalidOption`) of `Options`, `resolve_options`, `feature_sets`, `identify` or `caveat` ends the command: it is the
-user's to mend.
+`InvalidOption`) of `Options`, `resolve_options`, `feature_sets`, `identify` or `caveat` ends the command.
 
 Held-out labels never reach a plugin. The released file names spell out the label, so ids and paths that a plugin sees
-are stand-ins, in training and prediction alike, and clips come in an order that says nothing; the harness translates
-back. Import heavy packages (torch, transformers) inside functions: listing plugins must not load them.
+are stand-ins, and clips come in an order that says nothing; the harness translates back.
+Import heavy packages (torch, transformers) inside functions: listing plugins must not load them.
 """
 
 from __future__ import annotations
@@ -339,8 +338,7 @@ class Tracker:
     def connect(self) -> object:
         """Return an object with some of the last three hooks below, marked with `hookimpl`.
 
-        Called before anything slow. The object hears of every run of the command, one after the other. What its hooks
-        raise becomes a warning, and the run goes on.
+        Called before anything slow. The object hears of every run of the command; what its hooks raise is a warning.
 
         Raises:
             BlemoreError: it cannot be used on this machine, as a package is missing (`ExtraMissing`); the command ends.
@@ -350,9 +348,7 @@ class Tracker:
 
 @hookspec
 def blemore_encoders() -> Iterable[Encoder]:  # type: ignore[empty-body]
-    """Return the encoders that this plugin offers. Called when a name is first looked up, or when plugins are
-    listed.
-    """
+    """Return the encoders that this plugin offers. Called when a name is first looked up, or plugins are listed."""
 
 
 @hookspec
@@ -403,8 +399,7 @@ class FoldFinished:
         times_asked: how often the system asked for scores of the held-out clips.
         notes: what the plugin noted, by name.
         warnings: what was warned of.
-        probabilities: of the held-out clips; after the final fit of the test clips, and for a fusion of the training
-            clips, too. Ids are the opaque ones.
+        probabilities: of the held-out clips (final fit: of test clips, and a fusion's training clips); opaque ids.
     """
 
     folder: Path
@@ -440,7 +435,7 @@ class RunFinished:
 def blemore_run_started(event: RunStarted) -> None:
     """Take note of a run that starts or resumes. Called by the pipeline once the configuration hash is known.
 
-    This hook and the next two are told, not asked: each gets a copy of its own, and one that raises becomes a warning.
+    This hook and the next two each get a copy of their own, and one that raises becomes a warning.
     """
 
 
