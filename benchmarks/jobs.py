@@ -1,6 +1,6 @@
 """How much faster a run of the demo is on several workers than in one process, and that its files are the same.
 
-    python benchmarks/jobs.py [--jobs 2] [--plugin s4d,wav2vec2,gemini,prosody] [--data DIR]
+    python benchmarks/jobs.py [--jobs 2] [--plugin s4d,wav2vec2,gemini,prosody] [--data DIR] [--json FILE]
 
 Each run begins with an empty cache and an empty folder of runs, one after the other, in one process of this script. CPU
 seconds are those of all processes of a run. Wall times say something on an idle machine only.
@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from figures import add_json, write_figures
 
 MAIN = "from blemore_harness.cli import main; main()"
 VARYING = ("seconds", "computed_on", "embeddings made")
@@ -40,6 +42,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--plugin", default="s4d,wav2vec2,gemini,prosody")
     parser.add_argument("--data", type=Path, help="generated demo dataset; made anew without it")
+    add_json(parser)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -53,7 +56,12 @@ def main() -> int:
     different = sorted(name for name in {*one.files, *many.files} if one.files.get(name) != many.files.get(name))
     print(f"wall time: {many.wall / one.wall:.2f} of one job, CPU: {many.cpu / one.cpu:.2f}")
     print(f"{len(one.files)} files, {len(different)} differ{': ' + different[0] if different else ''}")
-    return 1 if different or not one.files else 0
+    if different or not one.files:
+        return 1
+    figures = {f"--jobs {jobs}, s": measured.wall for jobs, measured in found.items()}
+    figures |= {f"--jobs {jobs}, s of CPU": measured.cpu for jobs, measured in found.items()}
+    write_figures(asked.json, figures | {f"--jobs {asked.jobs}, of the time of one job": many.wall / one.wall})
+    return 0
 
 
 def run(home: Path, data: Path, plugins: str, jobs: int) -> Measured:
