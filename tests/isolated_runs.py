@@ -185,10 +185,28 @@ class Dying(Talker):
                 os.kill(os.getpid(), 9)
         return super().fit(fold, options, context)
 
+class Sharing(Talker):
+    name = "sharing"
+    prepares_each_clip = True
+
+    def prepare(self, clips, options, context):
+        store = context.cache.store("sharing", version=1)
+        missing = store.missing(clips)
+        with open("blocks", "a") as file:
+            file.write(f"{len(clips)} {len(missing)}\\n")
+        context.warn(f"warned of {len(clips)} clips")
+        for clip in missing:
+            if clip.content.startswith(os.environ.get("FAULTY", "nothing")):
+                raise MediaError(f"clip {clip.id} is faulty", clip.id)
+            store.save(clip, np.ones(1, dtype=np.float32))
+        if missing:
+            context.note("extracted", {"clips": len(missing)})
+            context.note("version", 1)
+
 @hookimpl
 def blemore_encoders():
     return [Talker(), Together(), Nosy(), Fixable(), Odd(), Careless(), Garbling(), Lacking(), Full(), Waiting(),
-            Pids(), OtherPids(), Dying()]
+            Pids(), OtherPids(), Dying(), Sharing()]
 """
 
 COMMAND = [sys.executable, "-c", MAIN, "run", "--device", "cpu"]

@@ -154,6 +154,65 @@ def test_the_plan_is_data_and_its_addresses_follow_the_identities(bench: Bench) 
     assert not done & {node.address for node in plan_run(other, False, lambda system: False)}
 
 
+def test_workers_share_the_clips_of_one_encoder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each prepares a block; then the encoder is called with all clips, and says once what there is to say."""
+    monkeypatch.setattr(work, "LEAST_BLOCK", 8)
+    plain, folder = bench.run("sharing", "one", None)
+    assert Path("blocks").read_text().split("\n") == ["42 42", ""]
+    Path("blocks").unlink()
+    record, elsewhere = bench.run("sharing", "two", spread())
+    *blocks, whole, _ = Path("blocks").read_text().split("\n")
+    assert (sorted(blocks), whole) == (["10 10", "32 32"], "42 0")
+    row, expected = system(record, "sharing"), system(plain, "sharing")
+    assert row["prepared"]["notes"] == {"extracted": [{"clips": 32}, {"clips": 10}], "version": 1}
+    assert row["prepared"]["warnings"] == expected["prepared"]["warnings"] == ["warned of 42 clips"]
+    assert sum("warned of" in text for text in bench.reporter.said) == 2, "once in each run"
+    first, second = (
+        {name: found for name, found in all_files(each.parent).items() if not name.endswith("prepare.json")}
+        for each in (folder, elsewhere)
+    )
+    assert first == second
+    Path("blocks").unlink()
+    bench.run("sharing,talker", "three", spread())
+    assert Path("blocks").read_text().split("\n") == ["42 42", ""], "no worker would have nothing to do"
+
+
+def test_what_a_block_fails_at_is_said_as_without_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "LEAST_BLOCK", 8)
+    monkeypatch.setenv("FAULTY", bench.blinded.everything().items[-1].content)
+    plain, _ = bench.run("sharing,talker", "one", None)
+    record, folder = bench.run("sharing", "two", spread())
+    assert system(record, "sharing")["error"]["message"] == system(plain, "sharing")["error"]["message"].replace(
+        "one", "two"
+    )
+    assert [path.name for path in folder.parent.glob("systems/sharing-*/*-traceback.txt")] == ["prepare-traceback.txt"]
+    assert Path("blocks").read_text().split("\n")[-2] == "42 1", "what the blocks have made is kept"
+    monkeypatch.delenv("FAULTY")
+    again, _ = bench.run("sharing", "two", spread())
+    assert system(again, "sharing")["status"] == "finished"
+
+
+def test_there_are_as_many_blocks_as_places_without_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "LEAST_BLOCK", 8)
+    where = (bench.root / "plan", bench.root / "cache", bench.reporter)
+
+    def count(names: str, jobs: int, gpus: int = 0, **changes: Any) -> list[int]:
+        monkeypatch.setattr(work, "list_gpus", lambda device: tuple(map(str, range(gpus))))
+        run = open_run(
+            from_plugins([names], "median"), load_plugins(), bench.dataset, bench.blinded, *where,
+            isolation=spread(jobs), **changes,
+        )  # fmt: skip
+        return [work.count_blocks(run, encoder) for encoder in run.encoders]
+
+    assert count("sharing", 1) == [1]
+    assert count("sharing", 4) == [4]
+    assert count("sharing", 9) == [5], "of 8 clips at least"
+    assert count("sharing,talker", 4) == [2, 1]
+    assert count("sharing", 5, gpus=4) == [4], "one for each GPU"
+    assert count("sharing,talker", 5, gpus=4) == [2, 1]
+    assert count("sharing", 4, stop_at_bad_clips=True) == [1]
+
+
 def test_killed_workers_and_ctrl_c_lose_nothing(bench: Bench) -> None:
     """The same command goes on, whatever was killed; an interrupted run leaves no process behind."""
     paths = os.pathsep.join(path for path in sys.path if path)

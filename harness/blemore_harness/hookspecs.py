@@ -150,6 +150,7 @@ class Encoder:
             at a small size. What the user sets wins over them.
         store: name of the released feature folder whose files `frame_features` gives, such as `WavLM_large`; empty for
             an encoder without frame-level features.
+        prepares_each_clip: whether `prepare` treats every clip by itself, so that workers may share the clips.
     """
 
     name: ClassVar[str]
@@ -158,12 +159,12 @@ class Encoder:
     Options: ClassVar[type[Any]] = NoOptions
     demo_options: ClassVar[Mapping[str, object]] = {}
     store: ClassVar[str] = ""
+    prepares_each_clip: ClassVar[bool] = False
 
     def resolve_options(self, options: Any, feature_sets: frozenset[str]) -> Any:
         """Decide what depends on the dataset, such as an `auto` that means released features where there are some.
 
-        Called once per run, before anything else and with nothing but names; what it gives are the options that every
-        other method gets, and that the identity and the record hold.
+        Called first, and with nothing but names; every other method, the identity and the record get what it gives.
 
         Args:
             options: as the user set them.
@@ -212,7 +213,7 @@ class Encoder:
         return ()
 
     def prepare(self, clips: Clips, options: Any, context: Context) -> None:
-        """Download and extract ahead of training; called once per run with all clips, unlabelled.
+        """Download and extract ahead of training; called with all clips, unlabelled (see `prepares_each_clip`).
 
         The only place that may use the network. `blemore-harness doctor` calls it with no clips, no network and a cache
         that is thrown away: whatever is missing (weights, packages, a key) should be said then too. Keep per-clip
@@ -258,9 +259,8 @@ class Encoder:
         another fold holds out). The default is a generator that calls `fit` fold by fold: each model is taken, its
         predictions are written to disk, and only then is the next fold trained. Define it where folds are faster
         together, and return a list: as the default does for the harness's own head on a GPU. The models must be those
-        of `fit` but for rounding: same initial weights, batches and dropout. What one fold holds out others are trained
-        on, so that its labels are within reach here: a model is trained on the training clips of its own fold and
-        nothing else, which the check `together` tests.
+        of `fit` but for rounding: same initial weights, batches and dropout. The labels that one fold holds out are
+        within reach in another: train each on its own training clips only, which the check `together` tests.
         """
         if type(self).fit is Encoder.fit:
             from blemore_harness.heads.fitting import fit_encoder_folds

@@ -27,7 +27,7 @@ from blemore_harness.running.recording import Recorder, start_record
 from blemore_harness.running.run import Run
 from blemore_harness.running.run_log import LOG_FILE, RunLog
 from blemore_harness.running.skipping import skip_clips
-from blemore_harness.running.work import SKIPPED, Work, count_jobs, fits_together
+from blemore_harness.running.work import SKIPPED, Work, count_blocks, count_jobs, fits_together
 from blemore_harness.scoring.kept_scores import digest_all_code, score_once
 from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, suspect_leaks
 from blemore_harness.scoring.test_clips import choose_decoder, find_strategy, predict_test
@@ -72,7 +72,9 @@ def _plan(run: Run, with_embeddings: bool) -> tuple[Node, ...]:
     """List what is to be done, and what must be done before; what is on disk is taken from there."""
     warn_of_missing_videos(run)
     sweep_cache(run)
-    return plan_run(run, with_embeddings, lambda system: fits_together(run, system))
+    return plan_run(
+        run, with_embeddings, lambda system: fits_together(run, system), lambda system: count_blocks(run, system)
+    )
 
 
 def _carry_out(run: Run, plan: tuple[Node, ...], recorder: Recorder, progress: FoldProgress) -> Work:

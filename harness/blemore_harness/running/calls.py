@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from blemore_harness.context import Context, Progress, Reporter, ScoringService, refuse_to_score
+from blemore_harness.context import Context, Progress, Reporter, ScoringService, Silent, refuse_to_score
 from blemore_harness.errors import InvalidProbabilities, MediaError, PluginFailed, RunError, advise, is_disk_trouble
 from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import Scores
@@ -65,15 +65,16 @@ class PluginReporter:
 
 @contextmanager
 def open_call(
-    run: Run, resolved: ResolvedSystem, part: str, index: int | None = None
+    run: Run, resolved: ResolvedSystem, part: str, index: int | None = None, quiet: bool = False
 ) -> Iterator[tuple[Context, CallLog]]:
     """Make the context of a call, and the log of what the plugin says meanwhile.
 
     Args:
         part: what is done: a fold, or a step such as `prepare`.
         index: the fold whose held-out clips `context.score` scores; None where nothing is held out.
+        quiet: show no line and no warning of the plugin.
     """
-    log = CallLog(run.reporter, run.blinded.translate)
+    log = CallLog(Silent() if quiet else run.reporter, run.blinded.translate)
     services: dict[str, Callable[..., Any]] = {
         "log": log.log,
         "warn": log.warn,
@@ -112,12 +113,12 @@ def _make_scorer(run: Run, index: int | None, log: CallLog) -> Callable[[Probabi
 
 
 def call(
-    run: Run, resolved: ResolvedSystem, request: Request, part: str, index: int | None = None
+    run: Run, resolved: ResolvedSystem, request: Request, part: str, index: int | None = None, quiet: bool = False
 ) -> tuple[Answer, CallLog]:
     """Have a system do what is requested, in this process or in a worker; a worker that is lost is tried again twice.
 
     Args:
-        part, index: as of `open_call`.
+        part, index, quiet: as of `open_call`.
 
     Raises:
         PluginFailed, MediaError, RunError: as of `guard`.
@@ -126,7 +127,7 @@ def call(
     with guard(run, resolved, part):
         while True:
             try:
-                with open_call(run, resolved, part, index) as (context, log):
+                with open_call(run, resolved, part, index, quiet) as (context, log):
                     return _carry_out(run, resolved, request, part, context, log), log
             except Lost as lost:
                 losses += lost.counts

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from blemore_harness.files.runs import FoldResult
 from blemore_harness.hookspecs import Fusion
@@ -77,12 +79,31 @@ def keep_fold(
     return run.folder_of(resolved).keep(part_name(index), real, facts)
 
 
-def keep_prepared(run: Run, resolved: ResolvedSystem, log: CallLog, seconds: float) -> None:
+@dataclass(frozen=True)
+class Prepared:
+    """What came of a preparation of all clips, or of some: notes and warnings for the record, and seconds."""
+
+    notes: Mapping[str, object]
+    warnings: Sequence[str]
+    seconds: float
+
+
+def keep_prepared(run: Run, resolved: ResolvedSystem, parts: Sequence[Prepared]) -> None:
     """Keep what a preparation noted.
 
     A repeated preparation finds its arrays in the cache: what was noted while they were made stays.
+
+    Args:
+        parts: of blocks of clips, and last that of all clips. Where blocks noted different things under one name, and
+            the last one nothing, the list of them is kept.
     """
     folder = run.folder_of(resolved)
     before = folder.prepared() or {"notes": {}, "seconds": 0.0}
-    notes = {**before["notes"], **log.notes}
-    folder.keep_prepared({"notes": notes, "warnings": log.warnings, "seconds": round(before["seconds"] + seconds, 3)})
+    *blocks, whole = parts
+    notes = dict(before["notes"])
+    for name in dict.fromkeys(name for block in blocks for name in block.notes):
+        found = [block.notes[name] for block in blocks if name in block.notes]
+        notes[name] = found[0] if found.count(found[0]) == len(found) else found
+    seconds = before["seconds"] + sum(part.seconds for part in parts)
+    facts = {"notes": notes | dict(whole.notes), "warnings": list(whole.warnings), "seconds": round(seconds, 3)}
+    folder.keep_prepared(facts)

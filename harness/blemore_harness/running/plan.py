@@ -23,6 +23,7 @@ class Node:
         system: name of the encoder or fusion that does it.
         owner: name of the system that fails where it fails: an embedding may be needed by a fusion alone.
         folds: that are fitted, None for the final fit; empty for other steps.
+        block: of a preparation of some of the clips, which block and of how many, counted from 0; None for all clips.
         address: digest of the system's identity and of the step: what comes out of it is the same everywhere.
         after: addresses of what must be done before.
     """
@@ -33,6 +34,7 @@ class Node:
     folds: tuple[int | None, ...]
     address: str
     after: tuple[str, ...]
+    block: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -40,7 +42,12 @@ class Node:
         return " ".join([self.system, *(map(part_name, self.folds) if self.folds else [self.step])])
 
 
-def plan_run(run: Run, with_embeddings: bool, together: Callable[[ResolvedSystem], bool]) -> tuple[Node, ...]:
+def plan_run(
+    run: Run,
+    with_embeddings: bool,
+    together: Callable[[ResolvedSystem], bool],
+    blocks: Callable[[ResolvedSystem], int] = lambda _: 1,
+) -> tuple[Node, ...]:
     """Plan a whole run: encoders are prepared, then fitted; the fusion comes when all of them are.
 
     What is on disk is part of the plan, too: it is taken from there.
@@ -48,8 +55,9 @@ def plan_run(run: Run, with_embeddings: bool, together: Callable[[ResolvedSystem
     Args:
         with_embeddings: whether a threshold strategy needs the embeddings of every encoder that has some.
         together: whether a system fits its folds in one call.
+        blocks: as of `plan_preparation`.
     """
-    nodes = [*plan_preparation(run)]
+    nodes = [*plan_preparation(run, blocks)]
     fusion = run.fusion
     for encoder in run.encoders:
         prepared = _address(encoder, "prepare", ())
@@ -68,12 +76,23 @@ def plan_run(run: Run, with_embeddings: bool, together: Callable[[ResolvedSystem
     return tuple(nodes)
 
 
-def plan_preparation(run: Run) -> tuple[Node, ...]:
-    """Plan that every encoder is prepared."""
-    return tuple(
-        Node("prepare", encoder.name, encoder.name, (), _address(encoder, "prepare", ()), ())
-        for encoder in run.encoders
-    )
+def plan_preparation(run: Run, blocks: Callable[[ResolvedSystem], int] = lambda _: 1) -> tuple[Node, ...]:
+    """Plan that every encoder is prepared.
+
+    Args:
+        blocks: into how many blocks the clips of an encoder are divided, each with a node of its own before the one of
+            all clips, which finds in the cache what they have made.
+    """
+    nodes = []
+    for encoder in run.encoders:
+        count, address = blocks(encoder), _address(encoder, "prepare", ())
+        parts = [
+            Node("prepare", encoder.name, encoder.name, (), f"{address}-{each + 1}-of-{count}", (), (each, count))
+            for each in range(count if count > 1 else 0)
+        ]
+        after = tuple(part.address for part in parts)
+        nodes += [*parts, Node("prepare", encoder.name, encoder.name, (), address, after)]
+    return tuple(nodes)
 
 
 def _plan_embedding(encoder: ResolvedSystem, owner: str) -> Node:

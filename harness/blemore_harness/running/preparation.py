@@ -19,7 +19,7 @@ from blemore_harness.running.plan import plan_preparation
 from blemore_harness.running.progress import PreparationProgress
 from blemore_harness.running.run import Run
 from blemore_harness.running.steps import frame_features
-from blemore_harness.running.work import Work
+from blemore_harness.running.work import Work, count_blocks
 from blemore_harness.systems.resolved import ResolvedSystem
 
 
@@ -31,7 +31,7 @@ def prepare_encoders(run: Run, again: bool = False) -> Iterator[tuple[ResolvedSy
     """
     sweep_cache(run, again)
     failures: dict[str, PluginFailed] = {}
-    work = Work(run, plan_preparation(run), again)
+    work = Work(run, plan_preparation(run, lambda system: count_blocks(run, system, again)), again)
     progress = PreparationProgress([each.name for each in run.encoders], run.show)
     try:
         with closing(work.carry_out()) as events:

@@ -127,9 +127,9 @@ class PreparationProgress:
         self._over = False
 
     def tell(self, kind: str, name: str) -> None:
-        """Take note of an encoder's preparation that `began`, or ended in whatever way."""
+        """Take note of an encoder's preparation that `began`, with all clips or some, or ended in whatever way."""
         if kind == "began":
-            self._running.append(name)
+            self._running += [name] if name not in self._running else []
         elif name in self._running:
             self._running.remove(name)
             self._done += 1

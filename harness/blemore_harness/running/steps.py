@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
+from blemore_harness.errors import MediaError, PluginFailed
 from blemore_harness.files.runs import FoldResult
 from blemore_harness.hookspecs import Encoder, Fusion
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.running.calls import call, guard, open_call
 from blemore_harness.running.keeping import (
+    Prepared,
     find_finished,
     keep_fold,
     keep_prepared,
@@ -29,12 +32,43 @@ from blemore_harness.running.run import Run
 from blemore_harness.systems.failures import blaming
 from blemore_harness.systems.resolved import ResolvedSystem
 
+BLOCK_UNIT = 16
+"""Clips of a block are a multiple of this many: encoders that take clips together form the same groups as of all."""
 
-def prepare(run: Run, resolved: ResolvedSystem) -> None:
-    """Let an encoder download and extract; what it noted is kept for the record."""
+
+def prepare(run: Run, resolved: ResolvedSystem, blocks: Sequence[Prepared] = ()) -> None:
+    """Let an encoder download and extract; what it noted is kept for the record.
+
+    Args:
+        blocks: what came of preparing some of the clips before.
+    """
+    done = _prepare(run, resolved, run.blinded.everything(), "prepare")
+    keep_prepared(run, resolved, [*blocks, done])
+
+
+def prepare_block(run: Run, resolved: ResolvedSystem, block: int, count: int) -> Prepared:
+    """Let an encoder prepare one of `count` blocks of the clips ahead of `prepare`, which then finds it in the cache.
+
+    What it warns of or fails at is left to `prepare`, which meets it again and says it once, for all clips.
+
+    Raises:
+        RunError: as of `guard`.
+    """
+    clips = run.blinded.everything()
+    size = BLOCK_UNIT * math.ceil(len(clips) / count / BLOCK_UNIT)
+    own = clips.take(range(block * size, min((block + 1) * size, len(clips))))
+    part = f"prepare-{block + 1}"
+    try:
+        return _prepare(run, resolved, own, part, quiet=True)
+    except (PluginFailed, MediaError):
+        run.folder_of(resolved).traceback(part).unlink(missing_ok=True)
+        return Prepared({}, (), 0.0)
+
+
+def _prepare(run: Run, resolved: ResolvedSystem, clips: Clips, part: str, quiet: bool = False) -> Prepared:
     started = time.perf_counter()
-    _, log = call(run, resolved, Preparing(run.blinded.everything()), "prepare")
-    keep_prepared(run, resolved, log, time.perf_counter() - started)
+    _, log = call(run, resolved, Preparing(clips), part, quiet=quiet)
+    return Prepared(log.notes, log.warnings, time.perf_counter() - started)
 
 
 def embed(run: Run, resolved: ResolvedSystem) -> Embeddings:

@@ -17,17 +17,20 @@ from blemore_harness.networks import usable_cpus
 from blemore_harness.predictions import Embeddings
 from blemore_harness.running.calls import name_trouble
 from blemore_harness.running.isolation import Isolation
-from blemore_harness.running.keeping import is_finished, parts_of
+from blemore_harness.running.keeping import Prepared, is_finished, parts_of
 from blemore_harness.running.local import LocalStarter
 from blemore_harness.running.needs import count_room, estimate_needs, free_memory, list_gpus, list_imports
 from blemore_harness.running.plan import Node
 from blemore_harness.running.pool import Pool
 from blemore_harness.running.remote import RemoteStarter
 from blemore_harness.running.run import Run
-from blemore_harness.running.steps import embed, fit, prepare
+from blemore_harness.running.steps import embed, fit, prepare, prepare_block
 from blemore_harness.scoring.results import SystemPredictions
 from blemore_harness.systems.resolved import ResolvedSystem
 from blemore_harness.systems.unregistered import SESSION
+
+LEAST_BLOCK = 64
+"""Clips that are worth a worker of their own."""
 
 SKIPPED = "a base model failed, and a fusion of the others would be another system"
 
@@ -67,10 +70,42 @@ def choose_jobs(run: Run, again: bool = False) -> int:
     Args:
         again: whether what is finished is prepared again, and nothing else.
     """
-    encoders = [each for each in run.encoders if again or not is_finished(run, each)]
+    preparations = sum(_most_blocks(run, each) for each in _list_unprepared(run, again))
     largest = max((len(parts_of(run, each)) for each in run.systems if not is_finished(run, each)), default=0)
-    work = len(encoders) if again else max(len(encoders), largest)
+    work = preparations if again else max(preparations, largest)
     return min(count_room(run.device.resolve()), work) if work > 1 else 1
+
+
+def count_blocks(run: Run, resolved: ResolvedSystem, again: bool = False) -> int:
+    """Return into how many blocks the clips of an encoder are divided: several where workers would have nothing to do.
+
+    Args:
+        again: as of `choose_jobs`.
+    """
+    if not is_spread(run) or (most := _most_blocks(run, resolved)) == 1:
+        return 1
+    places = _count_slots(run)
+    if not _is_elsewhere(run) and (gpus := list_gpus(run.device.resolve())):
+        places = len(gpus) if estimate_needs(resolved, True, "cuda", "prepare").gpus else places - len(gpus)
+    return max(1, min(most, places // max(1, len(_list_unprepared(run, again)))))
+
+
+def _most_blocks(run: Run, resolved: ResolvedSystem) -> int:
+    system = resolved.system
+    # Whoever leaves out bad clips needs the first one.
+    divides = isinstance(system, Encoder) and system.prepares_each_clip and not run.stop_at_bad_clips
+    return max(1, len(run.blinded.everything()) // LEAST_BLOCK) if divides and resolved.plugin != SESSION else 1
+
+
+def _list_unprepared(run: Run, again: bool) -> list[ResolvedSystem]:
+    return [each for each in run.encoders if again or not is_finished(run, each)]
+
+
+def _count_slots(run: Run) -> int:
+    isolation = run.isolation
+    assert isinstance(isolation, Isolation)
+    executor = isolation.executor
+    return executor.slots if executor is not None and isolation.jobs == 1 else isolation.jobs
 
 
 def fits_together(run: Run, resolved: ResolvedSystem) -> bool:
@@ -110,6 +145,7 @@ class Work:
         self._results: dict[str, dict[int | None, FoldResult]] = {name: {} for name in self._systems}
         self._failed: set[str] = set()
         self._broken: set[str] = set()
+        self._blocks: dict[str, dict[int, Prepared]] = {name: {} for name in self._systems}
         self._lock = threading.Lock()
         self.predictions: dict[str, SystemPredictions] = {}
         self.embeddings: dict[str, Embeddings] = {}
@@ -148,7 +184,8 @@ class Work:
             for index, result in self._do(run, node, resolved):
                 self._keep(node, index, result)
                 yield Event("fold", node, resolved, index, result)
-            yield Event("ended", node, resolved)
+            if node.block is None:
+                yield Event("ended", node, resolved)
         except PluginFailed as error:
             with self._lock:
                 new = node.owner not in self._failed
@@ -163,10 +200,14 @@ class Work:
         return node.step == "fit" or node.owner == node.system or not is_finished(self._run, self._systems[node.owner])
 
     def _do(self, run: Run, node: Node, resolved: ResolvedSystem) -> Iterator[tuple[int | None, FoldResult]]:
-        if node.step == "prepare":
+        if node.block is not None:
+            block = prepare_block(run, resolved, *node.block)
+            with self._lock:
+                self._blocks[node.system][node.block[0]] = block
+        elif node.step == "prepare":
             with run.holding(run.folder_of(resolved).path) as held:
                 if self._is_needed(node):  # whoever held it may have done everything
-                    prepare(held, resolved)
+                    prepare(held, resolved, [each for _, each in sorted(self._blocks[node.system].items())])
         elif node.step == "embed":
             self.embeddings[node.system] = embed(run, resolved)
         else:
@@ -242,7 +283,7 @@ class _Spread:
         executor = isolation.executor
         self._memory, self._gpus = 2**63, 2**31
         if executor is not None:
-            slots = min(executor.slots, isolation.jobs) if isolation.jobs > 1 else executor.slots
+            slots = _count_slots(self._run)
             pool = Pool(RemoteStarter(executor, slots), executor.cpus, isolation)
             self._device = held.device.asked
             return replace(held, isolation=pool, device=held.device.elsewhere()), pool, slots
@@ -284,13 +325,16 @@ class _Spread:
     def _is_ready(self, node: Node, here: bool) -> bool:
         if not self._done.issuperset(node.after) or here != self._is_for_here(node):
             return False
-        if node.step == "fit" and any(each.step == "prepare" for each in self._waiting):
+        if node.step == "fit" and any(map(self._may_be_prepared, self._waiting)):
             return False
         own, others = self._needs(node), [self._needs(each) for each in self._running if not self._is_for_here(each)]
         return here or not others or (
             own.memory + sum(each.memory for each in others) <= self._memory
             and own.gpus + sum(each.gpus for each in others) <= self._gpus
         )  # fmt: skip
+
+    def _may_be_prepared(self, node: Node) -> bool:
+        return node.step == "prepare" and self._done.issuperset(node.after)
 
     def _is_for_here(self, node: Node) -> bool:
         resolved = self._systems[node.system]

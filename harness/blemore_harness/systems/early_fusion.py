@@ -68,7 +68,9 @@ class EarlyFusion(Encoder):
 
     def _describe(self, name: str, modality: Modality) -> None:
         # What other encoders state in their class belongs to the instance here.
-        vars(self).update(name=name, modality=modality, summary=f"embeddings of {name} side by side, one head")
+        each = all(part.encoder.prepares_each_clip for part in self._parts)
+        summary = f"embeddings of {name} side by side, one head"
+        vars(self).update(name=name, modality=modality, summary=summary, prepares_each_clip=each)
 
     @property
     def encoders(self) -> tuple[Encoder, ...]:

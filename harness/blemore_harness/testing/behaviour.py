@@ -94,7 +94,8 @@ def check_resumes(bench: Trials) -> None:
             raise NotApplicable("nothing can be said before the same seed gives the same predictions (check `repeats`)")
     _compare(
         bench.first().rows, rows, bench.fold.held_out, 0.0,
-        "interrupted and repeated it gives other predictions: a checkpoint must hold generators and optimiser as well",
+        "interrupted and repeated it gives other predictions: a checkpoint must hold generators and optimiser as well, "
+        "and what `prepare` keeps of a clip must not depend on other clips where `prepares_each_clip` is set",
     )  # fmt: skip
 
 

@@ -150,7 +150,8 @@ class Trials:
         Args:
             name: of the folders.
             fold: what to fit on.
-            interrupt: end `prepare` and `fit` once each in the middle, and do them again in the same folders.
+            interrupt: end `prepare` and `fit` once each in the middle, and do them again in the same folders; before,
+                prepare the last clips alone, where workers may share them.
             final: whether to say that nothing is held out.
             device: where to compute.
             base_models: of a fusion; None for the usual ones.
@@ -162,6 +163,9 @@ class Trials:
         system, given = self.subject.system, base_models if base_models is not None else self.base_models()
         if isinstance(system, Encoder):
             clips, encoder = Clips(tuple(sorted((*fold.train, *fold.held_out), key=lambda c: c.id))), system
+            if interrupt and encoder.prepares_each_clip:
+                last, context = clips.take(range(3 * len(clips) // 4, len(clips))), self.context(root, device)
+                self.call("prepare", context, lambda: encoder.prepare(last, self.options, context))
             prepared = self._twice(
                 root, "prepare", halves[0], lambda context: encoder.prepare(clips, self.options, context), device
             )[1]

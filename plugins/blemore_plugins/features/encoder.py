@@ -71,6 +71,7 @@ class FeatureEncoder(Encoder):
     """
 
     Options: ClassVar[type[Any]] = FeatureOptions
+    prepares_each_clip: ClassVar[bool] = True
     statistics_store: ClassVar[str] = ""
     width: ClassVar[int | None] = None
     extractor: ClassVar[Extractor | None] = None

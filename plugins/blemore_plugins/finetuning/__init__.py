@@ -45,6 +45,8 @@ SMALL_PICTURES: Mapping[str, object] = {**SMALL_TRAINING, "frames": 2, "size": 4
 class FinetunedEncoder(Encoder):
     """What the encoders of this package have in common."""
 
+    prepares_each_clip: ClassVar[bool] = True
+
     def caveat(self, options: FinetuningOptions) -> str | None:
         """Report that a network which was never trained before is no real system."""
         return {"random": "untrained encoders", "random-small": "untrained small encoders"}.get(options.model)

@@ -31,6 +31,7 @@ class ProsodyEncoder(Encoder):
     name: ClassVar[str] = "prosody"
     summary: ClassVar[str] = "pitch, energy, timbre and rhythm of the voice, no weights, MLP head"
     modality: ClassVar[Modality] = "audio"
+    prepares_each_clip: ClassVar[bool] = True
     Options: ClassVar[type[Any]] = HeadOptions
     # The same features; the head is small because the demo has 360 clips and should run on a laptop.
     demo_options: ClassVar[Mapping[str, object]] = {"hidden": "256", "epochs": 80, "patience": 25}

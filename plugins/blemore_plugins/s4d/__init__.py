@@ -23,6 +23,7 @@ class S4DEncoder(Encoder):
     name: ClassVar[str] = "s4d"
     summary: ClassVar[str] = "S4D-ViTMoE on MTCNN face crops, experts and head adapted with soft-label KL"
     modality: ClassVar[Modality] = "video"
+    prepares_each_clip: ClassVar[bool] = True
     Options: ClassVar[type[Any]] = S4DOptions
     # Fresh weights need everything trained, at a higher rate; small drawn pictures need less of a detector.
     # Batches of 32 save a quarter of the training, but lower the Score from .33 to .29 (rate 1.5e-3) or .25 (2e-3).

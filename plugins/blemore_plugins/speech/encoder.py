@@ -53,6 +53,7 @@ class AudioEncoder(Encoder):
     name: ClassVar[str] = "audio"
     summary: ClassVar[str] = "any frozen audio model of transformers (HuBERT, Whisper, AST ...), statistics, MLP head"
     modality: ClassVar[Modality] = "audio"
+    prepares_each_clip: ClassVar[bool] = True
     Options: ClassVar[type[Any]] = AudioOptions
     demo_options: ClassVar[Mapping[str, object]] = DEMO
     small: ClassVar[str] = "wav2vec2-bert"
