@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import blemore_harness
+from blemore_harness import networks
+from blemore_harness.errors import ConfigError
 from blemore_harness.files.prediction_files import write_probabilities
 from blemore_harness.predictions import Probabilities
 from builders import rows_of, write_download
@@ -48,11 +50,33 @@ def modules_of(home: Path, *words: str) -> set[str]:
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
+def test_torch_is_not_imported_to_look_for_a_gpu_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.partition(".")[0] == "torch"]:
+        monkeypatch.delitem(sys.modules, module)
+    drivers = {"libcuda.so.1": False, "/dev/kfd": False}
+
+    def load(name: str) -> None:
+        if not drivers[name]:
+            raise OSError(name)
+
+    monkeypatch.setattr(networks.ctypes, "CDLL", load)
+    monkeypatch.setattr(networks.Path, "exists", lambda path: drivers[str(path)])
+    assert networks.resolve_device("auto") == "cpu"
+    assert "torch" not in sys.modules
+    assert not networks.may_have_gpu()
+    for driver in drivers:
+        drivers[driver] = True
+        assert networks.may_have_gpu(), driver
+        drivers[driver] = False
+    with pytest.raises(ConfigError, match="no GPU"):
+        networks.resolve_device("cuda")
+
+
 @pytest.mark.encoders
 def test_a_finished_run_does_not_look_for_a_gpu_again(home: Path) -> None:
     pytest.importorskip("torch")
     words = ("run", "--plugin", "trivial-single")
-    assert "torch" in modules_of(home, *words), "`auto` needs torch"
+    assert networks.may_have_gpu() == ("torch" in modules_of(home, *words)), "torch is asked where there is a driver"
     [file] = home.glob("blemore-runs/trivial-single-*/record.json")
     first = json.loads(file.read_text())
     assert first["execution"]["device"] in ("cpu", "cuda")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -322,8 +324,19 @@ class Device:
         return {"device": self._found, "gpu": torch.cuda.get_device_name()}
 
 
+def may_have_gpu() -> bool:
+    """Return whether there is a driver of NVIDIA or AMD: without one, torch need not be imported to find no GPU."""
+    if sys.platform != "linux":
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True
+
+
 def _cuda_available() -> bool:
-    if importlib.util.find_spec("torch") is None:
+    if not may_have_gpu() or importlib.util.find_spec("torch") is None:
         return False
     import torch
 
