@@ -317,3 +317,26 @@ def test_encoders_of_the_demo_have_the_same_bits_on_two_workers(tmp_path: Path) 
     assert len(first) > 4 * 5
     assert first == second
     assert (runs[1].folder / "submission.zip").read_bytes() == (runs[2].folder / "submission.zip").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.encoders
+def test_clips_prepared_in_blocks_have_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import blemore_harness as bh
+    from blemore_harness.demo.writing import write_demo
+
+    monkeypatch.setattr(work, "LEAST_BLOCK", 16)
+    write_demo(tmp_path / "data", actors=3, test_actors=1)
+    found = []
+    for jobs in (1, 4):
+        monkeypatch.setenv("BLEMORE_CACHE", str(tmp_path / f"cache-{jobs}"))
+        rows = bh.prepare(
+            plugins=["s4d", "wav2vec2"], data=tmp_path / "data", runs=tmp_path / f"runs-{jobs}", device="cpu", jobs=jobs
+        )
+        assert [row["status"] for row in rows] == ["ready", "ready"]
+        arrays = tmp_path / f"cache-{jobs}" / "arrays"
+        found.append({path.relative_to(arrays): path.read_bytes() for path in arrays.rglob("*.np?")})
+    notes = [json.loads(path.read_text())["notes"] for path in tmp_path.glob("runs-4/systems/*/prepare.json")]
+    assert sum(len(note.get("extracted", ())) for note in notes) == 2, "wav2vec2 extracted two blocks"
+    assert found[0] == found[1]
+    assert len(found[0]) > 200
