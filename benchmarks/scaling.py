@@ -38,6 +38,11 @@ CLIPS_OF_THE_CHALLENGE = 3055
 WIDTH = 7168
 """Numbers of an embedding: seven statistics of 1,024."""
 
+FUSED_WIDTH = 768
+"""Numbers of an embedding of each base model of `rank-aware`."""
+
+FUSIONS = ("late", "best-of", "structured", "stack", "weighted-logit-mean", "rank-aware")
+
 HEAD_EPOCHS = 2
 
 Prepared = tuple[Callable[[], Any], Callable[[Any], dict[str, Any]]]
@@ -147,35 +152,55 @@ def fusion(name: str, base_models: int) -> Callable[[int, Path], Prepared]:
 
     def prepare(clips: int, folder: Path) -> Prepared:
         from blemore_harness.clips import Clip, Clips, Fold
-        from blemore_harness.predictions import Probabilities
-        from blemore_plugins.best_of import BestOf
-        from blemore_plugins.late import LateFusion
-        from blemore_plugins.structured import Structured
+        from blemore_harness.systems.plugins import load_plugins
         from builders import label_of
         from fakes import make_context
-        from report_runs import answer
 
-        plugin = {"late": LateFusion, "best-of": BestOf, "structured": Structured}[name]()
+        plugin = load_plugins().fusion(name).system
         rows = rows_of(clips)
         train = Clips(
             tuple(Clip(f"c{number}") for number in range(clips)), tuple(row["video_id"] for row in rows),
             np.array([label_of(row) for row in rows], dtype=np.int8),
         )  # fmt: skip
-        models = {f"m{m:02}": Probabilities(train.ids, answer(rows, 0.1 + 0.004 * m, m)) for m in range(base_models)}
-        context = make_context(folder)
-        context.workspace.mkdir(parents=True)
         fold = Fold(None, train, Clips((Clip("test"),)))
-        warm = make_context(folder / "warm")
-        warm.workspace.mkdir(parents=True)
-        few = Clips(train.items[:130], train.actors[:130], train.labels[:130])
-        plugin.fit(
-            Fold(None, few, Clips((Clip("test"),))),
-            {key: Probabilities(few.ids, models[key].values[:130]) for key in ("m00", "m01")},
-            plugin.Options(), warm,
-        )  # which compiles  # fmt: skip
+        outputs = embeddings_of if plugin.takes == "embeddings" else probabilities_of
+        models = outputs(base_models, fold)
+        context, warm = make_context(folder), make_context(folder / "warm")
+        for each in (context, warm):
+            each.workspace.mkdir(parents=True)
+        if name == "late":  # which compiles
+            few = Clips(train.items[:130], train.actors[:130], train.labels[:130])
+            given = {key: models[key].pick(few.ids) for key in ("m00", "m01")}
+            plugin.fit(Fold(None, few, fold.held_out), given, plugin.Options(), warm)
         return lambda: plugin.fit(fold, models, plugin.Options(), context), nothing
 
     return prepare
+
+
+def probabilities_of(count: int, fold: Any) -> dict[str, Any]:
+    """Return probabilities of so many base models, each a little better than the one before."""
+    from blemore_harness.predictions import Probabilities
+
+    found = {}
+    for m in range(count):
+        noise = np.random.default_rng(m).dirichlet(np.full(6, 0.7), len(fold.train))
+        skill = 0.1 + 0.004 * m
+        found[f"m{m:02}"] = Probabilities(fold.train.ids, skill * fold.train.labels / 100 + (1 - skill) * noise)
+    return found
+
+
+def embeddings_of(count: int, fold: Any) -> dict[str, Any]:
+    """Return embeddings of so many base models, in which the emotions can half be told."""
+    from blemore_harness.predictions import Embeddings
+
+    truth = np.concatenate([fold.train.labels / 100, np.zeros((1, 6))]).astype(np.float32)
+    found = {}
+    for m in range(count):
+        random = np.random.default_rng(m)
+        vectors = random.normal(size=(len(truth), FUSED_WIDTH)).astype(np.float32)
+        vectors[:, :6] += truth * 2
+        found[f"m{m:02}"] = Embeddings((*fold.train.ids, *fold.held_out.ids), vectors)
+    return found
 
 
 def page(clips: int, folder: Path) -> Prepared:
@@ -273,7 +298,7 @@ def make_steps(given: Any) -> dict[str, tuple[Callable[[int, Path], Prepared], l
         step.__name__: (step, given.clips, "clips")
         for step in (metadata, blinding, head, grids, strategies, intervals, pair, page)
     }
-    for name in ("late", "best-of", "structured"):
+    for name in FUSIONS:
         for count in given.base_models:
             steps[f"{name}-{count}"] = (fusion(name, count), given.clips, f"clips, {count} base models")
     steps["record"] = (record, given.systems, "systems")

@@ -1,14 +1,15 @@
 """How much faster the exhaustive weight search is than decoding every point at 400 pairs of thresholds.
 
     python benchmarks/weight_search.py [base models] [clips]
-    python benchmarks/weight_search.py --folds [--fusion best-of] [base models] [clips]
+    python benchmarks/weight_search.py --folds [--together] [--fusion best-of] [base models] [clips]
     python benchmarks/weight_search.py --regressions [base models] [clips]
 
 All ways run in this process on the same rows and give the same Scores, which is checked. The slow ones are timed on a
 few points and projected to the whole grid of step 0.1; the compiled search then runs over the whole grid. Labels are
 the real ones where the BLEMORE material lies beside this checkout (../shared/blemore), rows are made up.
 
-With `--folds`, all that a run asks of a fusion is timed: the five folds and the final fit, one by one and together.
+With `--folds`, all that a run asks of a fusion is timed: the five folds and the final fit, one by one and together;
+with `--together` only the latter.
 
 With `--regressions`, both regressions of `structured` are fitted on all clips as the fusion does, and in the plainest
 way (`tests/regression_cases.py`), which must choose the same strengths and find the same weights.
@@ -117,12 +118,16 @@ def make_folds(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> Case:
     return folds, base_models
 
 
-def compare_folds(fusion: Fusion, case: Case) -> None:
-    """Time a fusion's fits one by one and together, in seconds and in work of all cores, and check that they agree."""
+def compare_folds(fusion: Fusion, case: Case, ways: tuple[str, ...]) -> dict[str, float]:
+    """Time a fusion's fits one by one and together, in seconds and in work of all cores, and check that they agree.
+
+    Returns:
+        The figures.
+    """
     folds, base_models = case
     told: dict[str, list[dict[str, object]]] = {}
     spent: dict[str, tuple[float, float]] = {}
-    for way in ("one by one", "together"):
+    for way in ways:
         books = [RecordingReporter() for _ in folds]
         with tempfile.TemporaryDirectory() as folder:
             contexts = [make_context(Path(folder) / str(n), reporter=book) for n, book in enumerate(books)]
@@ -132,18 +137,18 @@ def compare_folds(fusion: Fusion, case: Case) -> None:
             models, seconds = timed(lambda: fit_folds(fusion, way, folds, base_models, contexts))  # noqa: B023
             spent[way] = seconds, time.process_time() - work
         told[way] = [{**book.notes, "learnt": repr(model)} for book, model in zip(books, models, strict=True)]
-    same = told["one by one"] == told["together"]
-    print(
-        f"{fusion.name}: {len(base_models[0])} base models, {len(folds[-1].train)} clips, "
-        f"{len(folds)} fits, the same: {same}"
-    )
+    same = "" if len(ways) < 2 else f", the same: {told['one by one'] == told['together']}"
+    what = f"{fusion.name}, {len(base_models[0])} base models, {len(folds)} fits"
+    print(f"{what}, {len(folds[-1].train)} clips{same}")
     print(f"{allowed_threads()} threads of {os.cpu_count()} cores, load of the machine {os.getloadavg()[0]:.1f}")
     if fusion.name == "best-of":
         print(f"chosen: {', '.join(str(facts['chosen']) for facts in told['together'])}")
     for way, (seconds, work) in spent.items():
         print(f"{way:12} {seconds:8.1f} s {work:8.1f} s of processor time")
-    ratio = [one / other for one, other in zip(spent["one by one"], spent["together"], strict=True)]
-    print(f"together is {ratio[0]:.2f} times as fast, with {ratio[1]:.2f} times less processor time")
+    if len(ways) > 1:
+        ratio = [one / other for one, other in zip(spent["one by one"], spent["together"], strict=True)]
+        print(f"together is {ratio[0]:.2f} times as fast, with {ratio[1]:.2f} times less processor time")
+    return {f"{what} {way}, s of CPU": work for way, (_, work) in spent.items()}
 
 
 def fit_folds(fusion: Fusion, way: str, folds: list[Fold], base_models: Any, contexts: Any) -> list[Any]:
@@ -187,14 +192,15 @@ def compare_ways(rows: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> dic
     return {f"{base_models} base models, whole grid, s of CPU": work}
 
 
-def compare_regressions(case: Case) -> None:
-    """Time the regressions of `structured` on all clips, and check that the plain way gives the same."""
+def compare_regressions(case: Case) -> dict[str, float]:
+    """Time the regressions of `structured` on all clips, compare with the plain way, and return the figures."""
     fold, base_models = case[0][-1], case[1][-1]
     options, context = StructuredOptions(), make_context(Path(), reporter=RecordingReporter())
     problems = make_problems(fold.train.labels, log_rows(sorted(base_models), base_models, options.epsilon))
     held = strength_folds(fold.train, options, context)
     fit(problems["ratio"][0], 1.0)  # scipy is imported before anything is timed
     print(f"{len(base_models)} base models, {len(fold.train)} clips, {len(options.strengths)} strengths")
+    total = 0.0
     for head, (problem, which) in problems.items():
         masks = [mask[which] for mask in held]
         start = time.process_time()
@@ -202,11 +208,13 @@ def compare_regressions(case: Case) -> None:
         middle = time.process_time()
         fitted = fit_regularised(problem, masks, options.strengths, lambda _: None)
         plain, seconds = middle - start, time.process_time() - middle
+        total += seconds
         apart = float(np.abs(fitted.weights - weights).max())
         print(
             f"{head:6} plain {plain:.2f} s of processor time, as fitted {seconds:.2f} s: {plain / seconds:.1f} x; "
             f"strength {fitted.strength:g}, the same: {fitted.strength == strength}, weights differ by {apart:.0e}"
         )
+    return {f"regressions of structured, {len(base_models)} base models, s of CPU": total}
 
 
 def main() -> None:
@@ -215,6 +223,7 @@ def main() -> None:
     parser.add_argument("base_models", nargs="?", type=int, default=MEMBERS)
     parser.add_argument("clips", nargs="?", type=int, default=CLIPS)
     parser.add_argument("--folds", action="store_true")
+    parser.add_argument("--together", action="store_true")
     parser.add_argument("--regressions", action="store_true")
     parser.add_argument("--fusion", choices=FUSIONS, default="late")
     add_json(parser)
@@ -222,12 +231,13 @@ def main() -> None:
     truth = make_truth(asked.clips)
     rows = make_rows(asked.base_models, truth)
     if asked.regressions:
-        compare_regressions(make_folds(rows, truth))
+        write_figures(asked.json, compare_regressions(make_folds(rows, truth)))
     elif asked.folds:
         scorer = CompiledScorer(rows, truth)  # compiled before anything is timed
         search_whole(scorer, asked.base_models, 1)
         scorer.scores(np.full((1, asked.base_models), 1 / asked.base_models))
-        compare_folds(FUSIONS[asked.fusion](), make_folds(rows, truth))
+        ways = ("together",) if asked.together else ("one by one", "together")
+        write_figures(asked.json, compare_folds(FUSIONS[asked.fusion](), make_folds(rows, truth), ways))
     else:
         write_figures(asked.json, compare_ways(rows, truth))
 

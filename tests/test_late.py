@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,9 @@ def fit(rows: dict[str, Array], truth: Array, **options: Any) -> tuple[WeightedM
     book = RecordingReporter()
     base_models = {name: Probabilities(ids, values) for name, values in rows.items()}
     fold = Fold(0, train, Clips((Clip("x"),)))
-    context = make_context(Path(), reporter=book)
-    return LateFusion().fit(fold, base_models, LateOptions(**({"backend": "numpy"} | options)), context), book
+    chosen = LateOptions(**({"backend": "numpy"} | options))
+    with tempfile.TemporaryDirectory() as folder:
+        return LateFusion().fit(fold, base_models, chosen, make_context(Path(folder), reporter=book)), book
 
 
 def best(rows: Array, truth: Array, **options: Any) -> tuple[Array, int]:

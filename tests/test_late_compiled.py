@@ -65,6 +65,17 @@ def test_the_second_process_compiles_nothing(tmp_path: Path) -> None:
     assert first[:-4] == second[:-4]
 
 
+def test_processes_that_begin_at_once_find_the_same_and_leave_what_the_next_one_loads(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SEARCH, str(tmp_path)]
+    together = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    found = {process.communicate()[0][:-5] for process in together}
+    assert [process.returncode for process in together] == [0, 0]
+    third = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert third.endswith(" 0 2\n")
+    assert found == {third[:-5]}
+    assert len(list(tmp_path.rglob("*.pickle"))) == 2
+
+
 def test_what_was_compiled_is_loaded_until_the_sources_change(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     assert call(cache, source(tmp_path)) == (3.0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from itertools import product
@@ -140,12 +141,11 @@ def make_folds(rows: Array, truth: Array, parts: int, final: bool = True) -> Cas
 def fit_both(case: Case, options: LateOptions) -> tuple[Any, list[RecordingReporter], Any, list[RecordingReporter]]:
     folds, base_models = case
     books, others = [RecordingReporter() for _ in folds], [RecordingReporter() for _ in folds]
-    contexts = [make_context(Path(), reporter=book) for book in books]
-    together = LateFusion().fit_folds(folds, base_models, options, contexts)
-    alone = [
-        LateFusion().fit(fold, given, options, make_context(Path(), reporter=book))
-        for fold, given, book in zip(folds, base_models, others, strict=True)
-    ]
+    with tempfile.TemporaryDirectory() as name:
+        contexts, own = ([make_context(Path(name), reporter=book) for book in each] for each in (books, others))
+        together = LateFusion().fit_folds(folds, base_models, options, contexts)
+        each = zip(folds, base_models, own, strict=True)
+        alone = [LateFusion().fit(fold, given, options, context) for fold, given, context in each]
     return together, books, alone, others
 
 

@@ -11,12 +11,12 @@ from scipy.optimize import minimize
 from blemore_harness.decoding.actors import Familiarity, join_vectors, learn_actors
 from blemore_harness.decoding.decoders import CentredDecoder, centre_rows, group_means, log_rows, measure_gaps
 from blemore_harness.decoding.exact import search_exact
-from blemore_harness.decoding.label_model import describe_labels, fit_expected_score
+from blemore_harness.decoding.label_model import LabelEvidence, fit_expected_score
 from blemore_harness.decoding.strategies import STRATEGIES, decode_folds, make_sample
 from blemore_harness.errors import DataError, InvalidPredictions
 from blemore_harness.protocol.grid import Thresholds
 from blemore_harness.protocol.rules import NEUTRAL, decode, score
-from strategy_cases import LABELS, sample
+from strategy_cases import LABELS, literal_features, sample
 
 # ------------------------------------------------------------------------------------------- the exact optimum
 
@@ -275,31 +275,12 @@ def test_members_are_standardised_reduced_and_weighed_alike() -> None:
 # --------------------------------------------------------------------------------------------------- expected Score
 
 
-def literal_features(values: np.ndarray) -> np.ndarray:
-    """What speaks for each label, (N, 36, 13), label by label."""
-    found = []
-    for row_ in values:
-        logs = [np.log(max(value, 1e-6)) for value in row_]
-        found.append([])
-        for label in LABELS.tolist():
-            there = [k for k in range(6) if label[k]]
-            if len(there) == 1:
-                speaks = [logs[there[0]], 0.0, 0.0, 0.0]
-                kind = [float(there[0] != NEUTRAL), 0.0, 0.0]
-            else:
-                one, two = there
-                even = label[one] == 50
-                lean = (label[one] / 100 - 0.5) * (logs[one] - logs[two])
-                speaks = [0.0, (logs[one] + logs[two]) / 2, lean, abs(logs[one] - logs[two]) * even]
-                kind = [0.0, float(even), float(not even)]
-            found[-1].append([*speaks, *(share / 100 for share in label), *kind])
-    return np.array(found)
-
-
 def test_features_of_labels_in_plain_words() -> None:
     values = np.random.default_rng(0).dirichlet(np.full(6, 0.4), 15)
     values[0, 2] = 0.0
-    np.testing.assert_allclose(describe_labels(values), literal_features(values), atol=1e-12)
+    weights = np.random.default_rng(1).normal(size=13)
+    found = LabelEvidence(np.log(np.maximum(values, 1e-6)).T).logits(weights).T
+    np.testing.assert_allclose(found, literal_features(values) @ weights, atol=1e-12)
 
 
 @pytest.mark.parametrize("clips", [3, 200])

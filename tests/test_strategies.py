@@ -32,7 +32,7 @@ from blemore_harness.record.encoding import to_json
 from blemore_harness.scoring import kept_scores
 from blemore_harness.scoring.kept_scores import score_once
 from blemore_harness.scoring.results import ScoredSystem, SystemPredictions, score_system
-from strategy_cases import LABELS, sample
+from strategy_cases import LABELS, literal_features, sample
 
 
 @pytest.mark.parametrize("name", [name for name, strategy in STRATEGIES.items() if strategy.sees == "others"])
@@ -245,7 +245,7 @@ def test_label_probabilities_are_those_of_a_literal_likelihood() -> None:
     model = fit_expected_score(given.values, given.truth)
     likely = model.probabilities(given.values)
     assert likely.sum(axis=1) == pytest.approx(np.ones(60))
-    features = label_model.describe_labels(given.values)
+    features = literal_features(given.values)
     start = np.zeros(features.shape[2])
     start[:3] = 1.0
 
@@ -306,7 +306,7 @@ def test_the_label_model_is_found_for_rows_that_are_final_answers_too() -> None:
     found = fit_expected_score(rows[shown], given.truth)
     likely = found.probabilities(rows[shown])[np.arange(len(own)), own]
     assert np.log(likely).mean() > -np.log(len(LABELS)), "worse than knowing nothing"
-    features, start = label_model.describe_labels(rows[shown]), np.eye(3, len(found.weights)).sum(axis=0)
+    features, start = literal_features(rows[shown]), np.eye(3, len(found.weights)).sum(axis=0)
     expected = (found.probabilities(rows[shown])[:, :, None] * features).sum(axis=1)
     gradient = (features[np.arange(len(own)), own] - expected).sum(axis=0) - (found.weights - start)
     assert np.abs(gradient).max() < 1e-5

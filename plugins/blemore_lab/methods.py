@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -84,12 +86,21 @@ class Material:
 
     def fit(self, system: Fusion, options: Any, context: Context, index: int | None, seen: Mask) -> FusionModel:
         """Fit a fusion on the training clips of a mask (N,); the others, else the new actors', are held out."""
+        return system.fit(*self._part(system, index, seen), options, context)
+
+    def fit_folds(
+        self, system: Fusion, options: Any, contexts: Sequence[Context], parts: Sequence[tuple[int | None, Mask]]
+    ) -> list[FusionModel]:
+        """Fit a fusion on several parts, each as `fit` does; what it can share between them it works out once."""
+        folds, base_models = zip(*(self._part(system, index, seen) for index, seen in parts), strict=True)
+        return list(system.fit_folds(folds, base_models, options, contexts))
+
+    def _part(self, system: Fusion, index: int | None, seen: Mask) -> tuple[Fold, Mapping[str, Any]]:
         rest = self.unseen if index is None else self.train.take(~seen).unlabelled()
         fold = Fold(index, self.train.take(seen), rest)
         if system.takes == "embeddings":
-            return system.fit(fold, self._embed((*fold.train.ids, *rest.ids)), options, context)
-        base_models = {name: Probabilities(fold.train.ids, rows[seen]) for name, rows in self.train_rows.items()}
-        return system.fit(fold, base_models, options, context)
+            return fold, self._embed((*fold.train.ids, *rest.ids))
+        return fold, {name: Probabilities(fold.train.ids, rows[seen]) for name, rows in self.train_rows.items()}
 
     def fuse_train(self, system: Fusion, model: FusionModel, which: Mask, context: Context) -> FloatArray:
         """Fuse the training clips of a mask (N,)."""
@@ -141,17 +152,20 @@ class Method:
 
     def _fuse_crossed(self, material: Material, context: Context) -> FusedRows:
         validation, by_fold = np.zeros((len(material.train), 6)), []
-        for place, number in enumerate(material.fold_numbers):
-            own = material.folds == number
-            model = material.fit(self.system, self.options, context, number, ~own)
-            validation[own] = material.fuse_train(self.system, model, own, context)
-            by_fold.append(material.fuse_unseen(self.system, model, context, place))
         everyone = np.ones(len(material.train), dtype=bool)
-        model = material.fit(self.system, self.options, context, None, everyone)
+        parts = [*((number, material.folds != number) for number in material.fold_numbers), (None, everyone)]
+        with tempfile.TemporaryDirectory() as folder:
+            contexts = [replace(context, workspace=Path(folder) / str(place)) for place in range(len(parts))]
+            for each in contexts:
+                each.workspace.mkdir()
+            *models, final = material.fit_folds(self.system, self.options, contexts, parts)
+        for place, (model, (_, seen)) in enumerate(zip(models, parts[:-1], strict=True)):
+            validation[~seen] = material.fuse_train(self.system, model, ~seen, context)
+            by_fold.append(material.fuse_unseen(self.system, model, context, place))
         # What is trained on embeddings gives no probabilities for the clips that it was trained on.
         learnt = self.system.takes == "embeddings"
-        official = validation if learnt else material.fuse_train(self.system, model, everyone, context)
-        unseen = material.fuse_unseen(self.system, model, context)
+        official = validation if learnt else material.fuse_train(self.system, final, everyone, context)
+        unseen = material.fuse_unseen(self.system, final, context)
         return FusedRows(validation, official, unseen, np.stack(by_fold))
 
     def _fuse_recipe(self, material: Material, context: Context) -> FusedRows:

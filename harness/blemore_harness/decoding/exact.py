@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemore_harness.clips import LabelArray
 from blemore_harness.errors import InvalidPredictions
@@ -44,39 +45,40 @@ def search_exact(values: FloatArray, truth: LabelArray) -> Thresholds:
     # Alpha falls: row after row, by its second largest value, begins to blend.
     order = np.argsort(-low, kind="stable")
     order = order[~never[order]]
-    lows = low[order]
-    salience = np.zeros(len(gaps))
-    presence = float(alone_right.sum())
+    lows, places = low[order].tolist(), place[order].tolist()
+    gained = (pair_right.astype(np.int64) - alone_right)[order].tolist()
+    is_even, is_uneven = even[order].tolist(), uneven[order].tolist()
+    salience = np.zeros(len(gaps), dtype=np.int64)
+    presence = int(alone_right.sum())
     best = (-1.0, 0.0, Thresholds(0.5, 0.5))
     upper = 1.0
     for number in range(len(order) + 1):
         if number == 0 or number == len(order) or lows[number] < lows[number - 1]:
-            lower = float(lows[number]) if number < len(order) else 0.0
+            lower = lows[number] if number < len(order) else 0.0
+            most = int(salience.max())
             # Rounded: sums of the same counts in another order differ in the last bits.
-            scores = np.round(salience * weight_s + presence * weight_p, 12)
-            if scores.max() >= best[0]:
-                start, end = _widest_top(scores, gaps)
-                region = (float(scores.max()), (upper - lower) * (end - start))
+            top = round(most * weight_s + presence * weight_p, 12)
+            if top >= best[0]:
+                start, end = _widest_stretch(salience == most, gaps)
+                region = (top, (upper - lower) * (end - start))
                 if region > best[:2]:
                     # Neighbouring floats have no middle: alpha may be the upper end, and beta the lower one.
                     alpha, beta = (upper + lower) / 2, (start + end) / 2
                     best = (*region, Thresholds(alpha if alpha > lower else upper, beta if beta < end else start))
             upper = lower
         if number < len(order):
-            row = order[number]
-            presence += int(pair_right[row]) - int(alone_right[row])
-            if even[row]:
-                salience[place[row] :] += 1
-            elif uneven[row]:
-                salience[: place[row]] += 1
+            presence += gained[number]
+            if is_even[number]:
+                salience[places[number] :] += 1
+            elif is_uneven[number]:
+                salience[: places[number]] += 1
     return best[2]
 
 
-def _widest_top(scores: FloatArray, gaps: FloatArray) -> tuple[float, float]:
-    """Return the widest stretch [from, to) of betas that reaches the largest score; scores[i] holds from gaps[i] on."""
-    at_top = np.concatenate([[False], scores == scores.max(), [False]])
-    begins = np.flatnonzero(at_top[1:] & ~at_top[:-1])
-    stops = np.flatnonzero(at_top[:-1] & ~at_top[1:])
+def _widest_stretch(at_top: NDArray[np.bool_], gaps: FloatArray) -> tuple[float, float]:
+    """Return the widest stretch [from, to) of betas that a mask marks, whose i-th entry holds from gaps[i] on."""
     edges = np.append(gaps, 1.0)
+    changes = np.diff(at_top.astype(np.int8), prepend=0, append=0)
+    begins, stops = np.flatnonzero(changes == 1), np.flatnonzero(changes == -1)
     widest = int((edges[stops] - edges[begins]).argmax())
     return float(edges[begins[widest]]), float(edges[stops[widest]])

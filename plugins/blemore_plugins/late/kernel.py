@@ -335,6 +335,8 @@ def search_range(
 def score_points(rows: Array, right: Array, grid: Array, presence: Array, salience: Array, points: Array) -> Array:
     """Return the best Score over all clips, float64 (P,), of any weights (P, M).
 
+    A base model without weight adds zero, which changes no bit, and is passed over: of 50 few have one.
+
     Args:
         rows, right, grid: as of `search_range`, clips in any order.
         presence, salience: float64 (1, ...), what so many right answers add to Score.
@@ -350,6 +352,8 @@ def score_points(rows: Array, right: Array, grid: Array, presence: Array, salien
         weights = points[number]
         total[:] = 0.0
         for place in range(base_models - 2):
+            if weights[place] == 0.0:
+                continue
             for emotion in range(6):
                 for n in range(clips):
                     total[emotion, n] += weights[place] * rows[place, emotion, n]

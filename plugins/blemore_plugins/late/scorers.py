@@ -14,7 +14,7 @@ import platform
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
-from functools import reduce
+from functools import partial, reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -128,9 +128,9 @@ class CompiledScorer:
     def scores(self, points: FloatArray) -> FloatArray:
         """As `Scorer.scores`."""
         padded = np.ascontiguousarray(np.pad(points, ((0, 0), (len(self._rows) - points.shape[1], 0))))
-        tables = self._rows, self._right, np.array(OFFICIAL_GRID), *self._worth
-        result: FloatArray = self._kernel.score_points(*tables, padded)
-        return result
+        score = partial(self._kernel.score_points, self._rows, self._right, np.array(OFFICIAL_GRID), *self._worth)
+        with ThreadPoolExecutor(self._threads) as pool:
+            return np.concatenate(list(pool.map(score, np.array_split(padded, self._threads))))
 
     def best_of(self, grid: SimplexGrid, advance: Advance, subsets: Subsets | None = None) -> PartsArray:
         """As `Scorer.best_of`."""
