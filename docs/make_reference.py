@@ -103,7 +103,7 @@ PARTS = {
 CONSTANTS = {
     "clips": {"EMOTIONS", "LabelArray"},
     "decoding.strategies": {"HONEST", "STRATEGIES"},
-    "executors": {"State"},
+    "executors": {"WAITING_FILE", "State"},
     "hookspecs": {"Modality", "hookimpl"},
     "media.frames": {"BATCH"},
     "pooling": {"STATISTICS"},

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -255,6 +255,25 @@ def test_a_worker_is_forked_from_a_template_unless_that_has_threads(
         assert set(states(worker.pid)) <= {"Z"}
         template.close()
         assert states(worker.pid) == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_a_worker_of_which_a_dying_template_said_nothing_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    template, forked = Template(["json"], {}), []
+    fork = template.fork
+
+    def fork_unheard(output: int, descriptors: Sequence[int], environment: Mapping[str, str]) -> None:
+        forked.append(fork(output, descriptors, environment))
+
+    monkeypatch.setattr(template, "fork", fork_unheard)
+    with WorkerProcess.started(tmp_path / "fold-0.log", (), {}, template) as worker:
+        template.close()
+        (unheard,) = forked
+        assert unheard not in (None, worker.pid)
+        while set(states(unheard)) - {"Z"}:
+            time.sleep(0.01)
+        worker.dismiss()
+        assert worker.said.endswith(b"\n0\n"), "the other took none of its messages"
 
 
 HARNESS = """

@@ -13,14 +13,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from blemore_harness.api import watching
 from blemore_harness.api.watching import follow_run
 from blemore_harness.disk import hold
 from blemore_harness.errors import BlemoreError, RunError
-from blemore_harness.executors import Needs
+from blemore_harness.executors import WAITING_FILE, Needs
 from blemore_harness.running import work
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.local import LocalStarter
@@ -231,6 +233,17 @@ def test_a_run_is_watched_until_it_has_ended(bench: Bench) -> None:
         assert next(following).endswith("half a line")
         (folder / "record.json").write_text(json.dumps({**record, "status": "failed"}))
         assert list(following) == []
+
+
+def test_a_run_that_was_sent_to_begin_again_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of before says that it was interrupted, or that it has finished."""
+    _, folder = bench.run("file-bytes", "one", None)
+    before = (folder / "log.txt").read_text().splitlines()
+    (folder / WAITING_FILE).touch()
+    monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=lambda seconds: bench.run("file-bytes", "one", None)))
+    lines = list(follow_run(folder))
+    assert lines == (folder / "log.txt").read_text().splitlines()[len(before) :]
+    assert "started:" in lines[0]
 
 
 @pytest.mark.slow
