@@ -27,6 +27,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -176,6 +177,18 @@ class Pids(Talker):
 class OtherPids(Pids):
     name = "other-pids"
 
+class Wandering(Talker):
+    name = "wandering"
+
+    def fit(self, fold, options, context):
+        context.note("folder", os.getcwd())
+        os.chdir(tempfile.mkdtemp())
+        os.rmdir(os.getcwd())
+        return Model(fold.train.targets.mean(axis=0) + 0.1)
+
+class WanderingToo(Wandering):
+    name = "wandering-too"
+
 class Dying(Talker):
     name = "dying"
 
@@ -234,7 +247,7 @@ def wait(part):
 @hookimpl
 def blemore_encoders():
     return [Talker(), Together(), Nosy(), Fixable(), Odd(), Careless(), Garbling(), Lacking(), Full(), Waiting(),
-            Pids(), OtherPids(), Dying(), Stepping(), Quick(), Ending()]
+            Pids(), OtherPids(), Dying(), Stepping(), Quick(), Ending(), Wandering(), WanderingToo()]
 """
 
 COMMAND = [sys.executable, "-c", MAIN, "run", "--device", "cpu"]

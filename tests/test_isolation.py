@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from blemore_harness.disk import hold
+from blemore_harness.disk import TAIL_BYTES, hold
 from blemore_harness.errors import BlemoreError, MediaError, PluginFailed
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.template import Template
 from blemore_harness.running.worker_process import WorkerProcess
+from blemore_scale.launch import last_line
 from installed_plugins import make_site
 from isolated_runs import COMMAND, Bench, alive, files_of, opened_bench, timeless
 from second_distributions import environment
@@ -232,6 +233,19 @@ def test_last_words_of_a_killed_run_do_not_reach_the_log_of_the_next(tmp_path: P
             dying.write(b"EOFError: the harness is gone")
             dying.flush()
         assert not log.exists(), "the worker of this run printed nothing"
+
+
+def test_of_gigabytes_that_a_worker_printed_the_end_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "fold-0.log"
+    with WorkerProcess.started(log) as worker:
+        with log.open("ab") as file:
+            file.truncate(1 << 36)  # takes no space
+            file.write(b"\nthe last line\n")
+        lost = worker.lose("was lost")
+        assert "its last line: the last line" in lost.what
+        assert len(lost.trace) <= TAIL_BYTES
+        assert last_line(log) == "the last line"
+        log.unlink()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")

@@ -130,6 +130,19 @@ def test_a_worker_that_dies_while_it_has_no_work_is_replaced(bench: Bench, monke
     assert sum("tried again" in text for text in bench.reporter.said) == 1
 
 
+@pytest.mark.parametrize("isolation", [None, spread()], ids=["one", "two"])
+def test_a_plugin_that_changes_the_current_folder_changes_it_for_nobody_else(
+    bench: Bench, isolation: Isolation | None
+) -> None:
+    """A worker is kept for other systems, and paths are relative."""
+    here = Path.cwd()
+    record, _ = bench.run("wandering,wandering-too", "runs", isolation)
+    assert record["status"] == "finished", [each.get("error") for each in record["systems"]]
+    notes = [note for name in ("wandering", "wandering-too") for note in system(record, name)["notes"]]
+    assert [note["folder"] for note in notes] == [str(here)] * 6
+    assert Path.cwd() == here
+
+
 def test_what_a_plugin_raises_is_not_tried_again_and_the_others_go_on(bench: Bench) -> None:
     record, _ = bench.run("careless,talker", "two", spread())
     assert "note failed: TypeError" in system(record, "careless")["error"]["message"]

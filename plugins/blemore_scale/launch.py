@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from blemore_harness.disk import read_tail
 from blemore_harness.errors import BlemoreError
 from blemore_harness.executors import HarnessAddress
 from blemore_harness.networks import thread_variables
@@ -145,7 +146,7 @@ LINE_LENGTH = 5_000
 def last_line(log: Path) -> str:
     """Return the last line of a log that says something; the engine's own remarks on how it goes do not count."""
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_tail(log)
     except OSError:
         return ""
     said = (line.strip() for line in reversed(lines))

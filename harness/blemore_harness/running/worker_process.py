@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
+from blemore_harness.disk import read_tail
 from blemore_harness.errors import printable
 from blemore_harness.processes import end_group
 from blemore_harness.running.template import Template
@@ -167,7 +168,7 @@ class WorkerProcess:
 
     def lose(self, what: str, again: bool = False) -> Lost:
         """Put an end into words, with the last lines of the log; arguments as of `Lost`."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+        lines = read_tail(self.log)[-TAIL_LINES:]
         last = next((line for line in reversed(lines) if line.strip()), "nothing")
         return Lost(
             f" {what}; its last line: {printable(last.strip())[:200]} (log: {self.log})", "\n".join(lines), again
