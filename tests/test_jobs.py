@@ -185,7 +185,10 @@ def test_killed_workers_and_ctrl_c_lose_nothing(bench: Bench) -> None:
     family = [int(word) for word in pids.read_text().split()]
     process.send_signal(signal.SIGINT)
     assert process.wait() == 1 or process.returncode in (130, -signal.SIGINT)
-    assert not any(map(alive, family))
+    deadline = time.monotonic() + 300
+    while any(map(alive, family)):
+        assert time.monotonic() < deadline, "a worker, or what it started, lives on"
+        time.sleep(0.05)
     assert "tried again" not in (bench.root / "said.txt").read_text(), "a worker that is ended with the run is not lost"
     [record] = bench.root.glob("blemore-runs/talker*/record.json")
     assert json.loads(record.read_text())["status"] == "interrupted"
