@@ -60,7 +60,9 @@ PARTS = {
     "data.opening": {"open_blinded"},
     "decoding.decoders": {"Decoder"},
     "demo.plan": {"Plan", "make_plan"},
-    "disk": {"atomic_file", "cache_root", "digest_of", "hold", "read_json", "write_atomically", "write_json"},
+    "disk": {
+        "atomic_file", "cache_root", "digest_of", "hold", "read_json", "read_tail", "write_atomically", "write_json",
+    },
     "drawing.plugin_details": {"UNDECLARED", "describe_card"},
     "drawing.result_text": {"Form", "escape_latex", "escape_markdown", "format_results"},
     "drawing.score_tables": {"describe_ties", "draw_ranking", "list_caveats"},
@@ -103,7 +105,7 @@ PARTS = {
 CONSTANTS = {
     "clips": {"EMOTIONS", "LabelArray"},
     "decoding.strategies": {"HONEST", "STRATEGIES"},
-    "executors": {"State"},
+    "executors": {"WAITING_FILE", "State"},
     "hookspecs": {"Modality", "hookimpl"},
     "media.frames": {"BATCH"},
     "pooling": {"STATISTICS"},

@@ -14,96 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from blemore_harness.api.evaluation import evaluate_run
-from blemore_harness.data.blinded import blind_dataset
-from blemore_harness.data.download import read_dataset
 from blemore_harness.running.run import open_run
 from blemore_harness.systems.plugins import load_plugins
 from blemore_harness.systems.submission import from_plugins
-from builders import rows_of, write_download
 from installed_plugins import make_site
-from toys import Silent
-
-PLUGIN = """
-import os
-import socket
-import time
-from pathlib import Path
-import numpy as np
-from blemore_harness.predictions import Embeddings, Probabilities
-
-HOLD = Path({hold!r})
-
-class Model:
-    def __init__(self, prior):
-        self.prior = prior
-
-    def predict(self, clips, context):
-        rows = [np.random.default_rng([context.seed, int(c.content[:8], 16)]).dirichlet(np.ones(6)) for c in clips]
-        rows = np.array(rows).reshape(-1, 6) * self.prior
-        return Probabilities(clips.ids, rows / rows.sum(axis=1, keepdims=True))
-
-class Stepping(Encoder):
-    name = "stepping"
-    summary = "trains four epochs, and resumes"
-    modality = "audio"
-
-    def card(self, options):
-        return Card(weights_licence="none", parameters=0)
-
-    def prepare(self, clips, options, context):
-        context.note("clips", len(clips))
-
-    def fit(self, fold, options, context):
-        part = "final" if fold.index is None else str(fold.index)
-        file = context.workspace / "epochs"
-        for epoch in range(int(file.read_text()) if file.exists() else 0, 4):
-            with (HOLD / "epochs").open("a") as log:
-                log.write(f"{{part}} {{epoch}}\\n")
-            if epoch == 2:
-                wait(part)
-            file.write_text(str(epoch + 1))
-        context.note("asked", context.score(Model(np.ones(6)).predict(fold.held_out, context)).score
-                     if fold.index is not None else 0)
-        return Model(fold.train.targets.mean(axis=0) + 0.1)
-
-class Quick(Stepping):
-    name = "quick"
-
-    def fit(self, fold, options, context):
-        return Model(fold.train.targets.mean(axis=0) + 0.2)
-
-class Ending(Stepping):
-    name = "ending"
-
-    def fit(self, fold, options, context):
-        print("this is the last line", flush=True)
-        os._exit(7)
-
-def wait(part):
-    if (HOLD / "hold").exists() and not (HOLD / f"release-{{part}}").exists():
-        (HOLD / "new").write_text(f"{{os.getpid()}}")
-        (HOLD / "new").rename(HOLD / f"arrived-{{part}}")
-        while not (HOLD / f"release-{{part}}").exists():
-            time.sleep(0.02)
-
-@hookimpl
-def blemore_encoders():
-    return [Stepping(), Quick(), Ending()]
-"""
+from isolated_runs import TALKER, Bench
 
 
-class Case:
+class Case(Bench):
     """A small dataset and the encoders `stepping` (which can be held), `quick` and `ending`."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        super().__init__(root)
         self.hold = root / "hold"
         self.hold.mkdir()
-        self.dataset = read_dataset(write_download(root / "data", rows_of(actors=4, folds=2), tests=2))
-        self.blinded = blind_dataset(self.dataset, root / "views")
-        self.reporter = Silent()
 
-    def run(
+    def evaluate(
         self, names: str, where: str, executor: str = "local", options: Mapping[str, str] | None = None
     ) -> tuple[dict[str, Any], Path]:
         """Evaluate encoders and their fusion; in this process where no executor is named."""
@@ -167,8 +93,7 @@ class Case:
 @contextmanager
 def opened_case(root: Path) -> Iterator[Case]:
     with make_site(root / "site") as site:
-        code = PLUGIN.format(hold=str(root / "hold"))
-        site.install("stepping", "from blemore_harness.hookspecs import Card\n" + code)
+        site.install("talker", TALKER)
         yield Case(root)
 
 

@@ -27,12 +27,16 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 import numpy as np
 from blemore_harness.errors import BlemoreError, MediaError
+from blemore_harness.hookspecs import Card
 from blemore_harness.predictions import Embeddings, Probabilities
+
+HOLD = Path(__file__).parents[1] / "hold"
 
 class Model:
     def __init__(self, prior):
@@ -156,6 +160,7 @@ class Waiting(Talker):
 
     def fit(self, fold, options, context):
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        os.setpgid(0, 0)  # leaves the group that is ended with the harness
         Path("pids").write_text(f"{os.getpid()} {os.getppid()} {child.pid}\\n")
         while True:
             time.sleep(1)
@@ -172,6 +177,18 @@ class Pids(Talker):
 
 class OtherPids(Pids):
     name = "other-pids"
+
+class Wandering(Talker):
+    name = "wandering"
+
+    def fit(self, fold, options, context):
+        context.note("folder", os.getcwd())
+        os.chdir(tempfile.mkdtemp())
+        os.rmdir(os.getcwd())
+        return Model(fold.train.targets.mean(axis=0) + 0.1)
+
+class WanderingToo(Wandering):
+    name = "wandering-too"
 
 class Dying(Talker):
     name = "dying"
@@ -203,10 +220,53 @@ class Sharing(Talker):
             context.note("extracted", {"clips": len(missing)})
             context.note("version", 1)
 
+class Stepping(Talker):
+    name = "stepping"
+    summary = "trains four epochs, and resumes"
+
+    def card(self, options):
+        return Card(weights_licence="none", parameters=0)
+
+    def prepare(self, clips, options, context):
+        context.note("clips", len(clips))
+
+    def fit(self, fold, options, context):
+        part = "final" if fold.index is None else str(fold.index)
+        file = context.workspace / "epochs"
+        for epoch in range(int(file.read_text()) if file.exists() else 0, 4):
+            with (HOLD / "epochs").open("a") as log:
+                log.write(f"{part} {epoch}\\n")
+            if epoch == 2:
+                wait(part)
+            file.write_text(str(epoch + 1))
+        context.note("asked", context.score(Model(np.ones(6)).predict(fold.held_out, context)).score
+                     if fold.index is not None else 0)
+        return Model(fold.train.targets.mean(axis=0) + 0.1)
+
+class Quick(Stepping):
+    name = "quick"
+
+    def fit(self, fold, options, context):
+        return Model(fold.train.targets.mean(axis=0) + 0.2)
+
+class Ending(Stepping):
+    name = "ending"
+
+    def fit(self, fold, options, context):
+        print("this is the last line", flush=True)
+        os._exit(7)
+
+def wait(part):
+    if (HOLD / "hold").exists() and not (HOLD / f"release-{part}").exists():
+        (HOLD / "new").write_text(f"{os.getpid()}")
+        (HOLD / "new").rename(HOLD / f"arrived-{part}")
+        while not (HOLD / f"release-{part}").exists():
+            time.sleep(0.02)
+
 @hookimpl
 def blemore_encoders():
     return [Talker(), Together(), Nosy(), Fixable(), Odd(), Careless(), Garbling(), Lacking(), Full(), Waiting(),
-            Pids(), OtherPids(), Dying(), Sharing()]
+            Pids(), OtherPids(), Dying(), Sharing(), Stepping(), Quick(), Ending(), Wandering(), WanderingToo()]
 """
 
 COMMAND = [sys.executable, "-c", MAIN, "run", "--device", "cpu"]

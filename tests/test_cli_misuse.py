@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -125,14 +127,41 @@ def test_ctrl_c_promises_only_what_is_so(
 
     monkeypatch.setattr(sys, "argv", ["blemore-harness", word])
     monkeypatch.setattr(cli, "main", interrupted)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with keeping_handlers(), pytest.raises(SystemExit) as ended:
+        main()
     assert ended.value.code == 130
     assert ("the same command resumes" in capsys.readouterr().err) == resumes
+
+
+@contextmanager
+def keeping_handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_sent_twice_interrupts_once(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `timeout` does: the command may still be tidying up. A third one is not for Python any more."""
+    tidied = []
+
+    def interrupted(**_: object) -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)
+            tidied.append(signal.getsignal(number))
+
+    monkeypatch.setattr(cli, "main", interrupted)
+    with keeping_handlers():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell may have had ignored
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 130
+    assert tidied == [signal.SIG_DFL]
 
 
 def test_a_terminal_that_knows_ascii_alone_gets_an_answer(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
@@ -18,6 +19,7 @@ import pytest
 
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.executors import Executor, HarnessAddress, Needs, Started, State
+from blemore_harness.running import pool, remote
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.remote import RemoteWorker, WorkerListener
 from blemore_harness.systems.plugins import load_plugins
@@ -121,12 +123,17 @@ def test_workers_that_connect_give_the_same_files_and_record(bench: Bench, execu
     assert all(job.process.wait() is not None for job in executor.jobs)
 
 
-@pytest.mark.parametrize(("again", "deaths", "status"), [(0, 2, "finished"), (0, 3, "failed"), (5, 4, "finished")])
+@pytest.mark.parametrize(
+    ("again", "brief", "deaths", "status"),
+    [(0, 0, 2, "finished"), (0, 0, 3, "failed"), (5, 0, 4, "finished"), (5, math.inf, 3, "failed")],
+)
 def test_a_job_that_ends_is_tried_again_and_one_that_is_put_back_continues(
-    bench: Bench, executor: Loopback, monkeypatch: pytest.MonkeyPatch, again: int, deaths: int, status: str
-) -> None:
-    """An engine that puts a job back into its queue starts it under the same token, as often as it likes."""
+    bench: Bench, executor: Loopback, monkeypatch: pytest.MonkeyPatch,
+    again: int, brief: float, deaths: int, status: str,
+) -> None:  # fmt: skip
+    """An engine puts a job back into its queue under the same token, as often as it likes if the job got anywhere."""
     monkeypatch.setenv("DEATHS", str(deaths))
+    monkeypatch.setattr(pool, "BRIEF", brief)
     executor.again = again
     record, _ = bench.run("dying", "remote", Isolation(jobs=2, fresh=False, executor=executor))
     row = system(record, "dying")
@@ -140,7 +147,8 @@ def test_a_job_that_ends_is_tried_again_and_one_that_is_put_back_continues(
 def test_whoever_does_not_know_the_key_is_not_let_in(executor: Loopback) -> None:
     listener = WorkerListener(executor)
     right = listener.address()
-    job = executor.start([], [HarnessAddress(right.host, right.port, b"another key", right.token)])[0]
+    # A worker knows its own key, and that is no other's.
+    job = executor.start([], [HarnessAddress(right.host, right.port, listener.address().key, right.token)])[0]
     assert isinstance(job, Job)
     assert job.process.wait() == 1
     assert "no harness answers" in job.log.read_text()
@@ -153,6 +161,18 @@ def test_whoever_does_not_know_the_key_is_not_let_in(executor: Loopback) -> None
     with socket.socket(fileno=os.dup(found[1].fileno())) as peer:
         assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), "a machine that loses power says nothing"
     found[1].close()
+    listener.close()
+
+
+def test_whoever_connects_and_says_nothing_is_hung_up_on(executor: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "GREETING_SECONDS", 0)
+    listener = WorkerListener(executor)
+    harness = listener.address()
+    with socket.create_connection((harness.host, harness.port)) as silent:
+        assert silent.recv(1) == b""
+    for thread in threading.enumerate():
+        if thread.name == "greeting":
+            thread.join()
     listener.close()
 
 

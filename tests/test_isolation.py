@@ -11,16 +11,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from blemore_harness.disk import hold
+from blemore_harness.disk import TAIL_BYTES, hold
 from blemore_harness.errors import BlemoreError, MediaError, PluginFailed
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.template import Template
 from blemore_harness.running.worker_process import WorkerProcess
+from blemore_scale.launch import last_line
 from installed_plugins import make_site
 from isolated_runs import COMMAND, Bench, alive, files_of, opened_bench, timeless
 from second_distributions import environment
@@ -234,6 +235,19 @@ def test_last_words_of_a_killed_run_do_not_reach_the_log_of_the_next(tmp_path: P
         assert not log.exists(), "the worker of this run printed nothing"
 
 
+def test_of_gigabytes_that_a_worker_printed_the_end_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "fold-0.log"
+    with WorkerProcess.started(log) as worker:
+        with log.open("ab") as file:
+            file.truncate(1 << 36)  # takes no space
+            file.write(b"\nthe last line\n")
+        lost = worker.lose("was lost")
+        assert "its last line: the last line" in lost.what
+        assert len(lost.trace) <= TAIL_BYTES
+        assert last_line(log) == "the last line"
+        log.unlink()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 def test_a_worker_is_forked_from_a_template_unless_that_has_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -255,6 +269,25 @@ def test_a_worker_is_forked_from_a_template_unless_that_has_threads(
         assert set(states(worker.pid)) <= {"Z"}
         template.close()
         assert states(worker.pid) == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_a_worker_of_which_a_dying_template_said_nothing_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    template, forked = Template(["json"], {}), []
+    fork = template.fork
+
+    def fork_unheard(output: int, descriptors: Sequence[int], environment: Mapping[str, str]) -> None:
+        forked.append(fork(output, descriptors, environment))
+
+    monkeypatch.setattr(template, "fork", fork_unheard)
+    with WorkerProcess.started(tmp_path / "fold-0.log", (), {}, template) as worker:
+        template.close()
+        (unheard,) = forked
+        assert unheard not in (None, worker.pid)
+        while set(states(unheard)) - {"Z"}:
+            time.sleep(0.01)
+        worker.dismiss()
+        assert worker.said.endswith(b"\n0\n"), "the other took none of its messages"
 
 
 HARNESS = """

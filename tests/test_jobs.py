@@ -13,14 +13,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from blemore_harness.api import watching
 from blemore_harness.api.watching import follow_run
 from blemore_harness.disk import hold
 from blemore_harness.errors import BlemoreError, RunError
-from blemore_harness.executors import Needs
+from blemore_harness.executors import WAITING_FILE, Needs
 from blemore_harness.running import work
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.local import LocalStarter
@@ -128,6 +130,19 @@ def test_a_worker_that_dies_while_it_has_no_work_is_replaced(bench: Bench, monke
     assert sum("tried again" in text for text in bench.reporter.said) == 1
 
 
+@pytest.mark.parametrize("isolation", [None, spread()], ids=["one", "two"])
+def test_a_plugin_that_changes_the_current_folder_changes_it_for_nobody_else(
+    bench: Bench, isolation: Isolation | None
+) -> None:
+    """A worker is kept for other systems, and paths are relative."""
+    here = Path.cwd()
+    record, _ = bench.run("wandering,wandering-too", "runs", isolation)
+    assert record["status"] == "finished", [each.get("error") for each in record["systems"]]
+    notes = [note for name in ("wandering", "wandering-too") for note in system(record, name)["notes"]]
+    assert [note["folder"] for note in notes] == [str(here)] * 6
+    assert Path.cwd() == here
+
+
 def test_what_a_plugin_raises_is_not_tried_again_and_the_others_go_on(bench: Bench) -> None:
     record, _ = bench.run("careless,talker", "two", spread())
     assert "note failed: TypeError" in system(record, "careless")["error"]["message"]
@@ -229,7 +244,10 @@ def test_killed_workers_and_ctrl_c_lose_nothing(bench: Bench) -> None:
     family = [int(word) for word in pids.read_text().split()]
     process.send_signal(signal.SIGINT)
     assert process.wait() == 1 or process.returncode in (130, -signal.SIGINT)
-    assert not any(map(alive, family))
+    deadline = time.monotonic() + 300
+    while any(map(alive, family)):
+        assert time.monotonic() < deadline, "a worker, or what it started, lives on"
+        time.sleep(0.05)
     assert "tried again" not in (bench.root / "said.txt").read_text(), "a worker that is ended with the run is not lost"
     [record] = bench.root.glob("blemore-runs/talker*/record.json")
     assert json.loads(record.read_text())["status"] == "interrupted"
@@ -290,6 +308,17 @@ def test_a_run_is_watched_until_it_has_ended(bench: Bench) -> None:
         assert next(following).endswith("half a line")
         (folder / "record.json").write_text(json.dumps({**record, "status": "failed"}))
         assert list(following) == []
+
+
+def test_a_run_that_was_sent_to_begin_again_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of before says that it was interrupted, or that it has finished."""
+    _, folder = bench.run("file-bytes", "one", None)
+    before = (folder / "log.txt").read_text().splitlines()
+    (folder / WAITING_FILE).touch()
+    monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=lambda seconds: bench.run("file-bytes", "one", None)))
+    lines = list(follow_run(folder))
+    assert lines == (folder / "log.txt").read_text().splitlines()[len(before) :]
+    assert "started:" in lines[0]
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_a_node_that_dies_in_the_middle_loses_nothing(
     cluster: Any, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RayCluster, "idle_seconds", 1.0)
-    plain, folder = case.run("stepping,quick", "plain")
+    plain, folder = case.evaluate("stepping,quick", "plain")
     node = cluster.add_node(num_cpus=1, **NODE)
     cluster.wait_for_nodes()
     (raylet,) = (each.process.pid for each in node.all_processes["raylet"])
@@ -68,7 +68,7 @@ def test_a_node_that_dies_in_the_middle_loses_nothing(
             died.append(process)
 
     with case.disturbing({"0": end_node, "1": end_node}):
-        record, elsewhere = case.run("stepping,quick", "ray", "ray", {"address": cluster.address})
+        record, elsewhere = case.evaluate("stepping,quick", "ray", "ray", {"address": cluster.address})
     assert record["status"] == "finished", record["systems"]
     assert len(died) == 1
     assert files_of(folder.parent) == files_of(elsewhere.parent)
@@ -84,7 +84,7 @@ def test_an_actor_that_fails_is_reported_with_its_log(
     cluster: Any, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "TRIES", 0)
-    record, _ = case.run("ending,quick", "ray", "ray", {"address": cluster.address, "parallel": "1"})
+    record, _ = case.evaluate("ending,quick", "ray", "ray", {"address": cluster.address, "parallel": "1"})
     states = {row["name"]: row for row in record["systems"]}
     message = states["ending"]["error"]["message"]
     assert "the worker ended with exit code 7; its last line: this is the last line (log: " in message

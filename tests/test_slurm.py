@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import blemore_harness as bh
 from blemore_harness.errors import BlemoreError, ConfigError
 from blemore_harness.executors import HarnessAddress, Needs
 from blemore_harness.files.runs import read_record
@@ -20,6 +21,7 @@ from blemore_scale.launch import Launch, open_folder
 from blemore_scale.settings import read_minutes
 from blemore_scale.slurm import Slurm
 from blemore_scale.slurm_commands import Queue, forget_own_job
+from blemore_scale.slurm_detach import detach
 from cluster_cases import Case, opened_case, wait_until
 from isolated_runs import alive, files_of, timeless
 from slurm_cluster import missing, slurm_cluster
@@ -71,7 +73,7 @@ def open_slurm(folder: Path, **options: str) -> Slurm:
 
 @pytest.mark.slow
 def test_jobs_that_are_killed_preempted_or_out_of_time_lose_nothing(slurm: Path, case: Case) -> None:
-    plain, folder = case.run("stepping,quick", "plain")
+    plain, folder = case.evaluate("stepping,quick", "plain")
 
     def kill(process: int) -> None:
         os.kill(process, signal.SIGKILL)
@@ -88,7 +90,7 @@ def test_jobs_that_are_killed_preempted_or_out_of_time_lose_nothing(slurm: Path,
         wait_until(lambda: not alive(process))
 
     with case.disturbing({"0": kill, "1": end_time, "final": preempt}):
-        record, elsewhere = case.run("stepping,quick", "slurm", "slurm", OPTIONS)
+        record, elsewhere = case.evaluate("stepping,quick", "slurm", "slurm", OPTIONS)
     assert record["status"] == "finished", record["systems"]
     assert files_of(folder.parent) == files_of(elsewhere.parent)
     assert timeless(record["systems"]) == timeless(plain["systems"])
@@ -104,12 +106,12 @@ def test_jobs_that_are_killed_preempted_or_out_of_time_lose_nothing(slurm: Path,
     assert names
     # A job that ends after the run still writes that it has, and nothing else.
     left = [name for name in names if not name.endswith((".out", ".sh", "_result.pkl"))]
-    assert not left, "the key of the run is still there"
+    assert not left, "keys of workers are still there"
 
 
 def test_a_job_that_fails_is_reported_with_its_log(slurm: Path, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "TRIES", 0)
-    record, _ = case.run("ending,quick", "slurm", "slurm", OPTIONS)
+    record, _ = case.evaluate("ending,quick", "slurm", "slurm", OPTIONS)
     states = {row["name"]: row for row in record["systems"]}
     message = states["ending"]["error"]["message"]
     assert "this is the last line (log: " in message
@@ -192,10 +194,18 @@ def test_detached_the_harness_is_a_job_itself(slurm: Path, case: Case) -> None:
     job = first.partition("Slurm job ")[2].split()[0]
     assert f"at work already, as Slurm job {job}" in said[0]
     assert f"scancel {job}" in said[0]
-    plain, folder = case.run("stepping,quick", "plain")
+    plain, folder = case.evaluate("stepping,quick", "plain")
     (record,) = (read_record(path.parent) for path in (case.root / "runs").glob("*/record.json"))
     assert timeless(record.to_json()["systems"]) == timeless(plain["systems"])
     assert files_of(case.root / "runs") == files_of(folder.parent)
+
+    with case.command("run", *words) as again:
+        assert again.wait() == 0
+    (path,) = (case.root / "runs").glob("*/record.json")
+    watched = bh.watch_run(path.parent.name, runs=case.root / "runs")
+    assert watched.record.execution.started > record.execution.started, "watched from its new beginning"
+    wait_until(lambda: not jobs())
+    assert not (path.parent / "waiting").exists()
 
 
 def test_options_become_what_slurm_is_asked_for(slurm: Path, tmp_path: Path) -> None:
@@ -225,6 +235,16 @@ def test_a_job_that_slurm_has_forgotten_has_ended(tmp_path: Path, monkeypatch: p
     queue = Queue()
     queue.add(["4711"])
     assert queue.state("4711").plain == "ended"
+
+
+def test_a_job_that_slurm_refuses_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("sbatch", "echo no; exit 1"), ("squeue", "exit 0")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(BlemoreError, match="Slurm refused the job of the harness"):
+        detach(["run"], tmp_path, [], "")
+    assert not (tmp_path / "waiting").exists()
 
 
 def test_only_the_owner_reads_the_folder_with_the_key(tmp_path: Path) -> None:

@@ -33,6 +33,17 @@ SEED = re.compile(r"@seed(0|[1-9][0-9]*)(?=\+|$)")
 """What gives an encoder a base seed of its own, behind its name: `wavlm@seed1`."""
 
 
+TAIL_BYTES = 1 << 16
+"""As much of the end of a log is read: a program may print gigabytes, in one line too."""
+
+
+def read_tail(path: Path) -> list[str]:
+    """Return the last lines of a log, as far as `TAIL_BYTES` go; the first of them may be a part of one."""
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+        return file.read(TAIL_BYTES).decode(errors="replace").splitlines()
+
+
 def check_file(path: Path, most: int) -> None:
     """Refuse what would never end or fill the memory, before it is opened.
 

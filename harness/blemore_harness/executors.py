@@ -14,6 +14,9 @@ from typing import ClassVar, Literal
 
 from blemore_harness.errors import ConfigError, PluginFailed
 
+WAITING_FILE = "waiting"
+"""File in the folder of a run that was sent to begin elsewhere and has not begun."""
+
 State = Literal["waiting", "running", "ended"]
 """Of a started worker: not begun yet (or put back into the queue), running, or gone for good."""
 
@@ -43,12 +46,12 @@ class Needs:
 
 @dataclass(frozen=True)
 class HarnessAddress:
-    """How a worker finds its harness; it can be pickled. Whoever knows the key can take part in the run: keep it.
+    """How a worker finds its harness; it can be pickled. Whoever knows the key can take the worker's place: keep it.
 
     Attributes:
         host: of the harness, as workers reach it.
         port: where it listens.
-        key: secret of this run.
+        key: secret of this worker.
         token: which worker it is; the same after it was put back into the queue and started again.
     """
 
@@ -131,7 +134,8 @@ class Executor:
 
         Args:
             words: the command, without the program.
-            folder: of its run.
+            folder: of its run. An engine that is about to send the command makes the file `WAITING_FILE` there, which
+                the run deletes when it begins: so `runs watch` tells it from an earlier one that has ended.
 
         Returns:
             What users are told: where it is at work, how to follow it, how to end it.

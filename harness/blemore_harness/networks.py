@@ -26,6 +26,9 @@ LANES = 16
 CPUS_VARIABLE = "BLEMORE_CPUS"
 """Number of CPUs that a process takes for its share, set for the workers of a run."""
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", CPUS_VARIABLE)
+"""What libraries take their number of threads from when they are loaded, and the harness its own."""
+
 SMALL = 2_000_000
 """Below so many parameters threads cost more than they give; on a busy machine they took twenty times as long."""
 
@@ -274,6 +277,11 @@ def usable_cpus() -> int:
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = os.environ.get(CPUS_VARIABLE, "")
     return max(1, min(found, int(share))) if share.isdigit() else found
+
+
+def thread_variables(count: int) -> dict[str, str]:
+    """Return the variables of the environment that give a process and its libraries so many threads."""
+    return dict.fromkeys(THREAD_VARIABLES, str(count))
 
 
 def resolve_device(asked: str) -> str:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
+
+
+def end_group(leader: int) -> None:
+    """End a process and all others of its group at once, those that its children started too; one may be gone.
+
+    Args:
+        leader: process id, which nobody has waited for yet: until then no other group can have its number.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 class _Process(SpawnProcess):

@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from blemore_harness.disk import read_tail
 from blemore_harness.errors import BlemoreError
 from blemore_harness.executors import HarnessAddress
+from blemore_harness.networks import thread_variables
+from blemore_harness.processes import end_group
 from blemore_harness.running.worker import connect
 
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from blemore_scale.launch import work; work()"
@@ -25,11 +28,6 @@ START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from blemore_s
 
 MARK = "shared"
 """File of the jobs' folder that says that a job sees the folder of the harness and not one of the same name."""
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "BLEMORE_CPUS"
-)  # fmt: skip
-"""What libraries and the harness take their number of threads from: engines do not always bind a job to its cores."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Launch:
         if not self._sees_folder():
             return f"the machine {socket.gethostname()} does not see {self.folder}: {SHARE}"
         words = [sys.executable, "-P", "-u", "-c", START, json.dumps(self.paths)]
-        threads = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        threads = thread_variables(self.threads)  # engines do not always bind a job to its cores
         with contextlib.ExitStack() as stack:
             output: IO[bytes] | None = None if log is None else stack.enter_context(log.open("ab"))
             worker = subprocess.Popen(
@@ -73,14 +71,15 @@ class Launch:
                 env={**os.environ, **threads},
             )  # fmt: skip
             stack.callback(worker.wait)
-            stack.callback(_end_group, worker.pid)
+            stack.callback(end_group, worker.pid)
             assert worker.stdin is not None
             # Kept open: its end tells the worker that this process is gone.
             pipe = stack.enter_context(worker.stdin)
             with contextlib.suppress(BrokenPipeError):
                 pipe.write(pickle.dumps((self.harness, job)))
                 pipe.flush()
-            code = worker.wait()
+            os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+        code = worker.returncode
         if code < 0:
             return f"the worker was ended by {signal.Signals(-code).name}"
         return f"the worker ended with exit code {code}" if code else ""
@@ -93,7 +92,7 @@ class Launch:
 
 
 def open_folder(folder: Path) -> str:
-    """Make the folder of the jobs, for its owner only as it holds the key of the run; returns what `MARK` holds."""
+    """Make the folder of the jobs, for its owner only as it holds keys of workers; returns what `MARK` holds."""
     mark = secrets.token_hex(8)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)  # where it was there already
@@ -102,7 +101,7 @@ def open_folder(folder: Path) -> str:
 
 
 def clear_folder(folder: Path) -> None:
-    """Delete what holds the key of the run; logs stay, and the folder where there are some."""
+    """Delete what holds keys of workers; logs stay, and the folder where there are some."""
     for pattern in ("*_submitted.pkl", "*_result.pkl", ".submission_file_*", MARK):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
@@ -136,11 +135,6 @@ def _end_with(source: Any) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _end_group(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
-
-
 OWN_REMARKS = ("submitit ", "srun:", "the worker ended with exit code")
 """How lines of a log begin that the worker did not print."""
 
@@ -152,7 +146,7 @@ LINE_LENGTH = 5_000
 def last_line(log: Path) -> str:
     """Return the last line of a log that says something; the engine's own remarks on how it goes do not count."""
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_tail(log)
     except OSError:
         return ""
     said = (line.strip() for line in reversed(lines))

@@ -92,7 +92,7 @@ class RayCluster(Executor):
         return RayWorker(self._ray, actor.remote(), launch, log, self)
 
     def close(self) -> None:
-        """End all actors, and the cluster where it was started here; delete what holds the key of the run."""
+        """End all actors, and the cluster where it was started here; delete what holds keys of workers."""
         if self.closed:
             return
         with self._lock:

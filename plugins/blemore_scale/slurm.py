@@ -164,7 +164,7 @@ class Slurm(Executor):
         return self.options.get(f"{kind}-{name}") or self.options.get(name) or default
 
     def close(self) -> None:
-        """Cancel all jobs that have not ended, and delete what holds the key of the run; the logs stay."""
+        """Cancel all jobs that have not ended, and delete what holds keys of workers; the logs stay."""
         with self._lock:
             jobs, self._jobs = self._jobs, []
         cancel([job.id for job in jobs if job.state() != "ended"])

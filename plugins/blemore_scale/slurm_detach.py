@@ -9,7 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from blemore_harness.disk import write_atomically
 from blemore_harness.errors import BlemoreError, RunError
+from blemore_harness.executors import WAITING_FILE
 from blemore_scale.slurm_commands import Queue, ask
 
 JOB_FILE = "harness-job"
@@ -21,7 +23,8 @@ export PYTHONPATH={paths}
 {command} &
 harness=$!
 # Near its time limit the harness ends as on Ctrl-C, and goes back into the queue, from where it continues.
-trap 'kill -TERM $harness; wait $harness; scontrol requeue $SLURM_JOB_ID' USR1
+waits={waits}
+trap 'touch "$waits"; kill -TERM $harness; wait $harness; scontrol requeue $SLURM_JOB_ID || rm "$waits"' USR1
 trap 'kill -TERM $harness; wait $harness' TERM
 wait $harness
 """
@@ -44,22 +47,26 @@ def detach(words: Sequence[str], folder: Path, flags: Sequence[str], setup: str)
     if running:
         return f"this run is at work already, as Slurm job {running}\n" + _advice(folder, running)
     script = folder / "harness.sh"
+    waits = folder / WAITING_FILE
     script.write_text(
         SCRIPT.format(
             paths=shlex.quote(os.pathsep.join(filter(None, sys.path))),
             setup="\n".join(line.strip() for line in setup.split(";")),
             command=shlex.join([sys.executable, "-m", "blemore_harness", *words]),
+            waits=shlex.quote(str(waits)),
         )
     )
+    waits.touch()
     sent = ask(
         "sbatch", "--parsable", "--requeue", "--open-mode=append", "--signal=B:USR1@120", "--job-name=blemore-harness",
         f"--output={folder / 'harness.log'}", *flags, str(script),
     )  # fmt: skip
     if sent.returncode:
+        waits.unlink(missing_ok=True)
         what = re.sub(r"^sbatch: error: ", "", (sent.stderr.strip().splitlines() or ["no answer"])[-1])
         raise BlemoreError(f"--detach: Slurm refused the job of the harness: {what}")
     job = sent.stdout.strip().partition(";")[0]
-    file.write_text(job)
+    write_atomically(file, job)
     return f"the run is Slurm job {job}\n" + _advice(folder, job)
 
 

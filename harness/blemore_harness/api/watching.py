@@ -44,17 +44,18 @@ def find_watched(runs: Runs, name: str) -> Path:
 
 
 def has_begun(folder: Path) -> bool:
-    """Return whether a run has written its first record."""
+    """Return whether a run has written its first record since it was last sent to begin elsewhere."""
+    from blemore_harness.executors import WAITING_FILE
     from blemore_harness.files.runs import RECORD_FILE
 
-    return (folder / RECORD_FILE).is_file()
+    return (folder / RECORD_FILE).is_file() and not (folder / WAITING_FILE).exists()
 
 
 def follow_run(folder: Path, pause: float = PAUSE) -> Iterator[str]:
     """Return the lines of a run's log since it was last started, as they are written, until it has ended.
 
-    A run without a record has not begun: it is waited for. It has ended when its record says so, or where no
-    process holds its folder: a killed run writes no record.
+    A run that has not begun is waited for, one that goes back into a queue too. It has ended when its record says so,
+    or where no process holds its folder: a killed run writes no record.
     """
     from blemore_harness.files.housekeeping import is_held
     from blemore_harness.files.runs import read_record
@@ -65,7 +66,7 @@ def follow_run(folder: Path, pause: float = PAUSE) -> Iterator[str]:
     while not has_begun(folder):
         time.sleep(pause)
     while True:
-        over = read_record(folder).status != "started" or not is_held(folder)
+        over = has_begun(folder) and (read_record(folder).status != "started" or not is_held(folder))
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         if read is None:
             starts = [number for number, line in enumerate(lines) if line[20:].startswith("started:")]

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -33,8 +34,9 @@ RESUMED = (["run"], ["prepare"], ["data"])
 
 def main() -> None:
     """Run the command line; errors become one line on stderr, with `--json` an object on stdout, and an exit code."""
-    # Schedulers end a job with SIGTERM: it leaves a usable run as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background of a shell
+        signal.signal(signal.SIGINT, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):  # one that knows ASCII alone shows the rest as codes
         sys.stdout.reconfigure(errors="backslashreplace")
     if COMPLETING in os.environ:
@@ -65,6 +67,22 @@ def main() -> None:
         click.echo(f"error: {printable(advise(error))}", err=True)
         code = _tell_json(error, advise(error), HarnessError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End what goes on as Ctrl-C does: schedulers send SIGTERM, and it leaves a usable run, too.
+
+    `timeout` and some launchers send a signal twice: the second does not disturb what tidies up after the first. A
+    third ends the process at once.
+    """
+    for each in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(each) is _interrupt:
+            signal.signal(each, _let_tidy_up)
+    raise KeyboardInterrupt
+
+
+def _let_tidy_up(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _complete() -> NoReturn:

@@ -17,10 +17,14 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+"""Of `linux/prctl.h`."""
 
 
 def watch_worker(pipe: int, life: int, *locks: int) -> int:
@@ -35,6 +39,7 @@ def watch_worker(pipe: int, life: int, *locks: int) -> int:
     worker = os.fork()
     if worker == 0:
         os.close(life)
+        _end_with_guardian()
         for lock in locks:
             os.register_at_fork(after_in_child=partial(os.close, lock))
         from blemore_harness.running.worker import serve
@@ -87,6 +92,14 @@ def fork_guardians(control: int, modules: Sequence[str]) -> int:
         while True:
             os.wait()
     return 0
+
+
+def _end_with_guardian() -> None:
+    """Have Linux end this process with its parent, even where a plugin makes it leave the group."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with(harness: socket.socket) -> None:

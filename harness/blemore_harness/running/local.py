@@ -11,13 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from blemore_harness.executors import Needs
-from blemore_harness.networks import CPUS_VARIABLE
+from blemore_harness.networks import thread_variables
 from blemore_harness.running.template import Template
 from blemore_harness.running.worker_process import WorkerProcess
 from blemore_harness.systems.failures import Lost
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-"""What libraries take their number of threads from when they are loaded."""
 
 
 class LocalWorker:
@@ -106,8 +103,7 @@ class LocalStarter:
     ) -> None:
         self.locks = tuple(locks)
         self.divides_gpus = bool(gpus)
-        variables = dict.fromkeys(THREAD_VARIABLES, str(cpus)) | {CPUS_VARIABLE: str(cpus)}
-        self.variables = {name: value for name, value in variables.items() if name not in os.environ}
+        self.variables = {name: value for name, value in thread_variables(cpus).items() if name not in os.environ}
         self.template = Template(modules, self.variables) if modules and sys.platform == "linux" else None
         self._lock = threading.Lock()
         self._gpus = list(gpus)

@@ -8,6 +8,7 @@ extracts is shared by all folds.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -22,6 +23,9 @@ from blemore_harness.running.requests import Embedding, Preparing, Request
 from blemore_harness.running.worker_process import remove_empty
 from blemore_harness.systems.failures import Lost
 from blemore_harness.systems.resolved import ResolvedSystem
+
+BRIEF = 60.0
+"""Seconds within which a worker that is put back into its queue each time counts as lost: it would go on for ever."""
 
 UNLABELLED = "unlabelled"
 """In place of a fold: requests that hold no label."""
@@ -123,14 +127,16 @@ class Pool:
             log.unlink(missing_ok=True)
         kept = self._lease(needs, labels_of(request), log)
         assert kept.worker is not None
+        began = time.monotonic()
         try:
             with ExitStack() as stack:
                 done = converse(kept.worker, message, Answering(context, stack), self._limit, restarts)
         except Lost as lost:
+            brief = time.monotonic() - began < BRIEF
             if lost.again and not self._closed and kept.worker.come_back():
                 kept.labels = UNLABELLED
                 self._release(kept)
-                raise Lost(lost.what, lost.trace, again=True, counts=False) from lost
+                raise Lost(lost.what, lost.trace, again=True, counts=brief) from lost
             self._drop(kept)
             if self._closed:  # ended with the run: it is not tried again
                 raise Lost(lost.what, lost.trace) from lost

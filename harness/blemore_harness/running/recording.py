@@ -21,6 +21,7 @@ from blemore_harness.data.blinded import BlindedDataset
 from blemore_harness.data.download import Dataset
 from blemore_harness.disk import write_atomically, write_json
 from blemore_harness.errors import HarnessError, PluginFailed
+from blemore_harness.executors import WAITING_FILE
 from blemore_harness.files.leaderboard import write_submission
 from blemore_harness.files.runs import RECORD_FILE, FoldResult
 from blemore_harness.hookspecs import FoldFinished, RunFinished, RunStarted
@@ -169,6 +170,7 @@ class Recorder:
         facts = tuple(SystemFacts(**_describe_system(resolved)) for resolved in self._systems)
         self._tell("blemore_run_started", RunStarted(self.folder, self.record, facts))
         self._save()
+        (self.folder / WAITING_FILE).unlink(missing_ok=True)
         try:
             yield
             failed = len(self.record.finished) < len(self.record.systems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import secrets
 import socket
 import threading
@@ -23,12 +24,21 @@ POLL = 2.0
 PATIENCE = 60.0
 """Seconds that a worker whose connection broke may be called running before it is stopped."""
 
+LONGEST_TOKEN = 64
+"""Bytes of the first message of whoever connects, at most."""
+
 TOGETHER = 0.2
 """Seconds in which workers that are wanted are asked for at once, as an array of jobs is."""
 
 
+GREETING_SECONDS = 30.0
+"""Within which whoever connects must have said who it is."""
+
+
 class WorkerListener:
     """Listens for workers, and hands each connection to whoever waits for its token.
+
+    Every worker has a key of its own: what it knows opens no other's place.
 
     Args:
         executor: says where to listen, and under which name this machine is reached.
@@ -36,7 +46,7 @@ class WorkerListener:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._key = secrets.token_bytes(32)
+        self._keys: dict[str, bytes] = {}
         self._arrived: dict[str, tuple[Registration, Connection]] = {}
         self._change = threading.Condition()
         self._closed = False
@@ -48,8 +58,9 @@ class WorkerListener:
 
     def address(self) -> HarnessAddress:
         """Return what a new worker is given."""
-        port = self._listener.getsockname()[1]
-        return HarnessAddress(self._executor.host, int(port), self._key, secrets.token_hex(8))
+        port, token = int(self._listener.getsockname()[1]), secrets.token_hex(8)
+        self._keys[token] = secrets.token_bytes(32)
+        return HarnessAddress(self._executor.host, port, self._keys[token], token)
 
     def wait_for(self, token: str, seconds: float) -> tuple[Registration, Connection] | None:
         """Wait for a worker to connect; None where it has not in so many seconds."""
@@ -73,23 +84,40 @@ class WorkerListener:
                     return
                 time.sleep(TOGETHER)  # too many open files, or whoever connected is gone: others will come
                 continue
-            keep_alive(peer)
-            connection = Connection(peer.detach())
             # By itself, so that whoever connects and says nothing keeps nobody out.
-            threading.Thread(target=self._greet, args=(connection,), name="greeting", daemon=True).start()
+            threading.Thread(target=self._greet, args=(peer,), name="greeting", daemon=True).start()
 
-    def _greet(self, connection: Connection) -> None:
-        try:
-            deliver_challenge(connection, self._key)
-            answer_challenge(connection, self._key)
-            registration = connection.recv()
-        except (OSError, EOFError, AuthenticationError):
+    def _greet(self, peer: socket.socket) -> None:
+        """Take a worker in, unless it does not know its key or takes too long to say so."""
+        keep_alive(peer)
+        connection = Connection(peer.fileno())
+        late = threading.Timer(GREETING_SECONDS, _hang_up, (peer,))
+        late.start()
+        found = self._recognise(connection)
+        late.cancel()
+        late.join()
+        peer.detach()
+        if found is None:
             connection.close()
             return
-        if isinstance(registration, Registration):
-            with self._change:
-                self._arrived[registration.token] = registration, connection
-                self._change.notify_all()
+        with self._change:
+            self._arrived[found[0]] = found[1], connection
+            self._change.notify_all()
+
+    def _recognise(self, connection: Connection) -> tuple[str, Registration] | None:
+        try:
+            token = connection.recv_bytes(LONGEST_TOKEN).decode("ascii")
+            deliver_challenge(connection, self._keys[token])
+            answer_challenge(connection, self._keys[token])
+            registration = connection.recv()
+        except (OSError, EOFError, ValueError, KeyError, AuthenticationError, pickle.UnpicklingError):
+            return None
+        return (token, registration) if isinstance(registration, Registration) else None
+
+
+def _hang_up(peer: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        peer.shutdown(socket.SHUT_RDWR)
 
 
 class RemoteWorker:

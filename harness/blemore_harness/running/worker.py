@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection
+from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Registration:
-    """The first message of a worker that connects: which it is, and where."""
+    """What a worker says of itself when it has connected: where it is."""
 
-    token: str
     host: str
     pid: int
     job: str
@@ -205,13 +204,16 @@ def connect(harness: HarnessAddress, job: str = "") -> None:
     """
     faulthandler.enable()
     try:
-        connection = Client((harness.host, harness.port), authkey=harness.key)
+        connection = Client((harness.host, harness.port))
+        connection.send_bytes(harness.token.encode("ascii"))
+        answer_challenge(connection, harness.key)
+        deliver_challenge(connection, harness.key)
     except (OSError, EOFError, AuthenticationError) as error:
         raise BlemoreError(f"no harness answers at {harness.host}:{harness.port}: its run may have ended") from error
     with connection:
         os.register_at_fork(after_in_child=partial(os.close, connection.fileno()))
         threading.Thread(target=_end_with_harness, args=(connection.fileno(),), name="harness", daemon=True).start()
-        connection.send(Registration(harness.token, socket.gethostname(), os.getpid(), job))
+        connection.send(Registration(socket.gethostname(), os.getpid(), job))
         _answer_all(connection)
 
 

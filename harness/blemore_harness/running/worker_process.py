@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
+from blemore_harness.disk import read_tail
 from blemore_harness.errors import printable
+from blemore_harness.processes import end_group
 from blemore_harness.running.template import Template
 from blemore_harness.systems.failures import Lost
 
@@ -68,27 +70,51 @@ class WorkerProcess:
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)  # a dying worker of a run that was killed may still be writing its last words there
-        here, there = Pipe()
-        life, other = socket.socketpair()
-        passed = (there.fileno(), other.fileno(), *locks)
-        words = [sys.executable, "-P", "-u", "-c", START, json.dumps(sys.path), *map(str, passed)]
         variables = environment or {}
-        with here, life, ExitStack() as stack:
-            with there, other, log.open("xb") as output:
-                pid = template.fork(output.fileno(), passed, variables) if template is not None else None
-                if pid is None:
-                    process = subprocess.Popen(
-                        words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                        pass_fds=passed, env={**os.environ, **variables},
-                    )  # fmt: skip
-                    pid = process.pid
+        with ExitStack() as stack:
+            with log.open("xb") as output:
+                worker = None if template is None else cls._fork(template, log, output.fileno(), locks, variables)
+                if worker is None:
+                    worker, process = cls._start(log, output.fileno(), locks, variables)
                     stack.callback(process.wait)
-            worker = cls(pid, here, life, log)
+            stack.enter_context(worker.pipe)
+            stack.enter_context(worker.life)
             stack.callback(worker.wait_for_end, GRACE)
             # Before it is reaped: until then no other group can have its number.
-            stack.callback(_kill_group, pid)
+            stack.callback(end_group, worker.pid)
             yield worker
         remove_empty(log)
+
+    @classmethod
+    def _fork(
+        cls, template: Template, log: Path, output: int, locks: Sequence[int], variables: Mapping[str, str]
+    ) -> WorkerProcess | None:
+        """Have a template fork it; None where that fails.
+
+        A template that ends before it answers may have forked it: it is closed here and ends, and whoever is started
+        in its place gets a pipe of its own.
+        """
+        with _connected() as (here, there, life, other):
+            pid = template.fork(output, (there.fileno(), other.fileno(), *locks), variables)
+            if pid is None:
+                here.close()
+                life.close()
+                return None
+            return cls(pid, here, life, log)
+
+    @classmethod
+    def _start(
+        cls, log: Path, output: int, locks: Sequence[int], variables: Mapping[str, str]
+    ) -> tuple[WorkerProcess, subprocess.Popen[bytes]]:
+        """Start it in an interpreter of its own."""
+        with _connected() as (here, there, life, other):
+            passed = (there.fileno(), other.fileno(), *locks)
+            words = [sys.executable, "-P", "-u", "-c", START, json.dumps(sys.path), *map(str, passed)]
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                pass_fds=passed, env={**os.environ, **variables},
+            )  # fmt: skip
+            return cls(process.pid, here, life, log), process
 
     def wait(self, seconds: float | None) -> bool:
         """Wait so many seconds, or for ever, for a message; returns whether there is one.
@@ -115,7 +141,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it and what it started, at once."""
-        _kill_group(self.pid)
+        end_group(self.pid)
 
     def read_life(self) -> None:
         """Take what the guardian says; the last message is how the worker ended."""
@@ -142,7 +168,7 @@ class WorkerProcess:
 
     def lose(self, what: str, again: bool = False) -> Lost:
         """Put an end into words, with the last lines of the log; arguments as of `Lost`."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+        lines = read_tail(self.log)[-TAIL_LINES:]
         last = next((line for line in reversed(lines) if line.strip()), "nothing")
         return Lost(
             f" {what}; its last line: {printable(last.strip())[:200]} (log: {self.log})", "\n".join(lines), again
@@ -168,6 +194,18 @@ def remove_empty(log: Path) -> None:
         log.unlink()
 
 
-def _kill_group(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+@contextlib.contextmanager
+def _connected() -> Iterator[tuple[Connection, Connection, socket.socket, socket.socket]]:
+    """Open a pipe and a pair of sockets: the ends that stay here, and those of a worker, which are closed after it.
+
+    Gives `here, there, life, other`.
+    """
+    here, there = Pipe()
+    life, other = socket.socketpair()
+    with there, other:
+        try:
+            yield here, there, life, other
+        except BaseException:
+            here.close()
+            life.close()
+            raise

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import inspect
 import linecache
+import os
 import re
 import socket
 import traceback
@@ -78,12 +80,16 @@ class WrongAnswer(InvalidProbabilities):
 def blaming(system: object, offline: bool = True) -> Iterator[None]:
     """Turn whatever a plugin raises, whatever its class, into a `Crash`.
 
-    Ctrl-C stays the user's, and an `OSError` about a full disk stays as it is.
+    Ctrl-C stays the user's, and an `OSError` about a full disk stays as it is. The current folder is that of before,
+    to which paths are relative.
 
     Args:
         system: the encoder or fusion that is called.
         offline: whether the call must do without a network: all but `prepare`.
     """
+    here = os.path.curdir
+    with contextlib.suppress(FileNotFoundError):
+        here = str(Path.cwd())
     try:
         yield
     except (KeyboardInterrupt, GeneratorExit):
@@ -92,6 +98,9 @@ def blaming(system: object, offline: bool = True) -> Iterator[None]:
         if isinstance(error, OSError) and is_disk_trouble(error):
             raise
         raise describe_failure(error, system, offline) from error
+    finally:
+        with contextlib.suppress(OSError):  # it was deleted
+            os.chdir(here)
 
 
 def describe_failure(error: BaseException, system: object, offline: bool = True) -> Crash:
