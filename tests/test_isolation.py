@@ -267,6 +267,7 @@ def test_a_worker_is_forked_from_a_template_unless_that_has_threads(
             worker.dismiss()
             assert worker.said.endswith(b"\n0\n")
         assert set(states(worker.pid)) <= {"Z"}
+        os.kill(template.pid, signal.SIGSTOP)
         template.close()
         assert states(worker.pid) == ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -61,4 +62,5 @@ class Template:
     def close(self) -> None:
         """Wait until it has ended; its workers have."""
         self._control.close()
+        self._process.send_signal(signal.SIGCONT)  # who is stopped does not see that the harness is gone
         self._process.wait()
