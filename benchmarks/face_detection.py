@@ -21,6 +21,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -38,15 +39,16 @@ from blemore_harness.demo.performance import play
 from blemore_harness.demo.plan import make_plan
 from blemore_harness.media.frames import read_frames, video_info
 from blemore_plugins.s4d.detector import FaceDetector
-from blemore_plugins.s4d.faces import find_faces, gather
+from blemore_plugins.s4d.faces import GROUP, find_faces, gather
 from blemore_plugins.s4d.options import S4DOptions
-from blemore_plugins.s4d.tracking import build_track
+from blemore_plugins.s4d.tracking import Track, build_track
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from trained_networks import find_file
 
 Frames = list[NDArray[np.uint8]]
+Square = Any
 HD = 1280, 720
 
 
@@ -72,7 +74,7 @@ def enlarge(frames: Frames) -> Frames:
     return large
 
 
-def find_plainly(frames: Frames) -> tuple[list[NDArray[np.float64] | None], float]:
+def find_plainly(frames: Frames) -> tuple[list[Square | None], float]:
     """Return the square of facenet-pytorch's largest box per frame: centre and side, and seconds of CPU."""
     net = MTCNN(keep_all=True)
     start, squares = time.process_time(), []
@@ -83,31 +85,36 @@ def find_plainly(frames: Frames) -> tuple[list[NDArray[np.float64] | None], floa
     return [None if box is None else square_of(box) for box in squares], seconds
 
 
-def square_of(box: NDArray[np.float64]) -> NDArray[np.float64]:
+def square_of(box: Square) -> Square:
     """Return centre x, centre y, and the longer side of a box."""
     return np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2, max(box[2] - box[0], box[3] - box[1])])
 
 
-def find_ours(frames: Frames, detector: FaceDetector, options: S4DOptions) -> tuple[list[NDArray[np.float64]], float]:
-    """Return the squares of every frame, smoothed and before, and seconds of CPU."""
+def find_ours(clips: list[Frames], detector: FaceDetector, options: S4DOptions) -> tuple[list[list[Square]], float]:
+    """Return the squares of all frames clip after clip, smoothed and before, and seconds of CPU."""
     start = time.process_time()
-    wanted = (frame if number % options.step == 0 else None for number, frame in enumerate(frames))
-    footage = gather(Clip("clip"), wanted, options)
-    [faces] = find_faces([footage], detector)
-    found = list(faces), list(faces.values())
-    track = build_track(footage.count, *found, footage.size, options.smooth)
+    tracks: list[tuple[Track, Track]] = []
+    for first in range(0, len(clips), GROUP):
+        group = [
+            gather(Clip(f"{n}"), (frame if m % options.step == 0 else None for m, frame in enumerate(frames)), options)
+            for n, frames in enumerate(clips[first : first + GROUP])
+        ]
+        for one, faces in zip(group, find_faces(group, detector), strict=True):
+            found = one.count, list(faces), list(faces.values()), one.size
+            tracks.append((build_track(*found, options.smooth), build_track(*found, 1)))
     seconds = time.process_time() - start
-    rough = build_track(footage.count, *found, footage.size, 1)
-    at = np.arange(len(frames)) / options.step
-    stored = np.arange(footage.count)
-    squares = [
-        np.stack([np.interp(at, stored, column) for column in one.squares[:, :3].T], axis=1) for one in (track, rough)
-    ]
+    squares: list[list[Square]] = [[], []]
+    for frames, pair in zip(clips, tracks, strict=True):
+        at = np.arange(len(frames)) / options.step
+        for kept, track in zip(squares, pair, strict=True):
+            stored = np.arange(len(track.squares))
+            kept += np.stack([np.interp(at, stored, column) for column in track.squares[:, :3].T], axis=1).tolist()
     return squares, seconds
 
 
-def overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def overlap(one: Square, other: Square) -> float:
     """Return the IoU of two squares."""
+    one, other = np.array(one), np.array(other)
     low = np.maximum(one[:2] - one[2] / 2, other[:2] - other[2] / 2)
     high = np.minimum(one[:2] + one[2] / 2, other[:2] + other[2] / 2)
     common = float((high - low).clip(0).prod())
@@ -117,24 +124,21 @@ def overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 def compare(name: str, clips: list[Frames], options: S4DOptions) -> dict[str, float]:
     """Time both ways on clips, print, and return the figures."""
     detector = FaceDetector("cpu", options.smallest_face)
-    find_ours(clips[0][:1], detector, options)  # kernels are chosen before anything is timed
-    plain = ours = 0.0
-    frames = faceless = 0
-    ious: list[list[float]] = [[], []]
-    for clip in clips:
-        reference, seconds = find_plainly(clip)
-        plain += seconds
-        squares, seconds = find_ours(clip, detector, options)
-        ours += seconds
-        frames += len(clip)
-        faceless += sum(box is None for box in reference)
-        for values, found in zip(ious, squares, strict=True):
-            values += [overlap(*pair) for pair in zip(found, reference, strict=True) if pair[1] is not None]
+    find_plainly(clips[0][:10])
+    find_ours(clips, detector, options)  # kernels for all shapes are made before anything is timed
+    answers = [find_plainly(clip) for clip in clips]
+    reference, plain = [square for squares, _ in answers for square in squares], sum(spent for _, spent in answers)
+    squares, ours = find_ours(clips, detector, options)
+    frames, faceless = len(reference), sum(square is None for square in reference)
+    ious = [
+        [overlap(one, other) for one, other in zip(found, reference, strict=True) if other is not None]
+        for found in squares
+    ]
     iou, rough = (float(np.mean(values)) for values in ious)
     print(
         f"{name}: {frames} frames in {len(clips)} clips, {faceless} without a face. facenet-pytorch "
-        f"{1000 * plain / frames:.2f} ms of CPU a frame, ours {1000 * ours / frames:.2f}: {plain / ours:.1f} times faster; "
-        f"IoU {iou:.4f}, lowest {min(ious[0]):.2f}, before smoothing {rough:.4f}"
+        f"{1000 * plain / frames:.2f} ms of CPU a frame, "
+        f"ours {1000 * ours / frames:.2f}: {plain / ours:.1f} times faster; IoU {iou:.4f}, lowest {min(ious[0]):.2f}, before smoothing {rough:.4f}"
     )
     return {f"{name}, times faster": plain / ours, f"{name}, IoU": iou}
 

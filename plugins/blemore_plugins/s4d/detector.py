@@ -7,6 +7,7 @@ handles every square of every frame by itself; here all frames and squares of a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -26,6 +27,9 @@ BATCH = 16
 SMALLEST = 12
 """Pixels of the smallest face that P-net sees: its input is as large."""
 
+PYRAMID = 20
+"""Pixels of the smallest face that `facenet_pytorch.MTCNN()` finds."""
+
 FACTOR = 0.709
 """Each size of the pyramid in units of the one before, as in facenet-pytorch: half of its area."""
 
@@ -39,7 +43,9 @@ MOST = 2**16, 64 * 24**2, 8 * 48**2
 """Pixels of input that go through each network at a time on a CPU: a layer then finds its input in a core's cache."""
 
 
+# What cuts boxes out of pictures (`Sums.cut`), and what is found: boxes (N, 4), landmarks (N, 5, 2), picture of each.
 Cut = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, ...]]
+Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class FaceDetector:
@@ -72,7 +78,7 @@ class FaceDetector:
         with torch.inference_mode():
             for start in range(0, len(frames), BATCH):
                 sums = Sums(self._load(frames[start : start + BATCH]))
-                found += _read(*self._judge(sums.cut, *self._propose(sums)), len(sums), scale)
+                found += _read(*self._judge(sums.cut, *self._propose(sums, scale)), len(sums), scale)
         return found
 
     def follow(
@@ -95,14 +101,19 @@ class FaceDetector:
                 pictures = self._load(frames[start : start + BATCH])
                 boxes = torch.from_numpy(corners[start : start + BATCH]).float().to(self._device)
                 which = torch.arange(len(pictures), device=self._device)
-                found += _read(*self._judge(partial(_cut, pictures), boxes, which), len(pictures), scale)
+                cut = partial(_cut, pictures)
+                first, points, which = self._judge(cut, boxes, which)
+                # O-net's boxes vary with the square that it sees: the mean of two varies less.
+                second, _, still = self._refine(cut, _square(first), which)
+                agreed = torch.isin(which, still)
+                found += _read((first[agreed] + second) / 2, points[agreed], still, len(pictures), scale)
         return found
 
     def _load(self, frames: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
         return torch.from_numpy(np.stack(frames)).to(self._device)
 
     def _run(self, number: int, inputs: torch.Tensor) -> list[torch.Tensor]:
-        """Run a network over inputs (N, size, size, 3) in parts of 1, 2, 4, 8 ...: few shapes to prepare kernels for."""
+        """Run a network over inputs (N, size, size, 3), in parts of 1, 2, 4, 8 ...: kernels are made for each shape."""
         inputs = ((inputs - 127.5) * 0.0078125).permute(0, 3, 1, 2)
         most = MOST[number] // inputs[0, 0].numel() if self._device.type == "cpu" else 512
         parts, start = [], 0
@@ -112,11 +123,11 @@ class FaceDetector:
             start += size
         return [torch.cat(answers) for answers in zip(*parts, strict=True)]
 
-    def _propose(self, sums: Sums) -> tuple[torch.Tensor, torch.Tensor]:
+    def _propose(self, sums: Sums, shrunk: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Run P-net over pictures in all sizes; squares (N, 4), and the picture of each."""
         height, width = sums.size
         answers: list[tuple[torch.Tensor, ...]] = []
-        for level, scale in enumerate(_scales(min(height, width), self._smallest)):
+        for level, scale in enumerate(_scales(min(height, width), self._smallest, shrunk)):
             moves, sure = self._run(0, sums.shrink(int(height * scale + 1), int(width * scale + 1)))
             which, y, x = (sure[:, 1] >= SURE[0]).nonzero(as_tuple=True)
             corner = torch.stack([x, y], dim=1).float() * STRIDE
@@ -130,9 +141,7 @@ class FaceDetector:
         boxes, moves = boxes[kept], moves[kept]
         return _square(boxes + moves * (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)), which[kept]
 
-    def _judge(
-        self, cut: Cut, boxes: torch.Tensor, which: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _judge(self, cut: Cut, boxes: torch.Tensor, which: torch.Tensor) -> Found:
         """Run R-net and O-net on squares (N, 4) of the pictures `which`.
 
         Args:
@@ -141,17 +150,20 @@ class FaceDetector:
         Returns:
             Boxes (M, 4), landmarks (M, 5, 2), and the picture of each.
         """
-        nothing = boxes[:0], torch.empty((0, 5, 2), device=boxes.device), which[:0]
         boxes, which, cuts = cut(boxes, which, 24)
         if not len(cuts):
-            return nothing
+            return _nothing(boxes, which)
         moves, chances = self._run(1, cuts)
         sure = chances[:, 1]
         kept = (sure > SURE[1]).nonzero()[:, 0]
         kept = kept[batched_nms(boxes[kept], sure[kept], which[kept], 0.7)]
-        boxes, which, cuts = cut(_square(_move(boxes[kept], moves[kept])), which[kept], 48)
+        return self._refine(cut, _square(_move(boxes[kept], moves[kept])), which[kept])
+
+    def _refine(self, cut: Cut, boxes: torch.Tensor, which: torch.Tensor) -> Found:
+        """Run O-net on squares (N, 4) of the pictures `which`; as `_judge`."""
+        boxes, which, cuts = cut(boxes, which, 48)
         if not len(cuts):
-            return nothing
+            return _nothing(boxes, which)
         moves, points, chances = self._run(2, cuts)
         sure = chances[:, 1]
         kept = (sure > SURE[2]).nonzero()[:, 0]
@@ -162,12 +174,23 @@ class FaceDetector:
         return boxes[single], points[single], which[single]
 
 
-def _scales(side: int, smallest: float) -> Iterator[float]:
-    """Yield the sizes of the pyramid in units of the picture, down to where P-net sees the shorter side at once."""
-    scale = SMALLEST / max(int(side * smallest), SMALLEST)
-    while side * scale >= SMALLEST:
-        yield scale
-        scale *= FACTOR
+def _nothing(boxes: torch.Tensor, which: torch.Tensor) -> Found:
+    return boxes[:0], boxes.new_empty((0, 5, 2)), which[:0]
+
+
+def _scales(side: int, smallest: float, scale: float) -> Iterator[float]:
+    """Yield the sizes of the pyramid in units of a picture that was shrunk to 1 / `scale`.
+
+    They are those of `facenet_pytorch.MTCNN()` for the whole frame, from the one on whose smallest faces are nearest
+    to `smallest`, a share of the shorter side, down to where P-net sees all of that side at once. Boxes depend on these
+    sizes by some pixels, and so neither on `smallest` nor on how much a frame is shrunk.
+    """
+    wanted = max(smallest * side, SMALLEST) * scale
+    level = max(round(math.log(PYRAMID / wanted, FACTOR)), 0)
+    size = SMALLEST / PYRAMID * scale * FACTOR**level
+    while side * size >= SMALLEST:
+        yield size
+        size *= FACTOR
 
 
 def _square(boxes: torch.Tensor) -> torch.Tensor:
@@ -241,7 +264,9 @@ def _cut(pictures: torch.Tensor, boxes: torch.Tensor, which: torch.Tensor, size:
 def _edges(boxes: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return which pixels boxes (N, 4) cover, and which of the boxes cover any; counted from 1, as they once were."""
     whole = boxes.trunc().long()
-    edges = torch.cat([(whole[:, :2] - 1).clamp(min=0), torch.minimum(whole[:, 2:], whole.new_tensor(size[::-1]))], dim=1)
+    edges = torch.cat(
+        [(whole[:, :2] - 1).clamp(min=0), torch.minimum(whole[:, 2:], whole.new_tensor(size[::-1]))], dim=1
+    )
     inside = (edges[:, 2:] > edges[:, :2]).all(dim=1)
     return edges[inside], inside
 
@@ -254,7 +279,7 @@ def _bins(edges: torch.Tensor, axis: int, count: int) -> tuple[torch.Tensor, tor
 
 
 def _single(boxes: torch.Tensor, sure: torch.Tensor, which: torch.Tensor) -> list[int]:
-    """Choose the surest of boxes in a picture of which one hides more than .7 of the other."""
+    """Choose the surest of boxes in a picture of which one hides more than .7 of the other; picture by picture."""
     sides, numbers, order = boxes.cpu().numpy(), which.tolist(), sure.argsort(stable=True).flip(0).tolist()
     areas = (sides[:, 2:] - sides[:, :2] + 1).prod(axis=1)
     kept: dict[int, list[int]] = {}
@@ -264,7 +289,7 @@ def _single(boxes: torch.Tensor, sure: torch.Tensor, which: torch.Tensor) -> lis
         hidden = common.clip(0).prod(axis=1) / np.minimum(areas[one], areas[others])
         if (hidden <= 0.7).all():
             others.append(one)
-    return [one for others in kept.values() for one in others]
+    return [one for number in sorted(kept) for one in kept[number]]
 
 
 def _read(

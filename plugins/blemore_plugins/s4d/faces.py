@@ -23,7 +23,15 @@ from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
 from blemore_harness.media.frames import decoder_versions, iter_frames, scan_frames
 from blemore_plugins.s4d.options import S4DOptions
-from blemore_plugins.s4d.tracking import Detections, build_track, choose_faces, crop_square, interpolate, shrink
+from blemore_plugins.s4d.tracking import (
+    Detections,
+    build_track,
+    choose_faces,
+    correct,
+    crop_square,
+    interpolate,
+    shrink,
+)
 
 if TYPE_CHECKING:
     from blemore_plugins.s4d.detector import FaceDetector
@@ -36,6 +44,9 @@ HELD_BYTES = 64 * 2**20
 
 LOOKS = 4
 """Frames looked at for each that is searched for faces; no more than are stored."""
+
+APART = 32
+"""Video frames between searches up to which the face is looked for in between; later it is anywhere."""
 
 GROUP = 8
 """Clips whose frames go through the detector together; as many more are being decoded meanwhile."""
@@ -179,12 +190,13 @@ def gather(clip: Clip, stored: Iterable[NDArray[np.uint8] | None], options: S4DO
     held: list[NDArray[np.uint8]] | None = []
     every = options.detect_every // options.step
     frames, index, size, last = 0, -1, (0, 0), None
+    follow = max(every // LOOKS, 1) if options.detect_every <= APART else every
     for frame in stored:
         frames += 1
         if frame is None:
             continue
         index, last, size = index + 1, frame, (frame.shape[1], frame.shape[0])
-        if index % max(every // LOOKS, 1) == 0:
+        if index % follow == 0:
             looked.append(index)
             small.append(shrink(last, options.detect_size))
         if held is not None:
@@ -208,29 +220,29 @@ def find_faces(footage: Sequence[Footage], detector: FaceDetector) -> list[Faces
     for number, one in enumerate(footage):
         by_size.setdefault(one.size, []).append(number)
     for size, numbers in by_size.items():
-        scale = size[0] / footage[numbers[0]].small[0].shape[1]
-        frames = {(number, at): frame for number in numbers for at, frame in _shrunk(footage[number], searched=True)}
-        for (number, at), found in zip(frames, detector.detect(list(frames.values()), scale), strict=True):
-            faces[number][at] = found
-        frames, expected = {}, []
-        for number in numbers:
-            chosen = choose_faces(list(faces[number]), list(faces[number].values()))
-            between = dict(_shrunk(footage[number], searched=False))
-            if chosen and between:
-                frames |= {(number, at): frame for at, frame in between.items()}
-                expected.append(interpolate(list(between), chosen))
-        if frames:
-            followed = detector.follow(list(frames.values()), np.concatenate(expected), scale)
-            for (number, at), found in zip(frames, followed, strict=True):
-                faces[number][at] = found
-    return [dict(sorted(one.items())) for one in faces]
+        clips = [footage[number] for number in numbers]
+        scale = size[0] / clips[0].small[0].shape[1]
+        every = iter(detector.detect([frame for one in clips for frame in _shrunk(one, one.searched)], scale))
+        for number, one in zip(numbers, clips, strict=True):
+            faces[number] = {index: next(every) for index in one.looked if index in one.searched}
+        chosen = [choose_faces(list(faces[number]), list(faces[number].values())) for number in numbers]
+        # A clip of which every frame was searched, or none has a face, is not followed.
+        looked = [
+            one.looked if known and len(one.looked) > len(one.searched) else []
+            for one, known in zip(clips, chosen, strict=True)
+        ]
+        squares = [interpolate(indices, known) for indices, known in zip(looked, chosen, strict=True) if indices]
+        if squares:
+            frames = [frame for one, indices in zip(clips, looked, strict=True) for frame in _shrunk(one, set(indices))]
+            every = iter(detector.follow(frames, np.concatenate(squares), scale))
+            for number, indices, known in zip(numbers, looked, chosen, strict=True):
+                followed = correct({index: next(every) for index in indices}, known)
+                faces[number] = dict(sorted({**followed, **faces[number]}.items()))
+    return faces
 
 
-def _shrunk(footage: Footage, searched: bool) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield the frames that are searched, or those between them, with their index."""
-    for index, frame in zip(footage.looked, footage.small, strict=True):
-        if (index in footage.searched) == searched:
-            yield index, frame
+def _shrunk(footage: Footage, indices: set[int]) -> list[NDArray[np.uint8]]:
+    return [frame for index, frame in zip(footage.looked, footage.small, strict=True) if index in indices]
 
 
 def _crop(footage: Footage, faces: Faces, store: Store, options: S4DOptions) -> None:
