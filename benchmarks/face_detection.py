@@ -136,9 +136,10 @@ def compare(name: str, clips: list[Frames], options: S4DOptions) -> dict[str, fl
     ]
     iou, rough = (float(np.mean(values)) for values in ious)
     print(
-        f"{name}: {frames} frames in {len(clips)} clips, {faceless} without a face. facenet-pytorch "
-        f"{1000 * plain / frames:.2f} ms of CPU a frame, "
-        f"ours {1000 * ours / frames:.2f}: {plain / ours:.1f} times faster; IoU {iou:.4f}, lowest {min(ious[0]):.2f}, before smoothing {rough:.4f}"
+        f"{name}: {frames} frames in {len(clips)} clips, {faceless} without a face. "
+        f"facenet-pytorch {1000 * plain / frames:.2f} ms of CPU a frame, "
+        f"ours {1000 * ours / frames:.2f}: {plain / ours:.1f} times faster; "
+        f"IoU {iou:.4f}, lowest {min(ious[0]):.2f}, before smoothing {rough:.4f}"
     )
     return {f"{name}, times faster": plain / ours, f"{name}, IoU": iou}
 

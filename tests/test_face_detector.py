@@ -21,7 +21,7 @@ from blemore_harness.demo.plan import make_plan  # noqa: E402
 from blemore_plugins.s4d.detector import FaceDetector  # noqa: E402
 from blemore_plugins.s4d.faces import find_faces, gather  # noqa: E402
 from blemore_plugins.s4d.options import S4DOptions  # noqa: E402
-from blemore_plugins.s4d.tracking import Detections  # noqa: E402
+from blemore_plugins.s4d.tracking import Detections, correct  # noqa: E402
 from trained_networks import load_officer, load_smile  # noqa: E402
 
 pytestmark = pytest.mark.encoders
@@ -45,8 +45,10 @@ def draw_crowd() -> np.ndarray:
     return crowd
 
 
-def find_plainly(frame: np.ndarray, smallest: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def find_plainly(frame: np.ndarray, smallest: float = 20) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return boxes and landmarks that facenet-pytorch finds in a frame alone, the largest first."""
+    if min(frame.shape[:2]) < smallest:
+        return []  # facenet-pytorch fails on frames in which no face has room
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         boxes, _, points = MTCNN(min_face_size=smallest, keep_all=True).detect(frame, landmarks=True)
@@ -69,17 +71,18 @@ PICTURES: dict[str, tuple[Callable[[], np.ndarray], int]] = {
     "officer": (load_officer, 1),
     "noise": (lambda: np.random.default_rng(0).integers(0, 255, (150, 200, 3), dtype=np.uint8), 0),
     "grey": (lambda: np.full((100, 80, 3), 128, np.uint8), 0),
-    "narrow": (lambda: draw_crowd()[:13], 0),
+    "narrow": (lambda: draw_crowd()[:24], 0),
 }
 
 
 @pytest.mark.parametrize("name", PICTURES)
-@pytest.mark.parametrize("smallest", [0.1, 0.3])
-def test_faces_are_those_of_facenet_pytorch(name: str, smallest: float):
+@pytest.mark.parametrize("level", [0, 2])
+def test_faces_are_those_of_facenet_pytorch(name: str, level: int):
     make, _ = PICTURES[name]
     picture = make()
-    [found] = FaceDetector("cpu", smallest).detect([picture])
-    check_equal(found, find_plainly(picture, max(int(min(picture.shape[:2]) * smallest), 12)))
+    smallest = 20 / 0.709**level
+    [found] = FaceDetector("cpu", 1.05 * smallest / min(picture.shape[:2])).detect([picture])
+    check_equal(found, find_plainly(picture, smallest))
 
 
 def test_all_faces_of_a_crowd_are_found():
@@ -94,7 +97,7 @@ def test_a_frame_has_the_same_faces_in_any_batch():
     together = detector.detect(frames * 8)
     assert together[2] is None
     for number, found in enumerate(together):
-        check_equal(found, find_plainly(frames[number % 5], 19))
+        check_equal(found, find_plainly(frames[number % 5]))
 
 
 def square_of(box: np.ndarray) -> np.ndarray:
@@ -113,7 +116,7 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.mark.parametrize("off", [(0, 0, 1), (6, -5, 1), (-4, 6, 1.1), (3, 3, 0.9)])
 def test_a_face_is_found_near_where_it_is_expected(off: tuple[float, float, float]):
     frames = [draw(actor, 1)[0] for actor in range(4)]
-    known = np.array([square_of(find_plainly(frame, 20)[0][0]) for frame in frames])
+    known = np.array([square_of(find_plainly(frame)[0][0]) for frame in frames])
     expected = np.column_stack([known[:, :2] + off[:2], known[:, 2] * off[2], np.zeros(4)])
     found = FaceDetector("cpu", 0.1).follow(frames, 2 * expected, scale=2.0)
     for one, square in zip(found, known, strict=True):
@@ -121,6 +124,40 @@ def test_a_face_is_found_near_where_it_is_expected(off: tuple[float, float, floa
         assert one.boxes.shape == (1, 4)
         assert overlap(square_of(one.boxes[0] / 2), square) > 0.85
         assert one.eyes[0, 0, 0] < one.eyes[0, 1, 0]
+
+
+def test_a_face_is_followed_alike_in_any_batch():
+    frames = [draw(actor, 1)[0] for actor in (0, 1, 2, 3, 0, 2)]
+    known = [[*square_of(find_plainly(frame)[0][0]), 0] for frame in frames]
+    expected = np.array(known) + np.array([3, -2, 4, 0])
+    detector = FaceDetector("cpu", 0.1)
+    for found, frame, square in zip(detector.follow(frames, expected), frames, expected, strict=True):
+        [alone] = detector.follow([frame], square[None])
+        assert found is not None
+        assert alone is not None
+        np.testing.assert_allclose(found.boxes, alone.boxes, atol=1e-3)
+        np.testing.assert_allclose(found.eyes, alone.eyes, atol=1e-3)
+
+
+def test_what_following_is_off_is_corrected():
+    """Boxes of the same face that lie a twentieth of it to the left and are a tenth larger."""
+
+    def face(x: float, side: float) -> Detections:
+        return Detections(np.array([[x - side / 2, 50 - side / 2, x + side / 2, 50 + side / 2]]), np.zeros((1, 2, 2)))
+
+    followed = {n: face(100 + n - 4.4, 88) for n in range(9)}
+    searched = {n: np.array([100.0 + n, 50, 80, 0]) for n in (0, 4, 8)}
+    searched[4] += [30, 0, 0, 0]  # a jump of the detector does not count
+    corrected = correct({**followed, 2: None}, searched)
+    assert list(corrected) == [1, 2, 3, 5, 6, 7]
+    assert corrected[2] is None
+    for index in (1, 3, 5, 6, 7):
+        one = corrected[index]
+        assert one is not None
+        np.testing.assert_allclose(square_of(one.boxes[0]), [100 + index, 50, 80])
+    alone = correct({1: followed[1]}, searched)[1]
+    assert alone is not None
+    np.testing.assert_allclose(alone.boxes, followed[1].boxes)
 
 
 def test_no_face_is_found_where_none_is():
@@ -142,6 +179,6 @@ def test_a_face_that_turns_back_between_searches_is_followed():
     assert footage.searched == {0, 4, 8}
     [faces] = find_faces([footage], FaceDetector("cpu", 0.1))
     assert list(faces) == list(range(9))
-    expected = square_of(find_plainly(face, 20)[0][0])[0] + 30 + np.array([0, 8, 16, 8, 0, 8, 16, 8, 0])
+    expected = square_of(find_plainly(face)[0][0])[0] + 30 + np.array([0, 8, 16, 8, 0, 8, 16, 8, 0])
     found = [square_of(one.boxes[0])[0] for one in faces.values() if one is not None]
     np.testing.assert_allclose(found, expected, atol=4)

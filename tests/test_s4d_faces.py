@@ -101,7 +101,7 @@ def test_what_is_there_is_not_made_again(tmp_path: Path, folder: Path, monkeypat
     again = make_context(tmp_path)
     extract_faces(clips_of(folder, "face", "none"), OPTIONS, again)
     assert asked == ["none"]
-    assert again.reporter.notes["face detection"] == {"frames looked at": 9, "without a face": 3}
+    assert again.reporter.notes["face detection"] == {"frames looked at": 14, "without a face": 3}
 
 
 def test_large_frames_are_decoded_twice_with_the_same_result(

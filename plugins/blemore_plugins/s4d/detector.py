@@ -1,8 +1,8 @@
 """MTCNN face detection with the networks of facenet-pytorch; imported only where faces are looked for.
 
 The cascade of Zhang et al. (2016): P-net proposes squares at all places and sizes, R-net keeps and moves some of them,
-O-net says which are faces, moves them again and gives five landmarks. Boxes are those of `facenet_pytorch.MTCNN`, which
-handles every square of every frame by itself; here all frames and squares of a batch are handled together.
+O-net says which are faces, moves them again and gives five landmarks. Boxes are those of `facenet_pytorch.MTCNN()`,
+which handles every square of every frame by itself; here all frames and squares of a batch are handled together.
 """
 
 from __future__ import annotations
