@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,16 +23,30 @@ from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
 from blemore_harness.media.frames import decoder_versions, iter_frames, scan_frames
 from blemore_plugins.s4d.options import S4DOptions
-from blemore_plugins.s4d.tracking import Detections, build_track, crop_square, shrink
+from blemore_plugins.s4d.tracking import (
+    Detections,
+    build_track,
+    choose_faces,
+    correct,
+    crop_square,
+    interpolate,
+    shrink,
+)
 
 if TYPE_CHECKING:
     from blemore_plugins.s4d.detector import FaceDetector
 
-FACES_VERSION = 2
+FACES_VERSION = 3
 """Counts changes of this code that change crops."""
 
 HELD_BYTES = 64 * 2**20
 """A clip's frames wait in memory for their crops if they are no larger than this: 23 full-HD frames, 580 of 192 px."""
+
+LOOKS = 4
+"""Frames looked at for each that is searched for faces; no more than are stored."""
+
+APART = 32
+"""Video frames between searches up to which the face is looked for in between; later it is anywhere."""
 
 GROUP = 8
 """Clips whose frames go through the detector together; as many more are being decoded meanwhile."""
@@ -49,6 +63,8 @@ class Footage:
         size: width and height of the video.
         small: the frames for the detector, shrunk.
         looked: which of the stored frames these are.
+        searched: those of `looked` in which faces are searched everywhere. In the others only the face that was found
+            in these is looked for, where it is expected.
         held: all stored frames at full size, None where they are too large to keep.
     """
 
@@ -58,6 +74,7 @@ class Footage:
     size: tuple[int, int]
     small: list[NDArray[np.uint8]]
     looked: list[int]
+    searched: set[int]
     held: list[NDArray[np.uint8]] | None
 
 
@@ -118,7 +135,7 @@ def _extract(clips: Sequence[Clip], store: Store, options: S4DOptions, device: s
             for number in range(len(groups)):
                 footage, damaged = _collect(ahead)
                 ahead = decode(groups[number + 1]) if number + 1 < len(groups) and not damaged else []
-                faces = _detect(footage, detector)
+                faces = find_faces(footage, detector)
                 yield _finish(writing)
                 writing = [
                     pool.submit(_crop, one, found, store, options) for one, found in zip(footage, faces, strict=True)
@@ -163,17 +180,23 @@ def _finish(writing: Sequence[Future[None]]) -> int:
 
 
 def _decode(clip: Clip, options: S4DOptions) -> Footage:
+    return gather(clip, scan_frames(clip, lambda number: number % options.step == 0), options)
+
+
+def gather(clip: Clip, stored: Iterable[NDArray[np.uint8] | None], options: S4DOptions) -> Footage:
+    """Take from the frames of a clip, each (height, width, 3) or None where it is not stored, what detection needs."""
     looked: list[int] = []
     small: list[NDArray[np.uint8]] = []
     held: list[NDArray[np.uint8]] | None = []
     every = options.detect_every // options.step
     frames, index, size, last = 0, -1, (0, 0), None
-    for frame in scan_frames(clip, lambda number: number % options.step == 0):
+    follow = max(every // LOOKS, 1) if options.detect_every <= APART else every
+    for frame in stored:
         frames += 1
         if frame is None:
             continue
         index, last, size = index + 1, frame, (frame.shape[1], frame.shape[0])
-        if index % every == 0:
+        if index % follow == 0:
             looked.append(index)
             small.append(shrink(last, options.detect_size))
         if held is not None:
@@ -182,25 +205,48 @@ def _decode(clip: Clip, options: S4DOptions) -> Footage:
     if last is not None and looked[-1] != index:
         looked.append(index)
         small.append(shrink(last, options.detect_size))
-    return Footage(clip, frames, index + 1, size, small, looked, held)
+    searched = {number for number in looked if number % every == 0 or number == index}
+    return Footage(clip, frames, index + 1, size, small, looked, searched, held)
 
 
-def _detect(footage: Sequence[Footage], detector: FaceDetector) -> list[list[Detections | None]]:
+Faces = dict[int, Detections | None]
+"""What was found in the frames of a clip that were looked at, by their index."""
+
+
+def find_faces(footage: Sequence[Footage], detector: FaceDetector) -> list[Faces]:
     """Run the detector over the frames of a group, those of one size together."""
-    faces: list[list[Detections | None]] = [[] for _ in footage]
+    faces: list[Faces] = [{} for _ in footage]
     by_size: dict[tuple[int, int], list[int]] = {}
     for number, one in enumerate(footage):
         by_size.setdefault(one.size, []).append(number)
     for size, numbers in by_size.items():
-        frames = [frame for number in numbers for frame in footage[number].small]
-        found = iter(detector.detect(frames, size[0] / frames[0].shape[1]))
-        for number in numbers:
-            faces[number] = [next(found) for _ in footage[number].small]
+        clips = [footage[number] for number in numbers]
+        scale = size[0] / clips[0].small[0].shape[1]
+        every = iter(detector.detect([frame for one in clips for frame in _shrunk(one, one.searched)], scale))
+        for number, one in zip(numbers, clips, strict=True):
+            faces[number] = {index: next(every) for index in one.looked if index in one.searched}
+        chosen = [choose_faces(list(faces[number]), list(faces[number].values())) for number in numbers]
+        # A clip of which every frame was searched, or none has a face, is not followed.
+        looked = [
+            one.looked if known and len(one.looked) > len(one.searched) else []
+            for one, known in zip(clips, chosen, strict=True)
+        ]
+        squares = [interpolate(indices, known) for indices, known in zip(looked, chosen, strict=True) if indices]
+        if squares:
+            frames = [frame for one, indices in zip(clips, looked, strict=True) for frame in _shrunk(one, set(indices))]
+            every = iter(detector.follow(frames, np.concatenate(squares), scale))
+            for number, indices, known in zip(numbers, looked, chosen, strict=True):
+                followed = correct({index: next(every) for index in indices}, known)
+                faces[number] = dict(sorted({**followed, **faces[number]}.items()))
     return faces
 
 
-def _crop(footage: Footage, faces: Sequence[Detections | None], store: Store, options: S4DOptions) -> None:
-    track = build_track(footage.count, footage.looked, faces, footage.size, options.smooth)
+def _shrunk(footage: Footage, indices: set[int]) -> list[NDArray[np.uint8]]:
+    return [frame for index, frame in zip(footage.looked, footage.small, strict=True) if index in indices]
+
+
+def _crop(footage: Footage, faces: Faces, store: Store, options: S4DOptions) -> None:
+    track = build_track(footage.count, list(faces), list(faces.values()), footage.size, options.smooth)
     # Without a face the square is the whole middle already.
     scale = options.scale if track.found else 1.0
     frames = iter_frames(footage.clip, options.step) if footage.held is None else footage.held

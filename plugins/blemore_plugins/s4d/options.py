@@ -38,9 +38,11 @@ class S4DOptions:
         size: height and width of crops and of the network's input, pixels.
         step: every `step`-th video frame is stored as a crop. 2 allows 15 starting points a second at 30 frames a
             second and takes 7 MB for a clip of 6 s (21 GB for 3,050 of them); 1 twice that.
-        detect_every: video frames between detections, a multiple of `step`; squares in between are interpolated.
+        detect_every: video frames between searches for faces, a multiple of `step`. Up to 32, up to three stored
+            frames between two searches are looked at where the face is expected; squares in between are interpolated.
         detect_size: frames are shrunk to this length of their longer side for the detector.
-        smallest_face: smallest face to look for, as a share of the frame's shorter side.
+        smallest_face: smallest face to look for, as a share of the frame's shorter side; rounded to the nearest size
+            of facenet-pytorch's pyramid: 20 pixels of the video, 28, 40, 56, 79 and so on.
         smooth: length in stored frames of the mean over the track, odd; 1 for none.
         frames: frames of a clip that the network sees, even.
         stride: video frames between them, a multiple of `step`.
