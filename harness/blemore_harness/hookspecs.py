@@ -148,8 +148,7 @@ class Encoder:
             An Options class that extends `heads.HeadOptions` lets users set the head of an `embed`-only encoder.
         demo_options: values of Options that let it run on the demo dataset without weights, hub or key: the same code
             at a small size. What the user sets wins over them.
-        store: name of the released feature folder whose files `frame_features` gives, such as `WavLM_large`; empty for
-            an encoder without frame-level features.
+        store: name of the released feature folder whose files `frame_features` gives, such as `WavLM_large`, or empty.
     """
 
     name: ClassVar[str]
@@ -172,18 +171,20 @@ class Encoder:
         return options
 
     def caveat(self, options: Any) -> str | None:
-        """Report in a few words why results with these options are no real system's (`untrained small encoder`), or
-        None.
+        """Return in a few words why these results are no real system's (`untrained small encoder`), or None.
 
         Every table and record of the run carries the words.
         """
         return None
 
+    def is_trained(self, options: Any) -> bool:
+        """Return whether it needs training clips; without, `prepare` is not given those of other corpora."""
+        return True
+
     def card(self, options: Any) -> Card:
         """Return licences, pretraining data and other facts of what runs with these options, for users and records.
 
-        Called with resolved options before anything is prepared, and by `blemore-harness plugins NAME` with the
-        defaults. Nothing is computed from it.
+        Called before anything is prepared, and by `blemore-harness plugins NAME` with the default options.
         """
         return Card()
 

@@ -158,6 +158,8 @@ class ExtraFacts:
         digest: hash of its clips, labels and actors.
         clips: number of its clips.
         actors: number of their actors.
+        left_out: reasons by id of its clips that were left out, such as those with the contents of a clip that is
+            scored. Optional.
     """
 
     corpus: str
@@ -165,6 +167,7 @@ class ExtraFacts:
     digest: str
     clips: int
     actors: int
+    left_out: Mapping[str, str] = field(default_factory=dict, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from blemore_harness.systems.resolved import ResolvedSystem
 def prepare(run: Run, resolved: ResolvedSystem) -> None:
     """Let an encoder download and extract; what it noted is kept for the record."""
     started = time.perf_counter()
-    _, log = call(run, resolved, Preparing(run.blinded.everything()), "prepare")
+    clips = run.blinded.everything(extra=resolved.is_trained)
+    _, log = call(run, resolved, Preparing(clips), "prepare")
     keep_prepared(run, resolved, log, time.perf_counter() - started)
 
 
