@@ -274,8 +274,7 @@ class Fusion:
     """A system whose inputs are encoders' outputs.
 
     Attributes: as of `Encoder`, without modality, and
-        takes: `probabilities` of its base models, or their `embeddings`, for which every base model must define
-            `embed`.
+        takes: `probabilities` of its base models, or their `embeddings`, which every base model must have.
         folds_share_work: whether its own `fit_folds` saves more than workers that fit the folds at the same time.
     """
 
