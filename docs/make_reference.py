@@ -134,7 +134,7 @@ What a plugin author may use: made from the docstrings by `python docs/make_refe
 How it fits together is in [write-a-plugin.md](../tutorial/write-a-plugin.md).
 """
 
-RECORD_MODULES = ("record.types", "record.scores")
+RECORD_MODULES = ("record.types", "record.scores", "record.folds")
 """Every key of `record.json`, from the outside in."""
 
 RECORD_HEAD = """# The record of a run
@@ -153,7 +153,10 @@ finished folds. In Python, `files.runs.read_record(folder)` reads one as a `Reco
 def main(arguments: list[str]) -> int:
     """Write the pages, or compare them with what would be written."""
     found = 0
-    for name, text in (("api.md", render(HEAD, MODULES)), ("record.md", render(RECORD_HEAD, RECORD_MODULES))):
+    for name, text in (
+        ("api.md", render(HEAD, MODULES)),
+        ("record.md", render(RECORD_HEAD, RECORD_MODULES, whole=True)),
+    ):
         page = PAGES / name
         if arguments != ["--check"]:
             page.write_text(text, encoding="utf-8")
@@ -163,10 +166,10 @@ def main(arguments: list[str]) -> int:
     return found
 
 
-def render(head: str, modules: Sequence[str]) -> str:
-    """Return the text of a page."""
+def render(head: str, modules: Sequence[str], whole: bool = False) -> str:
+    """Return the text of a page; `whole` shows every class of the modules, not only what plugin authors may use."""
     links = "\n".join(f"- [`{name}`](#{name.replace('.', '')}): {first_sentence(parse(name))}" for name in modules)
-    parts = [head, links + "\n", *(render_module(name) for name in modules)]
+    parts = [head, links + "\n", *(render_module(name, whole) for name in modules)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -180,7 +183,7 @@ def path_of(name: str) -> str:
     return f"{name.replace('.', '/')}.py"
 
 
-def render_module(name: str) -> str:
+def render_module(name: str, whole: bool = False) -> str:
     """Return the section of one module."""
     module = parse(name)
     source = f"../../harness/blemore_harness/{path_of(name)}"
@@ -188,7 +191,8 @@ def render_module(name: str) -> str:
     constants = list(render_constants(module, name))
     lines += [*constants, ""] if constants else []
     for node in module.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and is_offered(node.name, name):
+        shown = whole and isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        if shown or (isinstance(node, ast.ClassDef | ast.FunctionDef) and is_offered(node.name, name)):
             lines += render_node(node, 3)
     return "\n".join(lines)
 

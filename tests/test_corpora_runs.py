@@ -11,10 +11,12 @@ import pytest
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.data.blinded import blind_dataset
-from blemore_harness.errors import ConfigError
+from blemore_harness.errors import ConfigError, DataError
 from blemore_harness.hookspecs import Fusion
 from blemore_harness.predictions import Embeddings, Probabilities
 from blemore_harness.protocol.rules import acc_presence
+from blemore_harness.running.nested import open_inner
+from blemore_harness.running.run import open_run
 from blemore_harness.scoring.reading import load_system
 from blemore_harness.systems.datasets import read_data
 from blemore_harness.systems.submission import Submission
@@ -155,6 +157,22 @@ def test_extra_clips_are_trained_on_and_never_held_out(tmp_path: Path, crema: st
         assert clip.video.suffix == ".flv"
 
 
+class Untrained(Recalling):
+    def is_trained(self, options: Any) -> bool:
+        return False
+
+
+def test_what_is_not_trained_is_not_prepared_for_extra_clips(tmp_path: Path, crema: str) -> None:
+    """Nothing is predicted for them, and a service would be paid for each."""
+    bench = bench_on(tmp_path, download(tmp_path), [crema])
+    encoder = Untrained("a")
+    record, _ = bench.run(offer(encoder)[0], Submission("one", ("a",)))
+    assert record["status"] == "finished", record
+    assert encoder.prepared is not None
+    assert encoder.prepared.ids == bench.blinded.everything(extra=False).ids
+    assert len(encoder.prepared) == 60 + 2
+
+
 def test_extra_clips_carry_the_labels_of_their_corpus(tmp_path: Path, crema: str) -> None:
     bench = bench_on(tmp_path, download(tmp_path), [crema])
     corpus = bench.dataset.extra[0]
@@ -183,7 +201,7 @@ def test_external_data_is_named_and_part_of_the_identity(tmp_path: Path, crema: 
     assert len({record["data"]["digest"] for record in records}) == 1
     assert plain["caveat"] is None
     assert one["data"]["extra"][0] | {"digest": ""} == {
-        "corpus": "crema-d", "root": crema, "digest": "", "clips": 48, "actors": 8,
+        "corpus": "crema-d", "root": crema, "digest": "", "clips": 48, "actors": 8, "left_out": {},
     }  # fmt: skip
     assert [each["corpus"] for each in two["data"]["extra"]] == ["crema-d", "ravdess"]
     assert "external data" in one["caveat"]
@@ -224,13 +242,42 @@ def test_released_features_are_refused_where_clips_lack_them(tmp_path: Path, cre
     alone.run(offer(Insisting("b"))[0], Submission("one", ("b",)))
 
 
-def test_equal_contents_in_another_corpus_are_warned_of(tmp_path: Path, crema: str) -> None:
+@pytest.mark.parametrize("name", ["A1_ang_int1_ver1", "test_0001"])
+def test_external_clips_with_the_contents_of_a_scored_clip_are_not_trained_on(
+    tmp_path: Path, crema: str, name: str
+) -> None:
+    """Their labels would be held-out labels, in every fold that holds the clip out and in nested folds."""
     home = download(tmp_path)
     copy = next(Path(crema.removeprefix("crema-d:")).rglob("1001_DFA_ANG_XX.flv"))
-    copy.write_bytes(next(home.rglob("A1_ang_int1_ver1.mov")).read_bytes())
-    warnings = bench_on(tmp_path, home, [crema]).blinded.warnings
-    assert len(warnings) == 1
-    assert "A1_ang_int1_ver1 (fold 0), crema-d:1001_DFA_ANG_XX (extra training data)" in warnings[0]
+    copy.write_bytes(next(home.rglob(f"{name}.mov")).read_bytes())
+    bench = bench_on(tmp_path, home, [crema])
+    scored = {clip.content for clip in (*bench.blinded.train, *bench.blinded.test)}
+    encoder = Recalling("a")
+    plugins, submission = offer(encoder)[0], Submission("one", ("a",))
+    where = (tmp_path / "inner", tmp_path / "cache", bench.reporter)
+    inner = open_inner(open_run(submission, plugins, bench.dataset, bench.blinded, *where), 0, 2, 0)
+    for blinded in (bench.blinded, inner.blinded):
+        assert len(blinded.extra) == 47
+        assert not scored & {clip.content for clip in blinded.extra}
+    record, _ = bench.run(plugins, submission)
+    for fold in encoder.folds.values():
+        assert not {clip.content for clip in fold.train} & {clip.content for clip in fold.held_out}
+    [facts] = record["data"]["extra"]
+    assert (facts["clips"], list(facts["left_out"])) == (47, ["1001_DFA_ANG_XX"])
+    assert name in facts["left_out"]["1001_DFA_ANG_XX"]
+    assert record["data"]["left_out"] == {}
+    [warning] = [text for text in record["warnings"] if "1001_DFA_ANG_XX" in text]
+    assert "crema-d: 1 clip" in warning
+    assert name in warning
+
+
+def test_a_corpus_of_copies_alone_is_refused(tmp_path: Path) -> None:
+    home = download(tmp_path)
+    folder = write_crema(tmp_path / "copies", actors=1)
+    for path, clip in zip(sorted(folder.rglob("*.flv")), sorted(home.rglob("*.mov")), strict=False):
+        path.write_bytes(clip.read_bytes())
+    with pytest.raises(DataError, match=r"crema-d: no clip is left.*6 clips"):
+        read_data(home, extra=[f"crema-d:{folder}"])
 
 
 def reachable_texts(start: object) -> set[str]:

@@ -4,14 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
-import signal
-import subprocess
-import sys
-import time
-import traceback
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +13,7 @@ pytest.importorskip("google.genai")
 
 from audio_files import in_order, write_times
 from blemore_harness.clips import Clip, Clips
-from blemore_harness.errors import ConfigError, MediaError, ServiceError
+from blemore_harness.errors import ConfigError, ServiceError
 from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
 from blemore_plugins.gemini.extraction import list_items
 from gemini_service import (
@@ -198,103 +190,6 @@ def test_a_minute_quota_is_waited_for_as_the_service_says(clips, tmp_path):
     assert set(service.paid.values()) == {1}
 
 
-def test_retry_after_is_honoured_where_there_is_no_retry_info(clips, tmp_path):
-    time = FakeTime()
-    with serving([google_error(429, "RESOURCE_EXHAUSTED", headers={"Retry-After": "7"})]) as service:
-        time.encoder().prepare(clips, options(service), make_context(tmp_path))
-    assert [round(seconds - 0.5) for seconds in time.slept] == [7]
-
-
-@pytest.mark.parametrize(
-    "details",
-    [
-        [quota_failure("EmbedContentRequestsPerDayPerProjectPerModel-FreeTier"), retry_info("12s")],
-        [quota_failure("SpendCap")],
-        [quota_failure("EmbedContentPerMinute", value="0"), retry_info("12s")],
-        [retry_info("43000s")],
-    ],
-)
-def test_a_quota_that_waiting_does_not_refill_stops_at_once_and_keeps_what_is_there(clips, tmp_path, details):
-    time = FakeTime()
-    full = google_error(429, "RESOURCE_EXHAUSTED", "quota", details)
-    with serving([None, None, full]) as service:
-        with pytest.raises(ServiceError, match=r"quota.*2 new embeddings are kept"):
-            time.encoder().prepare(clips, options(service), make_context(tmp_path))
-        assert len(service.requests) == 3
-        assert not time.slept
-        time.encoder().prepare(clips, options(service), make_context(tmp_path))
-    assert len(service.requests) == 5
-    assert set(service.paid.values()) == {1}
-    assert len(service.paid) == len(clips)
-
-
-@pytest.mark.parametrize(
-    ("reply", "hint"),
-    [
-        (google_error(401, "UNAUTHENTICATED"), "key is not accepted"),
-        (google_error(403, "PERMISSION_DENIED", f"consumer 'api_key:{KEY}' has been suspended"), "key is not accepted"),
-        (
-            google_error(400, "INVALID_ARGUMENT", "API key not valid.", [{"reason": "API_KEY_INVALID"}]),
-            "key is not accepted",
-        ),
-        (google_error(400, "FAILED_PRECONDITION", "location not supported"), "billing"),
-        (google_error(404, "NOT_FOUND"), r"gemini\.model.*gemini\.api_version"),
-        (google_error(405, "UNIMPLEMENTED"), "405"),
-    ],
-)
-def test_what_no_clip_can_pass_stops_at_once(clips, tmp_path, reply, hint):
-    time = FakeTime()
-    with serving([reply]) as service, pytest.raises(ServiceError, match=hint):
-        time.encoder().prepare(clips, options(service), make_context(tmp_path))
-    assert len(service.requests) == 1
-    assert not time.slept
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        google_error(500, "INTERNAL"),
-        google_error(503, "UNAVAILABLE"),
-        google_error(408, "CANCELLED"),
-        Reply(502, b"<html>bad gateway</html>"),
-        Reply(200, b"<html>a proxy's page</html>"),
-        Reply(half=True),
-    ],
-)
-def test_what_passes_is_tried_again(clips, tmp_path, reply):
-    time = FakeTime()
-    with serving([reply, reply]) as service:
-        time.encoder().prepare(clips, options(service), make_context(tmp_path))
-    assert len(service.requests) == len(clips) + 2
-    assert len(time.slept) == 2
-    assert 0.5 <= time.slept[0] <= 1 <= time.slept[1] <= 2
-
-
-def test_a_hang_ends_at_the_time_limit(clips, tmp_path):
-    # A busy machine may need more time for the answer that does come.
-    for limit in (2.0, 20.0, 200.0):
-        with serving([Reply(hang=True)]) as service:
-            context = make_context(tmp_path / str(limit))
-            FakeTime().encoder().prepare(clips.take([0]), options(service, timeout=limit), context)
-        if len(service.requests) == 2:
-            break
-    assert len(service.requests) == 2
-
-
-def test_an_unreachable_host_gives_up_with_one_clear_line(clips, tmp_path):
-    with serving() as service:
-        chosen = options(service, attempts=2)
-    with pytest.raises(ServiceError, match=r"gave up after 2 attempts.*nothing is lost"):
-        FakeTime().encoder().prepare(clips, chosen, make_context(tmp_path))
-
-
-def test_a_service_that_is_down_is_not_asked_for_every_clip(tmp_path):
-    many = make_clips(tmp_path / "clips", 8, seconds=0.2)
-    with serving(lambda *_: google_error(503, "UNAVAILABLE")) as service, pytest.raises(ServiceError, match="in a row"):
-        FakeTime().encoder().prepare(many, options(service, attempts=2), make_context(tmp_path))
-    assert len(service.requests) <= 12
-
-
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -360,50 +255,6 @@ def test_audio_with_a_gap_is_sent_again(tmp_path):
     assert [[item.part for item in kind] for kind in items] == [[""], ["-rule2"]]
 
 
-def test_a_refused_clip_is_named_after_all_others_are_done(clips, tmp_path):
-    time = FakeTime()
-    with serving([None, google_error(400, "INVALID_ARGUMENT", "bad video")]) as service:
-        context = make_context(tmp_path)
-        with pytest.raises(MediaError, match=r"refuses 1 clip \(first: 'c1'\).*bad video.*refused=zero") as caught:
-            time.encoder().prepare(clips, options(service), context)
-        assert caught.value.clip == "c1"
-        assert len(service.paid) == 3
-        # Going on without it: it is not sent again, has a row of zeros, and the record says so.
-        chosen = options(service, refused="zero")
-        time.encoder().prepare(clips, chosen, context)
-        assert len(service.requests) == 4
-        rows = time.encoder().embed(clips, chosen, context).values
-        assert context.reporter.notes["embeddings of zeros"] == ["c1"]
-        assert [not row.any() for row in rows] == [False, True, False, False]
-        # Or once more, now that it is taken.
-        time.encoder().prepare(clips, options(service), context)
-    assert len(service.requests) == 5
-    assert set(service.paid.values()) == {1}
-
-
-def test_refusals_alone_are_blamed_on_the_request(tmp_path):
-    many = make_clips(tmp_path / "clips", 8, seconds=0.2)
-    with (
-        serving(lambda *_: google_error(400, "INVALID_ARGUMENT", "no such field")) as service,
-        pytest.raises(ServiceError, match=r"5 clips in a row.*no such field"),
-    ):
-        FakeTime().encoder().prepare(many, options(service), make_context(tmp_path))
-    assert len(service.requests) <= 7
-    assert not list(tmp_path.rglob("*-refused.npy"))
-
-
-def test_a_broken_file_is_named_after_all_others_are_done(clips, tmp_path):
-    from blemore_harness.clips import Clip, Clips
-
-    broken = tmp_path / "broken.mov"
-    broken.write_bytes(b"not a video")
-    mixed = Clips((Clip("bad", broken, {}, "0" * 64), *clips.items))
-    with serving() as service, pytest.raises(MediaError, match="'bad'") as caught:
-        GeminiEncoder().prepare(mixed, options(service), make_context(tmp_path))
-    assert caught.value.clip == "bad"
-    assert len(service.paid) == len(clips)
-
-
 def test_a_redirect_is_not_followed(clips, tmp_path):
     with serving() as elsewhere:
         reply = Reply(307, {}, {"Location": f"{elsewhere.address}/v1beta/models/gemini-embedding-2:batchEmbedContents"})
@@ -411,121 +262,6 @@ def test_a_redirect_is_not_followed(clips, tmp_path):
             GeminiEncoder().prepare(clips, options(service), make_context(tmp_path))
     assert len(service.requests) == 1
     assert not elsewhere.requests
-
-
-def test_ctrl_c_keeps_what_is_on_its_way(clips, tmp_path):
-    context = make_context(tmp_path)
-
-    def interrupt(count=1):
-        raise KeyboardInterrupt
-
-    context.reporter.advance = interrupt
-    with serving() as service:
-        with pytest.raises(KeyboardInterrupt):
-            GeminiEncoder().prepare(clips, options(service), context)
-        asked = len(service.requests)
-        GeminiEncoder().prepare(clips, options(service), make_context(tmp_path))
-    assert 1 <= asked < len(clips)
-    assert set(service.paid.values()) == {1}
-
-
-CHILD = """
-import sys
-from pathlib import Path
-from blemore_plugins.gemini import GeminiEncoder, GeminiOptions
-from blemore_plugins.gemini.extraction import list_items
-from gemini_service import make_clips, make_context
-folder, address = Path(sys.argv[1]), sys.argv[2]
-options = GeminiOptions(consent=True, base_url=address, workers=1)
-GeminiEncoder().prepare(make_clips(folder / "clips", 4), options, make_context(folder))
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_extraction_goes_on_and_pays_nothing_twice(clips, tmp_path):
-    with serving([None, None, Reply(hang=True)]) as service:
-        command = [sys.executable, "-c", CHILD, str(tmp_path), service.address]
-        paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
-        # The third request may leave while the second vector is being written down.
-        while len(service.requests) < 3 or len(list((tmp_path / "cache" / "gemini").rglob("*.npy"))) < 2:
-            assert child.poll() is None
-            time.sleep(0.01)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        GeminiEncoder().prepare(make_clips(tmp_path / "clips", 4), options(service), make_context(tmp_path))
-    assert len(service.requests) == 5
-    assert sorted(service.paid.values()) == [1, 1, 1, 1]
-
-
-def test_the_same_video_twice_is_paid_once(clips, tmp_path):
-    from blemore_harness.clips import Clip, Clips
-
-    first = clips.items[0]
-    twins = Clips((first, Clip("twin", first.video_file, {}, first.content)))
-    with serving() as service:
-        context = make_context(tmp_path)
-        GeminiEncoder().prepare(twins, options(service), context)
-        rows = GeminiEncoder().embed(twins, options(service), context).values
-    assert len(service.requests) == 1
-    assert np.array_equal(rows[0], rows[1])
-
-
-QUOTE = f"the key {KEY} again"
-
-
-@pytest.mark.parametrize(
-    "replies",
-    [
-        [],
-        [google_error(400, "INVALID_ARGUMENT", QUOTE)],
-        [google_error(403, "PERMISSION_DENIED", QUOTE)],
-        [google_error(404, "NOT_FOUND", QUOTE)],
-        [google_error(429, "RESOURCE_EXHAUSTED", QUOTE, [quota_failure(f"PerDay-{KEY}")])],
-        [google_error(429, "RESOURCE_EXHAUSTED", QUOTE, [retry_info("3s")])],
-        [google_error(503, "UNAVAILABLE", QUOTE)] * 9,
-        [Reply(half=True)] * 9,
-        [Reply(307, {}, {"Location": "http://127.0.0.1:9/"})],
-        [Reply(200, f"no JSON but {KEY}".encode())] * 9,
-        [Reply(hang=True)] * 9,
-    ],
-)
-def test_the_key_is_printed_and_kept_nowhere(clips, tmp_path, replies, capfd, caplog):
-    caplog.set_level(logging.DEBUG)
-    context = make_context(tmp_path)
-    told = ""
-    with serving(replies) as service:
-        given = {"attempts": 2, "timeout": 0.2} if replies and replies[0].hang else {}
-        try:
-            FakeTime().encoder().prepare(clips.take([0]), options(service, **given), context)
-        except (ServiceError, MediaError) as error:
-            told = "".join(traceback.format_exception(error)) + repr(error)
-            link = error
-            while link is not None:
-                told += repr(vars(link)) + repr(link.args)
-                link = link.__cause__ or link.__context__
-    assert service.requests[0]["headers"]["x-goog-api-key"] == KEY
-    seen = capfd.readouterr()
-    told += seen.out + seen.err + caplog.text + repr(context.reporter.lines) + repr(context.reporter.notes)
-    assert KEY not in told
-    for file in tmp_path.rglob("*"):
-        assert not file.is_file() or KEY.encode() not in file.read_bytes()
-        assert KEY not in file.name
-
-
-def test_two_extractions_of_the_same_vectors_take_turns(clips, tmp_path):
-    import threading
-
-    with serving() as service:
-        jobs = [
-            threading.Thread(target=GeminiEncoder().prepare, args=(clips, options(service), make_context(tmp_path)))
-            for _ in range(3)
-        ]
-        for job in jobs:
-            job.start()
-        for job in jobs:
-            job.join()
-    assert len(service.requests) == len(clips)
 
 
 def test_the_environment_may_name_the_host(clips, tmp_path, monkeypatch):

@@ -6,17 +6,9 @@ import base64
 import hashlib
 import io
 import json
-import logging
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
-import traceback
 import wave
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -317,87 +309,6 @@ def test_a_budget_needs_an_endpoint_that_counts(clips, tmp_path):
 # Faults
 
 
-def test_retry_after_is_honoured(clips, tmp_path):
-    judge, clock = quick()
-    with chatting([None, chat_error(429, "slow down", headers={"Retry-After": "34"})]) as service:
-        context = make_context(tmp_path)
-        judge.prepare(clips, options(service), context)
-    assert [round(seconds - 0.5) for seconds in clock.slept] == [34]
-    assert any("34 s" in line for line in context.reporter.lines)
-    assert set(service.paid.values()) == {1}
-
-
-@pytest.mark.parametrize(
-    ("reply", "hint"),
-    [
-        (chat_error(401, f"Incorrect API key provided: {KEY}"), "OPENAI_API_KEY is not accepted"),
-        (chat_error(403), "OPENAI_API_KEY is not accepted"),
-        (chat_error(404, "The model does not exist"), rf"{MODEL}.*judge\.model and judge\.url"),
-        (chat_error(402), "quota"),
-        (chat_error(429, code="insufficient_quota"), "quota"),
-        (chat_error(429, headers={"Retry-After": "43000"}), "quota"),
-        (Reply(307, {}, {"Location": "http://127.0.0.1:9/v1"}), "redirects"),
-    ],
-)
-def test_what_no_clip_can_pass_stops_at_once_and_keeps_what_is_there(clips, tmp_path, reply, hint):
-    judge, clock = quick()
-    sure = says("A", {"A": 1.0, "B": 1e-9})
-    with chatting([sure, sure, reply, *[sure] * 9]) as service:
-        with pytest.raises(ServiceError, match=rf"{hint}.*2 new answers are kept"):
-            judge.prepare(clips, options(service), make_context(tmp_path))
-        assert len(service.requests) == 3
-        assert not clock.slept
-        judge.prepare(clips, options(service), make_context(tmp_path))
-    assert len(service.requests) == 5
-    assert set(service.paid.values()) == {1}
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        chat_error(500),
-        chat_error(503),
-        chat_error(408),
-        chat_error(429),
-        Reply(502, b"<html>bad gateway</html>"),
-        Reply(200, b"<html>a proxy's page</html>"),
-        Reply(200, json.dumps(completion("A", {"A": 0.5})).encode()[:-40]),
-        Reply(200, {}),
-        Reply(half=True),
-    ],
-)
-def test_what_passes_is_tried_again(clips, tmp_path, reply):
-    judge, clock = quick()
-    with chatting([reply, reply]) as service:
-        judge.prepare(clips, options(service), make_context(tmp_path))
-    assert len(clock.slept) == 2
-    assert 0.5 <= clock.slept[0] <= 1 <= clock.slept[1] <= 2
-
-
-def test_a_hang_ends_at_the_time_limit(clips, tmp_path):
-    with chatting(lambda *_: Reply(hang=True)) as service:
-        judge, _ = quick()
-        with pytest.raises(ServiceError, match=r"1 clip .*no answer within 0\.2 s.*gave up after 2 attempts"):
-            judge.prepare(clips.take([0]), options(service, timeout=0.2, attempts=2), make_context(tmp_path))
-    assert len(service.requests) == 2
-
-
-def test_a_server_that_does_not_run_is_one_clear_line(clips, tmp_path):
-    with chatting() as service:
-        chosen = options(service, attempts=2)
-    judge, _ = quick()
-    expected = rf"cannot connect to {chosen.url}.*judge\.url; gave up after 2 attempts.*nothing is lost"
-    with pytest.raises(ServiceError, match=expected):
-        judge.prepare(clips, chosen, make_context(tmp_path))
-
-
-def test_a_service_that_is_down_is_not_asked_for_every_clip(tmp_path):
-    many = make_clips(tmp_path / "clips", 8, seconds=0.2)
-    with chatting(lambda *_: chat_error(503)) as service, pytest.raises(ServiceError, match="5 clips in a row"):
-        quick()[0].prepare(many, options(service, attempts=2, audio=False), make_context(tmp_path))
-    assert len(service.requests) <= 12
-
-
 @pytest.mark.parametrize(
     ("reply", "times", "hint"),
     [
@@ -436,120 +347,6 @@ def test_refusals_alone_are_blamed_on_the_request(tmp_path):
         quick()[0].prepare(many, options(service, audio=False), make_context(tmp_path))
     assert len(service.requests) <= 7
     assert not list(tmp_path.rglob("*-refused.json"))
-
-
-def test_a_broken_file_is_named_after_all_others_are_done(clips, tmp_path):
-    broken = tmp_path / "broken.mov"
-    broken.write_bytes(b"not a video")
-    mixed = Clips((Clip("bad", broken, {}, "0" * 64), *clips.items))
-    with chatting() as service, pytest.raises(MediaError, match="bad") as caught:
-        quick()[0].prepare(mixed, options(service, audio=False), make_context(tmp_path))
-    assert caught.value.clip == "bad"
-    assert len(service.paid) >= len(clips)
-
-
-def test_the_same_video_twice_is_paid_once(clips, tmp_path):
-    first = clips.items[0]
-    twins = Clips((first, Clip("twin", first.video_file, {}, first.content)))
-    with chatting([says("A", {"A": 1.0, "B": 1e-9})]) as service:
-        rows = predict(Judge(), twins, options(service), make_context(tmp_path))
-    assert len(service.requests) == 1
-    assert np.array_equal(rows[0], rows[1])
-
-
-def test_ctrl_c_keeps_what_is_on_its_way(clips, tmp_path):
-    context = make_context(tmp_path)
-
-    def interrupt(count=1):
-        raise KeyboardInterrupt
-
-    context.reporter.advance = interrupt
-    with chatting() as service:
-        with pytest.raises(KeyboardInterrupt):
-            Judge().prepare(clips, options(service), context)
-        Judge().prepare(clips, options(service), make_context(tmp_path))
-    assert set(service.paid.values()) == {1}
-
-
-CHILD = """
-import sys
-from pathlib import Path
-from blemore_plugins.judge import Judge, JudgeOptions
-from gemini_service import make_clips, make_context
-folder, address = Path(sys.argv[1]), sys.argv[2]
-options = JudgeOptions(model="omni-7b", url=address, workers=1, frames=2)
-Judge().prepare(make_clips(folder / "clips", 4, sound=True), options, make_context(folder))
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_extraction_goes_on_and_pays_nothing_twice(tmp_path):
-    sure = says("A", {"A": 1.0, "B": 1e-9})
-    with chatting([sure, sure, Reply(hang=True), *[sure] * 9]) as service:
-        command = [sys.executable, "-c", CHILD, str(tmp_path), f"{service.address}/v1"]
-        paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
-        while len(service.requests) < 3 or len(list((tmp_path / "cache" / "judge").rglob("*-set-0.json"))) < 2:
-            assert child.poll() is None
-            time.sleep(0.01)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        made = make_clips(tmp_path / "clips", 4, sound=True)
-        Judge().prepare(made, options(service), make_context(tmp_path))
-    assert len(service.requests) == 5
-    assert sorted(service.paid.values()) == [1, 1, 1, 1]
-
-
-def test_two_processes_that_need_the_same_answers_take_turns(clips, tmp_path):
-    with chatting(lambda *_: says("A", {"A": 1.0, "B": 1e-9})) as service:
-        jobs = [
-            threading.Thread(target=Judge().prepare, args=(clips, options(service), make_context(tmp_path)))
-            for _ in range(3)
-        ]
-        for job in jobs:
-            job.start()
-        for job in jobs:
-            job.join()
-    assert len(service.requests) == len(clips)
-
-
-QUOTE = f"the key {KEY} again"
-
-
-@pytest.mark.parametrize(
-    "replies",
-    [
-        [],
-        [chat_error(400, QUOTE)],
-        [chat_error(401, QUOTE)],
-        [chat_error(404, QUOTE)],
-        [chat_error(429, QUOTE, headers={"Retry-After": "3"})],
-        [chat_error(503, QUOTE)] * 9,
-        [Reply(half=True)] * 9,
-        [Reply(200, f"no JSON but {KEY}".encode())] * 9,
-        [Reply(hang=True)] * 9,
-    ],
-)
-def test_the_key_is_printed_and_kept_nowhere(clips, tmp_path, replies, capfd, caplog):
-    caplog.set_level(logging.DEBUG)
-    context = make_context(tmp_path)
-    told = ""
-    with chatting(replies) as service:
-        given = {"attempts": 2, "timeout": 0.2} if replies and replies[0].hang else {}
-        try:
-            quick()[0].prepare(clips.take([0]), options(service, **given), context)
-        except (ServiceError, MediaError) as error:
-            told = "".join(traceback.format_exception(error)) + repr(error)
-            link = error
-            while link is not None:
-                told += repr(vars(link)) + repr(link.args)
-                link = link.__cause__ or link.__context__
-    assert sent_key(service.requests[0]) == f"Bearer {KEY}"
-    seen = capfd.readouterr()
-    told += seen.out + seen.err + caplog.text + repr(context.reporter.lines) + repr(context.reporter.notes)
-    assert KEY not in told
-    for file in tmp_path.rglob("*"):
-        assert not file.is_file() or KEY.encode() not in file.read_bytes()
 
 
 # The stand-in

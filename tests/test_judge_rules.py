@@ -332,6 +332,12 @@ def test_cards_caveats_and_requirements_follow_the_endpoint() -> None:
     assert [need.name for need in judge.requirements(remote)] == ["openai", "MY_KEY"]
 
 
+def test_a_judge_is_trained_by_its_examples_alone() -> None:
+    """Without them it does not ask about clips that are only trained on."""
+    assert not Judge().is_trained(JudgeOptions())
+    assert Judge().is_trained(JudgeOptions(examples=16))
+
+
 def test_loopback_needs_no_consent_and_others_do() -> None:
     assert all(map(is_loopback, ("http://127.0.0.1:8000/v1", "http://localhost/v1", "http://[::1]:3/v1")))
     for address in ("https://api.openai.com/v1", "http://127.0.0.1.example.org", "http://10.0.0.3/v1", "http://x@y/"):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-import logging
 import threading
-import traceback
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -17,7 +14,7 @@ import pytest
 pytest.importorskip("av")
 pytest.importorskip("boto3")
 
-from blemore_harness.clips import Clip, Clips
+from blemore_harness.clips import Clips
 from blemore_harness.errors import ConfigError, InvalidOption, MediaError, ServiceError
 from blemore_harness.options import build_options
 from blemore_plugins.hosted.embedder import Embedder
@@ -26,11 +23,10 @@ from blemore_plugins.hosted.server import Wrong
 from blemore_plugins.nova import NovaEncoder, NovaOptions
 from blemore_plugins.nova.client import read_embedding, sort_error
 from blemore_plugins.nova.standin import embed, serve
-from gemini_service import FakeTime, Form, Reply, make_clips, make_context, serving, vector_of
+from gemini_service import FakeTime, Reply, make_clips, make_context, vector_of
+from hosted_services import KEY_ID, SECRET, bedrock, read_nova_media, set_keys
 
 pytestmark = pytest.mark.encoders
-
-KEY_ID, SECRET = "AKIATEST0123456789", "s3cret/TEST+do-not-print"
 
 
 @pytest.fixture(scope="session")
@@ -40,30 +36,7 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch, tmp_path):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def read_media(body):
-    return [base64.b64decode(body["singleEmbeddingParams"]["video"]["source"]["bytes"])]
-
-
-def good(media, body):
-    values = vector_of(media)[: body["singleEmbeddingParams"]["embeddingDimension"]].tolist()
-    return {"embeddings": [{"embeddingType": "AUDIO_VIDEO_COMBINED", "embedding": values}]}
-
-
-def bedrock(script=None):
-    return serving(script, Form(read_media, good))
-
-
-def failed(code, name, message="no", **headers):
-    return Reply(code, {"message": message}, {"x-amzn-ErrorType": name, **headers})
+    set_keys(monkeypatch, tmp_path)
 
 
 def options(service, **given):
@@ -82,7 +55,7 @@ def test_one_request_and_one_vector_per_clip(clips, tmp_path):
         values = NovaEncoder().embed(clips, chosen, context).values
         NovaEncoder().prepare(clips, chosen, make_context(tmp_path))
     assert len(service.requests) == len(clips)
-    expected = [vector_of(read_media(request["body"])).astype(np.float32) for request in service.requests]
+    expected = [vector_of(read_nova_media(request["body"])).astype(np.float32) for request in service.requests]
     assert values.shape == (4, 3072)
     assert np.allclose(sorted(map(tuple, expected)), sorted(map(tuple, values)), atol=1e-6)
     assert len(context.reporter.notes["embeddings made"]) == 2
@@ -114,7 +87,7 @@ def test_picture_and_audio_of_the_window_are_one_file_without_names(tmp_path, st
         NovaEncoder().prepare(long, options(service, start=start, seconds=seconds), make_context(tmp_path))
         NovaEncoder().prepare(long, options(service, start=start, seconds=seconds, audio=False), make_context(tmp_path))
     for request, tracks in zip(service.requests, (2, 1), strict=True):
-        [data] = read_media(request["body"])
+        [data] = read_nova_media(request["body"])
         assert b"c0" not in data[:200]
         with av.open(io.BytesIO(data)) as file:
             assert len(file.streams) == tracks
@@ -191,60 +164,6 @@ def test_a_budget_stops_before_it_is_exceeded_and_nothing_is_paid_twice(clips, t
     assert context.reporter.notes["cost in US dollars"] == pytest.approx(0.2, abs=0.02)
 
 
-def test_retry_after_is_honoured(clips, tmp_path):
-    encoder, clock = quick()
-    with bedrock([None, failed(429, "ThrottlingException", **{"Retry-After": "7"})]) as service:
-        encoder.prepare(clips, options(service), make_context(tmp_path))
-    assert [round(seconds - 0.5) for seconds in clock.slept] == [7]
-    assert set(service.paid.values()) == {1}
-
-
-@pytest.mark.parametrize(
-    ("reply", "hint"),
-    [
-        (failed(403, "AccessDeniedException", f"User {KEY_ID} is not authorized"), r"credentials.*nova\.region"),
-        (failed(403, "UnrecognizedClientException"), "credentials"),
-        (failed(404, "ResourceNotFoundException"), r"nova\.model, nova\.region"),
-        (failed(400, "ServiceQuotaExceededException"), "quota"),
-        (failed(429, "ThrottlingException", **{"Retry-After": "43000"}), "quota"),
-        (Reply(307, {}, {"Location": "http://127.0.0.1:9/"}), "307"),
-    ],
-)
-def test_what_no_clip_can_pass_stops_at_once_and_keeps_what_is_there(clips, tmp_path, reply, hint):
-    encoder, clock = quick()
-    with bedrock([None, None, reply]) as service:
-        with pytest.raises(ServiceError, match=rf"{hint}.*2 new embeddings are kept"):
-            encoder.prepare(clips, options(service), make_context(tmp_path))
-        assert len(service.requests) == 3
-        assert not clock.slept
-        encoder.prepare(clips, options(service), make_context(tmp_path))
-    assert len(service.requests) == 5
-    assert set(service.paid.values()) == {1}
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        failed(500, "InternalServerException"),
-        failed(503, "ServiceUnavailableException"),
-        failed(408, "ModelTimeoutException"),
-        failed(424, "ModelErrorException"),
-        failed(429, "ModelNotReadyException"),
-        Reply(502, b"<html>bad gateway</html>"),
-        Reply(200, b"<html>a proxy's page</html>"),
-        Reply(200, {"embeddings": [{"embedding": [float("nan")] * 3072}]}),
-        Reply(200, {"embeddings": [{"embedding": ["a"] * 3072}]}),
-        Reply(half=True),
-    ],
-)
-def test_what_passes_is_tried_again(clips, tmp_path, reply):
-    encoder, clock = quick()
-    with bedrock([reply, reply]) as service:
-        encoder.prepare(clips, options(service), make_context(tmp_path))
-    assert len(service.requests) == len(clips) + 2
-    assert 0.5 <= clock.slept[0] <= 1 <= clock.slept[1] <= 2
-
-
 @pytest.mark.parametrize(
     ("embeddings", "expected"),
     [
@@ -257,93 +176,6 @@ def test_an_answer_of_the_wrong_shape_stops(clips, tmp_path, embeddings, expecte
     with bedrock([Reply(200, {"embeddings": embeddings})]) as service, pytest.raises(ServiceError, match=expected):
         quick()[0].prepare(clips, options(service), make_context(tmp_path))
     assert len(service.requests) == 1
-
-
-def test_a_hang_and_an_unreachable_host_give_up_with_one_line(clips, tmp_path):
-    with bedrock(lambda *_: Reply(hang=True)) as service:
-        chosen = options(service, timeout=0.2, attempts=2)
-        with pytest.raises(ServiceError, match="gave up after 2 attempts"):
-            quick()[0].prepare(clips.take([0]), chosen, make_context(tmp_path))
-    assert len(service.requests) == 2
-    with pytest.raises(ServiceError, match=r"gave up after 2 attempts.*nothing is lost"):
-        quick()[0].prepare(clips.take([0]), replace(chosen, timeout=60.0), make_context(tmp_path))
-
-
-def test_a_refused_clip_is_named_after_all_others_are_done(clips, tmp_path):
-    encoder, _ = quick()
-    with bedrock([None, failed(400, "ValidationException", "bad video")]) as service:
-        with pytest.raises(MediaError, match=r"1 clip \(first: 'c1'\).*bad video.*nova\.refused=zero") as caught:
-            encoder.prepare(clips, options(service), make_context(tmp_path))
-        assert caught.value.clip == "c1"
-        context, chosen = make_context(tmp_path), options(service, refused="zero")
-        encoder.prepare(clips, chosen, context)
-        assert len(service.requests) == 4
-        rows = encoder.embed(clips, chosen, context).values
-        assert [not row.any() for row in rows] == [False, True, False, False]
-        assert context.reporter.notes["embeddings of zeros"] == ["c1"]
-        encoder.prepare(clips, options(service), make_context(tmp_path))
-    assert len(service.requests) == 5
-
-
-def test_refusals_alone_are_blamed_on_the_request(tmp_path):
-    many = make_clips(tmp_path / "clips", 8, seconds=0.2)
-    with (
-        bedrock(lambda *_: failed(400, "ValidationException", "no such field")) as service,
-        pytest.raises(ServiceError, match=r"5 clips in a row.*no such field"),
-    ):
-        quick()[0].prepare(many, options(service, audio=False), make_context(tmp_path))
-    assert len(service.requests) <= 7
-
-
-def test_the_same_video_twice_is_paid_once(clips, tmp_path):
-    first = clips.items[0]
-    twins = Clips((first, Clip("twin", first.video_file, {}, first.content)))
-    with bedrock() as service:
-        NovaEncoder().prepare(twins, options(service), make_context(tmp_path))
-        rows = NovaEncoder().embed(twins, options(service), make_context(tmp_path)).values
-    assert len(service.requests) == 1
-    assert np.array_equal(rows[0], rows[1])
-
-
-def test_ctrl_c_keeps_what_is_on_its_way(clips, tmp_path):
-    context = make_context(tmp_path)
-
-    def interrupt(count=1):
-        raise KeyboardInterrupt
-
-    context.reporter.advance = interrupt
-    with bedrock() as service:
-        with pytest.raises(KeyboardInterrupt):
-            NovaEncoder().prepare(clips, options(service), context)
-        NovaEncoder().prepare(clips, options(service), make_context(tmp_path))
-    assert set(service.paid.values()) == {1}
-
-
-@pytest.mark.parametrize(
-    "replies",
-    [
-        [],
-        [failed(400, "ValidationException", f"the key {SECRET} of {KEY_ID}")],
-        [failed(403, "AccessDeniedException", f"the key {SECRET} of {KEY_ID}")],
-        [failed(503, "ServiceUnavailableException", f"the key {SECRET} of {KEY_ID}")] * 9,
-        [Reply(half=True)] * 9,
-    ],
-)
-def test_credentials_are_printed_and_kept_nowhere(clips, tmp_path, replies, capfd, caplog):
-    caplog.set_level(logging.INFO)
-    context, told = make_context(tmp_path), ""
-    with bedrock(replies) as service:
-        try:
-            quick()[0].prepare(clips.take([0]), options(service), context)
-        except (ServiceError, MediaError) as error:
-            told = "".join(traceback.format_exception(error))
-            told += repr((error.__cause__, error.__context__))
-    seen = capfd.readouterr()
-    told += seen.out + seen.err + caplog.text + repr(context.reporter.lines) + repr(context.reporter.notes)
-    for secret in (SECRET, KEY_ID):
-        assert secret not in told
-        for file in tmp_path.rglob("*"):
-            assert not file.is_file() or secret.encode() not in file.read_bytes()
 
 
 def test_the_stand_in_answers_the_real_client_without_credentials_or_consent(clips, tmp_path, monkeypatch):

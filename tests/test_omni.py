@@ -19,7 +19,7 @@ from blemore_harness.media.frames import read_frames  # noqa: E402
 from blemore_plugins import omni  # noqa: E402
 from blemore_plugins.cards import CARDS  # noqa: E402
 from blemore_plugins.omni import extraction  # noqa: E402
-from blemore_plugins.omni.model import SmallOmni, choose_calls, clip_inputs, load_embedder  # noqa: E402
+from blemore_plugins.omni.model import SmallOmni, audio_input, choose_calls, load_embedder, video_input  # noqa: E402
 from blemore_plugins.omni.presets import PRESETS  # noqa: E402
 from fakes import LABELS, make_context  # noqa: E402
 from media_files import clip_of, write_media  # noqa: E402
@@ -113,10 +113,24 @@ def test_either_can_be_left_out(tmp_path, clips, model, inputs):
 
 
 def test_what_is_not_taken_is_not_read(tmp_path, clips, model):
-    silent = Clips((clip_of(write_media(tmp_path / "s.mov", files.textured_frames(9, 60, 84)), "silent"),))
-    assert embed(silent, make_context(tmp_path), model=str(model), inputs="video").shape == (1, 24)
-    with pytest.raises(MediaError, match="silent"):
-        embed(silent, make_context(tmp_path), model=str(model))
+    mute = Clips((clip_of(write_media(tmp_path / "s.mov", files.textured_frames(9, 60, 84)), "mute"),))
+    wave = write_media(tmp_path / "a.wav", sound=tone(1, 300), rate=16000, codec="pcm_s16le")
+    heard = Clips((clip_of(wave, "heard"),))
+    for some, inputs in ((mute, "video"), (heard, "audio")):
+        assert embed(some, make_context(tmp_path), model=str(model), inputs=inputs).shape == (1, 24)
+        with pytest.raises(MediaError, match=some.ids[0]):
+            embed(some, make_context(tmp_path), model=str(model))
+
+
+@pytest.mark.parametrize(("inputs", "warned"), [("auto", True), ("audio", True), ("video", False)])
+def test_silence_is_warned_of_where_audio_is_taken(tmp_path, clips, inputs, warned):
+    """Only the model says what it takes where nothing is set; from the cache as well."""
+    quiet = write_media(tmp_path / "q.mov", files.textured_frames(9, 60, 84), sound=0 * tone(1, 300), rate=16000)
+    some = Clips((clips.items[0], clip_of(quiet, "quiet")))
+    for _ in range(2):
+        context = make_context(tmp_path)
+        embed(some, context, model="random-small", inputs=inputs)
+        assert context.reporter.notes.get("silent clips") == (["quiet"] if warned else None)
 
 
 def test_a_prompt_changes_embeddings(tmp_path, clips, model):
@@ -279,7 +293,7 @@ def test_the_small_network_trains_and_predicts(tmp_path, clips):
 def test_the_small_network_uses_both_inputs():
     network = SmallOmni()
     frames = files.textured_frames(4, 40, 50)
-    inputs = clip_inputs(frames, 1.0, tone(0.5, 300), 16000)
+    inputs = {"video": video_input(frames, 1.0), "audio": audio_input(tone(0.5, 300), 16000)}
     both = network.encode([inputs])
     for name in ("audio", "video"):
         assert network.supports(name)

@@ -62,6 +62,19 @@ def test_a_log_file_gets_few_lines_and_no_time_left_at_the_end(monkeypatch: pyte
     ]  # fmt: skip
 
 
+def test_the_first_items_tell_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They load libraries and weights: 27 s for the first clip are not 3 h for 400."""
+    screen, clock = console(), [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[-1])
+    bar = LineBar(TerminalReporter(screen), "features", 400)
+    for count, now in ((1, 1027.0), (1, 1040.0), (98, 1060.0)):
+        clock.append(now)
+        bar.advance(count)
+    assert text_of(screen).splitlines() == [
+        "features: 1 of 400", "features: 2 of 400", "features: 100 of 400, 1.7/s, about 3 min left",
+    ]  # fmt: skip
+
+
 def test_tables_show_brackets_and_codes_as_text() -> None:
     screen = console(color_system=None)
     screen.print(draw_rows([{"name": NASTY, "summary": "[bold]plain[/bold] 1 \u00b1 2 \u2588"}]))

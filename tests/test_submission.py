@@ -176,6 +176,11 @@ def test_new_local_name_needs_no_remark_and_a_checkout_is_not_local(tmp_path: Pa
     assert find_submission("trivial-single", shipped_folder().parent)[1] is None
 
 
+def test_a_checkout_beside_an_installation_needs_no_remark(tmp_path: Path) -> None:
+    write(tmp_path / "submissions", (shipped_folder() / "trivial-single.toml").read_text(), "trivial-single")
+    assert find_submission("trivial-single", tmp_path)[1] is None
+
+
 def test_unknown_name_suggests_shipped_and_local_ones(tmp_path: Path) -> None:
     write(tmp_path / "submissions", 'plugins = ["s4d"]', "mine-own")
     with pytest.raises(UnknownName, match="'trivial-singel'; did you mean 'trivial-single'"):

@@ -71,6 +71,17 @@ def test_every_number_and_every_caveat_is_there_at_any_width(width: int) -> None
     assert len(LEGEND) <= 3
 
 
+def test_what_holds_for_several_systems_is_said_once() -> None:
+    names = [f"encoder-{number}" for number in range(10)]
+    systems = [
+        sample_system(name, 0.5 - k / 50, 0.3, caveat="untrained small encoders") for k, name in enumerate(names)
+    ]
+    words = " ".join(draw(sample_record(*systems, sample_system("prosody", 0.1, 0.1, caveat="other"))).split())
+    assert f"{', '.join(names)}: untrained small encoders" in words
+    assert words.count("untrained small encoders") == 1
+    assert "prosody: other" in words
+
+
 def test_the_table_fits_80_columns_wherever_it_is_drawn() -> None:
     assert max(len(line.rstrip()) for line in draw(record(), 200).splitlines() if "───" in line) <= 80
 

@@ -148,8 +148,7 @@ class Encoder:
             An Options class that extends `heads.HeadOptions` lets users set the head of an `embed`-only encoder.
         demo_options: values of Options that let it run on the demo dataset without weights, hub or key: the same code
             at a small size. What the user sets wins over them.
-        store: name of the released feature folder whose files `frame_features` gives, such as `WavLM_large`; empty for
-            an encoder without frame-level features.
+        store: name of the released feature folder whose files `frame_features` gives, such as `WavLM_large`, or empty.
         prepares_each_clip: whether `prepare` treats every clip by itself, so that workers may share the clips.
     """
 
@@ -173,18 +172,20 @@ class Encoder:
         return options
 
     def caveat(self, options: Any) -> str | None:
-        """Report in a few words why results with these options are no real system's (`untrained small encoder`), or
-        None.
+        """Return in a few words why these results are no real system's (`untrained small encoder`), or None.
 
         Every table and record of the run carries the words.
         """
         return None
 
+    def is_trained(self, options: Any) -> bool:
+        """Return whether it needs training clips; without, `prepare` is not given those of other corpora."""
+        return True
+
     def card(self, options: Any) -> Card:
         """Return licences, pretraining data and other facts of what runs with these options, for users and records.
 
-        Called with resolved options before anything is prepared, and by `blemore-harness plugins NAME` with the
-        defaults. Nothing is computed from it.
+        Called before anything is prepared, and by `blemore-harness plugins NAME` with the default options.
         """
         return Card()
 
@@ -273,8 +274,7 @@ class Fusion:
     """A system whose inputs are encoders' outputs.
 
     Attributes: as of `Encoder`, without modality, and
-        takes: `probabilities` of its base models, or their `embeddings`, for which every base model must define
-            `embed`.
+        takes: `probabilities` of its base models, or their `embeddings`, which every base model must have.
         folds_share_work: whether its own `fit_folds` saves more than workers that fit the folds at the same time.
     """
 

@@ -19,6 +19,9 @@ LOGGER = logging.getLogger("blemore_harness")
 LINE_SECONDS = 10.0
 """A running count is logged at most this often."""
 
+FEW = 2
+"""Items after which neither a speed nor the time left is shown yet: the first ones load libraries and weights."""
+
 DRAW_SECONDS = 0.2
 """The bars of a notebook are drawn at most this often."""
 
@@ -84,13 +87,21 @@ class LogBar:
             LOGGER.info("%s", self.describe(now))
 
     def describe(self, now: float) -> str:
-        """Return the count, with the speed and the time left once a few items are done."""
-        rest = ""
-        if 2 < self.done < self.total:
-            passed = now - self.started
-            left = show_duration(passed / self.done * (self.total - self.done))
-            rest = f", {show_speed(self.done, passed)}, about {left} left"
-        return f"{self.label}: {self.done} of {self.total}{rest}"
+        """Return the line of the log."""
+        return describe_count(self.label, self.done, self.total, now - self.started)
+
+
+def describe_count(label: str, done: int, total: int, seconds: float) -> str:
+    """Return how many items are done, with the speed and the time left once a few are.
+
+    >>> describe_count("features", 2, 400, 54.0), describe_count("features", 100, 400, 50.0)
+    ('features: 2 of 400', 'features: 100 of 400, 2.0/s, about 2 min left')
+    """
+    text = f"{label}: {done} of {total}"
+    if done > FEW:
+        text += f", {show_speed(done, seconds)}"
+        text += f", about {show_duration(seconds / done * (total - done))} left" if done < total else ""
+    return text
 
 
 class NotebookReporter(LogReporter):

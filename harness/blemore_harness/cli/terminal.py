@@ -20,9 +20,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from blemore_harness.api.reporting import describe_count
 from blemore_harness.drawing.console import PlainConsole
 from blemore_harness.errors import printable
-from blemore_harness.running.progress import Standing, show_duration, show_speed
+from blemore_harness.running.progress import Standing
 
 QUIET_SECONDS = 10.0
 """Without a terminal, a running count is printed at most this often."""
@@ -160,11 +161,7 @@ class LineBar(Bar):
         if now - self._said < QUIET_SECONDS:
             return
         self._said = now
-        passed = now - self._started
-        left = passed / max(self._done, 1) * (self._total - self._done)
-        rest = f", about {show_duration(left)} left" if self._done < self._total else ""
-        speed = show_speed(self._done, passed)
-        self._reporter.log(f"{self._label}: {self._done} of {self._total}, {speed}{rest}")
+        self._reporter.log(describe_count(self._label, self._done, self._total, now - self._started))
 
 
 def open_reporter(verbose: bool = True) -> TerminalReporter:

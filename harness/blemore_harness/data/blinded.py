@@ -58,7 +58,7 @@ class BlindedDataset:
         extra: clips of other corpora with labels and actors, which every fold is trained on; in the order of their
             opaque ids.
         extra_digests: hex digest of each other corpus' clips with labels, actors and files, by its name.
-        warnings: clips with identical contents in several folds, in training and test, or in another corpus.
+        warnings: clips with identical contents in several folds, or in training and test.
     """
 
     train: Clips
@@ -91,11 +91,15 @@ class BlindedDataset:
         held_out = self.folds == index
         return Fold(index, _join(self.train.take(~held_out), added), self.train.take(held_out).unlabelled())
 
-    def everything(self) -> Clips:
+    def everything(self, extra: bool = True) -> Clips:
         """Return all clips, of training, test and other corpora, unlabelled and without actors: those that `prepare`
         is called with.
+
+        Args:
+            extra: whether the clips of other corpora are among them, which nothing is predicted for.
         """
-        return Clips(tuple(sorted((*self.train, *self.test, *self.extra), key=lambda clip: clip.id)))
+        added = self.extra if extra else NO_CLIPS
+        return Clips(tuple(sorted((*self.train, *self.test, *added), key=lambda clip: clip.id)))
 
     def translate(self, text: str) -> str:
         """Return a message with opaque ids replaced by real clip names."""

@@ -51,17 +51,33 @@ def _unreadable(error: OSError) -> DataError:
     return DataError(f"cannot read {error.filename}: {error.strerror}")
 
 
+def find_equal(files: Mapping[str, Path], others: Mapping[str, Path], memo: Path) -> dict[str, str]:
+    """Return which files have the contents of one of the others: name among `others` by name among `files`.
+
+    Only files of equal size are read; `memo` as of `digest_files`.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    try:
+        sizes = {path: path.stat().st_size for path in (*files.values(), *others.values())}
+    except OSError as error:
+        raise _unreadable(error) from error
+    alike = {sizes[path] for path in files.values()} & {sizes[path] for path in others.values()}
+    digests = digest_files([path for path, size in sizes.items() if size in alike], memo)
+    known = {digests[path]: name for name, path in others.items() if path in digests}
+    return {name: known[digests[path]] for name, path in files.items() if digests.get(path) in known}
+
+
 def find_copies(dataset: Dataset, contents: Mapping[str, str]) -> Iterator[str]:
-    """Yield a warning for every file content that occurs in different folds, in training and test, or in another corpus
-    that is trained on.
+    """Yield a warning for every file content that occurs in different folds, or in training and test.
 
     Args:
         dataset: as read from disk.
-        contents: digest by real clip id, of another corpus behind its name and a colon; empty for a clip without files.
+        contents: digest by real clip id; empty for a clip without files.
     """
     parts = {name: f"fold {fold}" for name, fold in zip(dataset.ids, dataset.folds, strict=True)}
     parts |= dict.fromkeys(dataset.test_ids, "test")
-    parts |= {f"{each.corpus}:{name}": "extra training data" for each in dataset.extra for name in each.ids}
     groups: dict[str, list[str]] = {}
     for name in parts:
         groups.setdefault(contents[name], []).append(name)

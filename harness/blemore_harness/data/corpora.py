@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from blemore_harness.cache import DIGESTS
 from blemore_harness.clips import EMOTIONS, Clip, Clips, Corpus, CorpusClip
+from blemore_harness.data.contents import find_equal
 from blemore_harness.data.download import Dataset, walk_folders
 from blemore_harness.data.folds import make_folds
+from blemore_harness.disk import cache_root
 from blemore_harness.errors import ConfigError, DataError, first_and_count, printable
 
 
@@ -80,8 +83,12 @@ def read_corpus(corpus: Corpus, folder: Path, fold_seed: int | None = 0) -> Data
 def with_extra(dataset: Dataset, extra: Sequence[Dataset]) -> Dataset:
     """Return a dataset whose folds are trained on the clips of other corpora as well.
 
+    Clips with the contents of a clip of the dataset are left out. That clip is held out in one of the folds or is a
+    test clip, and its label would be that of a training clip.
+
     Raises:
         ConfigError: a corpus twice, or the one that is scored.
+        DataError: a corpus of which no clip is left, or a file that cannot be read.
     """
     names = [each.corpus for each in extra]
     twice = [name for name, count in Counter(names).items() if count > 1]
@@ -91,7 +98,32 @@ def with_extra(dataset: Dataset, extra: Sequence[Dataset]) -> Dataset:
         raise ConfigError(
             f"--extra-train {dataset.corpus}: the corpus is scored (--data), and its held-out clips would be trained on"
         )
-    return replace(dataset, extra=tuple(extra)) if extra else dataset
+    return replace(dataset, extra=tuple(_without_copies(each, dataset) for each in extra)) if extra else dataset
+
+
+def _without_copies(corpus: Dataset, dataset: Dataset) -> Dataset:
+    """Return a corpus without the clips that have the contents of a clip of the dataset."""
+    copies = find_equal(corpus.videos, dataset.videos, cache_root() / DIGESTS)
+    if not copies:
+        return corpus
+    kept = [i for i, name in enumerate(corpus.ids) if name not in copies]
+    first = min(copies)
+    found = f"{first_and_count(sorted(copies), 'clip')} with the contents of a clip that is scored ({copies[first]})"
+    if not kept:
+        raise DataError(f"--extra-train {corpus.corpus}: no clip is left to train on, found {found}")
+    truth, folds = corpus.truth[kept], corpus.folds[kept]
+    truth.setflags(write=False)
+    return replace(
+        corpus,
+        ids=tuple(corpus.ids[i] for i in kept),
+        actors=tuple(corpus.actors[i] for i in kept),
+        genders=tuple(corpus.genders[i] for i in kept),
+        truth=truth,
+        folds=_frozen(folds),
+        videos={name: path for name, path in corpus.videos.items() if name not in copies},
+        warnings=(*corpus.warnings, printable(f"{found}: left out of training, since their labels are held out")),
+        left_out={name: f"the contents of {copies[name]}, which is scored" for name in copies},
+    )
 
 
 def _choose_files(read: Sequence[CorpusClip]) -> tuple[list[CorpusClip], list[str]]:

@@ -54,7 +54,8 @@ class Dataset:
             in `features`.
         demo: whether this is the generated demo dataset.
         warnings: problems of the download that do not prevent its use.
-        left_out: reason by id for clips of the download that were left out; only with `--skip-bad-clips`.
+        left_out: reason by id for clips of the download that were left out: with `--skip-bad-clips`, and of a corpus
+            in `extra` those with the contents of a clip that is scored.
         corpus: name of the corpus; empty for BLEMORE.
         extra: other corpora, whose clips are trained on in every fold and never held out.
     """

@@ -38,9 +38,12 @@ def draw_systems(record: Record, title: str) -> Iterator[RenderableType]:
     for other in others:
         table.add_row(Text(other.name, style="bold"), Text(other.status, style="red"), "-", "-", "-")
     yield table
+    same: dict[str, list[str]] = {}
     for system in ranked:
         if remarks := _remarks(system, record.finished):
-            yield Text(f"{system.name}: {'; '.join(remarks)}")
+            same.setdefault("; ".join(remarks), []).append(system.name)
+    for text, names in same.items():
+        yield Text(f"{', '.join(names)}: {text}")
     for other in others:
         reason = other.error.message if isinstance(other, FailedSystem) else other.reason
         yield Text(f"{other.name} {other.status}: {reason}", style="red")

@@ -16,8 +16,7 @@ from blemore_harness.record.folds import Curve, Place, find_curves
 from blemore_harness.record.scores import Difference, FoldRecord, Intervals, Means, Sensitivity, StrategyScores
 
 RECORD_SCHEMA: Final = 3
-"""Version of the keys. 1: November 2026; 2: every key is always there, `test` and `prepared` included; 3: systems have
-a `card`, and the difference a `minimum`."""
+"""Version of the keys. 1: November 2026; 2: all keys always there; 3: `card` of systems, `minimum` of differences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +25,7 @@ class Record:
 
     Attributes:
         schema: version of these keys.
-        status: `started` while it runs, then `finished`, `failed` (an error, or a system without results) or
-            `interrupted`.
+        status: `started` while it runs, then `finished`, `interrupted` or `failed` (error, or no results of a system).
         caveat: why these numbers are not those of real systems or cannot be compared; null where they can.
         submission: what was asked for.
         identity: configuration hash of the last system; part of the name of the run's folder.
@@ -158,6 +156,7 @@ class ExtraFacts:
         digest: hash of its clips, labels and actors.
         clips: number of its clips.
         actors: number of their actors.
+        left_out: reasons by id of its clips that were left out, such as copies of scored clips. Optional.
     """
 
     corpus: str
@@ -165,6 +164,7 @@ class ExtraFacts:
     digest: str
     clips: int
     actors: int
+    left_out: Mapping[str, str] = field(default_factory=dict, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ def _describe_data(dataset: Dataset, identity: Mapping[str, Any]) -> DataFacts:
                 identity["extra"][each.corpus],
                 len(each.ids),
                 len(set(each.actors)),
+                dict(each.left_out),
             )
             for each in dataset.extra
         ),

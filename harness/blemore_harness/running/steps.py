@@ -36,13 +36,18 @@ BLOCK_UNIT = 16
 """Clips of a block are a multiple of this many: encoders that take clips together form the same groups as of all."""
 
 
+def clips_to_prepare(run: Run, resolved: ResolvedSystem) -> Clips:
+    """Return the clips that an encoder prepares: all that it is trained on or predicts."""
+    return run.blinded.everything(extra=resolved.is_trained)
+
+
 def prepare(run: Run, resolved: ResolvedSystem, blocks: Sequence[Prepared] = ()) -> None:
     """Let an encoder download and extract; what it noted is kept for the record.
 
     Args:
         blocks: what came of preparing some of the clips before.
     """
-    done = _prepare(run, resolved, run.blinded.everything(), "prepare")
+    done = _prepare(run, resolved, clips_to_prepare(run, resolved), "prepare")
     keep_prepared(run, resolved, [*blocks, done])
 
 
@@ -54,7 +59,7 @@ def prepare_block(run: Run, resolved: ResolvedSystem, block: int, count: int) ->
     Raises:
         RunError: as of `guard`.
     """
-    clips = run.blinded.everything()
+    clips = clips_to_prepare(run, resolved)
     size = BLOCK_UNIT * math.ceil(len(clips) / count / BLOCK_UNIT)
     own = clips.take(range(block * size, min((block + 1) * size, len(clips))))
     part = f"prepare-{block + 1}"

@@ -24,7 +24,7 @@ from blemore_harness.running.plan import Node
 from blemore_harness.running.pool import Pool
 from blemore_harness.running.remote import RemoteStarter
 from blemore_harness.running.run import Run
-from blemore_harness.running.steps import embed, fit, prepare, prepare_block
+from blemore_harness.running.steps import clips_to_prepare, embed, fit, prepare, prepare_block
 from blemore_harness.scoring.results import SystemPredictions
 from blemore_harness.systems.resolved import ResolvedSystem
 from blemore_harness.systems.unregistered import SESSION
@@ -94,7 +94,7 @@ def _most_blocks(run: Run, resolved: ResolvedSystem) -> int:
     system = resolved.system
     # Whoever leaves out bad clips needs the first one.
     divides = isinstance(system, Encoder) and system.prepares_each_clip and not run.stop_at_bad_clips
-    return max(1, len(run.blinded.everything()) // LEAST_BLOCK) if divides and resolved.plugin != SESSION else 1
+    return max(1, len(clips_to_prepare(run, resolved)) // LEAST_BLOCK) if divides and resolved.plugin != SESSION else 1
 
 
 def _list_unprepared(run: Run, again: bool) -> list[ResolvedSystem]:

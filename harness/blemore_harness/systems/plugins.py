@@ -229,13 +229,11 @@ def register(plugins: Plugins, module: object, name: str, distribution: Distribu
     for hook, other, known in (
         ("blemore_experiment_trackers", Tracker, plugins.trackers),
         ("blemore_corpora", Corpus, plugins.corpora),
+        ("blemore_executors", Executor, plugins.executors),
     ):
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             if implementation.plugin_name == name:
                 _take_others(plugins, name, distribution, hook, implementation.function, other, known)
-    for implementation in manager.hook.blemore_executors.get_hookimpls():
-        if implementation.plugin_name == name:
-            _take_executors(plugins, name, distribution, implementation.function)
 
 
 def _take_offers(
@@ -268,31 +266,22 @@ def _take_others(
     plugins: Plugins, name: str, distribution: Distribution, hook: str, function: Callable[[], Any], kind: type[Any],
     known: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Keep the trackers or corpora of one hook up to the first invalid one, which is listed as a failure."""
+    """Keep what one hook offers besides systems, up to the first invalid one, which is listed as a failure.
+
+    Trackers and corpora are objects, executors are classes: a run makes its own with the options of the command line.
+    """
     try:
         for offered in function():
-            if not isinstance(offered, kind):
+            if kind is Executor and not (isinstance(offered, type) and issubclass(offered, kind)):
+                raise TypeError(f"expected subclasses of {kind.__name__}, found {offered!r}")
+            if kind is not Executor and not isinstance(offered, kind):
                 raise TypeError(f"expected {kind.__name__} objects, found {type(offered).__name__}")
             _check_names(offered, "name", "summary")
-            if offered.name in known:
+            if offered.name in known or (kind is Executor and offered.name == "local"):
                 raise ValueError(f"another {kind.__name__.lower()} is named '{offered.name}' already")
             known[offered.name] = offered, distribution
     except (Exception, SystemExit) as error:
         _add_failure(plugins, name, distribution, f"{hook} failed: {_brief(error)}")
-
-
-def _take_executors(plugins: Plugins, name: str, distribution: Distribution, function: Callable[[], Any]) -> None:
-    """Keep the classes of executors of one hook up to the first invalid one, which is listed as a failure."""
-    try:
-        for executor in function():
-            if not (isinstance(executor, type) and issubclass(executor, Executor)):
-                raise TypeError(f"expected subclasses of Executor, found {executor!r}")
-            _check_names(executor, "name", "summary")
-            if executor.name in plugins.executors or executor.name == "local":
-                raise ValueError(f"another executor is named '{executor.name}' already")
-            plugins.executors[executor.name] = executor, distribution
-    except (Exception, SystemExit) as error:
-        _add_failure(plugins, name, distribution, f"blemore_executors failed: {_brief(error)}")
 
 
 def _refuse_wrappers(manager: pluggy.PluginManager, module: object) -> None:

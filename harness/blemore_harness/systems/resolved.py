@@ -75,6 +75,7 @@ class ResolvedSystem:
         caveat: words that every table shows beside its numbers, or None.
         card: what its author declares about it; no part of the identity.
         trouble: what its own code raised while it was resolved, so that it can only be reported as failed; else None.
+        is_trained: whether it needs training clips.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ResolvedSystem:
     caveat: str | None
     card: Card
     trouble: Crash | None = None
+    is_trained: bool = True
 
     @property
     def digest(self) -> str:
@@ -275,7 +277,7 @@ def _resolve(
     return ResolvedSystem(
         found.name, system, found.offer.plugin, found.offer.distribution, answers.options, found.given, found.seed,
         base_models, parts, identity if trouble is None else {**identity, "failed": True}, digest_of(tests),
-        answers.caveat, answers.card, trouble,
+        answers.caveat, answers.card, trouble, answers.is_trained,
     )  # fmt: skip
 
 
@@ -304,16 +306,18 @@ class _Answers:
     facts: dict[str, object] = field(default_factory=dict)
     caveat: str | None = None
     card: Card = field(default_factory=Card)
+    is_trained: bool = True
 
 
 def _ask(system: Encoder | Fusion, options: Any, blinded: BlindedDataset | None) -> _Answers:
     """Ask a system what follows from its options; what it raises passes."""
     feature_sets: tuple[str, ...] = ()
+    is_trained = True
     if isinstance(system, Encoder):
         # Features that clips of other corpora lack cannot be an `auto`.
         offered = blinded.feature_sets if blinded and not blinded.extra_digests else frozenset()
         options = system.resolve_options(options, offered)
-        feature_sets = system.feature_sets(options)
+        feature_sets, is_trained = system.feature_sets(options), bool(system.is_trained(options))
     caveat, card = system.caveat(options), system.card(options)
     facts = {**identify_options(options), **system.identify(options)}
     json.dumps([facts, describe_options(options)])  # the identity and the record hold nothing but JSON types
@@ -323,4 +327,4 @@ def _ask(system: Encoder | Fusion, options: Any, blinded: BlindedDataset | None)
         )
     if not isinstance(card, Card):
         raise TypeError(f"expected a Card of `card`, found {card!r}")
-    return _Answers(options, feature_sets, facts, caveat, card)
+    return _Answers(options, feature_sets, facts, caveat, card, is_trained)

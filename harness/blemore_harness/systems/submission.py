@@ -127,7 +127,7 @@ def find_submission(name: str, local: Path) -> tuple[Submission, str | None]:
     """Find a submission: `submissions/NAME.toml` or `NAME.toml` in `local`, else a shipped one.
 
     Returns:
-        The submission, and a remark if a local file hides a shipped one of the same name.
+        The submission, and a remark if a local file hides a shipped one of the same name and other contents.
 
     Raises:
         UnknownName: it does not exist; the message suggests similar names.
@@ -137,8 +137,9 @@ def find_submission(name: str, local: Path) -> tuple[Submission, str | None]:
     for folder in (local, local / "submissions"):
         path = folder / f"{name}.toml"
         if os.path.isfile(path):  # noqa: PTH113 - a name that is too long is no file
-            clash = name in shipped and path.resolve() != shipped[name].resolve()
-            return read_submission(path), f"using {path} instead of the shipped '{name}'" if clash else None
+            found = read_submission(path)
+            clash = name in shipped and path.read_bytes() != shipped[name].read_bytes()
+            return found, f"using {path} instead of the shipped '{name}'" if clash else None
     if name not in shipped:
         nearby = [path.stem for path in (local / "submissions").glob("*.toml")]
         plain = Path(name).name.removesuffix(".toml")

@@ -56,7 +56,7 @@ def _draw_table(board: Board, letters: Mapping[str, str]) -> Table:
     heads = (f"cross-fitted\n{board.ranked_by} [{LEVEL} % CI]", "official\nScore", "\nACC_P", "\nACC_S", "test\nScore")
     kept = [k for k in range(len(heads)) if any(row[k] for row in numbers)]
     table.add_column("group", justify="right")
-    table.add_column("system", overflow="fold", max_width=25)
+    table.add_column("system", overflow="fold", max_width=26)
     for k in kept:
         table.add_column(heads[k], justify="right", no_wrap=True)
     table.add_column("notes", no_wrap=True)

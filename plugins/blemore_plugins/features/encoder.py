@@ -64,7 +64,7 @@ class FeatureEncoder(Encoder):
     """Frame-level features with a classification head.
 
     Attributes (besides those of `Encoder`):
-        store: name of the released feature set; empty if there is none.
+        store: name of the feature set, as it was released, or as `prepare --export` names it; empty if there is none.
         statistics_store: name of the aggregated file without suffix, such as `wavlm_static_features`; empty if none.
         width: D of the released arrays; None if it is not documented and read from the files.
         extractor: extracts the same features from clips; None if this is not possible.
@@ -124,7 +124,7 @@ class FeatureEncoder(Encoder):
         if options.source == "media":
             extractor = self._extractor
             refuse_unseen(clips, self.store)
-            if self.store:
+            if self.statistics_store:  # of others nobody has released features
                 context.log(f"{self.name}: features are extracted from the clips, not read from '{self.store}'")
             extractor.prepare(clips, options, context)
         else:

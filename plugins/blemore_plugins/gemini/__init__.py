@@ -6,7 +6,7 @@ See docs/how-to/gemini.md for what is sent, what it costs, and what that means f
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,16 +16,15 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing
-from blemore_harness.hookspecs import Card, Encoder, Modality, Requirement, hookimpl
+from blemore_harness.hookspecs import Encoder, Modality, Requirement, hookimpl
 from blemore_harness.media.audio import warn_of_silence
 from blemore_harness.predictions import Embeddings
-from blemore_plugins.cards import CODE, NO_WEIGHTS
 from blemore_plugins.gemini.client import GOOGLE, KEY_NAMES, find_address, find_key, open_client
-from blemore_plugins.gemini.extraction import SERVICE, Item, extract, list_items
+from blemore_plugins.gemini.extraction import Item, extract, list_items
 from blemore_plugins.gemini.options import VECTOR_SIZE, GeminiOptions
+from blemore_plugins.hosted.encoder import HostedEncoder
 from blemore_plugins.hosted.endpoints import Endpoint, demand_consent
 from blemore_plugins.hosted.extraction import alone, read_dates, report
-from blemore_plugins.hosted.pace import Pace
 from blemore_plugins.requirements import need
 
 STAND_IN = "stand-in 1"
@@ -41,39 +40,15 @@ UNPAID = (
 """What to know before consent is given."""
 
 
-class GeminiEncoder(Encoder):
-    """Embeddings of Gemini Embedding 2 with the harness's classification head.
-
-    Args:
-        make_pace: makes the clock that waits between attempts; tests pass one that does not sleep.
-    """
+class GeminiEncoder(HostedEncoder):
+    """Embeddings of Gemini Embedding 2 with the harness's classification head."""
 
     name: ClassVar[str] = "gemini"
     summary: ClassVar[str] = "Gemini Embedding 2 through google-genai: first 2 s by default, MLP head (paid, consent)"
     # The service ignores audio tracks: without the option gemini.audio the embedding covers the video only.
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = GeminiOptions
-    # A smaller head for the 360 clips of the demo dataset; all other options are as for real data.
-    demo_options: ClassVar[Mapping[str, object]] = {
-        "service": "stand-in",
-        "hidden": "256",
-        "epochs": 60,
-        "patience": 20,
-    }
-
-    def __init__(self, make_pace: Callable[[str, int, Callable[[str], None]], Pace] = Pace) -> None:
-        self._make_pace = make_pace
-
-    def caveat(self, options: GeminiOptions) -> str | None:
-        """Return the caveat of embeddings of the stand-in server."""
-        return "stand-in embeddings" if options.service == "stand-in" else None
-
-    def card(self, options: GeminiOptions) -> Card:
-        """Return the card of the service, of whose model little is public; the stand-in has no weights and is free."""
-        if options.service == "stand-in":
-            return NO_WEIGHTS
-        terms = "weights not released: terms of the service"
-        return Card(CODE, terms, "unknown", "unknown", paid=True, source="ai.google.dev/gemini-api/docs/embeddings")
+    documentation: ClassVar[str] = "ai.google.dev/gemini-api/docs/embeddings"
 
     def requirements(self, options: GeminiOptions) -> tuple[Requirement, ...]:
         """Return the package, and the keys of the service, of which one is enough."""
@@ -92,14 +67,13 @@ class GeminiEncoder(Encoder):
             with self._endpoint(options):  # checks consent and key before anything else
                 return
         feature_sets = self._stores(options, context)
-        folders, service = [store.folder for store in feature_sets], SERVICE(options.workers)
+        folders, service = [store.folder for store in feature_sets], self._service(options)
         wanted = list_items(clips, feature_sets, options, context.cache)
         if _missing(wanted, options):
             with self._endpoint(options) as endpoint, alone(folders, service, context):
                 items = _missing(wanted, options)
-                pace = self._make_pace(self.name, context.seed, context.log)
                 with open_client(endpoint, options) as client:
-                    tally = extract(items, client, pace, options, context)
+                    tally = extract(items, client, self._pace(context), options, service, context)
             replacement = "an embedding of zeros" if options.refused == "zero" else ""
             report(tally, service, context, replacement, ADVICE)
         context.note("model", options.model)

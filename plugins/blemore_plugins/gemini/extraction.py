@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -68,10 +67,6 @@ def list_items(
     return found
 
 
-SERVICE = partial(Service, "gemini", "embedding")
-"""What is asked for; takes the number of simultaneous requests."""
-
-
 class Asking(Protocol):
     """The part of `client.Client` that an extraction needs."""
 
@@ -79,7 +74,9 @@ class Asking(Protocol):
         """Return the embedding of one content, or raise `Refusal`."""
 
 
-def extract(items: Sequence[Item], client: Asking, pace: Pace, options: GeminiOptions, context: Context) -> Tally:
+def extract(
+    items: Sequence[Item], client: Asking, pace: Pace, options: GeminiOptions, service: Service, context: Context
+) -> Tally:
     """Request and store the embeddings of `items`; the tally lists the clips without one and the reasons."""
     proven = any((item.store.folder / CALLS_FILE).exists() for item in items)
 
@@ -88,7 +85,7 @@ def extract(items: Sequence[Item], client: Asking, pace: Pace, options: GeminiOp
         item.store.save(item.clip, insist(lambda: client.ask(material), pace, options.attempts), item.part)
         note_call(item.store.folder, item.clip)
 
-    tally = work(items, get, pace, SERVICE(options.workers), proven, context)
+    tally = work(items, get, pace, service, proven, context)
     if proven or tally.made:
         for item in items:
             if item.clip.id in tally.refused:

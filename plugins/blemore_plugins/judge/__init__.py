@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,10 +23,10 @@ from blemore_harness.hookspecs import Card, Encoder, Modality, Requirement, hook
 from blemore_harness.media.audio import audio_key, warn_of_silence
 from blemore_harness.media.frames import decoder_versions
 from blemore_harness.predictions import FloatArray, Probabilities
-from blemore_plugins.cards import CODE, NO_WEIGHTS
+from blemore_plugins.cards import CODE
+from blemore_plugins.hosted.encoder import HostedEncoder
 from blemore_plugins.hosted.endpoints import Endpoint, demand_consent, is_loopback, read_key
-from blemore_plugins.hosted.extraction import CALLS_FILE, Service, alone, read_calls, read_dates, report, work
-from blemore_plugins.hosted.pace import Pace
+from blemore_plugins.hosted.extraction import CALLS_FILE, alone, read_calls, read_dates, report, work
 from blemore_plugins.judge.asking import Answers, Example, Interview, Ledger, show
 from blemore_plugins.judge.client import open_client
 from blemore_plugins.judge.options import JudgeOptions
@@ -36,9 +35,6 @@ from blemore_plugins.requirements import need
 
 STAND_IN = "stand-in 1"
 """Name of the stand-in in cache keys; a new number for every change of what it answers."""
-
-SERVICE = partial(Service, "judge", "answer")
-"""What is asked for; takes the number of simultaneous requests."""
 
 ADVICE = "Try another prompt or model, or give these clips equal probabilities: judge.refused=uniform"
 """About clips without a usable answer."""
@@ -54,17 +50,14 @@ class Asked:
     clip: Clip
 
 
-class Judge(Encoder):
-    """Forced choices of a chat model, zero-shot or with labelled examples from the training clips of the fold.
-
-    Args:
-        make_pace: makes the clock that waits between attempts; tests pass one that does not sleep.
-    """
+class Judge(HostedEncoder):
+    """Forced choices of a chat model, zero-shot or with labelled examples from the training clips of the fold."""
 
     name: ClassVar[str] = "judge"
     summary: ClassVar[str] = "any OpenAI-compatible chat model: forced choice over the legal labels (consent if remote)"
     modality: ClassVar[Modality] = "audiovisual"
     Options: ClassVar[type[Any]] = JudgeOptions
+    noun: ClassVar[str] = "answer"
     demo_options: ClassVar[Mapping[str, object]] = {
         "service": "stand-in",
         "model": "stand-in",
@@ -73,17 +66,8 @@ class Judge(Encoder):
         "size": 64,
     }
 
-    def __init__(self, make_pace: Callable[[str, int, Callable[[str], None]], Pace] = Pace) -> None:
-        self._make_pace = make_pace
-
-    def caveat(self, options: JudgeOptions) -> str | None:
-        """Return the caveat of answers of the stand-in server."""
-        return "stand-in answers" if options.service == "stand-in" else None
-
-    def card(self, options: JudgeOptions) -> Card:
-        """Return what is known of a model behind an endpoint, which is its name; the stand-in has no weights."""
-        if options.service == "stand-in":
-            return NO_WEIGHTS
+    def _service_card(self, options: JudgeOptions) -> Card:
+        """Return what is known of a model behind an endpoint, which is its name."""
         paid = not is_loopback(options.url) or bool(options.price_in or options.price_out)
         source = f"{options.model or 'the model that judge.model names'} at {options.url}"
         return Card(CODE, "unknown", "unknown", "unknown", paid=paid, source=source)
@@ -91,6 +75,10 @@ class Judge(Encoder):
     def identify(self, options: JudgeOptions) -> Mapping[str, object]:
         """Return the whole text that is asked."""
         return {"prompt": options.instruction, "questions": [SET_QUESTION, ask_ratio((0, 1))]}
+
+    def is_trained(self, options: JudgeOptions) -> bool:
+        """Return whether examples are chosen among the training clips."""
+        return bool(options.examples)
 
     def requirements(self, options: JudgeOptions) -> tuple[Requirement, ...]:
         """Return the package, and the key of a remote endpoint."""
@@ -138,11 +126,11 @@ class Judge(Encoder):
         """
         options, uniform = answers.options, answers.options.refused == "uniform"
         if _missing(clips, answers, uniform):
-            service = SERVICE(options.workers)
+            service = self._service(options)
             with self._endpoint(options) as endpoint, alone([answers.folder], service, context):
                 items = _missing(clips, answers, uniform)  # another process may have asked meanwhile
                 proven = bool(read_calls(answers.folder))
-                pace = self._make_pace(self.name, context.seed, context.log)
+                pace = self._pace(context)
                 with open_client(endpoint, options) as client:
                     interview = Interview(answers, client, pace, Ledger.open(answers.folder, options))
                     tally = work(items, lambda item: interview.ask(item.clip, context.cache), pace, service, proven,

@@ -6,9 +6,8 @@ See docs/how-to/nova.md for what is sent, what it costs, and what could not be v
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,15 +16,15 @@ from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import ExtraMissing
-from blemore_harness.hookspecs import Card, Encoder, Modality, Requirement, hookimpl
+from blemore_harness.hookspecs import Encoder, Modality, Requirement, hookimpl
 from blemore_harness.media.audio import audio_key, warn_of_silence
 from blemore_harness.predictions import Embeddings
-from blemore_plugins.cards import CODE, NO_WEIGHTS
 from blemore_plugins.gemini.clipping import Window
 from blemore_plugins.hosted.budget import Budget, dollars
+from blemore_plugins.hosted.encoder import HostedEncoder
 from blemore_plugins.hosted.endpoints import Endpoint, demand_consent, is_loopback
 from blemore_plugins.hosted.extraction import Service, alone, note_call, read_calls, read_dates, report, work
-from blemore_plugins.hosted.pace import Pace, insist
+from blemore_plugins.hosted.pace import insist
 from blemore_plugins.nova.client import KEY_NAMES, Client, open_client
 from blemore_plugins.nova.clipping import cut_clip
 from blemore_plugins.nova.options import NovaOptions
@@ -36,9 +35,6 @@ STAND_IN = "stand-in 1"
 
 REFUSED = "refused"
 """Cache entry of a clip that the service refused."""
-
-SERVICE = partial(Service, "nova", "embedding")
-"""What is asked for; takes the number of simultaneous requests."""
 
 ADVICE = "Try another window (nova.start, nova.seconds), or use zeros for these clips: nova.refused=zero"
 """About clips that the service refuses."""
@@ -51,38 +47,14 @@ class Wanted:
     clip: Clip
 
 
-class NovaEncoder(Encoder):
-    """Embeddings of Amazon Nova with the harness's classification head.
-
-    Args:
-        make_pace: makes the clock that waits between attempts; tests pass one that does not sleep.
-    """
+class NovaEncoder(HostedEncoder):
+    """Embeddings of Amazon Nova with the harness's classification head."""
 
     name: ClassVar[str] = "nova"
     summary: ClassVar[str] = "Amazon Nova embeddings through boto3: audio and video fused, MLP head (paid, consent)"
     modality: ClassVar[Modality] = "audiovisual"
     Options: ClassVar[type[Any]] = NovaOptions
-    demo_options: ClassVar[Mapping[str, object]] = {
-        "service": "stand-in",
-        "hidden": "256",
-        "epochs": 60,
-        "patience": 20,
-    }
-
-    def __init__(self, make_pace: Callable[[str, int, Callable[[str], None]], Pace] = Pace) -> None:
-        self._make_pace = make_pace
-
-    def caveat(self, options: NovaOptions) -> str | None:
-        """Return the caveat of embeddings of the stand-in server."""
-        return "stand-in embeddings" if options.service == "stand-in" else None
-
-    def card(self, options: NovaOptions) -> Card:
-        """Return the card of the service, of whose model little is public; the stand-in has no weights and is free."""
-        if options.service == "stand-in":
-            return NO_WEIGHTS
-        terms = "weights not released: terms of the service"
-        source = "docs.aws.amazon.com/nova/latest/userguide/nova-embeddings.html"
-        return Card(CODE, terms, "unknown", "unknown", paid=True, source=source)
+    documentation: ClassVar[str] = "docs.aws.amazon.com/nova/latest/userguide/nova-embeddings.html"
 
     def requirements(self, options: NovaOptions) -> tuple[Requirement, ...]:
         """Return the package, and the variables of credentials, of which one is enough."""
@@ -102,7 +74,7 @@ class NovaEncoder(Encoder):
             with self._client(options):  # checks consent and credentials before anything else
                 return
         if _missing(store, clips, options):
-            service = SERVICE(options.workers)
+            service = self._service(options)
             with self._client(options) as client, alone([store.folder], service, context):
                 self._extract(client, store, clips, options, context, service)
         calls = [call for call in read_calls(store.folder) if call["content"] in {clip.content for clip in clips}]
@@ -133,7 +105,7 @@ class NovaEncoder(Encoder):
         items, calls = _missing(store, clips, options), read_calls(store.folder)
         spent = sum(call["seconds"] for call in calls) * options.price
         budget = Budget("nova.budget", options.budget, spent, dollars)
-        pace = self._make_pace(self.name, context.seed, context.log)
+        pace = self._pace(context)
 
         def get(item: Wanted) -> None:
             window = Window(options.start, options.seconds)

@@ -12,6 +12,7 @@ import numpy as np
 from blemore_harness.cache import Store
 from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
+from blemore_harness.disk import read_json, write_json
 from blemore_harness.errors import DataError, ExtraMissing
 from blemore_harness.hookspecs import Requirement
 from blemore_harness.media.ahead import read_ahead
@@ -31,6 +32,9 @@ OLDEST = 6
 
 AHEAD = 8
 """Clips that are decoded ahead of the model."""
+
+INPUTS_FILE = "inputs.json"
+"""File next to the embeddings with what the model takes of a clip, which only the model says where `inputs=auto`."""
 
 LIBRARIES = ("transformers", "sentence-transformers")
 """Packages whose version can change embeddings, besides torch."""
@@ -65,12 +69,14 @@ class OmniExtractor:
         weights = find(options, download=True)
         store = self._store(options, weights, context)
         context.note("model", RANDOM_SMALL if weights is None else weights.identity(context.cache))
-        missing = store.missing(clips)
-        if missing:
+        if not clips:
+            return
+        missing, taken = store.missing(clips), store.folder / INPUTS_FILE
+        if missing or not taken.exists():
             if weights is not None:
                 fetch_rest(weights, options)
             self._extract(missing, store, options, weights, context)
-        if "audio" in options.taken():
+        if "audio" in read_json(taken)["inputs"]:
             warn_of_silence(clips, context)
 
     def open_store(self, options: OmniOptions, context: Context) -> Store:
@@ -96,22 +102,26 @@ class OmniExtractor:
         self, clips: Sequence[Clip], store: Store, options: OmniOptions, weights: OmniWeights | None, context: Context
     ) -> None:
         try:
-            from blemore_plugins.omni.model import clip_inputs, load_embedder
+            from blemore_plugins.omni.model import audio_input, load_embedder, video_input
             from blemore_plugins.vision.running import computing
         except ImportError as error:
             raise ExtraMissing(f'omni needs torch ({error}): pip install "blemore-harness[encoders]"') from error
 
         embedder = load_embedder(options, weights, context.device)
+        write_json(store.folder / INPUTS_FILE, {"inputs": sorted(embedder.inputs)})
         if len(embedder.calls) > 1:
             context.log("omni: the model does not combine audio and video, its two embeddings are concatenated")
         cache = open_frames(context.cache)
 
         def read(clip: Clip) -> dict[str, Any]:
-            info = video_info(clip)
-            frames = cache.read(clip, uniform_indices(info.frames, options.frames))
-            heard = "audio" in embedder.inputs
-            wave = read_audio(clip, embedder.rate, context.cache) if heard else np.zeros(0, np.float32)
-            return clip_inputs(frames, info.seconds, wave, embedder.rate)
+            given: dict[str, Any] = {}
+            if "video" in embedder.inputs:
+                info = video_info(clip)
+                frames = cache.read(clip, uniform_indices(info.frames, options.frames))
+                given["video"] = video_input(frames, info.seconds)
+            if "audio" in embedder.inputs:
+                given["audio"] = audio_input(read_audio(clip, embedder.rate, context.cache), embedder.rate)
+            return given
 
         workers = min(AHEAD, usable_cpus())
         with (

@@ -51,7 +51,7 @@ class Embedder:
         return frozenset(name for call in self.calls for name in call)
 
     def embed(self, given: Mapping[str, Any]) -> NDArray[np.float32]:
-        """Return the embedding of a clip, float32 (D,), of its inputs by name; see `clip_inputs`."""
+        """Return the embedding of a clip, float32 (D,), of its inputs by name: `video_input` and `audio_input`."""
         rows = [self._encode({name: given[name] for name in call}) for call in self.calls]
         return np.concatenate(rows).astype(np.float32)
 
@@ -65,14 +65,12 @@ class Embedder:
         return np.asarray(found, dtype=np.float32)[0]
 
 
-def clip_inputs(frames: NDArray[np.uint8], seconds: float, wave: NDArray[np.float32], rate: int) -> dict[str, Any]:
-    """Return a clip as `encode` takes it.
+def video_input(frames: NDArray[np.uint8], seconds: float) -> dict[str, Any]:
+    """Return frames as `encode` takes them.
 
     Args:
         frames: uint8 (T, height, width, 3), evenly spaced over the clip.
         seconds: length of the clip.
-        wave: float32 (N,), mono.
-        rate: of the wave, Hz.
     """
     count = len(frames)
     # Metadata of a video that has these frames only, so that models with a sense of time get the right pace.
@@ -80,8 +78,12 @@ def clip_inputs(frames: NDArray[np.uint8], seconds: float, wave: NDArray[np.floa
         "fps": count / seconds if seconds else 1.0, "total_num_frames": count, "duration": seconds,
         "frames_indices": list(range(count)), "width": frames.shape[2], "height": frames.shape[1],
     }  # fmt: skip
-    video = {"array": np.ascontiguousarray(frames.transpose(0, 3, 1, 2)), "video_metadata": metadata}
-    return {"video": video, "audio": {"array": wave, "sampling_rate": rate}}
+    return {"array": np.ascontiguousarray(frames.transpose(0, 3, 1, 2)), "video_metadata": metadata}
+
+
+def audio_input(wave: NDArray[np.float32], rate: int) -> dict[str, Any]:
+    """Return audio, float32 (N,), mono, at `rate` Hz, as `encode` takes it."""
+    return {"array": wave, "sampling_rate": rate}
 
 
 def load_embedder(options: OmniOptions, weights: Weights | None, device: str) -> Embedder:

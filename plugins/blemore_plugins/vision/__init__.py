@@ -28,7 +28,7 @@ class ClipEncoder(FeatureEncoder):
     """CLIP: the projected vector of every frame. Licence of the default weights: MIT."""
 
     name: ClassVar[str] = "clip"
-    summary: ClassVar[str] = "frozen CLIP ViT-B/32, a vector per frame (released or from the clips), MLP head"
+    summary: ClassVar[str] = "frozen CLIP ViT-B/32, an embedding per frame (released or from the clips), MLP head"
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = options.ClipOptions
     store: ClassVar[str] = "CLIP"
@@ -41,7 +41,7 @@ class Dinov2Encoder(FeatureEncoder):
     """DINOv2: the class token of every frame. Licence of the default weights: Apache-2.0."""
 
     name: ClassVar[str] = "dinov2"
-    summary: ClassVar[str] = "frozen DINOv2 base, a vector per frame (released or from the clips), MLP head"
+    summary: ClassVar[str] = "frozen DINOv2 base, an embedding per frame (released or from the clips), MLP head"
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = options.Dinov2Options
     store: ClassVar[str] = "DINOv2"
@@ -54,7 +54,7 @@ class Dinov3Encoder(FeatureEncoder):
     """DINOv3: the class token of every frame. The weights are gated, under the DINOv3 licence."""
 
     name: ClassVar[str] = "dinov3"
-    summary: ClassVar[str] = "frozen DINOv3 ViT-B/16, a vector per frame (released or from the clips), MLP head"
+    summary: ClassVar[str] = "frozen DINOv3 ViT-B/16, an embedding per frame (released or from the clips), MLP head"
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = options.Dinov3Options
     store: ClassVar[str] = "DINOv3"
@@ -67,7 +67,7 @@ class ImageBindEncoder(FeatureEncoder):
     """ImageBind: the joint vector of every frame. Licence of the weights: CC-BY-NC-SA-4.0."""
 
     name: ClassVar[str] = "imagebind"
-    summary: ClassVar[str] = "frozen ImageBind huge, a vector per frame (released or from the clips), MLP head"
+    summary: ClassVar[str] = "frozen ImageBind huge, an embedding per frame (released or from the clips), MLP head"
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = options.ImageBindOptions
     store: ClassVar[str] = "ImageBind"
@@ -78,13 +78,13 @@ class ImageBindEncoder(FeatureEncoder):
 
 
 class VideoMaeV2Encoder(FeatureEncoder):
-    """VideoMAE V2 giant: a vector per 16 frames. Licence of the default weights: CC-BY-NC-4.0.
+    """VideoMAE V2 giant: an embedding per 16 frames. Licence of the default weights: CC-BY-NC-4.0.
 
     The organisers' aggregated file carries the name of the first version, `videomae`.
     """
 
     name: ClassVar[str] = "videomaev2"
-    summary: ClassVar[str] = "frozen VideoMAE V2 giant, a vector per 16 frames (released or from the clips), MLP head"
+    summary: ClassVar[str] = "frozen VideoMAE V2 giant, an embedding per 16 frames (released or from clips), MLP head"
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = options.VideoMaeV2Options
     store: ClassVar[str] = "VideoMAEv2"
@@ -95,7 +95,7 @@ class VideoMaeV2Encoder(FeatureEncoder):
 
 
 class VideoSwinEncoder(FeatureEncoder):
-    """Video Swin base: a vector per window of 32 frames, every 16.
+    """Video Swin base: an embedding per window of 32 frames, every 16.
 
     The released features come from a network that was never released, fine-tuned on 13 classes: what is extracted here
     with torchvision's weights is another thing. A fine-tuned file in torchvision's layout may be named instead. The
@@ -103,7 +103,7 @@ class VideoSwinEncoder(FeatureEncoder):
     """
 
     name: ClassVar[str] = "videoswin"
-    summary: ClassVar[str] = "frozen Video Swin base, a vector per 32 frames (released or from the clips), MLP head"
+    summary: ClassVar[str] = "frozen Video Swin base, an embedding per 32 frames (released or from the clips), MLP head"
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = options.VideoSwinOptions
     store: ClassVar[str] = "VideoSwin"
@@ -113,10 +113,10 @@ class VideoSwinEncoder(FeatureEncoder):
 
 
 class VJepa2Encoder(FeatureEncoder):
-    """V-JEPA 2 large: a vector per two frames, seen in windows of 64; nothing was released. Licence: MIT."""
+    """V-JEPA 2 large: an embedding per two frames, seen in windows of 64; nothing was released. Licence: MIT."""
 
     name: ClassVar[str] = "vjepa2"
-    summary: ClassVar[str] = "frozen V-JEPA 2 large, a vector per 2 frames in windows of 64, MLP head"
+    summary: ClassVar[str] = "frozen V-JEPA 2 large, an embedding per 2 frames in windows of 64, MLP head"
     modality: ClassVar[Modality] = "video"
     Options: ClassVar[type[Any]] = options.VJepa2Options
     extractor: ClassVar[Extractor | None] = families.VJepa2Extractor()
