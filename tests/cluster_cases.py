@@ -39,16 +39,17 @@ class Case(Bench):
             self.reporter,
         )  # fmt: skip
         ended = evaluate_run(
-            opened, jobs=1 if executor == "local" else None, executor=executor, executor_options=options
+            opened, jobs=1 if executor == "local" else "auto", executor=executor, executor_options=options
         )
         return ended.record.to_json(), ended.folder
 
     def command(self, *words: str) -> subprocess.Popen[str]:
         """Start the harness beside this process, in the folder of the case."""
         paths = os.pathsep.join(path for path in sys.path if path)
+        own = {"PYTHONPATH": paths, "BLEMORE_CACHE": str(self.root / "cache"), "BLEMORE_JOBS": "auto"}
         return subprocess.Popen(
             [sys.executable, "-m", "blemore_harness", *words, "--data", "data"], cwd=self.root, text=True,
-            env={**os.environ, "PYTHONPATH": paths, "BLEMORE_CACHE": str(self.root / "cache")}, stdout=subprocess.PIPE,
+            env={**os.environ, **own}, stdout=subprocess.PIPE,
             # Tests that run in the background of a shell are started with Ctrl-C ignored.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip

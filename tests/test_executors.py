@@ -19,7 +19,7 @@ import pytest
 
 from blemore_harness.errors import ConfigError, UnknownName
 from blemore_harness.executors import Executor, HarnessAddress, Needs, Started, State
-from blemore_harness.running import pool, remote
+from blemore_harness.running import pool, remote, work
 from blemore_harness.running.isolation import Isolation
 from blemore_harness.running.remote import RemoteWorker, WorkerListener
 from blemore_harness.systems.plugins import load_plugins
@@ -121,6 +121,21 @@ def test_workers_that_connect_give_the_same_files_and_record(bench: Bench, execu
     assert all(place["worker"].startswith("job-") for place in system(record, "talker")["places"])
     assert len(executor.jobs) < 11, "workers are kept"
     assert all(job.process.wait() is not None for job in executor.jobs)
+
+
+def test_one_job_at_a_time_is_one_whatever_the_executor_has_room_for(
+    bench: Bench, executor: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots: list[int] = []
+
+    def start(engine: Loopback, count: int) -> remote.RemoteStarter:
+        slots.append(count)
+        return remote.RemoteStarter(engine, count)
+
+    monkeypatch.setattr(work, "RemoteStarter", start)
+    assert executor.slots > 1
+    record, _ = bench.run("talker", "remote", Isolation(jobs=1, fresh=False, executor=executor))
+    assert (record["status"], slots) == ("finished", [1])
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,17 @@ def test_a_moving_face_stays_in_the_middle_of_its_crop(tmp_path: Path, folder: P
     assert shifts[2] < 0.8 * max(shifts)
 
 
+def test_workers_take_no_more_cores_than_their_share(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Several of them detect faces at the same time, on machines with many cores."""
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setenv("BLEMORE_CPUS", "1")
+    threads: list[int] = []
+    find = faces.find_faces
+    monkeypatch.setattr(faces, "find_faces", lambda *given: threads.append(torch.get_num_threads()) or find(*given))
+    extract_faces(clips_of(folder, "none"), OPTIONS, make_context(tmp_path))
+    assert threads == [1]
+
+
 def test_what_is_there_is_not_made_again(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     context = make_context(tmp_path)
     extract_faces(clips_of(folder, "face"), OPTIONS, context)

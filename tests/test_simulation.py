@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from blemore_harness.cli import cli
-from blemore_harness.clips import Fold
+from blemore_harness.clips import Clips, Fold
 from blemore_harness.data.download import read_dataset
 from blemore_harness.decoding.strategies import (
     HONEST,
@@ -31,6 +31,7 @@ from blemore_harness.decoding.strategies import (
 )
 from blemore_harness.errors import ConfigError, InvalidOption, PluginFailed, UnknownName
 from blemore_harness.hookspecs import Fusion, NoOptions
+from blemore_harness.predictions import Probabilities
 from blemore_harness.protocol.rules import decode, score
 from blemore_harness.systems.plugins import Plugins, load_plugins
 from blemore_lab.calibration import Calibrated, calibrate, explain_misses
@@ -391,6 +392,30 @@ class Broken(Fusion):
 
     def fit(self, fold: Fold, base_models: Mapping[str, Any], options: Any, context: Any) -> Any:
         raise ZeroDivisionError("out of luck")
+
+
+class Storing(Fusion):
+    """A fusion whose model stays in the folder of its fold until it predicts."""
+
+    name = "storing"
+    summary = "logit-mean, kept in a file"
+
+    def fit(self, fold: Fold, base_models: Mapping[str, Any], options: Any, context: Any) -> Any:
+        assert not list(context.workspace.iterdir()), "the folder is one fold's own"
+        (context.workspace / "model").write_text(",".join(sorted(base_models)))
+        return self
+
+    def predict(self, clips: Clips, base_models: Mapping[str, Any], context: Any) -> Probabilities:
+        first = (context.workspace / "model").read_text().split(",")[0]
+        return Probabilities(clips.ids, base_models[first].aligned(clips.ids).values)
+
+
+def test_a_fusion_finds_at_prediction_what_it_kept_in_its_folder(table: LabelTable, tmp_path: Path) -> None:
+    material, _ = drawn(table)
+    fused = Method("storing", Storing(), NoOptions()).fuse(material, make_context(tmp_path))
+    first = min(material.train_rows)
+    np.testing.assert_array_equal(fused.validation, material.train_rows[first])
+    np.testing.assert_array_equal(fused.unseen, material.unseen_rows[first])
 
 
 def crash(number: int, where: str) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from blemore_harness.clips import Clips, Fold
 from blemore_harness.context import Context
 from blemore_harness.data.blinded import blind_dataset
-from blemore_harness.data.download import read_dataset
+from blemore_harness.data.download import leave_out, read_dataset
 from blemore_harness.drawing.tables import render_text
 from blemore_harness.errors import DataError, MediaError, RunError
 from blemore_harness.files.runs import copy_submission, read_record
@@ -22,7 +22,6 @@ from blemore_harness.hookspecs import Encoder
 from blemore_harness.pipeline import evaluate, evaluate_without_bad_clips
 from blemore_harness.predictions import Probabilities
 from blemore_harness.running.run import open_run
-from blemore_harness.running.skipping import leave_out
 from blemore_harness.scoring.published import compare_with_published
 from blemore_harness.systems.plugins import Plugins
 from blemore_harness.systems.submission import from_plugins

@@ -23,9 +23,8 @@ from blemore_harness.cache import DIGESTS
 from blemore_harness.clips import EMOTIONS, Clip, Clips
 from blemore_harness.data import neutral_files
 from blemore_harness.data.blinded import HOMES, BlindedDataset, blind_dataset
-from blemore_harness.data.download import read_dataset
+from blemore_harness.data.download import leave_out, read_dataset
 from blemore_harness.errors import DataError
-from blemore_harness.running.skipping import leave_out
 from builders import Row, label_of, put, rows_of, write_download, write_metadata
 
 OPAQUE = re.compile(r"c[0-9a-f]{16}")

@@ -159,13 +159,13 @@ class Method:
             for each in contexts:
                 each.workspace.mkdir()
             *models, final = material.fit_folds(self.system, self.options, contexts, parts)
-        for place, (model, (_, seen)) in enumerate(zip(models, parts[:-1], strict=True)):
-            validation[~seen] = material.fuse_train(self.system, model, ~seen, context)
-            by_fold.append(material.fuse_unseen(self.system, model, context, place))
-        # What is trained on embeddings gives no probabilities for the clips that it was trained on.
-        learnt = self.system.takes == "embeddings"
-        official = validation if learnt else material.fuse_train(self.system, final, everyone, context)
-        unseen = material.fuse_unseen(self.system, final, context)
+            for place, (model, (_, seen), own) in enumerate(zip(models, parts[:-1], contexts[:-1], strict=True)):
+                validation[~seen] = material.fuse_train(self.system, model, ~seen, own)
+                by_fold.append(material.fuse_unseen(self.system, model, own, place))
+            # What is trained on embeddings gives no probabilities for the clips that it was trained on.
+            learnt = self.system.takes == "embeddings"
+            official = validation if learnt else material.fuse_train(self.system, final, everyone, contexts[-1])
+            unseen = material.fuse_unseen(self.system, final, contexts[-1])
         return FusedRows(validation, official, unseen, np.stack(by_fold))
 
     def _fuse_recipe(self, material: Material, context: Context) -> FusedRows:

@@ -81,8 +81,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _let_tidy_up(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
+def _let_tidy_up(_number: int, _frame: FrameType | None) -> None:
+    for each in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(each) is _let_tidy_up:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _complete() -> NoReturn:

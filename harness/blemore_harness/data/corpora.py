@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from blemore_harness.cache import DIGESTS
 from blemore_harness.clips import EMOTIONS, Clip, Clips, Corpus, CorpusClip
 from blemore_harness.data.contents import find_equal
-from blemore_harness.data.download import Dataset, walk_folders
+from blemore_harness.data.download import Dataset, leave_out, walk_folders
 from blemore_harness.data.folds import make_folds
 from blemore_harness.disk import cache_root
 from blemore_harness.errors import ConfigError, DataError, first_and_count, printable
@@ -106,24 +106,14 @@ def _without_copies(corpus: Dataset, dataset: Dataset) -> Dataset:
     copies = find_equal(corpus.videos, dataset.videos, cache_root() / DIGESTS)
     if not copies:
         return corpus
-    kept = [i for i, name in enumerate(corpus.ids) if name not in copies]
     first = min(copies)
     found = f"{first_and_count(sorted(copies), 'clip')} with the contents of a clip that is scored ({copies[first]})"
-    if not kept:
+    reasons = {name: f"the contents of {copies[name]}, which is scored" for name in copies}
+    left = leave_out(corpus, reasons, all_folds=False)
+    if not left.ids:
         raise DataError(f"--extra-train {corpus.corpus}: no clip is left to train on, found {found}")
-    truth, folds = corpus.truth[kept], corpus.folds[kept]
-    truth.setflags(write=False)
-    return replace(
-        corpus,
-        ids=tuple(corpus.ids[i] for i in kept),
-        actors=tuple(corpus.actors[i] for i in kept),
-        genders=tuple(corpus.genders[i] for i in kept),
-        truth=truth,
-        folds=_frozen(folds),
-        videos={name: path for name, path in corpus.videos.items() if name not in copies},
-        warnings=(*corpus.warnings, printable(f"{found}: left out of training, since their labels are held out")),
-        left_out={name: f"the contents of {copies[name]}, which is scored" for name in copies},
-    )
+    text = printable(f"{found}: left out of training, since their labels are held out")
+    return replace(left, warnings=(*left.warnings, text))
 
 
 def _choose_files(read: Sequence[CorpusClip]) -> tuple[list[CorpusClip], list[str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,3 +235,52 @@ def is_demo(data: Path | None) -> bool:
 
 
 DEMO_MARKER = "blemore-demo.json"
+
+
+def leave_out(dataset: Dataset, reasons: Mapping[str, str], all_folds: bool = True) -> Dataset:
+    """Return a dataset without some clips; `left_out` of it says why.
+
+    Args:
+        dataset: as read from disk.
+        reasons: why it cannot be used, by real clip id.
+        all_folds: whether each fold must keep a clip, as where folds are held out.
+
+    Raises:
+        DataError: a fold of which no clip is left.
+    """
+    extra = []
+    for each in dataset.extra:
+        prefix = f"{each.corpus}:"
+        own = {name.removeprefix(prefix): reason for name, reason in reasons.items() if name.startswith(prefix)}
+        extra.append(leave_out(each, own, all_folds=False))
+    kept = [i for i, name in enumerate(dataset.ids) if name not in reasons]
+    truth, folds = dataset.truth[kept], dataset.folds[kept]
+    gone = set(dataset.fold_numbers) - set(folds.tolist())
+    if gone and all_folds:
+        raise DataError(
+            f"fold {min(gone)} has no usable clip: {first_and_count(sorted(reasons), 'clip')} cannot be used "
+            f"({next(iter(reasons.values()))})"
+        )
+    for array in (truth, folds):
+        array.setflags(write=False)
+    return replace(
+        dataset,
+        ids=tuple(dataset.ids[i] for i in kept),
+        actors=tuple(dataset.actors[i] for i in kept),
+        genders=tuple(dataset.genders[i] for i in kept),
+        truth=truth,
+        folds=folds,
+        test_ids=tuple(name for name in dataset.test_ids if name not in reasons),
+        videos=_without(dataset.videos, reasons),
+        features={store: _without(paths, reasons) for store, paths in dataset.features.items()},
+        aggregates={
+            store: replace(aggregate, places=_without(aggregate.places, reasons))
+            for store, aggregate in dataset.aggregates.items()
+        },
+        left_out={**dataset.left_out, **reasons},
+        extra=tuple(extra),
+    )
+
+
+def _without(found: Mapping[str, Any], reasons: Mapping[str, str]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name not in reasons}

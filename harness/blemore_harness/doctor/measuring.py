@@ -16,6 +16,7 @@ from blemore_harness.cache import Cache
 from blemore_harness.clips import EMOTIONS
 from blemore_harness.context import Silent
 from blemore_harness.data.blinded import blind_dataset
+from blemore_harness.data.download import leave_out
 from blemore_harness.disk import cache_root
 from blemore_harness.doctor.surroundings import Finding, bytes_below, size_of
 from blemore_harness.files.runs import Runs
@@ -26,7 +27,6 @@ from blemore_harness.running.keeping import part_name, parts_of, takes_embedding
 from blemore_harness.running.progress import show_duration
 from blemore_harness.running.requests import Fitting, Preparing, Request, plan_fusing
 from blemore_harness.running.run import Run
-from blemore_harness.running.skipping import leave_out
 from blemore_harness.systems.resolved import ResolvedSystem
 
 BUDGET = 60.0

@@ -6,7 +6,6 @@ Single frames can be read through a memory map without reading the others.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blemore_harness.media.frames import Frames
+from blemore_harness.networks import usable_cpus
 
 QUALITY = 95
 """JPEG quality, without colour subsampling."""
@@ -100,7 +100,7 @@ def work_side_by_side(
     work: Callable[[Any], object], items: Sequence[Any], workers: int, done: Callable[[], object] | None = None
 ) -> None:
     """Call `work` for every item in threads and `done` after each; raise the first error once running calls finish."""
-    workers = min(workers, os.cpu_count() or 1, len(items))
+    workers = min(workers, usable_cpus(), len(items))
     if workers <= 1:
         for item in items:
             work(item)

@@ -60,14 +60,17 @@ def prepare_block(run: Run, resolved: ResolvedSystem, block: int, count: int) ->
         RunError: as of `guard`.
     """
     clips = clips_to_prepare(run, resolved)
-    size = BLOCK_UNIT * math.ceil(len(clips) / count / BLOCK_UNIT)
-    own = clips.take(range(block * size, min((block + 1) * size, len(clips))))
-    part = f"prepare-{block + 1}"
+    units = math.ceil(len(clips) / BLOCK_UNIT)
+    start, end = (BLOCK_UNIT * (units * each // count) for each in (block, block + 1))
+    own = clips.take(range(start, min(end, len(clips))))
+    part, folder = f"prepare-{block + 1}", run.folder_of(resolved)
     try:
         return _prepare(run, resolved, own, part, quiet=True)
     except (PluginFailed, MediaError):
-        run.folder_of(resolved).traceback(part).unlink(missing_ok=True)
+        folder.traceback(part).unlink(missing_ok=True)
         return Prepared({}, (), 0.0)
+    finally:
+        folder.drop_workspace(part)
 
 
 def _prepare(run: Run, resolved: ResolvedSystem, clips: Clips, part: str, quiet: bool = False) -> Prepared:

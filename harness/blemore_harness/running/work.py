@@ -84,7 +84,7 @@ def count_blocks(run: Run, resolved: ResolvedSystem, again: bool = False) -> int
     """
     if not is_spread(run) or (most := _most_blocks(run, resolved)) == 1:
         return 1
-    places = _count_slots(run)
+    places = count_jobs(run)
     if not _is_elsewhere(run) and (gpus := list_gpus(run.device.resolve())):
         places = len(gpus) if estimate_needs(resolved, True, "cuda", "prepare").gpus else places - len(gpus)
     return max(1, min(most, places // max(1, len(_list_unprepared(run, again)))))
@@ -99,13 +99,6 @@ def _most_blocks(run: Run, resolved: ResolvedSystem) -> int:
 
 def _list_unprepared(run: Run, again: bool) -> list[ResolvedSystem]:
     return [each for each in run.encoders if again or not is_finished(run, each)]
-
-
-def _count_slots(run: Run) -> int:
-    isolation = run.isolation
-    assert isinstance(isolation, Isolation)
-    executor = isolation.executor
-    return executor.slots if executor is not None and isolation.jobs == 1 else isolation.jobs
 
 
 def fits_together(run: Run, resolved: ResolvedSystem) -> bool:
@@ -283,10 +276,9 @@ class _Spread:
         executor = isolation.executor
         self._memory, self._gpus = 2**63, 2**31
         if executor is not None:
-            slots = _count_slots(self._run)
-            pool = Pool(RemoteStarter(executor, slots), executor.cpus, isolation)
+            pool = Pool(RemoteStarter(executor, isolation.jobs), executor.cpus, isolation)
             self._device = held.device.asked
-            return replace(held, isolation=pool, device=held.device.elsewhere()), pool, slots
+            return replace(held, isolation=pool, device=held.device.elsewhere()), pool, isolation.jobs
         self._device = held.device.resolve()
         gpus = list_gpus(self._device)
         self._memory, self._gpus = free_memory(), len(gpus)

@@ -262,7 +262,7 @@ def _cut(pictures: torch.Tensor, boxes: torch.Tensor, which: torch.Tensor, size:
 
 
 def _edges(boxes: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which pixels boxes (N, 4) cover, and which of the boxes cover any; counted from 1, as they once were."""
+    """Return which pixels boxes (N, 4) cover, and which of the boxes cover any; boxes count pixels from 1."""
     whole = boxes.trunc().long()
     edges = torch.cat(
         [(whole[:, :2] - 1).clamp(min=0), torch.minimum(whole[:, 2:], whole.new_tensor(size[::-1]))], dim=1

@@ -7,7 +7,6 @@ wait in memory is decoded a second time for cropping.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from blemore_harness.clips import Clip, Clips
 from blemore_harness.context import Context
 from blemore_harness.errors import MediaError
 from blemore_harness.media.frames import decoder_versions, iter_frames, scan_frames
+from blemore_harness.networks import usable_cpus
 from blemore_plugins.s4d.options import S4DOptions
 from blemore_plugins.s4d.tracking import (
     Detections,
@@ -122,7 +122,7 @@ def _extract(clips: Sequence[Clip], store: Store, options: S4DOptions, device: s
     from blemore_plugins.s4d.detector import FaceDetector
 
     detector = FaceDetector(device, options.smallest_face)
-    cores = os.cpu_count() or 1
+    cores = usable_cpus()
     groups = [clips[start : start + GROUP] for start in range(0, len(clips), GROUP)]
     with ThreadPoolExecutor(min(GROUP, cores)) as pool, _torch_threads(max(1, cores // 2)):
 
