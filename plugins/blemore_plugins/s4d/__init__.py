@@ -25,7 +25,7 @@ class S4DEncoder(Encoder):
     modality: ClassVar[Modality] = "video"
     prepares_each_clip: ClassVar[bool] = True
     Options: ClassVar[type[Any]] = S4DOptions
-    # Fresh weights need everything trained, at a higher rate; small drawn pictures need less of a detector.
+    # Fresh weights need everything trained, at a higher rate; small drawn images need less of a detector.
     # Batches of 32 save a quarter of the training, but lower the Score from .33 to .29 (rate 1.5e-3) or .25 (2e-3).
     demo_options: ClassVar[Mapping[str, object]] = {
         "weights": "random-small",

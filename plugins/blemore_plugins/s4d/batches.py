@@ -79,14 +79,14 @@ class CropSource:
         side = (1 - (1 - options.crop) * draws[:, 0]).sqrt()
         across, down = ((1 - side) * (2 * draws[:, column] - 1) for column in (2, 3))
         size = inputs.shape[-1]
-        # Middles of pixels in the units of grid_sample: -1 and 1 are the outer edges of the picture.
+        # Middles of pixels in the units of grid_sample: -1 and 1 are the outer edges of the image.
         line = (torch.arange(size) * 2 + 1) / size - 1
         columns, rows = (line * side[:, None] + shift[:, None] for shift in (across, down))
         square = columns[:, None, :].expand(-1, size, -1), rows[:, :, None].expand(-1, -1, size)
         grid = torch.stack(square, dim=-1).to(inputs.device)
         # Frames join the channels: one grid per clip is enough.
-        pictures = F.grid_sample(inputs.flatten(1, 2), grid, padding_mode="border", align_corners=False)
-        return pictures.view(inputs.shape)
+        images = F.grid_sample(inputs.flatten(1, 2), grid, padding_mode="border", align_corners=False)
+        return images.view(inputs.shape)
 
 
 def normalise(crops: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def read_tensors(path: Path, prefixes: tuple[str, ...] = PREFIXES) -> dict[str, 
 def shape_of(tensors: Mapping[str, Tensor], base: Shape) -> Shape:
     """Read the network's sizes from the weights; what no weight tells comes from `base`.
 
-    That is the size of pictures and clips, the experts per token, and, for pretrained weights, all about experts and
+    That is the size of images and clips, the experts per token, and, for pretrained weights, all about experts and
     heads. The video head keeps the classes of `base`.
 
     Raises:

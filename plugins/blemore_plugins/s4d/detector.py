@@ -43,7 +43,7 @@ MOST = 2**16, 64 * 24**2, 8 * 48**2
 """Pixels of input that go through each network at a time on a CPU: a layer then finds its input in a core's cache."""
 
 
-# What cuts boxes out of pictures (`Sums.cut`), and what is found: boxes (N, 4), landmarks (N, 5, 2), picture of each.
+# What cuts boxes out of images (`Sums.cut`), and what is found: boxes (N, 4), landmarks (N, 5, 2), image of each.
 Cut = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, ...]]
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -98,15 +98,15 @@ class FaceDetector:
         corners = np.hstack([squares[:, :2] - squares[:, 2:3] / 2, squares[:, :2] + squares[:, 2:3] / 2]) / scale
         with torch.inference_mode():
             for start in range(0, len(frames), BATCH):
-                pictures = self._load(frames[start : start + BATCH])
+                images = self._load(frames[start : start + BATCH])
                 boxes = torch.from_numpy(corners[start : start + BATCH]).float().to(self._device)
-                which = torch.arange(len(pictures), device=self._device)
-                cut = partial(_cut, pictures)
+                which = torch.arange(len(images), device=self._device)
+                cut = partial(_cut, images)
                 first, points, which = self._judge(cut, boxes, which)
                 # O-net's boxes vary with the square that it sees: the mean of two varies less.
                 second, _, still = self._refine(cut, _square(first), which)
                 agreed = torch.isin(which, still)
-                found += _read((first[agreed] + second) / 2, points[agreed], still, len(pictures), scale)
+                found += _read((first[agreed] + second) / 2, points[agreed], still, len(images), scale)
         return found
 
     def _load(self, frames: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
@@ -124,7 +124,7 @@ class FaceDetector:
         return [torch.cat(answers) for answers in zip(*parts, strict=True)]
 
     def _propose(self, sums: Sums, shrunk: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run P-net over pictures in all sizes; squares (N, 4), and the picture of each."""
+        """Run P-net over images in all sizes; squares (N, 4), and the image of each."""
         height, width = sums.size
         answers: list[tuple[torch.Tensor, ...]] = []
         for level, scale in enumerate(_scales(min(height, width), self._smallest, shrunk)):
@@ -142,13 +142,13 @@ class FaceDetector:
         return _square(boxes + moves * (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)), which[kept]
 
     def _judge(self, cut: Cut, boxes: torch.Tensor, which: torch.Tensor) -> Found:
-        """Run R-net and O-net on squares (N, 4) of the pictures `which`.
+        """Run R-net and O-net on squares (N, 4) of the images `which`.
 
         Args:
-            cut: `Sums.cut`, or the same of pictures.
+            cut: `Sums.cut`, or the same of images.
 
         Returns:
-            Boxes (M, 4), landmarks (M, 5, 2), and the picture of each.
+            Boxes (M, 4), landmarks (M, 5, 2), and the image of each.
         """
         boxes, which, cuts = cut(boxes, which, 24)
         if not len(cuts):
@@ -160,7 +160,7 @@ class FaceDetector:
         return self._refine(cut, _square(_move(boxes[kept], moves[kept])), which[kept])
 
     def _refine(self, cut: Cut, boxes: torch.Tensor, which: torch.Tensor) -> Found:
-        """Run O-net on squares (N, 4) of the pictures `which`; as `_judge`."""
+        """Run O-net on squares (N, 4) of the images `which`; as `_judge`."""
         boxes, which, cuts = cut(boxes, which, 48)
         if not len(cuts):
             return _nothing(boxes, which)
@@ -179,7 +179,7 @@ def _nothing(boxes: torch.Tensor, which: torch.Tensor) -> Found:
 
 
 def _scales(side: int, smallest: float, scale: float) -> Iterator[float]:
-    """Yield the sizes of the pyramid in units of a picture that was shrunk to 1 / `scale`.
+    """Yield the sizes of the pyramid in units of an image that was shrunk to 1 / `scale`.
 
     They are those of `facenet_pytorch.MTCNN()` for the whole frame, from the one on whose smallest faces are nearest
     to `smallest`, a share of the shorter side, down to where P-net sees all of that side at once. Boxes depend on these
@@ -210,21 +210,21 @@ class Sums:
     """Sums of the colours above and left of every corner of a pixel; means of rectangles take four of them.
 
     Args:
-        pictures: uint8 (B, height, width, 3).
+        images: uint8 (B, height, width, 3).
     """
 
-    def __init__(self, pictures: torch.Tensor) -> None:
-        count, height, width, _ = pictures.shape
+    def __init__(self, images: torch.Tensor) -> None:
+        count, height, width, _ = images.shape
         self.size = height, width
         # Larger sums wrap around, but the difference of two of them is right.
-        self._sums = torch.zeros((count, height + 1, width + 1, 3), dtype=torch.int32, device=pictures.device)
-        self._sums[:, 1:, 1:] = pictures.cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32)
+        self._sums = torch.zeros((count, height + 1, width + 1, 3), dtype=torch.int32, device=images.device)
+        self._sums[:, 1:, 1:] = images.cumsum(1, dtype=torch.int32).cumsum(2, dtype=torch.int32)
 
     def __len__(self) -> int:
         return len(self._sums)
 
     def shrink(self, height: int, width: int) -> torch.Tensor:
-        """Resize whole pictures by the means of areas, (B, height, width, 3)."""
+        """Resize whole images by the means of areas, (B, height, width, 3)."""
         whole = torch.tensor([[0, 0, *self.size[::-1]]], device=self._sums.device)
         (top, bottom), (left, right) = _bins(whole, 1, height), _bins(whole, 0, width)
         bands = self._sums.index_select(1, bottom[0]) - self._sums.index_select(1, top[0])
@@ -232,10 +232,10 @@ class Sums:
         return cells / ((bottom - top)[0, :, None] * (right - left))[..., None]
 
     def cut(self, boxes: torch.Tensor, which: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
-        """Cut boxes (N, 4) of the pictures `which` out and resize them; those outside of their picture are left out.
+        """Cut boxes (N, 4) of the images `which` out and resize them; those outside of their image are left out.
 
         Returns:
-            The boxes and pictures that are left, and (N, size, size, 3).
+            The boxes and images that are left, and (N, size, size, 3).
         """
         edges, inside = _edges(boxes, self.size)
         boxes, which = boxes[inside], which[inside]
@@ -250,12 +250,12 @@ class Sums:
         return boxes, which, cells / ((bottom - top)[:, :, None] * (right - left)[:, None])[..., None]
 
 
-def _cut(pictures: torch.Tensor, boxes: torch.Tensor, which: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
-    """Do as `Sums.cut`, faster where there are few boxes in a picture."""
-    edges, inside = _edges(boxes, pictures.shape[1:3])
+def _cut(images: torch.Tensor, boxes: torch.Tensor, which: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
+    """Do as `Sums.cut`, faster where there are few boxes in an image."""
+    edges, inside = _edges(boxes, images.shape[1:3])
     boxes, which = boxes[inside], which[inside]
     cuts = [
-        adaptive_avg_pool2d(pictures[number, top:bottom, left:right].permute(2, 0, 1).float(), size).permute(1, 2, 0)
+        adaptive_avg_pool2d(images[number, top:bottom, left:right].permute(2, 0, 1).float(), size).permute(1, 2, 0)
         for number, (left, top, right, bottom) in zip(which.tolist(), edges.tolist(), strict=True)
     ]
     return boxes, which, torch.stack(cuts) if cuts else torch.empty((0, size, size, 3), device=boxes.device)
@@ -279,7 +279,7 @@ def _bins(edges: torch.Tensor, axis: int, count: int) -> tuple[torch.Tensor, tor
 
 
 def _single(boxes: torch.Tensor, sure: torch.Tensor, which: torch.Tensor) -> list[int]:
-    """Choose the surest of boxes in a picture of which one hides more than .7 of the other; picture by picture."""
+    """Choose the surest of boxes in an image of which one hides more than .7 of the other; image by image."""
     sides, numbers, order = boxes.cpu().numpy(), which.tolist(), sure.argsort(stable=True).flip(0).tolist()
     areas = (sides[:, 2:] - sides[:, :2] + 1).prod(axis=1)
     kept: dict[int, list[int]] = {}
@@ -295,7 +295,7 @@ def _single(boxes: torch.Tensor, sure: torch.Tensor, which: torch.Tensor) -> lis
 def _read(
     boxes: torch.Tensor, points: torch.Tensor, which: torch.Tensor, count: int, scale: float
 ) -> list[Detections | None]:
-    """Sort faces into `count` pictures, the largest first."""
+    """Sort faces into `count` images, the largest first."""
     sides, eyes = boxes.double().cpu().numpy() * scale, points[:, :2].double().cpu().numpy() * scale
     areas, numbers = (sides[:, 2:] - sides[:, :2]).prod(axis=1), which.cpu().numpy()
     found: list[Detections | None] = []

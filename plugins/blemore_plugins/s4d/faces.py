@@ -113,7 +113,7 @@ def extract_faces(clips: Clips, options: S4DOptions, context: Context, name: str
     if faceless:
         context.warn(
             f"{name}: no face in {len(faceless)} of {len(clips)} clips (first: {faceless[0]}): the middle of the "
-            "picture is used"
+            "frame is used"
         )
 
 

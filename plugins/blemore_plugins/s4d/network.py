@@ -186,7 +186,7 @@ class Block(nn.Module):
 
 
 class S4DViTMoE(nn.Module):
-    """The whole network: clips or pictures in, logits out.
+    """The whole network: clips or images in, logits out.
 
     Args:
         shape: sizes.
@@ -211,7 +211,7 @@ class S4DViTMoE(nn.Module):
     def lower(self, clips: Tensor) -> Tensor:
         """Run the patch embedding and the blocks without experts: tokens (clips, tokens, dim).
 
-        A picture (pictures, 3, height, width) counts as a clip that shows it for the length of one tubelet.
+        An image (images, 3, height, width) counts as a clip that shows it for the length of one tubelet.
         """
         if clips.ndim == 4:
             clips = clips.unsqueeze(2).expand(-1, -1, self.shape.tubelet, -1, -1)
@@ -231,7 +231,7 @@ class S4DViTMoE(nn.Module):
         """Return logits.
 
         Args:
-            clips: (clips, 3, frames, height, width) for the video head, (pictures, 3, height, width) for the other.
+            clips: (clips, 3, frames, height, width) for the video head, (images, 3, height, width) for the other.
             generator: draws routing noise, where `Routing.noise` is on.
         """
         head = self.head["video" if clips.ndim == 5 else "image"]

@@ -52,7 +52,7 @@ class S4DOptions:
         weight_decay: none on biases and norms.
         warmup: epochs, 5 in the released scripts.
         flip: mirror half of the training clips.
-        crop: smallest area of a random square crop in training, as a share of the picture; 1 for none.
+        crop: smallest area of a random square crop in training, as a share of the frame; 1 for none.
         route_noise: when noise is added to the router. The released code adds it always; then predictions depend on
             the seed.
         drop_tokens: when experts have a capacity, `capacity`. The released code has it always; then predictions for a

@@ -22,7 +22,7 @@ class Detections:
 
     Attributes:
         boxes: float64 (N, 4): left, top, right, bottom in pixels of the full frame.
-        eyes: float64 (N, 2, 2): x, y of the eye on the left and on the right of the picture.
+        eyes: float64 (N, 2, 2): x, y of the eye on the left and on the right of the frame.
     """
 
     boxes: NDArray[np.float64]
@@ -54,7 +54,7 @@ def build_track(
     equals, says where it usually is, and in each frame the face nearest to that is taken. Between detections its square
     is interpolated, before the first and after the last one it stands still; a running median over three detections
     and a mean over `smooth` frames take the shaking out. A clip without any face gets the largest square in the middle
-    of the picture.
+    of the frame.
 
     Args:
         frames: number of frames T.
