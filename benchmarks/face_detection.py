@@ -39,7 +39,7 @@ from blemore_harness.demo.performance import play
 from blemore_harness.demo.plan import make_plan
 from blemore_harness.media.frames import read_frames, video_info
 from blemore_plugins.s4d.detector import FaceDetector
-from blemore_plugins.s4d.faces import GROUP, find_faces, gather
+from blemore_plugins.s4d.faces import find_faces, gather
 from blemore_plugins.s4d.options import S4DOptions
 from blemore_plugins.s4d.tracking import Track, build_track
 
@@ -94,14 +94,12 @@ def find_ours(clips: list[Frames], detector: FaceDetector, options: S4DOptions) 
     """Return the squares of all frames clip after clip, smoothed and before, and seconds of CPU."""
     start = time.process_time()
     tracks: list[tuple[Track, Track]] = []
-    for first in range(0, len(clips), GROUP):
-        group = [
-            gather(Clip(f"{n}"), (frame if m % options.step == 0 else None for m, frame in enumerate(frames)), options)
-            for n, frames in enumerate(clips[first : first + GROUP])
-        ]
-        for one, faces in zip(group, find_faces(group, detector), strict=True):
-            found = one.count, list(faces), list(faces.values()), one.size
-            tracks.append((build_track(*found, options.smooth), build_track(*found, 1)))
+    for frames in clips:
+        stored = (frame if number % options.step == 0 else None for number, frame in enumerate(frames))
+        one = gather(Clip("clip"), stored, options)
+        faces = find_faces(one, detector)
+        found = one.count, list(faces), list(faces.values()), one.size
+        tracks.append((build_track(*found, options.smooth), build_track(*found, 1)))
     seconds = time.process_time() - start
     squares: list[list[Square]] = [[], []]
     for frames, pair in zip(clips, tracks, strict=True):

@@ -218,7 +218,7 @@ class Sharing(Talker):
             store.save(clip, np.ones(1, dtype=np.float32))
         if missing:
             context.note("extracted", {"clips": len(missing)})
-            context.note("version", 1)
+        context.note("version", 1)
 
 class Stepping(Talker):
     name = "stepping"

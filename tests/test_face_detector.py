@@ -177,7 +177,7 @@ def test_a_face_that_turns_back_between_searches_is_followed():
     options = S4DOptions(step=2, detect_every=8, smooth=1)
     footage = gather(Clip("k"), (frame if n % 2 == 0 else None for n, frame in enumerate(frames)), options)
     assert footage.searched == {0, 4, 8}
-    [faces] = find_faces([footage], FaceDetector("cpu", 0.1))
+    faces = find_faces(footage, FaceDetector("cpu", 0.1))
     assert list(faces) == list(range(9))
     expected = square_of(find_plainly(face)[0][0])[0] + 30 + np.array([0, 8, 16, 8, 0, 8, 16, 8, 0])
     found = [square_of(one.boxes[0])[0] for one in faces.values() if one is not None]

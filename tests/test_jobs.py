@@ -177,9 +177,9 @@ def test_workers_share_the_clips_of_one_encoder(bench: Bench, monkeypatch: pytes
     Path("blocks").unlink()
     record, elsewhere = bench.run("sharing", "two", spread())
     *blocks, whole, _ = Path("blocks").read_text().split("\n")
-    assert (sorted(blocks), whole) == (["16 16", "26 26"], "42 0")
+    assert (sorted(blocks), whole) == (["21 21", "21 21"], "42 0")
     row, expected = system(record, "sharing"), system(plain, "sharing")
-    assert row["prepared"]["notes"] == {"extracted": [{"clips": 16}, {"clips": 26}], "version": 1}
+    assert row["prepared"]["notes"] == {"extracted": [{"clips": 21}, {"clips": 21}], "version": 1}
     assert row["prepared"]["warnings"] == expected["prepared"]["warnings"] == ["warned of 42 clips"]
     assert sum("warned of" in text for text in bench.reporter.said) == 2, "once in each run"
     assert not list(elsewhere.parent.glob("systems/*/work/prepare-*")), "nobody continues in the folder of a block"

@@ -94,16 +94,15 @@ def keep_prepared(run: Run, resolved: ResolvedSystem, parts: Sequence[Prepared])
     A repeated preparation finds its arrays in the cache: what was noted while they were made stays.
 
     Args:
-        parts: of blocks of clips, and last that of all clips. Where blocks noted different things under one name, and
-            the last one nothing, the list of them is kept.
+        parts: of blocks of clips, and last that of all clips. What blocks noted under a name under which the last one
+            noted nothing is kept as a list.
     """
     folder = run.folder_of(resolved)
     before = folder.prepared() or {"notes": {}, "seconds": 0.0}
     *blocks, whole = parts
     notes = dict(before["notes"])
     for name in dict.fromkeys(name for block in blocks for name in block.notes):
-        found = [block.notes[name] for block in blocks if name in block.notes]
-        notes[name] = found[0] if found.count(found[0]) == len(found) else found
+        notes[name] = [block.notes[name] for block in blocks if name in block.notes]
     seconds = before["seconds"] + sum(part.seconds for part in parts)
     facts = {"notes": notes | dict(whole.notes), "warnings": list(whole.warnings), "seconds": round(seconds, 3)}
     folder.keep_prepared(facts)

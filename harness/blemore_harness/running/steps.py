@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -32,9 +31,6 @@ from blemore_harness.running.run import Run
 from blemore_harness.systems.failures import blaming
 from blemore_harness.systems.resolved import ResolvedSystem
 
-BLOCK_UNIT = 16
-"""Clips of a block are a multiple of this many: encoders that take clips together form the same groups as of all."""
-
 
 def clips_to_prepare(run: Run, resolved: ResolvedSystem) -> Clips:
     """Return the clips that an encoder prepares: all that it is trained on or predicts."""
@@ -60,9 +56,7 @@ def prepare_block(run: Run, resolved: ResolvedSystem, block: int, count: int) ->
         RunError: as of `guard`.
     """
     clips = clips_to_prepare(run, resolved)
-    units = math.ceil(len(clips) / BLOCK_UNIT)
-    start, end = (BLOCK_UNIT * (units * each // count) for each in (block, block + 1))
-    own = clips.take(range(start, min(end, len(clips))))
+    own = clips.take(range(len(clips) * block // count, len(clips) * (block + 1) // count))
     part, folder = f"prepare-{block + 1}", run.folder_of(resolved)
     try:
         return _prepare(run, resolved, own, part, quiet=True)

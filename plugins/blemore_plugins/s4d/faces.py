@@ -49,7 +49,7 @@ APART = 32
 """Video frames between searches up to which the face is looked for in between; later it is anywhere."""
 
 GROUP = 8
-"""Clips whose frames go through the detector together; as many more are being decoded meanwhile."""
+"""Clips that wait for the detector at most; as many more are being decoded meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _extract(clips: Sequence[Clip], store: Store, options: S4DOptions, device: s
             for number in range(len(groups)):
                 footage, damaged = _collect(ahead)
                 ahead = decode(groups[number + 1]) if number + 1 < len(groups) and not damaged else []
-                faces = find_faces(footage, detector)
+                faces = [find_faces(one, detector) for one in footage]
                 yield _finish(writing)
                 writing = [
                     pool.submit(_crop, one, found, store, options) for one, found in zip(footage, faces, strict=True)
@@ -213,32 +213,17 @@ Faces = dict[int, Detections | None]
 """What was found in the frames of a clip that were looked at, by their index."""
 
 
-def find_faces(footage: Sequence[Footage], detector: FaceDetector) -> list[Faces]:
-    """Run the detector over the frames of a group, those of one size together."""
-    faces: list[Faces] = [{} for _ in footage]
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for number, one in enumerate(footage):
-        by_size.setdefault(one.size, []).append(number)
-    for size, numbers in by_size.items():
-        clips = [footage[number] for number in numbers]
-        scale = size[0] / clips[0].small[0].shape[1]
-        every = iter(detector.detect([frame for one in clips for frame in _shrunk(one, one.searched)], scale))
-        for number, one in zip(numbers, clips, strict=True):
-            faces[number] = {index: next(every) for index in one.looked if index in one.searched}
-        chosen = [choose_faces(list(faces[number]), list(faces[number].values())) for number in numbers]
-        # A clip of which every frame was searched, or none has a face, is not followed.
-        looked = [
-            one.looked if known and len(one.looked) > len(one.searched) else []
-            for one, known in zip(clips, chosen, strict=True)
-        ]
-        squares = [interpolate(indices, known) for indices, known in zip(looked, chosen, strict=True) if indices]
-        if squares:
-            frames = [frame for one, indices in zip(clips, looked, strict=True) for frame in _shrunk(one, set(indices))]
-            every = iter(detector.follow(frames, np.concatenate(squares), scale))
-            for number, indices, known in zip(numbers, looked, chosen, strict=True):
-                followed = correct({index: next(every) for index in indices}, known)
-                faces[number] = dict(sorted({**followed, **faces[number]}.items()))
-    return faces
+def find_faces(footage: Footage, detector: FaceDetector) -> Faces:
+    """Run the detector over the frames of a clip: no other clip in a batch moves a box by rounding."""
+    scale = footage.size[0] / footage.small[0].shape[1]
+    every = detector.detect(_shrunk(footage, footage.searched), scale)
+    faces = dict(zip((index for index in footage.looked if index in footage.searched), every, strict=True))
+    known = choose_faces(list(faces), list(faces.values()))
+    if not known or len(footage.looked) == len(footage.searched):
+        return faces
+    followed = detector.follow(footage.small, interpolate(footage.looked, known), scale)
+    corrected = correct(dict(zip(footage.looked, followed, strict=True)), known)
+    return dict(sorted({**corrected, **faces}.items()))
 
 
 def _shrunk(footage: Footage, indices: set[int]) -> list[NDArray[np.uint8]]:
