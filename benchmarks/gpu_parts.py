@@ -21,7 +21,7 @@ import torch
 from encoder_sizes import MAKERS, SMALL_FORMAT, measure_encoder
 from meters import free_memory
 from torch.utils._pytree import tree_leaves, tree_map
-from videos import Format, make_context, write_videos
+from videos import Format, draw_clips, make_context, write_videos
 from work import Order
 
 from blemore_harness.clips import Clip, Clips
@@ -37,6 +37,9 @@ gradients go through them twice."""
 
 EMBEDDING_TOLERANCE = 5e-2
 """As above, of embeddings at the precision that the encoder chooses on each device."""
+
+BOX_TOLERANCE = 0.5
+"""Pixels between two boxes of a face that are allowed: a GPU rounds the factors of convolutions to TF32."""
 
 SCORE_TOLERANCE = 0.05
 """Difference of official Scores between devices that is allowed on the demo: thresholds jump with the last bits."""
@@ -228,6 +231,34 @@ def check_embeddings(name: str, setting: Setting) -> dict[str, Any]:
     figures = {"embeddings": distance(rows[1], rows[0])}
     if figures["embeddings"] > EMBEDDING_TOLERANCE:
         raise Differs(f"embeddings {figures['embeddings']:.1e}, allowed {EMBEDDING_TOLERANCE:.1e}", figures)
+    return figures
+
+
+def check_faces(name: str, setting: Setting) -> dict[str, Any]:
+    """Compare the faces that an encoder's detector finds in drawn frames on the device with those on the CPU.
+
+    Raises:
+        Differs: other numbers of faces, or boxes that are further apart than `BOX_TOLERANCE`.
+    """
+    from blemore_plugins.s4d.detector import FaceDetector
+    from blemore_plugins.s4d.options import S4DOptions
+
+    assert name == "s4d"
+    [frames] = draw_clips(1, 4 if setting.tiny else 64)
+    found, figures = [], {}
+    for key, device in (("CPU", "cpu"), ("device", setting.device)):
+        detector = FaceDetector(device, S4DOptions().smallest_face)
+        detector.detect(frames)  # kernels are chosen
+        started = time.perf_counter()
+        found.append(detector.detect(frames))
+        figures[f"frames a second, {key}"] = len(frames) / (time.perf_counter() - started)
+    boxes = [[np.empty((0, 4)) if each is None else each.boxes for each in faces] for faces in found]
+    figures["faces"] = sum(map(len, boxes[0]))
+    if [len(each) for each in boxes[0]] != [len(each) for each in boxes[1]]:
+        raise Differs(f"{figures['faces']} faces on the CPU, {sum(map(len, boxes[1]))} on the device", figures)
+    figures["pixels apart"] = max(float(np.abs(one - two).max(initial=0)) for one, two in zip(*boxes, strict=True))
+    if figures["pixels apart"] > BOX_TOLERANCE:
+        raise Differs(f"boxes {figures['pixels apart']:.2f} pixels apart, allowed {BOX_TOLERANCE}", figures)
     return figures
 
 

@@ -7,8 +7,8 @@ Needs the extra `encoders`, no weights and no internet: all networks have random
 importance:
 
 1. correctness: every encoder with a network, and every head, forwards and backwards in fp32 (TF32 off), TF32 and bf16,
-   against its CPU result in fp32, on small networks; and the embeddings of frozen encoders as a run gets them. The
-   tolerances stand in `gpu_parts.TOLERANCES`.
+   against its CPU result in fp32, on small networks; the embeddings of frozen encoders as a run gets them; and the
+   faces that s4d finds. The tolerances stand in `gpu_parts`.
 2. size: clips a second and peak memory of networks at real size: first those of the papers.
 3. busy: share of the time in which the GPU computes while S4D and VideoMAE are trained with their own loader.
 4. folds: heads of five folds trained together against one by one.
@@ -147,6 +147,7 @@ def list_parts() -> list[Part]:
 
     parts = [Part("correctness", name, 2, "check_network") for name in MAKERS]
     parts += [Part("embeddings", name, 2, "check_embeddings") for name in frozen_work.MAKERS]
+    parts += [Part("faces", "s4d", 5, "check_faces")]
     parts += [Part("size", name, 10, "measure_size") for name in PAPERS]
     parts += [Part("busy", name, 35, "measure_busy") for name in ("s4d", "videomae")]
     parts += [Part("folds", name, 10, "measure_folds") for name in HEADS]

@@ -1,4 +1,4 @@
-"""Generated clips for benchmarks: moving patterns with noise, and a tone with noise, as real video files."""
+"""Generated clips for benchmarks: moving patterns and a tone with noise, as real video files; frames of drawn faces."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blemore_harness.cache import Cache
 from blemore_harness.clips import Clip
 from blemore_harness.context import Context
+from blemore_harness.demo.actors import make_actor
+from blemore_harness.demo.faces import draw_frames, draw_portrait
+from blemore_harness.demo.performance import play
+from blemore_harness.demo.plan import make_plan
 
 RATE, FPS = 16_000, 25
 GRAINS = 8
@@ -93,3 +98,13 @@ def write_video(path: Path, number: int, form: Format, grain: np.ndarray) -> Cli
 def make_context(folder: Path, device: str) -> Context:
     """Return a context with a separate cache."""
     return Context(device, 0, folder / "work", Cache(folder / "cache"), Silence())
+
+
+def draw_clips(count: int, length: int) -> Iterator[list[NDArray[np.uint8]]]:
+    """Yield the frames, uint8 (192, 192, 3), of clips of different actors of the demo, cut to a length in frames."""
+    plan = make_plan(0, count + 1, 1)
+    for number in range(count):
+        actor, rng = make_actor(0, number), np.random.default_rng(number)
+        clip = next(clip for clip in plan.clips if clip.actor == number)
+        frames = list(draw_frames(draw_portrait(actor, 0), play(clip, actor.style, rng), rng))
+        yield frames[:length]

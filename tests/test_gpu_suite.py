@@ -45,15 +45,15 @@ def test_every_network_and_head_is_checked_and_measured(suite: Any) -> None:
         assert {part.name for part in listed if part.kind == kind} == set(suite.MAKERS)
     assert len({part.key for part in listed}) == len(listed)
     kinds = list(dict.fromkeys(part.kind for part in listed))
-    assert kinds == ["correctness", "embeddings", "size", "busy", "folds", "demo"]
+    assert kinds == ["correctness", "embeddings", "faces", "size", "busy", "folds", "demo"]
 
 
 @pytest.mark.slow
 def test_a_part_of_each_kind_runs_on_a_cpu(suite: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "START_SECONDS", 600.0)  # a busy machine is no failure
     monkeypatch.setattr(suite, "SLACK", 600.0)
-    only = "correctness clip,correctness attentive,correctness imagebind-audio,embeddings clip,size linear,busy video"
-    chosen = suite.choose(suite.list_parts(), f"{only},folds mlp,demo")
+    only = "correctness clip,correctness attentive,correctness imagebind-audio,embeddings clip,faces,size linear"
+    chosen = suite.choose(suite.list_parts(), f"{only},busy video,folds mlp,demo")
     assert suite.run(chosen, "cpu", True, 60, tmp_path) == 0
     facts, *lines, last = read_lines(tmp_path)
     assert (facts["device"], facts["tiny"]) == ("cpu", True)
@@ -66,6 +66,8 @@ def test_a_part_of_each_kind_runs_on_a_cpu(suite: Any, tmp_path: Path, monkeypat
         assert 1e-5 < figures["bf16 outputs"] < 5e-2
         assert 1e-5 < figures["bf16 gradients"] < 0.25
     assert found["embeddings clip"]["embeddings"] == 0.0
+    assert found["faces s4d"]["faces"] == 4
+    assert found["faces s4d"]["pixels apart"] == 0.0
     assert found["size linear"]["both_ways"] > 0
     assert found["busy videomae"]["rate"] > 0
     assert found["busy videomae"]["busy"] is None
